@@ -1,0 +1,241 @@
+//! Time: the only place that reads it.
+//!
+//! Everything else takes a [`Moment`] or UTC milliseconds as an argument, or is
+//! generic over [`Clock`]. The trait is our own because tokio's paused time does not
+//! work with SQLite, whose work happens on a thread that tokio does not see.
+//! Waiting is always for a moment, never for a length of time that a caller added up.
+
+use std::future::Future;
+use std::ops::{Add, Sub};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+/// A reading of a monotonic clock: the time since that clock was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Moment(pub Duration);
+
+impl Moment {
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+    fn add(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(wait))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Self;
+    fn sub(self, back: Duration) -> Self {
+        Self(self.0.saturating_sub(back))
+    }
+}
+
+/// A source of time.
+pub trait Clock: Clone + Send + Sync + 'static {
+    /// The monotonic time. Never goes back.
+    fn now(&self) -> Moment;
+
+    /// The wall clock as UTC milliseconds since 1970. May jump either way.
+    fn wall_ms(&self) -> i64;
+
+    /// Returns once `now()` is at or past `until`.
+    fn sleep_until(&self, until: Moment) -> impl Future<Output = ()> + Send;
+}
+
+/// The machine's own clocks.
+#[derive(Debug, Clone)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place that reads time")]
+impl SystemClock {
+    /// A clock whose monotonic time starts at zero now.
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place that reads time")]
+impl Clock for SystemClock {
+    fn now(&self) -> Moment {
+        Moment(self.start.elapsed())
+    }
+
+    fn wall_ms(&self) -> i64 {
+        // A clock before 1970 is a broken clock; zero keeps the queue's CHECKs satisfied.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    async fn sleep_until(&self, until: Moment) {
+        // tokio rounds up to its next millisecond, so this never returns early.
+        tokio::time::sleep_until(tokio::time::Instant::from_std(self.start + until.0)).await;
+    }
+}
+
+/// A clock that stands still until a test moves it.
+///
+/// Both its times move together; [`ManualClock::jump_wall`] moves the wall clock alone,
+/// as an administrator or NTP would.
+#[derive(Debug, Clone)]
+pub struct ManualClock {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    times: Mutex<Times>,
+    moved: Notify,
+    sleeping: Notify,
+}
+
+#[derive(Debug)]
+struct Times {
+    now: Moment,
+    wall_ms: i64,
+    /// The moments that somebody waits for, with repeats.
+    waits: Vec<Moment>,
+}
+
+impl ManualClock {
+    /// A clock at moment zero, with the wall clock at `wall_ms`.
+    pub fn new(wall_ms: i64) -> Self {
+        let times = Times { now: Moment::default(), wall_ms, waits: Vec::new() };
+        Self {
+            shared: Arc::new(Shared {
+                times: Mutex::new(times),
+                moved: Notify::new(),
+                sleeping: Notify::new(),
+            }),
+        }
+    }
+
+    /// Moves both times forward and wakes whoever has waited long enough.
+    pub fn advance(&self, by: Duration) {
+        {
+            let mut times = self.times();
+            times.now = times.now + by;
+            times.wall_ms += i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        }
+        self.shared.moved.notify_waiters();
+    }
+
+    /// Moves the wall clock alone, either way.
+    pub fn jump_wall(&self, by_ms: i64) {
+        self.times().wall_ms += by_ms;
+    }
+
+    /// Waits until somebody sleeps on this clock, then moves it to the earliest moment
+    /// that is waited for. The event is the sleep itself, so no test has to guess how
+    /// long the work before it takes.
+    pub async fn advance_to_next_sleeper(&self) {
+        loop {
+            let sleeping = self.shared.sleeping.notified();
+            let (now, next) = {
+                let times = self.times();
+                (times.now, times.waits.iter().min().copied())
+            };
+            if let Some(next) = next {
+                self.advance(next.since(now));
+                return;
+            }
+            sleeping.await;
+        }
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.shared.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a wait off the list however the sleep ends, a dropped future included.
+struct Wait<'a>(&'a ManualClock, Moment);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut times = self.0.times();
+        if let Some(at) = times.waits.iter().position(|wait| *wait == self.1) {
+            times.waits.swap_remove(at);
+        }
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Moment {
+        self.times().now
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.times().wall_ms
+    }
+
+    async fn sleep_until(&self, until: Moment) {
+        self.times().waits.push(until);
+        let _wait = Wait(self, until);
+        loop {
+            // Asked for before the time is read, so that no move falls in between.
+            let moved = self.shared.moved.notified();
+            if self.now() >= until {
+                return;
+            }
+            self.shared.sleeping.notify_waiters();
+            self.shared.sleeping.notify_one();
+            moved.await;
+        }
+    }
+}
+
+/// `ms` since 1970 as RFC 3339 text in UTC, to the millisecond.
+pub fn utc_text(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms)
+        .map_or_else(|_| format!("{ms} ms"), |at| format!("{at:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manual_sleep_ends_exactly_when_its_moment_comes() {
+        let clock = ManualClock::new(1_000);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move {
+                clock.sleep_until(Moment(Duration::from_millis(204))).await;
+                clock.now()
+            }
+        });
+        clock.advance_to_next_sleeper().await;
+        assert_eq!(sleeper.await.expect("joins"), Moment(Duration::from_millis(204)));
+        assert_eq!(clock.wall_ms(), 1_204);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_sleep_is_waited_for_no_longer() {
+        let clock = ManualClock::new(0);
+        let polled = clock.sleep_until(Moment(Duration::from_secs(1))).now_or_never();
+        assert!(polled.is_none());
+        assert!(clock.times().waits.is_empty());
+    }
+
+    #[test]
+    fn times_are_written_in_utc() {
+        assert_eq!(utc_text(1_735_689_600_250), "2025-01-01T00:00:00.250Z");
+    }
+}

@@ -1,0 +1,327 @@
+//! Jobs: a question, the status it shall have, and the states on the way there.
+//!
+//! Pure. The words are those of design §2 and stand in SQL, help and reports alike.
+//! Which transitions are legal is written down here once; the statements in `store`
+//! are guarded by the state they leave, and a test holds the two together.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest question id that is accepted, in bytes. Ours: the vendor names no limit.
+pub const QUESTION_ID_BYTES_MAX: usize = 256;
+
+/// The status a question shall have; the numbers are the vendor's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// 4: answers in production.
+    Enable,
+    /// 5: kept, but does not answer in production.
+    Disable,
+    /// 6: deleted from production. There is no way back.
+    Delete,
+}
+
+impl Status {
+    /// Every status, in the order of its number.
+    pub const ALL: [Self; 3] = [Self::Enable, Self::Disable, Self::Delete];
+
+    /// The vendor's number: 4, 5 or 6.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Enable => 4,
+            Self::Disable => 5,
+            Self::Delete => 6,
+        }
+    }
+
+    /// The status with the vendor's number `code`, if there is one.
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.code() == code)
+    }
+
+    /// `enable`, `disable` or `delete`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Status {
+    type Err = String;
+
+    /// Reads a number or a name, in any case.
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|status| {
+                text.eq_ignore_ascii_case(status.name()) || text == status.code().to_string()
+            })
+            .ok_or_else(|| "not a status: use 4, 5, 6 or enable, disable, delete".to_owned())
+    }
+}
+
+/// Which library of questions a job belongs to; each has its own remote command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Library {
+    /// Small talk, by `batch_set_chitchat`.
+    #[default]
+    Chitchat,
+    /// Questions and answers, by `batch_set_faq`, the same call under another name.
+    Faq,
+}
+
+impl Library {
+    /// `chitchat` or `faq`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chitchat => "chitchat",
+            Self::Faq => "faq",
+        }
+    }
+}
+
+impl fmt::Display for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Library {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Chitchat, Self::Faq]
+            .into_iter()
+            .find(|library| text.eq_ignore_ascii_case(library.name()))
+            .ok_or_else(|| "not a library: use chitchat or faq".to_owned())
+    }
+}
+
+/// What the service counts calls by: one SDKAppID and one command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct App {
+    /// The number the vendor gave the application.
+    pub sdkappid: u64,
+    /// Which of its libraries.
+    pub library: Library,
+}
+
+/// Where a job stands. Drawn in ARCHITECTURE.md, checked again by the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits to be sent; a later due time is the only kind of waiting.
+    Pending,
+    /// In a request that has no recorded answer.
+    InFlight,
+    /// Final: the service took it.
+    Succeeded,
+    /// Final unless `retry` takes it back: the service refused it.
+    Failed,
+    /// Final: `cancel` came before it was sent.
+    Cancelled,
+    /// Final: a newer import speaks for the same question.
+    Superseded,
+}
+
+impl JobState {
+    /// Every state, in the order reports list them.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::InFlight,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Superseded,
+    ];
+
+    /// The word used in the database, in JSON and in CSV.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InFlight => "in_flight",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// Whether a job may go from this state to `next`.
+    pub fn may_become(self, next: Self) -> bool {
+        use JobState::{Cancelled, Failed, InFlight, Pending, Succeeded, Superseded};
+        matches!(
+            (self, next),
+            (Pending, InFlight | Cancelled | Superseded)
+                | (InFlight, Pending | Succeeded | Failed)
+                | (Failed, Pending)
+        )
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for JobState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|state| text == state.name())
+            .ok_or_else(|| format!("not a state of a job: {text}"))
+    }
+}
+
+/// The number of a job in its queue file.
+pub type JobId = i64;
+
+/// A question as the service knows it: opaque, 1 to 256 bytes, printable, no blanks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct QuestionId(Box<str>);
+
+impl QuestionId {
+    /// Trims and checks one field of a manifest.
+    ///
+    /// # Errors
+    /// The reason, in words, when the field is empty, too long, not UTF-8, or holds a
+    /// blank or an unprintable character.
+    pub fn parse(field: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(field).map_err(|_| "not UTF-8 text".to_owned())?.trim();
+        if text.is_empty() {
+            return Err("empty".to_owned());
+        }
+        if text.len() > QUESTION_ID_BYTES_MAX {
+            return Err(format!("{} bytes, at most {QUESTION_ID_BYTES_MAX} allowed", text.len()));
+        }
+        match text.chars().find(|c| !is_printable(*c)) {
+            Some(c) if c.is_whitespace() => Err("has a blank inside".to_owned()),
+            Some(c) => Err(format!("has the unprintable character U+{:04X}", u32::from(c))),
+            None => Ok(Self(text.into())),
+        }
+    }
+
+    /// The id as the service sees it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The number in front of the first dash, which looks like the owner's SDKAppID
+    /// (inferred from the vendor's samples, so good for a warning and nothing more).
+    pub fn owner(&self) -> Option<u64> {
+        self.0.split_once('-')?.0.parse().ok()
+    }
+}
+
+impl fmt::Display for QuestionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Neither blank nor control, nor one of the invisible marks that pasted text brings.
+fn is_printable(c: char) -> bool {
+    let invisible = matches!(c,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+        | '\u{2066}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{ffff}');
+    !c.is_whitespace() && !c.is_control() && !invisible
+}
+
+/// A job as the runner carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its number in the queue file.
+    pub id: JobId,
+    /// The question.
+    pub question_id: QuestionId,
+    /// Whether an earlier request that carried it may have been applied unseen.
+    pub in_doubt: bool,
+}
+
+/// Job numbers as text, runs folded: `1-100,107`. What a request row keeps of its jobs.
+pub fn fold_ids(ids: impl IntoIterator<Item = JobId>) -> String {
+    let mut ids: Vec<JobId> = ids.into_iter().collect();
+    ids.sort_unstable();
+    let runs = ids.chunk_by(|a, b| *b == *a + 1);
+    let texts: Vec<String> = runs
+        .map(|run| match run {
+            [one] => one.to_string(),
+            [first, .., last] => format!("{first}-{last}"),
+            [] => String::new(),
+        })
+        .collect();
+    texts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_by_number_and_by_name_in_any_case() {
+        for (text, status) in
+            [("4", Status::Enable), ("DISABLE", Status::Disable), ("Delete", Status::Delete)]
+        {
+            assert_eq!(text.parse(), Ok(status));
+        }
+        for bad in ["", "7", "04", "enabled", "-4", "4.0"] {
+            assert!(bad.parse::<Status>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn question_ids_are_trimmed_outside_and_strict_inside() {
+        let parse = |text: &str| QuestionId::parse(text.as_bytes()).map(|id| id.to_string());
+        assert_eq!(parse(" 1-@RBT#Desk-aB \t"), Ok("1-@RBT#Desk-aB".to_owned()));
+        assert_eq!(parse("问题-1"), Ok("问题-1".to_owned()));
+        assert_eq!(parse("  "), Err("empty".to_owned()));
+        assert_eq!(parse("a b"), Err("has a blank inside".to_owned()));
+        assert_eq!(parse("a\u{a0}b"), Err("has a blank inside".to_owned()));
+        assert_eq!(parse("a\0b"), Err("has the unprintable character U+0000".to_owned()));
+        assert_eq!(parse("a\u{200b}b"), Err("has the unprintable character U+200B".to_owned()));
+        assert_eq!(parse(&"x".repeat(256)).map(|id| id.len()), Ok(256));
+        assert_eq!(parse(&"x".repeat(257)), Err("257 bytes, at most 256 allowed".to_owned()));
+        assert_eq!(QuestionId::parse(b"\xc4\xe3"), Err("not UTF-8 text".to_owned()));
+    }
+
+    #[test]
+    fn the_number_in_front_names_the_owner() {
+        let owner = |text: &str| QuestionId::parse(text.as_bytes()).ok().and_then(|id| id.owner());
+        assert_eq!(owner("1500086040-@RBT#DeskDefaultRobot-qJLb9mKIA4bmdv9j"), Some(1_500_086_040));
+        assert_eq!(owner("faq-7"), None);
+    }
+
+    #[test]
+    fn final_states_end_and_only_a_failed_one_can_be_taken_back() {
+        let ways_out =
+            |from: JobState| JobState::ALL.iter().filter(|to| from.may_become(**to)).count();
+        assert_eq!(ways_out(JobState::Succeeded), 0);
+        assert_eq!(ways_out(JobState::Cancelled), 0);
+        assert_eq!(ways_out(JobState::Superseded), 0);
+        assert!(JobState::Failed.may_become(JobState::Pending));
+        assert!(!JobState::InFlight.may_become(JobState::Cancelled));
+    }
+
+    #[test]
+    fn job_numbers_fold_into_runs() {
+        assert_eq!(fold_ids([3, 1, 2, 7, 9, 10]), "1-3,7,9-10");
+        assert_eq!(fold_ids([]), "");
+    }
+}

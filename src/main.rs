@@ -1,0 +1,3 @@
+//! The command line of deskbatch.
+
+fn main() {}
