@@ -255,6 +255,17 @@ pub struct Job {
     pub in_doubt: bool,
 }
 
+/// A row of a manifest that has been found good: a job to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// The question.
+    pub question_id: QuestionId,
+    /// What it shall become.
+    pub status: Status,
+    /// The line of the manifest where its record starts, from 1.
+    pub line: u64,
+}
+
 /// Job numbers as text, runs folded: `1-100,107`. What a request row keeps of its jobs.
 pub fn fold_ids(ids: impl IntoIterator<Item = JobId>) -> String {
     let mut ids: Vec<JobId> = ids.into_iter().collect();

@@ -1,5 +1,9 @@
 //! deskbatch: a manifest in, every question settled, at the service's pace.
 
 pub mod clock;
+pub mod gate;
+pub mod isolate;
 pub mod job;
+pub mod retry;
+pub mod store;
 pub mod verdict;

@@ -82,12 +82,6 @@ impl Class {
             Self::BadCall | Self::Stop => Verdict::Stop,
         }
     }
-
-    /// Whether a row of equal refusals of this class, with no success between them, says
-    /// that the fault is not in the ids, so that going on would fail job after job.
-    pub fn is_suspicious(self) -> bool {
-        matches!(self, Self::Malformed | Self::Unknown)
-    }
 }
 
 /// One line of the table: a code or a range of codes with one meaning.
@@ -199,10 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn unlisted_codes_are_refusals_that_arouse_suspicion() {
+    fn unlisted_codes_are_refusals_of_an_unknown_kind() {
         assert_eq!(Answer::Code(-50_004).verdict(), Verdict::Rejected);
-        assert!(explain(i64::MAX).class.is_suspicious());
-        assert!(!explain(-50_003).class.is_suspicious());
+        assert_eq!(explain(i64::MAX).class, Class::Unknown);
     }
 
     #[test]

@@ -1,0 +1,274 @@
+//! The breaker: closes the gate for everyone when the service says "too fast" or nothing
+//! gets through, and lets a single probe open it again.
+//!
+//! Pure: events with their times in, readiness out. A run begins with a probe, so that a
+//! wrong key costs one request. Answers to requests that left before the gate closed say
+//! nothing about the time since, so they neither open it nor close it further.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::retry::Backoff;
+
+/// The first wait after a frequency refusal: the limit is counted by the second.
+const THROTTLED_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait after frequency refusals.
+const THROTTLED_LONGEST: Duration = Duration::from_secs(30);
+/// The first wait in an outage.
+const OUTAGE_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait between two probes of an outage.
+const OUTAGE_LONGEST: Duration = Duration::from_secs(30);
+/// Failures in a row, with nothing through between them, that make an outage.
+const OUTAGE_FAILURES: u32 = 3;
+
+/// What an answer says about the way to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// The service looked at the request's content.
+    Through,
+    /// Refused for frequency.
+    Throttled,
+    /// Trouble on the way or inside the service.
+    Failed,
+    /// Neither: a matter of credentials.
+    Neither,
+}
+
+/// Why the gate is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClosedFor {
+    /// The service asked to slow down.
+    Frequency,
+    /// Nothing gets through.
+    Outage,
+}
+
+/// Whether a request may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Yes.
+    Now,
+    /// Not before.
+    At(Moment),
+    /// Not before the probe under way is answered.
+    AfterAnswer,
+}
+
+/// What a request carries through its life: the state of the gate when it left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    epoch: u64,
+    probe: bool,
+}
+
+/// What an answer did to the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// It is closed until then.
+    Closed {
+        /// Why.
+        why: ClosedFor,
+        /// When a probe may leave.
+        until: Moment,
+    },
+    /// It is open again.
+    Opened,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Probing { under_way: bool },
+    Closed { until: Moment },
+}
+
+/// The state of the gate's door.
+#[derive(Debug)]
+pub struct Breaker {
+    phase: Phase,
+    /// Grows each time the gate closes.
+    epoch: u64,
+    throttled: Backoff,
+    outage: Backoff,
+    failures: u32,
+    /// When the first of the failures in a row was seen.
+    failing_since: Option<Moment>,
+    random: fastrand::Rng,
+}
+
+impl Breaker {
+    /// A door that waits for its first probe. `seed` decides the jitter of its waits.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            phase: Phase::Probing { under_way: false },
+            epoch: 0,
+            throttled: Backoff::new(THROTTLED_FIRST, THROTTLED_LONGEST),
+            outage: Backoff::new(OUTAGE_FIRST, OUTAGE_LONGEST),
+            failures: 0,
+            failing_since: None,
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Whether a request may leave at `now`.
+    pub fn ready(&self, now: Moment) -> Ready {
+        match self.phase {
+            Phase::Open | Phase::Probing { under_way: false } => Ready::Now,
+            Phase::Probing { under_way: true } => Ready::AfterAnswer,
+            Phase::Closed { until } if now >= until => Ready::Now,
+            Phase::Closed { until } => Ready::At(until),
+        }
+    }
+
+    /// Notes that a request leaves; only to be called when [`Breaker::ready`] says so.
+    pub fn leave(&mut self) -> Ticket {
+        let probe = self.phase != Phase::Open;
+        if probe {
+            self.phase = Phase::Probing { under_way: true };
+        }
+        Ticket { epoch: self.epoch, probe }
+    }
+
+    /// Takes in an answer.
+    pub fn answered(&mut self, ticket: Ticket, signal: Signal, now: Moment) -> Change {
+        if signal == Signal::Through {
+            self.failures = 0;
+            self.failing_since = None;
+        }
+        if ticket.epoch != self.epoch {
+            return Change::None;
+        }
+        match signal {
+            Signal::Through => {
+                self.throttled.reset();
+                self.outage.reset();
+                let was = std::mem::replace(&mut self.phase, Phase::Open);
+                if was == Phase::Open { Change::None } else { Change::Opened }
+            }
+            Signal::Throttled => {
+                let wait = self.throttled.next_wait(&mut self.random);
+                self.close(ClosedFor::Frequency, now + wait)
+            }
+            Signal::Failed => {
+                self.failures += 1;
+                self.failing_since.get_or_insert(now);
+                if self.failures >= OUTAGE_FAILURES {
+                    let wait = self.outage.next_wait(&mut self.random);
+                    return self.close(ClosedFor::Outage, now + wait);
+                }
+                self.probe_again(ticket)
+            }
+            Signal::Neither => self.probe_again(ticket),
+        }
+    }
+
+    /// Since when nothing has got through, if anything failed since the last that did.
+    pub fn failing_since(&self) -> Option<Moment> {
+        self.failing_since
+    }
+
+    fn close(&mut self, why: ClosedFor, until: Moment) -> Change {
+        self.epoch += 1;
+        self.phase = Phase::Closed { until };
+        Change::Closed { why, until }
+    }
+
+    fn probe_again(&mut self, ticket: Ticket) -> Change {
+        if ticket.probe {
+            self.phase = Phase::Probing { under_way: false };
+        }
+        Change::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment(Duration::from_millis(ms))
+    }
+
+    /// A breaker whose first probe got through.
+    fn open() -> Breaker {
+        let mut breaker = Breaker::new(1);
+        let probe = breaker.leave();
+        assert_eq!(breaker.ready(at(0)), Ready::AfterAnswer);
+        assert_eq!(breaker.answered(probe, Signal::Through, at(0)), Change::Opened);
+        breaker
+    }
+
+    fn closed_until(change: Change) -> Moment {
+        match change {
+            Change::Closed { until, .. } => until,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_frequency_refusal_closes_for_a_second_or_more_and_one_probe_reopens() {
+        let mut breaker = open();
+        let refused = breaker.leave();
+        let until = closed_until(breaker.answered(refused, Signal::Throttled, at(100)));
+        assert!(until >= at(1_100) && until <= at(1_350), "{until:?}");
+        assert_eq!(breaker.ready(at(1_099)), Ready::At(until));
+        assert_eq!(breaker.ready(until), Ready::Now);
+        let probe = breaker.leave();
+        assert_eq!(breaker.ready(until), Ready::AfterAnswer);
+        assert_eq!(breaker.answered(probe, Signal::Through, at(1_500)), Change::Opened);
+        assert_eq!(breaker.ready(at(1_500)), Ready::Now);
+    }
+
+    #[test]
+    fn refused_probes_wait_longer_each_time() {
+        let mut breaker = open();
+        let (mut now, mut last) = (at(0), Duration::ZERO);
+        for _ in 0..5 {
+            let ticket = breaker.leave();
+            let until = closed_until(breaker.answered(ticket, Signal::Throttled, now));
+            assert!(until.since(now) > last);
+            last = until.since(now);
+            now = until;
+        }
+    }
+
+    #[test]
+    fn answers_to_requests_from_before_the_closing_change_nothing() {
+        let mut breaker = open();
+        let (first, second, third) = (breaker.leave(), breaker.leave(), breaker.leave());
+        let until = closed_until(breaker.answered(first, Signal::Throttled, at(0)));
+        assert_eq!(breaker.answered(second, Signal::Throttled, at(50)), Change::None);
+        assert_eq!(breaker.answered(third, Signal::Through, at(60)), Change::None);
+        assert_eq!(breaker.ready(at(70)), Ready::At(until));
+    }
+
+    #[test]
+    fn three_failures_in_a_row_are_an_outage_that_ends_with_the_first_answer() {
+        let mut breaker = open();
+        for ms in [10, 20] {
+            let ticket = breaker.leave();
+            assert_eq!(breaker.answered(ticket, Signal::Failed, at(ms)), Change::None);
+        }
+        let third = breaker.leave();
+        let change = breaker.answered(third, Signal::Failed, at(30));
+        assert!(matches!(change, Change::Closed { why: ClosedFor::Outage, .. }));
+        assert_eq!(breaker.failing_since(), Some(at(10)));
+        let probe = breaker.leave();
+        assert_eq!(breaker.answered(probe, Signal::Through, at(5_000)), Change::Opened);
+        assert_eq!(breaker.failing_since(), None);
+    }
+
+    #[test]
+    fn a_probe_that_fails_on_the_way_is_followed_by_another_probe() {
+        let mut breaker = Breaker::new(1);
+        let probe = breaker.leave();
+        assert_eq!(breaker.answered(probe, Signal::Failed, at(10)), Change::None);
+        assert_eq!(breaker.ready(at(10)), Ready::Now);
+        let probe = breaker.leave();
+        assert_eq!(breaker.answered(probe, Signal::Neither, at(20)), Change::None);
+        breaker.leave();
+        assert_eq!(breaker.ready(at(30)), Ready::AfterAnswer);
+    }
+}

@@ -1,0 +1,163 @@
+//! What people do to batches: look at them, cancel them, take failed jobs back.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::{BatchId, Doing as _, Store, StoreError};
+
+/// A batch and where its jobs stand.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BatchSummary {
+    /// Its number.
+    pub id: BatchId,
+    /// Its name.
+    pub name: String,
+    /// Where its manifest came from.
+    pub source: String,
+    /// When it was imported, in UTC milliseconds.
+    pub created_ms: i64,
+    /// Its jobs.
+    pub jobs: i64,
+    /// Those that are pending or in flight.
+    pub open: i64,
+    /// Those that failed.
+    pub failed: i64,
+}
+
+/// What `retry` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retried {
+    /// Failed jobs that are pending again.
+    pub pending: u64,
+    /// Failed jobs left alone, since a newer import speaks for their question.
+    pub overtaken: u64,
+}
+
+impl Store {
+    /// Every batch, newest last.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read or holds an impossible row.
+    pub async fn batches(&self) -> Result<Vec<BatchSummary>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, name, source, created_ms, jobs,
+                    (SELECT count(*) FROM jobs WHERE batch_id = batches.id AND state IN ('pending', 'in_flight')),
+                    coalesce((SELECT failed FROM (SELECT batch_id, count(*) AS failed FROM jobs
+                       WHERE state = 'failed' GROUP BY batch_id) AS f WHERE f.batch_id = batches.id), 0)
+             FROM batches ORDER BY id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .doing("list batches")?;
+        rows.iter().map(read_batch).collect::<Result<_, _>>().doing("list batches")
+    }
+
+    /// How many jobs of `batches` have failed.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn failed_in(&self, batches: &[BatchId]) -> Result<u64, StoreError> {
+        let failed: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM jobs WHERE state = 'failed'
+               AND batch_id IN (SELECT value FROM json_each(?))",
+        )
+        .bind(super::claim::json(batches))
+        .fetch_one(&self.readers)
+        .await
+        .doing("count failed jobs")?;
+        Ok(u64::try_from(failed).unwrap_or_default())
+    }
+
+    /// `pending → cancelled` for a batch. What is in flight is cancelled if it comes back
+    /// unsettled. Says how many were pending; `None` when there is no such batch.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn cancel_batch(
+        &self,
+        batch: BatchId,
+        now_ms: i64,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut tx = self.write("cancel a batch").await?;
+        let found =
+            sqlx::query("UPDATE batches SET cancelled_ms = coalesce(cancelled_ms, ?) WHERE id = ?")
+                .bind(now_ms)
+                .bind(batch)
+                .execute(&mut *tx)
+                .await
+                .doing("cancel a batch")?;
+        if found.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let done = sqlx::query(
+            "UPDATE jobs SET state = 'cancelled', held_by = NULL, due_ms = 0, finished_ms = ?
+             WHERE batch_id = ? AND state = 'pending'",
+        )
+        .bind(now_ms)
+        .bind(batch)
+        .execute(&mut *tx)
+        .await
+        .doing("cancel jobs")?;
+        tx.commit().await.doing("cancel a batch")?;
+        Ok(Some(done.rows_affected()))
+    }
+
+    /// `failed → pending` for the jobs that failed with one of `codes` (any, if empty) in
+    /// `batch` (any, if `None`), unless a newer import speaks for their question.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn retry_failed(
+        &self,
+        codes: &[i64],
+        batch: Option<BatchId>,
+    ) -> Result<Retried, StoreError> {
+        let mut tx = self.write("retry failed jobs").await?;
+        let mut sql = QueryBuilder::new("SELECT count(*) FROM jobs WHERE newest = 0");
+        failed_with(&mut sql, codes, batch);
+        let overtaken: i64 =
+            sql.build_query_scalar().fetch_one(&mut *tx).await.doing("count overtaken jobs")?;
+        // To take a job back is the newer wish: its batch is cancelled no longer.
+        let mut sql = QueryBuilder::new(
+            "UPDATE batches SET cancelled_ms = NULL WHERE id IN (SELECT batch_id FROM jobs WHERE newest = 1",
+        );
+        failed_with(&mut sql, codes, batch);
+        sql.push(")").build().execute(&mut *tx).await.doing("reopen batches")?;
+        let mut sql = QueryBuilder::new(
+            "UPDATE jobs SET state = 'pending', finished_ms = NULL, error_code = NULL, error_info = NULL,
+                    due_ms = 0
+             WHERE newest = 1",
+        );
+        failed_with(&mut sql, codes, batch);
+        let done = sql.build().execute(&mut *tx).await.doing("retry failed jobs")?;
+        tx.commit().await.doing("retry failed jobs")?;
+        Ok(Retried {
+            pending: done.rows_affected(),
+            overtaken: u64::try_from(overtaken).unwrap_or_default(),
+        })
+    }
+}
+
+fn failed_with(sql: &mut QueryBuilder<Sqlite>, codes: &[i64], batch: Option<BatchId>) {
+    sql.push(" AND state = 'failed'");
+    if !codes.is_empty() {
+        sql.push(" AND error_code IN (SELECT value FROM json_each(")
+            .push_bind(super::claim::json(codes))
+            .push("))");
+    }
+    if let Some(batch) = batch {
+        sql.push(" AND batch_id = ").push_bind(batch);
+    }
+}
+
+fn read_batch(row: &SqliteRow) -> Result<BatchSummary, sqlx::Error> {
+    Ok(BatchSummary {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        source: row.try_get(2)?,
+        created_ms: row.try_get(3)?,
+        jobs: row.try_get(4)?,
+        open: row.try_get(5)?,
+        failed: row.try_get(6)?,
+    })
+}

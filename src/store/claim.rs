@@ -1,0 +1,194 @@
+//! The claim: jobs into a request, in one transaction, before it leaves.
+//!
+//! A claim touches as many rows as it takes, whatever the size of the queue. A question
+//! that is in flight for an older job is left alone until that one is settled, so that two
+//! intents for it cannot overtake each other on the way.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, Sqlite, Transaction};
+
+use super::{Doing as _, RequestId, RunId, Store, StoreError};
+use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
+
+/// Jobs that are in flight now, and the durable row of the request that shall carry them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The request.
+    pub request: RequestId,
+    /// The status all of them shall have.
+    pub status: Status,
+    /// The jobs, at least one.
+    pub jobs: Vec<Job>,
+}
+
+impl Store {
+    /// Claims up to `jobs_max` free jobs of one status, the oldest that are due first.
+    /// `None` when there is none.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written or holds an impossible row.
+    pub async fn claim_free(
+        &self,
+        run: RunId,
+        jobs_max: usize,
+        slot_ms: i64,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let mut tx = self.write("claim jobs").await?;
+        let Some(status) = next_status(&mut tx, run, slot_ms).await? else {
+            return Ok(None);
+        };
+        let rows = sqlx::query(
+            "SELECT id, question_id, in_doubt FROM jobs AS job
+             WHERE app_id = (SELECT app_id FROM runs WHERE id = ?1)
+               AND status = ?2 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?3
+               AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight'
+                   AND other.app_id = job.app_id AND other.question_id = job.question_id)
+             ORDER BY due_ms, id LIMIT ?4",
+        )
+        .bind(run)
+        .bind(status.code())
+        .bind(slot_ms)
+        .bind(i64::try_from(jobs_max).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx)
+        .await
+        .doing("claim jobs")?;
+        claim(tx, run, status, rows, slot_ms).await
+    }
+
+    /// Claims those of `ids` that `run` still holds: some may have been cancelled or
+    /// superseded since. `None` when none is left.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written or holds an impossible row.
+    pub async fn claim_held(
+        &self,
+        run: RunId,
+        status: Status,
+        ids: &[JobId],
+        slot_ms: i64,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let tx = self.write("claim held jobs").await?;
+        let mut tx = tx;
+        let rows = sqlx::query(
+            "SELECT id, question_id, in_doubt FROM jobs
+             WHERE id IN (SELECT value FROM json_each(?1))
+               AND state = 'pending' AND held_by = ?2 AND status = ?3 ORDER BY id",
+        )
+        .bind(json(ids))
+        .bind(run)
+        .bind(status.code())
+        .fetch_all(&mut *tx)
+        .await
+        .doing("claim held jobs")?;
+        claim(tx, run, status, rows, slot_ms).await
+    }
+
+    /// When the next free job of the run's app is due, in UTC milliseconds; `None` when no
+    /// free job is pending.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn next_due_ms(&self, run: RunId) -> Result<Option<i64>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT min(due) FROM (
+               SELECT min(due_ms) AS due FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 4
+                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1)
+               UNION ALL
+               SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 5
+                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1)
+               UNION ALL
+               SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 6
+                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1))",
+        )
+        .bind(run)
+        .fetch_one(&self.readers)
+        .await
+        .doing("look for what is due")
+    }
+}
+
+/// The status of the job that has been due longest.
+async fn next_status(
+    tx: &mut Transaction<'static, Sqlite>,
+    run: RunId,
+    slot_ms: i64,
+) -> Result<Option<Status>, StoreError> {
+    let mut first: Option<(i64, JobId, Status)> = None;
+    for status in Status::ALL {
+        let row = sqlx::query(
+            "SELECT due_ms, id FROM jobs AS job
+             WHERE app_id = (SELECT app_id FROM runs WHERE id = ?1)
+               AND status = ?2 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?3
+               AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight'
+                   AND other.app_id = job.app_id AND other.question_id = job.question_id)
+             ORDER BY due_ms, id LIMIT 1",
+        )
+        .bind(run)
+        .bind(status.code())
+        .bind(slot_ms)
+        .fetch_optional(&mut **tx)
+        .await
+        .doing("look for a job")?;
+        if let Some(row) = row {
+            let key = (
+                row.try_get(0).doing("look for a job")?,
+                row.try_get(1).doing("look for a job")?,
+                status,
+            );
+            first = Some(first.map_or(key, |first| first.min(key)));
+        }
+    }
+    Ok(first.map(|(_, _, status)| status))
+}
+
+/// `pending → in_flight` for `rows`, with the row of their request.
+async fn claim(
+    mut tx: Transaction<'static, Sqlite>,
+    run: RunId,
+    status: Status,
+    rows: Vec<SqliteRow>,
+    slot_ms: i64,
+) -> Result<Option<Claimed>, StoreError> {
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    let request: RequestId = sqlx::query_scalar(
+        "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?) RETURNING id",
+    )
+    .bind(run)
+    .bind(status.code())
+    .bind(fold_ids(ids.iter().copied()))
+    .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
+    .bind(slot_ms)
+    .fetch_one(&mut *tx)
+    .await
+    .doing("note a request")?;
+    sqlx::query(
+        "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL
+         WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",
+    )
+    .bind(request)
+    .bind(json(&ids))
+    .execute(&mut *tx)
+    .await
+    .doing("claim jobs")?;
+    tx.commit().await.doing("claim jobs")?;
+    Ok(Some(Claimed { request, status, jobs }))
+}
+
+fn read_job(row: &SqliteRow) -> Result<Job, StoreError> {
+    let id: JobId = row.try_get(0).doing("read a job")?;
+    let question_id: &str = row.try_get(1).doing("read a job")?;
+    let in_doubt: bool = row.try_get(2).doing("read a job")?;
+    let question_id = QuestionId::parse(question_id.as_bytes()).map_err(|reason| {
+        StoreError::Impossible { table: "jobs", row: id, reason: format!("question_id: {reason}") }
+    })?;
+    Ok(Job { id, question_id, in_doubt })
+}
+
+/// Numbers as a JSON array: one bound value however many there are.
+pub(super) fn json(ids: &[i64]) -> String {
+    serde_json::to_string(ids).unwrap_or_default()
+}

@@ -1,0 +1,118 @@
+//! The operating system's lock that makes a run the only one on its queue.
+//!
+//! It lives in a file beside the queue and dies with the process that holds it, so whoever
+//! gets it knows that every request in flight is an orphan. The text in the file is for
+//! people; the lock alone decides. The file is never removed: a removed lock file can be
+//! locked twice.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+use crate::clock::utc_text;
+
+/// Who holds a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The host's name.
+    pub host: String,
+    /// The process's number.
+    pub pid: u32,
+    /// Since when, in UTC milliseconds.
+    pub since_ms: i64,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on {}, since {}", self.pid, self.host, utc_text(self.since_ms))
+    }
+}
+
+/// The right to run on a queue, for as long as this value lives.
+#[derive(Debug)]
+pub struct RunLock {
+    /// Closing it gives the lock back.
+    _file: File,
+    holder: Holder,
+}
+
+impl RunLock {
+    /// Takes the lock beside the queue file `database`, or says at once who has it.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] with the holder, or [`StoreError::Unusable`] when the lock file
+    /// cannot be used.
+    pub fn take(database: &Path, now_ms: i64) -> Result<Self, StoreError> {
+        let path = lock_path(database);
+        let unusable = |source| StoreError::Unusable { path: path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Held(read_holder(&mut file))),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        let holder = Holder {
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            since_ms: now_ms,
+        };
+        let text = serde_json::to_string(&holder).unwrap_or_default();
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .map_err(unusable)?;
+        Ok(Self { _file: file, holder })
+    }
+
+    /// This process, as others see it.
+    pub fn holder(&self) -> &Holder {
+        &self.holder
+    }
+}
+
+fn lock_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// The holder may be between taking the lock and writing its name.
+fn read_holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    let read = file.read_to_string(&mut text);
+    read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or(Holder {
+        host: "this host".to_owned(),
+        pid: 0,
+        since_ms: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_taker_is_told_who_has_it_and_a_freed_lock_can_be_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("queue.db");
+        let first = RunLock::take(&database, 1_000).unwrap();
+        match RunLock::take(&database, 2_000) {
+            Err(StoreError::Held(holder)) => assert_eq!(&holder, first.holder()),
+            other => panic!("{other:?}"),
+        }
+        drop(first);
+        assert_eq!(RunLock::take(&database, 3_000).unwrap().holder().since_ms, 3_000);
+    }
+}

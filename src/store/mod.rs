@@ -1,0 +1,131 @@
+//! The durable queue: all SQL, and nothing but SQL.
+//!
+//! One SQLite file, one writing connection, several reading ones. Every write is one
+//! short transaction that begins immediate, so it waits for its turn instead of failing
+//! half-way; none is ever open while the network is waited for. Every transition of a job
+//! is one named statement guarded by the state that it leaves. Time is an argument.
+//! No type of the database engine leaves this folder: another engine is another room here.
+
+mod batches;
+mod claim;
+mod import;
+mod lock;
+mod open;
+mod records;
+mod runs;
+mod settle;
+mod status;
+
+use std::path::{Path, PathBuf};
+
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+pub use batches::{BatchSummary, Retried};
+pub use claim::Claimed;
+pub use import::{Import, ImportTotals, Imported, SameManifest};
+pub use lock::{Holder, RunLock};
+pub use records::{Record, RecordFilter};
+pub use runs::{RunEnding, Taken};
+pub use settle::{Return, Settlement};
+pub use status::{QueueCounts, QueueStatus, RunSummary};
+
+/// The number of a batch in its queue file.
+pub type BatchId = i64;
+/// The number of a run in its queue file.
+pub type RunId = i64;
+/// The number of a request in its queue file.
+pub type RequestId = i64;
+
+/// What can go wrong with the queue file. Each variant is something else to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no queue file, and the command would not make one.
+    #[error("no queue file at {}: import a manifest first, or name the right file with --database", .0.display())]
+    Missing(PathBuf),
+    /// The file is not a queue of deskbatch.
+    #[error("{} is not a queue file of deskbatch ({reason}): nothing was changed; name another file with --database", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// How that was seen.
+        reason: String,
+    },
+    /// A newer deskbatch has changed the layout of the file.
+    #[error("{} was written by a newer deskbatch: nothing was changed; use that version", .0.display())]
+    Newer(PathBuf),
+    /// The file or its folder cannot be used.
+    #[error("the queue file {} cannot be opened: {source}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another run has the queue.
+    #[error("another run has this queue: {0}")]
+    Held(Holder),
+    /// A request was settled by somebody else: this process lost the queue.
+    #[error(
+        "request {request} is no longer open: another process has taken over this queue, nothing was recorded"
+    )]
+    Fenced {
+        /// The request whose answer came too late.
+        request: RequestId,
+    },
+    /// A row says what cannot be.
+    #[error("{table} row {row} is impossible: {reason}")]
+    Impossible {
+        /// The table.
+        table: &'static str,
+        /// The row's number.
+        row: i64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The engine refused a statement.
+    #[error("the queue could not {doing}: {source}")]
+    Sql {
+        /// Which operation.
+        doing: &'static str,
+        /// What the engine said.
+        source: sqlx::Error,
+    },
+}
+
+/// Attaches the operation to what the engine said.
+trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Sql { doing, source })
+    }
+}
+
+/// An open queue file.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: PathBuf,
+    /// One connection: writers queue up here instead of meeting in the file.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A write transaction that has its lock from the first statement on.
+    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.doing(doing)
+    }
+
+    /// Closes every connection; the last one folds the write-ahead log into the file.
+    pub async fn close(self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,186 @@
+//! Opening a queue file: made private, recognised, brought up to date.
+//!
+//! Never writes to a file that is not ours, and never makes one where a command only reads.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _, SqliteConnection};
+
+use super::{Doing as _, Store, StoreError};
+
+/// `PRAGMA application_id` of a queue file: the four letters `desk`.
+const APPLICATION_ID: i64 = 0x6465_736b;
+
+/// The engine's code for "file is not a database".
+const SQLITE_NOTADB: &str = "26";
+
+/// How often a new file is looked at again after another process was faster.
+const MIGRATION_TRIES: u32 = 5;
+
+/// How long a statement waits for another process's write, such as a large import.
+const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Readers at once: status, report and a dashboard beside a run.
+const READERS_MAX: u32 = 4;
+
+/// The migrations, oldest first. Listed by hand, since sqlx's macro would build the whole
+/// engine a second time for the compiler; a test compares the list with the folder.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "queue", include_str!("../../migrations/0001_queue.sql"))];
+
+impl Store {
+    /// Opens the queue file at `path`, making it (readable by its owner alone) and
+    /// bringing it up to date as needed.
+    ///
+    /// # Errors
+    /// When the file or its folder cannot be used, is no queue file, or is of a newer
+    /// version; nothing is changed then.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let path = make_private(path)?;
+        Self::connect(path).await
+    }
+
+    /// Opens a queue file that has to be there.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when it is not, and all errors of [`Store::open`].
+    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        match fs::metadata(path) {
+            Ok(_) => Self::open(path).await,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::Missing(path.to_owned()))
+            }
+            Err(source) => Err(StoreError::Unusable { path: path.to_owned(), source }),
+        }
+    }
+
+    async fn connect(path: PathBuf) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("temp_store", "memory");
+        recognise(&path, &options).await?;
+        let options = options.journal_mode(SqliteJournalMode::Wal);
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .doing("open its file")?;
+        migrate(&path, &writer).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .connect_lazy_with(options.pragma("query_only", "on"));
+        Ok(Self { path, writer, readers })
+    }
+}
+
+/// Makes the file with mode 0600 if it is not there, and resolves links, so that the lock
+/// beside it is the same one whatever name it was opened by.
+fn make_private(path: &Path) -> Result<PathBuf, StoreError> {
+    let unusable = |source| StoreError::Unusable { path: path.to_owned(), source };
+    if fs::metadata(path).is_err() {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(unusable)?;
+    }
+    let real = fs::canonicalize(path).map_err(unusable)?;
+    if fs::metadata(&real).map_err(unusable)?.is_dir() {
+        return Err(unusable(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    Ok(real)
+}
+
+/// Refuses a file that is not ours before anything is written to it.
+///
+/// The file is looked at through the engine alone: closing a handle of our own would let
+/// go of the locks that other connections of this process have on it.
+async fn recognise(path: &Path, options: &SqliteConnectOptions) -> Result<(), StoreError> {
+    let foreign = |reason: String| StoreError::Foreign { path: path.to_owned(), reason };
+    let unusable = |source| StoreError::Unusable { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(unusable)?.len() == 0 {
+        return Ok(());
+    }
+    let ask = async {
+        let mut connection = SqliteConnection::connect_with(options).await?;
+        let id: i64 =
+            sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+        // sqlx's own table comes first, so a file whose making was cut short has it alone.
+        let tables: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations'",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>((id, tables))
+    };
+    match ask.await {
+        Ok((APPLICATION_ID, _) | (0, 0)) => Ok(()),
+        Ok((id, _)) => Err(foreign(format!("it is a database of another program, id {id}"))),
+        Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some(SQLITE_NOTADB) => {
+            Err(foreign("it is not a SQLite database".to_owned()))
+        }
+        Err(source) => Err(StoreError::Sql { doing: "open its file", source }),
+    }
+}
+
+/// Brings the file up to date. Two processes may find the same new file at once: the
+/// slower one fails on what the faster one has just made, and finds it done when it looks
+/// again.
+async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
+    let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    });
+    let migrator = Migrator::with_migrations(migrations.collect());
+    let mut ended = migrator.run(writer).await;
+    for _ in 1..MIGRATION_TRIES {
+        if !matches!(ended, Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))) {
+            break;
+        }
+        ended = migrator.run(writer).await;
+    }
+    match ended {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..)) => {
+            Err(StoreError::Newer(path.to_owned()))
+        }
+        Err(MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _)) => {
+            Err(StoreError::Sql { doing: "bring its file up to date", source })
+        }
+        Err(e) => Err(StoreError::Foreign { path: path.to_owned(), reason: e.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_migrations_folder_is_listed() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let mut files: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let listed: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
+            .collect();
+        assert_eq!(files, listed);
+    }
+}

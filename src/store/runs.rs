@@ -1,0 +1,175 @@
+//! Runs: taking over the queue, and leaving it.
+//!
+//! Whoever calls [`Store::begin_run`] holds the run lock, so every request without a
+//! verdict is an orphan: its answer will never be known here.
+
+use super::import::app_id;
+use super::settle::drop_overtaken;
+use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError};
+use crate::job::{App, JobId};
+
+/// The longest that a run ever lets a job wait, with room to spare, in milliseconds.
+const WAIT_MAX_MS: i64 = 5 * 60 * 1_000;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnding {
+    /// Nothing was left to do.
+    Drained,
+    /// A signal asked it to stop.
+    Signal,
+    /// Nothing got through for too long.
+    Outage,
+    /// The service refuses this app or account.
+    Refused,
+    /// The same unknown refusal came again and again.
+    Suspicious,
+    /// The queue or the program failed.
+    Broken,
+}
+
+impl RunEnding {
+    /// The word used in the database and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Signal => "signal",
+            Self::Outage => "outage",
+            Self::Refused => "refused",
+            Self::Suspicious => "suspicious",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// A run that has begun, and what it found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Its number.
+    pub run: RunId,
+    /// Jobs that a dead run had left in flight; they are pending again, in doubt.
+    pub orphans: u64,
+    /// Requests whose answers were lost with that run.
+    pub orphaned_requests: u64,
+    /// The slot of the last request of any run, in UTC milliseconds.
+    pub last_slot_ms: Option<i64>,
+}
+
+impl Store {
+    /// Begins a run: returns orphans to pending, frees what dead runs held, notes the run.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn begin_run(
+        &self,
+        lock: &RunLock,
+        app: App,
+        now_ms: i64,
+    ) -> Result<Taken, StoreError> {
+        let mut tx = self.write("begin a run").await?;
+        let orphans: Vec<JobId> = sqlx::query_scalar(
+            "UPDATE jobs SET state = 'pending', in_doubt = 1, attempts = attempts + 1, due_ms = 0
+             WHERE state = 'in_flight' RETURNING id",
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .doing("return orphaned jobs")?;
+        drop_overtaken(&mut tx, &orphans, now_ms).await?;
+        let requests = sqlx::query(
+            "UPDATE requests SET verdict = 'orphaned', answered_ms = max(?, slot_ms) WHERE verdict IS NULL",
+        )
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await
+        .doing("note orphaned requests")?;
+        sqlx::query("UPDATE jobs SET held_by = NULL, due_ms = 0 WHERE held_by IS NOT NULL AND state = 'pending'")
+            .execute(&mut *tx)
+            .await
+            .doing("free held jobs")?;
+        sqlx::query("UPDATE runs SET finished_ms = max(?, started_ms), ending = 'died' WHERE ending IS NULL")
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await
+            .doing("note dead runs")?;
+        let app_id = app_id(&mut tx, app).await?;
+        // No wait is as long as this: the wall clock was set back since, and the jobs
+        // would wait for a day that has been.
+        sqlx::query(
+            "UPDATE jobs SET due_ms = 0 WHERE app_id = ? AND status IN (4, 5, 6) AND state = 'pending'
+               AND held_by IS NULL AND due_ms > ?",
+        )
+        .bind(app_id)
+        .bind(now_ms.saturating_add(WAIT_MAX_MS))
+        .execute(&mut *tx)
+        .await
+        .doing("forget waits of another clock")?;
+        let run = sqlx::query_scalar(
+            "INSERT INTO runs (app_id, host, pid, started_ms) VALUES (?, ?, ?, ?) RETURNING id",
+        )
+        .bind(app_id)
+        .bind(&lock.holder().host)
+        .bind(i64::from(lock.holder().pid))
+        .bind(now_ms)
+        .fetch_one(&mut *tx)
+        .await
+        .doing("begin a run")?;
+        let last_slot_ms =
+            sqlx::query_scalar("SELECT slot_ms FROM requests ORDER BY id DESC LIMIT 1")
+                .fetch_optional(&mut *tx)
+                .await
+                .doing("find the last request")?;
+        tx.commit().await.doing("begin a run")?;
+        Ok(Taken {
+            run,
+            orphans: orphans.len() as u64,
+            orphaned_requests: requests.rows_affected(),
+            last_slot_ms,
+        })
+    }
+
+    /// Ends a run and frees what it held; due times stay.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn end_run(
+        &self,
+        run: RunId,
+        ending: RunEnding,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write("end a run").await?;
+        sqlx::query("UPDATE jobs SET held_by = NULL WHERE held_by = ? AND state = 'pending'")
+            .bind(run)
+            .execute(&mut *tx)
+            .await
+            .doing("free held jobs")?;
+        sqlx::query(
+            "UPDATE runs SET finished_ms = max(?, started_ms), ending = ? WHERE id = ? AND ending IS NULL",
+        )
+        .bind(now_ms)
+        .bind(ending.name())
+        .bind(run)
+        .execute(&mut *tx)
+        .await
+        .doing("end a run")?;
+        tx.commit().await.doing("end a run")
+    }
+
+    /// The batches of `app` that still have something to do.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn unfinished_batches(&self, app: App) -> Result<Vec<BatchId>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT batches.id FROM batches JOIN apps ON apps.id = batches.app_id
+             WHERE apps.sdkappid = ? AND apps.library = ? AND EXISTS (
+                 SELECT 1 FROM jobs WHERE jobs.batch_id = batches.id AND state IN ('pending', 'in_flight'))
+             ORDER BY batches.id",
+        )
+        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(app.library.name())
+        .fetch_all(&self.readers)
+        .await
+        .doing("look for unfinished batches")
+    }
+}

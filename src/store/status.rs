@@ -1,0 +1,204 @@
+//! The queue in figures. Only reads, and only committed figures, whatever a run is doing.
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Doing as _, RunId, Store, StoreError};
+use crate::job::{App, JobState, Status};
+
+/// Jobs by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueCounts {
+    /// Wait to be sent.
+    pub pending: u64,
+    /// In a request without a recorded answer.
+    pub in_flight: u64,
+    /// Taken by the service.
+    pub succeeded: u64,
+    /// Refused by the service.
+    pub failed: u64,
+    /// Cancelled before they were sent.
+    pub cancelled: u64,
+    /// Overtaken by a newer import.
+    pub superseded: u64,
+}
+
+impl QueueCounts {
+    /// All jobs.
+    pub fn total(&self) -> u64 {
+        self.open() + self.done()
+    }
+
+    /// Jobs that a run has still to do.
+    pub fn open(&self) -> u64 {
+        self.pending + self.in_flight
+    }
+
+    /// Jobs with a recorded outcome.
+    pub fn done(&self) -> u64 {
+        self.succeeded + self.failed + self.cancelled + self.superseded
+    }
+
+    fn of(&mut self, state: JobState) -> &mut u64 {
+        match state {
+            JobState::Pending => &mut self.pending,
+            JobState::InFlight => &mut self.in_flight,
+            JobState::Succeeded => &mut self.succeeded,
+            JobState::Failed => &mut self.failed,
+            JobState::Cancelled => &mut self.cancelled,
+            JobState::Superseded => &mut self.superseded,
+        }
+    }
+}
+
+/// A run, as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RunSummary {
+    /// Its number.
+    pub id: RunId,
+    /// The host it ran on.
+    pub host: String,
+    /// Its process.
+    pub pid: i64,
+    /// When it began, in UTC milliseconds.
+    pub started_ms: i64,
+    /// When it ended; `None` while it goes on, or if it died and nobody has noticed yet.
+    pub finished_ms: Option<i64>,
+    /// How it ended.
+    pub ending: Option<String>,
+    /// Requests that it made.
+    pub requests: i64,
+    /// Requests of it that were refused as too fast.
+    pub throttled: i64,
+}
+
+/// The whole queue in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Jobs by state.
+    pub counts: QueueCounts,
+    /// All requests ever made from this file.
+    pub requests: u64,
+    /// Those refused as too fast.
+    pub throttled: u64,
+    /// Those whose answer was lost with their run.
+    pub orphaned: u64,
+    /// Jobs that succeeded although the answer to a request was never seen.
+    pub succeeded_in_doubt: u64,
+    /// The newest run.
+    pub last_run: Option<RunSummary>,
+}
+
+impl Store {
+    /// The whole queue in figures, from one moment.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read or holds an impossible row.
+    pub async fn status(&self) -> Result<QueueStatus, StoreError> {
+        // One read transaction, so that the figures belong together.
+        let mut tx = self.readers.begin().await.doing("read its figures")?;
+        let rows = sqlx::query("SELECT state, count(*) FROM jobs GROUP BY state")
+            .fetch_all(&mut *tx)
+            .await
+            .doing("count jobs")?;
+        let counts = read_counts(&rows)?;
+        let row = sqlx::query(
+            "SELECT (SELECT count(*) FROM requests),
+                    (SELECT count(*) FROM requests WHERE verdict = 'throttled'),
+                    (SELECT count(*) FROM requests WHERE verdict = 'orphaned'),
+                    (SELECT count(*) FROM jobs WHERE state = 'succeeded' AND error_code IS NOT NULL)",
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .doing("count requests")?;
+        let figure = |at: usize| -> Result<u64, StoreError> {
+            let n: i64 = row.try_get(at).doing("count requests")?;
+            Ok(u64::try_from(n).unwrap_or_default())
+        };
+        let run = sqlx::query(
+            "SELECT id, host, pid, started_ms, finished_ms, ending,
+                    (SELECT count(*) FROM requests WHERE run_id = runs.id),
+                    (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled')
+             FROM runs ORDER BY id DESC LIMIT 1",
+        )
+        .fetch_optional(&mut *tx)
+        .await
+        .doing("find the last run")?;
+        let last_run = run.as_ref().map(read_run).transpose().doing("find the last run")?;
+        Ok(QueueStatus {
+            counts,
+            requests: figure(0)?,
+            throttled: figure(1)?,
+            orphaned: figure(2)?,
+            succeeded_in_doubt: figure(3)?,
+            last_run,
+        })
+    }
+
+    /// Jobs of one app by state.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read or holds an impossible row.
+    pub async fn counts_of(&self, app: App) -> Result<QueueCounts, StoreError> {
+        let rows = sqlx::query(
+            "SELECT state, count(*) FROM jobs
+             WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?) GROUP BY state",
+        )
+        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(app.library.name())
+        .fetch_all(&self.readers)
+        .await
+        .doing("count jobs")?;
+        read_counts(&rows)
+    }
+
+    /// Open jobs of one app by status, in the order of [`Status::ALL`].
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn open_by_status(&self, app: App) -> Result<[u64; 3], StoreError> {
+        let mut open = [0; 3];
+        for (count, status) in open.iter_mut().zip(Status::ALL) {
+            let n: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM jobs WHERE state IN ('pending', 'in_flight') AND status = ?
+                   AND app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?)",
+            )
+            .bind(status.code())
+            .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+            .bind(app.library.name())
+            .fetch_one(&self.readers)
+            .await
+            .doing("count jobs")?;
+            *count = u64::try_from(n).unwrap_or_default();
+        }
+        Ok(open)
+    }
+}
+
+fn read_counts(rows: &[SqliteRow]) -> Result<QueueCounts, StoreError> {
+    let mut counts = QueueCounts::default();
+    for row in rows {
+        let state: &str = row.try_get(0).doing("count jobs")?;
+        let n: i64 = row.try_get(1).doing("count jobs")?;
+        let state: JobState = state.parse().map_err(|reason| StoreError::Impossible {
+            table: "jobs",
+            row: 0,
+            reason,
+        })?;
+        *counts.of(state) = u64::try_from(n).unwrap_or_default();
+    }
+    Ok(counts)
+}
+
+fn read_run(row: &SqliteRow) -> Result<RunSummary, sqlx::Error> {
+    Ok(RunSummary {
+        id: row.try_get(0)?,
+        host: row.try_get(1)?,
+        pid: row.try_get(2)?,
+        started_ms: row.try_get(3)?,
+        finished_ms: row.try_get(4)?,
+        ending: row.try_get(5)?,
+        requests: row.try_get(6)?,
+        throttled: row.try_get(7)?,
+    })
+}
