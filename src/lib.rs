@@ -1,6 +1,7 @@
 //! deskbatch: a manifest in, every question settled, at the service's pace.
 
 pub mod clock;
+pub mod desk;
 pub mod gate;
 pub mod isolate;
 pub mod job;
