@@ -1,5 +1,57 @@
-//! The remote API as the runner sees it. So far: the UserSig that proves who calls.
+//! The remote API as the runner sees it: one call, one reply.
+//!
+//! Duty: carry a chunk to `batch_set_chitchat` (or its sister for the other library) and
+//! bring back what came of it, with everything needed for that: where the service is,
+//! who calls, and the UserSig that proves it. Relies on the contract notes (sections 1, 2,
+//! 6 and 7) and on [`crate::verdict`] for the kinds of answer. Never waits, never repeats a
+//! call and never decides what an answer means; a failed call is a [`Reply`] like any other.
 
+mod answer;
+mod http;
+mod region;
 mod usersig;
 
+use std::future::Future;
+
+use secrecy::SecretString;
+
+use crate::job::{App, QuestionId, Status};
+use crate::verdict::Answer;
+
+pub use http::{ClientError, HttpSettings, HttpTransport};
+pub use region::{Endpoint, Region};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};
+
+/// One request: these questions of this application shall have this status.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The application and which of its libraries; this decides the remote command.
+    pub app: App,
+    /// The status that all of the questions shall have.
+    pub status: Status,
+    /// The questions.
+    pub ids: Vec<QuestionId>,
+    /// The proof that the caller may do it.
+    pub usersig: SecretString,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The part that decides.
+    pub answer: Answer,
+    /// The service's `ErrorInfo`, or what went wrong on the way. For people to read and
+    /// never to decide on: printable, at most 300 characters, without a secret and without
+    /// the address called, whose query carries the UserSig.
+    pub info: String,
+    /// The HTTP status, when one came.
+    pub http_status: Option<u16>,
+}
+
+/// The way to the service. The runner knows nothing else about it.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends `call` at most once and returns what came of it, within a time that the
+    /// transport limits by itself. A dropped future gives the call up: whether it was
+    /// sent is then not known.
+    fn send(&self, call: &Call) -> impl Future<Output = Reply> + Send;
+}

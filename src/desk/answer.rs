@@ -1,0 +1,233 @@
+//! From the bytes of an HTTP body to an answer.
+//!
+//! Pure. Tolerant where the vendor says that answers vary (fields extra, `ErrorInfo`
+//! missing) or where a gateway might (numbers as text), strict where a guess could record
+//! a change that was never made: success needs both halves of the vendor's definition.
+//! Never quotes a body that it cannot read, since a body may echo the request.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::verdict::Answer;
+
+/// The most characters of a service's text that are kept.
+pub(super) const INFO_CHARS_MAX: usize = 300;
+
+/// The three documented fields, each of any type. A field given twice is no answer:
+/// taking either of the two would be a guess.
+#[derive(Deserialize)]
+struct Fields {
+    #[serde(rename = "ErrorCode")]
+    code: Option<Value>,
+    #[serde(rename = "ActionStatus")]
+    action_status: Option<Value>,
+    #[serde(rename = "ErrorInfo")]
+    info: Option<Value>,
+}
+
+/// Reads a whole body that came with HTTP status 200: the answer, and the service's
+/// `ErrorInfo` or the reason why it is no answer. The text is still as the service wrote
+/// it; see [`printable`].
+pub(super) fn read(body: &[u8]) -> (Answer, String) {
+    // Lossy, so that an ErrorInfo in another encoding does not hide its code.
+    let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
+    // serde would take an array for the three fields in order.
+    if !text.trim_start().starts_with('{') {
+        return garbled(format!("the answer is not a JSON object ({} bytes)", body.len()));
+    }
+    let fields: Fields = match serde_json::from_str(&text) {
+        Ok(fields) => fields,
+        // Only the place: the rest of serde's message may quote the body.
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            let what = if error.is_eof() { "is cut off" } else { "is not as documented" };
+            return garbled(format!(
+                "the answer's JSON {what} at line {line}, column {column} ({} bytes)",
+                body.len()
+            ));
+        }
+    };
+    let info = fields.info.as_ref().map(text_of).unwrap_or_default();
+    match fields.code.as_ref().map(integer) {
+        None => garbled(with_info("the answer has no ErrorCode", &info)),
+        Some(None) => garbled(with_info("the answer's ErrorCode is not an integer", &info)),
+        Some(Some(0)) if fields.action_status == Some(Value::from("OK")) => (Answer::Code(0), info),
+        Some(Some(0)) => garbled(with_info("ErrorCode is 0 but ActionStatus is not OK", &info)),
+        Some(Some(code)) => (Answer::Code(code), info),
+    }
+}
+
+/// `text` fit for a terminal, a log and a report: no control or direction-changing
+/// characters, none of the `secrets`, at most [`INFO_CHARS_MAX`] characters.
+pub(super) fn printable(text: &str, secrets: &[&str]) -> String {
+    let mut text = text.to_owned();
+    // Before the cut, which could leave the first half of one.
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        text = text.replace(secret, "***");
+    }
+    let blanked: String = text.chars().map(|c| if is_disturbing(c) { ' ' } else { c }).collect();
+    blanked.trim().chars().take(INFO_CHARS_MAX).collect()
+}
+
+fn is_disturbing(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn garbled(why: String) -> (Answer, String) {
+    (Answer::Garbled, why)
+}
+
+fn with_info(why: &str, info: &str) -> String {
+    if info.is_empty() { why.to_owned() } else { format!("{why}: {info}") }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// An integer however it is written: `-14`, `"-14"` or `-14.0`.
+fn integer(value: &Value) -> Option<i64> {
+    /// From here on a float no longer tells neighbouring integers apart.
+    const FLOAT_INTEGERS_END: f64 = 9_007_199_254_740_992.0;
+    if let Some(text) = value.as_str() {
+        return text.trim().parse().ok();
+    }
+    value.as_i64().or_else(|| {
+        let float = value.as_f64()?;
+        let exact = float.fract() == 0.0 && float.abs() < FLOAT_INTEGERS_END;
+        // Through text, where an integral float has no fraction: there is no checked cast.
+        if exact { float.to_string().parse().ok() } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, answer: Answer, info: &str) {
+        assert_eq!(read(body.as_bytes()), (answer, info.to_owned()), "{body}");
+    }
+
+    #[test]
+    fn success_needs_both_the_code_and_the_word() {
+        check(r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#, Answer::Code(0), "");
+        check(r#"{"ActionStatus":"OK","ErrorCode":0}"#, Answer::Code(0), "");
+        for body in [
+            r#"{"ActionStatus":"FAIL","ErrorCode":0}"#,
+            r#"{"ActionStatus":"ok","ErrorCode":0}"#,
+            r#"{"ActionStatus":["OK"],"ErrorCode":0}"#,
+            r#"{"ActionStatus":null,"ErrorCode":0}"#,
+            r#"{"ErrorCode":0}"#,
+        ] {
+            check(body, Answer::Garbled, "ErrorCode is 0 but ActionStatus is not OK");
+        }
+        check(
+            r#"{"ErrorCode":0,"ErrorInfo":"half"}"#,
+            Answer::Garbled,
+            "ErrorCode is 0 but ActionStatus is not OK: half",
+        );
+    }
+
+    #[test]
+    fn a_code_counts_whatever_stands_beside_it() {
+        check(
+            r#"{"ActionStatus":"FAIL","ErrorInfo":"too fast","ErrorCode":-14}"#,
+            Answer::Code(-14),
+            "too fast",
+        );
+        check(r#"{"ActionStatus":"OK","ErrorCode":60007}"#, Answer::Code(60_007), "");
+        check(r#" {"RequestId":{"a":[1]},"ErrorCode":-7,"errorcode":0} "#, Answer::Code(-7), "");
+        check(r#"{"ErrorCode":-7,"ErrorInfo":{"a":1}}"#, Answer::Code(-7), r#"{"a":1}"#);
+        check(r#"{"ErrorCode":-7,"ErrorInfo":null}"#, Answer::Code(-7), "");
+        check(r#"{"ErrorCode":-7,"ErrorInfo":12}"#, Answer::Code(-7), "12");
+    }
+
+    #[test]
+    fn a_code_may_be_written_as_text_or_as_an_integral_float() {
+        let code = |written: &str| read(format!(r#"{{"ErrorCode":{written}}}"#).as_bytes()).0;
+        assert_eq!(code(r#""-14""#), Answer::Code(-14));
+        assert_eq!(code(r#"" 60007 ""#), Answer::Code(60_007));
+        assert_eq!(code("-14.0"), Answer::Code(-14));
+        assert_eq!(code("6.0007e4"), Answer::Code(60_007));
+        assert_eq!(code("9223372036854775807"), Answer::Code(i64::MAX));
+        for odd in [
+            "9223372036854775808",
+            "-9223372036854775809",
+            r#""9223372036854775808""#,
+            "1e300",
+            "-14.5",
+            r#""-14.5""#,
+            r#""""#,
+            "true",
+            "null",
+            "[]",
+            "{}",
+        ] {
+            assert_eq!(code(odd), Answer::Garbled, "{odd}");
+        }
+    }
+
+    #[test]
+    fn zero_in_any_spelling_is_still_no_success_without_ok() {
+        for zero in ["0", "0.0", "-0.0", r#""0""#] {
+            let body = |rest: &str| read(format!(r#"{{"ErrorCode":{zero}{rest}}}"#).as_bytes()).0;
+            assert_eq!(body(r#","ActionStatus":"OK""#), Answer::Code(0), "{zero}");
+            assert_eq!(body(""), Answer::Garbled, "{zero}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_answer_is_said_to_be_none_without_quoting_it() {
+        for body in ["", "<html>eJw9zUEL</html>", r#"["OK",0,""]"#, "null", "0"] {
+            let why = format!("the answer is not a JSON object ({} bytes)", body.len());
+            check(body, Answer::Garbled, &why);
+        }
+        check(
+            r#"{"ActionStatus":"OK","Err"#,
+            Answer::Garbled,
+            "the answer's JSON is cut off at line 1, column 25 (25 bytes)",
+        );
+        for body in
+            [r#"{"ErrorCode":0,"ErrorCode":-7}"#, r#"{"ErrorCode":-7}{}"#, "{'ErrorCode':0}"]
+        {
+            let (answer, why) = read(body.as_bytes());
+            assert_eq!(answer, Answer::Garbled, "{body}");
+            assert!(why.starts_with("the answer's JSON is not as documented at line 1"), "{why}");
+        }
+        check("{}", Answer::Garbled, "the answer has no ErrorCode");
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_another_encoding_do_no_harm() {
+        assert_eq!(read(b"\xef\xbb\xbf{\"ErrorCode\":-14}").0, Answer::Code(-14));
+        let (answer, info) = read(b"{\"ErrorCode\":-14,\"ErrorInfo\":\"\xc6\xb5\xc2\xca!\"}");
+        assert_eq!(answer, Answer::Code(-14));
+        assert!(info.ends_with('!'), "{info}");
+    }
+
+    #[test]
+    fn info_is_printable_short_and_without_secrets() {
+        assert_eq!(printable(" a\r\nb\u{1b}[31mc\u{202e}d\0 ", &[]), "a  b [31mc d");
+        assert_eq!(printable("频率过高", &[]), "频率过高");
+        assert_eq!(printable(&"é".repeat(301), &[]), "é".repeat(300));
+        assert_eq!(
+            printable("usersig eJw*a_ is bad, eJw*a_", &["", "eJw*a_"]),
+            "usersig *** is bad, ***"
+        );
+        let long = format!("{}eJwSECRET", "x".repeat(297));
+        assert_eq!(printable(&long, &["eJwSECRET"]), format!("{}***", "x".repeat(297)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_odd_to_read(body: Vec<u8>, json in r#"[{"](ErrorCode|ActionStatus|OK|[0-9:,"{}\[\].-]){0,20}"#) {
+            for body in [&body[..], json.as_bytes()] {
+                let (answer, info) = read(body);
+                proptest::prop_assert!(matches!(answer, Answer::Code(_) | Answer::Garbled));
+                proptest::prop_assert!(printable(&info, &[]).chars().count() <= INFO_CHARS_MAX);
+            }
+        }
+    }
+}

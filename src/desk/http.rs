@@ -1,0 +1,236 @@
+//! The call over HTTP.
+//!
+//! Duty: write the request as section 1 of the contract notes has it, keep connections
+//! alive, limit time and size, and say of every way it can end which answer that is.
+//! Relies on reqwest with rustls; certificate checks are always on and have no switch.
+//! Never follows a redirect, never repeats a request, never sends in clear text to another
+//! machine, and never lets an address or a UserSig into an error text.
+
+use std::error::Error as _;
+use std::fmt::{self, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Response, Url, redirect, retry};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+
+use super::{Call, Endpoint, Reply, Transport, answer};
+use crate::job::Library;
+use crate::verdict::Answer;
+
+/// The most that is read of an answer; a real one has about a hundred bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Shorter than any server's usual patience, so that we are the ones who close a
+/// connection that idles and do not send into one the server is just closing.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+
+/// As many as any sensible number of requests in flight.
+const IDLE_CONNECTIONS_MAX: usize = 32;
+
+/// What an [`HttpTransport`] needs to know.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Where the service is.
+    pub endpoint: Endpoint,
+    /// The administrator account that calls; the one in the UserSig.
+    pub identifier: String,
+    /// The most a connection may take, name lookup and TLS included. 3 s by default; held
+    /// to half of the total, since a connection that takes all of it could not be told
+    /// from an answer that never came.
+    pub connect_timeout: Duration,
+    /// The most a call may take from start to end. 10 s by default; the service itself
+    /// gives up after 3 s.
+    pub total_timeout: Duration,
+}
+
+impl HttpSettings {
+    /// The usual time limits, toward `endpoint` as `identifier`.
+    pub fn new(endpoint: Endpoint, identifier: impl Into<String>) -> Self {
+        Self {
+            endpoint,
+            identifier: identifier.into(),
+            connect_timeout: Duration::from_secs(3),
+            total_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The HTTP client cannot be set up on this machine; most likely it has no certificates.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the HTTP client: {0}")]
+pub struct ClientError(String);
+
+/// The real way to the service. A proxy that the environment names is used toward other
+/// machines, and sees no more than which host is called: the encryption goes through it.
+pub struct HttpTransport {
+    client: Client,
+    endpoint: Endpoint,
+    base: Url,
+    /// Percent-encoded once.
+    identifier: String,
+}
+
+/// Which issuers of certificates are believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Those the operating system believes.
+    System,
+    /// None: every certificate is refused. For clear text, which has none, so that a
+    /// rehearsal works on a machine without any certificates.
+    Nobody,
+}
+
+impl HttpTransport {
+    /// A client with an empty pool of connections; connects at the first call.
+    ///
+    /// # Errors
+    /// When the machine's certificates cannot be loaded.
+    pub fn new(settings: &HttpSettings) -> Result<Self, ClientError> {
+        let encrypted = settings.endpoint.is_encrypted();
+        Self::trusting(settings, if encrypted { Trust::System } else { Trust::Nobody })
+    }
+
+    fn trusting(settings: &HttpSettings, trust: Trust) -> Result<Self, ClientError> {
+        // The only error is that another part of the process came first, with the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let endpoint = settings.endpoint.clone();
+        let base = Url::parse(endpoint.base()).map_err(|error| ClientError(error.to_string()))?;
+        let mut builder = Client::builder()
+            .user_agent(concat!("deskbatch/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            // reqwest would repeat what it thinks was not processed, past the gate.
+            .retry(retry::never())
+            .referer(false)
+            .http1_only()
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .connect_timeout(settings.connect_timeout.min(settings.total_timeout / 2))
+            .timeout(settings.total_timeout)
+            .https_only(endpoint.is_encrypted());
+        if endpoint.is_loopback() {
+            // Whatever a proxy or a resolver would make of it, it stays on this machine.
+            let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            let here = here.map(|address| SocketAddr::new(address, 0));
+            builder = builder.no_proxy().resolve_to_addrs("localhost", &here);
+        }
+        if trust == Trust::Nobody {
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|error| ClientError(describe(&error)))?;
+        Ok(Self { client, endpoint, base, identifier: percent_encoded(&settings.identifier) })
+    }
+
+    /// The address of one attempt. It carries the UserSig: never to be shown.
+    fn url(&self, call: &Call) -> Url {
+        let command = match call.app.library {
+            Library::Chitchat => "batch_set_chitchat",
+            Library::Faq => "batch_set_faq",
+        };
+        let base = self.base.path().trim_end_matches('/');
+        let mut url = self.base.clone();
+        url.set_path(&format!("{base}/v4/openim_console_http_svc/{command}"));
+        url.set_query(Some(&format!(
+            "sdkappid={}&identifier={}&usersig={}&random={}&contenttype=json",
+            call.app.sdkappid,
+            self.identifier,
+            percent_encoded(call.usersig.expose_secret()),
+            // The service calls it the identity of the request, so each attempt has its own.
+            fastrand::u32(..),
+        )));
+        url
+    }
+}
+
+impl Transport for HttpTransport {
+    async fn send(&self, call: &Call) -> Reply {
+        let body = json!({ "StandardQuestionIds": call.ids, "Status": call.status.code() });
+        let request = self
+            .client
+            .post(self.url(call))
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(body.to_string());
+        let (answer, info, http_status) = match request.send().await {
+            Err(error) => (without_answer(&error), describe(&error), None),
+            Ok(response) => {
+                let http_status = response.status().as_u16();
+                let (answer, info) = read(response).await;
+                (answer, info, Some(http_status))
+            }
+        };
+        // The service is free to repeat the request in its text.
+        let usersig = call.usersig.expose_secret();
+        let info = answer::printable(&info, &[usersig, &percent_encoded(usersig)]);
+        Reply { answer, info, http_status }
+    }
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// The answer for a request that got no HTTP status: whether it can have left decides
+/// whether it is in doubt.
+fn without_answer(error: &reqwest::Error) -> Answer {
+    let never_left = error.is_connect() || error.is_builder();
+    if never_left { Answer::NotConnected } else { Answer::NoAnswer }
+}
+
+/// Reads a response, piece by piece so that the limit holds for what is kept in memory.
+async fn read(mut response: Response) -> (Answer, String) {
+    let status = response.status().as_u16();
+    if status != 200 {
+        return (Answer::HttpStatus(status), format!("HTTP status {status} instead of 200"));
+    }
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > BODY_BYTES_MAX => {
+                return (Answer::Garbled, format!("the answer is over {BODY_BYTES_MAX} bytes"));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return answer::read(&body),
+            Err(error) => {
+                let why = format!("the answer stopped halfway: {}", describe(&error));
+                return (Answer::NoAnswer, why);
+            }
+        }
+    }
+}
+
+/// What went wrong, from the causes alone: reqwest's own errors show the address.
+fn describe(error: &reqwest::Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let mut texts: Vec<String> = Vec::new();
+    for text in causes.filter(|cause| !cause.is::<reqwest::Error>()).map(ToString::to_string) {
+        // Some causes already quote the next one.
+        if !texts.iter().any(|earlier| earlier.contains(&text)) {
+            texts.push(text);
+        }
+    }
+    if texts.is_empty() { "the request failed".to_owned() } else { texts.join(": ") }
+}
+
+/// Percent-encodes all but letters, digits and `-._~*`. Not form encoding, which writes a
+/// blank as `+`: how the service reads that is not documented.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'*' => {
+                encoded.push(char::from(byte));
+            }
+            // Writing to a String cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tls_tests;

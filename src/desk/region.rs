@@ -1,0 +1,273 @@
+//! Where the service is: a region by name, or a base URL.
+//!
+//! Duty: know the vendor's hosts and refuse every address over which a UserSig could be
+//! read on the way. Relies on section 6 of the contract notes for the hosts. Never shows
+//! more of an address than its host and port, because a path can be a gateway's secret.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use reqwest::Url;
+
+/// A data centre of the vendor. An SDKAppID lives in exactly one; at another the service
+/// answers 70016 or 70020.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Region {
+    /// Mainland China.
+    China,
+    /// Singapore.
+    Singapore,
+    /// Seoul.
+    Seoul,
+    /// Tokyo.
+    Tokyo,
+    /// Frankfurt.
+    Frankfurt,
+    /// Silicon Valley.
+    SiliconValley,
+    /// Jakarta.
+    Jakarta,
+}
+
+impl Region {
+    /// Every region, in the vendor's order.
+    pub const ALL: [Self; 7] = [
+        Self::China,
+        Self::Singapore,
+        Self::Seoul,
+        Self::Tokyo,
+        Self::Frankfurt,
+        Self::SiliconValley,
+        Self::Jakarta,
+    ];
+
+    /// The name used in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::China => "china",
+            Self::Singapore => "singapore",
+            Self::Seoul => "seoul",
+            Self::Tokyo => "tokyo",
+            Self::Frankfurt => "frankfurt",
+            Self::SiliconValley => "silicon-valley",
+            Self::Jakarta => "jakarta",
+        }
+    }
+
+    /// The vendor's host there.
+    pub fn host(self) -> &'static str {
+        match self {
+            Self::China => "console.tim.qq.com",
+            Self::Singapore => "adminapisgp.im.qcloud.com",
+            Self::Seoul => "adminapikr.im.qcloud.com",
+            Self::Tokyo => "adminapijpn.im.qcloud.com",
+            Self::Frankfurt => "adminapiger.im.qcloud.com",
+            Self::SiliconValley => "adminapiusa.im.qcloud.com",
+            Self::Jakarta => "adminapiidn.im.qcloud.com",
+        }
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Region {
+    type Err = String;
+
+    /// Reads a name in any case, its words joined by a dash, an underscore or blanks.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let letters = |text: &str| -> String {
+            let joints = |c: char| c == '-' || c == '_' || c.is_whitespace();
+            text.chars().filter(|c| !joints(*c)).collect::<String>().to_lowercase()
+        };
+        let wanted = letters(text);
+        Self::ALL.into_iter().find(|region| letters(region.name()) == wanted).ok_or_else(|| {
+            format!("not a region: use one of {}", Self::ALL.map(Self::name).join(", "))
+        })
+    }
+}
+
+/// The base address of the service: scheme, host, port and perhaps a path in front.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Everything before the vendor's path; no slash at its end.
+    base: String,
+    /// Host and port, as shown.
+    shown: String,
+    encrypted: bool,
+    loopback: bool,
+}
+
+impl Endpoint {
+    /// The vendor's own host in `region`.
+    pub fn of_region(region: Region) -> Self {
+        let shown = region.host().to_owned();
+        Self { base: format!("https://{shown}"), shown, encrypted: true, loopback: false }
+    }
+
+    /// Whether it is this machine. Only such an address may be called in clear text, and
+    /// only toward it may a rate above the vendor's be asked for.
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+
+    /// Whether it is called over HTTPS.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// The base URL, path included. For building requests, not for showing.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.shown)
+    }
+}
+
+/// The same as what is displayed, for the same reason.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({})", self.shown)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    /// Reads a base URL. The reasons for refusing one never repeat it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text.trim()).map_err(|error| {
+            format!("not a base URL such as https://{}: {error}", Region::China.host())
+        })?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err("not a base URL: it must begin with https://".to_owned());
+        }
+        let host = url.host_str().ok_or("not a base URL: it names no host")?.to_owned();
+        let loopback = is_loopback(&host);
+        if url.scheme() == "http" && !loopback {
+            return Err("http would show the UserSig to everyone on the way: use https \
+                        (http is for this machine alone: 127.0.0.1, ::1, localhost)"
+                .to_owned());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("a base URL carries no user name or password".to_owned());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("a base URL has no ? and no #; the query is made for each call".to_owned());
+        }
+        if url.path().contains("openim_console_http_svc") {
+            return Err("give the base URL alone, without /v4/openim_console_http_svc/…".to_owned());
+        }
+        let shown = url.port().map_or(host.clone(), |port| format!("{host}:{port}"));
+        let encrypted = url.scheme() == "https";
+        let base = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { base, shown, encrypted, loopback })
+    }
+}
+
+/// Names are not looked up here; `localhost` is pinned to the loopback addresses by the
+/// client, so that a resolver cannot send it elsewhere.
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse() {
+        Ok(IpAddr::V4(address)) => address.is_loopback(),
+        Ok(IpAddr::V6(address)) => address == Ipv6Addr::LOCALHOST,
+        Err(_) => bare == "localhost",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_are_read_in_any_case_and_with_any_joint() {
+        for region in Region::ALL {
+            assert_eq!(region.to_string().parse(), Ok(region));
+            assert_eq!(region.name().to_uppercase().parse(), Ok(region));
+        }
+        for text in ["Silicon Valley", "silicon_valley", " SILICON-VALLEY ", "SiliconValley"] {
+            assert_eq!(text.parse(), Ok(Region::SiliconValley));
+        }
+        assert_eq!(
+            "mumbai".parse::<Region>(),
+            Err("not a region: use one of china, singapore, seoul, tokyo, frankfurt, \
+                 silicon-valley, jakarta"
+                .to_owned())
+        );
+        assert!("".parse::<Region>().is_err());
+    }
+
+    #[test]
+    fn a_region_is_the_same_endpoint_as_its_url() {
+        for region in Region::ALL {
+            let endpoint = Endpoint::of_region(region);
+            assert_eq!(format!("https://{}/", region.host()).parse(), Ok(endpoint.clone()));
+            assert_eq!(endpoint.to_string(), region.host());
+            assert!(!endpoint.is_loopback() && endpoint.is_encrypted());
+        }
+    }
+
+    #[test]
+    fn clear_text_is_for_this_machine_alone() {
+        for text in [
+            "http://127.0.0.1:8080",
+            "http://127.1.2.3",
+            "http://[::1]:9",
+            "http://localhost:1/base/",
+            "http://LOCALHOST",
+        ] {
+            let endpoint: Endpoint = text.parse().expect(text);
+            assert!(endpoint.is_loopback() && !endpoint.is_encrypted(), "{text}");
+        }
+        for text in [
+            "http://console.tim.qq.com",
+            "http://0.0.0.0",
+            "http://[::]",
+            "http://[::ffff:127.0.0.1]",
+            "http://192.168.0.1",
+            "http://localhost.example.com",
+            "http://127.0.0.1.example.com",
+        ] {
+            let refusal = text.parse::<Endpoint>().expect_err(text);
+            assert!(refusal.contains("use https"), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_base_url_is_refused_without_being_repeated() {
+        for text in [
+            "",
+            "console.tim.qq.com",
+            "localhost:8080",
+            "ftp://s3cret.example",
+            "https://",
+            "https://s3cret@example.com",
+            "https://a:s3cret@example.com",
+            "https://example.com?s3cret=1",
+            "https://example.com/#s3cret",
+            "https://example.com/v4/openim_console_http_svc/batch_set_chitchat",
+        ] {
+            let refusal = text.parse::<Endpoint>().expect_err(text);
+            assert!(!refusal.contains("s3cret"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn only_host_and_port_are_shown() {
+        let endpoint: Endpoint = " https://Gate.example:8443/s3cret/ ".parse().expect("parses");
+        assert_eq!(endpoint.to_string(), "gate.example:8443");
+        assert_eq!(format!("{endpoint:?}"), "Endpoint(gate.example:8443)");
+        assert_eq!(endpoint.base(), "https://gate.example:8443/s3cret");
+        let endpoint: Endpoint = "http://[::1]:80".parse().expect("parses");
+        assert_eq!(endpoint.to_string(), "[::1]");
+    }
+}
