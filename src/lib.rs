@@ -6,5 +6,6 @@ pub mod gate;
 pub mod isolate;
 pub mod job;
 pub mod retry;
+pub mod sandbox;
 pub mod store;
 pub mod verdict;

@@ -1,0 +1,202 @@
+//! Reads a request: path, query and body into values, or into the fact that they are bad.
+//!
+//! Pure. It judges nothing: what is missing or wrong is kept as such, so that `decide` can
+//! ask for it when its turn comes and the ledger can show as much as could be read. The
+//! query holds a UserSig, so nothing here has a `Debug`.
+
+use serde_json::Value;
+
+use super::words;
+
+/// What every command's path begins with.
+const SERVICE: &str = "/v4/openim_console_http_svc/";
+
+words! {
+    /// A call that the sandbox knows.
+    "a command" enum Command {
+        /// Sets the status of small talk questions.
+        BatchSetChitchat = "batch_set_chitchat",
+        /// The same for questions and answers.
+        BatchSetFaq = "batch_set_faq",
+    }
+}
+
+/// A request as it came.
+pub(super) struct Request<'a> {
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    /// Without the question mark.
+    pub(super) query: &'a str,
+    /// `None` when it was larger than the server reads.
+    pub(super) body: Option<&'a [u8]>,
+}
+
+/// What a request says.
+pub(super) struct Call {
+    /// `None` when the path is no known command's.
+    pub(super) command: Option<Command>,
+    pub(super) is_post: bool,
+    pub(super) query: Query,
+    pub(super) body: Body,
+}
+
+/// The query parameters, percent-decoded. `None` is missing.
+#[derive(Default)]
+pub(super) struct Query {
+    pub(super) sdkappid: Option<String>,
+    pub(super) identifier: Option<String>,
+    pub(super) usersig: Option<String>,
+    pub(super) random: Option<String>,
+    pub(super) contenttype: Option<String>,
+    /// A bad escape, text that is not UTF-8, or one of these parameters twice.
+    pub(super) is_malformed: bool,
+}
+
+/// The body's parts.
+#[derive(Default)]
+pub(super) struct Body {
+    pub(super) is_json: bool,
+    /// `None` when missing or not an integer.
+    pub(super) status: Option<i64>,
+    /// The strings among the ids, whether the others are acceptable or not.
+    pub(super) ids: Vec<String>,
+    /// Whether the ids are an array of at least one string and nothing else, none empty.
+    pub(super) ids_are_acceptable: bool,
+}
+
+impl Call {
+    pub(super) fn read(request: &Request<'_>) -> Self {
+        let command = request.path.strip_prefix(SERVICE).and_then(|name| name.parse().ok());
+        Self {
+            command,
+            is_post: request.method == "POST",
+            query: Query::read(request.query),
+            body: Body::read(request.body.unwrap_or_default()),
+        }
+    }
+}
+
+impl Query {
+    fn read(text: &str) -> Self {
+        let mut query = Self::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let field = match name {
+                "sdkappid" => &mut query.sdkappid,
+                "identifier" => &mut query.identifier,
+                "usersig" => &mut query.usersig,
+                "random" => &mut query.random,
+                "contenttype" => &mut query.contenttype,
+                // Names are case sensitive, and a stranger's parameter is nobody's business.
+                _ => continue,
+            };
+            match percent_decoded(value) {
+                Some(value) if field.is_none() => *field = Some(value),
+                _ => query.is_malformed = true,
+            }
+        }
+        query
+    }
+
+    /// The SDKAppID, where it is a number.
+    pub(super) fn app(&self) -> Option<u64> {
+        decimal(self.sdkappid.as_deref()?)
+    }
+
+    /// The random number, where it is an unsigned number of 32 bits.
+    pub(super) fn random(&self) -> Option<u32> {
+        decimal(self.random.as_deref()?)
+    }
+}
+
+impl Body {
+    fn read(bytes: &[u8]) -> Self {
+        let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return Self::default() };
+        let mut body = Self { is_json: true, ..Self::default() };
+        body.status = value.get("Status").and_then(Value::as_i64);
+        if let Some(Value::Array(ids)) = value.get("StandardQuestionIds") {
+            body.ids = ids.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect();
+            let all_are_text = body.ids.len() == ids.len();
+            body.ids_are_acceptable =
+                all_are_text && !ids.is_empty() && body.ids.iter().all(|id| !id.is_empty());
+        }
+        body
+    }
+}
+
+/// Digits and nothing else; the standard parser would take a plus in front.
+fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// Undoes percent-encoding. A plus stays a plus: how the service reads it is not known,
+/// and a client that relies on the reading of forms is to find out here.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let high = char::from(rest.next()?).to_digit(16)?;
+            let low = char::from(rest.next()?).to_digit(16)?;
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &str) -> (Option<i64>, Vec<String>, bool) {
+        let body = Body::read(text.as_bytes());
+        (body.status, body.ids, body.ids_are_acceptable)
+    }
+
+    #[test]
+    fn escapes_are_undone_and_bad_ones_are_noticed() {
+        let decoded = |text: &str| percent_decoded(text);
+        assert_eq!(decoded("a%20b%2Bc%2bd+e"), Some("a b+c+d+e".to_owned()));
+        assert_eq!(decoded("%E7%AE%A1"), Some("管".to_owned()));
+        for bad in ["%", "%2", "%zz", "%+1", "%ff"] {
+            assert_eq!(decoded(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn parameters_come_in_any_order_and_their_names_are_case_sensitive() {
+        let query = Query::read("usersig=s&random=7&x=%zz&SdkAppId=3&contenttype=json");
+        assert_eq!((query.random(), query.app(), query.is_malformed), (Some(7), None, false));
+        assert!(Query::read("random=1&random=2").is_malformed);
+        assert!(Query::read("identifier=%zz").is_malformed);
+    }
+
+    #[test]
+    fn numbers_are_digits_within_their_bits() {
+        let random = |text: &str| Query::read(&format!("random={text}")).random();
+        assert_eq!(random("4294967295"), Some(u32::MAX));
+        for bad in ["4294967296", "-1", "+1", "1.0", "", "0x1"] {
+            assert_eq!(random(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_body_keeps_what_can_be_read_and_says_what_cannot() {
+        let ids = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let good = body(r#"{"StandardQuestionIds":["a","b"],"Status":4,"More":{}}"#);
+        assert_eq!(good, (Some(4), ids(&["a", "b"]), true));
+        let mixed = body(r#"{"StandardQuestionIds":["a",7],"Status":"4"}"#);
+        assert_eq!(mixed, (None, ids(&["a"]), false));
+        for bad in ["[]", "{}", "null", r#"{"StandardQuestionIds":"a","Status":4.0}"#] {
+            assert_eq!(body(bad), (None, Vec::new(), false), "{bad}");
+            assert!(Body::read(bad.as_bytes()).is_json, "{bad}");
+        }
+        assert!(!body(r#"{"StandardQuestionIds":[]}"#).2);
+        assert!(!body(r#"{"StandardQuestionIds":["a",""]}"#).2);
+        for bad in ["", "{", "{}x", "Status=4"] {
+            assert!(!Body::read(bad.as_bytes()).is_json, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the service answers: request, state and time in; answer and new state out.
+//!
+//! Pure, and the heart of the sandbox. The checks stand in the order that section 9 of
+//! the contract notes suggests (the real order is not known): path, query, UserSig,
+//! administrator, Desk, frequency, JSON, values, ids. It relies on a time that does not
+//! go back. How an answer travels, or fails to, is not decided here.
+
+use super::call::{Call, Command, Request};
+use super::faults::Fault;
+use super::usersig;
+use super::world::{QuestionStatus, World};
+use crate::clock::Moment;
+
+/// The request is not what the gateway reads: method, `random`, `contenttype`, escapes.
+///
+/// The vendor supports no method but POST and promises HTTP 200 for all but network
+/// faults; so another method gets this code, and not HTTP status 405.
+const BAD_REQUEST: i64 = 60_002;
+const NO_SUCH_APP_NUMBER: i64 = 60_006;
+const TIMED_OUT_INSIDE: i64 = 60_008;
+const WRONG_PATH: i64 = 60_009;
+const NO_SDKAPPID: i64 = 60_012;
+const BAD_VALUES: i64 = -7;
+const DESK_OFF: i64 = -50_040;
+
+/// Both clocks: frequency counts on the steady one, signatures expire by the wall.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) moment: Moment,
+    pub(super) wall_ms: i64,
+}
+
+/// What was decided about a request, and what could be read of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) command: Option<Command>,
+    pub(super) sdkappid: Option<u64>,
+    pub(super) random: Option<u32>,
+    pub(super) status: Option<i64>,
+    pub(super) ids: Vec<String>,
+    /// `None` when the request never got to where codes are given.
+    pub(super) code: Option<i64>,
+    /// Whether any question was set.
+    pub(super) applied: bool,
+}
+
+/// Decides one request. `fault` is what goes wrong with it.
+pub(super) fn decide(
+    request: &Request<'_>,
+    world: &mut World,
+    fault: Option<Fault>,
+    now: Now,
+) -> Decision {
+    let call = Call::read(request);
+    if let Some(command) = call.command {
+        world.frequency.arrive((call.query.app().unwrap_or_default(), command), now.moment);
+    }
+    let outcome = if request.body.is_none() {
+        // Too large to be read, so whatever stands in front of the service refused it.
+        None
+    } else {
+        judge(&call, world, fault, now)
+    };
+    Decision {
+        command: call.command,
+        sdkappid: call.query.app(),
+        random: call.query.random(),
+        status: call.body.status,
+        ids: call.body.ids,
+        code: outcome.map(|(code, _)| code),
+        applied: outcome.is_some_and(|(_, applied)| applied),
+    }
+}
+
+/// The code and whether anything was set; `None` when the fault came before a code.
+fn judge(call: &Call, world: &mut World, fault: Option<Fault>, now: Now) -> Option<(i64, bool)> {
+    let admitted = admit(call, world, fault, now);
+    if matches!(fault, Some(Fault::BadGateway | Fault::CutBefore)) {
+        return None;
+    }
+    let outcome = admitted.and_then(|()| {
+        if fault == Some(Fault::Internal) {
+            return Err(TIMED_OUT_INSIDE);
+        }
+        carry_out(call, world)
+    });
+    Some(outcome.unwrap_or_else(|code| (code, false)))
+}
+
+/// Everything before the body: may this call be made, here and now?
+fn admit(call: &Call, world: &mut World, fault: Option<Fault>, now: Now) -> Result<(), i64> {
+    let settings = &world.settings;
+    let command = call.command.ok_or(WRONG_PATH)?;
+    let sdkappid = check_query(call)?;
+
+    let identifier = call.query.identifier.as_deref().unwrap_or_default();
+    let usersig = call.query.usersig.as_deref().unwrap_or_default();
+    usersig::verify(usersig, identifier, sdkappid, settings.apps.key(sdkappid), now.wall_ms)?;
+
+    if !settings.administrators.contains(identifier) {
+        return Err(settings.admin_code.code());
+    }
+    if settings.desk_off.contains(&sdkappid) {
+        return Err(DESK_OFF);
+    }
+    // In place of the count, so that a rehearsed refusal does not cause a real one.
+    if fault == Some(Fault::Throttle) || !world.frequency.admit((sdkappid, command), now.moment) {
+        return Err(settings.rate_code.code());
+    }
+    Ok(())
+}
+
+/// The method and every parameter that is not a credential; gives the SDKAppID.
+fn check_query(call: &Call) -> Result<u64, i64> {
+    let query = &call.query;
+    if !call.is_post || query.is_malformed {
+        return Err(BAD_REQUEST);
+    }
+    if query.sdkappid.as_deref().unwrap_or_default().is_empty() {
+        return Err(NO_SDKAPPID);
+    }
+    let sdkappid = query.app().ok_or(NO_SUCH_APP_NUMBER)?;
+    if query.contenttype.as_deref() != Some("json") || query.random().is_none() {
+        return Err(BAD_REQUEST);
+    }
+    Ok(sdkappid)
+}
+
+/// The body: JSON, values, ids, and the change itself.
+fn carry_out(call: &Call, world: &mut World) -> Result<(i64, bool), i64> {
+    let (body, settings) = (&call.body, &world.settings);
+    if !body.is_json {
+        return Err(settings.json_code.code());
+    }
+    let target = body.status.and_then(QuestionStatus::asked_by).ok_or(BAD_VALUES)?;
+    if !body.ids_are_acceptable {
+        return Err(BAD_VALUES);
+    }
+    if settings.ids_max > 0 && body.ids.len() > settings.ids_max {
+        return Err(settings.too_many_code.code());
+    }
+    let changed = world.change(&body.ids, target);
+    Ok((changed.code, changed.applied))
+}
+
+#[cfg(test)]
+mod tests;

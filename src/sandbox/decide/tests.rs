@@ -1,0 +1,325 @@
+//! The decision as tables: what is sent, and the code that comes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::super::settings::{
+    AdminCode, Apps, JsonCode, RateCode, SandboxSettings, TooManyCode, Window,
+};
+use super::super::testing::{PATH, body, query_at, sign};
+use super::super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
+use super::*;
+
+/// 2026-01-01, when the UserSigs of these tests are made.
+const SECOND: i64 = 1_767_225_600;
+
+/// A good request, to be spoilt in one place.
+struct Sent {
+    method: &'static str,
+    path: String,
+    query: String,
+    body: String,
+    fault: Option<Fault>,
+    /// Since the UserSig was made.
+    at: Duration,
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self {
+            method: "POST",
+            path: PATH.to_owned(),
+            query: query_at(SECOND),
+            body: body(4, &["1-a"]),
+            fault: None,
+            at: Duration::ZERO,
+        }
+    }
+}
+
+impl Sent {
+    fn to(self, world: &mut World) -> Decision {
+        let request = Request {
+            method: self.method,
+            path: &self.path,
+            query: &self.query,
+            body: Some(self.body.as_bytes()),
+        };
+        let since_ms = i64::try_from(self.at.as_millis()).expect("a short test");
+        let now = Now { moment: Moment(self.at), wall_ms: SECOND * 1_000 + since_ms };
+        decide(&request, world, self.fault, now)
+    }
+
+    /// The code from a fresh sandbox with these settings.
+    fn code_with(self, settings: &SandboxSettings) -> i64 {
+        let decision = self.to(&mut World::new(settings.clone()));
+        assert_eq!(decision.applied, decision.code == Some(0), "{decision:?}");
+        decision.code.expect("a code")
+    }
+
+    fn code(self) -> i64 {
+        self.code_with(&SandboxSettings::default())
+    }
+}
+
+fn with_query(query: String) -> Sent {
+    Sent { query, ..Sent::default() }
+}
+
+fn with_body(body: impl Into<String>) -> Sent {
+    Sent { body: body.into(), ..Sent::default() }
+}
+
+/// The good query with one parameter's value replaced; `None` leaves the parameter out.
+fn query_with(name: &str, value: Option<&str>) -> String {
+    let good = query_at(SECOND);
+    let pairs = good.split('&').filter_map(|pair| match (pair.split_once('='), value) {
+        (Some((other, _)), _) if other != name => Some(pair.to_owned()),
+        (_, value) => value.map(|value| format!("{name}={value}")),
+    });
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+#[test]
+fn a_good_call_is_applied_and_everything_in_it_is_noted() {
+    let mut world = World::new(SandboxSettings::default());
+    let decision = with_body(body(5, &["1-a", "1-b"])).to(&mut world);
+    let expected = Decision {
+        command: Some(Command::BatchSetChitchat),
+        sdkappid: Some(SANDBOX_SDKAPPID),
+        random: Some(7),
+        status: Some(5),
+        ids: vec!["1-a".to_owned(), "1-b".to_owned()],
+        code: Some(0),
+        applied: true,
+    };
+    assert_eq!(decision, expected);
+    assert_eq!(world.question("1-b").map(|q| q.status), Some(QuestionStatus::Disabled));
+    let faq = PATH.replace("chitchat", "faq");
+    assert_eq!(Sent { path: faq, ..Sent::default() }.code(), 0);
+}
+
+#[test]
+fn the_path_and_the_method_are_the_documented_ones() {
+    for path in ["/", "/v4/openim_console_http_svc/", "/v3/x", "/v4/openim_console_http_svc/list"] {
+        assert_eq!(Sent { path: path.to_owned(), ..Sent::default() }.code(), 60_009, "{path}");
+    }
+    assert_eq!(Sent { path: format!("{PATH}/"), ..Sent::default() }.code(), 60_009);
+    for method in ["GET", "PUT", "post"] {
+        assert_eq!(Sent { method, ..Sent::default() }.code(), 60_002, "{method}");
+    }
+}
+
+#[test]
+fn every_parameter_is_checked() {
+    let rows = [
+        ("sdkappid", None, 60_012),
+        ("sdkappid", Some(""), 60_012),
+        ("sdkappid", Some("abc"), 60_006),
+        ("sdkappid", Some("-1"), 60_006),
+        ("contenttype", None, 60_002),
+        ("contenttype", Some("JSON"), 60_002),
+        ("random", None, 60_002),
+        ("random", Some("4294967296"), 60_002),
+        ("random", Some("x"), 60_002),
+        ("identifier", Some("%zz"), 60_002),
+        ("identifier", None, 70_013),
+        ("identifier", Some("somebody"), 70_013),
+        ("sdkappid", Some("1400000001"), 70_014),
+        ("usersig", None, 70_002),
+        ("usersig", Some(""), 70_002),
+        ("usersig", Some("eJw9"), 70_003),
+    ];
+    for (name, value, code) in rows {
+        assert_eq!(with_query(query_with(name, value)).code(), code, "{name} {value:?}");
+    }
+    assert_eq!(with_query(query_at(SECOND) + "&random=8").code(), 60_002);
+    assert_eq!(with_query(query_at(SECOND) + "&more=%zz").code(), 0);
+    assert_eq!(with_query(query_with("random", Some("4294967295"))).code(), 0);
+}
+
+#[test]
+fn a_usersig_is_good_for_its_time_its_key_and_its_app() {
+    let day = Duration::from_hours(24);
+    let aged = |at| Sent { at, ..Sent::default() };
+    assert_eq!(aged(day).code(), 0);
+    assert_eq!(aged(day + Duration::from_secs(1)).code(), 70_001);
+
+    let forged = sign("another key", SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID, SECOND, 60);
+    assert_eq!(with_query(query_with("usersig", Some(&forged))).code(), 70_009);
+
+    let key = SecretString::from(SANDBOX_KEY);
+    let listed = |app| SandboxSettings {
+        apps: Apps::Listed(BTreeMap::from([(app, key.clone())])),
+        ..SandboxSettings::default()
+    };
+    assert_eq!(Sent::default().code_with(&listed(SANDBOX_SDKAPPID)), 0);
+    assert_eq!(Sent::default().code_with(&listed(1)), 70_020);
+}
+
+#[test]
+fn only_administrators_of_an_app_with_desk_may_call() {
+    let clerk = sign(SANDBOX_KEY, "clerk", SANDBOX_SDKAPPID, SECOND, 60);
+    let query = query_with("usersig", Some(&clerk)).replace(SANDBOX_IDENTIFIER, "clerk");
+    for admin_code in AdminCode::ALL {
+        let settings = SandboxSettings { admin_code: *admin_code, ..SandboxSettings::default() };
+        assert_eq!(with_query(query.clone()).code_with(&settings), admin_code.code());
+    }
+    let administrators = BTreeSet::from(["clerk".to_owned()]);
+    let settings = SandboxSettings { administrators, ..SandboxSettings::default() };
+    assert_eq!(with_query(query).code_with(&settings), 0);
+
+    let desk_off = BTreeSet::from([SANDBOX_SDKAPPID]);
+    let settings = SandboxSettings { desk_off, ..SandboxSettings::default() };
+    assert_eq!(Sent::default().code_with(&settings), -50_040);
+}
+
+#[test]
+fn the_sixth_call_in_a_second_is_refused_and_nothing_in_it_is_applied() {
+    for rate_code in RateCode::ALL {
+        let settings = SandboxSettings { rate_code: *rate_code, ..SandboxSettings::default() };
+        let mut world = World::new(settings);
+        let codes: Vec<Option<i64>> = (0..6).map(|_| Sent::default().to(&mut world).code).collect();
+        assert_eq!(codes, [0, 0, 0, 0, 0, rate_code.code()].map(Some));
+        assert_eq!(world.question("1-a").map(|question| question.changes), Some(5));
+        let later = Sent { at: Duration::from_secs(1), ..Sent::default() };
+        assert_eq!(later.to(&mut world).code, Some(0));
+        assert_eq!(world.frequency.largest_second, 6);
+        assert_eq!(world.frequency.largest_second_accepted, 5);
+    }
+}
+
+#[test]
+fn the_window_is_the_chosen_one() {
+    let accepted = |window| {
+        let mut world = World::new(SandboxSettings { window, ..SandboxSettings::default() });
+        let at_ms = [990, 990, 990, 990, 990, 1_010, 1_010];
+        let calls = at_ms.map(|ms| Sent { at: Duration::from_millis(ms), ..Sent::default() });
+        calls.into_iter().filter_map(|call| call.to(&mut world).code).filter(|c| *c == 0).count()
+    };
+    assert_eq!((accepted(Window::Sliding), accepted(Window::Fixed)), (5, 7));
+}
+
+#[test]
+fn calls_with_bad_credentials_do_not_use_up_the_limit_but_are_seen() {
+    let mut world = World::new(SandboxSettings::default());
+    for _ in 0..9 {
+        with_query(query_with("usersig", Some("eJw9"))).to(&mut world);
+    }
+    assert_eq!(Sent::default().to(&mut world).code, Some(0));
+    assert_eq!(world.frequency.largest_second, 10);
+    assert_eq!(world.frequency.largest_second_accepted, 1);
+}
+
+#[test]
+fn a_body_must_be_json_with_acceptable_values() {
+    for json_code in JsonCode::ALL {
+        let settings = SandboxSettings { json_code: *json_code, ..SandboxSettings::default() };
+        for text in ["", "{", "Status=4", "\u{feff}{}"] {
+            assert_eq!(with_body(text).code_with(&settings), json_code.code(), "{text}");
+        }
+    }
+    let bad_values = [
+        "{}",
+        "[]",
+        r#"{"StandardQuestionIds":["a"]}"#,
+        r#"{"StandardQuestionIds":["a"],"Status":"4"}"#,
+        r#"{"StandardQuestionIds":["a"],"Status":4.5}"#,
+        r#"{"StandardQuestionIds":["a"],"Status":3}"#,
+        r#"{"StandardQuestionIds":["a"],"Status":7}"#,
+        r#"{"StandardQuestionIds":["a"],"status":4}"#,
+        r#"{"Status":4}"#,
+        r#"{"StandardQuestionIds":[],"Status":4}"#,
+        r#"{"StandardQuestionIds":[""],"Status":4}"#,
+        r#"{"StandardQuestionIds":[1],"Status":4}"#,
+        r#"{"StandardQuestionIds":"a","Status":4}"#,
+    ];
+    for text in bad_values {
+        assert_eq!(with_body(text).code(), -7, "{text}");
+    }
+}
+
+#[test]
+fn too_many_ids_are_refused_where_there_is_a_limit() {
+    for too_many_code in TooManyCode::ALL {
+        let settings = SandboxSettings {
+            ids_max: 2,
+            too_many_code: *too_many_code,
+            ..SandboxSettings::default()
+        };
+        let three = with_body(body(4, &["1-a", "1-b", "1-c"]));
+        assert_eq!(three.code_with(&settings), too_many_code.code());
+        assert_eq!(with_body(body(4, &["1-a", "1-b"])).code_with(&settings), 0);
+    }
+}
+
+#[test]
+fn ids_that_do_not_exist_or_may_not_go_are_refused() {
+    assert_eq!(with_body(body(4, &["1-a", "1-missing1"])).code(), -50_003);
+    assert_eq!(with_body(body(6, &["1-a", "1-preset1"])).code(), -50_011);
+    assert_eq!(with_body(body(5, &["1-a", "1-preset1"])).code(), 0);
+}
+
+#[test]
+fn the_checks_come_in_the_suggested_order() {
+    let settings = SandboxSettings {
+        desk_off: BTreeSet::from([SANDBOX_SDKAPPID]),
+        rate_limit: 1,
+        ..SandboxSettings::default()
+    };
+    let spoilt = || with_body("{");
+    // Each row is wrong in its own place and in every later one.
+    let path = Sent { path: "/x".to_owned(), query: String::new(), ..spoilt() };
+    assert_eq!(path.code_with(&settings), 60_009);
+    let query = with_query(query_with("random", None).replace("usersig", "u"));
+    assert_eq!(Sent { body: "{".to_owned(), ..query }.code_with(&settings), 60_002);
+    let usersig = Sent { query: query_with("usersig", None), ..spoilt() };
+    assert_eq!(usersig.code_with(&settings), 70_002);
+    assert_eq!(spoilt().code_with(&settings), -50_040);
+
+    let mut world = World::new(SandboxSettings { rate_limit: 1, ..SandboxSettings::default() });
+    assert_eq!(with_body(body(9, &["1-missing"])).to(&mut world).code, Some(-7));
+    assert_eq!(spoilt().to(&mut world).code, Some(-14));
+}
+
+#[test]
+fn each_fault_applies_or_does_not_and_is_counted_or_is_not() {
+    let rows = [
+        (Fault::Throttle, Some(-14), false, 0),
+        (Fault::BadGateway, None, false, 1),
+        (Fault::CutBefore, None, false, 1),
+        (Fault::CutAfter, Some(0), true, 1),
+        (Fault::Late, Some(0), true, 1),
+        (Fault::Truncated, Some(0), true, 1),
+        (Fault::Garbage, Some(0), true, 1),
+        (Fault::Internal, Some(60_008), false, 1),
+    ];
+    assert_eq!(rows.map(|row| row.0), Fault::ALL);
+    for (fault, code, applied, counted) in rows {
+        let mut world = World::new(SandboxSettings::default());
+        let struck = Sent { fault: Some(fault), ..Sent::default() }.to(&mut world);
+        assert_eq!((struck.code, struck.applied), (code, applied), "{fault}");
+        assert_eq!(world.question("1-a").is_some(), applied, "{fault}");
+        assert_eq!(world.frequency.largest_second_accepted, counted, "{fault}");
+        assert_eq!(world.frequency.largest_second, 1, "{fault}");
+    }
+}
+
+#[test]
+fn a_refusal_stands_whatever_fault_strikes_after_it() {
+    for fault in [Fault::Throttle, Fault::CutAfter, Fault::Internal] {
+        let query = query_with("usersig", None);
+        assert_eq!(Sent { fault: Some(fault), ..with_query(query) }.code(), 70_002, "{fault}");
+    }
+}
+
+#[test]
+fn a_body_too_large_to_be_read_gets_no_code() {
+    let query = query_at(SECOND);
+    let request = Request { method: "POST", path: PATH, query: &query, body: None };
+    let now = Now { moment: Moment::default(), wall_ms: SECOND * 1_000 };
+    let decision = decide(&request, &mut World::new(SandboxSettings::default()), None, now);
+    assert_eq!((decision.code, decision.applied), (None, false));
+}

@@ -1,0 +1,251 @@
+//! Bad days on demand: which fault strikes which request, by script or by chance.
+//!
+//! Pure apart from its own seeded generator, so that a seed tells the same story again.
+//! What a fault does is not here: `decide` says whether the change is made, `reply` what
+//! the client gets to see.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::words;
+
+words! {
+    /// What goes wrong with a request.
+    "a fault" enum Fault {
+        /// Answers the code for too frequent calls although the limit is kept. Not
+        /// applied, and not counted towards the limit.
+        Throttle = "throttle",
+        /// HTTP 502 with an HTML page. Not applied.
+        BadGateway = "bad-gateway",
+        /// The connection is cut. Not applied.
+        CutBefore = "cut-before",
+        /// Applied, then the connection is cut without a byte of an answer.
+        CutAfter = "cut-after",
+        /// Applied, answered later than a client should wait.
+        Late = "late",
+        /// Applied, HTTP 200 with the first half of the JSON.
+        Truncated = "truncated",
+        /// Applied, HTTP 200 with text that is not JSON.
+        Garbage = "garbage",
+        /// Answers 60008, a time-out inside the service. Not applied.
+        Internal = "internal",
+    }
+}
+
+/// A fault and how often it strikes: `bad-gateway=0.05`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FaultChance {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// From 0, never, to 1, always.
+    pub probability: f64,
+}
+
+impl fmt::Display for FaultChance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.fault, self.probability)
+    }
+}
+
+impl FromStr for FaultChance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (fault, probability) = text
+            .split_once('=')
+            .ok_or("not a chance: write a fault and its probability, as in bad-gateway=0.05")?;
+        let fault = fault.trim().parse()?;
+        let probability = probability.trim().parse().ok().filter(|p| (0.0..=1.0).contains(p));
+        let probability = probability.ok_or("a probability is a number from 0 to 1")?;
+        Ok(Self { fault, probability })
+    }
+}
+
+/// Refuses chances that add up to more than certainty.
+pub(super) fn check_chances(chances: &[FaultChance]) -> Result<(), String> {
+    let sum: f64 = chances.iter().map(|chance| chance.probability).sum();
+    // A hair above 1 is what ten times 0.1 may come to.
+    if sum.is_finite() && sum <= 1.0 + 1e-9 {
+        Ok(())
+    } else {
+        Err(format!("the probabilities of the faults add up to {sum}, more than 1"))
+    }
+}
+
+/// The most requests that one step of a script may stand for.
+const RUN_MAX: u64 = 1_000_000_000;
+
+/// One step for each request in the order of arrival: `ok*3,throttle,bad-gateway*2,ok`.
+///
+/// After its end all is well (or left to the chances), unless it ends with `...`: then it
+/// starts again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultScript {
+    /// What happens, and to how many requests in a row; never zero.
+    runs: Vec<(Option<Fault>, u64)>,
+    repeats: bool,
+}
+
+impl fmt::Display for FaultScript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (step, times)) in self.runs.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{}", step.map_or("ok", Fault::name))?;
+            if *times > 1 {
+                write!(f, "*{times}")?;
+            }
+        }
+        f.write_str(if self.repeats { ",..." } else { "" })
+    }
+}
+
+impl FromStr for FaultScript {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let (steps, repeats) = match text.strip_suffix("...") {
+            Some(steps) => (steps.trim_end().trim_end_matches(','), true),
+            None => (text, false),
+        };
+        let runs = steps.split(',').map(|step| read_run(step.trim())).collect::<Result<_, _>>()?;
+        Ok(Self { runs, repeats })
+    }
+}
+
+fn read_run(text: &str) -> Result<(Option<Fault>, u64), String> {
+    let (name, times) = match text.split_once('*') {
+        Some((name, times)) => (name.trim_end(), times.trim_start().parse().unwrap_or(0)),
+        None => (text, 1),
+    };
+    if !(1..=RUN_MAX).contains(&times) {
+        return Err(format!("{text}: a step is repeated 1 to {RUN_MAX} times"));
+    }
+    match name {
+        "ok" => Ok((None, times)),
+        _ => name.parse().map(|fault| (Some(fault), times)).map_err(|error| format!("{error}, ok")),
+    }
+}
+
+/// Draws the fault of each request.
+#[derive(Debug)]
+pub(super) struct Faults {
+    script: Option<FaultScript>,
+    /// Which run of the script is on, and how many of its requests have come.
+    at: usize,
+    used: u64,
+    chances: Vec<FaultChance>,
+    rng: fastrand::Rng,
+}
+
+impl Faults {
+    pub(super) fn new(script: Option<FaultScript>, chances: Vec<FaultChance>, seed: u64) -> Self {
+        Self { script, at: 0, used: 0, chances, rng: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// The fault of the request that arrives now.
+    pub(super) fn next(&mut self) -> Option<Fault> {
+        let Some((step, times)) = self.run_of_script() else { return self.by_chance() };
+        self.used += 1;
+        if self.used == times {
+            (self.at, self.used) = (self.at + 1, 0);
+        }
+        step
+    }
+
+    /// The run that the script has come to; `None` where there is no script or it is over.
+    fn run_of_script(&mut self) -> Option<(Option<Fault>, u64)> {
+        let script = self.script.as_ref()?;
+        if self.at == script.runs.len() && script.repeats {
+            self.at = 0;
+        }
+        script.runs.get(self.at).copied()
+    }
+
+    fn by_chance(&mut self) -> Option<Fault> {
+        if self.chances.is_empty() {
+            return None;
+        }
+        // One draw decides among all of them, so that each keeps its own share.
+        let mut draw = self.rng.f64();
+        self.chances.iter().find_map(|chance| {
+            draw -= chance.probability;
+            (draw < 0.0).then_some(chance.fault)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(script: Option<&str>, chances: &[&str], seed: u64, count: usize) -> Vec<&'static str> {
+        let script = script.map(|text| text.parse().expect("a script"));
+        let chances = chances.iter().map(|text| text.parse().expect("a chance")).collect();
+        let mut faults = Faults::new(script, chances, seed);
+        (0..count).map(|_| faults.next().map_or("ok", Fault::name)).collect()
+    }
+
+    #[test]
+    fn a_script_goes_step_by_step_and_then_all_is_well() {
+        let story = ["ok", "ok", "throttle", "cut-after", "cut-after", "ok", "ok"];
+        assert_eq!(draws(Some("ok*2, throttle,cut-after*2"), &[], 0, 7), story);
+    }
+
+    #[test]
+    fn a_script_that_ends_with_dots_starts_again() {
+        let story = ["late", "ok", "late", "ok", "late"];
+        assert_eq!(draws(Some("late,ok,..."), &[], 0, 5), story);
+        assert_eq!(draws(Some("late,ok..."), &[], 0, 5), story);
+    }
+
+    #[test]
+    fn chances_begin_where_the_script_ends() {
+        let story = ["ok", "internal", "throttle", "throttle"];
+        assert_eq!(draws(Some("ok,internal"), &["throttle=1"], 0, 4), story);
+    }
+
+    #[test]
+    fn the_same_seed_tells_the_same_story_and_each_fault_keeps_its_share() {
+        let chances = ["throttle=0.2", "bad-gateway=0.05"];
+        let story = draws(None, &chances, 7, 10_000);
+        assert_eq!(story, draws(None, &chances, 7, 10_000));
+        assert_ne!(story, draws(None, &chances, 8, 10_000));
+        let share = |name| story.iter().filter(|fault| **fault == name).count();
+        assert!((1_800..2_200).contains(&share("throttle")), "{}", share("throttle"));
+        assert!((400..600).contains(&share("bad-gateway")), "{}", share("bad-gateway"));
+    }
+
+    #[test]
+    fn specifications_are_written_as_they_are_read() {
+        for text in ["ok*3,throttle,bad-gateway*2,ok", "cut-before,late,truncated,garbage,..."] {
+            let script: FaultScript = text.parse().expect("a script");
+            assert_eq!(script.to_string(), text);
+        }
+        let chance: FaultChance = "internal=0.25".parse().expect("a chance");
+        assert_eq!(chance.to_string(), "internal=0.25");
+    }
+
+    #[test]
+    fn wrong_specifications_say_what_is_wrong() {
+        for bad in ["", "...", "ok,,ok", "ok*0", "ok*x", "ok*-1", "fine", "throttle=0.5"] {
+            assert!(bad.parse::<FaultScript>().is_err(), "{bad}");
+        }
+        for bad in ["throttle", "throttle=", "throttle=1.1", "throttle=-0.1", "x=0.1", "late=NaN"] {
+            assert!(bad.parse::<FaultChance>().is_err(), "{bad}");
+        }
+        let wrong: Result<FaultScript, String> = "fine".parse();
+        assert_eq!(
+            wrong.expect_err("refused"),
+            "not a fault: use throttle, bad-gateway, cut-before, cut-after, late, truncated, \
+             garbage, internal, ok"
+        );
+    }
+
+    #[test]
+    fn chances_may_add_up_to_certainty_and_no_further() {
+        let tenth = FaultChance { fault: Fault::Late, probability: 0.1 };
+        assert!(check_chances(&[tenth; 10]).is_ok());
+        assert!(check_chances(&[tenth; 11]).is_err());
+    }
+}

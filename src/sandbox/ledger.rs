@@ -1,0 +1,188 @@
+//! What the sandbox saw: every request in the order in which it was decided, and sums.
+//!
+//! Holds no credential: a request is kept as what could be read of it, without its
+//! UserSig. The newest requests are kept up to a limit of rows and of memory; the sums
+//! count all of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::call::Command;
+use super::decide::{Decision, Now};
+use super::faults::Fault;
+use crate::clock::Moment;
+
+/// The most requests kept.
+const REQUESTS_MAX: usize = 100_000;
+
+/// The most memory that the ids of the requests kept may take.
+const IDS_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// One request that the sandbox saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenRequest {
+    /// Its place in the order of decision, from 1.
+    pub number: u64,
+    /// When its head had come in.
+    pub arrived: Moment,
+    /// When it was counted and decided: later than that by the body and the way there.
+    pub counted: Moment,
+    /// The same by the wall clock, in UTC milliseconds since 1970.
+    pub wall_ms: i64,
+    /// What was called; `None` for a path that is no command's.
+    pub command: Option<Command>,
+    /// The SDKAppID in the query, where it is a number.
+    pub sdkappid: Option<u64>,
+    /// The random number in the query, where it is one.
+    pub random: Option<u32>,
+    /// The status asked for, where it is an integer.
+    pub status: Option<i64>,
+    /// The ids named, where they are text.
+    pub ids: Vec<String>,
+    /// The code decided on, whether or not a fault kept it from the client. `None` when
+    /// the request never got to where codes are given.
+    pub code: Option<i64>,
+    /// The HTTP status; `None` when the connection was cut instead.
+    pub http: Option<u16>,
+    /// What was drawn to go wrong with it.
+    pub fault: Option<Fault>,
+    /// Whether any question was set by it.
+    pub applied: bool,
+}
+
+/// What the sandbox saw up to a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// The newest requests, oldest first: the last 100,000, fewer when they name very many ids.
+    pub requests: Vec<Arc<SeenRequest>>,
+    /// How many requests there were in all.
+    pub total: u64,
+    /// How many of all requests each code was decided for.
+    pub codes: BTreeMap<i64, u64>,
+    /// How many of all requests each fault was drawn for.
+    pub faults: BTreeMap<Fault, u64>,
+    /// The most calls that came in any second (of any position) for one app and command,
+    /// whatever became of them. Above the limit only if a client did not keep it.
+    pub largest_second: usize,
+    /// The same, of calls within the limit.
+    pub largest_second_accepted: usize,
+}
+
+/// The ledger while it is written.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    kept: VecDeque<Arc<SeenRequest>>,
+    ids_bytes: usize,
+    total: u64,
+    codes: BTreeMap<i64, u64>,
+    faults: BTreeMap<Fault, u64>,
+}
+
+impl Book {
+    /// The number of the request that is decided next.
+    pub(super) fn next_number(&self) -> u64 {
+        self.total + 1
+    }
+
+    /// Writes down a request.
+    pub(super) fn note(
+        &mut self,
+        decision: Decision,
+        fault: Option<Fault>,
+        http: Option<u16>,
+        arrived: Moment,
+        now: Now,
+    ) {
+        let Decision { command, sdkappid, random, status, ids, code, applied } = decision;
+        self.total = self.next_number();
+        if let Some(code) = code {
+            *self.codes.entry(code).or_default() += 1;
+        }
+        if let Some(fault) = fault {
+            *self.faults.entry(fault).or_default() += 1;
+        }
+        self.keep(SeenRequest {
+            number: self.total,
+            arrived,
+            counted: now.moment,
+            wall_ms: now.wall_ms,
+            command,
+            sdkappid,
+            random,
+            status,
+            ids,
+            code,
+            http,
+            fault,
+            applied,
+        });
+    }
+
+    fn keep(&mut self, request: SeenRequest) {
+        self.ids_bytes += ids_bytes(&request);
+        self.kept.push_back(Arc::new(request));
+        while self.kept.len() > REQUESTS_MAX || self.ids_bytes > IDS_BYTES_MAX {
+            let Some(oldest) = self.kept.pop_front() else { return };
+            self.ids_bytes -= ids_bytes(&oldest);
+        }
+    }
+
+    /// A copy of the sums and of the newest `requests_max` requests.
+    pub(super) fn snapshot(&self, requests_max: usize) -> Ledger {
+        let skipped = self.kept.len().saturating_sub(requests_max);
+        Ledger {
+            requests: self.kept.iter().skip(skipped).cloned().collect(),
+            total: self.total,
+            codes: self.codes.clone(),
+            faults: self.faults.clone(),
+            ..Ledger::default()
+        }
+    }
+}
+
+fn ids_bytes(request: &SeenRequest) -> usize {
+    request.ids.iter().map(|id| id.len() + size_of::<String>()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(book: &mut Book, code: i64, ids: Vec<String>) {
+        let decision = Decision {
+            command: Some(Command::BatchSetFaq),
+            sdkappid: Some(1),
+            random: Some(2),
+            status: Some(4),
+            ids,
+            code: Some(code),
+            applied: code == 0,
+        };
+        let now = Now { moment: Moment::default(), wall_ms: 0 };
+        book.note(decision, None, Some(200), Moment::default(), now);
+    }
+
+    #[test]
+    fn the_newest_requests_are_kept_and_all_are_counted() {
+        let mut book = Book::default();
+        for number in 0..=REQUESTS_MAX {
+            note(&mut book, if number % 2 == 0 { 0 } else { -14 }, Vec::new());
+        }
+        let all = book.snapshot(usize::MAX);
+        assert_eq!((all.requests.len(), all.total), (REQUESTS_MAX, 100_001));
+        assert_eq!(all.codes, BTreeMap::from([(-14, 50_000), (0, 50_001)]));
+        let last = book.snapshot(2).requests;
+        assert_eq!(last.iter().map(|seen| seen.number).collect::<Vec<_>>(), [100_000, 100_001]);
+    }
+
+    #[test]
+    fn very_large_requests_push_older_ones_out_sooner() {
+        let mut book = Book::default();
+        for _ in 0..10 {
+            note(&mut book, 0, vec!["x".repeat(IDS_BYTES_MAX / 4)]);
+        }
+        let ledger = book.snapshot(usize::MAX);
+        assert_eq!((ledger.requests.len(), ledger.total), (3, 10));
+        assert!(book.ids_bytes <= IDS_BYTES_MAX);
+    }
+}

@@ -1,0 +1,82 @@
+//! The remote API on this machine: for rehearsals, for tests, for bad days on demand.
+//!
+//! It behaves as section 9 of the contract notes says, and where those notes call a fact
+//! unknown, [`SandboxSettings`] chooses. It shares no parsing and no signing code with the
+//! client, so that a mistake made there cannot hide behind the same mistake made here; only
+//! the table of codes and the clock are common. What an answer is, is decided by a pure
+//! function (`decide`); everything else here carries bytes, waits, or keeps books.
+//!
+//! It never listens beyond loopback and never shows a key or a UserSig.
+
+mod call;
+mod decide;
+mod faults;
+mod ledger;
+mod listener;
+mod rate;
+mod reply;
+mod server;
+mod settings;
+mod usersig;
+mod world;
+
+pub use call::Command;
+pub use faults::{Fault, FaultChance, FaultScript};
+pub use ledger::{Ledger, SeenRequest};
+pub use server::Sandbox;
+pub use settings::{
+    AdminCode, Apps, JsonCode, KnownIds, RateCode, SandboxSettings, TooManyCode, UnknownIds, Window,
+};
+pub use world::{QuestionState, QuestionStatus};
+
+/// The key with which UserSigs for the sandbox are signed. Published: it opens nothing else.
+pub const SANDBOX_KEY: &str = "this-key-is-published-and-no-secret-for-deskbatchs-sandbox-alone";
+
+/// The SDKAppID that a client uses with the sandbox unless it has a reason for another.
+pub const SANDBOX_SDKAPPID: u64 = 1_400_000_000;
+
+/// The administrator whom the sandbox knows unless told otherwise.
+pub const SANDBOX_IDENTIFIER: &str = "administrator";
+
+/// Defines an enum of choices with the words a user writes for them.
+macro_rules! words {
+    (
+        $(#[$outer:meta])*
+        $what:literal enum $name:ident { $($(#[$inner:meta])* $variant:ident = $word:literal,)+ }
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$inner])* $variant,)+ }
+
+        impl $name {
+            /// Every choice, the default first where there is one.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The word that a user writes for it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                Self::ALL.iter().copied().find(|choice| choice.name() == text).ok_or_else(|| {
+                    let words: Vec<&str> = Self::ALL.iter().map(|choice| choice.name()).collect();
+                    format!("not {}: use {}", $what, words.join(", "))
+                })
+            }
+        }
+    };
+}
+use words;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,145 @@
+//! What a client gets to see of a decision: the answer, or what a fault makes of it.
+//!
+//! Pure. HTTP 200 whatever the code, as documented; only network faults have another
+//! status or none at all.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::decide::Decision;
+use super::faults::Fault;
+use super::settings::SandboxSettings;
+use crate::verdict;
+
+/// What to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    /// `None`: not a byte, the connection is cut.
+    pub(super) http: Option<u16>,
+    pub(super) content_type: Option<&'static str>,
+    pub(super) body: String,
+    /// How long it is held back beyond the usual latency.
+    pub(super) hold: Duration,
+}
+
+const JSON: &str = "application/json";
+const HTML: &str = "text/html";
+
+/// The reply to the sandbox's `number`th request.
+pub(super) fn reply(
+    decision: &Decision,
+    fault: Option<Fault>,
+    number: u64,
+    settings: &SandboxSettings,
+) -> Reply {
+    let status = |http, body: &str| Reply {
+        http,
+        content_type: Some(HTML),
+        body: body.to_owned(),
+        hold: Duration::ZERO,
+    };
+    let Some(code) = decision.code else {
+        return match fault {
+            Some(Fault::BadGateway) => status(Some(502), &error_page("502 Bad Gateway")),
+            Some(Fault::CutBefore) => status(None, ""),
+            _ => status(Some(413), &error_page("413 Request Entity Too Large")),
+        };
+    };
+    let answer = Reply {
+        http: Some(200),
+        content_type: settings.content_type.then_some(JSON),
+        body: answer_json(code, number, settings.extra_fields),
+        hold: Duration::ZERO,
+    };
+    match fault {
+        Some(Fault::CutAfter) => status(None, ""),
+        Some(Fault::Late) => Reply { hold: settings.late, ..answer },
+        Some(Fault::Truncated) => {
+            // The texts are ASCII, so any place is between two characters.
+            let half = answer.body.len() / 2;
+            Reply { body: answer.body.chars().take(half).collect(), ..answer }
+        }
+        Some(Fault::Garbage) => status(Some(200), &error_page("Please try again")),
+        _ => answer,
+    }
+}
+
+fn answer_json(code: i64, number: u64, extra_fields: bool) -> String {
+    let (action, info) =
+        if code == 0 { ("OK", "") } else { ("FAIL", verdict::explain(code).meaning) };
+    let mut answer = json!({ "ActionStatus": action, "ErrorCode": code, "ErrorInfo": info });
+    if extra_fields && let Some(fields) = answer.as_object_mut() {
+        fields.insert("RequestId".to_owned(), json!(format!("sandbox-{number}")));
+        fields.insert("Undocumented".to_owned(), json!({ "ErrorCode": 1, "List": [null, "x"] }));
+    }
+    answer.to_string()
+}
+
+fn error_page(title: &str) -> String {
+    format!(
+        "<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1></body>\r\n</html>\r\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn decided(code: Option<i64>) -> Decision {
+        let (command, sdkappid, random, status) = (None, None, None, None);
+        let applied = code == Some(0);
+        Decision { command, sdkappid, random, status, ids: Vec::new(), code, applied }
+    }
+
+    fn replied(code: Option<i64>, fault: Option<Fault>) -> Reply {
+        reply(&decided(code), fault, 3, &SandboxSettings::default())
+    }
+
+    #[test]
+    fn an_answer_is_http_200_with_the_three_documented_fields() {
+        for (code, action) in [(0, "OK"), (-50_003, "FAIL"), (70_009, "FAIL")] {
+            let reply = replied(Some(code), None);
+            assert_eq!((reply.http, reply.content_type), (Some(200), Some(JSON)));
+            let value: Value = serde_json::from_str(&reply.body).expect("JSON");
+            assert_eq!(value.as_object().map(serde_json::Map::len), Some(3), "{value}");
+            assert_eq!(value["ErrorCode"], code);
+            assert_eq!(value["ActionStatus"], action);
+            assert_eq!(value["ErrorInfo"] == "", code == 0, "{value}");
+        }
+    }
+
+    #[test]
+    fn fields_may_be_added_and_the_content_type_left_out() {
+        let settings = SandboxSettings {
+            extra_fields: true,
+            content_type: false,
+            ..SandboxSettings::default()
+        };
+        let reply = reply(&decided(Some(0)), None, 3, &settings);
+        let value: Value = serde_json::from_str(&reply.body).expect("JSON");
+        assert_eq!((value["RequestId"].as_str(), reply.content_type), (Some("sandbox-3"), None));
+        assert_eq!(value["ErrorCode"], 0);
+    }
+
+    #[test]
+    fn each_fault_has_its_own_look() {
+        let http = |code, fault| replied(code, Some(fault)).http;
+        assert_eq!(http(None, Fault::BadGateway), Some(502));
+        assert_eq!(http(None, Fault::CutBefore), None);
+        assert_eq!(http(Some(0), Fault::CutAfter), None);
+        assert_eq!(replied(None, None).http, Some(413));
+        assert_eq!(replied(Some(0), Some(Fault::Late)).hold, Duration::from_secs(12));
+        for fault in [Fault::Truncated, Fault::Garbage] {
+            let reply = replied(Some(0), Some(fault));
+            assert_eq!(reply.http, Some(200), "{fault}");
+            assert!(!reply.body.is_empty(), "{fault}");
+            assert!(serde_json::from_str::<Value>(&reply.body).is_err(), "{fault}");
+        }
+        for fault in [Fault::Throttle, Fault::Internal] {
+            assert_eq!(replied(Some(-14), Some(fault)), replied(Some(-14), None));
+        }
+    }
+}

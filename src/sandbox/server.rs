@@ -1,0 +1,325 @@
+//! The server: sockets, waiting and locking around the pure decision.
+//!
+//! One lock holds world, script and ledger, and the time is read inside it, so that
+//! decisions have one order and time never goes back for them. It is never held across
+//! an await. All waiting is on the [`Clock`], so that a test can move it.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request as HttpRequest, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use futures_util::StreamExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::call::Request;
+use super::decide::{Now, decide};
+use super::faults::Faults;
+use super::ledger::{Book, Ledger};
+use super::listener::{CutListener, Line, Lines};
+use super::reply::{Reply, reply};
+use super::settings::SandboxSettings;
+use super::world::{QuestionState, World};
+use crate::clock::{Clock, Moment, SystemClock};
+
+/// The most of a body that is kept.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// The most of a body that is read at all: what is too large is read to its end and thrown
+/// away, since most clients listen for an answer only once they have sent everything.
+const BODY_BYTES_DRAINED_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a stop waits for answers that are under way before it cuts them.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A sandbox that serves until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    /// Set, or dropped with the sandbox: the server ends.
+    stop: watch::Sender<bool>,
+    /// Closed once the server has ended.
+    serving: watch::Receiver<()>,
+}
+
+impl Sandbox {
+    /// Binds the address and serves on a task of its own.
+    ///
+    /// # Errors
+    /// When the settings make no sense, the address is not on loopback or is in use.
+    pub async fn start(settings: SandboxSettings) -> io::Result<Self> {
+        Self::start_on(settings, SystemClock::new()).await
+    }
+
+    /// The same, on a clock of the caller's.
+    ///
+    /// # Errors
+    /// As for [`Sandbox::start`].
+    pub async fn start_on(settings: SandboxSettings, clock: impl Clock) -> io::Result<Self> {
+        settings.check()?;
+        let tcp = TcpListener::bind(settings.addr).await?;
+        let addr = tcp.local_addr()?;
+        let lines = Lines::default();
+        let shared = Arc::new(Shared::new(settings));
+        let (stop, stopped) = watch::channel(false);
+        let (ended, serving) = watch::channel(());
+
+        let service = Arc::new(Service { clock: clock.clone(), shared: Arc::clone(&shared) });
+        let router = Router::new().fallback(answer).with_state(service);
+        let listener = CutListener { tcp, lines: lines.clone() };
+        let server = axum::serve(listener, router.into_make_service_with_connect_info::<Line>())
+            .with_graceful_shutdown(asked_to_stop(stopped.clone()));
+        tokio::spawn(async move {
+            serve(server.into_future(), stopped, &lines, &clock).await;
+            drop(ended);
+        });
+        Ok(Self { addr, shared, stop, serving })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The base URL for a client: `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// What it saw until now.
+    pub fn ledger(&self) -> Ledger {
+        self.shared.ledger(usize::MAX)
+    }
+
+    /// A question's state; `None` when no request has set it.
+    pub fn question(&self, id: &str) -> Option<QuestionState> {
+        self.shared.core().world.question(id)
+    }
+
+    /// Returns once at least `count` requests were decided: the event for tests that do
+    /// something in the middle of a run.
+    pub async fn seen(&self, count: u64) {
+        let mut seen = self.shared.seen.subscribe();
+        // The sender lives as long as `self`, so this ends by the count alone.
+        let _ = seen.wait_for(|total| *total >= count).await;
+    }
+
+    /// Stops: no new connection, a second for answers under way, then all are cut.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.stopped().await;
+    }
+
+    /// Returns once the server has ended, for whatever reason.
+    pub async fn stopped(&self) {
+        let mut serving = self.serving.clone();
+        // The server sends nothing; it only lets go of its end.
+        while serving.changed().await.is_ok() {}
+    }
+}
+
+/// Serves to the end: gracefully first, and then by cutting what is left.
+async fn serve(
+    server: impl Future<Output = io::Result<()>>,
+    stopped: watch::Receiver<bool>,
+    lines: &Lines,
+    clock: &impl Clock,
+) {
+    let mut server = pin!(server);
+    tokio::select! {
+        _ = &mut server => return,
+        () = asked_to_stop(stopped) => {}
+    }
+    tokio::select! {
+        _ = &mut server => return,
+        () = clock.sleep_until(clock.now() + GRACE) => lines.cut(),
+    }
+    // A cut connection ends at once; a handler that is never polled again ends with it.
+    tokio::select! {
+        _ = &mut server => {}
+        () = clock.sleep_until(clock.now() + GRACE) => {}
+    }
+}
+
+/// Returns when told to stop, and when nobody is left who could tell.
+async fn asked_to_stop(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// What the server and its owner both reach.
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    /// How many requests were decided.
+    seen: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Core {
+    world: World,
+    faults: Faults,
+    book: Book,
+    /// Apart from the faults' generator, so that a jitter does not change their story.
+    jitters: fastrand::Rng,
+}
+
+impl Shared {
+    fn new(settings: SandboxSettings) -> Self {
+        let faults = Faults::new(settings.script.clone(), settings.chances.clone(), settings.seed);
+        let jitters = fastrand::Rng::with_seed(settings.seed);
+        let world = World::new(settings);
+        let core = Core { world, faults, book: Book::default(), jitters };
+        Self { core: Mutex::new(core), seen: watch::Sender::new(0) }
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self, requests_max: usize) -> Ledger {
+        let core = self.core();
+        Ledger {
+            largest_second: core.world.frequency.largest_second,
+            largest_second_accepted: core.world.frequency.largest_second_accepted,
+            ..core.book.snapshot(requests_max)
+        }
+    }
+}
+
+impl Core {
+    /// Decides one request and writes it down.
+    fn judge(&mut self, request: &Request<'_>, arrived: Moment, now: Now) -> Reply {
+        let fault = self.faults.next();
+        let decision = decide(request, &mut self.world, fault, now);
+        let number = self.book.next_number();
+        let reply = reply(&decision, fault, number, &self.world.settings);
+        self.book.note(decision, fault, reply.http, arrived, now);
+        reply
+    }
+
+    /// The delays of one request: on its way there, and of its answer.
+    fn draw_delays(&mut self) -> (Duration, Duration) {
+        let settings = &self.world.settings;
+        let rng = &mut self.jitters;
+        let mut drawn = |most: Duration| {
+            Duration::from_micros(rng.u64(0..=u64::try_from(most.as_micros()).unwrap_or(u64::MAX)))
+        };
+        (
+            settings.way_there + drawn(settings.way_there_jitter),
+            settings.latency + drawn(settings.jitter),
+        )
+    }
+}
+
+/// What the handlers have.
+struct Service<C> {
+    clock: C,
+    shared: Arc<Shared>,
+}
+
+/// A request's body, as far as it matters.
+enum Received {
+    Whole(Vec<u8>),
+    TooLarge,
+    /// The client went away in the middle.
+    Gone,
+}
+
+/// Answers one HTTP request.
+async fn answer<C: Clock>(
+    State(service): State<Arc<Service<C>>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: HttpRequest,
+) -> Response {
+    let arrived = service.clock.now();
+    let (head, body) = request.into_parts();
+    let body = match receive(body).await {
+        Received::Whole(body) => Some(body),
+        Received::TooLarge => None,
+        Received::Gone => return cut(&line),
+    };
+    // What has left a client arrives, even when the client is gone by then: a task of its
+    // own goes on when the connection, and this handler with it, is dropped.
+    let judged = tokio::spawn({
+        let service = Arc::clone(&service);
+        async move { service.judge(&head, body.as_deref(), arrived).await }
+    });
+    let Ok((reply, leaves)) = judged.await else { return cut(&line) };
+    service.wait_until(leaves).await;
+    match reply.http.map(StatusCode::from_u16) {
+        Some(Ok(status)) => response(status, reply.content_type, reply.body),
+        _ => cut(&line),
+    }
+}
+
+impl<C: Clock> Service<C> {
+    /// The reply, and when it leaves.
+    async fn judge(&self, head: &Parts, body: Option<&[u8]>, arrived: Moment) -> (Reply, Moment) {
+        let (way_there, latency) = self.shared.core().draw_delays();
+        if !way_there.is_zero() {
+            self.wait_until(arrived + way_there).await;
+        }
+        let request = Request {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or_default(),
+            body,
+        };
+        let mut core = self.shared.core();
+        let now = Now { moment: self.clock.now(), wall_ms: self.clock.wall_ms() };
+        let reply = core.judge(&request, arrived, now);
+        self.shared.seen.send_replace(core.book.next_number() - 1);
+        let leaves = now.moment + latency + reply.hold;
+        (reply, leaves)
+    }
+
+    async fn wait_until(&self, moment: Moment) {
+        if self.clock.now() < moment {
+            self.clock.sleep_until(moment).await;
+        }
+    }
+}
+
+async fn receive(body: Body) -> Received {
+    let mut chunks = body.into_data_stream();
+    let (mut kept, mut length) = (Vec::new(), 0_usize);
+    while let Some(chunk) = chunks.next().await {
+        let Ok(chunk) = chunk else { return Received::Gone };
+        length += chunk.len();
+        if length > BODY_BYTES_DRAINED_MAX {
+            return Received::TooLarge;
+        }
+        if length <= BODY_BYTES_MAX {
+            kept.extend_from_slice(&chunk);
+        }
+    }
+    if length <= BODY_BYTES_MAX { Received::Whole(kept) } else { Received::TooLarge }
+}
+
+/// Cuts the connection; what is returned goes nowhere.
+fn cut(line: &Line) -> Response {
+    line.cut();
+    Response::new(Body::empty())
+}
+
+fn response(status: StatusCode, kind: Option<&'static str>, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    if let Some(kind) = kind {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

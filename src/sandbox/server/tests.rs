@@ -1,0 +1,321 @@
+//! The server over real TCP, spoken to byte by byte and on a clock that the test moves.
+
+use std::net::Ipv4Addr;
+
+use futures_util::FutureExt as _;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::super::settings::KnownIds;
+use super::super::testing::{PATH, body, query_at};
+use super::super::{Fault, QuestionStatus};
+use super::*;
+use crate::clock::ManualClock;
+
+const SECOND: i64 = 1_767_225_600;
+
+/// A sandbox and the clock it lives by.
+async fn sandbox(settings: SandboxSettings) -> (Sandbox, ManualClock) {
+    let clock = ManualClock::new(SECOND * 1_000);
+    let sandbox = Sandbox::start_on(settings, clock.clone()).await.expect("starts");
+    (sandbox, clock)
+}
+
+fn scripted(script: &str) -> SandboxSettings {
+    let script = Some(script.parse().expect("a script"));
+    SandboxSettings { script, ..SandboxSettings::default() }
+}
+
+/// One connection.
+struct Client {
+    tcp: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// What came back: status, head, body.
+type Answer = (u16, String, String);
+
+impl Client {
+    async fn to(sandbox: &Sandbox) -> Self {
+        let tcp = TcpStream::connect(sandbox.addr()).await.expect("connects");
+        Self { tcp, unread: Vec::new() }
+    }
+
+    async fn send(&self, bytes: &[u8]) {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            self.tcp.writable().await.expect("is open");
+            match self.tcp.try_write(&bytes[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    async fn post(&self, body: &str) {
+        let (query, length) = (query_at(SECOND), body.len());
+        let head = format!(
+            "POST {PATH}?{query} HTTP/1.1\r\nHost: sandbox\r\nContent-Length: {length}\r\n\r\n"
+        );
+        self.send((head + body).as_bytes()).await;
+    }
+
+    /// The next answer; `None` when the connection ended without a byte of one.
+    async fn answer(&mut self) -> Option<Answer> {
+        loop {
+            if let Some(answer) = self.parsed() {
+                return Some(answer);
+            }
+            let mut bytes = [0; 4096];
+            self.tcp.readable().await.expect("can be waited for");
+            match self.tcp.try_read(&mut bytes) {
+                Ok(0) => {
+                    assert!(self.unread.is_empty(), "ended in the middle of an answer");
+                    return None;
+                }
+                Ok(count) => self.unread.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn parsed(&mut self) -> Option<Answer> {
+        let text = String::from_utf8(self.unread.clone()).expect("text");
+        let (head, rest) = text.split_once("\r\n\r\n")?;
+        let head = head.to_ascii_lowercase();
+        let length = head.split_once("content-length: ").expect("a length").1;
+        let length: usize = length.lines().next()?.trim().parse().expect("a number");
+        let body = rest.get(..length)?.to_owned();
+        self.unread.drain(..text.len() - rest.len() + length);
+        let status = head.split(' ').nth(1)?.parse().expect("a status");
+        Some((status, head, body))
+    }
+
+    /// The code in the next answer.
+    async fn code(&mut self) -> i64 {
+        let (status, _, body) = self.answer().await.expect("an answer");
+        assert_eq!(status, 200);
+        let value: Value = serde_json::from_str(&body).expect("JSON");
+        value["ErrorCode"].as_i64().expect("a code")
+    }
+}
+
+#[tokio::test]
+async fn calls_are_answered_one_after_another_on_one_connection() {
+    let (sandbox, _clock) = sandbox(SandboxSettings::default()).await;
+    assert_eq!(sandbox.endpoint(), format!("http://127.0.0.1:{}", sandbox.addr().port()));
+    let mut client = Client::to(&sandbox).await;
+    client.post(&body(5, &["1-a", "1-b"])).await;
+    let (status, head, text) = client.answer().await.expect("an answer");
+    assert_eq!(text, r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#);
+    assert!(status == 200 && head.contains("content-type: application/json"), "{head}");
+    client.post(&body(6, &["1-missing"])).await;
+    assert_eq!(client.code().await, -50_003);
+
+    let expected = QuestionState { status: QuestionStatus::Disabled, changes: 1 };
+    assert_eq!(sandbox.question("1-b"), Some(expected));
+    assert_eq!(sandbox.question("1-missing"), None);
+    let seen = sandbox.ledger().requests;
+    let rows: Vec<_> = seen.iter().map(|r| (r.number, r.status, r.code, r.applied)).collect();
+    assert_eq!(rows, [(1, Some(5), Some(0), true), (2, Some(6), Some(-50_003), false)]);
+    assert_eq!(
+        (seen[0].wall_ms, &seen[1].ids[..]),
+        (SECOND * 1_000, &["1-missing".to_owned()][..])
+    );
+    sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn the_sixth_call_of_a_second_is_refused_until_the_clock_moves() {
+    let (sandbox, clock) = sandbox(SandboxSettings::default()).await;
+    let mut client = Client::to(&sandbox).await;
+    for code in [0, 0, 0, 0, 0, -14] {
+        client.post(&body(4, &["1-a"])).await;
+        assert_eq!(client.code().await, code);
+    }
+    clock.advance(Duration::from_secs(1));
+    client.post(&body(4, &["1-a"])).await;
+    assert_eq!(client.code().await, 0);
+    let ledger = sandbox.ledger();
+    assert_eq!((ledger.largest_second, ledger.largest_second_accepted), (6, 5));
+    assert_eq!(ledger.codes.into_iter().collect::<Vec<_>>(), [(-14, 1), (0, 6)]);
+}
+
+#[tokio::test]
+async fn every_fault_reaches_the_client_as_what_it_is() {
+    /// HTTP status, and the code where the body can be read.
+    type Look = Option<(u16, Option<i64>)>;
+    let rows: [(Fault, Look, bool); 7] = [
+        (Fault::Throttle, Some((200, Some(-14))), false),
+        (Fault::BadGateway, Some((502, None)), false),
+        (Fault::CutBefore, None, false),
+        (Fault::CutAfter, None, true),
+        (Fault::Truncated, Some((200, None)), true),
+        (Fault::Garbage, Some((200, None)), true),
+        (Fault::Internal, Some((200, Some(60_008))), false),
+    ];
+    for (fault, look, applied) in rows {
+        let (sandbox, _clock) = sandbox(scripted(fault.name())).await;
+        let mut client = Client::to(&sandbox).await;
+        client.post(&body(4, &["1-a"])).await;
+        let seen = client.answer().await.map(|(status, _, text)| {
+            let value: Option<Value> = serde_json::from_str(&text).ok();
+            (status, value.and_then(|value| value["ErrorCode"].as_i64()))
+        });
+        assert_eq!(seen, look, "{fault}");
+        assert_eq!(sandbox.question("1-a").is_some(), applied, "{fault}");
+        let ledger = sandbox.ledger();
+        let row = &ledger.requests[0];
+        assert_eq!((row.fault, row.applied), (Some(fault), applied));
+        assert_eq!(row.http, look.map(|(status, _)| status), "{fault}");
+
+        // The script is over, and a new connection finds all well.
+        let mut client = Client::to(&sandbox).await;
+        client.post(&body(4, &["1-a"])).await;
+        assert_eq!(client.code().await, 0, "after {fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_comes_long_after_the_change() {
+    let (sandbox, clock) = sandbox(scripted("late")).await;
+    let mut client = Client::to(&sandbox).await;
+    client.post(&body(4, &["1-a"])).await;
+    sandbox.seen(1).await;
+    assert!(sandbox.question("1-a").is_some());
+    clock.advance_to_next_sleeper().await;
+    assert_eq!(client.code().await, 0);
+    assert_eq!(clock.now(), Moment(Duration::from_secs(12)));
+}
+
+#[tokio::test]
+async fn a_request_is_counted_where_it_arrives_and_its_answer_takes_time_too() {
+    let settings = SandboxSettings {
+        way_there: Duration::from_millis(300),
+        latency: Duration::from_millis(50),
+        jitter: Duration::from_millis(20),
+        ..SandboxSettings::default()
+    };
+    let (sandbox, clock) = sandbox(settings).await;
+    let mut client = Client::to(&sandbox).await;
+    client.post(&body(4, &["1-a"])).await;
+    clock.advance_to_next_sleeper().await;
+    sandbox.seen(1).await;
+    let row = Arc::clone(&sandbox.ledger().requests[0]);
+    assert_eq!(row.arrived, Moment::default());
+    assert_eq!(row.counted, Moment(Duration::from_millis(300)));
+    clock.advance_to_next_sleeper().await;
+    assert_eq!(client.code().await, 0);
+    let left = clock.now().since(row.counted);
+    assert!((50..=70).contains(&left.as_millis()), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_left_is_applied_although_its_client_is_gone() {
+    let way_there = Duration::from_millis(300);
+    let (sandbox, clock) =
+        sandbox(SandboxSettings { way_there, ..SandboxSettings::default() }).await;
+    let client = Client::to(&sandbox).await;
+    client.post(&body(4, &["1-a"])).await;
+    // Whether the server notices the end first or the clock moves first is the same.
+    drop(client);
+    clock.advance_to_next_sleeper().await;
+    sandbox.seen(1).await;
+    assert!(sandbox.question("1-a").is_some());
+}
+
+#[tokio::test]
+async fn half_a_request_is_none() {
+    let (sandbox, _clock) = sandbox(SandboxSettings::default()).await;
+    let half = Client::to(&sandbox).await;
+    let query = query_at(SECOND);
+    let head = format!("POST {PATH}?{query} HTTP/1.1\r\nHost: s\r\nContent-Length: 99\r\n\r\n{{");
+    half.send(head.as_bytes()).await;
+    drop(half);
+    let mut whole = Client::to(&sandbox).await;
+    whole.post(&body(4, &["1-a"])).await;
+    assert_eq!(whole.code().await, 0);
+    assert_eq!(sandbox.ledger().total, 1);
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused_by_http_and_one_within_is_read() {
+    let (sandbox, _clock) = sandbox(SandboxSettings::default()).await;
+    let mut client = Client::to(&sandbox).await;
+    let id = "x".repeat(BODY_BYTES_MAX - body(4, &[""]).len());
+    client.post(&body(4, &[&id])).await;
+    assert_eq!(client.code().await, 0);
+    client.post(&body(4, &[&(id + "x")])).await;
+    assert_eq!(client.answer().await.expect("an answer").0, 413);
+    let seen = sandbox.ledger().requests;
+    assert_eq!((seen[1].http, seen[1].code, seen[1].applied), (Some(413), None, false));
+}
+
+#[tokio::test]
+async fn the_content_type_can_be_left_out_and_fields_added() {
+    let settings = SandboxSettings {
+        content_type: false,
+        extra_fields: true,
+        known_ids: KnownIds::Listed(["1-a".to_owned()].into()),
+        ..SandboxSettings::default()
+    };
+    let (sandbox, _clock) = sandbox(settings).await;
+    let mut client = Client::to(&sandbox).await;
+    client.post(&body(4, &["1-a"])).await;
+    let (_, head, text) = client.answer().await.expect("an answer");
+    assert!(!head.contains("content-type") && text.contains("RequestId"), "{head} {text}");
+}
+
+#[tokio::test]
+async fn a_stop_waits_a_second_for_answers_and_then_cuts_them() {
+    let (sandbox, clock) = sandbox(scripted("late")).await;
+    let (mut waiting, mut silent) = (Client::to(&sandbox).await, Client::to(&sandbox).await);
+    waiting.post(&body(4, &["1-a"])).await;
+    sandbox.seen(1).await;
+    let mut stop = pin!(sandbox.stop());
+    let mut turns = 0;
+    // The stop begins to wait at some turn of the runtime; each turn is a short time.
+    while (&mut stop).now_or_never().is_none() {
+        clock.advance(Duration::from_millis(10));
+        turns += 1;
+        tokio::task::yield_now().await;
+    }
+    assert!(turns > 100);
+    assert_eq!(waiting.answer().await, None);
+    assert_eq!(silent.answer().await, None);
+}
+
+#[tokio::test]
+async fn a_stop_with_nothing_under_way_is_immediate_and_frees_the_port() {
+    let (first, _clock) = sandbox(SandboxSettings::default()).await;
+    let mut client = Client::to(&first).await;
+    client.post(&body(4, &["1-a"])).await;
+    assert_eq!(client.code().await, 0);
+    let addr = first.addr();
+    first.stop().await;
+    assert_eq!(client.answer().await, None);
+    let again = SandboxSettings { addr, ..SandboxSettings::default() };
+    let (second, _clock) = sandbox(again).await;
+    assert_eq!((second.addr(), second.ledger().total), (addr, 0));
+}
+
+#[tokio::test]
+async fn a_dropped_sandbox_ends() {
+    let (sandbox, _clock) = sandbox(SandboxSettings::default()).await;
+    let mut serving = sandbox.serving.clone();
+    drop(sandbox);
+    assert!(serving.changed().await.is_err());
+}
+
+#[tokio::test]
+async fn it_serves_this_machine_alone() {
+    let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let settings = SandboxSettings { addr, ..SandboxSettings::default() };
+    let error = Sandbox::start(settings).await.expect_err("refused");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("0.0.0.0:0 is not a loopback address"), "{error}");
+}

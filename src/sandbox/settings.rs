@@ -1,0 +1,342 @@
+//! How the sandbox behaves where the vendor's documents leave a choice, and what goes wrong.
+//!
+//! Plain values with the contract notes' suggestions as defaults; where they come from
+//! (flags, a test) is not known here. Keys are held in secrecy types, so that printing the
+//! settings never prints a key.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::faults::{FaultChance, FaultScript, check_chances};
+use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, words};
+
+words! {
+    /// What a second is, for the frequency limit.
+    #[derive(Default)]
+    "a window" enum Window {
+        /// Any stretch of one second: the stricter reading.
+        #[default]
+        Sliding = "sliding",
+        /// From one full second of the clock to the next, so that ten calls may fall
+        /// close together around its edge.
+        Fixed = "fixed",
+    }
+}
+
+words! {
+    /// The code for a call above the frequency limit.
+    #[derive(Default)]
+    "a code for too frequent calls" enum RateCode {
+        /// From the API itself.
+        #[default]
+        Api = "-14",
+        /// From the gateway in front of it.
+        Gateway = "60007",
+    }
+}
+
+words! {
+    /// The code for an identifier that is no administrator.
+    #[derive(Default)]
+    "a code for a missing right" enum AdminCode {
+        /// From the gateway.
+        #[default]
+        Gateway = "60010",
+        /// From the API itself.
+        Api = "-20",
+    }
+}
+
+words! {
+    /// The code for a body that is not JSON, an empty one included.
+    #[derive(Default)]
+    "a code for unreadable JSON" enum JsonCode {
+        /// From the API itself.
+        #[default]
+        Api = "-7",
+        /// From the gateway.
+        Gateway = "60003",
+    }
+}
+
+words! {
+    /// The code for more ids in a request than [`SandboxSettings::ids_max`].
+    #[derive(Default)]
+    "a code for too many ids" enum TooManyCode {
+        /// As the batch calls of the account service answer.
+        #[default]
+        Account = "70206",
+        /// As for any other value that is not acceptable.
+        Api = "-7",
+    }
+}
+
+words! {
+    /// What becomes of a request that names questions which do not exist.
+    #[derive(Default)]
+    "a way with unknown ids" enum UnknownIds {
+        /// Nothing is changed, and the answer is the first bad id's code.
+        #[default]
+        Refuse = "refuse",
+        /// The good ids are changed, and yet the answer is the first bad id's code.
+        Partial = "partial",
+        /// The good ids are changed, the unknown ones are passed over, and the answer is OK.
+        Ok = "ok",
+    }
+}
+
+impl RateCode {
+    /// The code itself.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Api => -14,
+            Self::Gateway => 60_007,
+        }
+    }
+}
+
+impl AdminCode {
+    /// The code itself.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Gateway => 60_010,
+            Self::Api => -20,
+        }
+    }
+}
+
+impl JsonCode {
+    /// The code itself.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Api => -7,
+            Self::Gateway => 60_003,
+        }
+    }
+}
+
+impl TooManyCode {
+    /// The code itself.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Account => 70_206,
+            Self::Api => -7,
+        }
+    }
+}
+
+/// The apps that the sandbox knows, each with its key.
+#[derive(Debug, Clone)]
+pub enum Apps {
+    /// Every SDKAppID whose UserSig is signed with this key.
+    Any(SecretString),
+    /// These alone; any other is answered with 70020.
+    Listed(BTreeMap<u64, SecretString>),
+}
+
+impl Apps {
+    /// The key of an app, if the sandbox knows the app.
+    pub(super) fn key(&self, sdkappid: u64) -> Option<&SecretString> {
+        match self {
+            Self::Any(key) => Some(key),
+            Self::Listed(keys) => keys.get(&sdkappid),
+        }
+    }
+}
+
+/// Which questions exist before anything is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum KnownIds {
+    /// All but those whose last dash-separated part starts with `missing`, so that a
+    /// manifest says by itself which of its rows are to fail.
+    #[default]
+    Marked,
+    /// These alone.
+    Listed(HashSet<String>),
+}
+
+/// Everything that can be chosen about a sandbox.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of their own, in any combination")]
+pub struct SandboxSettings {
+    /// Where it listens; port 0 takes a free one. Loopback only. Default `127.0.0.1:0`.
+    pub addr: SocketAddr,
+    /// The apps and their keys. Default: any app, with [`SANDBOX_KEY`].
+    pub apps: Apps,
+    /// Apps that have not activated Desk (-50040). Default none.
+    pub desk_off: BTreeSet<u64>,
+    /// The administrators. Default [`SANDBOX_IDENTIFIER`] alone.
+    pub administrators: BTreeSet<String>,
+    /// The answer to anybody else. Default 60010.
+    pub admin_code: AdminCode,
+    /// Calls allowed in a second for each app and command; 0 is no limit. Default 5.
+    pub rate_limit: usize,
+    /// What a second is. Default sliding.
+    pub window: Window,
+    /// Whether a refused call counts towards the limit too. Default no.
+    pub count_refused: bool,
+    /// The answer above the limit, also that of [`super::Fault::Throttle`]. Default -14.
+    pub rate_code: RateCode,
+    /// The answer to a body that is not JSON. Default -7.
+    pub json_code: JsonCode,
+    /// Which questions exist. Default [`KnownIds::Marked`].
+    pub known_ids: KnownIds,
+    /// What an unknown id does to its request. Default: the whole request is refused.
+    pub unknown_ids: UnknownIds,
+    /// Whether a question whose last dash-separated part starts with `preset` refuses to
+    /// be deleted (-50011). Default yes.
+    pub presets_protected: bool,
+    /// Whether deleting what is deleted already is answered OK and not -50003. Default no.
+    pub repeated_delete_ok: bool,
+    /// The most ids in a request; 0 is no limit. Default 0.
+    pub ids_max: usize,
+    /// The answer to more ids than that. Default 70206.
+    pub too_many_code: TooManyCode,
+    /// Faults by chance, where the script says nothing. Their sum is at most 1. Default none.
+    pub chances: Vec<FaultChance>,
+    /// Faults by script: one step for each API call in the order of arrival. Default none.
+    pub script: Option<FaultScript>,
+    /// What the chances and the jitters are drawn from; the same seed draws the same.
+    /// Default 0.
+    pub seed: u64,
+    /// How long after the change [`super::Fault::Late`] answers. Default 12 s, longer
+    /// than the client waits.
+    pub late: Duration,
+    /// How long a request takes to where it is counted and decided. Default 0.
+    pub way_there: Duration,
+    /// The most that is added to that, evenly drawn. Default 0.
+    pub way_there_jitter: Duration,
+    /// How long an answer takes from the decision to its departure. Default 0.
+    pub latency: Duration,
+    /// The most that is added to that, evenly drawn. Default 0.
+    pub jitter: Duration,
+    /// Whether answers carry fields that no document names. Default no.
+    pub extra_fields: bool,
+    /// Whether answers say `Content-Type: application/json`; the vendor's wire sample has
+    /// no such header. Default yes.
+    pub content_type: bool,
+}
+
+impl Default for SandboxSettings {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            apps: Apps::Any(SecretString::from(SANDBOX_KEY)),
+            desk_off: BTreeSet::new(),
+            administrators: BTreeSet::from([SANDBOX_IDENTIFIER.to_owned()]),
+            admin_code: AdminCode::default(),
+            rate_limit: 5,
+            window: Window::default(),
+            count_refused: false,
+            rate_code: RateCode::default(),
+            json_code: JsonCode::default(),
+            known_ids: KnownIds::default(),
+            unknown_ids: UnknownIds::default(),
+            presets_protected: true,
+            repeated_delete_ok: false,
+            ids_max: 0,
+            too_many_code: TooManyCode::default(),
+            chances: Vec::new(),
+            script: None,
+            seed: 0,
+            late: Duration::from_secs(12),
+            way_there: Duration::ZERO,
+            way_there_jitter: Duration::ZERO,
+            latency: Duration::ZERO,
+            jitter: Duration::ZERO,
+            extra_fields: false,
+            content_type: true,
+        }
+    }
+}
+
+impl SandboxSettings {
+    /// Refuses what no sandbox can be started with.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        // The settings' point is to serve hostile and broken answers to whoever asks; that
+        // is for this machine alone. Canonical: `::ffff:127.0.0.1` is this machine too.
+        if !self.addr.ip().to_canonical().is_loopback() {
+            return refuse(format!(
+                "the sandbox serves this machine only: {} is not a loopback address",
+                self.addr
+            ));
+        }
+        check_chances(&self.chances).or_else(refuse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_is_read_by_the_word_it_is_written_with() {
+        fn check<T>(all: &[T])
+        where
+            T: Copy + PartialEq + std::fmt::Debug + std::fmt::Display,
+            T: std::str::FromStr<Err = String>,
+        {
+            for choice in all {
+                assert_eq!(choice.to_string().parse(), Ok(*choice));
+            }
+        }
+        check(Window::ALL);
+        check(RateCode::ALL);
+        check(AdminCode::ALL);
+        check(JsonCode::ALL);
+        check(TooManyCode::ALL);
+        check(UnknownIds::ALL);
+        let wrong: Result<Window, String> = "slide".parse();
+        assert_eq!(wrong, Err("not a window: use sliding, fixed".to_owned()));
+    }
+
+    #[test]
+    fn the_word_for_a_code_is_the_code() {
+        for code in RateCode::ALL {
+            assert_eq!(code.name(), code.code().to_string());
+        }
+        for code in AdminCode::ALL {
+            assert_eq!(code.name(), code.code().to_string());
+        }
+        for code in JsonCode::ALL {
+            assert_eq!(code.name(), code.code().to_string());
+        }
+        for code in TooManyCode::ALL {
+            assert_eq!(code.name(), code.code().to_string());
+        }
+    }
+
+    #[test]
+    fn printing_the_settings_shows_no_key() {
+        let keys = BTreeMap::from([(7, SecretString::from("k-of-seven"))]);
+        for apps in [Apps::Any(SecretString::from(SANDBOX_KEY)), Apps::Listed(keys)] {
+            let text = format!("{:?}", SandboxSettings { apps, ..SandboxSettings::default() });
+            assert!(!text.contains(SANDBOX_KEY) && !text.contains("k-of-seven"), "{text}");
+        }
+        assert_eq!(SANDBOX_KEY.len(), 64);
+    }
+
+    #[test]
+    fn an_address_beyond_loopback_and_chances_above_one_are_refused() {
+        let at = |addr: &str| SandboxSettings {
+            addr: addr.parse().expect("an address"),
+            ..SandboxSettings::default()
+        };
+        for good in ["127.0.0.1:0", "127.8.8.8:80", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            assert!(at(good).check().is_ok(), "{good}");
+        }
+        for bad in ["0.0.0.0:0", "192.168.0.1:80", "[::]:0", "[::ffff:10.0.0.1]:0"] {
+            let error = at(bad).check().expect_err("refused");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("not a loopback address"), "{error}");
+        }
+        let chances = ["throttle=0.6", "internal=0.5"].map(|spec| spec.parse().expect("reads"));
+        let settings = SandboxSettings { chances: chances.to_vec(), ..at("127.0.0.1:0") };
+        assert!(settings.check().is_err());
+    }
+}
