@@ -13,6 +13,7 @@ mod decide;
 mod faults;
 mod ledger;
 mod listener;
+mod page;
 mod rate;
 mod reply;
 mod server;

@@ -15,7 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request as HttpRequest, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
@@ -26,6 +26,7 @@ use super::decide::{Now, decide};
 use super::faults::Faults;
 use super::ledger::{Book, Ledger};
 use super::listener::{CutListener, Line, Lines};
+use super::page;
 use super::reply::{Reply, reply};
 use super::settings::SandboxSettings;
 use super::world::{QuestionState, World};
@@ -243,6 +244,9 @@ async fn answer<C: Clock>(
 ) -> Response {
     let arrived = service.clock.now();
     let (head, body) = request.into_parts();
+    if let Some(page) = service.page(&head) {
+        return page;
+    }
     let body = match receive(body).await {
         Received::Whole(body) => Some(body),
         Received::TooLarge => None,
@@ -287,6 +291,30 @@ impl<C: Clock> Service<C> {
         if self.clock.now() < moment {
             self.clock.sleep_until(moment).await;
         }
+    }
+
+    /// What a browser asks for; `None` for an API call. Nothing here is counted or kept.
+    fn page(&self, head: &Parts) -> Option<Response> {
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        if !is_read || head.uri.path().starts_with("/v4/") {
+            return None;
+        }
+        let ledger = self.shared.ledger(page::REQUESTS_SHOWN);
+        let (status, kind, body) = match (&head.method, head.uri.path()) {
+            (&Method::GET, "/") => {
+                (StatusCode::OK, "text/html; charset=utf-8", page::html(&ledger))
+            }
+            (&Method::GET, "/ledger.json") => {
+                (StatusCode::OK, "application/json", page::json(&ledger))
+            }
+            _ => (StatusCode::NOT_FOUND, "text/plain", "not found\n".to_owned()),
+        };
+        let mut response = response(status, Some(kind), body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Some(response)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use futures_util::FutureExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::super::settings::KnownIds;
@@ -101,6 +101,11 @@ impl Client {
         assert_eq!(status, 200);
         let value: Value = serde_json::from_str(&body).expect("JSON");
         value["ErrorCode"].as_i64().expect("a code")
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: sandbox\r\n\r\n").as_bytes()).await;
+        self.answer().await.expect("an answer")
     }
 }
 
@@ -268,6 +273,30 @@ async fn the_content_type_can_be_left_out_and_fields_added() {
     client.post(&body(4, &["1-a"])).await;
     let (_, head, text) = client.answer().await.expect("an answer");
     assert!(!head.contains("content-type") && text.contains("RequestId"), "{head} {text}");
+}
+
+#[tokio::test]
+async fn the_page_and_its_json_show_what_was_seen_and_are_not_calls() {
+    let (sandbox, _clock) = sandbox(scripted("internal,ok")).await;
+    let mut client = Client::to(&sandbox).await;
+    assert_eq!(client.get("/favicon.ico").await.0, 404);
+    client.post(&body(4, &["<b>1</b>"])).await;
+    assert_eq!(client.code().await, 60_008);
+
+    let (status, head, page) = client.get("/").await;
+    assert!(status == 200 && head.contains("content-type: text/html; charset=utf-8"), "{head}");
+    assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
+    assert!(page.contains("&lt;b&gt;1&lt;/b&gt;") && !page.contains("<b>"), "{page}");
+    assert!(!page.contains("eJ") && !page.contains(super::super::SANDBOX_KEY));
+    let (_, _, text) = client.get("/ledger.json").await;
+    let value: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&value["requests"], &value["codes"]), (&json!(1), &json!({ "60008": 1 })));
+    assert_eq!(value["last"][0]["ids"], json!(["<b>1</b>"]));
+
+    // Any other GET is a call with the wrong method or path.
+    let (status, _, text) = client.get(PATH).await;
+    assert!(status == 200 && text.contains("60002"), "{text}");
+    assert_eq!(sandbox.ledger().total, 2);
 }
 
 #[tokio::test]
