@@ -5,6 +5,7 @@ pub mod desk;
 pub mod gate;
 pub mod isolate;
 pub mod job;
+pub mod manifest;
 pub mod retry;
 pub mod sandbox;
 pub mod store;

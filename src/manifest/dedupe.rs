@@ -1,0 +1,136 @@
+//! What earlier rows of a manifest asked for.
+//!
+//! Ten million ids have to fit beside everything else on a small machine, so no id is
+//! kept: 16 bytes of its hash find it, 6 bytes hold line and status, at most 400 MB for ten
+//! million. Two ids with one hash would pass for one; with 128 bits and ten million ids
+//! the odds are one in 10^24, far below those of a broken memory chip, and the hash is
+//! keyed anew in each process, so nobody can prepare a file in which it happens.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher as _, RandomState};
+
+use super::NewJob;
+use crate::job::Status;
+
+/// One map would hold its old and its new table together while it grows, half as
+/// much memory again; of many small ones only one does so at a time.
+const SHARDS: usize = 64;
+
+/// The largest line number that fits; later lines are told as this one.
+const LINE_MAX: u64 = (1 << 46) - 1;
+
+type Key = [u8; 16];
+/// 46 bits of line, 2 bits of status. Bytes, because a wider type would be padded.
+type Packed = [u8; 6];
+
+/// What an earlier row asked of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Intent {
+    /// The status it shall have.
+    pub(super) status: Status,
+    /// The line that says so.
+    pub(super) line: u64,
+}
+
+/// The intent that counts for each question so far.
+pub(super) struct Intents {
+    /// Two hashers, since one gives 64 bits: at ten million ids those would collide
+    /// once in some hundred thousand files.
+    hashers: [RandomState; 2],
+    shards: Vec<HashMap<Key, Packed>>,
+}
+
+impl Intents {
+    pub(super) fn new() -> Self {
+        Self {
+            hashers: [RandomState::new(), RandomState::new()],
+            shards: (0..SHARDS).map(|_| HashMap::new()).collect(),
+        }
+    }
+
+    /// Keeps the intent of `job` if it is the first for its question; otherwise returns
+    /// the one that is kept.
+    pub(super) fn note(&mut self, job: &NewJob) -> Option<Intent> {
+        let (shard, key) = self.find(job);
+        match self.shards[shard].entry(key) {
+            Entry::Occupied(kept) => Some(unpack(*kept.get())),
+            Entry::Vacant(place) => {
+                place.insert(pack(job));
+                None
+            }
+        }
+    }
+
+    /// Keeps the intent of `job` in place of an earlier one.
+    pub(super) fn replace(&mut self, job: &NewJob) {
+        let (shard, key) = self.find(job);
+        self.shards[shard].insert(key, pack(job));
+    }
+
+    fn find(&self, job: &NewJob) -> (usize, Key) {
+        let id = job.question_id.as_str();
+        let [low, high] = [0, 1].map(|at: usize| self.hashers[at].hash_one(id));
+        let key = (u128::from(low) | (u128::from(high) << 64)).to_le_bytes();
+        (usize::from(key[0]) % SHARDS, key)
+    }
+}
+
+fn pack(job: &NewJob) -> Packed {
+    let bits = (job.line.min(LINE_MAX) << 2) | job.status as u64;
+    let mut packed = Packed::default();
+    packed.copy_from_slice(&bits.to_le_bytes()[..size_of::<Packed>()]);
+    packed
+}
+
+fn unpack(packed: Packed) -> Intent {
+    let mut bytes = [0; 8];
+    bytes[..packed.len()].copy_from_slice(&packed);
+    let bits = u64::from_le_bytes(bytes);
+    let status = match bits & 3 {
+        0 => Status::Enable,
+        1 => Status::Disable,
+        _ => Status::Delete,
+    };
+    Intent { status, line: bits >> 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::QuestionId;
+
+    fn job(id: &str, status: Status, line: u64) -> NewJob {
+        NewJob { question_id: QuestionId::parse(id.as_bytes()).expect("an id"), status, line }
+    }
+
+    #[test]
+    fn an_intent_is_the_same_after_packing() {
+        for status in Status::ALL {
+            for line in [1, 2, 255, 1 << 33, LINE_MAX] {
+                assert_eq!(unpack(pack(&job("a", status, line))), Intent { status, line });
+            }
+        }
+        assert_eq!(unpack(pack(&job("a", Status::Delete, u64::MAX))).line, LINE_MAX);
+    }
+
+    #[test]
+    fn an_entry_takes_22_bytes_so_that_ten_million_ids_stay_under_400_mb() {
+        assert_eq!(size_of::<(Key, Packed)>(), 22);
+        // The table behind a map is a power of two, at most 7/8 full, one more byte each.
+        let slots = (10_000_000_usize * 8 / 7).next_power_of_two();
+        assert!(slots * 23 < 400_000_000);
+    }
+
+    #[test]
+    fn the_first_intent_is_kept_until_it_is_replaced() {
+        let mut intents = Intents::new();
+        for n in 0..2_000 {
+            assert_eq!(intents.note(&job(&format!("q-{n}"), Status::Enable, n)), None);
+        }
+        let kept = |intents: &mut Intents| intents.note(&job("q-77", Status::Delete, 9_000));
+        assert_eq!(kept(&mut intents), Some(Intent { status: Status::Enable, line: 77 }));
+        intents.replace(&job("q-77", Status::Disable, 8_000));
+        assert_eq!(kept(&mut intents), Some(Intent { status: Status::Disable, line: 8_000 }));
+    }
+}

@@ -1,0 +1,151 @@
+//! Why a manifest as a whole cannot be read.
+//!
+//! Each text names the file, what is wrong with it and what to do. What is wrong with
+//! single rows is no error but a [`super::BadRow`].
+
+use std::io;
+
+use super::RECORD_BYTES_MAX;
+
+/// Why a manifest as a whole cannot be read, or not read on.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// No such file, or no right to read it.
+    #[error("{name}: cannot be opened")]
+    Open {
+        /// The file.
+        name: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The system stopped giving bytes.
+    #[error("{name}: cannot be read, at line {line}")]
+    Read {
+        /// The file.
+        name: String,
+        /// The line where the record begins that could not be read.
+        line: u64,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file begins like gzip and is not, or is cut off.
+    #[error(
+        "{name}: the gzip data is damaged or cut off, near line {line}: {reason}; \
+             check it with `gzip -t` and fetch it again"
+    )]
+    Gzip {
+        /// The file.
+        name: String,
+        /// How far it could be unpacked.
+        line: u64,
+        /// What the unpacker says.
+        reason: String,
+    },
+    /// Something that never ends a record.
+    #[error("{name}: a record of more than {} MiB starts at line {line}: is this a CSV file? \
+             If it is, a quote in that line is opened and never closed", RECORD_BYTES_MAX >> 20)]
+    TooLong {
+        /// The file.
+        name: String,
+        /// Where the record starts.
+        line: u64,
+    },
+    /// Not one line with text.
+    #[error(
+        "{name}: is empty: the first line has to name the columns, for example \
+             `question_id,status`"
+    )]
+    Empty {
+        /// The file.
+        name: String,
+    },
+    /// NUL bytes in the header: text of two bytes a character, without its mark.
+    #[error(
+        "{name}: the header has NUL bytes, which looks like UTF-16 without a byte order \
+             mark: save it as \"CSV UTF-8\", or convert it with \
+             `iconv -f UTF-16LE -t UTF-8` (or UTF-16BE)"
+    )]
+    Utf16 {
+        /// The file.
+        name: String,
+    },
+    /// A spreadsheet's own format, or a zip archive.
+    #[error(
+        "{name}: is a workbook or an archive, not CSV: open it and save it as \
+             \"CSV UTF-8\""
+    )]
+    Workbook {
+        /// The file.
+        name: String,
+    },
+    /// The quotes of the header are wrong, so that rows may stand inside it.
+    #[error("{name}: the header, at line {line}: {reason}")]
+    Header {
+        /// The file.
+        name: String,
+        /// Where the header starts.
+        line: u64,
+        /// What is wrong with the quotes.
+        reason: String,
+    },
+    /// The header has no known name for the id.
+    #[error(
+        "{name}: no column holds the question ids: name it question_id \
+             (StandardQuestionId, standard_question_id and id are known too); \
+             the header has: {found}"
+    )]
+    NoIdColumn {
+        /// The file.
+        name: String,
+        /// The columns of the header.
+        found: String,
+    },
+    /// The header has no status and none was given for all rows.
+    #[error(
+        "{name}: no column is named status: add one, or give one status for all rows \
+             with --status; the header has: {found}"
+    )]
+    NoStatusColumn {
+        /// The file.
+        name: String,
+        /// The columns of the header.
+        found: String,
+    },
+    /// One name, two columns: no telling which is meant.
+    #[error("{name}: the column {column} stands twice in the header: rename or remove one")]
+    ColumnTwice {
+        /// The file.
+        name: String,
+        /// The name that stands twice.
+        column: String,
+    },
+    /// A delimiter that could not be told from the text around it.
+    #[error("the delimiter {:?} cannot be used: give one ASCII character that is no quote \
+             and no line break", char::from(*byte))]
+    Delimiter {
+        /// The one that was asked for.
+        byte: u8,
+    },
+}
+
+/// What the readers under the CSV reader find; travels through `io::Error` because
+/// `Read` knows no other way.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadFlaw {
+    #[error("a record is too long")]
+    TooLong,
+    #[error("damaged gzip data: {0}")]
+    Gzip(String),
+}
+
+impl ManifestError {
+    /// Sorts an error that came while the record at `line` was read.
+    pub(super) fn from_read(name: &str, line: u64, source: io::Error) -> Self {
+        let name = name.to_owned();
+        match source.get_ref().and_then(|flaw| flaw.downcast_ref()) {
+            Some(ReadFlaw::TooLong) => Self::TooLong { name, line },
+            Some(ReadFlaw::Gzip(reason)) => Self::Gzip { name, line, reason: reason.clone() },
+            None => Self::Read { name, line, source },
+        }
+    }
+}

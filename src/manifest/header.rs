@@ -1,0 +1,127 @@
+//! The header line: which delimiter, which columns.
+//!
+//! Relies on the `csv` crate for quotes. Never looks at a row.
+
+use csv::{ByteRecord, ReaderBuilder};
+
+use super::bad::shown;
+use super::error::ManifestError;
+
+/// The names of the id column, the most specific first.
+const ID_NAMES: [&str; 4] = ["question_id", "StandardQuestionId", "standard_question_id", "id"];
+
+/// What is recognised from the header line, the most usual first.
+const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+
+/// The most columns that an error lists.
+const COLUMNS_LISTED_MAX: usize = 20;
+
+/// Where the two columns stand that mean something.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// The question ids.
+    pub(super) id: usize,
+    /// The statuses; `None` if one status was given for all rows.
+    pub(super) status: Option<usize>,
+}
+
+impl Columns {
+    /// Finds the columns in the header of the manifest `name`.
+    pub(super) fn find(
+        name: &str,
+        header: &ByteRecord,
+        wants_status: bool,
+    ) -> Result<Self, ManifestError> {
+        if header.as_slice().contains(&0) {
+            return Err(ManifestError::Utf16 { name: name.to_owned() });
+        }
+        let Some((id, column)) = id_column(header) else {
+            return Err(ManifestError::NoIdColumn { name: name.to_owned(), found: list(header) });
+        };
+        only_once(name, header, column)?;
+        if !wants_status {
+            return Ok(Self { id, status: None });
+        }
+        let Some(status) = position(header, "status") else {
+            let found = list(header);
+            return Err(ManifestError::NoStatusColumn { name: name.to_owned(), found });
+        };
+        only_once(name, header, "status")?;
+        Ok(Self { id, status: Some(status) })
+    }
+}
+
+/// Where the ids stand, and under which of their names.
+fn id_column(header: &ByteRecord) -> Option<(usize, &'static str)> {
+    ID_NAMES.into_iter().find_map(|name| Some((position(header, name)?, name)))
+}
+
+/// The first column called `name`, in any case.
+fn position(header: &ByteRecord, name: &str) -> Option<usize> {
+    header.iter().position(|field| is_called(field, name))
+}
+
+fn is_called(field: &[u8], name: &str) -> bool {
+    field.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+}
+
+fn only_once(name: &str, header: &ByteRecord, column: &str) -> Result<(), ManifestError> {
+    if header.iter().filter(|field| is_called(field, column)).count() > 1 {
+        let column = column.to_owned();
+        return Err(ManifestError::ColumnTwice { name: name.to_owned(), column });
+    }
+    Ok(())
+}
+
+fn list(header: &ByteRecord) -> String {
+    let mut names: Vec<String> =
+        header.iter().take(COLUMNS_LISTED_MAX).map(|field| shown(field.trim_ascii())).collect();
+    if header.len() > COLUMNS_LISTED_MAX {
+        names.push(format!("and {} more", header.len() - COLUMNS_LISTED_MAX));
+    }
+    names.join(", ")
+}
+
+/// Whether `byte` can be told from quotes, line ends and parts of other characters.
+pub(super) fn can_delimit(byte: u8) -> bool {
+    byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n' | 0)
+}
+
+/// The delimiter of the header in `head`, the first bytes of a manifest: one by which a
+/// known id column is found, then the one that stands there most often, then the comma.
+pub(super) fn recognise_delimiter(head: &[u8]) -> u8 {
+    let worth = |delimiter: u8| {
+        let header = first_record(head, delimiter);
+        (id_column(&header).is_some(), header.len())
+    };
+    // Of equals the last one wins, so the comma comes last.
+    DELIMITERS.into_iter().rev().max_by_key(|delimiter| worth(*delimiter)).unwrap_or(b',')
+}
+
+fn first_record(head: &[u8], delimiter: u8) -> ByteRecord {
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(delimiter)
+        .from_reader(head);
+    let mut record = ByteRecord::new();
+    // Reading from memory cannot fail, and no record is told by the empty one.
+    while matches!(reader.read_byte_record(&mut record), Ok(true)) {
+        if has_text(&record) {
+            return record;
+        }
+    }
+    ByteRecord::new()
+}
+
+/// Whether a record can be a header: before it is known, every delimiter is a blank.
+pub(super) fn has_text(record: &ByteRecord) -> bool {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || DELIMITERS.contains(byte);
+    !record.as_slice().iter().all(is_blank)
+}
+
+/// Whether a manifest that begins with `head` is a zip archive, which new workbooks are,
+/// or an old workbook.
+pub(super) fn is_workbook(head: &[u8]) -> bool {
+    head.starts_with(b"PK\x03\x04") || head.starts_with(b"\xd0\xcf\x11\xe0")
+}

@@ -1,0 +1,138 @@
+//! From text to records: the `csv` crate, made strict where a row could get lost.
+//!
+//! Relies on [`Window`] for what the crate does not say. Knows fields, not their meaning.
+//! Never lets a quote in the wrong place swallow rows in silence.
+
+use std::io;
+
+use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
+
+use super::bad::Flaw;
+use super::source::Input;
+use super::window::Window;
+
+/// How much is read at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The records of a text.
+pub(super) struct Records {
+    csv: Reader<Window>,
+    delimiter: u8,
+}
+
+/// A record that was found.
+pub(super) struct Found {
+    /// The line on which it starts.
+    pub(super) line: u64,
+    /// What is wrong with its quotes, if anything is.
+    pub(super) flaw: Option<Flaw>,
+}
+
+impl Records {
+    pub(super) fn new(text: Input, delimiter: u8) -> Self {
+        let csv = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(delimiter)
+            .buffer_capacity(BUFFER_BYTES)
+            .from_reader(Window::new(text));
+        Self { csv, delimiter }
+    }
+
+    /// Reads the next record that is not blank; `None` at the end, which is the end of
+    /// the bytes too. An error comes with the line of the record it happened in.
+    pub(super) fn next(
+        &mut self,
+        record: &mut ByteRecord,
+    ) -> Result<Option<Found>, (u64, io::Error)> {
+        loop {
+            let place = self.csv.position().byte();
+            self.csv.get_mut().begin(place);
+            match self.csv.read_byte_record(record) {
+                Ok(true) => {}
+                Ok(false) => return self.drain().map(|()| None),
+                Err(error) => return Err((self.csv.get_mut().line(), io_error(error))),
+            }
+            let flaw = self.quote_flaw(record);
+            if flaw.is_some() || !is_blank(record) {
+                return Ok(Some(Found { line: self.csv.get_mut().line(), flaw }));
+            }
+        }
+    }
+
+    /// Everything counts for the hash, whatever made the CSV reader stop.
+    fn drain(&mut self) -> Result<(), (u64, io::Error)> {
+        let window = self.csv.get_mut();
+        match io::copy(window, &mut io::sink()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err((window.line(), error)),
+        }
+    }
+
+    fn quote_flaw(&mut self, record: &mut ByteRecord) -> Option<Flaw> {
+        let end = self.csv.position().byte();
+        let window = self.csv.get_mut();
+        if window.is_open_at_end(end) {
+            trim_tail(record);
+            let reason = "a quote is opened here and never closed: it takes in the rest of the \
+                          file";
+            return Some(Flaw::whole(reason.to_owned()));
+        }
+        let spans_lines = record.as_slice().iter().any(|byte| matches!(byte, b'\r' | b'\n'));
+        if spans_lines && ends_in_midfield(window.record(end), self.delimiter) {
+            let reason = "a quoted field goes over several lines and text follows its closing \
+                          quote: a quote is missing or too many, and rows may have been taken in";
+            return Some(Flaw::whole(reason.to_owned()));
+        }
+        None
+    }
+}
+
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+fn is_blank(record: &ByteRecord) -> bool {
+    record.as_slice().iter().all(u8::is_ascii_whitespace)
+}
+
+/// Takes back the line feeds that the window lent to an open quote.
+fn trim_tail(record: &mut ByteRecord) {
+    let last = record.len().saturating_sub(1);
+    let fields = record.iter().enumerate().map(|(at, field)| {
+        if at == last { field.strip_suffix(b"\n\n").unwrap_or(field) } else { field }
+    });
+    *record = fields.collect();
+}
+
+/// Whether a quoted field with a line break in it is closed by a quote that other text
+/// follows: the mark of an opening quote that was never closed and met the next field's.
+/// On a single line the same is a habit of some writers and harms nobody.
+fn ends_in_midfield(raw: &[u8], delimiter: u8) -> bool {
+    let mut bytes = raw.iter().copied().peekable();
+    let mut at_start = true;
+    while let Some(byte) = bytes.next() {
+        if !(at_start && byte == b'"') {
+            at_start = byte == delimiter;
+            continue;
+        }
+        let mut spans_lines = false;
+        while let Some(inside) = bytes.next() {
+            spans_lines |= matches!(inside, b'\r' | b'\n');
+            if inside == b'"' && bytes.next_if_eq(&b'"').is_none() {
+                break;
+            }
+        }
+        while delimiter != b' ' && bytes.next_if_eq(&b' ').is_some() {}
+        let ends_well =
+            bytes.peek().is_none_or(|next| *next == delimiter || matches!(next, b'\r' | b'\n'));
+        if spans_lines && !ends_well {
+            return true;
+        }
+        at_start = false;
+    }
+    false
+}

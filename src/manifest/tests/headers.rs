@@ -1,0 +1,135 @@
+//! Which delimiter, which columns.
+
+use super::*;
+
+#[test]
+fn the_id_column_is_known_by_four_names_in_any_case_with_blanks_around() {
+    for name in
+        ["question_id", "StandardQuestionId", "standard_question_id", "id", " ID ", "QUESTION_id\t"]
+    {
+        check(format!("note,{name},status\nx,a,4\n"), &plain(), &["a enable @2"]);
+    }
+}
+
+#[test]
+fn of_several_id_columns_the_most_specific_wins() {
+    for (header, wins) in [
+        ("id,standard_question_id,StandardQuestionId,question_id,status", "d"),
+        ("id,standard_question_id,StandardQuestionId,other,status", "c"),
+        ("id,standard_question_id,other,more,status", "b"),
+        ("question_id,id,id,id,status", "a"),
+    ] {
+        let rows = format!("{wins} disable @2");
+        check(format!("{header}\na,b,c,d,5\n"), &plain(), &[&rows]);
+    }
+}
+
+#[test]
+fn a_name_that_stands_twice_is_an_error_only_where_it_matters() {
+    assert_eq!(
+        failure("id,ID,status\n", &plain()),
+        "jobs.csv: the column id stands twice in the header: rename or remove one"
+    );
+    assert!(failure("id,status,Status\n", &plain()).contains("column status stands twice"));
+    check("id,status,Status\na,b,c\n", &with_status(Status::Delete), &["a delete @2"]);
+    check("id,status,x,x\na,4,,\n", &plain(), &["a enable @2"]);
+}
+
+#[test]
+fn without_a_known_column_the_error_lists_those_that_are_there() {
+    assert_eq!(
+        failure("nr, name\x1b[2J ,status\n", &plain()),
+        "jobs.csv: no column holds the question ids: name it question_id (StandardQuestionId, \
+         standard_question_id and id are known too); \
+         the header has: nr, name\\u{1b}[2J, status"
+    );
+    assert_eq!(
+        failure("id;Etat\n", &plain()),
+        "jobs.csv: no column is named status: add one, or give one status for all rows with \
+         --status; the header has: id, Etat"
+    );
+    let many: Vec<String> = (0..25).map(|n| format!("c{n}")).collect();
+    assert!(failure(many.join(","), &plain()).ends_with("c19, and 5 more"));
+}
+
+#[test]
+fn one_status_for_all_rows_makes_a_status_column_irrelevant() {
+    for text in ["id\na\n", "status,id\nrubbish,a\n", "status,status,id\n,,a\n"] {
+        check(text, &with_status(Status::Disable), &["a disable @2"]);
+    }
+}
+
+#[test]
+fn the_delimiter_is_recognised_from_the_header() {
+    for (text, row) in [
+        ("id,status\na;b,4\n", "a;b enable @2"),
+        ("id;status\na,b;4\n", "a,b enable @2"),
+        ("id\tstatus\na,b;c\t4\n", "a,b;c enable @2"),
+        // The one by which an id is found, although others stand there more often.
+        ("a;b;c,id,status\nx,a,5\n", "a disable @2"),
+        ("a,b,c;id;status\nx;a;5\n", "a disable @2"),
+        // Inside quotes it is text.
+        ("\"x,y,z,id,\";id;status\nx;a;6\n", "a delete @2"),
+        ("\"x\n;y\";id;status\nx;a;6\n", "a delete @3"),
+        // Both find an id: the more frequent one.
+        ("id;x;y;status;,id\na;1;2;4;\n", "a enable @2"),
+        // Lines without text do not count.
+        ("\n;;;\n , \nid,status\na,4\n", "a enable @5"),
+    ] {
+        check(text, &plain(), &[row]);
+    }
+    check(
+        "id\na,b;c\n",
+        &with_status(Status::Enable),
+        &["record 1, line 2, column -: \"a,b;c\": has 2 fields, the header has 1"],
+    );
+    check("id\na;b\n", &with_status(Status::Enable), &["a;b enable @2"]);
+}
+
+#[test]
+fn a_delimiter_that_was_asked_for_decides() {
+    let options = |byte| ManifestOptions { delimiter: Some(byte), ..plain() };
+    check("id|status\na,b|4\n", &options(b'|'), &["a,b enable @2"]);
+    check("x;y;z,id,status\n1,a,4\n", &options(b','), &["a enable @2"]);
+    assert!(failure("id,status\na,4\n", &options(b';')).contains("the header has: id,status"));
+    for byte in [b'"', b'\n', b'\r', 0, 0xe4] {
+        assert!(failure("id,status\n", &options(byte)).contains("cannot be used"), "{byte}");
+    }
+}
+
+#[test]
+fn the_header_is_given_back_as_it_stands_in_the_file() {
+    let manifest = open(b"\xef\xbb\xbf ID ;\xc4\xe3;Status\n", &plain()).expect("a manifest");
+    assert_eq!(manifest.header(), &ByteRecord::from(vec![&b" ID "[..], b"\xc4\xe3", b"Status"]));
+}
+
+#[test]
+fn a_header_alone_is_a_manifest_of_no_rows() {
+    for text in ["id,status", "id,status\n", "id,status\r\n\r\n,\n"] {
+        let (rows, totals) = read(text, &plain());
+        assert!(rows.is_empty());
+        assert_eq!(totals, Totals { digest: totals.digest.clone(), ..Totals::default() });
+    }
+}
+
+#[test]
+fn a_header_that_swallows_rows_is_an_error() {
+    let text = "id,status,\"note\na,4,x\nb,5,y\n";
+    assert_eq!(
+        failure(text, &plain()),
+        "jobs.csv: the header, at line 1: a quote is opened here and never closed: it takes in \
+         the rest of the file"
+    );
+    let text = "\nid,\"note\na,x\nb,\"y\"\nc,z\n";
+    assert!(
+        failure(text, &with_status(Status::Delete)).contains("the header, at line 2: a quoted")
+    );
+}
+
+#[test]
+fn choices_between_conflicting_rows_have_names() {
+    for choice in [OnConflict::First, OnConflict::Last] {
+        assert_eq!(choice.to_string().to_uppercase().parse(), Ok(choice));
+    }
+    assert_eq!("both".parse::<OnConflict>(), Err("not a choice: use first or last".to_owned()));
+}

@@ -1,0 +1,93 @@
+//! Input that would otherwise eat memory or hide a failure.
+
+use super::*;
+
+/// Gives `start`, then `fill` for ever, and counts what was taken.
+struct Endless {
+    start: Cursor<Vec<u8>>,
+    fill: &'static [u8],
+    given: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.start.read(buf)?;
+        if read > 0 {
+            return Ok(read);
+        }
+        for (at, byte) in buf.iter_mut().enumerate() {
+            *byte = self.fill[(self.given + at) % self.fill.len()];
+        }
+        self.given += buf.len();
+        assert!(self.given < 2 * RECORD_BYTES_MAX, "read on long after the limit");
+        Ok(buf.len())
+    }
+}
+
+fn endless(start: &str, fill: &'static [u8]) -> String {
+    let start = Cursor::new(start.as_bytes().to_vec());
+    let reader = Box::new(Endless { start, fill, given: 0 });
+    let manifest = Manifest::from_reader(reader, "jobs.csv", &plain());
+    manifest.and_then(read_all).expect_err("an error").to_string()
+}
+
+#[test]
+fn a_record_without_end_is_an_error_at_its_line_and_not_read_into_memory() {
+    for (start, fill, line) in
+        [("", &b"x"[..], 1), ("id,status\na,4\n\n", b"x", 4), ("id,status\na,4\nb,\"", b"x\n,", 3)]
+    {
+        assert_eq!(
+            endless(start, fill),
+            format!(
+                "jobs.csv: a record of more than 8 MiB starts at line {line}: is this a CSV \
+                 file? If it is, a quote in that line is opened and never closed"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_long_record_within_the_limit_is_read() {
+    let note = "x".repeat(RECORD_BYTES_MAX - 100);
+    check(
+        format!("id,status,note\na,4,{note}\nb,5,\n"),
+        &plain(),
+        &["a enable @2", "b disable @3"],
+    );
+}
+
+#[test]
+fn any_number_of_blank_lines_is_passed_over() {
+    let blanks = "\r\n".repeat(RECORD_BYTES_MAX);
+    let row = format!("a enable @{}", RECORD_BYTES_MAX + 2);
+    check(format!("id,status\r\n{blanks}a,4\r\n"), &plain(), &[&row]);
+}
+
+/// Gives some text, then fails like a disk.
+struct Failing(Cursor<Vec<u8>>);
+
+impl Read for Failing {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buf)? {
+            0 => Err(io::Error::other("the disk is gone")),
+            read => Ok(read),
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_is_an_error_and_not_the_end_of_the_file() {
+    let text = "id,status\n".to_owned() + &"a,4\n".repeat(100_000);
+    for packed in [false, true] {
+        let mut bytes = text.clone().into_bytes();
+        if packed {
+            bytes = gzip(&bytes);
+            bytes.truncate(bytes.len() - 2);
+        }
+        let reader = Box::new(Failing(Cursor::new(bytes)));
+        let error = Manifest::from_reader(reader, "jobs.csv", &plain())
+            .and_then(read_all)
+            .expect_err("an error");
+        assert!(matches!(error, ManifestError::Read { .. }), "{error}");
+    }
+}

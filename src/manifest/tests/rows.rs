@@ -1,0 +1,152 @@
+//! Single rows: good, blank, bad.
+
+use super::*;
+
+#[test]
+fn statuses_are_numbers_or_names_in_any_case_with_blanks_around() {
+    let text = "id,status\na,4\nb, 5 \nc,\t6\nd,Enable\ne,DISABLE\nf,\"delete\"\n";
+    check(
+        text,
+        &plain(),
+        &[
+            "a enable @2",
+            "b disable @3",
+            "c delete @4",
+            "d enable @5",
+            "e disable @6",
+            "f delete @7",
+        ],
+    );
+}
+
+#[test]
+fn a_bad_row_names_record_line_column_value_and_reason() {
+    let text = "Question_ID , STATUS\nok,4\n\na b,4\nx,9\n,4\ny,\n";
+    check(
+        text,
+        &plain(),
+        &[
+            "ok enable @2",
+            "record 2, line 4, column Question_ID: \"a b\": has a blank inside",
+            "record 3, line 5, column STATUS: \"9\": not a status: use 4, 5, 6 or enable, disable, \
+         delete",
+            "record 4, line 6, column Question_ID: \"\": empty",
+            "record 5, line 7, column STATUS: \"\": not a status: use 4, 5, 6 or enable, disable, \
+         delete",
+        ],
+    );
+}
+
+#[test]
+fn a_value_is_cut_and_shown_without_what_a_terminal_acts_on() {
+    let value = |bytes: &[u8]| {
+        let text = [b"id,status\n\"", bytes, b"\",9\n"].concat();
+        bad_rows(text, &plain()).1.remove(0).value
+    };
+    assert_eq!(value(b"a \x1b[31m\x07\tb"), "a \\u{1b}[31m\\u{7}\\tb");
+    assert_eq!(value(b"a \xc4\xe3'\\"), "a \\xc4\\xe3'\\\\");
+    assert_eq!(value("问 \u{202e}\u{200b}".as_bytes()), "问 \\u{202e}\\u{200b}");
+    assert_eq!(value(b"say \"\"x\"\""), "say \\\"x\\\"");
+    assert_eq!(value(&b" x".repeat(30)), " x".repeat(30));
+    assert_eq!(value("问 ".repeat(31).as_bytes()), "问 ".repeat(30) + "…");
+}
+
+#[test]
+fn another_number_of_fields_than_the_header_is_a_bad_row() {
+    check(
+        "id,status,note,x\na,4,y\nb,5,y,z,\nc\nd,6,,\n",
+        &plain(),
+        &[
+            "record 1, line 2, column -: \"a,4,y\": has 3 fields, the header has 4",
+            "record 2, line 3, column -: \"b,5,y,z,\": has 5 fields, the header has 4",
+            "record 3, line 4, column -: \"c\": has 1 field, the header has 4",
+            "d delete @5",
+        ],
+    );
+}
+
+#[test]
+fn blank_lines_and_lines_of_delimiters_are_passed_over_and_still_counted_as_lines() {
+    let text = "\n\r\nid,status\n\n  \na,4\n,\n , \n\"\",\"\"\n\t,\r\n\r\nb,5\n\n";
+    check(text, &plain(), &["a enable @6", "b disable @12"]);
+    check("id\n\na\n \n\nb", &with_status(Status::Enable), &["a enable @3", "b enable @6"]);
+}
+
+#[test]
+fn lines_are_counted_alike_with_every_line_end() {
+    for end in ["\n", "\r\n", "\r"] {
+        let text = ["id,status,note", "", "a,4,\"x", "y\"", "", "b,5,", "c,9,z", ""].join(end);
+        check(
+            text,
+            &plain(),
+            &[
+                "a enable @3",
+                "b disable @6",
+                "record 3, line 7, column status: \"9\": not a status: use 4, 5, 6 or enable, \
+             disable, delete",
+            ],
+        );
+    }
+}
+
+#[test]
+fn quoted_fields_hold_delimiters_quotes_and_line_breaks() {
+    let text = "note,id,status\n\"a,\"\"b\"\"\r\n\nc\",\"q,\"\"1\",\"4\"\nx,r,5";
+    check(text, &plain(), &["q,\"1 enable @2", "r disable @5"]);
+}
+
+#[test]
+fn a_quote_that_is_never_closed_is_a_bad_row_at_its_line() {
+    let reason = "a quote is opened here and never closed: it takes in the rest of the file";
+    for (rest, value) in [
+        ("b,5,\"x\nc,6,\n", "b,5,x\\nc,6,\\n"),
+        ("b,5,\"x\nc,6,", "b,5,x\\nc,6,"),
+        ("b,\"5\nc,6,y\n\n\n", "b,5\\nc,6,y\\n\\n\\n"),
+        ("b,5,\"", "b,5,"),
+        ("b,5,\"\"\"", "b,5,\\\""),
+        ("\"", ""),
+    ] {
+        let bad = format!("record 2, line 4, column -: \"{value}\": {reason}");
+        check(format!("id,status,note\na,4,\n\n{rest}"), &plain(), &["a enable @2", &bad]);
+    }
+    let options = with_status(Status::Delete);
+    check(
+        "id\na\n\"b\nc\n",
+        &options,
+        &["a delete @2", &format!("record 2, line 3, column -: \"b\\nc\\n\": {reason}")],
+    );
+}
+
+#[test]
+fn a_quote_at_the_very_end_that_is_closed_is_no_mistake() {
+    for end in ["", "\n", "\r\n", "\r", "\n\n\n", "\r\r"] {
+        check(format!("id,status\na,\"4\"{end}"), &plain(), &["a enable @2"]);
+        check(format!("id,status,n\na,4,\"x\n\n\"{end}"), &plain(), &["a enable @2"]);
+    }
+}
+
+#[test]
+fn a_quote_that_takes_in_rows_up_to_the_next_quote_is_a_bad_row() {
+    let text = "id,status,note\na,4,\"oops\nb,5,fine\nc,6,\"more\"\nd,4,x\n";
+    let (rows, totals) = read(text, &plain());
+    assert!(rows[0].starts_with("record 1, line 2, column -: \"a,4,oops\\nb,5,fine\\nc,6,more"));
+    assert!(rows[0].contains("text follows its closing quote"), "{}", rows[0]);
+    assert_eq!((rows.len(), totals.bad), (2, 1));
+    assert_eq!(rows[1], "d enable @5");
+}
+
+#[test]
+fn careless_quotes_within_one_line_are_taken_as_they_are() {
+    for note in ["5\" wide", "\"so\" he said", "\"a\" ", "a\"\"b", "\"x\ny\" "] {
+        check(format!("id,note,status\na,{note},4\n"), &plain(), &["a enable @2"]);
+    }
+}
+
+#[test]
+fn ids_of_another_app_are_counted_once_each_and_one_is_named() {
+    let text = "id,status\n1-a,4\n2-b,4\n2-b,4\nfaq-3,4\nx,4\n3-c,5\n9-bad,9\n";
+    let (_, totals) = read(text, &plain());
+    assert_eq!((totals.foreign, totals.foreign_example.as_deref()), (2, Some("2-b")));
+    let (_, totals) = read("id,status\n1-a,4\nx,4\n", &plain());
+    assert_eq!((totals.foreign, totals.foreign_example), (0, None));
+}
