@@ -11,7 +11,7 @@ use csv::ByteRecord;
 const VALUE_CHARS_MAX: usize = 60;
 
 /// Stands for the column when the record as a whole is at fault.
-const WHOLE: &str = "-";
+pub(super) const WHOLE: &str = "-";
 
 /// A record that is no job.
 #[derive(Debug, Clone)]

@@ -52,12 +52,12 @@ impl Columns {
 }
 
 /// Where the ids stand, and under which of their names.
-fn id_column(header: &ByteRecord) -> Option<(usize, &'static str)> {
+pub(super) fn id_column(header: &ByteRecord) -> Option<(usize, &'static str)> {
     ID_NAMES.into_iter().find_map(|name| Some((position(header, name)?, name)))
 }
 
 /// The first column called `name`, in any case.
-fn position(header: &ByteRecord, name: &str) -> Option<usize> {
+pub(super) fn position(header: &ByteRecord, name: &str) -> Option<usize> {
     header.iter().position(|field| is_called(field, name))
 }
 

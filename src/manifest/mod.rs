@@ -10,6 +10,7 @@ mod dedupe;
 mod error;
 mod header;
 mod records;
+mod rejects;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::job::{QuestionId, Status};
 
 pub use bad::BadRow;
 pub use error::ManifestError;
+pub use rejects::{Rejects, same_file};
 pub use window::RECORD_BYTES_MAX;
 
 use bad::Flaw;

@@ -8,6 +8,7 @@ mod files;
 mod headers;
 mod limits;
 mod property;
+mod rejects;
 mod rows;
 
 use std::fmt::Write as _;

@@ -1,0 +1,150 @@
+//! Bad rows written down, mended and read again.
+
+use std::path::PathBuf;
+
+use super::*;
+
+/// What `Rejects` writes for the bad rows in `bytes`.
+fn rejected(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rejects.csv");
+    let (header, bad) = bad_rows(bytes, &plain());
+    let mut rejects = Rejects::create(&path, &header).expect("created");
+    for row in &bad {
+        rejects.write(row).expect("written");
+    }
+    assert_eq!(rejects.finish().expect("complete"), bad.len() as u64);
+    std::fs::read(&path).expect("readable")
+}
+
+#[track_caller]
+fn check_rejected(bytes: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
+    let shown = |bytes: &[u8]| bytes.escape_ascii().to_string().replace("\\n", "\n");
+    assert_eq!(shown(&rejected(bytes)), shown(expected.as_ref()));
+}
+
+const NOT_A_STATUS: &str = "\"not a status: use 4, 5, 6 or enable, disable, delete\"";
+
+#[test]
+fn bad_rows_keep_their_columns_byte_for_byte_and_get_a_reason() {
+    let text = b"\xb1\xea;id;Status\nok;a;4\n \xc4\xe3,\"x\"\xff;b; 9\n\"l\n2\";c d;4\n";
+    let reason = NOT_A_STATUS.as_bytes();
+    let rows = [
+        &b"\xb1\xea,id,Status,reason\n\" \xc4\xe3,\"\"x\"\"\xff\",b, 9,"[..],
+        reason,
+        b"\n\"l\n2\",c d,4,has a blank inside\n",
+    ];
+    check_rejected(text, rows.concat());
+}
+
+#[test]
+fn a_reason_from_last_time_is_overwritten_in_its_place() {
+    let text = "id, Reason ,status\na,old,9\nb,,4\n";
+    check_rejected(text, format!("id, Reason ,status\na,{NOT_A_STATUS},9\n"));
+}
+
+#[test]
+fn rejects_of_utf16_are_utf8() {
+    let text = utf16("\u{feff}id\tstatus\n问\t九\n", u16::to_le_bytes);
+    check_rejected(text, format!("id,status,reason\n问,九,{NOT_A_STATUS}\n"));
+}
+
+#[test]
+fn nothing_is_lost_of_rows_that_are_too_short_or_too_long() {
+    let text = "note,id,status\nx\nHi, there,b,4\nx,c,4,,\n";
+    check_rejected(
+        text,
+        "note,id,status,reason\n\
+         x,,,\"has 1 field, the header has 3\"\n\
+         Hi, there | 4,b,\"has 4 fields, the header has 3\"\n\
+         x,c |  | ,4,\"has 5 fields, the header has 3\"\n",
+    );
+}
+
+#[test]
+fn what_moved_into_the_place_of_the_reason_is_kept() {
+    let text = "id,reason,status\na,4\nb,c,5,6\nd,6,\"\ne,x,4\n";
+    check_rejected(
+        text,
+        "id,reason,status\n\
+         a | 4,\"has 2 fields, the header has 3\",\n\
+         b | 6 | c,\"has 4 fields, the header has 3\",5\n\
+         d | 6,a quote is opened here and never closed: it takes in the rest of the file,\"\n\
+         e,x,4\n\"\n",
+    );
+    let text = "id,status,reason\na,4,\"x\nb,5,\n";
+    let file = String::from_utf8(rejected(text)).expect("text");
+    assert!(file.starts_with("id,status,reason\n\"a | x\nb,5,\n\",4,a quote"), "{file}");
+}
+
+#[test]
+fn rejects_are_a_manifest_in_which_long_rows_stay_bad_until_they_are_mended() {
+    let text = "id,status,note\na,9,x\nb,4,x,y\nc d,5,z\n\"\"\"e\"\"\",,\n";
+    let file = rejected(text);
+    let (rows, totals) = read(&file, &plain());
+    assert_eq!((totals.rows, totals.bad), (4, 4), "{rows:?}");
+    let mended = String::from_utf8(file).expect("text");
+    let mended = mended
+        .replace("a,9", "a,6")
+        .replace("b | y", "b")
+        .replace("c d", "cd")
+        .replace("\"\"\"e\"\"\",", "e,4");
+    check(mended, &plain(), &["a delete @2", "b enable @3", "cd disable @4", "e enable @5"]);
+}
+
+#[test]
+fn rejects_of_rejects_come_out_the_same() {
+    let first = rejected("id;status;note\na;9;\"x\ny\"\nb c;4;\n");
+    check_rejected(&first, &first);
+}
+
+#[test]
+fn a_single_column_without_text_is_still_a_row() {
+    let (header, bad) = bad_rows("id\n\"a b\"\n", &with_status(Status::Enable));
+    assert_eq!((header.len(), bad.len()), (1, 1));
+    check_rejected("id,status\n,4\n", "id,status,reason\n,4,empty\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn rejects_can_be_read_by_their_owner_alone_even_where_a_file_was_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let header = ByteRecord::from(vec!["id", "status"]);
+    for before in [None, Some("an older and longer file\n")] {
+        let path = folder.path().join("rejects.csv");
+        if let Some(before) = before {
+            std::fs::write(&path, before).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("set");
+        }
+        let rejects = Rejects::create(&path, &header).expect("created");
+        assert_eq!(rejects.finish().expect("complete"), 0);
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&path).expect("text"), "id,status,reason\n");
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_an_error() {
+    let header = ByteRecord::from(vec!["id"]);
+    assert!(Rejects::create(Path::new("/nonexistent/rejects.csv"), &header).is_err());
+}
+
+#[test]
+fn one_file_is_recognised_under_other_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| -> PathBuf { folder.path().join(name) };
+    std::fs::write(at("a"), "").expect("written");
+    std::fs::write(at("b"), "").expect("written");
+    std::fs::hard_link(at("a"), at("hard")).expect("linked");
+    assert!(same_file(&at("a"), &at("./a")));
+    assert!(!same_file(&at("a"), &at("b")));
+    assert!(!same_file(&at("a"), &at("none")));
+    assert!(!same_file(&at("none"), &at("none")));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(at("a"), at("soft")).expect("linked");
+        assert!(same_file(&at("soft"), &at("a")) && same_file(&at("hard"), &at("a")));
+    }
+}
