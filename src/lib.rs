@@ -7,6 +7,7 @@ pub mod isolate;
 pub mod job;
 pub mod manifest;
 pub mod retry;
+pub mod runner;
 pub mod sandbox;
 pub mod store;
 pub mod verdict;

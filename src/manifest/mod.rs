@@ -23,7 +23,7 @@ use std::str::FromStr;
 
 use csv::ByteRecord;
 
-use crate::job::{QuestionId, Status};
+use crate::job::{NewJob, QuestionId, Status};
 
 pub use bad::BadRow;
 pub use error::ManifestError;
@@ -89,17 +89,6 @@ pub enum Row {
     Replace(NewJob),
     /// A record that is no job, and why.
     Bad(BadRow),
-}
-
-/// A question and the status it shall have, as a manifest asks for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewJob {
-    /// The question.
-    pub question_id: QuestionId,
-    /// The status it shall have.
-    pub status: Status,
-    /// The line of the file where the record starts.
-    pub line: u64,
 }
 
 /// What a whole manifest came to. `rows` is always `good + duplicates + bad`.

@@ -52,20 +52,40 @@ impl Store {
         rows.iter().map(read_batch).collect::<Result<_, _>>().doing("list batches")
     }
 
-    /// How many jobs of `batches` have failed.
+    /// How many jobs have failed in `batches` and in every batch imported after `last`.
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn failed_in(&self, batches: &[BatchId]) -> Result<u64, StoreError> {
+    pub async fn failed_in(&self, batches: &[BatchId], last: BatchId) -> Result<u64, StoreError> {
         let failed: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM jobs WHERE state = 'failed'
-               AND batch_id IN (SELECT value FROM json_each(?))",
+               AND (batch_id IN (SELECT value FROM json_each(?)) OR batch_id > ?)",
         )
         .bind(super::claim::json(batches))
+        .bind(last)
         .fetch_one(&self.readers)
         .await
         .doing("count failed jobs")?;
         Ok(u64::try_from(failed).unwrap_or_default())
+    }
+
+    /// The number of the newest batch; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn last_batch(&self) -> Result<BatchId, StoreError> {
+        sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM batches")
+            .fetch_one(&self.readers)
+            .await
+            .doing("find the last batch")
+    }
+
+    /// One batch; `None` when there is no such number.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn batch(&self, id: BatchId) -> Result<Option<BatchSummary>, StoreError> {
+        Ok(self.batches().await?.into_iter().find(|batch| batch.id == id))
     }
 
     /// `pending → cancelled` for a batch. What is in flight is cancelled if it comes back

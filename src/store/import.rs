@@ -7,6 +7,7 @@
 
 use sqlx::{QueryBuilder, Row as _, Sqlite, Transaction};
 
+use super::status::open_by_status;
 use super::{BatchId, Doing as _, Store, StoreError};
 use crate::job::{App, NewJob};
 
@@ -22,6 +23,8 @@ pub struct Import {
     now_ms: i64,
     waiting: Vec<NewJob>,
     superseded: u64,
+    /// The batch that the same manifest made before, once a preview has found it.
+    known: Option<BatchId>,
 }
 
 /// What the manifest's reader counted; becomes the batch's row.
@@ -67,6 +70,17 @@ pub enum Imported {
     },
 }
 
+/// What an import would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// The batch that the same manifest made before, if it would continue that one.
+    pub known: Option<BatchId>,
+    /// Jobs of older batches that it would supersede.
+    pub superseded: u64,
+    /// The app's open jobs after it, by status, in the order of `Status::ALL`.
+    pub open: [u64; 3],
+}
+
 impl Store {
     /// Begins an import for `app`. Other writers wait until it is finished or dropped.
     ///
@@ -75,6 +89,7 @@ impl Store {
     pub async fn begin_import(&self, app: App, now_ms: i64) -> Result<Import, StoreError> {
         let mut tx = self.write("begin an import").await?;
         let app_id = app_id(&mut tx, app).await?;
+        sqlx::query("SAVEPOINT before_rows").execute(&mut *tx).await.doing("begin an import")?;
         // The batch's own row comes first, for its number; its figures come at the end.
         let batch = sqlx::query_scalar(
             "INSERT INTO batches (app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
@@ -86,7 +101,7 @@ impl Store {
         .await
         .doing("begin an import")?;
         let waiting = Vec::with_capacity(GROUP_ROWS);
-        Ok(Import { tx, app_id, batch, now_ms, waiting, superseded: 0 })
+        Ok(Import { tx, app_id, batch, now_ms, waiting, superseded: 0, known: None })
     }
 }
 
@@ -141,22 +156,43 @@ impl Import {
         Ok(())
     }
 
-    /// Makes everything durable, unless the same manifest is in the queue already.
+    /// Says what the import does, before it is durable: a caller that does not want it
+    /// drops it.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn preview(
+        &mut self,
+        digest: &str,
+        same: SameManifest,
+    ) -> Result<Preview, StoreError> {
+        self.write_group().await?;
+        if same == SameManifest::Continues {
+            self.known = self.find_known(digest).await?;
+        }
+        if self.known.is_some() {
+            // The batch is there already, so nothing of this import counts.
+            sqlx::query("ROLLBACK TO before_rows")
+                .execute(&mut *self.tx)
+                .await
+                .doing("undo an import")?;
+            self.superseded = 0;
+        }
+        let open = open_by_status(&mut self.tx, self.app_id).await?;
+        Ok(Preview { known: self.known, superseded: self.superseded, open })
+    }
+
+    /// Makes everything durable, unless the same manifest is in the queue already as the
+    /// preview has found.
     ///
     /// # Errors
     /// When the queue file cannot be written; nothing is left behind then.
-    pub async fn commit(
-        mut self,
-        totals: &ImportTotals,
-        same: SameManifest,
-    ) -> Result<Imported, StoreError> {
-        self.write_group().await?;
-        if same == SameManifest::Continues
-            && let Some(batch) = self.known(&totals.digest).await?
-        {
+    pub async fn commit(mut self, totals: &ImportTotals) -> Result<Imported, StoreError> {
+        if let Some(batch) = self.known {
             self.tx.rollback().await.doing("undo an import")?;
             return Ok(Imported::Known { batch });
         }
+        self.write_group().await?;
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         sqlx::query(
             "UPDATE batches SET name = ?2, source = ?3, digest = ?4, rows = ?5, duplicates = ?6, rejected = ?7,
@@ -177,18 +213,8 @@ impl Import {
         Ok(Imported::New { batch: self.batch, superseded: self.superseded })
     }
 
-    /// Undoes the import and says how many waiting jobs it would have superseded.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn undo(mut self) -> Result<u64, StoreError> {
-        self.write_group().await?;
-        self.tx.rollback().await.doing("undo an import")?;
-        Ok(self.superseded)
-    }
-
     /// The newest other batch made from the same manifest for the same app.
-    async fn known(&mut self, digest: &str) -> Result<Option<BatchId>, StoreError> {
+    async fn find_known(&mut self, digest: &str) -> Result<Option<BatchId>, StoreError> {
         let row = sqlx::query(
             "SELECT id FROM batches WHERE app_id = ? AND digest = ? AND id <> ? ORDER BY id DESC LIMIT 1",
         )

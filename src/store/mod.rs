@@ -22,7 +22,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 pub use batches::{BatchSummary, Retried};
 pub use claim::Claimed;
-pub use import::{Import, ImportTotals, Imported, SameManifest};
+pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use lock::{Holder, RunLock};
 pub use records::{Record, RecordFilter};
 pub use runs::{RunEnding, Taken};

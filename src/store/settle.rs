@@ -50,32 +50,39 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
     pub async fn settle_succeeded(&self, settled: &Settlement) -> Result<u64, StoreError> {
-        self.settle_final(settled, "succeeded").await
+        self.settle_final(settled, "succeeded", false).await
     }
 
-    /// `in_flight → failed` for the jobs of the request, with its code and text.
+    /// `in_flight → failed` for the jobs of the request, with its code and text. `in_doubt`
+    /// where this very request may have been applied unseen.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
-    pub async fn settle_failed(&self, settled: &Settlement) -> Result<u64, StoreError> {
-        self.settle_final(settled, "failed").await
+    pub async fn settle_failed(
+        &self,
+        settled: &Settlement,
+        in_doubt: bool,
+    ) -> Result<u64, StoreError> {
+        self.settle_final(settled, "failed", in_doubt).await
     }
 
     async fn settle_final(
         &self,
         settled: &Settlement,
         state: &'static str,
+        in_doubt: bool,
     ) -> Result<u64, StoreError> {
         let mut tx = self.write("settle a request").await?;
         close_request(&mut tx, settled).await?;
         let keeps_code = settled.verdict != Verdict::Applied;
         let done = sqlx::query(
             "UPDATE jobs SET state = ?, finished_ms = ?, attempts = attempts + 1, due_ms = 0,
-                    error_code = ?, error_info = ?
+                    in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
              WHERE request_id = ? AND state = 'in_flight'",
         )
         .bind(state)
         .bind(settled.answered_ms)
+        .bind(i64::from(in_doubt))
         .bind(settled.code.filter(|_| keeps_code))
         .bind(keeps_code.then_some(&settled.info))
         .bind(settled.request)

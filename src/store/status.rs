@@ -1,7 +1,7 @@
 //! The queue in figures. Only reads, and only committed figures, whatever a run is doing.
 
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::{Doing as _, RunId, Store, StoreError};
 use crate::job::{App, JobState, Status};
@@ -157,22 +157,38 @@ impl Store {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn open_by_status(&self, app: App) -> Result<[u64; 3], StoreError> {
-        let mut open = [0; 3];
-        for (count, status) in open.iter_mut().zip(Status::ALL) {
-            let n: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM jobs WHERE state IN ('pending', 'in_flight') AND status = ?
-                   AND app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?)",
-            )
-            .bind(status.code())
-            .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
-            .bind(app.library.name())
-            .fetch_one(&self.readers)
-            .await
-            .doing("count jobs")?;
-            *count = u64::try_from(n).unwrap_or_default();
+        let mut reader = self.readers.acquire().await.doing("count jobs")?;
+        let id: Option<i64> =
+            sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = ? AND library = ?")
+                .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+                .bind(app.library.name())
+                .fetch_optional(&mut *reader)
+                .await
+                .doing("count jobs")?;
+        match id {
+            Some(app_id) => open_by_status(&mut reader, app_id).await,
+            None => Ok([0; 3]),
         }
-        Ok(open)
     }
+}
+
+pub(super) async fn open_by_status(
+    connection: &mut SqliteConnection,
+    app_id: i64,
+) -> Result<[u64; 3], StoreError> {
+    let mut open = [0; 3];
+    for (count, status) in open.iter_mut().zip(Status::ALL) {
+        let n: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM jobs WHERE state IN ('pending', 'in_flight') AND status = ? AND app_id = ?",
+        )
+        .bind(status.code())
+        .bind(app_id)
+        .fetch_one(&mut *connection)
+        .await
+        .doing("count jobs")?;
+        *count = u64::try_from(n).unwrap_or_default();
+    }
+    Ok(open)
 }
 
 fn read_counts(rows: &[SqliteRow]) -> Result<QueueCounts, StoreError> {

@@ -1,0 +1,252 @@
+//! A request is back: what its answer means, and what becomes of its jobs.
+//!
+//! Every way through here records the answer and settles the jobs in one transaction,
+//! before anybody is told.
+
+use std::time::Duration;
+
+use super::work::{Chunk, Trouble};
+use super::{
+    Answer, Clock, Event, Flight, Landed, Return, RunEnding, RunId, Runner, Settlement, StoreError,
+    Transport, Verdict,
+};
+use crate::gate::{Change, Signal};
+use crate::job::Status;
+use crate::retry::Backoff;
+use crate::verdict::{Class, explain};
+
+/// The first wait of a chunk that met passing trouble.
+const TROUBLE_FIRST: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const TROUBLE_LONGEST: Duration = Duration::from_secs(30);
+/// What the service says of a question that is not there.
+const NO_SUCH_QUESTION: Answer = Answer::Code(-50_003);
+
+impl<C: Clock, T: Transport> Runner<C, T> {
+    /// Settles one request. Says how the run has to end, if it has to.
+    pub(super) async fn land(
+        &mut self,
+        run: RunId,
+        landed: Landed,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        let Landed { flight, reply, at } = landed;
+        let verdict = reply.answer.verdict();
+        let settled = Settlement {
+            request: flight.request,
+            verdict,
+            answered_ms: self.clock.wall_ms(),
+            latency_ms: u64::try_from(at.since(flight.left).as_millis()).unwrap_or(u64::MAX),
+            http_status: reply.http_status,
+            code: match reply.answer {
+                Answer::Code(code) => Some(code),
+                _ => None,
+            },
+            info: reply.info,
+        };
+        tracing::debug!(
+            request = flight.request,
+            verdict = verdict.name(),
+            code = settled.code,
+            http_status = settled.http_status,
+            latency_ms = settled.latency_ms,
+            "answer"
+        );
+        let (request, latency) = (flight.request, at.since(flight.left));
+        self.tell_gate(&flight, verdict);
+        let ending = match verdict {
+            Verdict::Applied => self.applied(flight, &settled).await?,
+            Verdict::Throttled => self.throttled(run, flight, &settled).await?,
+            Verdict::Transient => self.transient(run, flight, settled, reply.answer).await?,
+            Verdict::Renew => self.renew(run, flight, &settled, reply.answer).await?,
+            Verdict::Rejected => self.rejected(run, flight, &settled, reply.answer).await?,
+            Verdict::Stop => self.refused(&settled, reply.answer).await?,
+        };
+        self.events.send(Event::Settled { request, verdict, latency, totals: self.totals });
+        Ok(ending)
+    }
+
+    fn tell_gate(&mut self, flight: &Flight, verdict: Verdict) {
+        let signal = match verdict {
+            Verdict::Applied | Verdict::Rejected => Signal::Through,
+            Verdict::Throttled => Signal::Throttled,
+            Verdict::Transient => Signal::Failed,
+            Verdict::Renew | Verdict::Stop => Signal::Neither,
+        };
+        if signal == Signal::Through {
+            self.through += 1;
+            if flight.renewals == self.renewals {
+                self.renewal_unproven = false;
+            }
+        }
+        let now = self.clock.now();
+        match self.gate.answered(flight.ticket, signal, now) {
+            Change::None => {}
+            Change::Opened => self.events.send(Event::Opened),
+            Change::Closed { why, until } => {
+                let wait = until.since(now);
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(?why, wait_ms, "gate closed");
+                self.events.send(Event::Closed { why, wait });
+            }
+        }
+    }
+
+    async fn applied(
+        &mut self,
+        flight: Flight,
+        settled: &Settlement,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        self.totals.succeeded += self.store.settle_succeeded(settled).await?;
+        self.unknown = None;
+        self.work.applied(flight.chunk.group);
+        Ok(None)
+    }
+
+    async fn throttled(
+        &mut self,
+        run: RunId,
+        flight: Flight,
+        settled: &Settlement,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        self.totals.throttled += 1;
+        let how = Return { held_by: Some(run), due_ms: 0, counts: false, in_doubt: false };
+        self.totals.overtaken += self.store.settle_returned(settled, how).await?;
+        self.work.again(self.clock.now(), flight.chunk);
+        Ok(None)
+    }
+
+    /// Passing trouble: the same chunk again after a wait. It counts against the chunk only
+    /// if other requests got through since it failed last; otherwise the trouble is not its
+    /// own.
+    async fn transient(
+        &mut self,
+        run: RunId,
+        flight: Flight,
+        mut settled: Settlement,
+        answer: Answer,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        self.totals.transient += 1;
+        let Chunk { group, trouble } = flight.chunk;
+        let mut trouble = trouble.unwrap_or_else(|| Trouble {
+            strikes: 0,
+            through_seen: 0,
+            backoff: Backoff::new(TROUBLE_FIRST, TROUBLE_LONGEST),
+        });
+        if self.through > trouble.through_seen {
+            trouble.strikes += 1;
+            trouble.through_seen = self.through;
+        }
+        let in_doubt = answer.may_have_been_applied();
+        let given_up = trouble.strikes >= self.settings.attempts_max;
+        if given_up && group.ids.len() == 1 {
+            settled.info = format!(
+                "given up after {} tries while other requests got through: {}",
+                trouble.strikes, settled.info
+            );
+            self.totals.failed += self.store.settle_failed(&settled, in_doubt).await?;
+            return Ok(None);
+        }
+        let wait =
+            if given_up { Duration::ZERO } else { trouble.backoff.next_wait(&mut self.random) };
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let due_ms = if given_up { 0 } else { settled.answered_ms.saturating_add(wait_ms) };
+        let how = Return { held_by: Some(run), due_ms, counts: true, in_doubt };
+        self.totals.overtaken += self.store.settle_returned(&settled, how).await?;
+        if given_up {
+            // One of them may be what the service stumbles over.
+            self.work.refused(group);
+        } else {
+            self.work.again(self.clock.now() + wait, Chunk { group, trouble: Some(trouble) });
+        }
+        Ok(None)
+    }
+
+    /// A new UserSig, once; another refusal before anything got through with it ends the run.
+    async fn renew(
+        &mut self,
+        run: RunId,
+        flight: Flight,
+        settled: &Settlement,
+        answer: Answer,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        let stale = flight.renewals < self.renewals;
+        if !stale {
+            if self.renewal_unproven || !self.signer.renew(self.clock.wall_ms()) {
+                return self.refused(settled, answer).await;
+            }
+            tracing::info!("UserSig made anew");
+            self.renewals += 1;
+            self.renewal_unproven = true;
+        }
+        let how = Return { held_by: Some(run), due_ms: 0, counts: false, in_doubt: false };
+        self.totals.overtaken += self.store.settle_returned(settled, how).await?;
+        self.work.again(self.clock.now(), flight.chunk);
+        Ok(None)
+    }
+
+    async fn rejected(
+        &mut self,
+        run: RunId,
+        flight: Flight,
+        settled: &Settlement,
+        answer: Answer,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        if self.is_suspicious(answer) {
+            self.last_word = Some((answer, settled.info.clone()));
+            self.hand_back(settled).await?;
+            return Ok(Some(RunEnding::Suspicious));
+        }
+        match flight.jobs.as_slice() {
+            // Sent before without a known answer, and now there is no such question: the
+            // first one was applied, or it never was there. Either way it is as was asked.
+            [job]
+                if job.in_doubt
+                    && flight.chunk.group.status == Status::Delete
+                    && answer == NO_SUCH_QUESTION =>
+            {
+                let done = self.store.settle_succeeded(settled).await?;
+                self.totals.succeeded += done;
+                self.totals.succeeded_in_doubt += done;
+            }
+            [_] => self.totals.failed += self.store.settle_failed(settled, false).await?,
+            _ => {
+                let how = Return { held_by: Some(run), due_ms: 0, counts: true, in_doubt: false };
+                self.totals.overtaken += self.store.settle_returned(settled, how).await?;
+                self.work.refused(flight.chunk.group);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Nothing would be accepted: the jobs go back as they were, and the run ends.
+    async fn refused(
+        &mut self,
+        settled: &Settlement,
+        answer: Answer,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        self.last_word = Some((answer, settled.info.clone()));
+        self.hand_back(settled).await?;
+        Ok(Some(RunEnding::Refused))
+    }
+
+    async fn hand_back(&mut self, settled: &Settlement) -> Result<(), StoreError> {
+        let how = Return { held_by: None, due_ms: 0, counts: false, in_doubt: false };
+        self.totals.overtaken += self.store.settle_returned(settled, how).await?;
+        Ok(())
+    }
+
+    /// Counts unknown codes in a row. A fault that no list knows and that every chunk meets
+    /// is not the ids': going on would fail job after job.
+    fn is_suspicious(&mut self, answer: Answer) -> bool {
+        let Answer::Code(code) = answer else { return false };
+        if explain(code).class != Class::Unknown {
+            return false;
+        }
+        let times = match self.unknown {
+            Some((last, times)) if last == code => times + 1,
+            _ => 1,
+        };
+        self.unknown = Some((code, times));
+        self.settings.unknown_max > 0 && times >= self.settings.unknown_max
+    }
+}

@@ -1,0 +1,351 @@
+//! The runner: slot, claim, send, verdict, settle, emit; until nothing is left.
+//!
+//! One task owns everything that changes: the gate, the work, the figures. Requests in
+//! flight are tasks of their own that know nothing but their call. A slot comes first, the
+//! claim second, sending third, so nothing that was claimed ages while it waits for a slot.
+//! The runner never names a concrete transport, never prints, and never reads a clock but
+//! the one it was given. Relies on the run lock being held by its caller.
+
+mod event;
+mod land;
+mod shutdown;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+pub use event::{Event, Events, Totals};
+pub use shutdown::{Shutdown, Stopper, Urgency, shutdown};
+use work::{Chunk, Work};
+
+use crate::clock::{Clock, Moment};
+use crate::desk::{Call, Reply, Signer, Transport};
+use crate::gate::{Gate, Next, Ticket};
+use crate::isolate::Group;
+use crate::job::{App, Job};
+use crate::store::{
+    Claimed, RequestId, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError,
+};
+use crate::verdict::{Answer, Verdict};
+
+/// A run's own limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunnerSettings {
+    /// Whose jobs are sent.
+    pub app: App,
+    /// The most jobs in one request, at least 1.
+    pub chunk_jobs_max: usize,
+    /// The most requests in flight, at least 1.
+    pub in_flight_max: usize,
+    /// Requests a second, above 0.
+    pub rate: f64,
+    /// How often a chunk may meet passing trouble while others get through.
+    pub attempts_max: u32,
+    /// How long nothing may get through before the run ends.
+    pub outage_max: Duration,
+    /// The same unknown code so often in a row ends the run; 0: never.
+    pub unknown_max: u32,
+    /// How long requests in flight are waited for when the run is asked to stop.
+    pub grace: Duration,
+    /// Decides the jitter of waits.
+    pub seed: u64,
+}
+
+/// How a run went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunReport {
+    /// Its number.
+    pub run: RunId,
+    /// How it ended.
+    pub ending: RunEnding,
+    /// What it did.
+    pub totals: Totals,
+    /// Jobs that a dead run had left in flight.
+    pub orphans: u64,
+    /// The answer that ended it, if one did, and the service's own text.
+    pub last_word: Option<(Answer, String)>,
+    /// From taking the queue to the end.
+    pub took: Duration,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Runner<C: Clock, T> {
+    clock: C,
+    store: Store,
+    transport: Arc<T>,
+    signer: Signer,
+    settings: RunnerSettings,
+    events: Events,
+    gate: Gate<C>,
+    work: Work,
+    flights: JoinSet<Landed>,
+    totals: Totals,
+    /// Requests whose content the service looked at.
+    through: u64,
+    /// How many UserSigs were made after one was refused, and whether the last is proven.
+    renewals: u64,
+    renewal_unproven: bool,
+    /// The unknown code that came last, and how often in a row.
+    unknown: Option<(i64, u32)>,
+    last_word: Option<(Answer, String)>,
+    random: fastrand::Rng,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+struct Flight {
+    request: RequestId,
+    chunk: Chunk,
+    jobs: Vec<Job>,
+    ticket: Ticket,
+    left: Moment,
+    /// How many renewals its UserSig had seen.
+    renewals: u64,
+}
+
+/// A request that is back.
+#[derive(Debug)]
+struct Landed {
+    flight: Flight,
+    reply: Reply,
+    at: Moment,
+}
+
+/// What came of trying to send one more request.
+enum Dispatch {
+    Sent,
+    /// Nothing can leave before this moment or the next answer.
+    Until(Moment),
+    /// Nothing can leave before the next answer.
+    AfterAnswer,
+    /// Nothing is left to send.
+    Nothing,
+}
+
+impl<C: Clock, T: Transport> Runner<C, T> {
+    /// A runner that has not begun.
+    pub fn new(
+        clock: C,
+        store: Store,
+        transport: T,
+        signer: Signer,
+        settings: RunnerSettings,
+        events: Events,
+    ) -> Self {
+        Self {
+            gate: Gate::new(settings.rate, clock.clone(), settings.seed),
+            random: fastrand::Rng::with_seed(settings.seed),
+            clock,
+            store,
+            transport: Arc::new(transport),
+            signer,
+            settings,
+            events,
+            work: Work::default(),
+            flights: JoinSet::new(),
+            totals: Totals::default(),
+            through: 0,
+            renewals: 0,
+            renewal_unproven: false,
+            unknown: None,
+            last_word: None,
+        }
+    }
+
+    /// Drains the queue until nothing is left, or the run has to end.
+    ///
+    /// # Errors
+    /// When the queue fails, or another process has taken it over. What was in flight then
+    /// is returned by the next run.
+    pub async fn run(
+        mut self,
+        lock: &RunLock,
+        mut shutdown: Shutdown,
+    ) -> Result<RunReport, StoreError> {
+        let began = self.clock.now();
+        let app = self.settings.app;
+        let taken = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
+        self.wait_out_earlier_runs(taken.last_slot_ms);
+        let open = self.store.counts_of(app).await?.open();
+        tracing::info!(run = taken.run, open, orphans = taken.orphans, "run began");
+        self.events.send(Event::Began { run: taken.run, open, orphans: taken.orphans });
+
+        let mut ending = self.drive(taken.run, &mut shutdown).await;
+        if ending.is_ok()
+            && let Err(e) = self.wind_down(taken.run, &mut shutdown).await
+        {
+            ending = Err(e);
+        }
+        let noted = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
+        let ended = self.store.end_run(taken.run, noted, self.clock.wall_ms()).await;
+        self.events.send(Event::Ended { ending: noted });
+        let ending = ending?;
+        ended?;
+        tracing::info!(run = taken.run, ending = ending.name(), "run ended");
+        Ok(RunReport {
+            run: taken.run,
+            ending,
+            totals: self.totals,
+            orphans: taken.orphans,
+            last_word: self.last_word,
+            took: self.clock.now().since(began),
+        })
+    }
+
+    /// Another run may have sent a request just now: after a second its last call counts
+    /// no longer, whatever happened between its record and its leaving.
+    fn wait_out_earlier_runs(&mut self, last_slot_ms: Option<i64>) {
+        const SECOND_MS: i64 = 1_000;
+        let Some(last) = last_slot_ms else { return };
+        let since = self.clock.wall_ms().saturating_sub(last);
+        // A wall clock that was set back says nothing; the whole second is safe.
+        let since = if since < 0 { 0 } else { since.min(SECOND_MS) };
+        let wait = Duration::from_millis(u64::try_from(SECOND_MS - since).unwrap_or(0));
+        self.gate.not_before(self.clock.now() + wait);
+    }
+
+    async fn drive(
+        &mut self,
+        run: RunId,
+        shutdown: &mut Shutdown,
+    ) -> Result<RunEnding, StoreError> {
+        loop {
+            if shutdown.is_asked() {
+                return Ok(RunEnding::Signal);
+            }
+            if let Some(since) = self.gate.failing_since()
+                && self.clock.now().since(since) > self.settings.outage_max
+            {
+                return Ok(RunEnding::Outage);
+            }
+            let wait_until = match self.dispatch(run).await? {
+                Dispatch::Sent => continue,
+                Dispatch::Until(moment) => Some(moment),
+                Dispatch::Nothing if self.flights.is_empty() => return Ok(RunEnding::Drained),
+                Dispatch::AfterAnswer | Dispatch::Nothing => None,
+            };
+            let clock = self.clock.clone();
+            tokio::select! {
+                biased;
+                () = shutdown.asked(Urgency::Finish) => return Ok(RunEnding::Signal),
+                Some(landed) = self.flights.join_next() => {
+                    if let Some(ending) = self.land(run, unwound(landed)).await? {
+                        return Ok(ending);
+                    }
+                }
+                () = sleep_until(&clock, wait_until) => {}
+            }
+        }
+    }
+
+    /// Sends one request if one may leave and there is something to send.
+    async fn dispatch(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
+        if self.flights.len() >= self.settings.in_flight_max {
+            return Ok(Dispatch::AfterAnswer);
+        }
+        match self.gate.next(self.clock.now()) {
+            Next::Go => {}
+            Next::At(moment) => return Ok(Dispatch::Until(moment)),
+            Next::AfterAnswer => return Ok(Dispatch::AfterAnswer),
+        }
+        let slot_ms = self.clock.wall_ms();
+        while let Some(chunk) = self.work.next(self.clock.now()) {
+            let Group { status, ids } = &chunk.group;
+            if let Some(claimed) = self.store.claim_held(run, *status, ids, slot_ms).await? {
+                self.send(claimed, chunk.trouble);
+                return Ok(Dispatch::Sent);
+            }
+        }
+        let chunk_jobs_max = self.settings.chunk_jobs_max;
+        if let Some(claimed) = self.store.claim_free(run, chunk_jobs_max, slot_ms).await? {
+            self.send(claimed, None);
+            return Ok(Dispatch::Sent);
+        }
+        self.next_due(run).await
+    }
+
+    /// When something will be due, now that nothing is.
+    async fn next_due(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
+        let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
+        let free_ms = self.store.next_due_ms(run).await?;
+        let held = self.work.next_due();
+        let Some(free_ms) = free_ms else {
+            return Ok(held.map_or(Dispatch::Nothing, Dispatch::Until));
+        };
+        if free_ms <= wall_ms && !self.flights.is_empty() {
+            // Due, but not claimed: an older job for the same question is in flight.
+            return Ok(Dispatch::AfterAnswer);
+        }
+        let wait_ms = u64::try_from(free_ms.saturating_sub(wall_ms)).unwrap_or(0).max(1);
+        let free = now + Duration::from_millis(wait_ms);
+        Ok(Dispatch::Until(held.map_or(free, |held| held.min(free))))
+    }
+
+    fn send(&mut self, claimed: Claimed, trouble: Option<work::Trouble>) {
+        let Claimed { request, status, jobs } = claimed;
+        let call = Call {
+            app: self.settings.app,
+            status,
+            ids: jobs.iter().map(|job| job.question_id.clone()).collect(),
+            usersig: self.signer.current(self.clock.wall_ms()),
+        };
+        let group = Group { status, ids: jobs.iter().map(|job| job.id).collect() };
+        self.totals.requests += 1;
+        self.events.send(Event::Left { request, status, jobs: jobs.len() });
+        let left = self.clock.now();
+        let flight = Flight {
+            request,
+            chunk: Chunk { group, trouble },
+            jobs,
+            ticket: self.gate.leave(left),
+            left,
+            renewals: self.renewals,
+        };
+        let (transport, clock) = (Arc::clone(&self.transport), self.clock.clone());
+        self.flights.spawn(async move {
+            let reply = transport.send(&call).await;
+            let at = clock.now();
+            Landed { flight, reply, at }
+        });
+    }
+
+    /// Awaits what is in flight, for as long as the grace lasts, and records it. What is
+    /// still out then stays in flight in the queue, for the next run to return.
+    async fn wind_down(&mut self, run: RunId, shutdown: &mut Shutdown) -> Result<(), StoreError> {
+        if self.flights.is_empty() {
+            return Ok(());
+        }
+        self.events.send(Event::Stopping { in_flight: self.flights.len() });
+        let clock = self.clock.clone();
+        let grace_ends = clock.now() + self.settings.grace;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.asked(Urgency::Now) => return Ok(()),
+                landed = self.flights.join_next() => {
+                    let Some(landed) = landed else { return Ok(()) };
+                    self.land(run, unwound(landed)).await?;
+                }
+                () = clock.sleep_until(grace_ends) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// A transport that panics is a bug that must not look like an answer.
+fn unwound(landed: Result<Landed, tokio::task::JoinError>) -> Landed {
+    match landed {
+        Ok(landed) => landed,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}
+
+async fn sleep_until<C: Clock>(clock: &C, until: Option<Moment>) {
+    match until {
+        Some(moment) => clock.sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,98 @@
+//! What to send next, among the chunks that a run makes itself: the same chunk again, and
+//! the groups of the searches under way. Free jobs of the queue come after these.
+//!
+//! Pure but for the moments it is given. Every job in here is pending in the queue and
+//! held by the run; a job that was cancelled or superseded meanwhile simply is not there
+//! any more when its chunk is claimed.
+
+use crate::clock::Moment;
+use crate::isolate::{Group, Isolate, Outcome};
+use crate::retry::Backoff;
+
+/// A chunk and what it has been through.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// Its jobs.
+    pub(super) group: Group,
+    /// Its history of passing trouble; `None` until there was any.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// How often passing trouble has met a chunk.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    /// Failures that came while other requests got through.
+    pub(super) strikes: u32,
+    /// How many requests had got through when it failed last.
+    pub(super) through_seen: u64,
+    /// Its growing waits.
+    pub(super) backoff: Backoff,
+}
+
+/// Chunks of the run's own making.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    isolate: Isolate,
+    again: Vec<(Moment, Chunk)>,
+}
+
+impl Work {
+    /// The chunk to send at `now`: what was sent before and is due first, then the searches.
+    pub(super) fn next(&mut self, now: Moment) -> Option<Chunk> {
+        let due = self.again.iter().position(|(due, _)| *due <= now);
+        match due {
+            Some(at) => Some(self.again.remove(at).1),
+            None => self.isolate.next_group().map(|group| Chunk { group, trouble: None }),
+        }
+    }
+
+    /// Takes a chunk that shall go again as it is, not before `due`.
+    pub(super) fn again(&mut self, due: Moment, chunk: Chunk) {
+        let at = self.again.partition_point(|(other, _)| *other <= due);
+        self.again.insert(at, (due, chunk));
+    }
+
+    /// Takes a chunk that was refused as a whole.
+    pub(super) fn refused(&mut self, group: Group) {
+        self.isolate.record(group, Outcome::Refused);
+    }
+
+    /// Takes a chunk that was applied.
+    pub(super) fn applied(&mut self, group: Group) {
+        self.isolate.record(group, Outcome::Applied);
+    }
+
+    /// When the next chunk is due, if nothing is now.
+    pub(super) fn next_due(&self) -> Option<Moment> {
+        self.again.first().map(|(due, _)| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::job::Status;
+
+    fn chunk(id: i64) -> Chunk {
+        Chunk { group: Group { status: Status::Enable, ids: vec![id] }, trouble: None }
+    }
+
+    #[test]
+    fn chunks_go_again_in_the_order_they_are_due_and_before_the_searches() {
+        let at = |s| Moment(Duration::from_secs(s));
+        let mut work = Work::default();
+        work.refused(Group { status: Status::Enable, ids: vec![8, 9] });
+        work.again(at(5), chunk(5));
+        work.again(at(1), chunk(1));
+        work.again(at(5), chunk(6));
+        let mut next = |now| work.next(at(now)).map(|chunk| chunk.group.ids);
+        assert_eq!(next(1), Some(vec![1]));
+        assert_eq!(next(1), Some(vec![8]));
+        assert_eq!(next(5), Some(vec![5]));
+        assert_eq!(next(5), Some(vec![6]));
+        assert_eq!(next(5), Some(vec![9]));
+        assert_eq!(next(5), None);
+    }
+}
