@@ -1,11 +1,16 @@
 //! deskbatch: a manifest in, every question settled, at the service's pace.
 
+pub mod cli;
 pub mod clock;
+pub mod commands;
+pub mod config;
 pub mod desk;
 pub mod gate;
 pub mod isolate;
 pub mod job;
 pub mod manifest;
+pub mod output;
+pub mod report;
 pub mod retry;
 pub mod runner;
 pub mod sandbox;

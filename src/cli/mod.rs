@@ -1,0 +1,335 @@
+//! The command line: clap structures and nothing else.
+//!
+//! [`SettingsArgs`] gives each setting its three names at once: the flag, the environment
+//! variable and the key in the file. What the values mean and which go together is
+//! `config.rs`'s business.
+
+mod sandbox;
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+pub use sandbox::SandboxArgs;
+
+use crate::job::{Library, Status};
+use crate::manifest::OnConflict;
+
+/// Changes the live status of Tencent Cloud Desk chatbot questions, many thousands at a
+/// time, never faster than the service allows.
+#[derive(Debug, Parser)]
+#[command(name = "deskbatch", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// The settings' file [default: deskbatch.toml, if there is one]
+    #[arg(
+        long,
+        global = true,
+        env = "DESKBATCH_CONFIG",
+        value_name = "FILE",
+        help_heading = "Settings"
+    )]
+    pub config: Option<PathBuf>,
+
+    /// Rehearse: work on the rehearsal's own queue file; `run` starts the sandbox
+    #[arg(long, global = true)]
+    pub sandbox: bool,
+
+    /// The settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Import FILE if given, then drain the queue: the main job
+    Run(RunArgs),
+    /// Put a manifest into the queue; sends nothing
+    Import(ImportArgs),
+    /// Show the queue in figures
+    Status(StatusArgs),
+    /// Write outcomes as CSV or JSON
+    Report(ReportArgs),
+    /// Take failed jobs back to pending
+    Retry(RetryArgs),
+    /// Cancel the pending jobs of a batch
+    Cancel(CancelArgs),
+    /// Say what an error code means and what to do
+    Explain(ExplainArgs),
+    /// Make a UserSig from the secret key and print it
+    Usersig(UsersigArgs),
+    /// Serve the API on this machine, as documented, with faults on demand
+    Sandbox(SandboxCommandArgs),
+}
+
+/// Every setting, by flag, environment variable and file key.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[command(next_help_heading = "Settings")]
+pub struct SettingsArgs {
+    /// The queue file: a path, or `sqlite:` and a path [default: deskbatch.db]
+    #[arg(long, global = true, env = "DESKBATCH_DATABASE", value_name = "PATH")]
+    pub database: Option<String>,
+
+    /// The number of your application
+    #[arg(long, global = true, env = "DESKBATCH_SDKAPPID", value_name = "NUMBER")]
+    pub sdkappid: Option<u64>,
+
+    /// An App administrator account of it
+    #[arg(long, global = true, env = "DESKBATCH_IDENTIFIER", value_name = "NAME")]
+    pub identifier: Option<String>,
+
+    /// Where the application lives: china, singapore, seoul, tokyo, frankfurt,
+    /// silicon-valley or jakarta
+    #[arg(long, global = true, env = "DESKBATCH_REGION", value_name = "NAME")]
+    pub region: Option<String>,
+
+    /// A base URL instead of a region
+    #[arg(long, global = true, env = "DESKBATCH_ENDPOINT", value_name = "URL")]
+    pub endpoint: Option<String>,
+
+    /// The library of questions: chitchat or faq [default: chitchat]
+    #[arg(long, global = true, env = "DESKBATCH_LIBRARY", value_name = "NAME")]
+    pub library: Option<Library>,
+
+    /// Requests a second; above 5 only toward this machine [default: 5]
+    #[arg(long, global = true, env = "DESKBATCH_RATE", value_name = "N")]
+    pub rate: Option<f64>,
+
+    /// Questions a request, 1 to 10000 [default: 100]
+    #[arg(long, global = true, env = "DESKBATCH_CHUNK", value_name = "N")]
+    pub chunk: Option<u32>,
+
+    /// Requests in flight at once, 1 to 64 [default: 8]
+    #[arg(long, global = true, env = "DESKBATCH_IN_FLIGHT", value_name = "N")]
+    pub in_flight: Option<u32>,
+
+    /// Tries of a chunk that meets trouble while others get through, 1 to 100 [default: 6]
+    #[arg(long, global = true, env = "DESKBATCH_ATTEMPTS", value_name = "N")]
+    pub attempts: Option<u32>,
+
+    /// The same unknown code so often in a row stops the run; 0: never [default: 5]
+    #[arg(long, global = true, env = "DESKBATCH_UNKNOWN_MAX", value_name = "N")]
+    pub unknown_max: Option<u32>,
+
+    /// Stop when nothing has got through for so long [default: 600]
+    #[arg(long, global = true, env = "DESKBATCH_OUTAGE_S", value_name = "SECONDS")]
+    pub outage_s: Option<u64>,
+
+    /// Wait so long for requests in flight when asked to stop [default: 10]
+    #[arg(long, global = true, env = "DESKBATCH_GRACE_S", value_name = "SECONDS")]
+    pub grace_s: Option<u64>,
+
+    /// Wait so long for a connection [default: 3000]
+    #[arg(long, global = true, env = "DESKBATCH_CONNECT_TIMEOUT_MS", value_name = "MS")]
+    pub connect_timeout_ms: Option<u64>,
+
+    /// Wait so long for a whole answer [default: 10000]
+    #[arg(long, global = true, env = "DESKBATCH_TIMEOUT_MS", value_name = "MS")]
+    pub timeout_ms: Option<u64>,
+
+    /// How long a UserSig made from the key is good for, from 600 [default: 86400]
+    #[arg(long, global = true, env = "DESKBATCH_USERSIG_LIFETIME_S", value_name = "SECONDS")]
+    pub usersig_lifetime_s: Option<u64>,
+
+    /// Say nothing when all is well, for cron
+    #[arg(long, short, global = true, env = "DESKBATCH_QUIET", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub quiet: Option<bool>,
+
+    /// What to log: error, warn, info, debug, trace, or a filter [default: warn]
+    #[arg(long, global = true, env = "DESKBATCH_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// How to log
+    #[arg(long, global = true, env = "DESKBATCH_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// From the environment or the file only: a flag would show in the process list.
+    #[arg(skip)]
+    pub secret_key: Option<SecretString>,
+
+    /// From the environment or the file only, as above.
+    #[arg(skip)]
+    pub usersig: Option<SecretString>,
+
+    /// The table `[sandbox]` of the file.
+    #[arg(skip)]
+    pub sandbox: Option<SandboxArgs>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// How a manifest is read.
+#[derive(Debug, Clone, Args)]
+pub struct ManifestArgs {
+    /// The status for every row, instead of a column: 4, 5, 6 or enable, disable, delete
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<Status>,
+
+    /// The character between two fields; `tab` for a tab [default: found in the header line]
+    #[arg(long, value_name = "CHAR")]
+    pub delimiter: Option<String>,
+
+    /// Which row decides when one id comes with two statuses: first or last
+    #[arg(long, value_name = "WHICH")]
+    pub on_conflict: Option<OnConflict>,
+
+    /// Import the good rows and write the bad ones to FILE, each with its reason
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+
+    /// Make a new batch although the same manifest was imported before
+    #[arg(long)]
+    pub again: bool,
+
+    /// What to call the batch [default: the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// `deskbatch run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A manifest: CSV, perhaps .gz; `-` is stdin
+    pub file: Option<PathBuf>,
+
+    /// Do not ask before deleting
+    #[arg(long, short)]
+    pub yes: bool,
+
+    /// How FILE is read.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// How the sandbox behaves.
+    #[command(flatten)]
+    pub rehearsal: SandboxArgs,
+}
+
+/// `deskbatch import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A manifest: CSV, perhaps .gz; `-` is stdin
+    pub file: PathBuf,
+
+    /// How FILE is read.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+}
+
+/// `deskbatch status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `deskbatch report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Only these jobs
+    #[arg(long, value_name = "WHICH")]
+    pub only: Option<Only>,
+
+    /// Only jobs of this batch
+    #[arg(long, value_name = "NUMBER")]
+    pub batch: Option<i64>,
+
+    /// CSV, which can be imported again, or JSON
+    #[arg(long, value_name = "FORMAT", default_value = "csv")]
+    pub format: ReportFormat,
+
+    /// Write to FILE instead of stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Which jobs a report has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Only {
+    /// Waiting to be sent.
+    Pending,
+    /// In a request without a recorded answer.
+    InFlight,
+    /// Taken by the service.
+    Succeeded,
+    /// Refused by the service.
+    Failed,
+    /// Cancelled before they were sent.
+    Cancelled,
+    /// Overtaken by a newer import.
+    Superseded,
+    /// Those that some request without a known answer carried.
+    InDoubt,
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A manifest with more columns.
+    Csv,
+    /// An array of objects, one a line.
+    Json,
+}
+
+/// `deskbatch retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// Only jobs that failed with this code; may be given several times
+    #[arg(long, value_name = "CODE", allow_negative_numbers = true)]
+    pub code: Vec<i64>,
+
+    /// Only jobs of this batch
+    #[arg(long, value_name = "NUMBER")]
+    pub batch: Option<i64>,
+}
+
+/// `deskbatch cancel`.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The batch, by its number in `status`
+    #[arg(long, value_name = "NUMBER")]
+    pub batch: i64,
+}
+
+/// `deskbatch explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The code; without it, the whole table
+    #[arg(allow_negative_numbers = true)]
+    pub code: Option<i64>,
+}
+
+/// `deskbatch usersig`.
+#[derive(Debug, Args)]
+pub struct UsersigArgs {}
+
+/// `deskbatch sandbox`.
+#[derive(Debug, Args)]
+pub struct SandboxCommandArgs {
+    /// Where to listen, on this machine only; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8047")]
+    pub addr: std::net::SocketAddr,
+
+    /// How it behaves.
+    #[command(flatten)]
+    pub behaviour: SandboxArgs,
+}

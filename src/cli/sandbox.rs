@@ -1,0 +1,137 @@
+//! The sandbox's settings on the command line: of `deskbatch sandbox`, and of a rehearsal.
+//!
+//! Values are taken as text here; which are possible is the sandbox's business.
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use serde::Deserialize;
+
+/// How the sandbox behaves; in the file, the table `[sandbox]`.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[command(next_help_heading = "Sandbox")]
+pub struct SandboxArgs {
+    /// Faults by chance, as bad-gateway=0.05: throttle, bad-gateway, internal, cut-before,
+    /// cut-after, late, truncated; several by commas or repeated
+    #[arg(
+        long,
+        env = "DESKBATCH_SANDBOX_FAULT",
+        value_name = "KIND=CHANCE",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub fault: Vec<String>,
+
+    /// Faults by script, one a request in order: ok*3,throttle,bad-gateway*2
+    #[arg(long, env = "DESKBATCH_SANDBOX_SCRIPT", value_name = "STEPS")]
+    pub script: Option<String>,
+
+    /// Decides what chance brings [default: 0]
+    #[arg(long, env = "DESKBATCH_SANDBOX_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// How long an answer takes [default: 0]
+    #[arg(long, env = "DESKBATCH_SANDBOX_LATENCY_MS", value_name = "MS")]
+    pub latency_ms: Option<u64>,
+
+    /// The most that chance adds to it [default: 0]
+    #[arg(long, env = "DESKBATCH_SANDBOX_JITTER_MS", value_name = "MS")]
+    pub jitter_ms: Option<u64>,
+
+    /// How long a request takes to where it is counted [default: 0]
+    #[arg(long, env = "DESKBATCH_SANDBOX_WAY_THERE_MS", value_name = "MS")]
+    pub way_there_ms: Option<u64>,
+
+    /// The most that chance adds to it [default: 0]
+    #[arg(long, env = "DESKBATCH_SANDBOX_WAY_THERE_JITTER_MS", value_name = "MS")]
+    pub way_there_jitter_ms: Option<u64>,
+
+    /// How late the fault `late` answers [default: 12000]
+    #[arg(long, env = "DESKBATCH_SANDBOX_LATE_MS", value_name = "MS")]
+    pub late_ms: Option<u64>,
+
+    /// Calls allowed a second; 0: no limit [default: 5]
+    #[arg(long, env = "DESKBATCH_SANDBOX_RATE_LIMIT", value_name = "N")]
+    pub rate_limit: Option<usize>,
+
+    /// What a second is for that: sliding or fixed [default: sliding]
+    #[arg(long, env = "DESKBATCH_SANDBOX_WINDOW", value_name = "WINDOW")]
+    pub window: Option<String>,
+
+    /// Count refused calls too [default: false]
+    #[arg(long, env = "DESKBATCH_SANDBOX_COUNT_REFUSED", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub count_refused: Option<bool>,
+
+    /// The code for too many calls: -14 or 60007 [default: -14]
+    #[arg(
+        long,
+        env = "DESKBATCH_SANDBOX_RATE_CODE",
+        value_name = "CODE",
+        allow_hyphen_values = true
+    )]
+    pub rate_code: Option<String>,
+
+    /// The code for a caller that is no administrator: 60010 or -20 [default: 60010]
+    #[arg(
+        long,
+        env = "DESKBATCH_SANDBOX_ADMIN_CODE",
+        value_name = "CODE",
+        allow_hyphen_values = true
+    )]
+    pub admin_code: Option<String>,
+
+    /// The code for unreadable JSON: -7 or 60003 [default: -7]
+    #[arg(
+        long,
+        env = "DESKBATCH_SANDBOX_JSON_CODE",
+        value_name = "CODE",
+        allow_hyphen_values = true
+    )]
+    pub json_code: Option<String>,
+
+    /// What unknown ids do to their request: refuse, partial or ok [default: refuse]
+    #[arg(long, env = "DESKBATCH_SANDBOX_UNKNOWN_IDS", value_name = "WAY")]
+    pub unknown_ids: Option<String>,
+
+    /// Answer OK when a question is deleted again [default: false]
+    #[arg(long, env = "DESKBATCH_SANDBOX_REPEATED_DELETE_OK", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub repeated_delete_ok: Option<bool>,
+
+    /// The most ids a request; 0: no limit [default: 0]
+    #[arg(long, env = "DESKBATCH_SANDBOX_IDS_MAX", value_name = "N")]
+    pub ids_max: Option<usize>,
+
+    /// The code for more than that: 70206 or -7 [default: 70206]
+    #[arg(
+        long,
+        env = "DESKBATCH_SANDBOX_TOO_MANY_CODE",
+        value_name = "CODE",
+        allow_hyphen_values = true
+    )]
+    pub too_many_code: Option<String>,
+
+    /// Apps that have not activated Desk; several by commas [default: none]
+    #[arg(
+        long,
+        env = "DESKBATCH_SANDBOX_DESK_OFF",
+        value_name = "SDKAPPID",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub desk_off: Vec<u64>,
+
+    /// A file with the ids that exist, one a line [default: all, but those whose last part
+    /// begins with `missing`]
+    #[arg(long, env = "DESKBATCH_SANDBOX_KNOWN_IDS", value_name = "FILE")]
+    pub known_ids: Option<std::path::PathBuf>,
+
+    /// Add fields that no document names to the answers [default: false]
+    #[arg(long, env = "DESKBATCH_SANDBOX_EXTRA_FIELDS", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub extra_fields: Option<bool>,
+}

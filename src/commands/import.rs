@@ -1,0 +1,233 @@
+//! `deskbatch import`, and the import that `run` begins with: a manifest into the queue.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{CommandError, Exit};
+use crate::cli::{ImportArgs, ManifestArgs};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::Settings;
+use crate::job::App;
+use crate::manifest::{BadRow, Manifest, ManifestOptions, Rejects, Row, Totals, same_file};
+use crate::output::Output;
+use crate::store::{BatchId, Import, ImportTotals, Imported, Preview, SameManifest, Store};
+
+/// How many bad rows are shown.
+const BAD_SHOWN: usize = 20;
+
+/// A manifest that has been read into an open import, not yet durable.
+pub(super) struct Staged {
+    import: Import,
+    totals: ImportTotals,
+    /// What the reader counted.
+    pub(super) read: Totals,
+    /// What the import does to the queue.
+    pub(super) preview: Preview,
+}
+
+/// Runs the command.
+pub(super) async fn command(
+    settings: &Settings,
+    args: &ImportArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let app = settings.app()?;
+    let store = Store::open(&settings.database).await?;
+    let staged = stage(&store, app, &args.file, &args.manifest, true).await?;
+    commit(&store, staged, app, &args.manifest, out).await?;
+    store.close().await;
+    Ok(Exit::Done)
+}
+
+/// Reads the manifest at `file` into an open import. Bad rows go to `--rejects` if that is
+/// given and `writes_rejects`; without it they are an error, and nothing is left behind.
+pub(super) async fn stage(
+    store: &Store,
+    app: App,
+    file: &Path,
+    args: &ManifestArgs,
+    writes_rejects: bool,
+) -> Result<Staged, CommandError> {
+    let options = ManifestOptions {
+        status: args.status,
+        delimiter: args.delimiter.as_deref().map(delimiter).transpose()?,
+        on_conflict: args.on_conflict,
+        sdkappid: app.sdkappid,
+    };
+    let mut manifest = Manifest::open(file, &options)?;
+    let mut bad = BadRows::new(file, args, writes_rejects)?;
+    let mut import = store.begin_import(app, SystemClock::new().wall_ms()).await?;
+    while let Some(row) = manifest.next_row()? {
+        match row {
+            Row::New(job) => import.add(job).await?,
+            Row::Replace(job) => import.replace(job).await?,
+            Row::Bad(row) => bad.take(manifest.header(), &row)?,
+        }
+    }
+    let read = manifest.finish();
+    bad.finish(&read, file)?;
+    let totals = ImportTotals {
+        name: args.name.clone().unwrap_or_else(|| batch_name(file)),
+        source: file.display().to_string(),
+        digest: read.digest.clone(),
+        rows: read.rows,
+        duplicates: read.duplicates,
+        rejected: read.bad,
+    };
+    let same = if args.again { SameManifest::Again } else { SameManifest::Continues };
+    let preview = import.preview(&read.digest, same).await?;
+    Ok(Staged { import, totals, read, preview })
+}
+
+/// Makes a staged import durable and tells what it did.
+pub(super) async fn commit(
+    store: &Store,
+    staged: Staged,
+    app: App,
+    args: &ManifestArgs,
+    out: &Output,
+) -> Result<Option<BatchId>, CommandError> {
+    let Staged { import, totals, read, .. } = staged;
+    if read.foreign > 0 {
+        out.must_say(&format!(
+            "warning: {} ids do not begin with the SDKAppID {}, for example {}: is this the right application?",
+            read.foreign,
+            app.sdkappid,
+            read.foreign_example.as_deref().unwrap_or_default(),
+        ));
+    }
+    if let (Some(path), true) = (&args.rejects, read.bad > 0) {
+        out.must_say(&format!(
+            "{} bad rows were left out; they are in {}, to be mended and imported",
+            read.bad,
+            path.display()
+        ));
+    }
+    if read.good == 0 {
+        out.say(&format!("{} has no rows: there is nothing to import", totals.source));
+        return Ok(None);
+    }
+    match import.commit(&totals).await? {
+        Imported::New { batch, superseded } => {
+            out.say(&new_batch_text(batch, &totals, &read, superseded));
+            Ok(Some(batch))
+        }
+        Imported::Known { batch } => {
+            let found = store.batch(batch).await?;
+            let (open, failed) = found.map_or((0, 0), |batch| (batch.open, batch.failed));
+            out.say(&if open > 0 {
+                format!(
+                    "{} is in the queue already, as batch {batch}: {open} of its jobs are still to be done",
+                    totals.source
+                )
+            } else {
+                format!(
+                    "{} was imported before, as batch {batch}, and is finished ({failed} failed): nothing is \
+                     imported; --again makes a new batch of it",
+                    totals.source
+                )
+            });
+            Ok(Some(batch))
+        }
+    }
+}
+
+fn new_batch_text(batch: BatchId, totals: &ImportTotals, read: &Totals, superseded: u64) -> String {
+    let mut text = format!("imported {} as batch {batch}: {} jobs", totals.source, read.good);
+    let [enable, disable, delete] = read.by_status;
+    let _ = write!(text, " ({enable} enable, {disable} disable, {delete} delete)");
+    if read.duplicates > 0 {
+        let _ = write!(text, ", {} rows said the same again", read.duplicates);
+    }
+    if superseded > 0 {
+        let _ = write!(text, ", {superseded} older jobs superseded");
+    }
+    text
+}
+
+/// The file's name without its endings; what stdin has for a name is `stdin`.
+fn batch_name(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    if name == "-" {
+        return "stdin".to_owned();
+    }
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned()
+}
+
+fn delimiter(text: &str) -> Result<u8, CommandError> {
+    match text.as_bytes() {
+        _ if text.eq_ignore_ascii_case("tab") || text == "\\t" => Ok(b'\t'),
+        [byte] => Ok(*byte),
+        _ => Err(CommandError::Wrong(format!(
+            "--delimiter: {text:?} is not one character; use , or ; or tab"
+        ))),
+    }
+}
+
+/// The bad rows of a manifest: the first few to be shown, all of them to be written.
+struct BadRows<'a> {
+    shown: Vec<String>,
+    rejects: Option<&'a Path>,
+    writes: bool,
+    writer: Option<Rejects>,
+}
+
+impl<'a> BadRows<'a> {
+    fn new(file: &Path, args: &'a ManifestArgs, writes: bool) -> Result<Self, CommandError> {
+        let rejects = args.rejects.as_deref();
+        if let Some(path) = rejects.filter(|path| same_file(path, file)) {
+            return Err(CommandError::Wrong(format!(
+                "--rejects: {} is the manifest itself; name another file",
+                path.display()
+            )));
+        }
+        Ok(Self { shown: Vec::new(), rejects, writes, writer: None })
+    }
+
+    fn take(&mut self, header: &csv::ByteRecord, row: &BadRow) -> Result<(), CommandError> {
+        let Some(path) = self.rejects else {
+            if self.shown.len() < BAD_SHOWN {
+                self.shown.push(row.to_string());
+            }
+            return Ok(());
+        };
+        if !self.writes {
+            return Ok(());
+        }
+        let unwritten = || CommandError::io(format!("{} cannot be written", path.display()));
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => self.writer.insert(Rejects::create(path, header).map_err(unwritten())?),
+        };
+        writer.write(row).map_err(unwritten())
+    }
+
+    fn finish(self, read: &Totals, file: &Path) -> Result<(), CommandError> {
+        if let (Some(writer), Some(path)) = (self.writer, self.rejects) {
+            writer
+                .finish()
+                .map_err(CommandError::io(format!("{} cannot be written", path.display())))?;
+        }
+        if self.rejects.is_some() || read.bad == 0 {
+            return Ok(());
+        }
+        let mut text = format!(
+            "{}: {} of {} rows are bad: nothing was imported\n",
+            file.display(),
+            read.bad,
+            read.rows
+        );
+        for row in &self.shown {
+            let _ = writeln!(text, "  {row}");
+        }
+        let more = read.bad.saturating_sub(self.shown.len() as u64);
+        if more > 0 {
+            let _ = writeln!(text, "  and {more} more");
+        }
+        text.push_str(
+            "mend them, or import the good ones with --rejects FILE, which gets the bad ones",
+        );
+        Err(CommandError::Wrong(text))
+    }
+}

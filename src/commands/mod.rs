@@ -1,0 +1,130 @@
+//! The commands, one file each: what the words on the command line set in motion.
+//!
+//! The edge of the house: here clock, transport, store and runner are put together, and
+//! every error becomes an exit code by one total match.
+
+mod explain;
+mod import;
+mod queue;
+mod report;
+mod run;
+mod sandbox;
+mod signals;
+mod status;
+mod usersig;
+
+use std::io;
+
+use crate::cli::{Cli, Command};
+use crate::config::{ConfigError, Settings};
+use crate::desk::ClientError;
+use crate::manifest::ManifestError;
+use crate::output::Output;
+use crate::store::StoreError;
+
+/// How the program ends. The numbers are an interface: cron decides by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything asked for is done, or there was nothing to do.
+    Done = 0,
+    /// Finished; some jobs failed.
+    SomeFailed = 1,
+    /// The command line, the configuration or the manifest is wrong; nothing was sent.
+    Wrong = 2,
+    /// Stopped early with work left.
+    Stopped = 3,
+    /// The service refuses this app or account.
+    Refused = 4,
+    /// Another run has the queue.
+    Busy = 5,
+    /// A bug or a broken machine.
+    Broken = 70,
+}
+
+/// Why a command ended before its work was done.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Wrong words or files; the text says what to do.
+    #[error("{0}")]
+    Wrong(String),
+    /// Wrong settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A manifest that cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The queue.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HTTP client could not be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A file or stream could not be written.
+    #[error("{what}")]
+    Io {
+        /// Which.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl CommandError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        |source| Self::Io { what, source }
+    }
+
+    /// The exit code: one total match.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Wrong(_) | Self::Config(_) => Exit::Wrong,
+            Self::Manifest(ManifestError::Read { .. }) => Exit::Broken,
+            Self::Manifest(_) => Exit::Wrong,
+            Self::Store(e) => match e {
+                StoreError::Missing(_) | StoreError::Foreign { .. } | StoreError::Newer(_) => {
+                    Exit::Wrong
+                }
+                StoreError::Held(_) => Exit::Busy,
+                StoreError::Unusable { .. }
+                | StoreError::Fenced { .. }
+                | StoreError::Impossible { .. }
+                | StoreError::Sql { .. } => Exit::Broken,
+            },
+            Self::Client(_) | Self::Io { .. } => Exit::Broken,
+        }
+    }
+
+    /// What happened: why: what to do, on one line.
+    pub fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// See [`CommandError`].
+pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit, CommandError> {
+    match cli.command {
+        Command::Run(args) => run::run(&settings, &args, out).await,
+        Command::Import(args) => import::command(&settings, &args, out).await,
+        Command::Status(args) => status::status(&settings, &args, out).await,
+        Command::Report(args) => report::report(&settings, &args, out).await,
+        Command::Retry(args) => queue::retry(&settings, &args, out).await,
+        Command::Cancel(args) => queue::cancel(&settings, &args, out).await,
+        Command::Explain(args) => explain::explain(&args, out),
+        Command::Usersig(_) => usersig::usersig(&settings, out),
+        Command::Sandbox(args) => sandbox::sandbox(&settings, &args, out).await,
+    }
+}

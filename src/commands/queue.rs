@@ -1,0 +1,54 @@
+//! `deskbatch retry` and `deskbatch cancel`: what people change in the queue.
+
+use super::{CommandError, Exit};
+use crate::cli::{CancelArgs, RetryArgs};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::Settings;
+use crate::output::Output;
+use crate::store::{BatchId, Store};
+
+/// Takes failed jobs back to pending.
+pub(super) async fn retry(
+    settings: &Settings,
+    args: &RetryArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let store = Store::open_existing(&settings.database).await?;
+    if let Some(batch) = args.batch
+        && store.batch(batch).await?.is_none()
+    {
+        return Err(no_batch(batch));
+    }
+    let retried = store.retry_failed(&args.code, args.batch).await?;
+    out.say(&format!(
+        "{} failed jobs are pending again; deskbatch run sends them",
+        retried.pending
+    ));
+    if retried.overtaken > 0 {
+        out.say(&format!(
+            "{} were left alone: a newer import speaks for their questions",
+            retried.overtaken
+        ));
+    }
+    store.close().await;
+    Ok(Exit::Done)
+}
+
+/// Cancels the pending jobs of a batch.
+pub(super) async fn cancel(
+    settings: &Settings,
+    args: &CancelArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let store = Store::open_existing(&settings.database).await?;
+    let now_ms = SystemClock::new().wall_ms();
+    let cancelled = store.cancel_batch(args.batch, now_ms).await?;
+    let Some(cancelled) = cancelled else { return Err(no_batch(args.batch)) };
+    out.say(&format!("{cancelled} pending jobs of batch {} are cancelled", args.batch));
+    store.close().await;
+    Ok(Exit::Done)
+}
+
+fn no_batch(batch: BatchId) -> CommandError {
+    CommandError::Wrong(format!("no batch has the number {batch}: deskbatch status lists them"))
+}

@@ -1,0 +1,94 @@
+//! `deskbatch report`: outcomes as CSV or JSON.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use futures_util::TryStreamExt as _;
+
+use super::{CommandError, Exit};
+use crate::cli::{Only, ReportArgs, ReportFormat};
+use crate::config::Settings;
+use crate::job::JobState;
+use crate::output::{Output, ignore_broken_pipe};
+use crate::report::{CsvWriter, JsonWriter, Writer};
+use crate::store::{RecordFilter, Store};
+
+/// Runs the command.
+pub(super) async fn report(
+    settings: &Settings,
+    args: &ReportArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let store = Store::open_existing(&settings.database).await?;
+    let filter = RecordFilter {
+        state: args.only.and_then(state),
+        in_doubt: args.only == Some(Only::InDoubt),
+        batch: args.batch,
+        ..RecordFilter::default()
+    };
+    let to = |path: &Path| format!("{} cannot be written", path.display());
+    let what = args.output.as_deref().map_or("stdout cannot be written".to_owned(), to);
+    let written = match &args.output {
+        Some(path) => {
+            let file = private(path).map_err(CommandError::io(what.clone()))?;
+            write(&store, filter, args.format, BufWriter::new(file)).await?
+        }
+        None => ignore_broken_pipe(write(&store, filter, args.format, out.stream()).await?),
+    };
+    written.map_err(CommandError::io(what))?;
+    store.close().await;
+    Ok(Exit::Done)
+}
+
+fn state(only: Only) -> Option<JobState> {
+    match only {
+        Only::Pending => Some(JobState::Pending),
+        Only::InFlight => Some(JobState::InFlight),
+        Only::Succeeded => Some(JobState::Succeeded),
+        Only::Failed => Some(JobState::Failed),
+        Only::Cancelled => Some(JobState::Cancelled),
+        Only::Superseded => Some(JobState::Superseded),
+        Only::InDoubt => None,
+    }
+}
+
+/// What people asked a bot is nobody else's business.
+fn private(path: &Path) -> io::Result<std::fs::File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// The outer error is the queue's, the inner one the destination's.
+async fn write(
+    store: &Store,
+    filter: RecordFilter,
+    format: ReportFormat,
+    to: impl Write,
+) -> Result<io::Result<()>, CommandError> {
+    match format {
+        ReportFormat::Csv => match CsvWriter::new(to) {
+            Ok(writer) => write_all(store, filter, writer).await,
+            Err(e) => Ok(Err(e)),
+        },
+        ReportFormat::Json => match JsonWriter::new(to) {
+            Ok(writer) => write_all(store, filter, writer).await,
+            Err(e) => Ok(Err(e)),
+        },
+    }
+}
+
+async fn write_all(
+    store: &Store,
+    filter: RecordFilter,
+    mut writer: impl Writer,
+) -> Result<io::Result<()>, CommandError> {
+    let records = store.records(filter);
+    tokio::pin!(records);
+    while let Some(record) = records.try_next().await? {
+        if let Err(e) = writer.write(&record) {
+            return Ok(Err(e));
+        }
+    }
+    Ok(writer.finish())
+}

@@ -1,0 +1,37 @@
+//! `deskbatch sandbox`: the API on this machine, until a signal.
+
+use std::fmt::Write as _;
+
+use super::{CommandError, Exit, signals};
+use crate::cli::SandboxCommandArgs;
+use crate::config::{Settings, sandbox_settings};
+use crate::output::Output;
+use crate::runner::Urgency;
+use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox};
+
+/// Runs the command.
+pub(super) async fn sandbox(
+    settings: &Settings,
+    args: &SandboxCommandArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let own_key = settings.secret_key().is_none();
+    let sandbox = Sandbox::start(sandbox_settings(settings, &args.behaviour, Some(args.addr))?)
+        .await
+        .map_err(CommandError::io(format!("the sandbox cannot listen at {}", args.addr)))?;
+    let endpoint = sandbox.endpoint();
+    let mut text = format!("export DESKBATCH_ENDPOINT={endpoint}\n");
+    if own_key {
+        let _ = write!(
+            text,
+            "export DESKBATCH_SDKAPPID={SANDBOX_SDKAPPID}\nexport DESKBATCH_IDENTIFIER={SANDBOX_IDENTIFIER}\n\
+             export DESKBATCH_SECRET_KEY={SANDBOX_KEY}\n"
+        );
+    }
+    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+    out.say(&format!("the sandbox listens; {endpoint}/ shows what it saw; Ctrl-C ends it"));
+    let mut shutdown = signals::listen(out)?;
+    shutdown.asked(Urgency::Finish).await;
+    sandbox.stop().await;
+    Ok(Exit::Done)
+}

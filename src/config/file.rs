@@ -1,0 +1,102 @@
+//! The settings' file: found, read, checked for who else can read it, and merged under
+//! flags and environment.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{ConfigError, has_secret};
+use crate::cli::{SandboxArgs, SettingsArgs};
+
+/// The file that is read when none is named.
+const DEFAULT: &str = "deskbatch.toml";
+
+/// Reads the file at `path`, which must be there, or the default one, which need not.
+pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
+    let named = path.is_some();
+    let path = path.unwrap_or(Path::new(DEFAULT));
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !named => {
+            return Ok(SettingsArgs::default());
+        }
+        Err(e) => return Err(ConfigError(format!("{} cannot be read: {e}", path.display()))),
+    };
+    let args: SettingsArgs = toml::from_str(&text).map_err(|e| {
+        // The error's own text would show the line, and the line may hold the key.
+        let line =
+            e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        ConfigError(format!("{}, line {line}: {}", path.display(), e.message()))
+    })?;
+    if has_secret(&args) {
+        let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
+        if mode & 0o077 != 0 {
+            return Err(ConfigError(format!(
+                "{path} holds a secret and others can read it: run `chmod 600 {path}`",
+                path = path.display()
+            )));
+        }
+    }
+    Ok(args)
+}
+
+/// `over` where it says something, `under` elsewhere.
+pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
+    // A region given nearer replaces an endpoint given farther, and the other way round;
+    // the same for the two kinds of secret.
+    let place = over.region.is_some() || over.endpoint.is_some();
+    let secret = has_secret(&over);
+    SettingsArgs {
+        database: over.database.or(under.database),
+        sdkappid: over.sdkappid.or(under.sdkappid),
+        identifier: over.identifier.or(under.identifier),
+        region: if place { over.region } else { under.region },
+        endpoint: if place { over.endpoint } else { under.endpoint },
+        library: over.library.or(under.library),
+        rate: over.rate.or(under.rate),
+        chunk: over.chunk.or(under.chunk),
+        in_flight: over.in_flight.or(under.in_flight),
+        attempts: over.attempts.or(under.attempts),
+        unknown_max: over.unknown_max.or(under.unknown_max),
+        outage_s: over.outage_s.or(under.outage_s),
+        grace_s: over.grace_s.or(under.grace_s),
+        connect_timeout_ms: over.connect_timeout_ms.or(under.connect_timeout_ms),
+        timeout_ms: over.timeout_ms.or(under.timeout_ms),
+        usersig_lifetime_s: over.usersig_lifetime_s.or(under.usersig_lifetime_s),
+        quiet: over.quiet.or(under.quiet),
+        log: over.log.or(under.log),
+        log_format: over.log_format.or(under.log_format),
+        secret_key: if secret { over.secret_key } else { under.secret_key },
+        usersig: if secret { over.usersig } else { under.usersig },
+        sandbox: over.sandbox.or(under.sandbox),
+    }
+}
+
+/// The same for the sandbox's table.
+pub(super) fn merge_sandbox(over: SandboxArgs, under: SandboxArgs) -> SandboxArgs {
+    let or_else = |over: Vec<_>, under| if over.is_empty() { under } else { over };
+    SandboxArgs {
+        fault: or_else(over.fault, under.fault),
+        script: over.script.or(under.script),
+        seed: over.seed.or(under.seed),
+        latency_ms: over.latency_ms.or(under.latency_ms),
+        jitter_ms: over.jitter_ms.or(under.jitter_ms),
+        way_there_ms: over.way_there_ms.or(under.way_there_ms),
+        way_there_jitter_ms: over.way_there_jitter_ms.or(under.way_there_jitter_ms),
+        late_ms: over.late_ms.or(under.late_ms),
+        rate_limit: over.rate_limit.or(under.rate_limit),
+        window: over.window.or(under.window),
+        count_refused: over.count_refused.or(under.count_refused),
+        rate_code: over.rate_code.or(under.rate_code),
+        admin_code: over.admin_code.or(under.admin_code),
+        json_code: over.json_code.or(under.json_code),
+        unknown_ids: over.unknown_ids.or(under.unknown_ids),
+        repeated_delete_ok: over.repeated_delete_ok.or(under.repeated_delete_ok),
+        ids_max: over.ids_max.or(under.ids_max),
+        too_many_code: over.too_many_code.or(under.too_many_code),
+        desk_off: if over.desk_off.is_empty() { under.desk_off } else { over.desk_off },
+        known_ids: over.known_ids.or(under.known_ids),
+        extra_fields: over.extra_fields.or(under.extra_fields),
+    }
+}

@@ -1,0 +1,364 @@
+//! Settings: flags, then the environment, then the file, then defaults; checked before
+//! anything else happens.
+//!
+//! Secrets come from the environment or from a file that its owner alone can read. What a
+//! command needs from an account it asks for with [`Settings::account`], so that `status`
+//! works without one.
+
+mod file;
+mod rehearsal;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+pub use rehearsal::sandbox_settings;
+
+use crate::cli::{Cli, LogFormat, SandboxArgs, SettingsArgs};
+use crate::desk::{Endpoint, Region, Signer, check_identifier};
+use crate::job::{App, Library};
+use crate::runner::RunnerSettings;
+use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
+
+/// The vendor's limit, in requests a second for each app and command.
+pub const RATE_DOCUMENTED: f64 = 5.0;
+
+/// What is wrong with the settings, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// Checked settings.
+#[derive(Debug)]
+pub struct Settings {
+    /// The queue file; the rehearsal's own with `--sandbox`.
+    pub database: PathBuf,
+    /// Whether this is a rehearsal.
+    pub rehearsal: bool,
+    /// Whether to be silent when all is well.
+    pub quiet: bool,
+    /// What to log.
+    pub log: String,
+    /// How to log.
+    pub log_format: LogFormat,
+    /// How the sandbox behaves, as the file has it.
+    pub sandbox: SandboxArgs,
+    raw: SettingsArgs,
+    endpoint: Option<Endpoint>,
+}
+
+/// Everything that a call needs to know about its caller.
+#[derive(Debug)]
+pub struct Account {
+    /// Which application and library.
+    pub app: App,
+    /// The administrator.
+    pub identifier: String,
+    /// Where UserSigs come from.
+    pub signer: Signer,
+    /// Where calls go to; a rehearsal's is known once its sandbox listens.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// Timeouts of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For the connection.
+    pub connect: Duration,
+    /// For everything.
+    pub total: Duration,
+}
+
+impl Settings {
+    /// Reads and checks the settings.
+    ///
+    /// # Errors
+    /// When a value is impossible, names what to do.
+    pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
+        let mut raw = cli.settings.clone();
+        raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
+        raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
+        let file = file::read(cli.config.as_deref())?;
+        let raw = file::merge(raw, file);
+        let database = database_path(raw.database.as_deref().unwrap_or("deskbatch.db"))?;
+        let endpoint = endpoint(&raw)?;
+        let settings = Self {
+            database: if cli.sandbox { rehearsal_path(&database) } else { database },
+            rehearsal: cli.sandbox,
+            quiet: raw.quiet.unwrap_or(false),
+            log: raw.log.clone().unwrap_or_else(|| "warn".to_owned()),
+            log_format: raw.log_format.unwrap_or(LogFormat::Text),
+            sandbox: raw.sandbox.clone().unwrap_or_default(),
+            endpoint,
+            raw,
+        };
+        settings.check_rate()?;
+        settings.check_limits()?;
+        Ok(settings)
+    }
+
+    /// The application and its library; a rehearsal may go without a number of its own.
+    ///
+    /// # Errors
+    /// When no SDKAppID is set.
+    pub fn app(&self) -> Result<App, ConfigError> {
+        let sdkappid = match self.raw.sdkappid {
+            Some(0) => {
+                return Err(ConfigError::new("sdkappid: 0 is not a number of an application"));
+            }
+            Some(number) => number,
+            None if self.rehearsal => SANDBOX_SDKAPPID,
+            None => return Err(missing("the number of your application", "SDKAPPID", "sdkappid")),
+        };
+        Ok(App { sdkappid, library: self.library() })
+    }
+
+    /// The library whose questions are meant.
+    pub fn library(&self) -> Library {
+        self.raw.library.unwrap_or_default()
+    }
+
+    /// Everything that a call needs; in a rehearsal the sandbox's own.
+    ///
+    /// # Errors
+    /// Names what is missing and how to give it.
+    pub fn account(&self) -> Result<Account, ConfigError> {
+        let app = self.app()?;
+        if self.rehearsal {
+            let key = SecretString::from(SANDBOX_KEY);
+            let signer = Signer::with_key(SANDBOX_IDENTIFIER, app.sdkappid, key, DAY_S);
+            let identifier = SANDBOX_IDENTIFIER.to_owned();
+            return Ok(Account { app, identifier, signer, endpoint: None });
+        }
+        let identifier = self.identifier()?;
+        let signer = self.signer(&identifier, app)?;
+        let Some(endpoint) = self.endpoint.clone() else {
+            return Err(missing("the region of your application", "REGION", "region"));
+        };
+        Ok(Account { app, identifier, signer, endpoint: Some(endpoint) })
+    }
+
+    /// The administrator's name.
+    ///
+    /// # Errors
+    /// When it is missing or the service would not accept it.
+    pub fn identifier(&self) -> Result<String, ConfigError> {
+        let Some(identifier) = self.raw.identifier.clone() else {
+            return Err(missing("an App administrator account", "IDENTIFIER", "identifier"));
+        };
+        match check_identifier(&identifier) {
+            Ok(None) => {}
+            Ok(Some(warning)) => tracing::warn!("identifier: {warning}"),
+            Err(reason) => return Err(ConfigError(format!("identifier: {reason}"))),
+        }
+        Ok(identifier)
+    }
+
+    /// The secret key.
+    pub fn secret_key(&self) -> Option<&SecretString> {
+        self.raw.secret_key.as_ref()
+    }
+
+    /// How long a UserSig made from the key is good for, in seconds.
+    pub fn usersig_lifetime_s(&self) -> u64 {
+        self.raw.usersig_lifetime_s.unwrap_or(DAY_S)
+    }
+
+    fn signer(&self, identifier: &str, app: App) -> Result<Signer, ConfigError> {
+        match (&self.raw.secret_key, &self.raw.usersig) {
+            (Some(_), Some(_)) => Err(ConfigError::new(
+                "both a secret key and a UserSig are set: keep one of DESKBATCH_SECRET_KEY and DESKBATCH_USERSIG",
+            )),
+            (Some(key), None) => Ok(Signer::with_key(
+                identifier,
+                app.sdkappid,
+                key.clone(),
+                self.usersig_lifetime_s(),
+            )),
+            (None, Some(usersig)) => Ok(Signer::ready_made(usersig.clone())),
+            (None, None) => Err(ConfigError::new(
+                "no secret key: set DESKBATCH_SECRET_KEY, or secret_key in deskbatch.toml, or give a ready-made \
+                 UserSig as DESKBATCH_USERSIG",
+            )),
+        }
+    }
+
+    /// The runner's limits for `app`.
+    pub fn runner(&self, app: App) -> RunnerSettings {
+        let raw = &self.raw;
+        RunnerSettings {
+            app,
+            chunk_jobs_max: raw.chunk.unwrap_or(100) as usize,
+            in_flight_max: raw.in_flight.unwrap_or(8) as usize,
+            rate: self.rate(),
+            attempts_max: raw.attempts.unwrap_or(6),
+            outage_max: Duration::from_secs(raw.outage_s.unwrap_or(600)),
+            unknown_max: raw.unknown_max.unwrap_or(5),
+            grace: Duration::from_secs(raw.grace_s.unwrap_or(10)),
+            seed: fastrand::u64(..),
+        }
+    }
+
+    /// Requests a second.
+    pub fn rate(&self) -> f64 {
+        self.raw.rate.unwrap_or(RATE_DOCUMENTED)
+    }
+
+    /// Questions a request.
+    pub fn chunk(&self) -> u64 {
+        u64::from(self.raw.chunk.unwrap_or(100))
+    }
+
+    /// The timeouts of a call.
+    pub fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            connect: Duration::from_millis(self.raw.connect_timeout_ms.unwrap_or(3_000)),
+            total: Duration::from_millis(self.raw.timeout_ms.unwrap_or(10_000)),
+        }
+    }
+
+    fn check_rate(&self) -> Result<(), ConfigError> {
+        let rate = self.rate();
+        // Slower than one request an hour is a mistyped number; faster than a million a
+        // second is no limit, and spacing has to stay above a nanosecond.
+        if !(1.0 / 3_600.0..=1_000_000.0).contains(&rate) {
+            return Err(ConfigError(format!(
+                "rate: {rate} is not a number of requests a second above 0"
+            )));
+        }
+        let loopback = self.rehearsal || self.endpoint.as_ref().is_none_or(Endpoint::is_loopback);
+        if rate > RATE_DOCUMENTED && !loopback {
+            return Err(ConfigError(format!(
+                "rate: the service allows {RATE_DOCUMENTED} requests a second; {rate} is possible only toward a sandbox \
+                 on this machine"
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        let raw = &self.raw;
+        between("chunk", raw.chunk.map(u64::from), 1, 10_000)?;
+        between("in_flight", raw.in_flight.map(u64::from), 1, 64)?;
+        between("attempts", raw.attempts.map(u64::from), 1, 100)?;
+        between("outage_s", raw.outage_s, 0, 30 * DAY_S)?;
+        between("grace_s", raw.grace_s, 0, 3_600)?;
+        between("connect_timeout_ms", raw.connect_timeout_ms, 1, 600_000)?;
+        between("timeout_ms", raw.timeout_ms, 1, 600_000)?;
+        between("usersig_lifetime_s", raw.usersig_lifetime_s, 600, 3_650 * DAY_S)
+    }
+}
+
+/// A day, in seconds: what the vendor advises as the least for a UserSig.
+const DAY_S: u64 = 86_400;
+
+fn between(name: &str, value: Option<u64>, least: u64, most: u64) -> Result<(), ConfigError> {
+    match value {
+        Some(value) if !(least..=most).contains(&value) => {
+            Err(ConfigError(format!("{name}: {value} is not between {least} and {most}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn missing(what: &str, variable: &str, key: &str) -> ConfigError {
+    ConfigError(format!(
+        "{what} is not set: set DESKBATCH_{variable}, or {key} in deskbatch.toml, or --{key}; or rehearse with --sandbox"
+    ))
+}
+
+fn secret_from_environment(name: &str) -> Result<Option<SecretString>, ConfigError> {
+    match std::env::var(name) {
+        Ok(value) if value.trim().is_empty() => Ok(None),
+        Ok(value) => Ok(Some(SecretString::from(value.trim()))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        // The value itself is not shown, whatever it is.
+        Err(std::env::VarError::NotUnicode(_)) => Err(ConfigError(format!("{name} is not text"))),
+    }
+}
+
+fn endpoint(raw: &SettingsArgs) -> Result<Option<Endpoint>, ConfigError> {
+    match (&raw.region, &raw.endpoint) {
+        (Some(_), Some(_)) => {
+            Err(ConfigError::new("both a region and an endpoint are set: keep one of them"))
+        }
+        (Some(region), None) => {
+            let region: Region = region
+                .parse()
+                .map_err(|reason| ConfigError(format!("region: {region}: {reason}")))?;
+            Ok(Some(Endpoint::of_region(region)))
+        }
+        (None, Some(url)) => url
+            .parse()
+            .map(Some)
+            .map_err(|reason: String| ConfigError(format!("endpoint: {reason}"))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A path, or `sqlite:` and a path, or `sqlite://` and a path.
+fn database_path(text: &str) -> Result<PathBuf, ConfigError> {
+    let path = match text.split_once(':') {
+        Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
+        Some((scheme, rest)) if rest.starts_with("//") => {
+            return Err(ConfigError(format!(
+                "database: {scheme}: is not a kind of queue that this version has; give a path or sqlite: and a path"
+            )));
+        }
+        _ => text,
+    };
+    if path.is_empty() || path.contains('?') {
+        return Err(ConfigError(format!("database: {text:?} is not a path")));
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// `deskbatch.db` → `deskbatch.sandbox.db`.
+fn rehearsal_path(path: &Path) -> PathBuf {
+    match path.extension() {
+        Some(extension) => {
+            let mut ending = std::ffi::OsString::from("sandbox.");
+            ending.push(extension);
+            path.with_extension(ending)
+        }
+        None => path.with_extension("sandbox"),
+    }
+}
+
+/// Whether `args` holds a secret.
+fn has_secret(args: &SettingsArgs) -> bool {
+    let filled = |secret: &Option<SecretString>| {
+        secret.as_ref().is_some_and(|s| !s.expose_secret().is_empty())
+    };
+    filled(&args.secret_key) || filled(&args.usersig)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_a_path_or_sqlite_and_a_path() {
+        let path = |text| database_path(text).map(|p| p.display().to_string()).map_err(|e| e.0);
+        for text in ["q.db", "sqlite:q.db", "sqlite://q.db"] {
+            assert_eq!(path(text).as_deref(), Ok("q.db"));
+        }
+        assert_eq!(path("sqlite:///var/q.db").as_deref(), Ok("/var/q.db"));
+        assert!(path("postgres://host/q").unwrap_err().contains("postgres"));
+        assert!(path("sqlite:").is_err());
+    }
+
+    #[test]
+    fn a_rehearsal_has_a_queue_file_of_its_own() {
+        let path = |text: &str| rehearsal_path(Path::new(text)).display().to_string();
+        assert_eq!(path("deskbatch.db"), "deskbatch.sandbox.db");
+        assert_eq!(path("/var/lib/queue"), "/var/lib/queue.sandbox");
+    }
+}

@@ -1,0 +1,82 @@
+//! The sandbox's settings: flags, environment and file onto its own type.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::file::merge_sandbox;
+use super::{ConfigError, Settings};
+use crate::cli::SandboxArgs;
+use crate::sandbox::{Apps, KnownIds, SandboxSettings};
+
+/// How the sandbox shall behave. A rehearsal takes the sandbox's own key; a sandbox that
+/// stands alone takes the configured one, if there is one.
+///
+/// # Errors
+/// When a value is impossible, names it and what is possible.
+pub fn sandbox_settings(
+    settings: &Settings,
+    args: &SandboxArgs,
+    addr: Option<SocketAddr>,
+) -> Result<SandboxSettings, ConfigError> {
+    let args = merge_sandbox(args.clone(), settings.sandbox.clone());
+    let mut to = SandboxSettings {
+        addr: addr.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
+        ..Default::default()
+    };
+    if !settings.rehearsal {
+        if let Some(key) = settings.secret_key() {
+            to.apps = Apps::Any(key.clone());
+        }
+        if settings.raw.identifier.is_some() {
+            to.administrators.insert(settings.identifier()?);
+        }
+    }
+    to.chances = args.fault.iter().map(|text| word("fault", text)).collect::<Result<_, _>>()?;
+    to.script = args.script.as_deref().map(|text| word("script", text)).transpose()?;
+    set(&mut to.seed, args.seed);
+    set(&mut to.latency, args.latency_ms.map(Duration::from_millis));
+    set(&mut to.jitter, args.jitter_ms.map(Duration::from_millis));
+    set(&mut to.way_there, args.way_there_ms.map(Duration::from_millis));
+    set(&mut to.way_there_jitter, args.way_there_jitter_ms.map(Duration::from_millis));
+    set(&mut to.late, args.late_ms.map(Duration::from_millis));
+    set(&mut to.rate_limit, args.rate_limit);
+    set(&mut to.count_refused, args.count_refused);
+    set(&mut to.repeated_delete_ok, args.repeated_delete_ok);
+    set(&mut to.ids_max, args.ids_max);
+    set(&mut to.extra_fields, args.extra_fields);
+    set_word(&mut to.window, "window", args.window.as_deref())?;
+    set_word(&mut to.rate_code, "rate_code", args.rate_code.as_deref())?;
+    set_word(&mut to.admin_code, "admin_code", args.admin_code.as_deref())?;
+    set_word(&mut to.json_code, "json_code", args.json_code.as_deref())?;
+    set_word(&mut to.unknown_ids, "unknown_ids", args.unknown_ids.as_deref())?;
+    set_word(&mut to.too_many_code, "too_many_code", args.too_many_code.as_deref())?;
+    to.desk_off.extend(args.desk_off);
+    if let Some(path) = args.known_ids {
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            ConfigError(format!("known_ids: {} cannot be read: {e}", path.display()))
+        })?;
+        let ids = text.lines().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);
+        to.known_ids = KnownIds::Listed(ids.collect());
+    }
+    Ok(to)
+}
+
+fn set<T>(to: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *to = value;
+    }
+}
+
+fn set_word<T: FromStr<Err = String>>(
+    to: &mut T,
+    name: &str,
+    text: Option<&str>,
+) -> Result<(), ConfigError> {
+    set(to, text.map(|text| word(name, text)).transpose()?);
+    Ok(())
+}
+
+fn word<T: FromStr<Err = String>>(name: &str, text: &str) -> Result<T, ConfigError> {
+    text.parse().map_err(|reason: String| ConfigError(format!("sandbox {name}: {text}: {reason}")))
+}

@@ -1,0 +1,205 @@
+//! What is said at the end of a run, and figures in words.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::runner::RunReport;
+use crate::store::{QueueCounts, Record, RunEnding};
+use crate::verdict::{Answer, explain};
+
+/// Everything that the end of a run tells.
+#[derive(Debug)]
+pub struct RunSummaryText<'a> {
+    /// How the run went.
+    pub report: &'a RunReport,
+    /// The app's jobs after it.
+    pub counts: QueueCounts,
+    /// Jobs that failed in the batches that the run worked on.
+    pub failed: u64,
+    /// The first of the jobs that failed in this run.
+    pub refused: &'a [Record],
+    /// The queue file.
+    pub database: &'a Path,
+    /// Whether it was a rehearsal.
+    pub rehearsal: bool,
+}
+
+impl RunSummaryText<'_> {
+    /// The text, lines joined.
+    pub fn text(&self) -> String {
+        let mut text = self.head();
+        let totals = &self.report.totals;
+        let _ =
+            write!(text, "\n\n  succeeded  {}\n  failed     {}", totals.succeeded, totals.failed);
+        for (name, count) in [
+            ("pending    ", self.counts.pending),
+            ("in flight  ", self.counts.in_flight),
+            ("overtaken  ", totals.overtaken),
+        ] {
+            if count > 0 {
+                let _ = write!(text, "\n  {name}{count}");
+            }
+        }
+        let seconds = self.report.took.as_secs_f64();
+        let _ = write!(
+            text,
+            "\n  requests   {}: {} refused as too fast, {} without a usable answer\n  time       {seconds:.1} s",
+            totals.requests, totals.throttled, totals.transient
+        );
+        self.write_doubts(&mut text);
+        self.write_refused(&mut text);
+        let _ = write!(text, "\n\nqueue file: {}", self.database.display());
+        for next in self.next_steps() {
+            let _ = write!(text, "\nnext: {next}");
+        }
+        text
+    }
+
+    fn head(&self) -> String {
+        match self.report.ending {
+            RunEnding::Drained if self.failed > 0 => {
+                format!("Finished: nothing is left to send, {} jobs failed.", self.failed)
+            }
+            RunEnding::Drained => "Finished: everything asked for is done.".to_owned(),
+            RunEnding::Signal => "Stopped as asked; the rest is pending.".to_owned(),
+            RunEnding::Outage => {
+                "Stopped: nothing got through for too long; the rest is pending.".to_owned()
+            }
+            RunEnding::Refused => format!(
+                "Stopped: the service refuses this app or account; everything left is pending.\n{}",
+                self.last_word()
+            ),
+            RunEnding::Suspicious => format!(
+                "Stopped: the same unknown refusal came again and again; everything left is pending.\n{}\n\
+                 If these refusals are right, go on with --unknown-max 0.",
+                self.last_word()
+            ),
+            RunEnding::Broken => "Stopped by a fault.".to_owned(),
+        }
+    }
+
+    fn last_word(&self) -> String {
+        let Some((answer, info)) = &self.report.last_word else { return String::new() };
+        let said =
+            if info.is_empty() { String::new() } else { format!("\nThe service said: {info}") };
+        match answer {
+            Answer::Code(code) => {
+                let row = explain(*code);
+                format!("{code}: {}.\nWhat to do: {}.{said}", row.meaning, row.advice)
+            }
+            other => format!("It answered with {other}: check the endpoint.{said}"),
+        }
+    }
+
+    fn write_doubts(&self, text: &mut String) {
+        if self.report.orphans > 0 {
+            let _ = write!(
+                text,
+                "\n  {} jobs were in flight when an earlier run died; they were sent again",
+                self.report.orphans
+            );
+        }
+        if self.report.totals.succeeded_in_doubt > 0 {
+            let _ = write!(
+                text,
+                "\n  {} deletions were found done when repeated after an answer was lost (report --only in-doubt)",
+                self.report.totals.succeeded_in_doubt
+            );
+        }
+    }
+
+    fn write_refused(&self, text: &mut String) {
+        if self.refused.is_empty() {
+            return;
+        }
+        text.push_str("\n\nrefused:");
+        let width = self.refused.iter().map(|r| r.question_id.chars().count()).max().unwrap_or(0);
+        for record in self.refused {
+            let code = record.error_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+            let why = match record.error_code {
+                Some(code) => explain(code).meaning,
+                None => record.error_info.as_deref().unwrap_or(""),
+            };
+            let _ = write!(
+                text,
+                "\n  {:width$}  {:7}  {code:>6}  {why}",
+                record.question_id, record.status
+            );
+        }
+        let more = self.report.totals.failed.saturating_sub(self.refused.len() as u64);
+        if more > 0 {
+            let _ = write!(text, "\n  and {more} more");
+        }
+    }
+
+    fn next_steps(&self) -> Vec<String> {
+        let sandbox = if self.rehearsal { " --sandbox" } else { "" };
+        let mut steps = Vec::new();
+        if self.counts.open() > 0 {
+            steps.push(format!("deskbatch run{sandbox}    sends what is left"));
+        }
+        if self.failed > 0 {
+            steps.push(format!(
+                "deskbatch report{sandbox} --only failed -o failed.csv    lists what was refused, to be mended and imported"
+            ));
+            steps.push(format!(
+                "deskbatch retry{sandbox}    takes it back as it is, for another run"
+            ));
+        }
+        if self.rehearsal && self.counts.open() == 0 {
+            steps.push(
+                "deskbatch run FILE    does it for real, once deskbatch.toml has your account"
+                    .to_owned(),
+            );
+        }
+        steps
+    }
+}
+
+/// Jobs by state, the empty states left out: `312: 308 succeeded, 4 failed`.
+pub fn counts_text(counts: &QueueCounts) -> String {
+    let parts: Vec<String> = [
+        ("pending", counts.pending),
+        ("in flight", counts.in_flight),
+        ("succeeded", counts.succeeded),
+        ("failed", counts.failed),
+        ("cancelled", counts.cancelled),
+        ("superseded", counts.superseded),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(name, count)| format!("{count} {name}"))
+    .collect();
+    if parts.is_empty() {
+        return "none".to_owned();
+    }
+    format!("{}: {}", counts.total(), parts.join(", "))
+}
+
+/// How long `jobs` take at `rate` requests a second with `chunk` in each, without what
+/// refusals add: `about 4 minutes`.
+pub fn minutes_text(jobs: u64, chunk: u64, rate: f64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+    let seconds = jobs.div_ceil(chunk) as f64 / rate;
+    if seconds < 90.0 {
+        format!("about {:.0} s", seconds.ceil())
+    } else if seconds < 90.0 * 60.0 {
+        format!("about {:.0} min", seconds / 60.0)
+    } else {
+        format!("about {:.1} h", seconds / 3_600.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_the_unit_that_fits() {
+        let text = |jobs| minutes_text(jobs, 100, 5.0);
+        assert_eq!(text(1), "about 1 s");
+        assert_eq!(text(10_000), "about 20 s");
+        assert_eq!(text(100_000), "about 3 min");
+        assert_eq!(text(10_000_000), "about 5.6 h");
+    }
+}

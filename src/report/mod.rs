@@ -1,0 +1,194 @@
+//! Reports: records in, CSV or JSON out, one record at a time.
+//!
+//! The CSV is itself a manifest with more columns: what is reported as failed can be
+//! imported again as it is. Text that came from a server never starts a formula.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::clock::utc_text;
+use crate::store::Record;
+
+/// The columns of the CSV, in order.
+pub const COLUMNS: [&str; 10] = [
+    "question_id",
+    "status",
+    "state",
+    "error_code",
+    "error_info",
+    "attempts",
+    "in_doubt",
+    "batch",
+    "row",
+    "finished_at",
+];
+
+/// Something that records are written to.
+pub trait Writer {
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// When the destination cannot be written.
+    fn write(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Writes what comes after the last record.
+    ///
+    /// # Errors
+    /// When the destination cannot be written.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+/// Writes CSV.
+pub struct CsvWriter<W: Write>(csv::Writer<W>);
+
+impl<W: Write> CsvWriter<W> {
+    /// Writes the header line.
+    ///
+    /// # Errors
+    /// When the destination cannot be written.
+    pub fn new(to: W) -> io::Result<Self> {
+        let mut csv = csv::Writer::from_writer(to);
+        csv.write_record(COLUMNS)?;
+        Ok(Self(csv))
+    }
+}
+
+impl<W: Write> Writer for CsvWriter<W> {
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default();
+        self.0.write_record([
+            record.question_id.as_str(),
+            record.status.name(),
+            record.state.name(),
+            &number(record.error_code),
+            &no_formula(record.error_info.as_deref().unwrap_or_default()),
+            &record.attempts.to_string(),
+            if record.in_doubt { "1" } else { "0" },
+            &no_formula(&record.batch),
+            &record.line.to_string(),
+            &record.finished_ms.map(utc_text).unwrap_or_default(),
+        ])?;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A spreadsheet takes text that begins so for a formula, and runs it. An apostrophe in
+/// front makes it text. Question ids are left alone: they have to round-trip.
+fn no_formula(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{text}")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Writes an array of objects, one a line.
+pub struct JsonWriter<W: Write> {
+    to: W,
+    first: bool,
+}
+
+impl<W: Write> JsonWriter<W> {
+    /// Begins the array.
+    ///
+    /// # Errors
+    /// When the destination cannot be written.
+    pub fn new(mut to: W) -> io::Result<Self> {
+        to.write_all(b"[")?;
+        Ok(Self { to, first: true })
+    }
+}
+
+#[derive(Serialize)]
+struct JsonRecord<'a> {
+    question_id: &'a str,
+    status: &'a str,
+    state: &'a str,
+    error_code: Option<i64>,
+    error_info: Option<&'a str>,
+    attempts: i64,
+    in_doubt: bool,
+    batch: &'a str,
+    row: i64,
+    finished_at: Option<String>,
+}
+
+impl<W: Write> Writer for JsonWriter<W> {
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        self.to.write_all(if self.first { b"\n" } else { b",\n" })?;
+        self.first = false;
+        let line = JsonRecord {
+            question_id: &record.question_id,
+            status: record.status.name(),
+            state: record.state.name(),
+            error_code: record.error_code,
+            error_info: record.error_info.as_deref(),
+            attempts: record.attempts,
+            in_doubt: record.in_doubt,
+            batch: &record.batch,
+            row: record.line,
+            finished_at: record.finished_ms.map(utc_text),
+        };
+        serde_json::to_writer(&mut self.to, &line).map_err(io::Error::from)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.to.write_all(b"\n]\n")?;
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{JobState, Status};
+
+    fn record() -> Record {
+        Record {
+            id: 1,
+            question_id: "=1-@RBT#x,y".to_owned(),
+            status: Status::Delete,
+            state: JobState::Failed,
+            error_code: Some(-50_011),
+            error_info: Some("=HYPERLINK(\"x\")".to_owned()),
+            attempts: 2,
+            in_doubt: true,
+            batch: "+batch".to_owned(),
+            line: 7,
+            finished_ms: Some(1_735_689_600_250),
+        }
+    }
+
+    #[test]
+    fn csv_keeps_ids_as_they_are_and_takes_the_sting_out_of_other_text() {
+        let mut bytes = Vec::new();
+        let mut csv = CsvWriter::new(&mut bytes).unwrap();
+        csv.write(&record()).unwrap();
+        csv.finish().unwrap();
+        drop(csv);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "question_id,status,state,error_code,error_info,attempts,in_doubt,batch,row,finished_at\n\
+             \"=1-@RBT#x,y\",delete,failed,-50011,\"'=HYPERLINK(\"\"x\"\")\",2,1,'+batch,7,2025-01-01T00:00:00.250Z\n"
+        );
+    }
+
+    #[test]
+    fn json_is_one_array_however_many_records_there_are() {
+        for count in 0..3 {
+            let mut bytes = Vec::new();
+            let mut json = JsonWriter::new(&mut bytes).unwrap();
+            for _ in 0..count {
+                json.write(&record()).unwrap();
+            }
+            json.finish().unwrap();
+            let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(value.as_array().map(Vec::len), Some(count));
+        }
+    }
+}
