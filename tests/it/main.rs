@@ -1,1 +1,14 @@
 //! Everything that is tested through the public surface or the binary: one test binary.
+
+mod binary_exits;
+mod binary_queue;
+mod binary_secrets;
+mod binary_signals;
+mod migration_crash;
+mod migration_faults;
+mod runner_flow;
+mod runner_stop;
+mod store_file;
+mod store_jobs;
+mod support;
+mod tidy;

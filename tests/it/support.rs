@@ -1,0 +1,90 @@
+//! What the tests share: a folder with a queue, manifests, the binary, the sandbox.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox};
+use tempfile::TempDir;
+
+/// A folder of its own for one test, in which the binary runs.
+pub struct Place {
+    pub folder: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The binary in this folder, with no setting from outside but `args`.
+    pub fn deskbatch(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_deskbatch"));
+        command.current_dir(self.folder.path()).args(args).stdin(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("DESKBATCH_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// The same, with the account that `sandbox` takes.
+    pub fn deskbatch_toward(&self, sandbox: &Sandbox, args: &[&str]) -> Command {
+        let mut command = self.deskbatch(args);
+        command
+            .env("DESKBATCH_ENDPOINT", sandbox.endpoint())
+            .env("DESKBATCH_SDKAPPID", SANDBOX_SDKAPPID.to_string())
+            .env("DESKBATCH_IDENTIFIER", SANDBOX_IDENTIFIER)
+            .env("DESKBATCH_SECRET_KEY", SANDBOX_KEY);
+        command
+    }
+
+    /// `status --json`, parsed.
+    pub fn status(&self) -> serde_json::Value {
+        let output = self.deskbatch(&["status", "--json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+/// What a program wrote to stderr.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a program wrote to stdout.
+pub fn data(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// An id as the vendor's look; `last` is its last part.
+pub fn question(last: &str) -> String {
+    format!("{SANDBOX_SDKAPPID}-@RBT#DeskDefaultRobot-{last}")
+}
+
+/// A manifest of `(id, status)` rows.
+pub fn manifest<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::from("question_id,status\n");
+    for (id, status) in rows {
+        writeln!(text, "{id},{status}").unwrap();
+    }
+    text
+}
