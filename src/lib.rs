@@ -1,4 +1,20 @@
 //! deskbatch: a manifest in, every question settled, at the service's pace.
+//!
+//! The modules in the order in which a row of a manifest meets them:
+//!
+//! 1. [`manifest`] reads CSV bytes into [`job::NewJob`]s, or says what is wrong with a row.
+//! 2. [`store`] keeps them as jobs in a durable queue, one newest intent for each question.
+//! 3. [`gate`] says when the next request may leave: the pace, the breaker, the ceiling.
+//! 4. [`runner`] takes a slot, claims a chunk, sends it, judges the answer and settles it.
+//! 5. [`desk`] is the remote call; [`sandbox`] is the same API on this machine.
+//! 6. [`verdict`] says what an answer means, from one table of codes.
+//! 7. [`isolate`] finds the bad questions in a chunk that was refused; [`retry`] says how
+//!    long passing trouble is waited out.
+//! 8. [`report`] writes outcomes; [`output`] is the only place that prints.
+//!
+//! [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
+//! the edge, where a command line becomes one of these flows and an error an exit code.
+//! ARCHITECTURE.md has the map and what is absent from it on purpose.
 
 pub mod cli;
 pub mod clock;

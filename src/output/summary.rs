@@ -1,5 +1,6 @@
 //! What is said at the end of a run, and figures in words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -48,9 +49,9 @@ impl RunSummaryText<'_> {
         );
         self.write_doubts(&mut text);
         self.write_refused(&mut text);
-        let _ = write!(text, "\n\nqueue file: {}", self.database.display());
-        for next in self.next_steps() {
-            let _ = write!(text, "\nnext: {next}");
+        let _ = write!(text, "\n\nthe queue is in {}", self.database.display());
+        for step in self.next_steps() {
+            let _ = write!(text, "\n{step}");
         }
         text
     }
@@ -108,23 +109,29 @@ impl RunSummaryText<'_> {
         }
     }
 
+    /// By code, so that what a code means is said once.
     fn write_refused(&self, text: &mut String) {
         if self.refused.is_empty() {
             return;
         }
         text.push_str("\n\nrefused:");
-        let width = self.refused.iter().map(|r| r.question_id.chars().count()).max().unwrap_or(0);
+        let mut by_code: BTreeMap<Option<i64>, Vec<&Record>> = BTreeMap::new();
         for record in self.refused {
-            let code = record.error_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
-            let why = match record.error_code {
-                Some(code) => explain(code).meaning,
-                None => record.error_info.as_deref().unwrap_or(""),
-            };
-            let _ = write!(
-                text,
-                "\n  {:width$}  {:7}  {code:>6}  {why}",
-                record.question_id, record.status
-            );
+            by_code.entry(record.error_code).or_default().push(record);
+        }
+        for (code, records) in by_code.into_iter().rev() {
+            match code {
+                Some(code) => {
+                    let _ = write!(text, "\n  {code}: {}", explain(code).meaning);
+                }
+                None => text.push_str("\n  without a code:"),
+            }
+            for record in records {
+                let _ = write!(text, "\n    {:7}  {}", record.status, record.question_id);
+                if let (None, Some(info)) = (code, &record.error_info) {
+                    let _ = write!(text, "  {info}");
+                }
+            }
         }
         let more = self.report.totals.failed.saturating_sub(self.refused.len() as u64);
         if more > 0 {
@@ -135,22 +142,19 @@ impl RunSummaryText<'_> {
     fn next_steps(&self) -> Vec<String> {
         let sandbox = if self.rehearsal { " --sandbox" } else { "" };
         let mut steps = Vec::new();
+        let mut step = |what: &str, command: &str| {
+            steps.push(format!("{what:44}  deskbatch {command}"));
+        };
         if self.counts.open() > 0 {
-            steps.push(format!("deskbatch run{sandbox}    sends what is left"));
+            step("send what is left:", &format!("run{sandbox}"));
         }
         if self.failed > 0 {
-            steps.push(format!(
-                "deskbatch report{sandbox} --only failed -o failed.csv    lists what was refused, to be mended and imported"
-            ));
-            steps.push(format!(
-                "deskbatch retry{sandbox}    takes it back as it is, for another run"
-            ));
+            let report = format!("report{sandbox} --only failed -o failed.csv");
+            step("list what was refused, mend it, import it:", &report);
+            step("or send it again as it is:", &format!("retry{sandbox}, then run{sandbox}"));
         }
         if self.rehearsal && self.counts.open() == 0 {
-            steps.push(
-                "deskbatch run FILE    does it for real, once deskbatch.toml has your account"
-                    .to_owned(),
-            );
+            step("do it for real, with your account:", "run FILE");
         }
         steps
     }

@@ -1,11 +1,15 @@
 //! Everything that is tested through the public surface or the binary: one test binary.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod binary_exits;
 mod binary_queue;
 mod binary_secrets;
 mod binary_signals;
+mod docs;
 mod migration_crash;
 mod migration_faults;
+mod policy;
 mod runner_flow;
 mod runner_stop;
 mod store_file;

@@ -1,1 +1,161 @@
-//! To be written.
+//! Rules of the house, held by a test: sizes, and what each room must not name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below `folder`, as its path from the root and its text.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                files.push((name, fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    assert!(!files.is_empty() || folder == "benches", "{folder} has no sources");
+    files.sort();
+    files
+}
+
+fn all_sources() -> Vec<(String, String)> {
+    ["src", "tests", "benches"].into_iter().flat_map(sources).collect()
+}
+
+/// What of a source file is program: its tests and comments left out.
+fn program(text: &str) -> String {
+    let program = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+    let is_comment = |line: &&str| line.trim_start().starts_with("//");
+    program.lines().filter(|line| !is_comment(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Fails with every file outside `rooms` whose program has one of `words`.
+#[track_caller]
+fn only_in(rooms: &[&str], words: &[&str]) {
+    let mut found = Vec::new();
+    for (name, text) in sources("src") {
+        if rooms.iter().any(|room| name.starts_with(room)) || name.contains("/tests") {
+            continue;
+        }
+        let program = program(&text);
+        for word in words.iter().filter(|word| program.contains(**word)) {
+            found.push(format!("{name} names {word}"));
+        }
+    }
+    assert!(found.is_empty(), "only {rooms:?} may name these:\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_file_is_longer_than_400_lines() {
+    let long: Vec<String> = all_sources()
+        .into_iter()
+        .map(|(name, text)| (name, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+        .map(|(name, lines)| format!("{name}: {lines}"))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn no_function_is_longer_than_70_lines() {
+    let mut long = Vec::new();
+    for (name, text) in all_sources() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.trim_start();
+            let is_function = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(super) fn "]
+                .iter()
+                .chain(&["pub(super) async fn ", "pub(crate) fn ", "const fn ", "pub const fn "])
+                .any(|start| code.starts_with(start));
+            if !is_function {
+                continue;
+            }
+            // rustfmt puts the closing brace under the first letter.
+            let end = format!("{}}}", &line[..line.len() - code.len()]);
+            let length = lines[at..].iter().position(|line| *line == end).map_or(0, |n| n + 1);
+            if length > FUNCTION_LINES_MAX {
+                long.push(format!("{name}:{}: {length}", at + 1));
+            }
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn every_file_begins_with_its_duty() {
+    for (name, text) in all_sources() {
+        assert!(text.starts_with("//! "), "{name} does not begin with a //! line");
+    }
+}
+
+#[test]
+fn nothing_outside_its_room_names_what_the_room_hides() {
+    only_in(&["src/store/"], &["sqlx"]);
+    only_in(&["src/clock.rs"], &["Instant::now", "SystemTime", "tokio::time"]);
+    only_in(
+        &["src/output/"],
+        &["println!", "print!", "eprint", "io::stdout", "io::stderr", "indicatif"],
+    );
+    only_in(&["src/desk/"], &["reqwest", "rustls"]);
+    only_in(&["src/retry.rs"], &["backoff::"]);
+    only_in(&["src/gate/"], &["governor::"]);
+    only_in(&["src/sandbox/"], &["axum"]);
+    only_in(&["src/cli/", "src/main.rs"], &["clap::"]);
+    only_in(&["src/main.rs"], &["ExitCode", "process::exit"]);
+}
+
+/// Whom each room may look at, pure core first; the edge may look at everything.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("src/job.rs", &[]),
+    ("src/verdict/", &[]),
+    ("src/retry.rs", &[]),
+    ("src/isolate.rs", &["job"]),
+    ("src/clock.rs", &[]),
+    ("src/gate/", &["clock", "retry"]),
+    ("src/manifest/", &["job"]),
+    ("src/desk/", &["job", "verdict"]),
+    ("src/store/", &["clock", "job", "verdict"]),
+    ("src/runner/", &["clock", "desk", "gate", "isolate", "job", "retry", "store", "verdict"]),
+    ("src/report/", &["clock", "job", "store"]),
+    // Shares no parsing and no signing with the client, only the table of codes.
+    ("src/sandbox/", &["clock", "job", "verdict"]),
+    ("src/output/", &["clock", "gate", "job", "runner", "store", "verdict"]),
+];
+
+#[test]
+fn imports_point_one_way() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources("src") {
+        let Some((room, allowed)) = MAY_USE.iter().find(|(room, _)| name.starts_with(room)) else {
+            continue;
+        };
+        let own = room.trim_start_matches("src/").trim_end_matches('/').trim_end_matches(".rs");
+        for used in program(&text).split("crate::").skip(1) {
+            let used: String =
+                used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if used != own && !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{name} uses crate::{used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_runner_never_names_a_concrete_transport() {
+    for (name, text) in sources("src/runner") {
+        assert!(!text.contains("HttpTransport"), "{name}");
+    }
+}
