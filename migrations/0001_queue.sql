@@ -104,8 +104,11 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_claim ON jobs (app_id, status, due_ms, id) WHERE state = 'pending' AND held_by IS NULL;
 -- Supersession at import, and the rule that one question has one newest intent.
 CREATE UNIQUE INDEX jobs_newest ON jobs (app_id, question_id) WHERE newest = 1;
--- Settling a request, returning orphans, and keeping a question out of two requests at once.
+-- Settling a request, and returning orphans.
 CREATE INDEX jobs_in_flight ON jobs (request_id) WHERE state = 'in_flight';
+-- Keeping a question out of two requests at once: only a job that was overtaken in flight
+-- can be there beside a pending one.
+CREATE INDEX jobs_overtaken ON jobs (app_id, question_id) WHERE state = 'in_flight' AND newest = 0;
 -- Freeing what a finished run held.
 CREATE INDEX jobs_held ON jobs (held_by) WHERE held_by IS NOT NULL;
 -- "Is this batch finished?", and cancelling it.

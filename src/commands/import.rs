@@ -25,6 +25,13 @@ pub(super) struct Staged {
     pub(super) preview: Preview,
 }
 
+impl Staged {
+    /// Leaves the queue as it was.
+    pub(super) async fn undo(self) -> Result<(), CommandError> {
+        Ok(self.import.undo().await?)
+    }
+}
+
 /// Runs the command.
 pub(super) async fn command(
     settings: &Settings,

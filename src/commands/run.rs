@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures_util::TryStreamExt as _;
 
-use super::import::{Staged, commit, stage};
+use super::import::{commit, stage};
 use super::{CommandError, Exit, signals};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
@@ -86,10 +86,10 @@ async fn import_and_confirm(
     let open = staged.preview.open;
     if must_ask(settings, args.yes, open) {
         let digest = staged.read.digest.clone();
-        if file == Path::new("-") || !out.can_ask() {
+        staged.undo().await?;
+        if file == Path::new("-") {
             return Err(needs_yes(open));
         }
-        drop_import(staged);
         if !confirm(settings, args.yes, account, open, out)? {
             return Ok(false);
         }
@@ -104,11 +104,6 @@ async fn import_and_confirm(
     }
     commit(store, staged, app, &args.manifest, out).await?;
     Ok(true)
-}
-
-/// An import that is dropped is undone.
-fn drop_import(staged: Staged) {
-    drop(staged);
 }
 
 /// A rehearsal deletes nothing that anybody misses.

@@ -42,9 +42,11 @@ impl Store {
         let rows = sqlx::query(
             "SELECT id, name, source, created_ms, jobs,
                     (SELECT count(*) FROM jobs WHERE batch_id = batches.id AND state IN ('pending', 'in_flight')),
-                    coalesce((SELECT failed FROM (SELECT batch_id, count(*) AS failed FROM jobs
-                       WHERE state = 'failed' GROUP BY batch_id) AS f WHERE f.batch_id = batches.id), 0)
-             FROM batches ORDER BY id",
+                    coalesce(failures.failed, 0)
+             FROM batches
+             LEFT JOIN (SELECT batch_id, count(*) AS failed FROM jobs WHERE state = 'failed' GROUP BY batch_id)
+                    AS failures ON failures.batch_id = batches.id
+             ORDER BY id",
         )
         .fetch_all(&self.readers)
         .await

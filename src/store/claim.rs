@@ -41,7 +41,7 @@ impl Store {
             "SELECT id, question_id, in_doubt FROM jobs AS job
              WHERE app_id = (SELECT app_id FROM runs WHERE id = ?1)
                AND status = ?2 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?3
-               AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight'
+               AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
                    AND other.app_id = job.app_id AND other.question_id = job.question_id)
              ORDER BY due_ms, id LIMIT ?4",
         )
@@ -119,7 +119,7 @@ async fn next_status(
             "SELECT due_ms, id FROM jobs AS job
              WHERE app_id = (SELECT app_id FROM runs WHERE id = ?1)
                AND status = ?2 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?3
-               AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight'
+               AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
                    AND other.app_id = job.app_id AND other.question_id = job.question_id)
              ORDER BY due_ms, id LIMIT 1",
         )

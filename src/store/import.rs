@@ -213,6 +213,15 @@ impl Import {
         Ok(Imported::New { batch: self.batch, superseded: self.superseded })
     }
 
+    /// Leaves nothing behind, and lets other writers go on before this returns. Dropping
+    /// an import does the same a little later.
+    ///
+    /// # Errors
+    /// When the queue file fails.
+    pub async fn undo(self) -> Result<(), StoreError> {
+        self.tx.rollback().await.doing("undo an import")
+    }
+
     /// The newest other batch made from the same manifest for the same app.
     async fn find_known(&mut self, digest: &str) -> Result<Option<BatchId>, StoreError> {
         let row = sqlx::query(

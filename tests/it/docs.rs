@@ -19,9 +19,9 @@ fn settings() -> Vec<(String, String, Option<String>)> {
     for arg in command.get_arguments().chain(run.get_arguments()) {
         let (Some(flag), Some(variable)) = (arg.get_long(), arg.get_env()) else { continue };
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let default = help
-            .split_once("[default: ")
-            .map(|(_, rest)| rest.trim_end_matches(']').split([',', ' ']).next().unwrap().to_owned());
+        let default = help.split_once("[default: ").map(|(_, rest)| {
+            rest.trim_end_matches(']').split([',', ' ']).next().unwrap().to_owned()
+        });
         found.push((format!("--{flag}"), variable.to_string_lossy().into_owned(), default));
     }
     found.sort();
@@ -56,8 +56,12 @@ fn every_test_that_the_readme_names_is_there() {
         collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
     }
     let guarantees = readme.split("## Guarantees").nth(1).unwrap().split("\n## ").next().unwrap();
-    let names: Vec<&str> =
-        guarantees.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2).collect();
+    let names: Vec<&str> = guarantees
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.matches('_').count() > 2)
+        .collect();
     assert!(names.len() >= 10, "{names:?}");
     for name in names {
         assert!(sources.contains(&format!("fn {name}(")), "README.md names a test {name}");
