@@ -82,14 +82,14 @@ fn collect(folder: &Path, text: &mut String) {
 #[test]
 fn every_key_of_the_example_file_is_a_setting() {
     let example = read("deskbatch.example.toml");
-    let plain: String = example
+    let plain: Vec<&str> = example
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(setting) if setting.contains(" = ") || setting.starts_with('[') => setting,
             _ => line,
         })
-        .map(|line| format!("{line}\n"))
         .collect();
+    let plain = plain.join("\n");
     let settings: Result<deskbatch::cli::SettingsArgs, _> = toml::from_str(&plain);
     assert!(settings.is_ok(), "{plain}\n{settings:?}");
 }
