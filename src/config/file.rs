@@ -27,7 +27,7 @@ pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
         // The error's own text would show the line, and the line may hold the key.
         let line =
             e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-        ConfigError(format!("{}, line {line}: {}", path.display(), e.message()))
+        ConfigError(format!("{}, line {line}: {}", path.display(), without_value(e.message())))
     })?;
     if has_secret(&args) {
         let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
@@ -39,6 +39,20 @@ pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
         }
     }
     Ok(args)
+}
+
+/// A value of the wrong kind is quoted by the reader of the file, and a key without its
+/// quotes, or in the wrong line, is such a value.
+fn without_value(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((head, expected)) if head.starts_with("invalid type: ") => {
+            format!("a value of the wrong kind, expected {expected}")
+        }
+        Some((head, expected)) if head.starts_with("invalid value: ") => {
+            format!("an impossible value, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// `over` where it says something, `under` elsewhere.
