@@ -17,7 +17,8 @@ mod tests;
 mod window;
 
 use std::fmt;
-use std::io::{Cursor, Read};
+use std::fs::File;
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -139,7 +140,7 @@ impl Manifest {
             return Self::from_reader(Box::new(std::io::stdin()), "stdin", options);
         }
         let name = path.display().to_string();
-        match std::fs::File::open(path) {
+        match open_file(path) {
             Ok(file) => Self::from_reader(Box::new(file), &name, options),
             Err(source) => Err(ManifestError::Open { name, source }),
         }
@@ -279,6 +280,16 @@ impl Manifest {
         self.totals.bad += 1;
         BadRow::new(self.totals.rows, line, flaw, &self.header, &self.record)
     }
+}
+
+/// The system opens a folder and fails only when it is read, which would look like a
+/// broken disk.
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(file)
 }
 
 /// The first record that has text in it. An error if its quotes are wrong: it may then
