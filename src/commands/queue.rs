@@ -49,6 +49,6 @@ pub(super) async fn cancel(
     Ok(Exit::Done)
 }
 
-fn no_batch(batch: BatchId) -> CommandError {
+pub(super) fn no_batch(batch: BatchId) -> CommandError {
     CommandError::Wrong(format!("no batch has the number {batch}: deskbatch status lists them"))
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use futures_util::TryStreamExt as _;
 
+use super::queue::no_batch;
 use super::{CommandError, Exit};
 use crate::cli::{Only, ReportArgs, ReportFormat};
 use crate::config::Settings;
@@ -22,6 +23,11 @@ pub(super) async fn report(
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let store = Store::open_existing(&settings.database).await?;
+    if let Some(batch) = args.batch
+        && store.batch(batch).await?.is_none()
+    {
+        return Err(no_batch(batch));
+    }
     let filter = RecordFilter {
         state: args.only.and_then(state),
         in_doubt: args.only == Some(Only::InDoubt),
