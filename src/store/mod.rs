@@ -54,7 +54,8 @@ pub enum StoreError {
     #[error("{} was written by a newer deskbatch: nothing was changed; use that version", .0.display())]
     Newer(PathBuf),
     /// The file or its folder cannot be used.
-    #[error("the queue file {} cannot be opened: {source}", path.display())]
+    #[error("the queue file {} cannot be opened: {source}; its folder has to be there and writable, or name another \
+             file with --database", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
