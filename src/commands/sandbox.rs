@@ -19,6 +19,8 @@ pub(super) async fn sandbox(
     let sandbox = Sandbox::start(sandbox_settings(settings, &args.behaviour, Some(args.addr))?)
         .await
         .map_err(CommandError::io(format!("the sandbox cannot listen at {}", args.addr)))?;
+    // Before anybody is told where it is, and may end it.
+    let mut shutdown = signals::listen(out)?;
     let endpoint = sandbox.endpoint();
     let mut text = format!("export DESKBATCH_ENDPOINT={endpoint}\n");
     if own_key {
@@ -30,7 +32,6 @@ pub(super) async fn sandbox(
     }
     out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
     out.say(&format!("the sandbox listens; {endpoint}/ shows what it saw; Ctrl-C ends it"));
-    let mut shutdown = signals::listen(out)?;
     shutdown.asked(Urgency::Finish).await;
     sandbox.stop().await;
     Ok(Exit::Done)
