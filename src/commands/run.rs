@@ -14,7 +14,7 @@ use crate::desk::{HttpSettings, HttpTransport};
 use crate::job::{JobState, Status};
 use crate::output::{Output, RunSummaryText, follow, minutes_text};
 use crate::runner::{Events, RunReport, Runner};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::store::{BatchId, Record, RecordFilter, RunEnding, RunLock, Store};
 
 /// How many refused jobs the summary names.
@@ -28,6 +28,8 @@ pub(super) async fn run(
 ) -> Result<Exit, CommandError> {
     let clock = SystemClock::new();
     let mut account = settings.account()?;
+    let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));
+    let behaviour = behaviour.transpose()?;
     let store = Store::open(&settings.database).await?;
     let lock = RunLock::take(store.path(), clock.wall_ms())?;
     let confirmed = match &args.file {
@@ -47,10 +49,9 @@ pub(super) async fn run(
         store.close().await;
         return Ok(Exit::Done);
     }
-    let rehearsal = if settings.rehearsal {
-        Some(start_sandbox(settings, args, &mut account, out).await?)
-    } else {
-        None
+    let rehearsal = match behaviour {
+        Some(behaviour) => Some(start_sandbox(behaviour, &mut account, out).await?),
+        None => None,
     };
     let scope = Scope {
         unfinished: store.unfinished_batches(account.app).await?,
@@ -167,12 +168,11 @@ fn plan_text(settings: &Settings, account: &Account, open: [u64; 3]) -> String {
 }
 
 async fn start_sandbox(
-    settings: &Settings,
-    args: &RunArgs,
+    behaviour: SandboxSettings,
     account: &mut Account,
     out: &Output,
 ) -> Result<Sandbox, CommandError> {
-    let sandbox = Sandbox::start(sandbox_settings(settings, &args.rehearsal, None)?)
+    let sandbox = Sandbox::start(behaviour)
         .await
         .map_err(CommandError::io("the sandbox cannot be started"))?;
     let endpoint = sandbox.endpoint();

@@ -256,7 +256,10 @@ impl Default for SandboxSettings {
 
 impl SandboxSettings {
     /// Refuses what no sandbox can be started with.
-    pub(super) fn check(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// An address beyond this machine, or chances that add up to more than certainty.
+    pub fn check(&self) -> io::Result<()> {
         let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         // The settings' point is to serve hostile and broken answers to whoever asks; that
         // is for this machine alone. Canonical: `::ffff:127.0.0.1` is this machine too.
