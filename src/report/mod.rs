@@ -49,7 +49,7 @@ impl<W: Write> CsvWriter<W> {
     /// When the destination cannot be written.
     pub fn new(to: W) -> io::Result<Self> {
         let mut csv = csv::Writer::from_writer(to);
-        csv.write_record(COLUMNS)?;
+        csv.write_record(COLUMNS).map_err(destination)?;
         Ok(Self(csv))
     }
 }
@@ -57,7 +57,7 @@ impl<W: Write> CsvWriter<W> {
 impl<W: Write> Writer for CsvWriter<W> {
     fn write(&mut self, record: &Record) -> io::Result<()> {
         let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default();
-        self.0.write_record([
+        let row = [
             record.question_id.as_str(),
             record.status.name(),
             record.state.name(),
@@ -68,12 +68,21 @@ impl<W: Write> Writer for CsvWriter<W> {
             &no_formula(&record.batch),
             &record.line.to_string(),
             &record.finished_ms.map(utc_text).unwrap_or_default(),
-        ])?;
-        Ok(())
+        ];
+        self.0.write_record(row).map_err(destination)
     }
 
     fn finish(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+/// The destination's own error: wrapped in another, a reader that has gone would no longer
+/// be known from a disk that is full.
+fn destination(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 
