@@ -1,8 +1,8 @@
 //! `deskbatch report`: outcomes as CSV or JSON.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use futures_util::TryStreamExt as _;
@@ -60,9 +60,14 @@ fn state(only: Only) -> Option<JobState> {
     }
 }
 
-/// What people asked a bot is nobody else's business.
-fn private(path: &Path) -> io::Result<std::fs::File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+/// What people asked a bot is nobody else's business, also where a file was before that
+/// others could read.
+fn private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 /// The outer error is the queue's, the inner one the destination's.
