@@ -62,7 +62,7 @@ pub(super) async fn stage(
         sdkappid: app.sdkappid,
     };
     let mut manifest = Manifest::open(file, &options)?;
-    let mut bad = BadRows::new(file, args, writes_rejects)?;
+    let mut bad = BadRows::new(file, store.path(), args, writes_rejects)?;
     let mut import = store.begin_import(app, SystemClock::new().wall_ms()).await?;
     while let Some(row) = manifest.next_row()? {
         match row {
@@ -181,13 +181,20 @@ struct BadRows<'a> {
 }
 
 impl<'a> BadRows<'a> {
-    fn new(file: &Path, args: &'a ManifestArgs, writes: bool) -> Result<Self, CommandError> {
+    fn new(
+        file: &Path,
+        queue: &Path,
+        args: &'a ManifestArgs,
+        writes: bool,
+    ) -> Result<Self, CommandError> {
         let rejects = args.rejects.as_deref();
-        if let Some(path) = rejects.filter(|path| same_file(path, file)) {
-            return Err(CommandError::Wrong(format!(
-                "--rejects: {} is the manifest itself; name another file",
-                path.display()
-            )));
+        for (taken, what) in [(file, "manifest"), (queue, "queue file")] {
+            if let Some(path) = rejects.filter(|path| same_file(path, taken)) {
+                return Err(CommandError::Wrong(format!(
+                    "--rejects: {} is the {what} itself; name another file",
+                    path.display()
+                )));
+            }
         }
         Ok(Self { shown: Vec::new(), rejects, writes, writer: None })
     }

@@ -12,6 +12,7 @@ use super::{CommandError, Exit};
 use crate::cli::{Only, ReportArgs, ReportFormat};
 use crate::config::Settings;
 use crate::job::JobState;
+use crate::manifest::same_file;
 use crate::output::{Output, ignore_broken_pipe};
 use crate::report::{CsvWriter, JsonWriter, Writer};
 use crate::store::{RecordFilter, Store};
@@ -27,6 +28,12 @@ pub(super) async fn report(
         && store.batch(batch).await?.is_none()
     {
         return Err(no_batch(batch));
+    }
+    if let Some(path) = args.output.as_deref().filter(|path| same_file(path, store.path())) {
+        return Err(CommandError::Wrong(format!(
+            "-o: {} is the queue file itself; name another file",
+            path.display()
+        )));
     }
     let filter = RecordFilter {
         state: args.only.and_then(state),
