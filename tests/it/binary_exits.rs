@@ -1,1 +1,147 @@
-//! To be written.
+//! The exit codes of a run, one by one, through the binary: cron decides by them.
+
+use std::time::Duration;
+
+use deskbatch::sandbox::{SANDBOX_SDKAPPID, SandboxSettings};
+use rustix::process::Signal;
+
+use crate::support::{Place, manifest, question, said};
+use crate::support_binary::{Going, ends, has, sandbox, sandbox_with};
+
+/// `count` questions to be enabled.
+fn enabling(count: usize) -> String {
+    let ids: Vec<String> = (0..count).map(|n| question(&format!("q{n}"))).collect();
+    manifest(ids.iter().map(|id| (id.as_str(), "enable")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_done_is_0_and_so_is_nothing_to_do() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(3));
+    has(&said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0)), &["everything asked for"]);
+    assert_eq!(place.counts(), [0, 0, 3, 0, 0, 0]);
+    for args in [&["run", "jobs.csv"][..], &["run"]] {
+        has(&said(&ends(place.fast(&sandbox, args), 0)), &["nothing to do"]);
+    }
+    assert_eq!(sandbox.ledger().total, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_with_a_header_alone_is_0_and_leaves_no_batch() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", "question_id,status\n");
+    has(&said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0)), &["has no rows"]);
+    assert_eq!(place.status()["batches"], serde_json::json!([]));
+    assert_eq!(sandbox.ledger().total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_says_nothing_when_all_is_well_and_everything_when_not() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("good.csv", enabling(3));
+    assert_eq!(said(&ends(place.fast(&sandbox, &["run", "good.csv", "--quiet"]), 0)), "");
+    place.write("bad.csv", manifest([(question("missing1").as_str(), "5")]));
+    let output = ends(place.fast(&sandbox, &["run", "bad.csv", "--quiet"]), 1);
+    has(&said(&output), &["1 jobs failed", "-50003"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn some_refused_is_1_and_names_each_with_what_its_code_means() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let (good, bad) = (question("good"), question("missing1"));
+    place.write("jobs.csv", manifest([(good.as_str(), "4"), (bad.as_str(), "4")]));
+    let output = ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1);
+    has(&said(&output), &[&bad, "-50003", "no question has this id", "report --only failed"]);
+    assert_eq!(place.counts(), [0, 0, 1, 1, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_with_work_left_is_3_and_the_next_run_finishes() {
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_millis(100)).await;
+    let place = Place::new();
+    place.write("jobs.csv", enabling(200));
+    let run = Going::start(place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]));
+    sandbox.seen(3).await;
+    run.signal(Signal::TERM);
+    has(&run.ends(3), &["Stopped as asked", "next: deskbatch run"]);
+    let [pending, in_flight, succeeded, ..] = place.counts();
+    assert_eq!((in_flight, succeeded), (0, sandbox.ledger().total));
+    assert_eq!(pending, 200 - succeeded);
+    ends(place.fast(&sandbox, &["run"]), 0);
+    assert_eq!(place.counts(), [0, 0, 200, 0, 0, 0]);
+}
+
+/// The service refuses the account: one request, exit 4, everything pending.
+async fn refused(change: impl FnOnce(&mut SandboxSettings), env: (&str, &str), parts: &[&str]) {
+    let (place, sandbox) = (Place::new(), sandbox_with(change).await);
+    place.write("jobs.csv", enabling(500));
+    let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
+    command.env(env.0, env.1);
+    has(&said(&ends(command, 4)), parts);
+    assert_eq!(sandbox.ledger().total, 1);
+    assert_eq!(place.counts(), [500, 0, 0, 0, 0, 0]);
+    assert!(place.report(&[]).iter().all(|row| row["error_code"].is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_is_4_after_one_request_with_everything_pending() {
+    let wrong = ("DESKBATCH_SECRET_KEY", "another key");
+    refused(|_| {}, wrong, &["70009", "What to do: check DESKBATCH_SECRET_KEY"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_without_desk_is_4_after_one_request_with_everything_pending() {
+    let off = |s: &mut SandboxSettings| s.desk_off.extend([SANDBOX_SDKAPPID]);
+    refused(off, ("DESKBATCH_CHUNK", "10"), &["-50040", "What to do: activate Desk"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identifier_that_is_no_administrator_is_4_after_one_request() {
+    let other = ("DESKBATCH_IDENTIFIER", "somebody");
+    refused(|_| {}, other, &["60010", "What to do: check the identifier"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_is_5_at_once_names_the_first_and_imports_nothing() {
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_hours(1)).await;
+    let place = Place::new();
+    place.write("jobs.csv", enabling(3));
+    place.write("more.csv", manifest([(question("more").as_str(), "6")]));
+    let first = Going::start(place.fast(&sandbox, &["run", "jobs.csv"]));
+    sandbox.seen(1).await;
+    let host = gethostname::gethostname().into_string().unwrap();
+    let holder = format!("process {} on {host}, since 2", first.pid());
+    for args in [&["run"][..], &["run", "more.csv", "--yes"], &["run", "more.csv"]] {
+        has(&said(&ends(place.fast(&sandbox, args), 5)), &["another run has this queue", &holder]);
+    }
+    assert_eq!(place.status()["total"], 3);
+    assert_eq!(sandbox.ledger().total, 1);
+    // What changes the queue without sending may go on beside a run.
+    ends(place.fast(&sandbox, &["import", "more.csv"]), 0);
+    assert_eq!(place.status()["total"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_cannot_be_made_is_70_and_says_where() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(1));
+    // Below a file no folder can be, whoever asks: a missing right would not stop root.
+    for args in [&["run", "jobs.csv"][..], &["import", "jobs.csv"], &["status"]] {
+        let mut command = place.fast(&sandbox, args);
+        command.args(["--database", "jobs.csv/queue.db"]);
+        has(
+            &said(&ends(command, 70)),
+            &["jobs.csv/queue.db", "cannot be opened", "Not a directory", "--database"],
+        );
+    }
+    assert_eq!(sandbox.ledger().total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_cannot_be_written_is_70_and_names_the_file() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(1));
+    ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
+    let output = ends(place.deskbatch(&["report", "-o", "no/such/folder/r.csv"]), 70);
+    has(&said(&output), &["no/such/folder/r.csv cannot be written", "No such file"]);
+}

@@ -1,1 +1,220 @@
-//! To be written.
+//! The question before a run that deletes, on a real terminal; Ctrl-C and SIGTERM.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rexpect::process::WaitStatus;
+use rexpect::session::{PtySession, spawn_command};
+use rustix::process::Signal;
+
+use crate::support::{Place, manifest, question, said};
+use crate::support_binary::{Going, ends, has, sandbox, sandbox_with};
+
+/// How long a terminal waits for the program before the test has failed.
+const PATIENCE_MS: u64 = 60_000;
+
+/// `command` on a terminal of its own.
+fn on_terminal(mut command: Command) -> PtySession {
+    command.stdin(Stdio::inherit()).env("TERM", "xterm");
+    spawn_command(command, Some(PATIENCE_MS)).unwrap()
+}
+
+/// Waits for the end, checks the exit code and returns what was shown since the last wait.
+#[track_caller]
+fn closes(mut terminal: PtySession, code: i32) -> String {
+    let shown = terminal.exp_eof().unwrap();
+    match terminal.process().wait().unwrap() {
+        WaitStatus::Exited(_, ended) => assert_eq!(ended, code, "{shown}"),
+        other => panic!("{other:?}: {shown}"),
+    }
+    shown
+}
+
+/// Two questions to be enabled, one disabled, three deleted.
+fn deleting() -> String {
+    let ids: Vec<String> = (0..6).map(|n| question(&format!("q{n}"))).collect();
+    let statuses = ["delete", "enable", "delete", "disable", "enable", "delete"];
+    manifest(ids.iter().map(String::as_str).zip(statuses))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_deletes_shows_its_plan_and_asks() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", deleting());
+    let command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "2"]);
+    let mut terminal = on_terminal(command);
+    let plan = terminal.exp_string("Delete 3 questions? [y/N] ").unwrap();
+    let plan: Vec<&str> = plan.lines().map(str::trim).collect();
+    let endpoint = sandbox.endpoint();
+    let host = endpoint.trim_start_matches("http://");
+    assert_eq!(
+        plan[..5],
+        [
+            &format!("This run sends to {host}, for application 1400000000, library chitchat:"),
+            "enable           2 questions",
+            "disable          1 questions",
+            "delete           3 questions   there is no way back",
+            "4 requests or more, about 1 s or more",
+        ]
+    );
+    assert_eq!(sandbox.ledger().total, 0);
+    terminal.send_line("y").unwrap();
+    has(&closes(terminal, 0), &["imported jobs.csv as batch 1: 6 jobs", "everything asked for"]);
+    assert_eq!(place.counts(), [0, 0, 6, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_answer_but_yes_imports_nothing_and_sends_nothing() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", deleting());
+    for answer in ["n\n", "\n", "yep\n", "\u{4}"] {
+        let mut terminal = on_terminal(place.fast(&sandbox, &["run", "jobs.csv"]));
+        terminal.exp_string("[y/N] ").unwrap();
+        terminal.send(answer).unwrap();
+        terminal.flush().unwrap();
+        has(&closes(terminal, 2), &["nothing was imported and nothing was sent"]);
+    }
+    assert_eq!(place.status()["total"], 0);
+    assert_eq!(sandbox.ledger().total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_that_wait_in_the_queue_are_asked_about_too() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", deleting());
+    place.write("more.csv", manifest([(question("more").as_str(), "enable")]));
+    ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
+    for args in [&["run"][..], &["run", "more.csv"]] {
+        let mut terminal = on_terminal(place.fast(&sandbox, args));
+        terminal.exp_string("Delete 3 questions?").unwrap();
+        terminal.send_line("n").unwrap();
+        closes(terminal, 2);
+        assert_eq!(place.counts(), [6, 0, 0, 0, 0, 0]);
+    }
+    assert_eq!(sandbox.ledger().total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_without_deletes_with_yes_or_in_a_rehearsal() {
+    let plain = manifest([(question("a").as_str(), "enable"), (question("b").as_str(), "5")]);
+    for (text, flags) in [
+        (&plain, &[][..]),
+        (&deleting(), &["--yes"]),
+        (&deleting(), &["-y"]),
+        (&deleting(), &["--sandbox", "--rate-limit", "0"]),
+    ] {
+        let (place, sandbox) = (Place::new(), sandbox().await);
+        place.write("jobs.csv", text);
+        let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
+        command.args(flags);
+        let shown = closes(on_terminal(command), 0);
+        assert!(!shown.contains('?'), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plan_names_the_host_of_the_region_and_the_minutes() {
+    let place = Place::new();
+    let ids: Vec<String> = (0..6_000).map(|n| format!("q{n}")).collect();
+    place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "6"))));
+    let mut command = place.deskbatch(&["run", "jobs.csv", "--region", "singapore"]);
+    command
+        .args(["--sdkappid", "1", "--identifier", "a", "--chunk", "5"])
+        .env("DESKBATCH_SECRET_KEY", "k");
+    let mut terminal = on_terminal(command);
+    let plan = terminal.exp_string("Delete 6000 questions?").unwrap();
+    has(&plan, &["adminapisgp.im.qcloud.com", "1200 requests or more, about 4 min"]);
+    terminal.send_line("").unwrap();
+    closes(terminal, 2);
+}
+
+/// Runs 60 jobs of one request each whose first eight answers after the probe's stay out;
+/// all of them are in flight when this returns.
+async fn busy(place: &Place, late: Duration) -> (deskbatch::sandbox::Sandbox, Going) {
+    let sandbox = sandbox_with(|s| {
+        s.script = Some("ok,late*8".parse().unwrap());
+        s.late = late;
+    })
+    .await;
+    let ids: Vec<String> = (0..60).map(|n| question(&format!("q{n}"))).collect();
+    place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "disable"))));
+    let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]);
+    command.args(["--in-flight", "8", "--timeout-ms", "600000", "--grace-s", "3600"]);
+    let run = Going::start(command);
+    sandbox.seen(9).await;
+    (sandbox, run)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_sends_nothing_more_and_records_what_is_in_flight() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let place = Place::new();
+        let (sandbox, mut run) = busy(&place, Duration::from_millis(500)).await;
+        run.signal(signal);
+        run.says("stopping: waiting for the requests that are out");
+        has(&run.ends(3), &["Stopped as asked", "succeeded  9", "pending    51"]);
+        assert_eq!(sandbox.ledger().total, 9);
+        assert_eq!(place.counts(), [51, 0, 9, 0, 0, 0]);
+        ends(place.fast(&sandbox, &["run"]), 0);
+        assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);
+        assert_eq!(sandbox.ledger().requests.iter().map(|r| r.ids.len()).sum::<usize>(), 60);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_at_once_and_the_next_run_finishes() {
+    let place = Place::new();
+    // An hour: had the second signal been waited out, this test would not end.
+    let (sandbox, mut run) = busy(&place, Duration::from_hours(1)).await;
+    run.signal(Signal::INT);
+    run.says("once more stops at once");
+    run.signal(Signal::TERM);
+    has(&run.ends(3), &["in flight  8"]);
+    assert_eq!(sandbox.ledger().total, 9);
+    let output = ends(place.fast(&sandbox, &["run"]), 0);
+    has(&said(&output), &["8 jobs were in flight when an earlier run died"]);
+    assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);
+    let status = place.status();
+    assert_eq!(
+        (&status["orphaned"], &status["last_run"]["ending"]),
+        (&8.into(), &"drained".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_run_leaves_nothing_that_the_next_does_not_finish() {
+    let place = Place::new();
+    let (sandbox, run) = busy(&place, Duration::from_hours(1)).await;
+    run.signal(Signal::KILL);
+    drop(run);
+    let output = ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
+    has(&said(&output), &["in the queue already, as batch 1", "8 jobs were in flight"]);
+    assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_grace_a_signal_leaves_what_is_out_to_the_next_run() {
+    let sandbox = sandbox_with(|s| {
+        s.script = Some("late".parse().unwrap());
+        s.late = Duration::from_hours(1);
+    })
+    .await;
+    let place = Place::new();
+    place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
+    let run = Going::start(place.fast(&sandbox, &["run", "jobs.csv", "--grace-s", "0"]));
+    sandbox.seen(1).await;
+    run.signal(Signal::TERM);
+    run.ends(3);
+    assert_eq!(place.counts(), [0, 1, 0, 0, 0, 0]);
+    ends(place.fast(&sandbox, &["run"]), 0);
+    assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn the_sandbox_ends_well_when_asked_to() {
+    let place = Place::new();
+    let mut sandbox = Going::start(place.deskbatch(&["sandbox", "--addr", "127.0.0.1:0"]));
+    sandbox.says("the sandbox listens; http://127.0.0.1:");
+    sandbox.signal(Signal::INT);
+    sandbox.ends(0);
+}

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod binary_exits;
+mod binary_outcomes;
 mod binary_queue;
 mod binary_secrets;
+mod binary_settings;
 mod binary_signals;
+mod binary_wrong;
 mod docs;
 mod migration_crash;
 mod migration_faults;
@@ -15,4 +18,5 @@ mod runner_stop;
 mod store_file;
 mod store_jobs;
 mod support;
+mod support_binary;
 mod tidy;
