@@ -180,27 +180,27 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {
     /// The status for every row, instead of a column: 4, 5, 6 or enable, disable, delete
-    #[arg(long, value_name = "STATUS")]
+    #[arg(long, value_name = "STATUS", requires = "file")]
     pub status: Option<Status>,
 
     /// The character between two fields; `tab` for a tab [default: found in the header line]
-    #[arg(long, value_name = "CHAR")]
+    #[arg(long, value_name = "CHAR", requires = "file")]
     pub delimiter: Option<String>,
 
     /// Which row decides when one id comes with two statuses: first or last
-    #[arg(long, value_name = "WHICH")]
+    #[arg(long, value_name = "WHICH", requires = "file")]
     pub on_conflict: Option<OnConflict>,
 
     /// Import the good rows and write the bad ones to FILE, each with its reason
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "file")]
     pub rejects: Option<PathBuf>,
 
     /// Make a new batch although the same manifest was imported before
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     pub again: bool,
 
     /// What to call the batch [default: the file's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "file")]
     pub name: Option<String>,
 }
 
