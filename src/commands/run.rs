@@ -11,7 +11,7 @@ use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
 use crate::desk::{HttpSettings, HttpTransport};
-use crate::job::{JobState, Status};
+use crate::job::{App, JobState, Status};
 use crate::output::{Output, RunSummaryText, follow, minutes_text};
 use crate::runner::{Events, RunReport, Runner};
 use crate::sandbox::{Sandbox, SandboxSettings};
@@ -45,7 +45,7 @@ pub(super) async fn run(
     }
     let counts = store.counts_of(account.app).await?;
     if counts.open() == 0 {
-        out.say(&format!("nothing to do: no job is waiting in {}", store.path().display()));
+        out.say(&nothing_to_do(account.app, &store));
         store.close().await;
         return Ok(Exit::Done);
     }
@@ -64,6 +64,16 @@ pub(super) async fn run(
     let exit = conclude(settings, &store, &report, &scope, out).await?;
     store.close().await;
     Ok(exit)
+}
+
+/// Names the app: jobs of another one, or of its other library, may well be waiting.
+fn nothing_to_do(app: App, store: &Store) -> String {
+    format!(
+        "nothing to do: no job of application {}, library {}, is waiting in {}",
+        app.sdkappid,
+        app.library,
+        store.path().display()
+    )
 }
 
 /// The batches whose failures are this run's business.
