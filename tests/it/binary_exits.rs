@@ -1,9 +1,12 @@
 //! The exit codes of a run, one by one, through the binary: cron decides by them.
 
+use std::process::Stdio;
 use std::time::Duration;
 
-use deskbatch::sandbox::{SANDBOX_SDKAPPID, SandboxSettings};
+use deskbatch::desk::make_usersig;
+use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, SandboxSettings};
 use rustix::process::Signal;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::support::{Place, manifest, question, said};
 use crate::support_binary::{Going, ends, has, sandbox, sandbox_with};
@@ -102,6 +105,34 @@ async fn an_identifier_that_is_no_administrator_is_4_after_one_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ready_made_usersig_that_has_expired_is_4_and_says_to_give_a_fresh_one() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(3));
+    let key = SecretString::from(SANDBOX_KEY);
+    let old = make_usersig(SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID, &key, 1_700_000_000, 600);
+    let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
+    command.env_remove("DESKBATCH_SECRET_KEY").env("DESKBATCH_USERSIG", old.expose_secret());
+    has(&said(&ends(command, 4)), &["70001", "give a fresh DESKBATCH_USERSIG"]);
+    assert_eq!(sandbox.ledger().total, 1);
+    assert_eq!(place.counts(), [3, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn an_outage_is_3_with_everything_pending() {
+    let place = Place::new();
+    place.write("jobs.csv", enabling(3));
+    // Nobody listens there any more.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = place.deskbatch(&["run", "jobs.csv", "--outage-s", "0"]);
+    command
+        .args(["--sdkappid", "1400000000", "--identifier", "administrator"])
+        .env("DESKBATCH_ENDPOINT", format!("http://{free}"))
+        .env("DESKBATCH_SECRET_KEY", SANDBOX_KEY);
+    has(&said(&ends(command, 3)), &["nothing got through for too long", "pending    3"]);
+    assert_eq!(place.counts(), [3, 0, 0, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_run_is_5_at_once_names_the_first_and_imports_nothing() {
     let sandbox = sandbox_with(|s| s.latency = Duration::from_hours(1)).await;
     let place = Place::new();
@@ -142,6 +173,16 @@ async fn a_report_that_cannot_be_written_is_70_and_names_the_file() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(1));
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
-    let output = ends(place.deskbatch(&["report", "-o", "no/such/folder/r.csv"]), 70);
-    has(&said(&output), &["no/such/folder/r.csv cannot be written", "No such file"]);
+    for (path, reason) in [("no/such/folder/r.csv", "No such file"), ("/dev/full", "No space")] {
+        let output = ends(place.deskbatch(&["report", "-o", path]), 70);
+        has(&said(&output), &[&format!("{path} cannot be written: "), reason]);
+    }
+    for args in [&["report"][..], &["report", "--format", "json"], &["status"]] {
+        let mut command = place.deskbatch(args);
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        command.stdout(full).stderr(Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        has(&said(&output), &["stdout cannot be written: No space"]);
+        assert_eq!(output.status.code(), Some(70));
+    }
 }

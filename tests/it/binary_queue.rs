@@ -196,6 +196,8 @@ async fn each_library_has_its_own_call_and_its_own_jobs() {
     let called = |at: usize| sandbox.ledger().requests[at].command;
     assert_eq!(called(0), Some(Called::BatchSetFaq));
     assert_eq!(place.counts(), [1, 0, 1, 0, 0, 0]);
+    let output = ends(place.fast(&sandbox, &["run", "--library", "faq"]), 0);
+    has(&said(&output), &["no job of application 1400000000, library faq, is waiting"]);
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(called(1), Some(Called::BatchSetChitchat));
     assert_eq!(place.counts(), [0, 0, 2, 0, 0, 0]);

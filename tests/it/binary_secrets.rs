@@ -184,6 +184,20 @@ fn a_service_that_repeats_the_request_spreads_no_usersig() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_of_the_environment_is_not_asked_about_this_machine() {
+    let (sandbox, recorder) = recorded(|_| {}).await;
+    let place = Place::new();
+    place.write("jobs.csv", manifest([(question("a").as_str(), "4")]));
+    for proxy in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--again"]);
+        command.env(proxy, recorder.endpoint()).env("DESKBATCH_SECRET_KEY", KEY);
+        ends(command, 0);
+    }
+    assert_eq!(recorder.usersigs(), Vec::<String>::new());
+    assert_eq!(sandbox.ledger().total, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn usersig_prints_one_and_logs_nothing_of_it() {
     let place = Place::new();
     let mut command = place.deskbatch(&["usersig", "--log", "trace", "--sdkappid", "1400000000"]);

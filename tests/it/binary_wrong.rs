@@ -42,6 +42,15 @@ fn an_unknown_flag_and_an_impossible_value_are_named() {
 }
 
 #[test]
+fn a_flag_for_reading_a_manifest_is_not_passed_over_when_there_is_none() {
+    let place = Place::new();
+    for flag in ["--status=5", "--delimiter=;", "--on-conflict=last", "--rejects=r", "--name=n"] {
+        wrong(&place, &["run", flag], &["required", "FILE"]);
+    }
+    wrong(&place, &["run", "--again"], &["required", "FILE"]);
+}
+
+#[test]
 fn each_missing_setting_is_named_with_every_way_to_give_it() {
     let place = Place::new();
     one_job(&place);
