@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use deskbatch::cli::{Cli, LogFormat};
 use deskbatch::commands::{CommandError, Exit, dispatch};
 use deskbatch::config::Settings;
@@ -10,7 +9,7 @@ use deskbatch::output::Output;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let quiet = Output::new(false);
     let (settings, out) = match Settings::load(&cli) {
         Ok(settings) => {

@@ -9,7 +9,8 @@ mod sandbox;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -44,6 +45,23 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line; ends the process with help or an error where that is due.
+    pub fn read() -> Self {
+        let mut command = Self::command();
+        let matches = command.get_matches_mut();
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+        if !cli.sandbox
+            && let Some(flag) = sandbox::flag_of_a_rehearsal(&matches)
+        {
+            // Whoever asks for faults must not meet the live service.
+            let text = format!("{flag} shapes a rehearsal: add --sandbox, or leave it out");
+            command.error(ErrorKind::MissingRequiredArgument, text).exit();
+        }
+        cli
+    }
 }
 
 /// The commands.

@@ -2,8 +2,9 @@
 //!
 //! Values are taken as text here; which are possible is the sandbox's business.
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command};
 use serde::Deserialize;
 
 /// How the sandbox behaves; in the file, the table `[sandbox]`.
@@ -134,4 +135,16 @@ pub struct SandboxArgs {
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub extra_fields: Option<bool>,
+}
+
+/// The first flag of these that was given to `run`. Variables do not count: they may stand
+/// in a profile.
+pub(super) fn flag_of_a_rehearsal(matches: &ArgMatches) -> Option<String> {
+    let run = matches.subcommand_matches("run")?;
+    let flags = SandboxArgs::augment_args(Command::new("run"));
+    let given = |id: &str| run.value_source(id) == Some(ValueSource::CommandLine);
+    flags
+        .get_arguments()
+        .find(|flag| given(flag.get_id().as_str()))
+        .and_then(|flag| flag.get_long().map(|name| format!("--{name}")))
 }

@@ -66,7 +66,7 @@ async fn a_signal_with_work_left_is_3_and_the_next_run_finishes() {
     let run = Going::start(place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]));
     sandbox.seen(3).await;
     run.signal(Signal::TERM);
-    has(&run.ends(3), &["Stopped as asked", "next: deskbatch run"]);
+    has(&run.ends(3), &["Stopped as asked", "deskbatch run"]);
     let [pending, in_flight, succeeded, ..] = place.counts();
     assert_eq!((in_flight, succeeded), (0, sandbox.ledger().total));
     assert_eq!(pending, 200 - succeeded);

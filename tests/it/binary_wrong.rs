@@ -51,6 +51,18 @@ fn a_flag_for_reading_a_manifest_is_not_passed_over_when_there_is_none() {
 }
 
 #[test]
+fn a_flag_of_a_rehearsal_never_meets_the_live_service() {
+    let place = Place::new();
+    one_job(&place);
+    wrong(&place, &["run", "jobs.csv", "--fault", "throttle=0.1"], &["--fault", "--sandbox"]);
+    wrong(&place, &["run", "--latency-ms", "5", "jobs.csv"], &["--latency-ms", "--sandbox"]);
+    assert!(!place.path("deskbatch.db").exists());
+    let mut command = place.deskbatch(&["run", "jobs.csv", "--sandbox", "--latency-ms", "5"]);
+    command.env("DESKBATCH_SANDBOX_JITTER_MS", "1");
+    ends(command, 0);
+}
+
+#[test]
 fn each_missing_setting_is_named_with_every_way_to_give_it() {
     let place = Place::new();
     one_job(&place);
