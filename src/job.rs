@@ -165,7 +165,8 @@ impl JobState {
         use JobState::{Cancelled, Failed, InFlight, Pending, Succeeded, Superseded};
         matches!(
             (self, next),
-            (Pending, InFlight | Cancelled | Superseded)
+            // A refusal can settle a job that was refused with others and not asked alone.
+            (Pending, InFlight | Failed | Cancelled | Superseded)
                 | (InFlight, Pending | Succeeded | Failed)
                 | (Failed, Pending)
         )

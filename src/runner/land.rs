@@ -11,6 +11,7 @@ use super::{
     Transport, Verdict,
 };
 use crate::gate::{Change, Signal};
+use crate::isolate::{Findings, Group, Outcome};
 use crate::job::Status;
 use crate::retry::Backoff;
 use crate::verdict::{Class, explain};
@@ -33,6 +34,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let verdict = reply.answer.verdict();
         let settled = Settlement {
             request: flight.request,
+            run,
             verdict,
             answered_ms: self.clock.wall_ms(),
             latency_ms: u64::try_from(at.since(flight.left).as_millis()).unwrap_or(u64::MAX),
@@ -58,7 +60,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             Verdict::Throttled => self.throttled(run, flight, &settled).await?,
             Verdict::Transient => self.transient(run, flight, settled, reply.answer).await?,
             Verdict::Renew => self.renew(run, flight, &settled, reply.answer).await?,
-            Verdict::Rejected => self.rejected(run, flight, &settled, reply.answer).await?,
+            Verdict::Rejected => self.rejected(flight, &settled, reply.answer).await?,
             Verdict::Stop => self.refused(&settled, reply.answer).await?,
         };
         self.events.send(Event::Settled { request, verdict, latency, totals: self.totals });
@@ -96,9 +98,11 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         flight: Flight,
         settled: &Settlement,
     ) -> Result<Option<RunEnding>, StoreError> {
-        self.totals.succeeded += self.store.settle_succeeded(settled).await?;
+        let findings = self.work.record(flight.chunk.group, Outcome::Applied);
+        let done = self.store.settle_succeeded(settled, &findings).await?;
+        self.totals.succeeded += done.jobs;
+        self.totals.failed += done.concluded;
         self.unknown = None;
-        self.work.applied(flight.chunk.group);
         Ok(None)
     }
 
@@ -143,21 +147,18 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 "given up after {} tries while other requests got through: {}",
                 trouble.strikes, settled.info
             );
-            self.totals.failed += self.store.settle_failed(&settled, in_doubt).await?;
-            return Ok(None);
+            return self.failed_alone(group, &settled, in_doubt).await;
         }
-        let wait =
-            if given_up { Duration::ZERO } else { trouble.backoff.next_wait(&mut self.random) };
-        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let due_ms = if given_up { 0 } else { settled.answered_ms.saturating_add(wait_ms) };
-        let how = Return { held_by: Some(run), due_ms, counts: true, in_doubt };
-        self.totals.overtaken += self.store.settle_returned(&settled, how).await?;
         if given_up {
             // One of them may be what the service stumbles over.
-            self.work.refused(group);
-        } else {
-            self.work.again(self.clock.now() + wait, Chunk { group, trouble: Some(trouble) });
+            return self.refused_together(group, &settled, in_doubt).await;
         }
+        let wait = trouble.backoff.next_wait(&mut self.random);
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let due_ms = settled.answered_ms.saturating_add(wait_ms);
+        let how = Return { held_by: Some(run), due_ms, counts: true, in_doubt };
+        self.totals.overtaken += self.store.settle_returned(&settled, how).await?;
+        self.work.again(self.clock.now() + wait, Chunk { group, trouble: Some(trouble) });
         Ok(None)
     }
 
@@ -186,7 +187,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     async fn rejected(
         &mut self,
-        run: RunId,
         flight: Flight,
         settled: &Settlement,
         answer: Answer,
@@ -196,26 +196,52 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             self.hand_back(settled).await?;
             return Ok(Some(RunEnding::Suspicious));
         }
+        let group = flight.chunk.group;
         match flight.jobs.as_slice() {
             // Sent before without a known answer, and now there is no such question: the
             // first one was applied, or it never was there. Either way it is as was asked.
             [job]
-                if job.in_doubt
-                    && flight.chunk.group.status == Status::Delete
-                    && answer == NO_SUCH_QUESTION =>
+                if job.in_doubt && group.status == Status::Delete && answer == NO_SUCH_QUESTION =>
             {
-                let done = self.store.settle_succeeded(settled).await?;
-                self.totals.succeeded += done;
-                self.totals.succeeded_in_doubt += done;
+                let findings = self.record_refused(group, settled);
+                let done = self.store.settle_succeeded(settled, &findings).await?;
+                self.totals.succeeded += done.jobs;
+                self.totals.succeeded_in_doubt += done.jobs;
+                Ok(None)
             }
-            [_] => self.totals.failed += self.store.settle_failed(settled, false).await?,
-            _ => {
-                let how = Return { held_by: Some(run), due_ms: 0, counts: true, in_doubt: false };
-                self.totals.overtaken += self.store.settle_returned(settled, how).await?;
-                self.work.refused(flight.chunk.group);
-            }
+            [_] => self.failed_alone(group, settled, false).await,
+            _ => self.refused_together(group, settled, false).await,
         }
+    }
+
+    async fn failed_alone(
+        &mut self,
+        group: Group,
+        settled: &Settlement,
+        in_doubt: bool,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        let findings = self.record_refused(group, settled);
+        let done = self.store.settle_failed(settled, in_doubt, &findings).await?;
+        self.totals.failed += done.jobs;
         Ok(None)
+    }
+
+    /// More than one: the bad ones among them are searched for.
+    async fn refused_together(
+        &mut self,
+        group: Group,
+        settled: &Settlement,
+        in_doubt: bool,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        let findings = self.record_refused(group, settled);
+        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
+        self.totals.overtaken += self.store.settle_refused(settled, how, &findings).await?;
+        Ok(None)
+    }
+
+    fn record_refused(&mut self, group: Group, settled: &Settlement) -> Findings {
+        let of_questions = settled.code.is_some_and(|code| explain(code).class == Class::Item);
+        self.work.record(group, Outcome::Refused { refusal: settled.request, of_questions })
     }
 
     /// Nothing would be accepted: the jobs go back as they were, and the run ends.

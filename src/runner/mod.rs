@@ -138,13 +138,13 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         Self {
             gate: Gate::new(settings.rate, clock.clone(), settings.seed),
             random: fastrand::Rng::with_seed(settings.seed),
+            work: Work::new(settings.chunk_jobs_max),
             clock,
             store,
             transport: Arc::new(transport),
             signer,
             settings,
             events,
-            work: Work::default(),
             flights: JoinSet::new(),
             totals: Totals::default(),
             through: 0,
@@ -252,16 +252,15 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             Next::AfterAnswer => return Ok(Dispatch::AfterAnswer),
         }
         let slot_ms = self.clock.wall_ms();
+        if self.looks_elsewhere() && self.send_free(run, slot_ms).await? {
+            return Ok(Dispatch::Sent);
+        }
         while let Some(chunk) = self.work.next(self.clock.now()) {
-            let Group { status, ids } = &chunk.group;
-            if let Some(claimed) = self.store.claim_held(run, *status, ids, slot_ms).await? {
-                self.send(claimed, chunk.trouble);
+            if self.send_again(run, chunk, slot_ms).await? {
                 return Ok(Dispatch::Sent);
             }
         }
-        let chunk_jobs_max = self.settings.chunk_jobs_max;
-        if let Some(claimed) = self.store.claim_free(run, chunk_jobs_max, slot_ms).await? {
-            self.send(claimed, None);
+        if self.send_free(run, slot_ms).await? {
             return Ok(Dispatch::Sent);
         }
         self.next_due(run).await
@@ -284,7 +283,45 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         Ok(Dispatch::Until(held.map_or(free, |held| held.min(free))))
     }
 
-    fn send(&mut self, claimed: Claimed, trouble: Option<work::Trouble>) {
+    /// Whether one more unknown refusal would end the run. It should not be one that a
+    /// search expects anyway, so other jobs are asked if there are any.
+    fn looks_elsewhere(&self) -> bool {
+        let most = self.settings.unknown_max;
+        most > 0 && self.unknown.is_some_and(|(_, times)| times + 1 >= most)
+    }
+
+    /// Sends jobs that no chunk has had; `false` if there are none.
+    async fn send_free(&mut self, run: RunId, slot_ms: i64) -> Result<bool, StoreError> {
+        let work = &self.work;
+        let jobs_max = |status, first| work.free_jobs(status, first);
+        let Some(claimed) = self.store.claim_free(run, jobs_max, slot_ms).await? else {
+            return Ok(false);
+        };
+        let group = Group::free(claimed.status, claimed.ids());
+        self.send(claimed, Chunk { group, trouble: None });
+        Ok(true)
+    }
+
+    /// Sends what is left of a chunk of the run's own; `false` if nothing is.
+    async fn send_again(
+        &mut self,
+        run: RunId,
+        mut chunk: Chunk,
+        slot_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let Group { status, ids, .. } = &chunk.group;
+        let claimed = self.store.claim_held(run, *status, ids, slot_ms).await?;
+        let left = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
+        if left.len() < ids.len() {
+            let suspects = chunk.group.shrink(left);
+            self.store.free_held(run, &suspects).await?;
+        }
+        let Some(claimed) = claimed else { return Ok(false) };
+        self.send(claimed, chunk);
+        Ok(true)
+    }
+
+    fn send(&mut self, claimed: Claimed, chunk: Chunk) {
         let Claimed { request, status, jobs } = claimed;
         let call = Call {
             app: self.settings.app,
@@ -292,13 +329,12 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             ids: jobs.iter().map(|job| job.question_id.clone()).collect(),
             usersig: self.signer.current(self.clock.wall_ms()),
         };
-        let group = Group { status, ids: jobs.iter().map(|job| job.id).collect() };
         self.totals.requests += 1;
         self.events.send(Event::Left { request, status, jobs: jobs.len() });
         let left = self.clock.now();
         let flight = Flight {
             request,
-            chunk: Chunk { group, trouble },
+            chunk,
             jobs,
             ticket: self.gate.leave(left),
             left,

@@ -6,7 +6,8 @@
 //! any more when its chunk is claimed.
 
 use crate::clock::Moment;
-use crate::isolate::{Group, Isolate, Outcome};
+use crate::isolate::{Findings, Group, Isolate, Outcome};
+use crate::job::{JobId, Status};
 use crate::retry::Backoff;
 
 /// A chunk and what it has been through.
@@ -30,13 +31,23 @@ pub(super) struct Trouble {
 }
 
 /// Chunks of the run's own making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Work {
     isolate: Isolate,
     again: Vec<(Moment, Chunk)>,
 }
 
 impl Work {
+    /// No work yet; groups of at most `jobs_max` jobs.
+    pub(super) fn new(jobs_max: usize) -> Self {
+        Self { isolate: Isolate::new(jobs_max), again: Vec::new() }
+    }
+
+    /// How many free jobs to send together when `first` is the first of them.
+    pub(super) fn free_jobs(&self, status: Status, first: JobId) -> usize {
+        self.isolate.free_jobs(status, first)
+    }
+
     /// The chunk to send at `now`: what was sent before and is due first, then the searches.
     pub(super) fn next(&mut self, now: Moment) -> Option<Chunk> {
         let due = self.again.iter().position(|(due, _)| *due <= now);
@@ -52,14 +63,9 @@ impl Work {
         self.again.insert(at, (due, chunk));
     }
 
-    /// Takes a chunk that was refused as a whole.
-    pub(super) fn refused(&mut self, group: Group) {
-        self.isolate.record(group, Outcome::Refused);
-    }
-
-    /// Takes a chunk that was applied.
-    pub(super) fn applied(&mut self, group: Group) {
-        self.isolate.record(group, Outcome::Applied);
+    /// Takes in what became of a group, and says what follows for jobs that were not asked.
+    pub(super) fn record(&mut self, group: Group, outcome: Outcome) -> Findings {
+        self.isolate.record(group, outcome)
     }
 
     /// When the next chunk is due, if nothing is now.
@@ -73,17 +79,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::job::Status;
 
     fn chunk(id: i64) -> Chunk {
-        Chunk { group: Group { status: Status::Enable, ids: vec![id] }, trouble: None }
+        Chunk { group: Group::free(Status::Enable, vec![id]), trouble: None }
     }
 
     #[test]
     fn chunks_go_again_in_the_order_they_are_due_and_before_the_searches() {
         let at = |s| Moment(Duration::from_secs(s));
-        let mut work = Work::default();
-        work.refused(Group { status: Status::Enable, ids: vec![8, 9] });
+        let mut work = Work::new(100);
+        let refused = Outcome::Refused { refusal: 1, of_questions: false };
+        work.record(Group::free(Status::Enable, vec![8, 9]), refused);
         work.again(at(5), chunk(5));
         work.again(at(1), chunk(1));
         work.again(at(5), chunk(6));
@@ -92,7 +98,6 @@ mod tests {
         assert_eq!(next(1), Some(vec![8]));
         assert_eq!(next(5), Some(vec![5]));
         assert_eq!(next(5), Some(vec![6]));
-        assert_eq!(next(5), Some(vec![9]));
         assert_eq!(next(5), None);
     }
 }

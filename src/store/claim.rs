@@ -21,20 +21,27 @@ pub struct Claimed {
     pub jobs: Vec<Job>,
 }
 
+impl Claimed {
+    /// The numbers of its jobs.
+    pub fn ids(&self) -> Vec<JobId> {
+        self.jobs.iter().map(|job| job.id).collect()
+    }
+}
+
 impl Store {
-    /// Claims up to `jobs_max` free jobs of one status, the oldest that are due first.
-    /// `None` when there is none.
+    /// Claims free jobs of one status, the oldest that are due first, and as many as
+    /// `jobs_max` says for that status and the first of them. `None` when there is none.
     ///
     /// # Errors
     /// When the queue file cannot be written or holds an impossible row.
     pub async fn claim_free(
         &self,
         run: RunId,
-        jobs_max: usize,
+        jobs_max: impl FnOnce(Status, JobId) -> usize,
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.write("claim jobs").await?;
-        let Some(status) = next_status(&mut tx, run, slot_ms).await? else {
+        let Some((first, status)) = next_job(&mut tx, run, slot_ms).await? else {
             return Ok(None);
         };
         let rows = sqlx::query(
@@ -48,7 +55,7 @@ impl Store {
         .bind(run)
         .bind(status.code())
         .bind(slot_ms)
-        .bind(i64::try_from(jobs_max).unwrap_or(i64::MAX))
+        .bind(i64::try_from(jobs_max(status, first)).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
         .await
         .doing("claim jobs")?;
@@ -67,8 +74,7 @@ impl Store {
         ids: &[JobId],
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
-        let tx = self.write("claim held jobs").await?;
-        let mut tx = tx;
+        let mut tx = self.write("claim held jobs").await?;
         let rows = sqlx::query(
             "SELECT id, question_id, in_doubt FROM jobs
              WHERE id IN (SELECT value FROM json_each(?1))
@@ -81,6 +87,19 @@ impl Store {
         .await
         .doing("claim held jobs")?;
         claim(tx, run, status, rows, slot_ms).await
+    }
+
+    /// Gives those of `ids` that `run` holds back to the pool.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn free_held(&self, run: RunId, ids: &[JobId]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.write("free held jobs").await?;
+        free_held(&mut tx, run, ids).await?;
+        tx.commit().await.doing("free held jobs")
     }
 
     /// When the next free job of the run's app is due, in UTC milliseconds; `None` when no
@@ -107,12 +126,12 @@ impl Store {
     }
 }
 
-/// The status of the job that has been due longest.
-async fn next_status(
+/// The free job that has been due longest.
+async fn next_job(
     tx: &mut Transaction<'static, Sqlite>,
     run: RunId,
     slot_ms: i64,
-) -> Result<Option<Status>, StoreError> {
+) -> Result<Option<(JobId, Status)>, StoreError> {
     let mut first: Option<(i64, JobId, Status)> = None;
     for status in Status::ALL {
         let row = sqlx::query(
@@ -138,7 +157,25 @@ async fn next_status(
             first = Some(first.map_or(key, |first| first.min(key)));
         }
     }
-    Ok(first.map(|(_, _, status)| status))
+    Ok(first.map(|(_, id, status)| (id, status)))
+}
+
+/// Pending jobs that `run` holds are free for any claim again.
+pub(super) async fn free_held(
+    tx: &mut Transaction<'static, Sqlite>,
+    run: RunId,
+    ids: &[JobId],
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE jobs SET held_by = NULL, due_ms = 0
+         WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND held_by = ?",
+    )
+    .bind(json(ids))
+    .bind(run)
+    .execute(&mut **tx)
+    .await
+    .doing("free held jobs")?;
+    Ok(())
 }
 
 /// `pending → in_flight` for `rows`, with the row of their request.

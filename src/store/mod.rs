@@ -26,7 +26,7 @@ pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use lock::{Holder, RunLock};
 pub use records::{Record, RecordFilter};
 pub use runs::{RunEnding, Taken};
-pub use settle::{Return, Settlement};
+pub use settle::{Done, Return, Settlement};
 pub use status::{QueueCounts, QueueStatus, RunSummary};
 
 /// The number of a batch in its queue file.

@@ -5,8 +5,9 @@
 
 use sqlx::{Sqlite, Transaction};
 
-use super::claim::json;
+use super::claim::{free_held, json};
 use super::{Doing as _, RequestId, RunId, Store, StoreError};
+use crate::isolate::Findings;
 use crate::job::JobId;
 use crate::verdict::Verdict;
 
@@ -15,6 +16,8 @@ use crate::verdict::Verdict;
 pub struct Settlement {
     /// The request.
     pub request: RequestId,
+    /// The run that sent it.
+    pub run: RunId,
     /// What its answer means.
     pub verdict: Verdict,
     /// When the answer came, or was given up, in UTC milliseconds.
@@ -27,6 +30,15 @@ pub struct Settlement {
     pub code: Option<i64>,
     /// The service's own text, or what went wrong on the way.
     pub info: String,
+}
+
+/// What a settling did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Jobs of the request that have their outcome.
+    pub jobs: u64,
+    /// Jobs that were not asked and have failed all the same, by conclusion.
+    pub concluded: u64,
 }
 
 /// How jobs go back to pending.
@@ -49,8 +61,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
-    pub async fn settle_succeeded(&self, settled: &Settlement) -> Result<u64, StoreError> {
-        self.settle_final(settled, "succeeded", false).await
+    pub async fn settle_succeeded(
+        &self,
+        settled: &Settlement,
+        findings: &Findings,
+    ) -> Result<Done, StoreError> {
+        self.settle_final(settled, "succeeded", false, findings).await
     }
 
     /// `in_flight → failed` for the jobs of the request, with its code and text. `in_doubt`
@@ -62,8 +78,9 @@ impl Store {
         &self,
         settled: &Settlement,
         in_doubt: bool,
-    ) -> Result<u64, StoreError> {
-        self.settle_final(settled, "failed", in_doubt).await
+        findings: &Findings,
+    ) -> Result<Done, StoreError> {
+        self.settle_final(settled, "failed", in_doubt, findings).await
     }
 
     async fn settle_final(
@@ -71,7 +88,8 @@ impl Store {
         settled: &Settlement,
         state: &'static str,
         in_doubt: bool,
-    ) -> Result<u64, StoreError> {
+        findings: &Findings,
+    ) -> Result<Done, StoreError> {
         let mut tx = self.write("settle a request").await?;
         close_request(&mut tx, settled).await?;
         let keeps_code = settled.verdict != Verdict::Applied;
@@ -89,8 +107,9 @@ impl Store {
         .execute(&mut *tx)
         .await
         .doing("settle jobs")?;
+        let concluded = apply(&mut tx, settled, findings).await?;
         tx.commit().await.doing("settle a request")?;
-        Ok(done.rows_affected())
+        Ok(Done { jobs: done.rows_affected(), concluded })
     }
 
     /// `in_flight → pending` for the jobs of the request; those that a newer import or a
@@ -103,6 +122,19 @@ impl Store {
         &self,
         settled: &Settlement,
         how: Return,
+    ) -> Result<u64, StoreError> {
+        self.settle_refused(settled, how, &Findings::default()).await
+    }
+
+    /// The same for jobs that were refused together, with what that says of others.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
+    pub async fn settle_refused(
+        &self,
+        settled: &Settlement,
+        how: Return,
+        findings: &Findings,
     ) -> Result<u64, StoreError> {
         let mut tx = self.write("settle a request").await?;
         close_request(&mut tx, settled).await?;
@@ -120,9 +152,39 @@ impl Store {
         .await
         .doing("return jobs")?;
         let overtaken = drop_overtaken(&mut tx, &returned, settled.answered_ms).await?;
+        apply(&mut tx, settled, findings).await?;
         tx.commit().await.doing("settle a request")?;
         Ok(overtaken)
     }
+}
+
+/// What an answer says of jobs that were not in its request: some are suspected no longer,
+/// and one may have failed without being asked alone (`pending → failed`), with the code of
+/// the last refusal that it was part of. One in doubt is never judged so: it is asked.
+async fn apply(
+    tx: &mut Transaction<'static, Sqlite>,
+    settled: &Settlement,
+    findings: &Findings,
+) -> Result<u64, StoreError> {
+    if !findings.freed.is_empty() {
+        free_held(tx, settled.run, &findings.freed).await?;
+    }
+    let Some((job, refusal)) = findings.bad else { return Ok(0) };
+    let done = sqlx::query(
+        "UPDATE jobs SET state = 'failed', held_by = NULL, due_ms = 0, finished_ms = ?1, request_id = ?2,
+                error_code = (SELECT code FROM requests WHERE id = ?2),
+                error_info = (SELECT info FROM requests WHERE id = ?2)
+         WHERE id = ?3 AND state = 'pending' AND held_by = ?4 AND in_doubt = 0",
+    )
+    .bind(settled.answered_ms)
+    .bind(refusal)
+    .bind(job)
+    .bind(settled.run)
+    .execute(&mut **tx)
+    .await
+    .doing("settle a concluded job")?;
+    free_held(tx, settled.run, &[job]).await?;
+    Ok(done.rows_affected())
 }
 
 /// Writes the second half of a request's row; refuses one that is not open.
