@@ -143,15 +143,18 @@ impl ManualClock {
     /// that is waited for. The event is the sleep itself, so no test has to guess how
     /// long the work before it takes.
     pub async fn advance_to_next_sleeper(&self) {
+        let next = self.next_sleeper().await;
+        self.advance(next.since(self.now()));
+    }
+
+    /// Waits until somebody sleeps on this clock, and says which is the earliest moment
+    /// that is waited for.
+    pub async fn next_sleeper(&self) -> Moment {
         loop {
             let sleeping = self.shared.sleeping.notified();
-            let (now, next) = {
-                let times = self.times();
-                (times.now, times.waits.iter().min().copied())
-            };
+            let next = self.times().waits.iter().min().copied();
             if let Some(next) = next {
-                self.advance(next.since(now));
-                return;
+                return next;
             }
             sleeping.await;
         }

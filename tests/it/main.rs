@@ -19,4 +19,5 @@ mod store_file;
 mod store_jobs;
 mod support;
 mod support_binary;
+mod support_core;
 mod tidy;

@@ -1,1 +1,362 @@
-//! To be written.
+//! What each answer does to a run, its jobs and its pace.
+
+use std::time::Duration;
+
+use deskbatch::desk::Signer;
+use deskbatch::job::{JobState, Status};
+use deskbatch::runner::{Event, Events, shutdown};
+use deskbatch::store::RunEnding;
+use deskbatch::verdict::{Answer, Verdict};
+
+use crate::support_core::{OK, Queue, Service, names, strs};
+
+const BAD: Answer = Answer::Code(-50_003);
+const TOO_FAST: Answer = Answer::Code(-14);
+
+/// Refuses groups with a name in it that begins with `bad`.
+fn refusing(sent: &crate::support_core::Sent) -> Answer {
+    if sent.ids.iter().any(|id| id.starts_with("bad")) { BAD } else { OK }
+}
+
+#[tokio::test]
+async fn what_is_applied_has_succeeded_one_status_a_request_oldest_first() {
+    let queue = Queue::new().await;
+    queue.import(Status::Enable, &["a", "b"]).await;
+    queue.import(Status::Delete, &["c"]).await;
+    let service = Service::new(&queue.clock).script([OK, OK]);
+    let report = queue.run(&service).await;
+    assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 3));
+    let sent = service.sent();
+    assert_eq!((sent[0].status, sent[0].ids.join(",")), (Status::Enable, "a,b".to_owned()));
+    assert_eq!((sent[1].status, sent[1].ids.join(",")), (Status::Delete, "c".to_owned()));
+    assert_eq!(queue.record("a").await.attempts, 1);
+}
+
+#[tokio::test]
+async fn a_frequency_refusal_closes_the_gate_costs_no_attempt_and_one_probe_reopens_it() {
+    let queue = Queue::new().await;
+    let jobs = names("a", 40);
+    queue.import(Status::Enable, &strs(&jobs)).await;
+    let service = Service::new(&queue.clock).script([OK, TOO_FAST, TOO_FAST]).play(|_| OK);
+    let events = Events::new();
+    let mut heard = events.listen();
+    let (_stopper, listening) = shutdown();
+    let report =
+        queue.run_with(&service, Queue::signer(), listening, events.clone()).await.unwrap();
+    assert_eq!((report.totals.throttled, report.totals.succeeded), (2, 40));
+    let sent = service.sent();
+    assert_eq!(sent[1].ids, sent[2].ids, "the same chunk again");
+    assert_eq!(sent[2].ids, sent[3].ids);
+    assert!(sent[2].at.since(sent[1].at) >= Duration::from_secs(1));
+    assert!(sent[3].at.since(sent[2].at) >= Duration::from_secs(2), "longer each time");
+    assert!(queue.records().await.iter().all(|record| record.attempts == 1));
+    let mut closed = 0;
+    while let Ok(event) = heard.try_recv() {
+        closed += u32::from(matches!(event, Event::Closed { .. }));
+    }
+    assert_eq!(closed, 2);
+}
+
+#[tokio::test]
+async fn a_throttle_that_lasts_for_hours_costs_no_job_anything() {
+    let queue = Queue::new().await;
+    queue.import(Status::Enable, &["a"]).await;
+    let service = Service::new(&queue.clock).script([TOO_FAST; 500]).play(|_| OK);
+    let report = queue.run(&service).await;
+    assert_eq!((report.totals.throttled, report.totals.succeeded), (500, 1));
+    assert_eq!(queue.record("a").await.attempts, 1);
+}
+
+#[tokio::test]
+async fn passing_trouble_is_waited_out_and_the_same_chunk_goes_again_in_doubt() {
+    let queue = Queue::new().await;
+    queue.import(Status::Disable, &["a", "b"]).await;
+    let trouble =
+        [Answer::HttpStatus(502), Answer::NoAnswer, Answer::Garbled, Answer::Code(60_008)];
+    let service = Service::new(&queue.clock).script(trouble).play(|_| OK);
+    let report = queue.run(&service).await;
+    assert_eq!((report.totals.transient, report.totals.succeeded), (4, 2));
+    let record = queue.record("a").await;
+    assert_eq!((record.attempts, record.in_doubt), (5, true));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_never_made_leaves_no_doubt() {
+    let queue = Queue::new().await;
+    queue.import(Status::Disable, &["a"]).await;
+    let service = Service::new(&queue.clock).script([Answer::NotConnected, OK]);
+    queue.run(&service).await;
+    assert!(!queue.record("a").await.in_doubt);
+}
+
+#[tokio::test]
+async fn when_nothing_gets_through_the_run_ends_with_everything_pending() {
+    let queue = Queue::new().await;
+    let jobs = names("a", 50);
+    queue.import(Status::Enable, &strs(&jobs)).await;
+    let service = Service::new(&queue.clock).play(|_| Answer::HttpStatus(502));
+    let report = queue.run(&service).await;
+    assert_eq!(report.ending, RunEnding::Outage);
+    assert!(report.took >= Duration::from_mins(10) && report.took < Duration::from_mins(12));
+    let counts = queue.counts().await;
+    assert_eq!((counts.pending, counts.total()), (50, 50));
+    // The next run goes on at once.
+    let service = Service::new(&queue.clock).play(|_| OK);
+    assert_eq!(queue.run(&service).await.totals.succeeded, 50);
+}
+
+#[tokio::test]
+async fn a_job_that_meets_trouble_while_others_get_through_fails_alone() {
+    let queue = Queue::new().await;
+    let mut jobs = names("a", 2_000);
+    jobs.insert(33, "poison".to_owned());
+    queue.import(Status::Enable, &strs(&jobs)).await;
+    let service = Service::new(&queue.clock).play(|sent| {
+        if sent.ids.iter().any(|id| id == "poison") { Answer::HttpStatus(500) } else { OK }
+    });
+    let report = queue.run(&service).await;
+    assert_eq!((report.totals.succeeded, report.totals.failed), (2_000, 1));
+    let record = queue.record("poison").await;
+    assert_eq!((record.state, record.error_code), (JobState::Failed, None));
+    assert!(record.error_info.unwrap().contains("while other requests got through"));
+    assert_eq!(queue.counts().await.failed, 1);
+}
+
+#[tokio::test]
+async fn each_bad_question_fails_with_its_own_code_and_the_rest_is_applied() {
+    let queue = Queue::new().await;
+    let mut jobs = names("a", 95);
+    jobs.insert(17, "bad1".to_owned());
+    jobs.insert(18, "preset".to_owned());
+    jobs.insert(90, "bad2".to_owned());
+    queue.import(Status::Delete, &strs(&jobs)).await;
+    let service = Service::new(&queue.clock).play(|sent| {
+        // The first bad one decides the code, as a service would stop at it.
+        match sent.ids.iter().find(|id| id.starts_with("bad") || *id == "preset") {
+            Some(id) if id == "preset" => Answer::Code(-50_011),
+            Some(_) => BAD,
+            None => OK,
+        }
+    });
+    let report = queue.run(&service).await;
+    assert_eq!((report.totals.succeeded, report.totals.failed), (95, 3));
+    for (name, code) in [("bad1", -50_003), ("preset", -50_011), ("bad2", -50_003)] {
+        let record = queue.record(name).await;
+        assert_eq!((record.state, record.error_code), (JobState::Failed, Some(code)), "{name}");
+        assert!(record.attempts > 0 && record.finished_ms.is_some());
+    }
+    assert!(service.sent().len() < 40, "{}", service.sent().len());
+}
+
+#[tokio::test]
+async fn a_chunk_that_was_too_large_fails_nobody() {
+    for code in [-7, 70_206, -50_003] {
+        let mut queue = Queue::new().await;
+        queue.settings.chunk_jobs_max = 100;
+        let jobs = names("a", 300);
+        queue.import(Status::Enable, &strs(&jobs)).await;
+        let service = Service::new(&queue.clock)
+            .play(move |sent| if sent.ids.len() > 30 { Answer::Code(code) } else { OK });
+        let report = queue.run(&service).await;
+        assert_eq!((report.totals.succeeded, report.totals.failed), (300, 0), "{code}");
+        assert!(service.sent().len() < 40, "{}", service.sent().len());
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_stops_costs_one_request_and_leaves_everything_pending() {
+    for code in [-20, -50_040, 70_009, 60_009, 141_000] {
+        let queue = Queue::new().await;
+        let jobs = names("a", 50);
+        queue.import(Status::Enable, &strs(&jobs)).await;
+        let latency = Duration::from_secs(2);
+        let service = Service::new(&queue.clock).script([Answer::Code(code)]).latency(latency);
+        let report = queue.run(&service).await;
+        assert_eq!(report.ending, RunEnding::Refused);
+        assert_eq!(report.last_word.unwrap().0, Answer::Code(code));
+        assert_eq!(service.sent().len(), 1);
+        assert_eq!(queue.counts().await.pending, 50);
+        assert!(queue.records().await.iter().all(|r| r.attempts == 0 && !r.in_doubt));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_usersig_is_renewed_once_and_a_second_refusal_stops() {
+    let expired = Answer::Code(70_001);
+    let queue = Queue::new().await;
+    queue.import(Status::Enable, &["a"]).await;
+    let service = Service::new(&queue.clock).script([expired, expired]);
+    assert_eq!(queue.run(&service).await.ending, RunEnding::Refused);
+    assert_eq!(queue.counts().await.pending, 1);
+    let service = Service::new(&queue.clock).script([expired, OK]);
+    assert_eq!(queue.run(&service).await.ending, RunEnding::Drained);
+
+    queue.import(Status::Enable, &["b"]).await;
+    let service = Service::new(&queue.clock).script([expired]);
+    let (_stopper, listening) = shutdown();
+    let signer = Signer::ready_made("made elsewhere".into());
+    let report = queue.run_with(&service, signer, listening, Events::new()).await.unwrap();
+    assert_eq!(report.ending, RunEnding::Refused, "a ready-made one cannot be renewed");
+}
+
+#[tokio::test]
+async fn five_equal_unknown_refusals_in_a_row_stop_with_everything_pending() {
+    let mut queue = Queue::new().await;
+    let jobs = names("a", 200);
+    queue.import(Status::Enable, &strs(&jobs)).await;
+    let unknown = Answer::Code(-99_999);
+    let service = Service::new(&queue.clock).play(move |_| unknown);
+    let report = queue.run(&service).await;
+    assert_eq!(report.ending, RunEnding::Suspicious);
+    assert_eq!(report.last_word.unwrap().0, unknown);
+    assert!(service.sent().len() <= 5 + queue.settings.in_flight_max);
+    assert!(queue.counts().await.pending >= 199);
+
+    queue.settings.unknown_max = 0;
+    let service = Service::new(&queue.clock).play(move |_| unknown);
+    assert_eq!(queue.run(&service).await.ending, RunEnding::Drained);
+    assert_eq!(queue.counts().await.failed, 200);
+}
+
+#[tokio::test]
+async fn one_bad_question_with_an_unknown_code_stops_nothing() {
+    for bad in ["a1", "a10", "a37", "a100"] {
+        let queue = Queue::new().await;
+        let jobs = names("a", 100);
+        queue.import(Status::Enable, &strs(&jobs)).await;
+        let service = Service::new(&queue.clock).play(move |sent| {
+            if sent.ids.iter().any(|id| id == bad) { Answer::Code(-99_999) } else { OK }
+        });
+        let report = queue.run(&service).await;
+        assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 99), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_delete_in_doubt_that_finds_nothing_to_delete_has_what_was_asked() {
+    let queue = Queue::new().await;
+    queue.import(Status::Delete, &["a"]).await;
+    let service = Service::new(&queue.clock).script([Answer::NoAnswer, BAD]);
+    let report = queue.run(&service).await;
+    assert_eq!((report.totals.succeeded, report.totals.succeeded_in_doubt), (1, 1));
+    let record = queue.record("a").await;
+    assert_eq!(record.state, JobState::Succeeded);
+    assert_eq!((record.error_code, record.in_doubt), (Some(-50_003), true));
+
+    // Any other status in doubt has failed.
+    queue.import(Status::Disable, &["b"]).await;
+    let service = Service::new(&queue.clock).script([Answer::NoAnswer, BAD]);
+    queue.run(&service).await;
+    assert_eq!(queue.record("b").await.state, JobState::Failed);
+}
+
+#[tokio::test]
+async fn deletes_whose_answer_was_lost_are_never_judged_without_being_asked() {
+    let queue = Queue::new().await;
+    let jobs = names("a", 30);
+    queue.import(Status::Delete, &strs(&jobs)).await;
+    let mut deleted = std::collections::BTreeSet::new();
+    let mut asked = 0;
+    let service = Service::new(&queue.clock).play(move |sent| {
+        asked += 1;
+        if sent.ids.iter().any(|id| deleted.contains(id)) {
+            return BAD;
+        }
+        deleted.extend(sent.ids.clone());
+        if asked == 2 { Answer::NoAnswer } else { OK }
+    });
+    let report = queue.run(&service).await;
+    assert_eq!((report.totals.succeeded, report.totals.failed), (30, 0));
+    assert_eq!(report.totals.succeeded_in_doubt, 10);
+}
+
+#[tokio::test]
+async fn after_the_first_as_many_requests_are_in_flight_as_allowed_and_no_more() {
+    let queue = Queue::new().await;
+    let jobs = names("a", 170);
+    queue.import(Status::Enable, &strs(&jobs)).await;
+    // Were fewer in flight than four, no answer would ever come.
+    let service = Service::new(&queue.clock).play(|_| OK).answers_together(4);
+    let report = queue.run(&service).await;
+    assert_eq!((report.totals.succeeded, report.totals.requests), (170, 17));
+    assert_eq!(service.most_in_flight(), 4);
+}
+
+#[tokio::test]
+async fn what_is_imported_in_the_middle_is_drained_too_and_the_newest_intent_wins() {
+    let queue = Queue::new().await;
+    let mut jobs = names("a", 60);
+    jobs.push("bad".to_owned());
+    queue.import(Status::Enable, &strs(&jobs)).await;
+    let service = Service::new(&queue.clock).play(refusing).latency(Duration::from_millis(700));
+    let newer = async {
+        while service.sent().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        queue.import(Status::Disable, &["a1", "a25", "a60", "new", "bad"]).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        report = queue.run(&service) => assert_eq!(report.ending, RunEnding::Drained),
+        () = newer => unreachable!(),
+    }
+    for name in ["a1", "a25", "a60", "new"] {
+        let record = queue.record(name).await;
+        assert_eq!((record.status, record.state), (Status::Disable, JobState::Succeeded), "{name}");
+        let last = service.sent().into_iter().rev().find(|s| s.ids.iter().any(|id| id == name));
+        assert_eq!(last.unwrap().status, Status::Disable, "{name}");
+    }
+    assert_eq!(queue.record("bad").await.state, JobState::Failed);
+    assert_eq!(queue.counts().await.open(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_cancelled_in_the_middle_of_a_search_is_sent_no_more() {
+    let queue = Queue::new().await;
+    let mut jobs = names("a", 9);
+    jobs.insert(4, "bad".to_owned());
+    let batch = queue.import(Status::Enable, &strs(&jobs)).await;
+    let service = Service::new(&queue.clock).play(refusing).latency(Duration::from_millis(500));
+    let cancel = async {
+        while service.sent().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        queue.store.cancel_batch(batch, 1).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        report = queue.run(&service) => assert_eq!(report.ending, RunEnding::Drained),
+        () = cancel => unreachable!(),
+    }
+    let counts = queue.counts().await;
+    assert_eq!(service.sent().len(), 2);
+    assert_eq!((counts.open(), counts.total()), (0, 10));
+    assert!(counts.cancelled >= 5, "{counts:?}");
+}
+
+#[tokio::test]
+async fn events_tell_the_story_in_order_and_add_up() {
+    let queue = Queue::new().await;
+    queue.import(Status::Enable, &["a", "b", "bad"]).await;
+    let service = Service::new(&queue.clock).script([TOO_FAST]).play(refusing);
+    let events = Events::new();
+    let mut heard = events.listen();
+    let (_stopper, listening) = shutdown();
+    let report =
+        queue.run_with(&service, Queue::signer(), listening, events.clone()).await.unwrap();
+    let mut story = Vec::new();
+    while let Ok(event) = heard.try_recv() {
+        story.push(event);
+    }
+    assert!(matches!(story[0], Event::Began { open: 3, .. }), "{story:?}");
+    assert!(matches!(story[1], Event::Left { jobs: 3, .. }), "{story:?}");
+    assert!(matches!(story[2], Event::Closed { .. }), "{story:?}");
+    assert!(matches!(story[3], Event::Settled { verdict: Verdict::Throttled, .. }), "{story:?}");
+    assert!(matches!(story.last(), Some(Event::Ended { ending: RunEnding::Drained })));
+    let last = story.iter().rev().find_map(|event| match event {
+        Event::Settled { totals, .. } => Some(*totals),
+        _ => None,
+    });
+    assert_eq!(last, Some(report.totals));
+    assert_eq!((report.totals.succeeded, report.totals.failed), (2, 1));
+}

@@ -1,1 +1,141 @@
-//! To be written.
+//! How a run ends when it is asked to, and when it has lost its queue.
+
+use std::time::Duration;
+
+use deskbatch::clock::Clock as _;
+use deskbatch::job::{JobState, Status};
+use deskbatch::runner::{Event, Events, Urgency, shutdown};
+use deskbatch::store::{RunEnding, StoreError};
+
+use crate::support_core::{OK, Queue, Service, names, strs};
+
+/// Presses the stopper so often once the service has seen `seen` requests.
+async fn press(service: &Service, stopper: &deskbatch::runner::Stopper, seen: usize, times: u32) {
+    while service.sent().len() < seen {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..times {
+        stopper.press();
+    }
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_stop_lets_what_is_out_come_back_and_leaves_the_rest_pending() {
+    let queue = Queue::new().await;
+    let jobs = names("a", 100);
+    queue.import(Status::Enable, &strs(&jobs)).await;
+    let service = Service::new(&queue.clock).play(|_| OK).latency(Duration::from_secs(2));
+    let (stopper, listening) = shutdown();
+    let events = Events::new();
+    let mut heard = events.listen();
+    tokio::select! {
+        report = queue.run_with(&service, Queue::signer(), listening, events.clone()) => {
+            let report = report.unwrap();
+            assert_eq!(report.ending, RunEnding::Signal);
+            let sent: u64 = service.sent().iter().map(|sent| sent.ids.len() as u64).sum();
+            assert_eq!(report.totals.succeeded, sent);
+        }
+        () = press(&service, &stopper, 3, 1) => unreachable!(),
+    }
+    let counts = queue.counts().await;
+    assert_eq!((counts.in_flight, counts.pending + counts.succeeded), (0, 100));
+    assert!(counts.pending > 0);
+    let mut stopping = 0;
+    while let Ok(event) = heard.try_recv() {
+        stopping += u32::from(matches!(event, Event::Stopping { .. }));
+    }
+    assert_eq!(stopping, 1);
+    let service = Service::new(&queue.clock).play(|_| OK);
+    assert_eq!(queue.run(&service).await.ending, RunEnding::Drained);
+    assert_eq!(queue.counts().await.succeeded, 100);
+}
+
+/// Stops a run whose first answer never comes; the job is then in flight in the queue.
+async fn abandoned(presses: u32) -> Queue {
+    let queue = Queue::new().await;
+    queue.import(Status::Delete, &["a", "b"]).await;
+    let service = Service::new(&queue.clock).play(|_| OK).silent();
+    let (stopper, listening) = shutdown();
+    tokio::select! {
+        report = queue.run_with(&service, Queue::signer(), listening, Events::new()) => {
+            assert_eq!(report.unwrap().ending, RunEnding::Signal);
+        }
+        () = press(&service, &stopper, 1, presses) => unreachable!(),
+    }
+    let grace = Duration::from_secs(10);
+    assert_eq!(queue.clock.now().0 >= grace, presses == 1, "{:?}", queue.clock.now());
+    queue
+}
+
+#[tokio::test]
+async fn what_does_not_come_back_in_time_is_returned_in_doubt_by_the_next_run() {
+    for presses in [1, 2] {
+        let queue = abandoned(presses).await;
+        assert_eq!(queue.counts().await.in_flight, 2);
+        let service = Service::new(&queue.clock).script([OK]);
+        let report = queue.run(&service).await;
+        assert_eq!((report.orphans, report.totals.succeeded), (2, 2));
+        assert_eq!(queue.store.status().await.unwrap().orphaned, 1);
+        let record = queue.record("a").await;
+        assert_eq!((record.attempts, record.in_doubt), (2, true));
+    }
+}
+
+#[tokio::test]
+async fn the_next_run_leaves_a_second_after_the_last_request_of_the_one_before() {
+    let queue = Queue::new().await;
+    queue.import(Status::Enable, &["a"]).await;
+    let first = Service::new(&queue.clock).script([OK]);
+    queue.run(&first).await;
+    queue.import(Status::Enable, &["b"]).await;
+    let second = Service::new(&queue.clock).script([OK]);
+    queue.run(&second).await;
+    let between = second.sent()[0].at.since(first.sent()[0].at);
+    assert!(between >= Duration::from_secs(1), "{between:?}");
+    // A wall clock that was set back says nothing about when the last one left.
+    queue.clock.jump_wall(-86_400_000);
+    let before = queue.clock.now();
+    queue.import(Status::Enable, &["c"]).await;
+    let third = Service::new(&queue.clock).script([OK]);
+    queue.run(&third).await;
+    assert!(third.sent()[0].at.since(before) >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_queue_was_taken_over_is_refused_and_reported() {
+    let queue = Queue::new().await;
+    queue.import(Status::Enable, &["a", "bystander"]).await;
+    let service = Service::new(&queue.clock).play(|_| OK).latency(Duration::from_secs(5));
+    let (_stopper, listening) = shutdown();
+    let takeover = async {
+        while service.sent().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Somebody copied the queue past its lock and runs on it.
+        let elsewhere = crate::support::Place::new();
+        let lock = deskbatch::store::RunLock::take(&elsewhere.path("lock"), 1).unwrap();
+        let now_ms = queue.clock.wall_ms();
+        queue.store.begin_run(&lock, crate::support_core::APP, now_ms).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = queue.run_with(&service, Queue::signer(), listening, Events::new()) => {
+            assert!(matches!(ended, Err(StoreError::Fenced { request: 1 })), "{ended:?}");
+        }
+        () = takeover => unreachable!(),
+    }
+    let record = queue.record("a").await;
+    assert_eq!((record.state, record.in_doubt), (JobState::Pending, true));
+}
+
+#[tokio::test]
+async fn a_stopper_that_is_gone_stops_nothing() {
+    let (stopper, mut listening) = shutdown();
+    assert!(!listening.is_asked());
+    drop(stopper);
+    tokio::select! {
+        () = listening.asked(Urgency::Finish) => panic!("nobody asked"),
+        () = tokio::task::yield_now() => {}
+    }
+}
