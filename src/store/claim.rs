@@ -191,17 +191,20 @@ async fn claim(
     }
     let jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
-    let request: RequestId = sqlx::query_scalar(
-        "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?) RETURNING id",
+    // No RETURNING on a table that others refer to: the engine would then look through
+    // all of them for rows that wait for the new one.
+    let noted = sqlx::query(
+        "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?)",
     )
     .bind(run)
     .bind(status.code())
     .bind(fold_ids(ids.iter().copied()))
     .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
     .bind(slot_ms)
-    .fetch_one(&mut *tx)
+    .execute(&mut *tx)
     .await
     .doing("note a request")?;
+    let request: RequestId = noted.last_insert_rowid();
     sqlx::query(
         "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL
          WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",

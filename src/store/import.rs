@@ -91,15 +91,16 @@ impl Store {
         let app_id = app_id(&mut tx, app).await?;
         sqlx::query("SAVEPOINT before_rows").execute(&mut *tx).await.doing("begin an import")?;
         // The batch's own row comes first, for its number; its figures come at the end.
-        let batch = sqlx::query_scalar(
+        let noted = sqlx::query(
             "INSERT INTO batches (app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
-             VALUES (?, '', '', printf('%064d', 0), ?, 0, 0, 0, 0) RETURNING id",
+             VALUES (?, '', '', printf('%064d', 0), ?, 0, 0, 0, 0)",
         )
         .bind(app_id)
         .bind(now_ms)
-        .fetch_one(&mut *tx)
+        .execute(&mut *tx)
         .await
         .doing("begin an import")?;
+        let batch = noted.last_insert_rowid();
         let waiting = Vec::with_capacity(GROUP_ROWS);
         Ok(Import { tx, app_id, batch, now_ms, waiting, superseded: 0, known: None })
     }

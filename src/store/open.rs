@@ -22,6 +22,9 @@ const APPLICATION_ID: i64 = 0x6465_736b;
 /// The engine's code for "file is not a database".
 const SQLITE_NOTADB: &str = "26";
 
+/// The smallest page of a SQLite database; a shorter file is none.
+const PAGE_BYTES_MIN: u64 = 512;
+
 /// How often a new file is looked at again after another process was faster.
 const MIGRATION_TRIES: u32 = 5;
 
@@ -111,19 +114,24 @@ fn make_private(path: &Path) -> Result<PathBuf, StoreError> {
 async fn recognise(path: &Path, options: &SqliteConnectOptions) -> Result<(), StoreError> {
     let foreign = |reason: String| StoreError::Foreign { path: path.to_owned(), reason };
     let unusable = |source| StoreError::Unusable { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(unusable)?.len() == 0 {
-        return Ok(());
+    match fs::metadata(path).map_err(unusable)?.len() {
+        0 => return Ok(()),
+        // The engine would take so short a file for an empty one, and write over it.
+        1..PAGE_BYTES_MIN => return Err(foreign("it is not a SQLite database".to_owned())),
+        _ => {}
     }
     let ask = async {
         let mut connection = SqliteConnection::connect_with(options).await?;
-        let id: i64 =
-            sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+        // Both from one moment: another process may be making the file just now.
+        let mut tx = connection.begin().await?;
+        let id: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *tx).await?;
         // sqlx's own table comes first, so a file whose making was cut short has it alone.
         let tables: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations'",
         )
-        .fetch_one(&mut connection)
+        .fetch_one(&mut *tx)
         .await?;
+        tx.rollback().await?;
         connection.close().await?;
         Ok::<_, sqlx::Error>((id, tables))
     };

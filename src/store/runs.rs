@@ -103,16 +103,15 @@ impl Store {
         .execute(&mut *tx)
         .await
         .doing("forget waits of another clock")?;
-        let run = sqlx::query_scalar(
-            "INSERT INTO runs (app_id, host, pid, started_ms) VALUES (?, ?, ?, ?) RETURNING id",
-        )
-        .bind(app_id)
-        .bind(&lock.holder().host)
-        .bind(i64::from(lock.holder().pid))
-        .bind(now_ms)
-        .fetch_one(&mut *tx)
-        .await
-        .doing("begin a run")?;
+        let noted =
+            sqlx::query("INSERT INTO runs (app_id, host, pid, started_ms) VALUES (?, ?, ?, ?)")
+                .bind(app_id)
+                .bind(&lock.holder().host)
+                .bind(i64::from(lock.holder().pid))
+                .bind(now_ms)
+                .execute(&mut *tx)
+                .await
+                .doing("begin a run")?;
         let last_slot_ms =
             sqlx::query_scalar("SELECT slot_ms FROM requests ORDER BY id DESC LIMIT 1")
                 .fetch_optional(&mut *tx)
@@ -120,7 +119,7 @@ impl Store {
                 .doing("find the last request")?;
         tx.commit().await.doing("begin a run")?;
         Ok(Taken {
-            run,
+            run: noted.last_insert_rowid(),
             orphans: orphans.len() as u64,
             orphaned_requests: requests.rows_affected(),
             last_slot_ms,
@@ -163,8 +162,7 @@ impl Store {
         sqlx::query_scalar(
             "SELECT batches.id FROM batches JOIN apps ON apps.id = batches.app_id
              WHERE apps.sdkappid = ? AND apps.library = ? AND EXISTS (
-                 SELECT 1 FROM jobs WHERE jobs.batch_id = batches.id AND state IN ('pending', 'in_flight'))
-             ORDER BY batches.id",
+                 SELECT 1 FROM jobs WHERE jobs.batch_id = batches.id AND state IN ('pending', 'in_flight'))",
         )
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
         .bind(app.library.name())

@@ -8,13 +8,13 @@ use deskbatch::runner::{Event, Events, shutdown};
 use deskbatch::store::RunEnding;
 use deskbatch::verdict::{Answer, Verdict};
 
-use crate::support_core::{OK, Queue, Service, names, strs};
+use crate::support_runner::{OK, Queue, Service, names, strs};
 
 const BAD: Answer = Answer::Code(-50_003);
 const TOO_FAST: Answer = Answer::Code(-14);
 
 /// Refuses groups with a name in it that begins with `bad`.
-fn refusing(sent: &crate::support_core::Sent) -> Answer {
+fn refusing(sent: &crate::support_runner::Sent) -> Answer {
     if sent.ids.iter().any(|id| id.starts_with("bad")) { BAD } else { OK }
 }
 

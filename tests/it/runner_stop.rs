@@ -7,7 +7,7 @@ use deskbatch::job::{JobState, Status};
 use deskbatch::runner::{Event, Events, Urgency, shutdown};
 use deskbatch::store::{RunEnding, StoreError};
 
-use crate::support_core::{OK, Queue, Service, names, strs};
+use crate::support_runner::{OK, Queue, Service, names, strs};
 
 /// Presses the stopper so often once the service has seen `seen` requests.
 async fn press(service: &Service, stopper: &deskbatch::runner::Stopper, seen: usize, times: u32) {
@@ -116,7 +116,7 @@ async fn an_answer_that_comes_after_the_queue_was_taken_over_is_refused_and_repo
         let elsewhere = crate::support::Place::new();
         let lock = deskbatch::store::RunLock::take(&elsewhere.path("lock"), 1).unwrap();
         let now_ms = queue.clock.wall_ms();
-        queue.store.begin_run(&lock, crate::support_core::APP, now_ms).await.unwrap();
+        queue.store.begin_run(&lock, crate::support_runner::APP, now_ms).await.unwrap();
         std::future::pending::<()>().await;
     };
     tokio::select! {

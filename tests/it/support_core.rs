@@ -1,297 +1,319 @@
-//! The real runner on the real store, toward a service that the test plays itself, on a
-//! clock that moves to the next thing waited for.
+//! A queue for tests of the store: the real engine, manifests in one line, and bystanders.
+//!
+//! Every queue holds jobs that no test asks to change. Each look at the queue checks that
+//! they are as they were, and that no job ever made a transition that
+//! [`JobState::may_become`] forbids: a trigger writes every one down.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+#![allow(dead_code, reason = "each test takes what it needs")]
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::desk::{Call, Reply, Signer, Transport};
-use deskbatch::job::{App, Library, NewJob, QuestionId, Status};
-use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use deskbatch::isolate::Findings;
+use deskbatch::job::{App, JobId, JobState, Library, NewJob, QuestionId, Status};
 use deskbatch::store::{
-    BatchId, ImportTotals, Imported, QueueCounts, Record, RecordFilter, RunLock, SameManifest,
-    Store, StoreError,
+    BatchId, Claimed, Import, ImportTotals, Imported, Return, RunId, RunLock, SameManifest,
+    Settlement, Store, StoreError,
 };
-use deskbatch::verdict::Answer;
-use futures_util::{FutureExt as _, TryStreamExt as _};
+use deskbatch::verdict::Verdict;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _};
+use tempfile::TempDir;
 
-use crate::support::{Place, question};
+/// The app whose jobs the tests move.
+pub const APP: App = App { sdkappid: 1_400_000_001, library: Library::Chitchat };
+/// Its other library: the same questions, and nothing in common.
+pub const OTHER_APP: App = App { sdkappid: 1_400_000_001, library: Library::Faq };
+/// The wall time at which tests begin.
+pub const NOW_MS: i64 = 1_735_689_600_000;
+/// A due time that a run does not take for one of another clock.
+pub const LATER_MS: i64 = NOW_MS + 4 * 60_000;
 
-pub const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
-pub const START_MS: i64 = 1_790_000_000_000;
-pub const OK: Answer = Answer::Code(0);
-
-/// A request as it left.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    pub at: Moment,
-    pub status: Status,
-    /// The last parts of the ids.
-    pub ids: Vec<String>,
-}
-
-type Play = Box<dyn FnMut(&Sent) -> Answer + Send>;
-
-/// The service: says what it is told to, first by script, then by rule.
-#[derive(Clone)]
-pub struct Service {
-    shared: Arc<Mutex<Shared>>,
-    clock: ManualClock,
-    latency: Duration,
-    /// After the first request, no answer before so many are in flight together.
-    together: Option<Arc<tokio::sync::Barrier>>,
-    silent: bool,
-}
-
-struct Shared {
-    in_flight: usize,
-    most_in_flight: usize,
-    script: VecDeque<Answer>,
-    play: Option<Play>,
-    sent: Vec<Sent>,
-}
-
-impl Service {
-    pub fn new(clock: &ManualClock) -> Self {
-        let shared = Shared {
-            in_flight: 0,
-            most_in_flight: 0,
-            script: VecDeque::new(),
-            play: None,
-            sent: Vec::new(),
-        };
-        Self {
-            shared: Arc::new(Mutex::new(shared)),
-            clock: clock.clone(),
-            latency: Duration::ZERO,
-            together: None,
-            silent: false,
-        }
-    }
-
-    /// These answers come first; what is left of them at the end fails the test.
-    pub fn script(self, answers: impl IntoIterator<Item = Answer>) -> Self {
-        self.shared.lock().unwrap().script.extend(answers);
-        self
-    }
-
-    /// Then this decides; without it, an unexpected request fails the test.
-    pub fn play(self, play: impl FnMut(&Sent) -> Answer + Send + 'static) -> Self {
-        self.shared.lock().unwrap().play = Some(Box::new(play));
-        self
-    }
-
-    pub fn latency(mut self, latency: Duration) -> Self {
-        self.latency = latency;
-        self
-    }
-
-    /// Takes requests and never answers.
-    pub fn silent(mut self) -> Self {
-        self.silent = true;
-        self
-    }
-
-    pub fn answers_together(mut self, count: usize) -> Self {
-        self.together = Some(Arc::new(tokio::sync::Barrier::new(count)));
-        self
-    }
-
-    pub fn most_in_flight(&self) -> usize {
-        self.shared.lock().unwrap().most_in_flight
-    }
-
-    pub fn sent(&self) -> Vec<Sent> {
-        self.shared.lock().unwrap().sent.clone()
-    }
-
-    /// What must hold in every run: the spacing, the limit, and the script used up.
-    pub fn check(&self) {
-        let shared = self.shared.lock().unwrap();
-        assert!(shared.script.is_empty(), "never asked for: {:?}", shared.script);
-        let times: Vec<Moment> = shared.sent.iter().map(|sent| sent.at).collect();
-        for two in times.windows(2) {
-            assert!(two[1].since(two[0]) >= Duration::from_millis(204), "{two:?}");
-        }
-        for six in times.windows(6) {
-            assert!(six[5].since(six[0]) >= Duration::from_secs(1), "{six:?}");
-        }
-    }
-}
-
-impl Transport for Service {
-    async fn send(&self, call: &Call) -> Reply {
-        let ids = call.ids.iter().map(|id| id.as_str().rsplit('-').next().unwrap().to_owned());
-        let sent = Sent { at: self.clock.now(), status: call.status, ids: ids.collect() };
-        let answer = {
-            let mut shared = self.shared.lock().unwrap();
-            shared.in_flight += 1;
-            shared.most_in_flight = shared.most_in_flight.max(shared.in_flight);
-            shared.sent.push(sent.clone());
-            let scripted = shared.script.pop_front();
-            scripted.unwrap_or_else(|| match &mut shared.play {
-                Some(play) => play(&sent),
-                None => panic!("unexpected: {sent:?}"),
-            })
-        };
-        if self.silent {
-            std::future::pending::<()>().await;
-        }
-        if !self.latency.is_zero() {
-            self.clock.sleep_until(self.clock.now() + self.latency).await;
-        }
-        if let Some(barrier) = self.together.as_ref().filter(|_| self.sent().len() > 1) {
-            barrier.wait().await;
-        }
-        self.shared.lock().unwrap().in_flight -= 1;
-        let http_status = match answer {
-            Answer::HttpStatus(status) => Some(status),
-            Answer::Code(_) | Answer::Garbled => Some(200),
-            _ => None,
-        };
-        Reply { answer, info: "as the service says".to_owned(), http_status }
-    }
-}
-
-/// A queue and what runs on it.
+/// A queue file with bystanders, its lock, and a second way in.
 pub struct Queue {
-    _place: Place,
+    pub folder: TempDir,
     pub store: Store,
-    pub clock: ManualClock,
-    pub settings: RunnerSettings,
-    imports: Mutex<u32>,
+    pub lock: RunLock,
+    /// The run that [`Queue::begun`] has begun; 0 before.
+    pub run: RunId,
+    pub raw: SqlitePool,
+    bystanders: Vec<String>,
 }
+
+/// Puts the bystanders in: a request and a job for each final state in the app, and
+/// questions of the same names in its other library.
+const BYSTANDERS: &str = "
+    INSERT INTO apps (id, sdkappid, library) VALUES (1, 1400000001, 'chitchat'), (2, 1400000001, 'faq');
+    INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
+      VALUES (1, 1, 'by', 'by.csv', printf('%064d', 901), 1, 5, 5, 0, 0),
+             (2, 2, 'by', 'by.csv', printf('%064d', 902), 1, 3, 3, 0, 0);
+    INSERT INTO runs (id, app_id, host, pid, started_ms, finished_ms, ending) VALUES (1, 1, 'by', 1, 1, 2, 'drained');
+    INSERT INTO requests (id, run_id, status, jobs, job_count, slot_ms, answered_ms, verdict)
+      VALUES (1, 1, 4, '1-2', 2, 1, 2, 'rejected');
+    INSERT INTO jobs (batch_id, app_id, line, question_id, status, state, newest, request_id, attempts, error_code, finished_ms)
+      VALUES (1, 1, 2, 'by-1', 4, 'succeeded', 1, 1, 1, NULL, 2),
+             (1, 1, 3, 'by-2', 4, 'failed', 1, 1, 1, -1, 2),
+             (1, 1, 4, 'by-3', 4, 'cancelled', 1, NULL, 0, NULL, 2),
+             (1, 1, 5, 'by-4', 4, 'superseded', 0, NULL, 0, NULL, 2);
+    INSERT INTO jobs (batch_id, app_id, line, question_id, status)
+      VALUES (2, 2, 2, 'a', 4), (2, 2, 3, 'b', 5), (2, 2, 4, 'c', 6);
+    CREATE TABLE transitions (old TEXT NOT NULL, new TEXT NOT NULL);
+    CREATE TRIGGER transition AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state
+      BEGIN INSERT INTO transitions VALUES (OLD.state, NEW.state); END;";
 
 impl Queue {
-    pub async fn new() -> Self {
-        let place = Place::new();
-        let store = Store::open(&place.path("queue.db")).await.unwrap();
-        let settings = RunnerSettings {
-            app: APP,
-            chunk_jobs_max: 10,
-            in_flight_max: 4,
-            rate: 5.0,
-            attempts_max: 3,
-            outage_max: Duration::from_mins(10),
-            unknown_max: 5,
-            grace: Duration::from_secs(10),
-            seed: 7,
-        };
-        let clock = ManualClock::new(START_MS);
-        Self { _place: place, store, clock, settings, imports: Mutex::new(0) }
+    /// A queue that no run has, with bystanders in every final state and in another app.
+    pub async fn idle() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+        let lock = RunLock::take(store.path(), NOW_MS).unwrap();
+        let options = SqliteConnectOptions::new().filename(store.path());
+        let raw = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let mut queue = Self { folder, store, lock, run: 0, raw, bystanders: Vec::new() };
+        queue.sql(BYSTANDERS).await;
+        queue.bystanders = queue.look_at_bystanders().await;
+        queue
     }
 
-    /// Imports jobs by the last parts of their ids.
-    pub async fn import(&self, status: Status, names: &[&str]) -> BatchId {
-        self.import_for(APP, status, names).await
+    /// A queue whose run has begun, with bystanders in every state: one waits for its due
+    /// time, one is held by another run, one is in another request.
+    pub async fn begun() -> Self {
+        let mut queue = Self::idle().await;
+        queue.run = queue.begin_run().await;
+        queue
+            .sql(&format!(
+                "INSERT INTO requests (id, run_id, status, jobs, job_count, slot_ms) VALUES (2, 1, 4, '9', 1, 3);
+                 INSERT INTO jobs (batch_id, app_id, line, question_id, status, state, due_ms, held_by, request_id)
+                   VALUES (1, 1, 6, 'by-5', 4, 'in_flight', 0, NULL, 2),
+                          (1, 1, 7, 'by-6', 4, 'pending', {LATER_MS}, NULL, NULL),
+                          (1, 1, 8, 'by-7', 4, 'pending', 0, 1, NULL);"
+            ))
+            .await;
+        queue.bystanders = queue.look_at_bystanders().await;
+        queue
     }
 
-    pub async fn import_for(&self, app: App, status: Status, names: &[&str]) -> BatchId {
-        let number = {
-            let mut imports = self.imports.lock().unwrap();
-            *imports += 1;
-            *imports
-        };
-        let mut import = self.store.begin_import(app, self.clock.wall_ms()).await.unwrap();
-        for (name, line) in names.iter().zip(2..) {
-            import.add(new_job(name, status, line)).await.unwrap();
-        }
-        let totals = totals(&format!("{number:064}"), names.len() as u64);
-        import.preview(&totals.digest, SameManifest::Again).await.unwrap();
-        match import.commit(&totals).await.unwrap() {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub async fn begin_run(&self) -> RunId {
+        self.store.begin_run(&self.lock, APP, NOW_MS).await.unwrap().run
+    }
+
+    /// Runs statements on a connection that the store knows nothing of.
+    pub async fn sql(&self, sql: &str) {
+        self.try_sql(sql).await.unwrap();
+    }
+
+    pub async fn try_sql(&self, sql: &str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.raw).await.map(|_| ())
+    }
+
+    /// The rows that a query gives, each as its columns of text.
+    pub async fn ask(&self, sql: &str) -> Vec<SqliteRow> {
+        sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&self.raw).await.unwrap()
+    }
+
+    /// One number.
+    pub async fn figure(&self, sql: &str) -> i64 {
+        self.ask(sql).await[0].get(0)
+    }
+
+    /// Imports a manifest of its own: `"a enable, b delete"`.
+    pub async fn import(&self, manifest: &str) -> BatchId {
+        let number = self.figure("SELECT count(*) FROM batches").await;
+        match self.import_as(number, manifest, SameManifest::Continues).await {
             Imported::New { batch, .. } => batch,
             known @ Imported::Known { .. } => panic!("{known:?}"),
         }
     }
 
-    pub fn lock(&self) -> RunLock {
-        RunLock::take(self.store.path(), self.clock.wall_ms()).unwrap()
+    /// Imports a manifest whose digest is `number`.
+    pub async fn import_as(&self, number: i64, manifest: &str, same: SameManifest) -> Imported {
+        let (mut import, totals) = self.begin_import(number, manifest).await;
+        import.preview(&totals.digest, same).await.unwrap();
+        import.commit(&totals).await.unwrap()
     }
 
-    pub fn signer() -> Signer {
-        Signer::with_key("administrator", APP.sdkappid, "key".into(), 86_400)
+    /// An import with all its rows added, and nothing decided.
+    pub async fn begin_import(&self, number: i64, manifest: &str) -> (Import, ImportTotals) {
+        let jobs = parse(manifest);
+        let mut import = self.store.begin_import(APP, NOW_MS).await.unwrap();
+        let totals = totals(number, jobs.len() as u64);
+        for job in jobs {
+            import.add(job).await.unwrap();
+        }
+        (import, totals)
     }
 
-    /// Runs until the end; the clock moves whenever everybody waits.
-    pub async fn run(&self, service: &Service) -> RunReport {
-        let (_stopper, shutdown) = shutdown();
-        self.run_with(service, Self::signer(), shutdown, Events::new()).await.unwrap()
+    /// Imports `count` questions: `q0001`, `q0002`, …
+    pub async fn import_many(&self, count: usize, status: Status) -> BatchId {
+        self.import(&many(count, status)).await
     }
 
-    pub async fn run_with(
-        &self,
-        service: &Service,
-        signer: Signer,
-        shutdown: Shutdown,
-        events: Events,
-    ) -> Result<RunReport, StoreError> {
-        let lock = self.lock();
-        let runner = Runner::new(
-            self.clock.clone(),
-            self.store.clone(),
-            service.clone(),
-            signer,
-            self.settings.clone(),
-            events,
-        );
-        let driver = async {
-            loop {
-                self.clock.next_sleeper().await;
-                // Requests that were just sent are on their way before time moves.
-                for _ in 0..4 {
-                    tokio::task::yield_now().await;
-                }
-                // A sleep that has ended meanwhile is no reason to move on.
-                if let Some(next) = self.clock.next_sleeper().now_or_never() {
-                    self.clock.advance(next.since(self.clock.now()));
-                }
+    /// Claims up to `jobs` free jobs at the beginning of the test's time.
+    pub async fn claim(&self, jobs: usize) -> Claimed {
+        self.try_claim(jobs).await.expect("something to claim")
+    }
+
+    pub async fn try_claim(&self, jobs: usize) -> Option<Claimed> {
+        self.store.claim_free(self.run, |_, _| jobs, NOW_MS).await.unwrap()
+    }
+
+    /// The answer to a claim's request.
+    pub fn answer(&self, claimed: &Claimed, verdict: Verdict, code: Option<i64>) -> Settlement {
+        Settlement {
+            request: claimed.request,
+            run: self.run,
+            verdict,
+            answered_ms: NOW_MS + 50,
+            latency_ms: 50,
+            http_status: Some(200),
+            code,
+            info: "it said".to_owned(),
+        }
+    }
+
+    pub async fn succeed(&self, claimed: &Claimed) {
+        let settled = self.answer(claimed, Verdict::Applied, Some(0));
+        self.store.settle_succeeded(&settled, &Findings::default()).await.unwrap();
+    }
+
+    pub async fn fail(&self, claimed: &Claimed, code: i64) {
+        let settled = self.answer(claimed, Verdict::Rejected, Some(code));
+        self.store.settle_failed(&settled, false, &Findings::default()).await.unwrap();
+    }
+
+    /// Gives a claim back, held by the run; says how many were overtaken.
+    pub async fn hold(&self, claimed: &Claimed) -> u64 {
+        let how = Return { held_by: Some(self.run), due_ms: 0, counts: true, in_doubt: false };
+        let settled = self.answer(claimed, Verdict::Rejected, Some(-50_003));
+        self.store.settle_returned(&settled, how).await.unwrap()
+    }
+
+    /// Every job of the tests' own with its state, in the order of their numbers:
+    /// `a:pending b:failed`. Checks the bystanders and every transition so far.
+    pub async fn states(&self) -> String {
+        self.check().await;
+        let rows = self
+            .ask("SELECT question_id || ':' || state FROM jobs WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id")
+            .await;
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>().join(" ")
+    }
+
+    /// The tests' own jobs counted: `failed 1, succeeded 9`.
+    pub async fn tally(&self) -> String {
+        self.check().await;
+        let rows = self
+            .ask(
+                "SELECT state || ' ' || count(*) FROM jobs
+                 WHERE app_id = 1 AND question_id NOT LIKE 'by-%' GROUP BY state ORDER BY state",
+            )
+            .await;
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>().join(", ")
+    }
+
+    /// The newest job of a question with all that is not as at its beginning:
+    /// `failed request=3 attempts=1 code=-50003 info=it said finished=50`.
+    pub async fn job(&self, question: &str) -> String {
+        let rows = self
+            .ask(&format!(
+                "SELECT state || iif(newest = 1, '', ' overtaken') || iif(due_ms = 0, '', ' due=' || (due_ms - {NOW_MS}))
+                   || iif(held_by IS NULL, '', ' held=' || held_by) || iif(request_id IS NULL, '', ' request=' || request_id)
+                   || iif(attempts = 0, '', ' attempts=' || attempts) || iif(in_doubt = 0, '', ' in_doubt')
+                   || iif(error_code IS NULL, '', ' code=' || error_code) || iif(error_info IS NULL, '', ' info=' || error_info)
+                   || iif(finished_ms IS NULL, '', ' finished=' || (finished_ms - {NOW_MS}))
+                 FROM jobs WHERE app_id = 1 AND question_id = '{question}' ORDER BY id DESC LIMIT 1"
+            ))
+            .await;
+        rows[0].get(0)
+    }
+
+    /// The number of the newest job of a question.
+    pub async fn id(&self, question: &str) -> JobId {
+        self.figure(&format!(
+            "SELECT max(id) FROM jobs WHERE app_id = 1 AND question_id = '{question}'"
+        ))
+        .await
+    }
+
+    /// What became of each question: its newest job's state and code.
+    pub async fn outcomes(&self) -> BTreeMap<String, (String, Option<i64>)> {
+        let rows = self
+            .ask(
+                "SELECT question_id, state, error_code FROM jobs
+                 WHERE app_id = 1 AND newest = 1 AND question_id NOT LIKE 'by-%'",
+            )
+            .await;
+        rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
+    }
+
+    /// Every transition that a job has made.
+    pub async fn transitions(&self) -> BTreeSet<(String, String)> {
+        let rows = self.ask("SELECT DISTINCT old, new FROM transitions").await;
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Fails if a bystander has changed or a job has gone a forbidden way.
+    pub async fn check(&self) {
+        assert_eq!(self.look_at_bystanders().await, self.bystanders, "a bystander has changed");
+        for (old, new) in self.transitions().await {
+            let (from, to): (JobState, JobState) = (old.parse().unwrap(), new.parse().unwrap());
+            assert!(from.may_become(to), "{from} has become {to}");
+        }
+    }
+
+    async fn look_at_bystanders(&self) -> Vec<String> {
+        let rows = self
+            .ask(
+                "SELECT json_array(id, batch_id, line, question_id, status, state, newest, due_ms, held_by, request_id,
+                                   attempts, in_doubt, error_code, error_info, finished_ms)
+                 FROM jobs WHERE app_id = 2 OR question_id LIKE 'by-%' ORDER BY id",
+            )
+            .await;
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+/// `"a enable, b delete"` as rows of a manifest.
+pub fn parse(manifest: &str) -> Vec<NewJob> {
+    let rows = manifest.split(',').map(str::trim).filter(|row| !row.is_empty());
+    rows.zip(2..)
+        .map(|(row, line)| {
+            let (id, status) = row.split_once(' ').unwrap();
+            NewJob {
+                question_id: QuestionId::parse(id.as_bytes()).unwrap(),
+                status: status.parse().unwrap(),
+                line,
             }
-        };
-        let report = tokio::select! {
-            biased;
-            report = runner.run(&lock, shutdown) => report,
-            () = driver => unreachable!("the driver never ends"),
-        };
-        service.check();
-        report
-    }
-
-    pub async fn counts(&self) -> QueueCounts {
-        self.store.status().await.unwrap().counts
-    }
-
-    pub async fn records(&self) -> Vec<Record> {
-        self.store.records(RecordFilter::default()).try_collect().await.unwrap()
-    }
-
-    /// The newest record of a question.
-    pub async fn record(&self, name: &str) -> Record {
-        let id = question(name);
-        self.records().await.into_iter().rev().find(|record| record.question_id == id).unwrap()
-    }
+        })
+        .collect()
 }
 
-pub fn new_job(name: &str, status: Status, line: u64) -> NewJob {
-    NewJob { question_id: QuestionId::parse(question(name).as_bytes()).unwrap(), status, line }
+/// A manifest of `count` questions: `q0001`, `q0002`, …
+pub fn many(count: usize, status: Status) -> String {
+    (1..=count).map(|n| format!("q{n:04} {status}")).collect::<Vec<_>>().join(", ")
 }
 
-pub fn totals(digest: &str, jobs: u64) -> ImportTotals {
+/// What a reader would have counted in a manifest of `rows` good rows.
+pub fn totals(number: i64, rows: u64) -> ImportTotals {
     ImportTotals {
-        name: "batch".to_owned(),
-        source: "jobs.csv".to_owned(),
-        digest: digest.to_owned(),
-        rows: jobs,
+        name: format!("manifest-{number}"),
+        source: format!("manifest-{number}.csv"),
+        digest: format!("{number:064}"),
+        rows,
         duplicates: 0,
         rejected: 0,
     }
 }
 
-/// Names that differ: `a1` to `aN`.
-pub fn names(letter: &str, count: usize) -> Vec<String> {
-    (1..=count).map(|n| format!("{letter}{n}")).collect()
+/// The questions of a claim: `a b c`.
+pub fn questions(claimed: &Claimed) -> String {
+    claimed.jobs.iter().map(|job| job.question_id.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-pub fn strs(names: &[String]) -> Vec<&str> {
-    names.iter().map(String::as_str).collect()
+/// Whether a late write was refused.
+pub fn is_fenced<T>(outcome: &Result<T, StoreError>) -> bool {
+    matches!(outcome, Err(StoreError::Fenced { .. }))
 }

@@ -1,0 +1,168 @@
+//! Claiming: which jobs go into the next request, and which must not.
+
+use deskbatch::job::Status;
+
+use crate::support_core::{LATER_MS, NOW_MS, OTHER_APP, Queue, questions};
+
+#[tokio::test]
+async fn a_claim_takes_the_oldest_jobs_of_one_status_up_to_the_chunk() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b delete, c enable, d enable, e delete").await;
+    let first = queue.claim(2).await;
+    assert_eq!((questions(&first).as_str(), first.status), ("a c", Status::Enable));
+    assert_eq!(queue.states().await, "a:in_flight b:pending c:in_flight d:pending e:pending");
+    let second = queue.claim(2).await;
+    assert_eq!((questions(&second).as_str(), second.status), ("b e", Status::Delete));
+    let third = queue.claim(2).await;
+    assert_eq!((questions(&third).as_str(), third.status), ("d", Status::Enable));
+    assert_eq!(queue.try_claim(2).await, None);
+}
+
+#[tokio::test]
+async fn a_claim_writes_down_its_request_before_anything_leaves() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b delete, c enable").await;
+    let claimed = queue.claim(9).await;
+    let ids = claimed.ids();
+    let row = &queue
+        .ask(&format!(
+            "SELECT run_id || ' ' || status || ' ' || jobs || ' ' || job_count || ' ' || (slot_ms - {NOW_MS})
+               || ' ' || coalesce(verdict, 'open') FROM requests WHERE id = {}",
+            claimed.request
+        ))
+        .await[0];
+    let expected = format!("{} 4 {},{} 2 0 open", queue.run, ids[0], ids[1]);
+    assert_eq!(sqlx::Row::get::<String, _>(row, 0), expected);
+    assert_eq!(queue.job("a").await, format!("in_flight request={}", claimed.request));
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn the_one_who_asks_for_jobs_is_told_the_first_of_them() {
+    let queue = Queue::begun().await;
+    queue.import("a delete, b delete, c delete").await;
+    let mut told = None;
+    let size = |status, first| {
+        told = Some((status, first));
+        2
+    };
+    let claimed = queue.store.claim_free(queue.run, size, NOW_MS).await.unwrap().unwrap();
+    assert_eq!(told, Some((Status::Delete, claimed.jobs[0].id)));
+    assert_eq!(questions(&claimed), "a b");
+}
+
+#[tokio::test]
+async fn a_job_is_not_claimed_before_it_is_due_and_an_earlier_due_time_comes_first() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable").await;
+    queue
+        .sql(&format!(
+            "UPDATE jobs SET due_ms = {NOW_MS} + 1000 WHERE question_id = 'a' AND app_id = 1"
+        ))
+        .await;
+    queue
+        .sql(&format!("UPDATE jobs SET due_ms = {NOW_MS} WHERE question_id = 'b' AND app_id = 1"))
+        .await;
+    assert_eq!(questions(&queue.claim(1).await), "c");
+    assert_eq!(questions(&queue.claim(9).await), "b");
+    assert_eq!(queue.try_claim(9).await, None);
+    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(NOW_MS + 1000));
+    let size = |_, _| 9;
+    let late = queue.store.claim_free(queue.run, size, NOW_MS + 999).await.unwrap();
+    assert_eq!(late, None);
+    let due = queue.store.claim_free(queue.run, size, NOW_MS + 1000).await.unwrap().unwrap();
+    assert_eq!(questions(&due), "a");
+    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS), "by-6 waits");
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn held_jobs_are_for_their_run_alone_and_only_in_the_chunk_that_names_them() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable").await;
+    let claimed = queue.claim(9).await;
+    queue.hold(&claimed).await;
+    assert_eq!(queue.try_claim(9).await, None);
+    let (store, ids) = (&queue.store, claimed.ids());
+    let other_run = store.claim_held(1, Status::Enable, &ids, NOW_MS).await.unwrap();
+    assert_eq!(other_run, None);
+    let other_status = store.claim_held(queue.run, Status::Delete, &ids, NOW_MS).await.unwrap();
+    assert_eq!(other_status, None);
+    let own =
+        store.claim_held(queue.run, Status::Enable, &ids[..2], NOW_MS).await.unwrap().unwrap();
+    assert_eq!(questions(&own), "a b");
+    let twice = store.claim_held(queue.run, Status::Enable, &ids[..2], NOW_MS).await.unwrap();
+    assert_eq!(twice, None);
+    assert_eq!(queue.states().await, "a:in_flight b:in_flight c:pending");
+}
+
+#[tokio::test]
+async fn jobs_that_are_given_back_to_the_pool_are_free_and_no_others() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable").await;
+    let claimed = queue.claim(9).await;
+    queue.hold(&claimed).await;
+    let ids = claimed.ids();
+    let held_by_another = queue.id("by-7").await;
+    queue.store.free_held(queue.run, &[ids[0], ids[2], held_by_another]).await.unwrap();
+    queue.store.free_held(queue.run, &[]).await.unwrap();
+    assert_eq!(questions(&queue.claim(9).await), "a c");
+    assert!(queue.job("b").await.contains("held="));
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn only_jobs_of_the_runs_own_app_are_claimed() {
+    let queue = Queue::begun().await;
+    queue.import("x enable").await;
+    assert_eq!(questions(&queue.claim(9).await), "x");
+    assert_eq!(queue.try_claim(9).await, None);
+    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS));
+    let other = queue.store.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
+    let size = |_, _| 9;
+    let claimed = queue.store.claim_free(other.run, size, NOW_MS).await.unwrap().unwrap();
+    assert_eq!(questions(&claimed), "a");
+    assert_eq!(queue.store.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
+}
+
+#[tokio::test]
+async fn a_question_in_flight_for_an_older_job_is_left_alone_until_that_is_settled() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    let older = queue.claim(1).await;
+    queue.import("a delete, c delete").await;
+    assert_eq!(questions(&queue.claim(9).await), "b");
+    assert_eq!(questions(&queue.claim(9).await), "c");
+    assert_eq!(queue.try_claim(9).await, None);
+    let due = queue.store.next_due_ms(queue.run).await.unwrap();
+    assert_eq!(due, Some(0), "it is due, and still not to be had");
+    queue.succeed(&older).await;
+    let newer = queue.claim(9).await;
+    assert_eq!((questions(&newer).as_str(), newer.status), ("a", Status::Delete));
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn the_same_question_in_another_app_keeps_nobody_waiting() {
+    let queue = Queue::begun().await;
+    // `a` of the other app goes in flight for an older job of its own.
+    queue.sql("UPDATE jobs SET state = 'in_flight', newest = 0, request_id = 2 WHERE app_id = 2 AND question_id = 'a'").await;
+    queue.import("a enable").await;
+    assert_eq!(questions(&queue.claim(9).await), "a");
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_is_an_error_that_names_it_and_claims_nothing() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    queue.sql("UPDATE jobs SET question_id = 'b b' WHERE app_id = 1 AND question_id = 'b'").await;
+    let refused = queue.store.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
+    let id = queue.id("b b").await;
+    assert_eq!(
+        refused.to_string(),
+        format!("jobs row {id} is impossible: question_id: has a blank inside")
+    );
+    assert_eq!(queue.tally().await, "pending 2");
+    let open = queue.figure("SELECT count(*) FROM requests WHERE verdict IS NULL").await;
+    assert_eq!(open, 1, "the bystander's alone");
+}

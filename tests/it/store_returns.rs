@@ -1,0 +1,135 @@
+//! Taking back: `retry` and `cancel`, and what they must leave alone.
+
+use deskbatch::store::Retried;
+
+use crate::support_core::{NOW_MS, Queue, questions};
+
+async fn with_failures() -> Queue {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable").await;
+    for code in [-50_003, -50_011, -50_003] {
+        queue.fail(&queue.claim(1).await, code).await;
+    }
+    queue.import("d enable, e enable").await;
+    queue.fail(&queue.claim(1).await, -50_003).await;
+    queue
+}
+
+#[tokio::test]
+async fn retry_takes_back_what_failed_with_the_codes_named() {
+    let queue = with_failures().await;
+    let retried = queue.store.retry_failed(&[-50_003], None).await.unwrap();
+    assert_eq!(retried, Retried { pending: 3, overtaken: 0 });
+    assert_eq!(queue.states().await, "a:pending b:failed c:pending d:pending e:pending");
+    assert_eq!(queue.job("a").await, "pending request=3 attempts=1");
+}
+
+#[tokio::test]
+async fn retry_takes_back_what_failed_in_the_batch_named() {
+    let queue = with_failures().await;
+    let retried = queue.store.retry_failed(&[], Some(3)).await.unwrap();
+    assert_eq!(retried, Retried { pending: 3, overtaken: 0 });
+    assert_eq!(queue.states().await, "a:pending b:pending c:pending d:failed e:pending");
+}
+
+#[tokio::test]
+async fn retry_takes_both_limits_together() {
+    let queue = with_failures().await;
+    let retried = queue.store.retry_failed(&[-50_011, -7], Some(3)).await.unwrap();
+    assert_eq!(retried, Retried { pending: 1, overtaken: 0 });
+    assert_eq!(queue.states().await, "a:failed b:pending c:failed d:failed e:pending");
+    let none = queue.store.retry_failed(&[-50_011], Some(4)).await.unwrap();
+    assert_eq!(none, Retried { pending: 0, overtaken: 0 });
+}
+
+#[tokio::test]
+async fn retry_never_revives_a_job_that_has_a_newer_one() {
+    let queue = with_failures().await;
+    queue.import("a delete").await;
+    let retried = queue.store.retry_failed(&[-50_003], Some(3)).await.unwrap();
+    assert_eq!(retried, Retried { pending: 1, overtaken: 1 });
+    assert_eq!(queue.states().await, "a:failed b:failed c:pending d:failed e:pending a:pending");
+    // Nor once the newer one is done.
+    queue.store.cancel_batch(5, NOW_MS).await.unwrap();
+    let retried = queue.store.retry_failed(&[-50_003], Some(3)).await.unwrap();
+    assert_eq!(retried, Retried { pending: 0, overtaken: 1 });
+    assert_eq!(queue.states().await, "a:failed b:failed c:pending d:failed e:pending a:cancelled");
+}
+
+#[tokio::test]
+async fn a_retried_job_can_fail_again_and_be_retried_again() {
+    let queue = with_failures().await;
+    for attempts in [2, 3] {
+        queue.store.retry_failed(&[-50_011], None).await.unwrap();
+        let claimed = queue.claim(1).await;
+        assert_eq!(questions(&claimed), "b");
+        queue.fail(&claimed, -50_011).await;
+        assert!(queue.job("b").await.contains(&format!("attempts={attempts} ")));
+    }
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn cancel_ends_what_waits_held_jobs_too_and_nothing_else() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable, d enable").await;
+    queue.import("x enable").await;
+    queue.succeed(&queue.claim(1).await).await;
+    let held = queue.claim(1).await;
+    queue.hold(&held).await;
+    let flying = queue.claim(1).await;
+    assert_eq!(queue.store.cancel_batch(3, NOW_MS + 9).await.unwrap(), Some(2));
+    assert_eq!(queue.states().await, "a:succeeded b:cancelled c:in_flight d:cancelled x:pending");
+    assert_eq!(
+        queue.job("b").await,
+        format!("cancelled request={} attempts=1 finished=9", held.request)
+    );
+    // What comes back unsettled is cancelled then.
+    assert_eq!(queue.hold(&flying).await, 1);
+    assert_eq!(queue.states().await, "a:succeeded b:cancelled c:cancelled d:cancelled x:pending");
+    assert_eq!(questions(&queue.claim(9).await), "x");
+}
+
+#[tokio::test]
+async fn a_cancelled_job_in_flight_that_was_applied_is_a_success() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    let flying = queue.claim(1).await;
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.succeed(&flying).await;
+    assert_eq!(queue.states().await, "a:succeeded b:cancelled");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_not_there_cannot_be_cancelled_and_a_second_time_finds_nothing() {
+    let queue = Queue::begun().await;
+    queue.import("a enable").await;
+    assert_eq!(queue.store.cancel_batch(77, NOW_MS).await.unwrap(), None);
+    assert_eq!(queue.store.cancel_batch(3, NOW_MS).await.unwrap(), Some(1));
+    assert_eq!(queue.store.cancel_batch(3, NOW_MS + 5).await.unwrap(), Some(0));
+    assert_eq!(queue.job("a").await, "cancelled finished=0");
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn a_failed_job_of_a_cancelled_batch_that_is_retried_is_not_cancelled_when_it_returns() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    queue.fail(&queue.claim(1).await, -50_003).await;
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.store.retry_failed(&[-50_003], None).await.unwrap();
+    queue.hold(&queue.claim(1).await).await;
+    assert_eq!(queue.states().await, "a:pending b:cancelled");
+}
+
+#[tokio::test]
+async fn the_failures_of_a_run_are_counted_in_its_batches_and_in_later_ones() {
+    let queue = with_failures().await;
+    assert_eq!(queue.store.failed_in(&[3], 4).await.unwrap(), 3);
+    assert_eq!(queue.store.failed_in(&[3], 3).await.unwrap(), 4);
+    assert_eq!(queue.store.failed_in(&[], 4).await.unwrap(), 0);
+    assert_eq!(queue.store.last_batch().await.unwrap(), 4);
+    let batches = queue.store.batches().await.unwrap();
+    let figures: Vec<_> = batches.iter().map(|b| (b.id, b.jobs, b.open, b.failed)).collect();
+    assert_eq!(figures, [(1, 5, 3, 1), (2, 3, 3, 0), (3, 3, 0, 3), (4, 2, 1, 1)]);
+}

@@ -1,0 +1,145 @@
+//! Runs: what a new one finds of a dead one, and how one ends.
+
+use deskbatch::job::Status;
+use deskbatch::store::{RunEnding, Taken};
+
+use crate::support_core::{APP, LATER_MS, NOW_MS, OTHER_APP, Queue};
+
+/// A queue whose run has died with `a b` in flight, `c` held and `d` free.
+async fn left_behind() -> Queue {
+    let mut queue = Queue::idle().await;
+    queue.import("a enable, b enable, c delete, d disable").await;
+    queue.run = queue.begin_run().await;
+    queue.claim(2).await;
+    let held = queue.claim(1).await;
+    assert_eq!(held.status, Status::Delete);
+    queue.hold(&held).await;
+    queue.sql(&format!("UPDATE jobs SET due_ms = {NOW_MS} + 2000 WHERE held_by IS NOT NULL")).await;
+    queue
+}
+
+async fn run_row(queue: &Queue, run: i64) -> String {
+    let sql = format!(
+        "SELECT coalesce(ending, 'open') || ' ' || coalesce(finished_ms - {NOW_MS}, '-') FROM runs WHERE id = {run}"
+    );
+    sqlx::Row::get(&queue.ask(&sql).await[0], 0)
+}
+
+#[tokio::test]
+async fn a_new_run_returns_orphans_in_doubt_and_frees_what_the_dead_one_held() {
+    let queue = left_behind().await;
+    let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS + 70).await.unwrap();
+    assert_eq!(
+        taken,
+        Taken { run: 3, orphans: 2, orphaned_requests: 1, last_slot_ms: Some(NOW_MS) }
+    );
+    assert_eq!(queue.states().await, "a:pending b:pending c:pending d:pending");
+    assert_eq!(queue.job("a").await, "pending request=2 attempts=1 in_doubt");
+    assert_eq!(queue.job("c").await, "pending request=3 attempts=1");
+    assert_eq!(queue.job("d").await, "pending");
+    assert_eq!(run_row(&queue, 2).await, "died 70");
+    assert_eq!(run_row(&queue, 3).await, "open -");
+    assert_eq!(queue.figure("SELECT count(*) FROM requests WHERE verdict = 'orphaned'").await, 1);
+    assert_eq!(queue.store.status().await.unwrap().orphaned, 1);
+}
+
+#[tokio::test]
+async fn a_run_of_another_app_returns_orphans_all_the_same() {
+    let queue = left_behind().await;
+    let taken = queue.store.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
+    assert_eq!((taken.orphans, taken.last_slot_ms), (2, Some(NOW_MS)));
+    assert_eq!(queue.job("a").await, "pending request=2 attempts=1 in_doubt");
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn orphans_that_were_overtaken_or_cancelled_do_not_come_back() {
+    let queue = left_behind().await;
+    queue.import("a delete").await;
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    assert_eq!(queue.states().await, "a:in_flight b:in_flight c:cancelled d:cancelled a:pending");
+    queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    assert_eq!(queue.states().await, "a:superseded b:cancelled c:cancelled d:cancelled a:pending");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_leaves_no_row_that_ends_before_it_began() {
+    let queue = left_behind().await;
+    let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS - 86_400_000).await.unwrap();
+    assert_eq!(taken.orphaned_requests, 1);
+    assert_eq!(run_row(&queue, 2).await, "died 0");
+    let answered = format!("SELECT answered_ms - {NOW_MS} FROM requests WHERE id = 2");
+    assert_eq!(queue.figure(&answered).await, 0);
+    queue.store.end_run(taken.run, RunEnding::Signal, NOW_MS - 2 * 86_400_000).await.unwrap();
+    assert_eq!(run_row(&queue, 3).await, "signal -86400000");
+}
+
+#[tokio::test]
+async fn a_wait_longer_than_any_wait_is_of_another_clock_and_is_forgotten() {
+    let queue = Queue::idle().await;
+    queue.import("a enable, b delete, c enable").await;
+    let due = |question: &str, ms: i64| {
+        format!("UPDATE jobs SET due_ms = {ms} WHERE app_id = 1 AND question_id = '{question}';")
+    };
+    queue.sql(&due("a", LATER_MS)).await;
+    queue.sql(&due("b", NOW_MS + 86_400_000)).await;
+    queue.begin_run().await;
+    assert_eq!(queue.job("a").await, "pending due=240000");
+    assert_eq!(queue.job("b").await, "pending");
+    assert_eq!(queue.job("c").await, "pending");
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn a_run_that_ends_frees_what_it_held_and_keeps_its_waits() {
+    let queue = left_behind().await;
+    queue.store.end_run(queue.run, RunEnding::Outage, NOW_MS + 9).await.unwrap();
+    assert_eq!(queue.job("c").await, "pending due=2000 request=3 attempts=1");
+    assert_eq!(queue.states().await, "a:in_flight b:in_flight c:pending d:pending");
+    assert_eq!(run_row(&queue, 2).await, "outage 9");
+    assert_eq!(run_row(&queue, 1).await.split(' ').next(), Some("drained"));
+}
+
+#[tokio::test]
+async fn a_run_ends_once() {
+    let queue = left_behind().await;
+    queue.store.end_run(queue.run, RunEnding::Signal, NOW_MS + 9).await.unwrap();
+    queue.store.end_run(queue.run, RunEnding::Drained, NOW_MS + 99).await.unwrap();
+    assert_eq!(run_row(&queue, 2).await, "signal 9");
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn a_run_that_ends_leaves_what_another_one_holds() {
+    let queue = Queue::begun().await;
+    queue.import("a enable").await;
+    let claimed = queue.claim(9).await;
+    queue.hold(&claimed).await;
+    queue.store.end_run(queue.run, RunEnding::Drained, NOW_MS).await.unwrap();
+    assert_eq!(queue.job("a").await, "pending request=3 attempts=1");
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn every_ending_can_be_written_down() {
+    use RunEnding::{Broken, Drained, Outage, Refused, Signal, Suspicious};
+    let queue = Queue::idle().await;
+    for ending in [Drained, Signal, Outage, Refused, Suspicious, Broken] {
+        let run = queue.begin_run().await;
+        queue.store.end_run(run, ending, NOW_MS).await.unwrap();
+        assert_eq!(run_row(&queue, run).await, format!("{} 0", ending.name()));
+    }
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn batches_are_unfinished_while_a_job_of_theirs_is_open() {
+    let queue = left_behind().await;
+    queue.import("x enable").await;
+    assert_eq!(queue.store.unfinished_batches(APP).await.unwrap(), [3, 4]);
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    assert_eq!(queue.store.unfinished_batches(APP).await.unwrap(), [3, 4], "two are in flight");
+    queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    assert_eq!(queue.store.unfinished_batches(APP).await.unwrap(), [4]);
+    assert_eq!(queue.store.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
+}

@@ -1,0 +1,279 @@
+//! The schema refuses rows that cannot be; the statements keep to the legal transitions,
+//! and find their rows by an index however large the queue is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use deskbatch::isolate::Findings;
+use deskbatch::job::{JobState, Status};
+use deskbatch::store::Return;
+use deskbatch::verdict::Verdict;
+use sqlx::Row as _;
+
+use crate::support_core::{APP, NOW_MS, Queue};
+
+/// A job of the bystanders' batch, as `(columns, values)` change it.
+fn job(columns: &str, values: &str) -> String {
+    format!(
+        "INSERT INTO jobs (batch_id, app_id, line, question_id, status{}{columns}) VALUES (1, 1, 9, 'new', 4{}{values})",
+        if columns.is_empty() { "" } else { ", " },
+        if values.is_empty() { "" } else { ", " },
+    )
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_true_cannot_be_written() {
+    let impossible = [
+        job("state", "'done'"),
+        job("state, finished_ms", "'pending', 1"),
+        job("state", "'cancelled'"),
+        job("state", "'superseded'"),
+        job("state", "'in_flight'"),
+        job("state, request_id, finished_ms", "'in_flight', 1, 1"),
+        job("state, attempts, finished_ms", "'succeeded', 1, 1"),
+        job("state, request_id, finished_ms", "'succeeded', 1, 1"),
+        job("state, request_id, finished_ms", "'failed', 1, 1"),
+        job("state, request_id, attempts", "'failed', 1, 1"),
+        job("state, held_by, request_id", "'in_flight', 1, 1"),
+        job("state, held_by, finished_ms", "'cancelled', 1, 1"),
+        job("error_code", "-7"),
+        job("state, error_code, finished_ms", "'cancelled', -7, 1"),
+        job("newest", "2"),
+        job("due_ms", "-1"),
+        job("due_ms", "'soon'"),
+        job("attempts", "-1"),
+        job("in_doubt", "2"),
+        job("held_by", "99"),
+        job("request_id", "99"),
+        job("", "").replace("'new'", "''"),
+        job("", "").replace("'new'", &format!("'{}'", "x".repeat(257))),
+        job("", "").replace("'new', 4", "'new', 7"),
+        job("", "").replace("(1, 1, 9", "(1, 1, 0"),
+        job("", "").replace("(1, 1, 9", "(99, 1, 9"),
+        job("", "").replace("(1, 1, 9", "(1, 99, 9"),
+        job("", "").replace("'new'", "'by-1'"),
+        "INSERT INTO apps (sdkappid, library) VALUES (0, 'faq')".to_owned(),
+        "INSERT INTO apps (sdkappid, library) VALUES (1, 'other')".to_owned(),
+        "INSERT INTO apps (sdkappid, library) VALUES (1400000001, 'faq')".to_owned(),
+        "UPDATE batches SET jobs = jobs + 1".to_owned(),
+        "UPDATE batches SET digest = 'short'".to_owned(),
+        "UPDATE batches SET created_ms = -1".to_owned(),
+        "UPDATE batches SET rejected = -1, rows = rows - 1".to_owned(),
+        "UPDATE runs SET ending = NULL".to_owned(),
+        "UPDATE runs SET finished_ms = NULL".to_owned(),
+        "UPDATE runs SET ending = 'well'".to_owned(),
+        "UPDATE requests SET verdict = NULL".to_owned(),
+        "UPDATE requests SET answered_ms = NULL".to_owned(),
+        "UPDATE requests SET verdict = 'fine'".to_owned(),
+        "UPDATE requests SET jobs = ''".to_owned(),
+        "UPDATE requests SET job_count = 0".to_owned(),
+        "UPDATE requests SET status = 1".to_owned(),
+        "UPDATE requests SET run_id = 99".to_owned(),
+        "UPDATE requests SET latency_ms = -1".to_owned(),
+        "DELETE FROM runs".to_owned(),
+        "DELETE FROM batches".to_owned(),
+    ];
+    let queue = Queue::idle().await;
+    for sql in impossible {
+        let refused = queue.try_sql(&sql).await;
+        let text = refused.err().unwrap_or_else(|| panic!("taken: {sql}")).to_string();
+        assert!(
+            text.contains("constraint failed") || text.contains("cannot store"),
+            "{sql}: {text}"
+        );
+    }
+    queue.sql(&job("", "")).await;
+    queue.check().await;
+}
+
+/// The bare moves between states that the row of a job alone does not forbid, beyond the
+/// legal ones: both ends have an outcome, or neither.
+const UNSEEN_BY_THE_SCHEMA: [(JobState, JobState); 7] = [
+    (JobState::Succeeded, JobState::Failed),
+    (JobState::Succeeded, JobState::Cancelled),
+    (JobState::Succeeded, JobState::Superseded),
+    (JobState::Failed, JobState::Succeeded),
+    (JobState::Failed, JobState::Cancelled),
+    (JobState::Failed, JobState::Superseded),
+    (JobState::Cancelled, JobState::Superseded),
+];
+
+#[tokio::test]
+async fn a_bare_change_of_state_between_open_and_final_is_refused() {
+    let queue = Queue::begun().await;
+    queue.sql("UPDATE jobs SET error_code = NULL WHERE question_id = 'by-2'").await;
+    let rows =
+        queue.ask("SELECT id, state FROM jobs WHERE question_id LIKE 'by-%' ORDER BY id").await;
+    let mut taken = BTreeSet::new();
+    for row in &rows {
+        let (id, from): (i64, JobState) = (row.get(0), row.get::<String, _>(1).parse().unwrap());
+        for to in JobState::ALL.into_iter().filter(|to| *to != from) {
+            let sql = format!("SAVEPOINT move; UPDATE jobs SET state = '{to}' WHERE id = {id}");
+            if queue.try_sql(&sql).await.is_ok() && !from.may_become(to) {
+                taken.insert((from.name(), to.name()));
+            }
+            queue.sql("ROLLBACK TO move; RELEASE move").await;
+        }
+    }
+    let known = UNSEEN_BY_THE_SCHEMA.map(|(from, to)| (from.name(), to.name()));
+    let known = known.into_iter().chain([("superseded", "cancelled")]).collect::<BTreeSet<_>>();
+    assert_eq!(taken, known, "the statements' guards alone hold these");
+}
+
+#[tokio::test]
+async fn the_store_makes_every_legal_transition_and_no_other() {
+    let queue = Queue::begun().await;
+    let none = Findings::default();
+    queue.import("a enable, b enable, c enable, d enable, e enable").await;
+    queue.succeed(&queue.claim(1).await).await;
+    queue.fail(&queue.claim(1).await, -7).await;
+    queue.store.retry_failed(&[-7], Some(3)).await.unwrap();
+    let together = queue.claim(2).await;
+    queue.hold(&together).await;
+    let ids = together.ids();
+    let alone = queue
+        .store
+        .claim_held(queue.run, Status::Enable, &ids[..1], NOW_MS)
+        .await
+        .unwrap()
+        .unwrap();
+    let findings = Findings { bad: Some((ids[1], together.request)), ..none.clone() };
+    let settled = queue.answer(&alone, Verdict::Applied, Some(0));
+    queue.store.settle_succeeded(&settled, &findings).await.unwrap();
+    // Returned while overtaken, and while cancelled: two steps each.
+    queue.import("f delete, g delete, h delete, i delete").await;
+    let flying = queue.claim(2).await;
+    queue.import("f enable, h enable").await;
+    queue.store.cancel_batch(4, NOW_MS).await.unwrap();
+    queue.hold(&flying).await;
+
+    let legal: BTreeSet<(String, String)> = JobState::ALL
+        .into_iter()
+        .flat_map(|from| JobState::ALL.map(|to| (from, to)))
+        .filter(|(from, to)| from.may_become(*to))
+        .map(|(from, to)| (from.name().to_owned(), to.name().to_owned()))
+        .collect();
+    assert_eq!(queue.transitions().await, legal);
+}
+
+#[tokio::test]
+async fn no_call_of_the_store_moves_a_job_in_a_state_that_it_may_not_leave() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable, d enable").await;
+    queue.succeed(&queue.claim(1).await).await;
+    let failed = queue.claim(1).await;
+    queue.fail(&failed, -7).await;
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    let before = queue.states().await;
+    assert_eq!(before, "a:succeeded b:failed c:cancelled d:cancelled");
+    let ids = [queue.id("a").await, queue.id("b").await, queue.id("c").await];
+    // Everything that could move them, with their numbers and their request.
+    assert_eq!(queue.try_claim(9).await, None);
+    let held = queue.store.claim_held(queue.run, Status::Enable, &ids, NOW_MS).await.unwrap();
+    assert_eq!(held, None);
+    queue.store.free_held(queue.run, &ids).await.unwrap();
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.import("x enable").await;
+    let other = queue.claim(1).await;
+    let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: true };
+    let findings =
+        Findings { freed: ids.to_vec(), bad: Some((ids[0], failed.request)), kept: vec![] };
+    let settled = queue.answer(&other, Verdict::Transient, None);
+    queue.store.settle_refused(&settled, how, &findings).await.unwrap();
+    assert_eq!(queue.states().await, format!("{before} x:pending"));
+}
+
+/// Every statement in a file of the store that is written in one piece.
+fn statements(file: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store").join(file);
+    let text = fs::read_to_string(path).unwrap();
+    let calls = text.split("sqlx::query").skip(1);
+    let literals = calls.filter_map(|call| {
+        let (before, rest) = call.split_once('"')?;
+        (before.trim_start_matches("_scalar").trim() == "(").then(|| rest.split('"').next())?
+    });
+    literals.map(str::to_owned).collect()
+}
+
+/// How the engine would run `sql`, step by step.
+async fn plan(queue: &Queue, sql: &str) -> Vec<String> {
+    let rows = queue.ask(&format!("EXPLAIN QUERY PLAN {sql}")).await;
+    rows.iter().map(|row| row.get("detail")).collect()
+}
+
+#[tokio::test]
+async fn no_statement_of_a_run_looks_at_every_job() {
+    let queue = Queue::idle().await;
+    let mut seen = 0;
+    for file in ["claim.rs", "settle.rs", "runs.rs", "import.rs"] {
+        for sql in statements(file) {
+            for step in plan(&queue, &sql).await {
+                seen += 1;
+                let whole = step.starts_with("SCAN job") || step.starts_with("SCAN other");
+                // What these indexes hold is what is in flight or held, all of it wanted.
+                let partial = step.contains("jobs_in_flight") || step.contains("jobs_held");
+                assert!(!whole || partial, "{file}: {step}:\n{sql}");
+                assert!(!step.contains("TEMP B-TREE"), "{file}: {step}:\n{sql}");
+            }
+        }
+    }
+    assert!(seen > 40, "{seen} steps of plans");
+}
+
+#[tokio::test]
+async fn a_claim_reads_its_jobs_in_order_from_the_index_that_is_for_it() {
+    let queue = Queue::idle().await;
+    let claims: Vec<String> = statements("claim.rs")
+        .into_iter()
+        .filter(|sql| sql.contains("ORDER BY due_ms, id LIMIT"))
+        .collect();
+    assert_eq!(claims.len(), 2, "the first job, and the chunk");
+    for sql in claims {
+        let plan = plan(&queue, &sql).await.join("\n");
+        assert!(
+            plan.contains("SEARCH job USING INDEX jobs_claim (app_id=? AND status=? AND due_ms<?)"),
+            "{plan}"
+        );
+        assert!(plan.contains("SEARCH other USING COVERING INDEX jobs_overtaken"), "{plan}");
+        assert!(!plan.contains("B-TREE"), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_import_supersedes_is_found_by_question() {
+    let queue = Queue::idle().await;
+    for set in ["state = 'superseded', newest = 0, finished_ms = 1", "newest = 0"] {
+        for state in ["= 'pending'", "<> 'pending'"] {
+            let sql = format!(
+                "UPDATE jobs SET {set} WHERE state {state} AND newest = 1 AND app_id = ? AND question_id IN (?, ?)"
+            );
+            let plan = plan(&queue, &sql).await.join("\n");
+            assert!(
+                plan.contains("USING INDEX jobs_newest (app_id=? AND question_id=?)"),
+                "{plan}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_large_queue_is_claimed_and_settled_like_a_small_one() {
+    let mut queue = Queue::idle().await;
+    queue
+        .sql(
+            "INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
+               VALUES (3, 1, 'large', '-', printf('%064d', 3), 1, 50000, 50000, 0, 0);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+             INSERT INTO jobs (batch_id, app_id, line, question_id, status)
+               SELECT 3, 1, i + 1, printf('q%05d', i), 4 + i / 30000 FROM n",
+        )
+        .await;
+    queue.run = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
+    for _ in 0..30 {
+        let claimed = queue.claim(100).await;
+        assert_eq!(claimed.jobs.len(), 100);
+        queue.succeed(&claimed).await;
+    }
+    assert_eq!(queue.tally().await, "pending 47000, succeeded 3000");
+}

@@ -1,0 +1,204 @@
+//! Settling: one recorded outcome a job, and no late writes.
+
+use deskbatch::isolate::Findings;
+use deskbatch::job::Status;
+use deskbatch::store::{Done, Return};
+use deskbatch::verdict::Verdict;
+
+use crate::support_core::{NOW_MS, Queue, is_fenced};
+
+fn none() -> Findings {
+    Findings::default()
+}
+
+#[tokio::test]
+async fn a_request_that_was_applied_settles_its_jobs_and_no_others() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable").await;
+    let (first, second) = (queue.claim(2).await, queue.claim(1).await);
+    let settled = queue.answer(&first, Verdict::Applied, Some(0));
+    let done = queue.store.settle_succeeded(&settled, &none()).await.unwrap();
+    assert_eq!(done, Done { jobs: 2, concluded: 0 });
+    assert_eq!(queue.states().await, "a:succeeded b:succeeded c:in_flight");
+    assert_eq!(
+        queue.job("a").await,
+        format!("succeeded request={} attempts=1 finished=50", first.request)
+    );
+    assert_eq!(queue.job("c").await, format!("in_flight request={}", second.request));
+}
+
+#[tokio::test]
+async fn a_refusal_is_kept_with_its_code_its_text_and_its_request() {
+    let queue = Queue::begun().await;
+    queue.import("a delete, b enable").await;
+    let claimed = queue.claim(1).await;
+    let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
+    let done = queue.store.settle_failed(&settled, false, &none()).await.unwrap();
+    assert_eq!(done, Done { jobs: 1, concluded: 0 });
+    let job = queue.job("a").await;
+    let expected = "failed request=3 attempts=1 code=-50003 info=it said finished=50";
+    assert_eq!(job, expected);
+    let row = &queue
+        .ask("SELECT verdict || ' ' || code || ' ' || http_status || ' ' || latency_ms || ' ' || info FROM requests WHERE id = 3")
+        .await[0];
+    assert_eq!(sqlx::Row::get::<String, _>(row, 0), "rejected -50003 200 50 it said");
+    assert_eq!(queue.states().await, "a:failed b:pending");
+}
+
+#[tokio::test]
+async fn attempts_count_only_where_they_are_told_to() {
+    let queue = Queue::begun().await;
+    queue.import("a enable").await;
+    for (counts, attempts) in
+        [(false, ""), (true, " attempts=1"), (false, " attempts=1"), (true, " attempts=2")]
+    {
+        let claimed = queue.claim(9).await;
+        let how = Return { held_by: None, due_ms: 0, counts, in_doubt: false };
+        let settled = queue.answer(&claimed, Verdict::Throttled, Some(-14));
+        queue.store.settle_returned(&settled, how).await.unwrap();
+        assert_eq!(queue.job("a").await, format!("pending request={}{attempts}", claimed.request));
+    }
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn doubt_stays_with_a_job_until_its_end() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    let claimed = queue.claim(9).await;
+    assert!(claimed.jobs.iter().all(|job| !job.in_doubt));
+    let how = Return { held_by: None, due_ms: NOW_MS, counts: true, in_doubt: true };
+    let lost = queue.answer(&claimed, Verdict::Transient, None);
+    queue.store.settle_returned(&lost, how).await.unwrap();
+    assert_eq!(queue.job("a").await, "pending due=0 request=3 attempts=1 in_doubt");
+    let claimed = queue.claim(9).await;
+    assert!(claimed.jobs.iter().all(|job| job.in_doubt));
+    let how = Return { in_doubt: false, due_ms: 0, ..how };
+    let refused = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
+    queue.store.settle_returned(&refused, how).await.unwrap();
+    queue.succeed(&queue.claim(1).await).await;
+    assert_eq!(queue.job("a").await, "succeeded request=5 attempts=3 in_doubt finished=50");
+    queue.fail(&queue.claim(1).await, -7).await;
+    assert_eq!(
+        queue.job("b").await,
+        "failed request=6 attempts=3 in_doubt code=-7 info=it said finished=50"
+    );
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn a_failure_whose_request_may_have_been_applied_says_so() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    let claimed = queue.claim(1).await;
+    let settled = queue.answer(&claimed, Verdict::Transient, None);
+    queue.store.settle_failed(&settled, true, &none()).await.unwrap();
+    assert_eq!(
+        queue.job("a").await,
+        "failed request=3 attempts=1 in_doubt info=it said finished=50"
+    );
+    assert_eq!(queue.states().await, "a:failed b:pending");
+}
+
+#[tokio::test]
+async fn a_delete_found_done_succeeds_and_keeps_the_code_that_showed_it() {
+    let queue = Queue::begun().await;
+    queue.import("a delete, b delete").await;
+    let claimed = queue.claim(1).await;
+    let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
+    queue.store.settle_succeeded(&settled, &none()).await.unwrap();
+    assert_eq!(
+        queue.job("a").await,
+        "succeeded request=3 attempts=1 code=-50003 info=it said finished=50"
+    );
+    assert_eq!(queue.store.status().await.unwrap().succeeded_in_doubt, 1);
+    assert_eq!(queue.states().await, "a:succeeded b:pending");
+}
+
+#[tokio::test]
+async fn a_second_settling_changes_nothing_and_is_an_error() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    let claimed = queue.claim(9).await;
+    queue.hold(&claimed).await;
+    let again = queue
+        .store
+        .claim_held(queue.run, Status::Enable, &claimed.ids(), NOW_MS)
+        .await
+        .unwrap()
+        .unwrap();
+    let before = (queue.job("a").await, queue.job("b").await);
+    let late = queue.answer(&claimed, Verdict::Applied, Some(0));
+    let how = Return { held_by: None, due_ms: 9, counts: true, in_doubt: true };
+    assert!(is_fenced(&queue.store.settle_succeeded(&late, &none()).await));
+    assert!(is_fenced(&queue.store.settle_failed(&late, true, &none()).await));
+    assert!(is_fenced(&queue.store.settle_returned(&late, how).await));
+    assert_eq!((queue.job("a").await, queue.job("b").await), before);
+    queue.succeed(&again).await;
+    assert_eq!(queue.states().await, "a:succeeded b:succeeded");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_queue_was_taken_over_is_fenced_off() {
+    let queue = Queue::idle().await;
+    queue.import("a enable, b enable").await;
+    let mut queue = queue;
+    queue.run = queue.begin_run().await;
+    let claimed = queue.claim(9).await;
+    let late = queue.answer(&claimed, Verdict::Applied, Some(0));
+    queue.run = queue.begin_run().await;
+    let findings = Findings { freed: claimed.ids(), bad: Some((claimed.ids()[0], 1)), ..none() };
+    assert!(is_fenced(&queue.store.settle_succeeded(&late, &findings).await));
+    assert_eq!(queue.states().await, "a:pending b:pending");
+    assert_eq!(queue.job("a").await, "pending request=2 attempts=1 in_doubt");
+}
+
+#[tokio::test]
+async fn a_conclusion_fails_the_held_job_with_the_code_of_its_refusal() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable").await;
+    let together = queue.claim(9).await;
+    queue.hold(&together).await;
+    let ids = together.ids();
+    let part = queue
+        .store
+        .claim_held(queue.run, Status::Enable, &ids[..1], NOW_MS)
+        .await
+        .unwrap()
+        .unwrap();
+    let settled = queue.answer(&part, Verdict::Applied, Some(0));
+    let findings =
+        Findings { freed: vec![ids[2]], bad: Some((ids[1], together.request)), ..none() };
+    let done = queue.store.settle_succeeded(&settled, &findings).await.unwrap();
+    assert_eq!(done, Done { jobs: 1, concluded: 1 });
+    assert_eq!(
+        queue.job("b").await,
+        "failed request=3 attempts=1 code=-50003 info=it said finished=50"
+    );
+    assert_eq!(queue.job("c").await, "pending request=3 attempts=1");
+    assert_eq!(queue.states().await, "a:succeeded b:failed c:pending");
+}
+
+#[tokio::test]
+async fn nothing_is_concluded_of_a_job_in_doubt_or_of_one_that_is_gone() {
+    let queue = Queue::begun().await;
+    queue.import("a delete, b delete, c delete").await;
+    let together = queue.claim(9).await;
+    queue.hold(&together).await;
+    let ids = together.ids();
+    queue.sql(&format!("UPDATE jobs SET in_doubt = 1 WHERE id = {}", ids[1])).await;
+    queue.import("c enable").await;
+    for (asked, bad) in [(0, 1), (1, 2)] {
+        let part =
+            queue.store.claim_held(queue.run, Status::Delete, &[ids[asked]], NOW_MS).await.unwrap();
+        let part = match part {
+            Some(part) => part,
+            None => queue.claim(1).await,
+        };
+        let settled = queue.answer(&part, Verdict::Applied, Some(0));
+        let findings = Findings { bad: Some((ids[bad], together.request)), ..none() };
+        let done = queue.store.settle_succeeded(&settled, &findings).await.unwrap();
+        assert_eq!(done.concluded, 0);
+    }
+    assert_eq!(queue.states().await, "a:succeeded b:succeeded c:superseded c:pending");
+}

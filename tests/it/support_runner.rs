@@ -1,0 +1,297 @@
+//! The real runner on the real store, toward a service that the test plays itself, on a
+//! clock that moves to the next thing waited for.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use deskbatch::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::desk::{Call, Reply, Signer, Transport};
+use deskbatch::job::{App, Library, NewJob, QuestionId, Status};
+use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
+use deskbatch::store::{
+    BatchId, ImportTotals, Imported, QueueCounts, Record, RecordFilter, RunLock, SameManifest,
+    Store, StoreError,
+};
+use deskbatch::verdict::Answer;
+use futures_util::{FutureExt as _, TryStreamExt as _};
+
+use crate::support::{Place, question};
+
+pub const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
+pub const START_MS: i64 = 1_790_000_000_000;
+pub const OK: Answer = Answer::Code(0);
+
+/// A request as it left.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub at: Moment,
+    pub status: Status,
+    /// The last parts of the ids.
+    pub ids: Vec<String>,
+}
+
+type Play = Box<dyn FnMut(&Sent) -> Answer + Send>;
+
+/// The service: says what it is told to, first by script, then by rule.
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Mutex<Shared>>,
+    clock: ManualClock,
+    latency: Duration,
+    /// After the first request, no answer before so many are in flight together.
+    together: Option<Arc<tokio::sync::Barrier>>,
+    silent: bool,
+}
+
+struct Shared {
+    in_flight: usize,
+    most_in_flight: usize,
+    script: VecDeque<Answer>,
+    play: Option<Play>,
+    sent: Vec<Sent>,
+}
+
+impl Service {
+    pub fn new(clock: &ManualClock) -> Self {
+        let shared = Shared {
+            in_flight: 0,
+            most_in_flight: 0,
+            script: VecDeque::new(),
+            play: None,
+            sent: Vec::new(),
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+            clock: clock.clone(),
+            latency: Duration::ZERO,
+            together: None,
+            silent: false,
+        }
+    }
+
+    /// These answers come first; what is left of them at the end fails the test.
+    pub fn script(self, answers: impl IntoIterator<Item = Answer>) -> Self {
+        self.shared.lock().unwrap().script.extend(answers);
+        self
+    }
+
+    /// Then this decides; without it, an unexpected request fails the test.
+    pub fn play(self, play: impl FnMut(&Sent) -> Answer + Send + 'static) -> Self {
+        self.shared.lock().unwrap().play = Some(Box::new(play));
+        self
+    }
+
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Takes requests and never answers.
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
+        self
+    }
+
+    pub fn answers_together(mut self, count: usize) -> Self {
+        self.together = Some(Arc::new(tokio::sync::Barrier::new(count)));
+        self
+    }
+
+    pub fn most_in_flight(&self) -> usize {
+        self.shared.lock().unwrap().most_in_flight
+    }
+
+    pub fn sent(&self) -> Vec<Sent> {
+        self.shared.lock().unwrap().sent.clone()
+    }
+
+    /// What must hold in every run: the spacing, the limit, and the script used up.
+    pub fn check(&self) {
+        let shared = self.shared.lock().unwrap();
+        assert!(shared.script.is_empty(), "never asked for: {:?}", shared.script);
+        let times: Vec<Moment> = shared.sent.iter().map(|sent| sent.at).collect();
+        for two in times.windows(2) {
+            assert!(two[1].since(two[0]) >= Duration::from_millis(204), "{two:?}");
+        }
+        for six in times.windows(6) {
+            assert!(six[5].since(six[0]) >= Duration::from_secs(1), "{six:?}");
+        }
+    }
+}
+
+impl Transport for Service {
+    async fn send(&self, call: &Call) -> Reply {
+        let ids = call.ids.iter().map(|id| id.as_str().rsplit('-').next().unwrap().to_owned());
+        let sent = Sent { at: self.clock.now(), status: call.status, ids: ids.collect() };
+        let answer = {
+            let mut shared = self.shared.lock().unwrap();
+            shared.in_flight += 1;
+            shared.most_in_flight = shared.most_in_flight.max(shared.in_flight);
+            shared.sent.push(sent.clone());
+            let scripted = shared.script.pop_front();
+            scripted.unwrap_or_else(|| match &mut shared.play {
+                Some(play) => play(&sent),
+                None => panic!("unexpected: {sent:?}"),
+            })
+        };
+        if self.silent {
+            std::future::pending::<()>().await;
+        }
+        if !self.latency.is_zero() {
+            self.clock.sleep_until(self.clock.now() + self.latency).await;
+        }
+        if let Some(barrier) = self.together.as_ref().filter(|_| self.sent().len() > 1) {
+            barrier.wait().await;
+        }
+        self.shared.lock().unwrap().in_flight -= 1;
+        let http_status = match answer {
+            Answer::HttpStatus(status) => Some(status),
+            Answer::Code(_) | Answer::Garbled => Some(200),
+            _ => None,
+        };
+        Reply { answer, info: "as the service says".to_owned(), http_status }
+    }
+}
+
+/// A queue and what runs on it.
+pub struct Queue {
+    _place: Place,
+    pub store: Store,
+    pub clock: ManualClock,
+    pub settings: RunnerSettings,
+    imports: Mutex<u32>,
+}
+
+impl Queue {
+    pub async fn new() -> Self {
+        let place = Place::new();
+        let store = Store::open(&place.path("queue.db")).await.unwrap();
+        let settings = RunnerSettings {
+            app: APP,
+            chunk_jobs_max: 10,
+            in_flight_max: 4,
+            rate: 5.0,
+            attempts_max: 3,
+            outage_max: Duration::from_mins(10),
+            unknown_max: 5,
+            grace: Duration::from_secs(10),
+            seed: 7,
+        };
+        let clock = ManualClock::new(START_MS);
+        Self { _place: place, store, clock, settings, imports: Mutex::new(0) }
+    }
+
+    /// Imports jobs by the last parts of their ids.
+    pub async fn import(&self, status: Status, names: &[&str]) -> BatchId {
+        self.import_for(APP, status, names).await
+    }
+
+    pub async fn import_for(&self, app: App, status: Status, names: &[&str]) -> BatchId {
+        let number = {
+            let mut imports = self.imports.lock().unwrap();
+            *imports += 1;
+            *imports
+        };
+        let mut import = self.store.begin_import(app, self.clock.wall_ms()).await.unwrap();
+        for (name, line) in names.iter().zip(2..) {
+            import.add(new_job(name, status, line)).await.unwrap();
+        }
+        let totals = totals(&format!("{number:064}"), names.len() as u64);
+        import.preview(&totals.digest, SameManifest::Again).await.unwrap();
+        match import.commit(&totals).await.unwrap() {
+            Imported::New { batch, .. } => batch,
+            known @ Imported::Known { .. } => panic!("{known:?}"),
+        }
+    }
+
+    pub fn lock(&self) -> RunLock {
+        RunLock::take(self.store.path(), self.clock.wall_ms()).unwrap()
+    }
+
+    pub fn signer() -> Signer {
+        Signer::with_key("administrator", APP.sdkappid, "key".into(), 86_400)
+    }
+
+    /// Runs until the end; the clock moves whenever everybody waits.
+    pub async fn run(&self, service: &Service) -> RunReport {
+        let (_stopper, shutdown) = shutdown();
+        self.run_with(service, Self::signer(), shutdown, Events::new()).await.unwrap()
+    }
+
+    pub async fn run_with(
+        &self,
+        service: &Service,
+        signer: Signer,
+        shutdown: Shutdown,
+        events: Events,
+    ) -> Result<RunReport, StoreError> {
+        let lock = self.lock();
+        let runner = Runner::new(
+            self.clock.clone(),
+            self.store.clone(),
+            service.clone(),
+            signer,
+            self.settings.clone(),
+            events,
+        );
+        let driver = async {
+            loop {
+                self.clock.next_sleeper().await;
+                // Requests that were just sent are on their way before time moves.
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+                // A sleep that has ended meanwhile is no reason to move on.
+                if let Some(next) = self.clock.next_sleeper().now_or_never() {
+                    self.clock.advance(next.since(self.clock.now()));
+                }
+            }
+        };
+        let report = tokio::select! {
+            biased;
+            report = runner.run(&lock, shutdown) => report,
+            () = driver => unreachable!("the driver never ends"),
+        };
+        service.check();
+        report
+    }
+
+    pub async fn counts(&self) -> QueueCounts {
+        self.store.status().await.unwrap().counts
+    }
+
+    pub async fn records(&self) -> Vec<Record> {
+        self.store.records(RecordFilter::default()).try_collect().await.unwrap()
+    }
+
+    /// The newest record of a question.
+    pub async fn record(&self, name: &str) -> Record {
+        let id = question(name);
+        self.records().await.into_iter().rev().find(|record| record.question_id == id).unwrap()
+    }
+}
+
+pub fn new_job(name: &str, status: Status, line: u64) -> NewJob {
+    NewJob { question_id: QuestionId::parse(question(name).as_bytes()).unwrap(), status, line }
+}
+
+pub fn totals(digest: &str, jobs: u64) -> ImportTotals {
+    ImportTotals {
+        name: "batch".to_owned(),
+        source: "jobs.csv".to_owned(),
+        digest: digest.to_owned(),
+        rows: jobs,
+        duplicates: 0,
+        rejected: 0,
+    }
+}
+
+/// Names that differ: `a1` to `aN`.
+pub fn names(letter: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("{letter}{n}")).collect()
+}
+
+pub fn strs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
