@@ -38,7 +38,7 @@ fn consequence(class: Class) -> &'static str {
             "makes a new UserSig once and sends the same chunk again; refused again, it stops"
         }
         Class::Item | Class::Malformed | Class::Unknown => {
-            "halves the chunk until the refused questions stand alone; those have failed with this code"
+            "searches the chunk for the bad questions; those have failed with this code"
         }
         Class::BadCall | Class::Stop => "stops with everything pending",
     }

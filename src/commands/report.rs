@@ -38,6 +38,8 @@ pub(super) async fn report(
     let filter = RecordFilter {
         state: args.only.and_then(state),
         in_doubt: args.only == Some(Only::InDoubt),
+        // What is imported again must not bring back an older intent.
+        newest: args.only == Some(Only::Failed),
         batch: args.batch,
         ..RecordFilter::default()
     };

@@ -32,17 +32,17 @@ pub(super) async fn run(
     let behaviour = behaviour.transpose()?;
     let store = Store::open(&settings.database).await?;
     let lock = RunLock::take(store.path(), clock.wall_ms())?;
-    let confirmed = match &args.file {
+    let consent = match &args.file {
         Some(file) => import_and_confirm(settings, args, file, &account, &store, out).await?,
         None => {
             let open = store.open_by_status(account.app).await?;
             confirm(settings, args.yes, &account, open, out)?
         }
     };
-    if !confirmed {
+    let Consent::Given { deletes } = consent else {
         out.must_say("nothing was imported and nothing was sent");
         return Ok(Exit::Wrong);
-    }
+    };
     let counts = store.counts_of(account.app).await?;
     if counts.open() == 0 {
         out.say(&nothing_to_do(account.app, &store));
@@ -57,7 +57,7 @@ pub(super) async fn run(
         unfinished: store.unfinished_batches(account.app).await?,
         last: store.last_batch().await?,
     };
-    let report = drain(settings, account, &store, &lock, clock, out).await?;
+    let report = drain(settings, account, deletes, &store, &lock, clock, out).await?;
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;
     }
@@ -76,6 +76,15 @@ fn nothing_to_do(app: App, store: &Store) -> String {
     )
 }
 
+/// What was agreed to before anything is sent.
+enum Consent {
+    /// Nothing.
+    Refused,
+    /// The run; and deletes, if somebody was asked or said so beforehand. Without that, such
+    /// as are imported while the run goes on stay pending.
+    Given { deletes: bool },
+}
+
 /// The batches whose failures are this run's business.
 struct Scope {
     unfinished: Vec<BatchId>,
@@ -91,7 +100,7 @@ async fn import_and_confirm(
     account: &Account,
     store: &Store,
     out: &Output,
-) -> Result<bool, CommandError> {
+) -> Result<Consent, CommandError> {
     let app = account.app;
     let mut staged = stage(store, app, file, &args.manifest, true).await?;
     let open = staged.preview.open;
@@ -101,8 +110,8 @@ async fn import_and_confirm(
         if file == Path::new("-") {
             return Err(needs_yes(open));
         }
-        if !confirm(settings, args.yes, account, open, out)? {
-            return Ok(false);
+        if matches!(confirm(settings, args.yes, account, open, out)?, Consent::Refused) {
+            return Ok(Consent::Refused);
         }
         staged = stage(store, app, file, &args.manifest, true).await?;
         if staged.read.digest != digest || staged.preview.open != open {
@@ -114,7 +123,12 @@ async fn import_and_confirm(
         }
     }
     commit(store, staged, app, &args.manifest, out).await?;
-    Ok(true)
+    Ok(agreed(settings, args.yes, open))
+}
+
+/// After any question that was due: deletes are agreed to if there were some to ask about.
+fn agreed(settings: &Settings, yes: bool, open: [u64; 3]) -> Consent {
+    Consent::Given { deletes: yes || settings.rehearsal || deletes(open) > 0 }
 }
 
 /// A rehearsal deletes nothing that anybody misses.
@@ -146,15 +160,16 @@ fn confirm(
     account: &Account,
     open: [u64; 3],
     out: &Output,
-) -> Result<bool, CommandError> {
+) -> Result<Consent, CommandError> {
     if !must_ask(settings, yes, open) {
-        return Ok(true);
+        return Ok(agreed(settings, yes, open));
     }
     if !out.can_ask() {
         return Err(needs_yes(open));
     }
     out.must_say(&plan_text(settings, account, open));
-    Ok(out.ask(&format!("Delete {} questions?", deletes(open))))
+    let yes = out.ask(&format!("Delete {} questions?", deletes(open)));
+    Ok(if yes { Consent::Given { deletes: true } } else { Consent::Refused })
 }
 
 fn plan_text(settings: &Settings, account: &Account, open: [u64; 3]) -> String {
@@ -194,6 +209,7 @@ async fn start_sandbox(
 async fn drain(
     settings: &Settings,
     account: Account,
+    deletes: bool,
     store: &Store,
     lock: &RunLock,
     clock: SystemClock,
@@ -219,7 +235,8 @@ async fn drain(
         settings.rate(),
     ));
     let shutdown = signals::listen(out)?;
-    let runner = Runner::new(clock, store.clone(), transport, signer, settings.runner(app), events);
+    let runner =
+        Runner::new(clock, store.clone(), transport, signer, settings.runner(app, deletes), events);
     let report = runner.run(lock, shutdown).await;
     // The watcher ends with the run's last event, or with the channel.
     let _ = watcher.await;
@@ -251,6 +268,7 @@ async fn conclude(
         rehearsal: settings.rehearsal,
     };
     let exit = match report.ending {
+        RunEnding::Drained if text.counts.pending > 0 => Exit::Stopped,
         RunEnding::Drained if failed == 0 => Exit::Done,
         RunEnding::Drained => Exit::SomeFailed,
         RunEnding::Signal | RunEnding::Outage => Exit::Stopped,

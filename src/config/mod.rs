@@ -190,11 +190,12 @@ impl Settings {
         }
     }
 
-    /// The runner's limits for `app`.
-    pub fn runner(&self, app: App) -> RunnerSettings {
+    /// The runner's limits for `app`; `deletes` if somebody agreed to them.
+    pub fn runner(&self, app: App, deletes: bool) -> RunnerSettings {
         let raw = &self.raw;
         RunnerSettings {
             app,
+            deletes,
             chunk_jobs_max: raw.chunk.unwrap_or(100) as usize,
             in_flight_max: raw.in_flight.unwrap_or(8) as usize,
             rate: self.rate(),

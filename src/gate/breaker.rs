@@ -133,7 +133,8 @@ impl Breaker {
 
     /// Takes in an answer.
     pub fn answered(&mut self, ticket: Ticket, signal: Signal, now: Moment) -> Change {
-        if signal == Signal::Through {
+        // To be told to slow down is to be answered: no outage.
+        if matches!(signal, Signal::Through | Signal::Throttled) {
             self.failures = 0;
             self.failing_since = None;
         }

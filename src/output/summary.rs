@@ -58,6 +58,10 @@ impl RunSummaryText<'_> {
 
     fn head(&self) -> String {
         match self.report.ending {
+            RunEnding::Drained if self.counts.pending > 0 => {
+                "Stopped: what is left came after the run began, deletes that nobody was asked about."
+                    .to_owned()
+            }
             RunEnding::Drained if self.failed > 0 => {
                 format!("Finished: nothing is left to send, {} jobs failed.", self.failed)
             }
@@ -140,7 +144,13 @@ impl RunSummaryText<'_> {
     }
 
     fn next_steps(&self) -> Vec<String> {
-        let sandbox = if self.rehearsal { " --sandbox" } else { "" };
+        let sandbox = if self.rehearsal {
+            " --sandbox".to_owned()
+        } else if self.database == Path::new("deskbatch.db") {
+            String::new()
+        } else {
+            format!(" --database {}", self.database.display())
+        };
         let mut steps = Vec::new();
         let mut step = |what: &str, command: &str| {
             steps.push(format!("{what:44}  deskbatch {command}"));

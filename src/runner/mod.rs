@@ -24,7 +24,7 @@ use crate::clock::{Clock, Moment};
 use crate::desk::{Call, Reply, Signer, Transport};
 use crate::gate::{Gate, Next, Ticket};
 use crate::isolate::Group;
-use crate::job::{App, Job};
+use crate::job::{App, Job, Status};
 use crate::store::{
     Claimed, RequestId, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError,
 };
@@ -35,6 +35,9 @@ use crate::verdict::{Answer, Verdict};
 pub struct RunnerSettings {
     /// Whose jobs are sent.
     pub app: App,
+    /// Whether somebody agreed to deletes; without that they stay pending, those too that
+    /// are imported while the run goes on.
+    pub deletes: bool,
     /// The most jobs in one request, at least 1.
     pub chunk_jobs_max: usize,
     /// The most requests in flight, at least 1.
@@ -269,7 +272,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// When something will be due, now that nothing is.
     async fn next_due(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
         let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
-        let free_ms = self.store.next_due_ms(run).await?;
+        let free_ms = self.store.next_due_ms(run, self.settings.deletes).await?;
         let held = self.work.next_due();
         let Some(free_ms) = free_ms else {
             return Ok(held.map_or(Dispatch::Nothing, Dispatch::Until));
@@ -293,7 +296,11 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// Sends jobs that no chunk has had; `false` if there are none.
     async fn send_free(&mut self, run: RunId, slot_ms: i64) -> Result<bool, StoreError> {
         let work = &self.work;
-        let jobs_max = |status, first| work.free_jobs(status, first);
+        let deletes = self.settings.deletes;
+        let jobs_max = |status, first| match status {
+            Status::Delete if !deletes => 0,
+            _ => work.free_jobs(status, first),
+        };
         let Some(claimed) = self.store.claim_free(run, jobs_max, slot_ms).await? else {
             return Ok(false);
         };

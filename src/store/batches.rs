@@ -54,13 +54,13 @@ impl Store {
         rows.iter().map(read_batch).collect::<Result<_, _>>().doing("list batches")
     }
 
-    /// How many jobs have failed in `batches` and in every batch imported after `last`.
+    /// How many jobs have failed, and speak for their questions still, in `batches` and in every batch imported after `last`.
     ///
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn failed_in(&self, batches: &[BatchId], last: BatchId) -> Result<u64, StoreError> {
         let failed: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM jobs WHERE state = 'failed'
+            "SELECT count(*) FROM jobs WHERE state = 'failed' AND newest = 1
                AND (batch_id IN (SELECT value FROM json_each(?)) OR batch_id > ?)",
         )
         .bind(super::claim::json(batches))

@@ -30,18 +30,19 @@ impl Claimed {
 
 impl Store {
     /// Claims free jobs of one status, the oldest that are due first, and as many as
-    /// `jobs_max` says for that status and the first of them. `None` when there is none.
+    /// `jobs_max` says for that status and the first of them; a status for which it says 0
+    /// is passed over. `None` when there is none.
     ///
     /// # Errors
     /// When the queue file cannot be written or holds an impossible row.
     pub async fn claim_free(
         &self,
         run: RunId,
-        jobs_max: impl FnOnce(Status, JobId) -> usize,
+        mut jobs_max: impl FnMut(Status, JobId) -> usize,
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.write("claim jobs").await?;
-        let Some((first, status)) = next_job(&mut tx, run, slot_ms).await? else {
+        let Some((first, status)) = next_job(&mut tx, run, &mut jobs_max, slot_ms).await? else {
             return Ok(None);
         };
         let rows = sqlx::query(
@@ -103,11 +104,15 @@ impl Store {
     }
 
     /// When the next free job of the run's app is due, in UTC milliseconds; `None` when no
-    /// free job is pending.
+    /// free job is pending. Deletes count only `with_deletes`.
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn next_due_ms(&self, run: RunId) -> Result<Option<i64>, StoreError> {
+    pub async fn next_due_ms(
+        &self,
+        run: RunId,
+        with_deletes: bool,
+    ) -> Result<Option<i64>, StoreError> {
         sqlx::query_scalar(
             "SELECT min(due) FROM (
                SELECT min(due_ms) AS due FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 4
@@ -117,9 +122,10 @@ impl Store {
                  AND app_id = (SELECT app_id FROM runs WHERE id = ?1)
                UNION ALL
                SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 6
-                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1))",
+                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1) AND ?2)",
         )
         .bind(run)
+        .bind(with_deletes)
         .fetch_one(&self.readers)
         .await
         .doing("look for what is due")
@@ -130,6 +136,7 @@ impl Store {
 async fn next_job(
     tx: &mut Transaction<'static, Sqlite>,
     run: RunId,
+    mut jobs_max: impl FnMut(Status, JobId) -> usize,
     slot_ms: i64,
 ) -> Result<Option<(JobId, Status)>, StoreError> {
     let mut first: Option<(i64, JobId, Status)> = None;
@@ -154,7 +161,9 @@ async fn next_job(
                 row.try_get(1).doing("look for a job")?,
                 status,
             );
-            first = Some(first.map_or(key, |first| first.min(key)));
+            if jobs_max(status, key.1) > 0 {
+                first = Some(first.map_or(key, |first| first.min(key)));
+            }
         }
     }
     Ok(first.map(|(_, id, status)| (id, status)))

@@ -41,6 +41,8 @@ pub struct RecordFilter {
     pub state: Option<JobState>,
     /// In doubt only.
     pub in_doubt: bool,
+    /// Only those that no later import speaks for.
+    pub newest: bool,
     /// Of this batch only.
     pub batch: Option<BatchId>,
     /// Settled by this run only.
@@ -110,6 +112,9 @@ async fn page(
     sql.push_bind(after);
     if let Some(state) = filter.state {
         sql.push(" AND state = ").push_bind(state.name());
+    }
+    if filter.newest {
+        sql.push(" AND newest = 1");
     }
     if filter.in_doubt {
         sql.push(" AND in_doubt = 1");

@@ -106,7 +106,7 @@ fn a_reader_that_goes_away_is_no_error() {
 fn a_code_is_explained_as_the_run_treats_it() {
     let place = Place::new();
     let explain = |args: &[&str]| data(&ends(place.deskbatch(&[&["explain"], args].concat()), 0));
-    has(&explain(&["-50003"]), &["-50003: a Desk resource", "halves the chunk", "check the id"]);
+    has(&explain(&["-50003"]), &["-50003: a Desk resource", "searches the chunk", "check the id"]);
     has(&explain(&["60018"]), &["60018: requests are too frequent", "no attempt counts"]);
     has(&explain(&["-50040"]), &["stops with everything pending", "activate Desk"]);
     has(&explain(&["987654"]), &["987654: ", "the run: ", "what to do: "]);
@@ -139,4 +139,18 @@ async fn a_usersig_is_the_documented_one_and_the_service_takes_it() {
     let output = ends(command, 2);
     has(&said(&output), &["no secret key: set DESKBATCH_SECRET_KEY"]);
     assert_eq!(data(&output), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reported_as_failed_never_brings_back_an_older_intent() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let bad = question("missing1");
+    for (file, status) in [("a.csv", "enable"), ("b.csv", "disable")] {
+        place.write(file, manifest([(bad.as_str(), status)]));
+        ends(place.fast(&sandbox, &["run", file]), 1);
+    }
+    let rows = place.report(&["--only", "failed"]);
+    assert_eq!(rows.len(), 1, "the older one is overtaken");
+    assert_eq!(rows[0]["status"], "disable");
+    assert_eq!(place.report(&[]).len(), 2);
 }

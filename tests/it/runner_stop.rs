@@ -139,3 +139,15 @@ async fn a_stopper_that_is_gone_stops_nothing() {
         () = tokio::task::yield_now() => {}
     }
 }
+
+#[tokio::test]
+async fn deletes_that_nobody_agreed_to_stay_pending_although_the_run_goes_on() {
+    let mut queue = Queue::new().await;
+    queue.settings.deletes = false;
+    queue.import(Status::Delete, &["gone"]).await;
+    queue.import(Status::Enable, &["a", "b"]).await;
+    let service = Service::new(&queue.clock).script([OK]);
+    let report = queue.run(&service).await;
+    assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 2));
+    assert_eq!(queue.record("gone").await.state, JobState::Pending);
+}

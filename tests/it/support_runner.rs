@@ -169,6 +169,7 @@ impl Queue {
         let store = Store::open(&place.path("queue.db")).await.unwrap();
         let settings = RunnerSettings {
             app: APP,
+            deletes: true,
             chunk_jobs_max: 10,
             in_flight_max: 4,
             rate: 5.0,
