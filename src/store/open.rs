@@ -22,6 +22,9 @@ const APPLICATION_ID: i64 = 0x6465_736b;
 /// The engine's code for "file is not a database".
 const SQLITE_NOTADB: &str = "26";
 
+/// The engine's code for "database is locked".
+const SQLITE_BUSY: &str = "5";
+
 /// The smallest page of a SQLite database; a shorter file is none.
 const PAGE_BYTES_MIN: u64 = 512;
 
@@ -73,13 +76,9 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .pragma("temp_store", "memory");
         recognise(&path, &options).await?;
-        let options = options.journal_mode(SqliteJournalMode::Wal);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await
-            .doing("open its file")?;
+        let writer = connect_writer(&options).await.doing("open its file")?;
         migrate(&path, &writer).await?;
+        let options = options.journal_mode(SqliteJournalMode::Wal);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_lazy_with(options.pragma("query_only", "on"));
@@ -143,6 +142,26 @@ async fn recognise(path: &Path, options: &SqliteConnectOptions) -> Result<(), St
         }
         Err(source) => Err(StoreError::Sql { doing: "open its file", source }),
     }
+}
+
+/// Opens the writing connection. The busy timeout does not cover the change of a new file
+/// to a write-ahead log: of two processes that try it at once, the slower one is refused.
+/// It waits for its turn to write, which the timeout does cover, and finds the file changed.
+async fn connect_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let logged = options.clone().journal_mode(SqliteJournalMode::Wal);
+    let connect = || SqlitePoolOptions::new().max_connections(1).connect_with(logged.clone());
+    let mut ended = connect().await;
+    for _ in 1..MIGRATION_TRIES {
+        match &ended {
+            Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some(SQLITE_BUSY) => {}
+            _ => break,
+        }
+        let mut connection = SqliteConnection::connect_with(options).await?;
+        connection.begin_with("BEGIN IMMEDIATE").await?.rollback().await?;
+        connection.close().await?;
+        ended = connect().await;
+    }
+    ended
 }
 
 /// Brings the file up to date. Two processes may find the same new file at once: the
