@@ -1,0 +1,216 @@
+//! How a run ends: what was sent is recorded, what was not stays pending, and a failing queue is told.
+
+use std::time::Duration;
+
+use deskbatch::clock::Clock as _;
+use deskbatch::job::Status;
+use deskbatch::runner::{Event, RunReport, Stopper, Totals, shutdown};
+use deskbatch::store::{RunEnding, StoreError};
+
+use crate::support_core::{NOW_MS, many};
+use crate::support_service::{Bench, Step, code, http, lost, ok};
+
+/// Forty jobs in chunks of ten, a probe that gets through, and then what `steps` say.
+async fn bench(steps: Vec<Step>) -> Bench {
+    let mut bench = Bench::new(&many(40, Status::Delete)).await;
+    (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
+    bench.service.answers([ok()]);
+    bench.service.answers(steps);
+    bench
+}
+
+/// Runs until three answers are held, and then does what the test wants.
+async fn stopped(bench: &Bench, then: impl AsyncFnOnce(&Stopper)) -> RunReport {
+    let (stopper, shutdown) = shutdown();
+    let meanwhile = async {
+        bench.service.arrived(4).await;
+        then(&stopper).await;
+    };
+    bench.run_with(shutdown, meanwhile).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_run_that_is_asked_to_finish_waits_for_what_is_in_flight_and_records_it() {
+    let held = vec![Step::Hold(ok()), Step::Hold(code(-50_003)), Step::Hold(code(-14))];
+    let bench = bench(held).await;
+    let report = stopped(&bench, async |stopper| {
+        stopper.press();
+        bench.service.let_go(3);
+    })
+    .await;
+    assert_eq!(report.ending, RunEnding::Signal);
+    let totals = Totals { requests: 4, throttled: 1, succeeded: 20, ..Totals::default() };
+    assert_eq!(report.totals, totals);
+    assert_eq!(bench.queue.tally().await, "pending 20, succeeded 20");
+    assert_eq!(bench.queue.job("q0021").await, "pending request=4 attempts=1");
+    assert_eq!(bench.queue.job("q0031").await, "pending request=5");
+    assert_eq!(bench.happened(|event| *event == Event::Stopping { in_flight: 3 }), 1);
+    // Nothing is in doubt, and the next run does the rest.
+    bench.service.answers_by(|_| ok());
+    let report = bench.run().await;
+    assert_eq!(
+        (report.ending, report.orphans, report.totals.succeeded),
+        (RunEnding::Drained, 0, 20)
+    );
+    assert_eq!(bench.queue.figure("SELECT sum(in_doubt) FROM jobs").await, 0);
+}
+
+#[tokio::test]
+async fn passing_trouble_while_a_run_finishes_leaves_the_jobs_to_the_next() {
+    let bench =
+        bench(vec![Step::Hold(lost()), Step::Hold(http(502)), Step::Hold(code(60_009))]).await;
+    let report = stopped(&bench, async |stopper| {
+        stopper.press();
+        bench.service.let_go(3);
+    })
+    .await;
+    assert_eq!((report.ending, report.totals.failed), (RunEnding::Signal, 0));
+    assert_eq!(bench.queue.tally().await, "pending 30, succeeded 10");
+    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE in_doubt = 1").await, 20);
+    bench.service.answers_by(|_| ok());
+    assert_eq!(bench.run().await.totals.succeeded, 30);
+}
+
+#[tokio::test]
+async fn what_is_out_longer_than_the_grace_stays_in_flight_for_the_next_run() {
+    let bench = bench(vec![Step::Hold(ok()), Step::Hold(ok()), Step::Hold(ok())]).await;
+    let mut stopped_at = None;
+    let report = stopped(&bench, async |stopper| {
+        stopped_at = Some(bench.clock.now());
+        stopper.press();
+        bench.service.let_go(1);
+    })
+    .await;
+    assert_eq!(report.ending, RunEnding::Signal);
+    assert_eq!(bench.clock.now().since(stopped_at.unwrap()), Duration::from_secs(10));
+    assert_eq!(bench.queue.tally().await, "in_flight 20, succeeded 20");
+    bench.service.answers_by(|_| ok());
+    let report = bench.run().await;
+    assert_eq!((report.orphans, report.totals.succeeded), (20, 20));
+    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE in_doubt = 1").await, 20);
+    assert_eq!(bench.queue.store.status().await.unwrap().orphaned, 2);
+}
+
+#[tokio::test]
+async fn a_second_request_to_stop_ends_the_run_at_once() {
+    let bench = bench(vec![Step::Hold(ok()), Step::Hold(ok()), Step::Hold(ok())]).await;
+    let mut stopped_at = None;
+    let report = stopped(&bench, async |stopper| {
+        stopped_at = Some(bench.clock.now());
+        stopper.press();
+        stopper.press();
+    })
+    .await;
+    assert_eq!((report.ending, bench.clock.now()), (RunEnding::Signal, stopped_at.unwrap()));
+    assert_eq!(bench.queue.tally().await, "in_flight 30, succeeded 10");
+    let ending = bench.queue.store.status().await.unwrap().last_run.unwrap().ending;
+    assert_eq!(ending.as_deref(), Some("signal"));
+    bench.service.answers_by(|_| ok());
+    assert_eq!(bench.run().await.orphans, 30);
+    assert_eq!(bench.queue.tally().await, "succeeded 40");
+}
+
+#[tokio::test]
+async fn a_run_that_is_asked_before_it_begins_sends_nothing() {
+    let bench = Bench::new("a enable").await;
+    let (stopper, shutdown) = shutdown();
+    stopper.press();
+    let report = bench.run_with(shutdown, async {}).await.unwrap();
+    assert_eq!((report.ending, report.totals), (RunEnding::Signal, Totals::default()));
+    assert_eq!(bench.queue.states().await, "a:pending");
+}
+
+#[tokio::test]
+async fn a_run_can_be_stopped_while_the_gate_is_closed_and_while_it_waits() {
+    for answer in [code(-14), http(502)] {
+        let bench = Bench::new("a enable").await;
+        let (stopper, shutdown) = shutdown();
+        let stopper = &stopper;
+        let mut count = 0;
+        let (tell, mut told) = tokio::sync::watch::channel(0);
+        bench.service.answers_by(move |_| {
+            count += 1;
+            tell.send_replace(count);
+            answer.clone()
+        });
+        let meanwhile = async {
+            told.wait_for(|count| *count == 6).await.unwrap();
+            stopper.press();
+        };
+        let report = bench.run_with(shutdown, meanwhile).await.unwrap();
+        assert_eq!(report.ending, RunEnding::Signal);
+        assert!((6..=7).contains(&report.totals.requests), "{:?}", report.totals);
+        assert_eq!(bench.queue.states().await, "a:pending");
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_stopper_is_gone_goes_on_to_its_end() {
+    let bench = Bench::new("a enable").await;
+    bench.service.answers([ok()]);
+    let (stopper, shutdown) = shutdown();
+    drop(stopper);
+    let report = bench.run_with(shutdown, async {}).await.unwrap();
+    assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 1));
+}
+
+/// A run whose second request's row is changed by `sql` while its answer is held.
+async fn undermined(bench: &Bench, sql: &str) -> Result<RunReport, StoreError> {
+    let (_stopper, shutdown) = shutdown();
+    let meanwhile = async {
+        bench.service.arrived(4).await;
+        bench.queue.sql(sql).await;
+        bench.service.let_go(3);
+    };
+    bench.run_with(shutdown, meanwhile).await
+}
+
+#[tokio::test]
+async fn a_run_that_has_lost_the_queue_says_so_and_records_nothing() {
+    let bench = bench(vec![Step::Hold(ok()), Step::Hold(ok()), Step::Hold(ok())]).await;
+    let taken = format!(
+        "UPDATE requests SET verdict = 'orphaned', answered_ms = {NOW_MS} WHERE verdict IS NULL;
+         UPDATE jobs SET state = 'pending', in_doubt = 1 WHERE state = 'in_flight'"
+    );
+    let fenced = undermined(&bench, &taken).await.unwrap_err();
+    assert!(matches!(fenced, StoreError::Fenced { request: 3 }), "{fenced}");
+    assert_eq!(bench.queue.tally().await, "pending 30, succeeded 10");
+    let ending = bench.queue.store.status().await.unwrap().last_run.unwrap().ending;
+    assert_eq!(ending.as_deref(), Some("broken"));
+    assert_eq!(bench.happened(|event| *event == Event::Ended { ending: RunEnding::Broken }), 1);
+}
+
+#[tokio::test]
+async fn a_queue_that_fails_ends_the_run_and_the_next_one_goes_on() {
+    let bench = bench(vec![Step::Hold(ok()), Step::Hold(ok()), Step::Hold(ok())]).await;
+    let broken = "CREATE TRIGGER full BEFORE UPDATE OF verdict ON requests BEGIN SELECT RAISE(FAIL, 'disk is full'); END";
+    let error = undermined(&bench, broken).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the queue could not record an answer: error returned from database: (code: 1811) disk is full"
+    );
+    assert_eq!(bench.queue.tally().await, "in_flight 30, succeeded 10");
+    bench.queue.sql("DROP TRIGGER full").await;
+    bench.service.answers_by(|_| ok());
+    let report = bench.run().await;
+    assert_eq!((report.orphans, report.totals.succeeded), (30, 30));
+}
+
+#[tokio::test]
+async fn a_queue_that_fails_while_a_run_finishes_is_reported_too() {
+    let bench = bench(vec![Step::Hold(ok()), Step::Hold(ok()), Step::Hold(ok())]).await;
+    let (stopper, shutdown) = shutdown();
+    let meanwhile = async {
+        bench.service.arrived(4).await;
+        let taken = format!(
+            "UPDATE requests SET verdict = 'orphaned', answered_ms = {NOW_MS} WHERE id = 4"
+        );
+        bench.queue.sql(&taken).await;
+        stopper.press();
+        bench.service.let_go(3);
+    };
+    let fenced = bench.run_with(shutdown, meanwhile).await.unwrap_err();
+    assert!(matches!(fenced, StoreError::Fenced { request: 4 }), "{fenced}");
+    let tally = bench.queue.tally().await;
+    assert!(tally.starts_with("in_flight "), "{tally}");
+}

@@ -1,0 +1,256 @@
+//! Pace: requests leave evenly, for all at once the gate closes, and what comes meanwhile goes too.
+
+use std::time::Duration;
+
+use deskbatch::clock::{Clock as _, Moment};
+use deskbatch::gate::ClosedFor;
+use deskbatch::job::Status;
+use deskbatch::runner::{Event, Totals};
+use deskbatch::store::RunEnding;
+
+use crate::support_core::{APP, NOW_MS, many};
+use crate::support_service::{Bench, Step, code, ok};
+
+#[tokio::test]
+async fn every_job_is_sent_once_with_its_own_status_and_succeeds() {
+    let bench = Bench::new("a enable, b delete, c enable, d disable").await;
+    bench.service.answers([ok(), ok(), ok()]);
+    let report = bench.run().await;
+    assert_eq!(report.ending, RunEnding::Drained);
+    let totals = Totals { requests: 3, succeeded: 4, ..Totals::default() };
+    assert_eq!((report.totals, report.orphans, report.last_word), (totals, 0, None));
+    let seen: Vec<_> =
+        bench.service.seen().into_iter().map(|seen| (seen.status, seen.ids.join(" "))).collect();
+    assert_eq!(
+        seen,
+        [
+            (Status::Enable, "a c".to_owned()),
+            (Status::Delete, "b".to_owned()),
+            (Status::Disable, "d".to_owned())
+        ]
+    );
+    assert_eq!(bench.queue.job("a").await, "succeeded request=2 attempts=1 finished=0");
+    assert_eq!(bench.queue.states().await, "a:succeeded b:succeeded c:succeeded d:succeeded");
+}
+
+#[tokio::test]
+async fn a_run_with_nothing_to_do_ends_at_its_first_slot_and_sends_nothing() {
+    let bench = Bench::new("a enable").await;
+    bench.service.answers([ok()]);
+    bench.run().await;
+    let before = bench.clock.now();
+    let report = bench.run().await;
+    assert_eq!((report.ending, report.totals), (RunEnding::Drained, Totals::default()));
+    assert_eq!(bench.clock.now().since(before), Duration::from_millis(1_000 - 204));
+}
+
+#[tokio::test]
+async fn requests_leave_evenly_and_no_faster_than_the_limit() {
+    let mut bench = Bench::new(&many(400, Status::Enable)).await;
+    (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 4);
+    bench.service.answers_by(|_| ok());
+    let report = bench.run().await;
+    assert_eq!(report.totals, Totals { requests: 40, succeeded: 400, ..Totals::default() });
+    let seen = bench.service.seen();
+    let gaps: Vec<Duration> = seen.windows(2).map(|two| two[1].at.since(two[0].at)).collect();
+    assert!(gaps.iter().all(|gap| *gap == Duration::from_millis(204)), "{gaps:?}");
+    // That nothing is left shows at the next slot.
+    assert_eq!(report.took, Duration::from_millis(40 * 204));
+}
+
+#[tokio::test]
+async fn slow_answers_cost_no_pace_while_there_is_room_in_flight() {
+    let mut bench = Bench::new(&many(400, Status::Enable)).await;
+    (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 8);
+    bench.service.answers([ok()]);
+    bench.service.answers_by(|_| Step::Hold(ok()));
+    let service = &bench.service;
+    let report = bench
+        .run_while(async {
+            // Each answer takes until four more have left.
+            for arrived in 6..=40 {
+                service.arrived(arrived).await;
+                service.let_go(1);
+            }
+            service.let_go(4);
+        })
+        .await;
+    assert_eq!(report.totals.succeeded, 400);
+    assert_eq!(report.took, Duration::from_millis(40 * 204));
+    assert_eq!(service.in_flight_most(), 5);
+}
+
+#[tokio::test]
+async fn no_more_are_in_flight_than_allowed_however_slow_the_answers() {
+    let mut bench = Bench::new(&many(200, Status::Enable)).await;
+    (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
+    bench.service.answers([ok()]);
+    bench.service.answers_by(|_| Step::Hold(ok()));
+    let service = &bench.service;
+    let report = bench
+        .run_while(async {
+            for arrived in 4..=20 {
+                service.arrived(arrived).await;
+                bench.clock.advance(Duration::from_secs(5));
+                assert_eq!(service.seen().len(), arrived);
+                service.let_go(1);
+            }
+            service.let_go(2);
+        })
+        .await;
+    assert_eq!((report.totals.succeeded, service.in_flight_most()), (200, 3));
+}
+
+#[tokio::test]
+async fn a_refusal_for_frequency_closes_the_gate_for_all_and_one_probe_opens_it() {
+    let mut bench = Bench::new(&many(200, Status::Enable)).await;
+    (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 4);
+    bench.service.answers([
+        Step::Say(ok()),
+        Step::Hold(code(-14)),
+        Step::Hold(ok()),
+        Step::Hold(ok()),
+    ]);
+    bench.service.answers_by(|_| Step::Hold(ok()));
+    let service = &bench.service;
+    let report = bench
+        .run_while(async {
+            service.arrived(4).await;
+            let closed_at = bench.clock.now();
+            service.let_go(3);
+            // The probe is the refused chunk, and alone until it is answered.
+            service.arrived(5).await;
+            let seen = service.seen();
+            assert!(seen[4].at.since(closed_at) >= Duration::from_secs(1));
+            assert_eq!(seen[4].ids, seen[1].ids);
+            bench.clock.advance(Duration::from_mins(1));
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(service.seen().len(), 5);
+            service.let_go(100);
+        })
+        .await;
+    assert_eq!(
+        report.totals,
+        Totals { requests: 21, throttled: 1, succeeded: 200, ..Totals::default() }
+    );
+    let frequency =
+        |event: &Event| matches!(event, Event::Closed { why: ClosedFor::Frequency, .. });
+    assert_eq!(
+        (bench.happened(frequency), bench.happened(|event| *event == Event::Opened)),
+        (1, 2)
+    );
+    let attempts = bench.queue.figure("SELECT max(attempts) FROM jobs WHERE batch_id = 3").await;
+    assert_eq!(attempts, 1, "a refusal for frequency is no attempt");
+}
+
+#[tokio::test]
+async fn however_long_it_is_too_fast_no_attempt_is_counted_and_no_job_fails() {
+    let bench = Bench::new("a enable, b delete").await;
+    bench.service.answers(vec![code(-14); 60]);
+    bench.service.answers([ok(), ok()]);
+    let report = bench.run().await;
+    assert_eq!(
+        report.totals,
+        Totals { requests: 62, throttled: 60, succeeded: 2, ..Totals::default() }
+    );
+    assert!(bench.queue.job("a").await.contains("attempts=1 "));
+    let gaps: Vec<u64> =
+        bench.service.seen().windows(2).map(|two| two[1].at.since(two[0].at).as_secs()).collect();
+    assert!(gaps[..60].iter().all(|gap| (1..=38).contains(gap)), "{gaps:?}");
+    assert!(gaps[10] >= 30, "{gaps:?}");
+}
+
+#[tokio::test]
+async fn a_status_of_429_is_a_refusal_for_frequency() {
+    let bench = Bench::new("a enable").await;
+    bench.service.answers([crate::support_service::http(429), ok()]);
+    let report = bench.run().await;
+    assert_eq!((report.totals.throttled, report.totals.succeeded), (1, 1));
+    assert!(!bench.queue.job("a").await.contains("in_doubt"));
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_imported_during_a_run_is_drained_too() {
+    let bench = Bench::new("a enable").await;
+    bench.service.answers([Step::Hold(ok())]);
+    bench.service.answers([ok(), ok()]);
+    let report = bench
+        .run_while(async {
+            bench.service.arrived(1).await;
+            bench.queue.import("b enable, c delete").await;
+            bench.service.let_go(1);
+        })
+        .await;
+    assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 3));
+    assert_eq!(bench.queue.states().await, "a:succeeded b:succeeded c:succeeded");
+}
+
+#[tokio::test]
+async fn a_newer_intent_for_a_question_in_flight_goes_after_it_whatever_became_of_it() {
+    for first in [ok(), code(-14), code(60_008), code(-50_003)] {
+        let bench = Bench::new("a enable").await;
+        let settled = first.answer == ok().answer || first.answer == code(-50_003).answer;
+        bench.service.answers([Step::Hold(first), Step::Say(ok())]);
+        let report = bench
+            .run_while(async {
+                bench.service.arrived(1).await;
+                bench.queue.import("a delete").await;
+                bench.service.let_go(1);
+            })
+            .await;
+        assert_eq!((report.ending, report.totals.requests), (RunEnding::Drained, 2));
+        let statuses: Vec<Status> = bench.service.seen().iter().map(|seen| seen.status).collect();
+        assert_eq!(statuses, [Status::Enable, Status::Delete]);
+        let states = bench.queue.states().await;
+        assert!(states.ends_with(" a:succeeded"), "{states}");
+        assert_eq!(states.starts_with("a:superseded"), !settled, "{states}");
+        assert_eq!(report.totals.overtaken, u64::from(!settled));
+    }
+}
+
+#[tokio::test]
+async fn orphans_of_a_dead_run_are_sent_again_a_second_after_its_last_slot() {
+    let bench = Bench::new("a delete, b delete").await;
+    let dead = bench.queue.begin_run().await;
+    bench.queue.store.claim_free(dead, |_, _| 1, NOW_MS).await.unwrap().unwrap();
+    bench.clock.advance(Duration::from_millis(300));
+    bench.service.answers([ok()]);
+    let report = bench.run().await;
+    assert_eq!((report.orphans, report.totals.succeeded), (1, 2));
+    let seen = bench.service.seen();
+    assert_eq!(
+        (seen[0].at, seen[0].ids.join(" ").as_str()),
+        (Moment(Duration::from_secs(1)), "a b")
+    );
+    assert!(bench.queue.job("a").await.contains("attempts=2 in_doubt"));
+    assert!(bench.queue.job("b").await.contains("attempts=1 "));
+}
+
+#[tokio::test]
+async fn a_new_run_waits_a_whole_second_if_the_clock_was_set_back() {
+    let bench = Bench::new("a delete").await;
+    let dead = bench.queue.begin_run().await;
+    bench.queue.store.claim_free(dead, |_, _| 1, NOW_MS + 3_600_000).await.unwrap().unwrap();
+    bench.service.answers([ok()]);
+    let report = bench.run().await;
+    assert_eq!(report.ending, RunEnding::Drained);
+    assert_eq!(bench.service.seen()[0].at, Moment(Duration::from_secs(1)));
+    assert_eq!(bench.queue.store.counts_of(APP).await.unwrap().open(), 0);
+}
+
+#[tokio::test]
+async fn a_run_waits_for_jobs_that_are_not_due_yet() {
+    let bench = Bench::new("a enable, b enable").await;
+    bench
+        .queue
+        .sql(&format!(
+            "UPDATE jobs SET due_ms = {NOW_MS} + 90000 WHERE app_id = 1 AND question_id = 'b'"
+        ))
+        .await;
+    bench.service.answers([ok(), ok()]);
+    let report = bench.run().await;
+    assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 2));
+    assert_eq!(bench.service.seen()[1].at, Moment(Duration::from_secs(90)));
+}

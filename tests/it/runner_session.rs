@@ -1,0 +1,124 @@
+//! What the service says of the caller: UserSigs that end, refusals that end the run.
+
+use std::time::Duration;
+
+use deskbatch::job::Status;
+use deskbatch::runner::Totals;
+use deskbatch::store::RunEnding;
+use deskbatch::verdict::Answer;
+
+use crate::support_core::many;
+use crate::support_service::{Bench, Step, code, ok};
+
+/// A refusal that takes long enough for a new UserSig to differ from the old one.
+fn expired() -> Step {
+    Step::After(Duration::from_secs(2), code(70_001))
+}
+
+#[tokio::test]
+async fn a_usersig_that_has_ended_is_made_anew_once_and_the_chunk_goes_again() {
+    let bench = Bench::new("a enable, b delete").await;
+    bench.service.answers([expired(), ok().into(), ok().into()]);
+    let report = bench.run().await;
+    assert_eq!(report.ending, RunEnding::Drained);
+    assert_eq!(report.totals, Totals { requests: 3, succeeded: 2, ..Totals::default() });
+    let seen = bench.service.seen();
+    assert_eq!((&seen[0].ids, seen[0].usersig == seen[1].usersig), (&seen[1].ids, false));
+    assert_eq!(seen[1].usersig, seen[2].usersig);
+    assert!(bench.queue.job("a").await.contains("attempts=1 "), "it costs no attempt");
+}
+
+#[tokio::test]
+async fn a_new_usersig_that_is_refused_too_ends_the_run_with_everything_pending() {
+    let bench = Bench::new(&many(300, Status::Delete)).await;
+    bench.service.answers([expired(), expired()]);
+    let report = bench.run().await;
+    assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 2));
+    assert_eq!(report.last_word, Some((Answer::Code(70_001), "text of 70001".to_owned())));
+    assert_eq!(bench.queue.tally().await, "pending 300");
+    assert_eq!(bench.queue.job("q0001").await, "pending request=3");
+}
+
+#[tokio::test]
+async fn a_usersig_may_end_again_once_the_last_one_was_proven() {
+    let bench = Bench::new("a enable, b disable, c delete").await;
+    bench.service.answers([expired(), ok().into(), expired(), ok().into(), expired(), ok().into()]);
+    let report = bench.run().await;
+    assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 3));
+}
+
+#[tokio::test]
+async fn a_renewal_is_not_proven_by_an_answer_to_an_older_usersig() {
+    let mut bench = Bench::new(&many(60, Status::Enable)).await;
+    (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
+    let hold = |reply| Step::Hold(reply);
+    bench.service.answers([ok().into(), hold(code(70_001)), hold(code(70_001)), hold(ok())]);
+    bench.service.answers_by(|_| Step::Hold(code(70_001)));
+    let service = &bench.service;
+    let report = bench
+        .run_while(async {
+            service.arrived(4).await;
+            // Two refusals of the same old UserSig are one reason to make a new one.
+            service.let_go(4);
+            service.arrived(5).await;
+            service.let_go(9);
+        })
+        .await;
+    assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 5));
+    assert_eq!(report.totals.succeeded, 20);
+    assert_eq!(bench.queue.tally().await, "pending 40, succeeded 20");
+}
+
+#[tokio::test]
+async fn a_ready_made_usersig_that_is_refused_ends_the_run_at_once() {
+    let mut bench = Bench::new(&many(300, Status::Enable)).await;
+    bench.ready_made = true;
+    bench.settings.in_flight_max = 4;
+    bench.service.answers([code(70_001)]);
+    let report = bench.run().await;
+    assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 1));
+    assert_eq!(bench.service.seen()[0].usersig, "a-usersig");
+    assert_eq!(bench.queue.tally().await, "pending 300");
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_caller_ends_the_run_after_one_request_with_everything_pending() {
+    for refusal in [-50_040, -20, 60_006, 60_021, 70_009, 70_050, 60_002] {
+        let mut bench = Bench::new(&many(300, Status::Delete)).await;
+        bench.settings.in_flight_max = 4;
+        bench.service.answers([code(refusal)]);
+        let report = bench.run().await;
+        assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 1), "{refusal}");
+        assert_eq!(report.last_word.unwrap().0, Answer::Code(refusal));
+        assert_eq!(bench.queue.tally().await, "pending 300");
+        assert_eq!(
+            bench.queue.figure("SELECT sum(attempts) FROM jobs WHERE batch_id = 3").await,
+            0
+        );
+        assert_eq!(bench.queue.job("q0001").await, "pending request=2");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_in_the_middle_lets_the_others_in_flight_end_and_records_them() {
+    let mut bench = Bench::new(&many(100, Status::Enable)).await;
+    (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
+    bench.service.answers([
+        ok().into(),
+        Step::Hold(code(60_016)),
+        Step::Hold(ok()),
+        Step::Hold(code(-50_003)),
+    ]);
+    let service = &bench.service;
+    let report = bench
+        .run_while(async {
+            service.arrived(4).await;
+            service.let_go(3);
+        })
+        .await;
+    assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 4));
+    assert_eq!(bench.queue.tally().await, "pending 80, succeeded 20");
+    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE held_by IS NOT NULL").await, 0);
+    let unsettled = "SELECT count(*) FROM requests WHERE verdict IS NULL";
+    assert_eq!(bench.queue.figure(unsettled).await, 0);
+}

@@ -1,0 +1,384 @@
+//! A service that answers by script or by rule, and a bench on which a real runner meets
+//! it with the real queue. Time is moved by the bench alone, and only once everybody who
+//! has something to do has done it.
+//!
+//! Every request is checked where it arrives: at least 204 ms after the one before it,
+//! never more than five in any second, never more in flight than allowed. Every run's
+//! events are checked for their order and their figures.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use deskbatch::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::desk::{Call, Reply, Signer, Transport};
+use deskbatch::job::Status;
+use deskbatch::runner::{
+    Event, Events, RunReport, Runner, RunnerSettings, Shutdown, Totals, shutdown,
+};
+use deskbatch::store::StoreError;
+use deskbatch::verdict::Answer;
+use futures_util::FutureExt as _;
+use secrecy::ExposeSecret as _;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::yield_now;
+
+use crate::support_core::{APP, NOW_MS, Queue};
+
+/// How the service answers one request.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// At once.
+    Say(Reply),
+    /// After so long. For runs of one request at a time: with more, the clock cannot tell
+    /// a runner that waits for its answer from one that is at its queue.
+    After(Duration, Reply),
+    /// When the test lets it.
+    Hold(Reply),
+}
+
+impl From<Reply> for Step {
+    fn from(reply: Reply) -> Self {
+        Self::Say(reply)
+    }
+}
+
+/// A readable answer with this code; 0 is success.
+pub fn code(code: i64) -> Reply {
+    let info = if code == 0 { String::new() } else { format!("text of {code}") };
+    Reply { answer: Answer::Code(code), info, http_status: Some(200) }
+}
+
+pub fn ok() -> Reply {
+    code(0)
+}
+
+pub fn http(status: u16) -> Reply {
+    Reply { answer: Answer::HttpStatus(status), info: "page".to_owned(), http_status: Some(status) }
+}
+
+/// Sent, perhaps, and never answered.
+pub fn lost() -> Reply {
+    Reply { answer: Answer::NoAnswer, info: "no answer".to_owned(), http_status: None }
+}
+
+/// Never sent.
+pub fn unreachable() -> Reply {
+    Reply { answer: Answer::NotConnected, info: "no connection".to_owned(), http_status: None }
+}
+
+/// A request as the service saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub at: Moment,
+    pub status: Status,
+    pub ids: Vec<String>,
+    pub usersig: String,
+}
+
+type Rule = Box<dyn FnMut(&Seen) -> Step + Send>;
+
+#[derive(Default)]
+struct Desk {
+    script: VecDeque<Step>,
+    rule: Option<Rule>,
+    seen: Vec<Seen>,
+    in_flight: usize,
+    in_flight_most: usize,
+}
+
+/// The double; its clones are one service.
+#[derive(Clone)]
+pub struct Service {
+    clock: ManualClock,
+    desk: Arc<Mutex<Desk>>,
+    arrived: Arc<watch::Sender<usize>>,
+    let_go: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Service")
+    }
+}
+
+impl Service {
+    fn new(clock: ManualClock) -> Self {
+        Self {
+            clock,
+            desk: Arc::default(),
+            arrived: Arc::new(watch::Sender::new(0)),
+            let_go: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    /// Answers the next requests so. A reply that nobody asked for fails the test.
+    pub fn answers(&self, steps: impl IntoIterator<Item = impl Into<Step>>) {
+        self.desk.lock().unwrap().script.extend(steps.into_iter().map(Into::into));
+    }
+
+    /// Answers every request that the script does not cover so.
+    pub fn answers_by<S: Into<Step>>(&self, mut rule: impl FnMut(&Seen) -> S + Send + 'static) {
+        self.desk.lock().unwrap().rule = Some(Box::new(move |seen| rule(seen).into()));
+    }
+
+    /// Takes everything but requests with one of these questions in them, which it refuses
+    /// with the code of the first.
+    pub fn refuses(&self, bad: &[(&str, i64)]) {
+        let bad: BTreeMap<String, i64> =
+            bad.iter().map(|(id, code)| ((*id).to_owned(), *code)).collect();
+        self.answers_by(move |seen| {
+            code(seen.ids.iter().find_map(|id| bad.get(id)).copied().unwrap_or(0))
+        });
+    }
+
+    /// Lets `count` held answers go, oldest first.
+    pub fn let_go(&self, count: usize) {
+        self.let_go.add_permits(count);
+    }
+
+    /// Returns once `count` requests have arrived since the beginning.
+    pub async fn arrived(&self, count: usize) {
+        self.arrived.subscribe().wait_for(|arrived| *arrived >= count).await.unwrap();
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.desk.lock().unwrap().seen.clone()
+    }
+
+    /// The questions of each request.
+    pub fn chunks(&self) -> Vec<Vec<String>> {
+        self.seen().into_iter().map(|seen| seen.ids).collect()
+    }
+
+    pub fn in_flight_most(&self) -> usize {
+        self.desk.lock().unwrap().in_flight_most
+    }
+
+    fn take(&self, call: &Call) -> Step {
+        let mut desk = self.desk.lock().unwrap();
+        assert_eq!(call.app, APP);
+        let at = self.clock.now();
+        let since = |seen: &Seen| at.since(seen.at);
+        if let Some(last) = desk.seen.last() {
+            assert!(since(last) >= Duration::from_millis(204), "{:?} after the last", since(last));
+        }
+        let in_second =
+            desk.seen.iter().rev().take_while(|seen| since(seen) < Duration::from_secs(1));
+        assert!(in_second.count() < 5, "more than five in a second");
+        let ids: Vec<String> = call.ids.iter().map(ToString::to_string).collect();
+        let distinct: BTreeSet<&String> = ids.iter().collect();
+        assert!(!ids.is_empty() && distinct.len() == ids.len(), "{ids:?}");
+        let usersig = call.usersig.expose_secret().to_owned();
+        let seen = Seen { at, status: call.status, ids, usersig };
+        let rule = desk.rule.take();
+        let step = match (desk.script.pop_front(), rule) {
+            (Some(step), rule) => {
+                desk.rule = rule;
+                step
+            }
+            (None, Some(mut rule)) => {
+                let step = rule(&seen);
+                desk.rule = Some(rule);
+                step
+            }
+            (None, None) => panic!("nobody expected {seen:?}"),
+        };
+        desk.seen.push(seen);
+        desk.in_flight += 1;
+        desk.in_flight_most = desk.in_flight_most.max(desk.in_flight);
+        step
+    }
+}
+
+/// A call that is on its way, however it ends.
+struct OnItsWay<'a>(&'a Service);
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.desk.lock().unwrap().in_flight -= 1;
+    }
+}
+
+impl Transport for Service {
+    async fn send(&self, call: &Call) -> Reply {
+        let step = self.take(call);
+        let _way = OnItsWay(self);
+        self.arrived.send_modify(|arrived| *arrived += 1);
+        match step {
+            Step::Say(reply) => reply,
+            Step::After(wait, reply) => {
+                self.clock.sleep_until(self.clock.now() + wait).await;
+                reply
+            }
+            Step::Hold(reply) => {
+                self.let_go.acquire().await.unwrap().forget();
+                reply
+            }
+        }
+    }
+}
+
+/// A queue, a service, a clock and the settings of the runs between them.
+pub struct Bench {
+    pub queue: Queue,
+    pub clock: ManualClock,
+    pub service: Service,
+    pub settings: RunnerSettings,
+    pub ready_made: bool,
+    /// What the last run told.
+    pub events: Mutex<Vec<Event>>,
+}
+
+impl Bench {
+    /// A queue with `manifest` in it, and runs of one request at a time.
+    pub async fn new(manifest: &str) -> Self {
+        let queue = Queue::idle().await;
+        queue.import(manifest).await;
+        let clock = ManualClock::new(NOW_MS);
+        let settings = RunnerSettings {
+            app: APP,
+            deletes: true,
+            chunk_jobs_max: 100,
+            in_flight_max: 1,
+            rate: 5.0,
+            attempts_max: 3,
+            outage_max: Duration::from_mins(10),
+            unknown_max: 5,
+            grace: Duration::from_secs(10),
+            seed: 7,
+        };
+        let service = Service::new(clock.clone());
+        Self { queue, clock, service, settings, ready_made: false, events: Mutex::default() }
+    }
+
+    /// A run to its end.
+    pub async fn run(&self) -> RunReport {
+        self.run_while(async {}).await
+    }
+
+    /// A run to its end, and what the test does meanwhile.
+    pub async fn run_while(&self, meanwhile: impl Future<Output = ()>) -> RunReport {
+        let (_stopper, shutdown) = shutdown();
+        Box::pin(self.run_with(shutdown, meanwhile)).await.unwrap()
+    }
+
+    /// A run that somebody may stop, or that fails.
+    pub async fn run_with(
+        &self,
+        shutdown: Shutdown,
+        meanwhile: impl Future<Output = ()>,
+    ) -> Result<RunReport, StoreError> {
+        let signer = if self.ready_made {
+            Signer::ready_made("a-usersig".into())
+        } else {
+            Signer::with_key("administrator", APP.sdkappid, "a-key".into(), 86_400)
+        };
+        let events = Events::new();
+        let mut heard = events.listen();
+        let open = self.queue.store.counts_of(APP).await.unwrap().open();
+        let runner = Runner::new(
+            self.clock.clone(),
+            self.queue.store.clone(),
+            self.service.clone(),
+            signer,
+            self.settings.clone(),
+            events,
+        );
+        let ended = self.drive(runner.run(&self.queue.lock, shutdown), meanwhile).await;
+        let events: Vec<Event> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
+        check_events(&events, open, ended.as_ref().ok());
+        *self.events.lock().unwrap() = events;
+        {
+            let desk = self.service.desk.lock().unwrap();
+            assert!(desk.script.is_empty(), "nobody asked for {:?}", desk.script);
+            assert!(desk.in_flight_most <= self.settings.in_flight_max, "too many in flight");
+        }
+        self.queue.check().await;
+        ended
+    }
+
+    /// Moves the clock whenever all that is left to do is to wait.
+    async fn drive<T>(
+        &self,
+        run: impl Future<Output = T>,
+        meanwhile: impl Future<Output = ()>,
+    ) -> T {
+        let mut run = pin!(run);
+        let mut meanwhile = pin!(meanwhile.fuse());
+        let mut done = false;
+        for _ in 0..200_000 {
+            tokio::select! {
+                biased;
+                ended = &mut run => {
+                    assert!(done || meanwhile.now_or_never().is_some(), "the run ended before the test did");
+                    return ended;
+                }
+                () = &mut meanwhile, if !done => done = true,
+                () = tick(&self.clock) => {}
+            }
+        }
+        panic!("the run does not end");
+    }
+
+    pub fn happened(&self, is_it: impl Fn(&Event) -> bool) -> usize {
+        self.events.lock().unwrap().iter().filter(|event| is_it(event)).count()
+    }
+}
+
+/// Moves the clock to the next moment that somebody waits for, once whoever was woken
+/// before has had a chance to go on.
+async fn tick(clock: &ManualClock) {
+    loop {
+        let first = clock.next_sleeper().await;
+        for _ in 0..16 {
+            yield_now().await;
+        }
+        if clock.next_sleeper().now_or_never() == Some(first) {
+            clock.advance(first.since(clock.now()));
+            return;
+        }
+    }
+}
+
+/// The order that every run keeps, and the figures that have to add up.
+fn check_events(events: &[Event], open: u64, report: Option<&RunReport>) {
+    let [Event::Began { open: told, .. }, middle @ .., Event::Ended { ending }] = events else {
+        panic!("no beginning or no end: {events:?}");
+    };
+    assert_eq!(*told, open);
+    let (mut flying, mut left, mut last) = (BTreeMap::new(), 0_u64, Totals::default());
+    let mut stopping = false;
+    for event in middle {
+        match event {
+            Event::Left { request, jobs, .. } => {
+                assert!(!stopping, "a request left after the stop");
+                assert_eq!(flying.insert(*request, *jobs), None, "left twice");
+                left += 1;
+            }
+            Event::Settled { request, totals, .. } => {
+                let jobs = flying.remove(request).expect("settled what had left") as u64;
+                assert_eq!(totals.requests, left);
+                assert!(totals.done() >= last.done(), "{totals:?} after {last:?}");
+                // One more may fail by conclusion.
+                assert!(totals.done() - last.done() <= jobs + 1, "{totals:?} after {last:?}");
+                assert!(totals.throttled + totals.transient <= totals.requests);
+                last = *totals;
+            }
+            Event::Stopping { in_flight } => {
+                assert_eq!(*in_flight, flying.len());
+                stopping = true;
+            }
+            Event::Closed { .. } | Event::Opened => {}
+            Event::Began { .. } | Event::Ended { .. } => panic!("{event:?} in the middle"),
+        }
+    }
+    let Some(report) = report else { return };
+    assert_eq!(report.ending, *ending);
+    assert_eq!(Totals { requests: left, ..last }, report.totals);
+}
