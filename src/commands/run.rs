@@ -43,8 +43,7 @@ pub(super) async fn run(
         out.must_say("nothing was imported and nothing was sent");
         return Ok(Exit::Wrong);
     };
-    let counts = store.counts_of(account.app).await?;
-    if counts.open() == 0 {
+    if store.open_by_status(account.app).await? == [0; 3] {
         out.say(&nothing_to_do(account.app, &store));
         store.close().await;
         return Ok(Exit::Done);

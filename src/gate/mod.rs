@@ -98,11 +98,6 @@ impl<C: Clock> Gate<C> {
     pub fn failing_since(&self) -> Option<Moment> {
         self.breaker.failing_since()
     }
-
-    /// The gap between two requests.
-    pub fn gap(&self) -> Duration {
-        self.pace.gap()
-    }
 }
 
 /// Our clock as governor reads one.

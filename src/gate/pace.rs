@@ -48,11 +48,6 @@ impl Pace {
     pub fn next_slot(&self) -> Moment {
         self.next
     }
-
-    /// The gap between two requests.
-    pub fn gap(&self) -> Duration {
-        self.gap
-    }
 }
 
 #[cfg(test)]

@@ -57,9 +57,9 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         self.tell_gate(&flight, verdict);
         let ending = match verdict {
             Verdict::Applied => self.applied(flight, &settled).await?,
-            Verdict::Throttled => self.throttled(run, flight, &settled).await?,
-            Verdict::Transient => self.transient(run, flight, settled, reply.answer).await?,
-            Verdict::Renew => self.renew(run, flight, &settled, reply.answer).await?,
+            Verdict::Throttled => self.throttled(flight, &settled).await?,
+            Verdict::Transient => self.transient(flight, settled, reply.answer).await?,
+            Verdict::Renew => self.renew(flight, &settled, reply.answer).await?,
             Verdict::Rejected => self.rejected(flight, &settled, reply.answer).await?,
             Verdict::Stop => self.refused(&settled, reply.answer).await?,
         };
@@ -108,12 +108,20 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     async fn throttled(
         &mut self,
-        run: RunId,
         flight: Flight,
         settled: &Settlement,
     ) -> Result<Option<RunEnding>, StoreError> {
         self.totals.throttled += 1;
-        let how = Return { held_by: Some(run), due_ms: 0, counts: false, in_doubt: false };
+        self.again_at_once(flight, settled).await
+    }
+
+    /// The same chunk once more, as if this request had not been.
+    async fn again_at_once(
+        &mut self,
+        flight: Flight,
+        settled: &Settlement,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: false, in_doubt: false };
         self.totals.overtaken += self.store.settle_returned(settled, how).await?;
         self.work.again(self.clock.now(), flight.chunk);
         Ok(None)
@@ -124,7 +132,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// own.
     async fn transient(
         &mut self,
-        run: RunId,
         flight: Flight,
         mut settled: Settlement,
         answer: Answer,
@@ -156,7 +163,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let wait = trouble.backoff.next_wait(&mut self.random);
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let due_ms = settled.answered_ms.saturating_add(wait_ms);
-        let how = Return { held_by: Some(run), due_ms, counts: true, in_doubt };
+        let how = Return { held_by: Some(settled.run), due_ms, counts: true, in_doubt };
         self.totals.overtaken += self.store.settle_returned(&settled, how).await?;
         self.work.again(self.clock.now() + wait, Chunk { group, trouble: Some(trouble) });
         Ok(None)
@@ -165,7 +172,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// A new UserSig, once; another refusal before anything got through with it ends the run.
     async fn renew(
         &mut self,
-        run: RunId,
         flight: Flight,
         settled: &Settlement,
         answer: Answer,
@@ -179,10 +185,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             self.renewals += 1;
             self.renewal_unproven = true;
         }
-        let how = Return { held_by: Some(run), due_ms: 0, counts: false, in_doubt: false };
-        self.totals.overtaken += self.store.settle_returned(settled, how).await?;
-        self.work.again(self.clock.now(), flight.chunk);
-        Ok(None)
+        self.again_at_once(flight, settled).await
     }
 
     async fn rejected(

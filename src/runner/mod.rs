@@ -172,7 +172,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let app = self.settings.app;
         let taken = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
         self.wait_out_earlier_runs(taken.last_slot_ms);
-        let open = self.store.counts_of(app).await?.open();
+        let open = self.store.open_by_status(app).await?.iter().sum();
         tracing::info!(run = taken.run, open, orphans = taken.orphans, "run began");
         self.events.send(Event::Began { run: taken.run, open, orphans: taken.orphans });
 
