@@ -12,7 +12,7 @@
 //!    long passing trouble is waited out.
 //! 8. [`report`] writes outcomes; [`output`] is the only place that prints.
 //!
-//! [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
+//! [`forecast`] says how long the rest takes. [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
 //! the edge, where a command line becomes one of these flows and an error an exit code.
 //! ARCHITECTURE.md has the map and what is absent from it on purpose.
 
@@ -21,6 +21,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod desk;
+pub mod forecast;
 pub mod gate;
 pub mod isolate;
 pub mod job;

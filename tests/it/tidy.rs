@@ -121,6 +121,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/job.rs", &[]),
     ("src/verdict/", &[]),
     ("src/retry.rs", &[]),
+    ("src/forecast.rs", &[]),
     ("src/isolate/", &["job"]),
     ("src/clock.rs", &[]),
     ("src/gate/", &["clock", "retry"]),
@@ -131,7 +132,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/report/", &["clock", "job", "store"]),
     // Shares no parsing and no signing with the client, only the table of codes.
     ("src/sandbox/", &["clock", "job", "verdict"]),
-    ("src/output/", &["clock", "gate", "job", "runner", "store", "verdict"]),
+    ("src/output/", &["clock", "forecast", "gate", "job", "runner", "store", "verdict"]),
 ];
 
 #[test]
