@@ -18,6 +18,7 @@ pub use sandbox::SandboxArgs;
 
 use crate::job::{Library, Status};
 use crate::manifest::OnConflict;
+use crate::runner::FailuresMax;
 
 /// Changes the live status of Tencent Cloud Desk chatbot questions, many thousands at a
 /// time, never faster than the service allows.
@@ -136,6 +137,10 @@ pub struct SettingsArgs {
     /// The same unknown code so often in a row stops the run; 0: never [default: 5]
     #[arg(long, global = true, env = "DESKBATCH_UNKNOWN_MAX", value_name = "N")]
     pub unknown_max: Option<u32>,
+
+    /// Stop when so many jobs have failed: N, or N% of those open at the start [default: none]
+    #[arg(long, global = true, env = "DESKBATCH_MAX_FAILURES", value_name = "N")]
+    pub max_failures: Option<FailuresMax>,
 
     /// Stop when nothing has got through for so long [default: 600]
     #[arg(long, global = true, env = "DESKBATCH_OUTAGE_S", value_name = "SECONDS")]

@@ -270,7 +270,7 @@ async fn conclude(
         RunEnding::Drained if text.counts.pending > 0 => Exit::Stopped,
         RunEnding::Drained if failed == 0 => Exit::Done,
         RunEnding::Drained => Exit::SomeFailed,
-        RunEnding::Signal | RunEnding::Outage => Exit::Stopped,
+        RunEnding::Signal | RunEnding::Outage | RunEnding::TooManyFailures => Exit::Stopped,
         RunEnding::Refused | RunEnding::Suspicious => Exit::Refused,
         RunEnding::Broken => Exit::Broken,
     };

@@ -73,6 +73,7 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
         in_flight: over.in_flight.or(under.in_flight),
         attempts: over.attempts.or(under.attempts),
         unknown_max: over.unknown_max.or(under.unknown_max),
+        max_failures: over.max_failures.or(under.max_failures),
         outage_s: over.outage_s.or(under.outage_s),
         grace_s: over.grace_s.or(under.grace_s),
         connect_timeout_ms: over.connect_timeout_ms.or(under.connect_timeout_ms),

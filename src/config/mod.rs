@@ -202,6 +202,7 @@ impl Settings {
             attempts_max: raw.attempts.unwrap_or(6),
             outage_max: Duration::from_secs(raw.outage_s.unwrap_or(600)),
             unknown_max: raw.unknown_max.unwrap_or(5),
+            failures_max: raw.max_failures,
             grace: Duration::from_secs(raw.grace_s.unwrap_or(10)),
             seed: fastrand::u64(..),
         }

@@ -79,8 +79,20 @@ impl RunSummaryText<'_> {
                  If these refusals are right, go on with --unknown-max 0.",
                 self.last_word()
             ),
+            RunEnding::TooManyFailures => self.too_many_failures(),
             RunEnding::Broken => "Stopped by a fault.".to_owned(),
         }
+    }
+
+    /// What is wrong is most likely the manifest, so more of it would fail the same way.
+    fn too_many_failures(&self) -> String {
+        let limit = self.report.failures_max.unwrap_or_default();
+        format!(
+            "Stopped: {} jobs failed in this run, and it was to stop at {limit}; the rest is pending.\n\
+             Look at why they were refused first. To go on, run again: it counts anew. To go on whatever fails, leave \
+             --max-failures out.",
+            self.report.totals.failed
+        )
     }
 
     fn last_word(&self) -> String {

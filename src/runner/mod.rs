@@ -7,7 +7,9 @@
 //! the one it was given. Relies on the run lock being held by its caller.
 
 mod event;
+mod flight;
 mod land;
+mod limit;
 mod shutdown;
 mod work;
 
@@ -17,17 +19,17 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 pub use event::{Event, Events, Totals};
+use flight::{Flight, Landed, unwound};
+pub use limit::FailuresMax;
 pub use shutdown::{Shutdown, Stopper, Urgency, shutdown};
 use work::{Chunk, Work};
 
 use crate::clock::{Clock, Moment};
-use crate::desk::{Call, Reply, Signer, Transport};
-use crate::gate::{Gate, Next, Ticket};
+use crate::desk::{Call, Signer, Transport};
+use crate::gate::{Gate, Next};
 use crate::isolate::Group;
-use crate::job::{App, Job, Status};
-use crate::store::{
-    Claimed, RequestId, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError,
-};
+use crate::job::{App, Status};
+use crate::store::{Claimed, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError};
 use crate::verdict::{Answer, Verdict};
 
 /// A run's own limits.
@@ -50,6 +52,8 @@ pub struct RunnerSettings {
     pub outage_max: Duration,
     /// The same unknown code so often in a row ends the run; 0: never.
     pub unknown_max: u32,
+    /// So many failed jobs end the run; `None`: it goes on whatever fails.
+    pub failures_max: Option<FailuresMax>,
     /// How long requests in flight are waited for when the run is asked to stop.
     pub grace: Duration,
     /// Decides the jitter of waits.
@@ -69,6 +73,8 @@ pub struct RunReport {
     pub orphans: u64,
     /// The answer that ended it, if one did, and the service's own text.
     pub last_word: Option<(Answer, String)>,
+    /// The number of failed jobs at which it was to stop.
+    pub failures_max: Option<u64>,
     /// From taking the queue to the end.
     pub took: Duration,
 }
@@ -94,27 +100,9 @@ pub struct Runner<C: Clock, T> {
     /// The unknown code that came last, and how often in a row.
     unknown: Option<(i64, u32)>,
     last_word: Option<(Answer, String)>,
+    /// The limit in jobs, known once the run has begun.
+    failures_max: Option<u64>,
     random: fastrand::Rng,
-}
-
-/// A request on its way.
-#[derive(Debug)]
-struct Flight {
-    request: RequestId,
-    chunk: Chunk,
-    jobs: Vec<Job>,
-    ticket: Ticket,
-    left: Moment,
-    /// How many renewals its UserSig had seen.
-    renewals: u64,
-}
-
-/// A request that is back.
-#[derive(Debug)]
-struct Landed {
-    flight: Flight,
-    reply: Reply,
-    at: Moment,
 }
 
 /// What came of trying to send one more request.
@@ -155,6 +143,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             renewal_unproven: false,
             unknown: None,
             last_word: None,
+            failures_max: None,
         }
     }
 
@@ -173,6 +162,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let taken = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
         self.wait_out_earlier_runs(taken.last_slot_ms);
         let open = self.store.open_by_status(app).await?.iter().sum();
+        self.failures_max = self.settings.failures_max.map(|most| most.of(open));
         tracing::info!(run = taken.run, open, orphans = taken.orphans, "run began");
         self.events.send(Event::Began { run: taken.run, open, orphans: taken.orphans });
 
@@ -181,6 +171,9 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             && let Err(e) = self.wind_down(taken.run, &mut shutdown).await
         {
             ending = Err(e);
+        }
+        if let Ok(stopped) = ending {
+            ending = self.unless_all_is_done(taken.run, stopped).await;
         }
         let noted = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
         let ended = self.store.end_run(taken.run, noted, self.clock.wall_ms()).await;
@@ -194,6 +187,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             totals: self.totals,
             orphans: taken.orphans,
             last_word: self.last_word,
+            failures_max: self.failures_max,
             took: self.clock.now().since(began),
         })
     }
@@ -223,6 +217,9 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 && self.clock.now().since(since) > self.settings.outage_max
             {
                 return Ok(RunEnding::Outage);
+            }
+            if self.too_many_failed() {
+                return Ok(RunEnding::TooManyFailures);
             }
             let wait_until = match self.dispatch(run).await? {
                 Dispatch::Sent => continue,
@@ -375,14 +372,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 () = clock.sleep_until(grace_ends) => return Ok(()),
             }
         }
-    }
-}
-
-/// A transport that panics is a bug that must not look like an answer.
-fn unwound(landed: Result<Landed, tokio::task::JoinError>) -> Landed {
-    match landed {
-        Ok(landed) => landed,
-        Err(e) => std::panic::resume_unwind(e.into_panic()),
     }
 }
 

@@ -103,6 +103,18 @@ impl Store {
         tx.commit().await.doing("free held jobs")
     }
 
+    /// Whether `run` holds any pending job.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn holds_any(&self, run: RunId) -> Result<bool, StoreError> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE held_by = ?)")
+            .bind(run)
+            .fetch_one(&self.readers)
+            .await
+            .doing("look for held jobs")
+    }
+
     /// When the next free job of the run's app is due, in UTC milliseconds; `None` when no
     /// free job is pending. Deletes count only `with_deletes`.
     ///

@@ -39,8 +39,10 @@ const READERS_MAX: u32 = 4;
 
 /// The migrations, oldest first. Listed by hand, since sqlx's macro would build the whole
 /// engine a second time for the compiler; a test compares the list with the folder.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "queue", include_str!("../../migrations/0001_queue.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "queue", include_str!("../../migrations/0001_queue.sql")),
+    (2, "approvals", include_str!("../../migrations/0002_approvals.sql")),
+];
 
 impl Store {
     /// Opens the queue file at `path`, making it (readable by its owner alone) and

@@ -24,6 +24,8 @@ pub enum RunEnding {
     Refused,
     /// The same unknown refusal came again and again.
     Suspicious,
+    /// More jobs failed than the run was to bear.
+    TooManyFailures,
     /// The queue or the program failed.
     Broken,
 }
@@ -37,6 +39,7 @@ impl RunEnding {
             Self::Outage => "outage",
             Self::Refused => "refused",
             Self::Suspicious => "suspicious",
+            Self::TooManyFailures => "failures",
             Self::Broken => "broken",
         }
     }

@@ -186,3 +186,25 @@ async fn a_report_that_cannot_be_written_is_70_and_names_the_file() {
         assert_eq!(output.status.code(), Some(70));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_failures_are_3_and_nothing_more_leaves() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let ids: Vec<String> = (0..50).map(|n| question(&format!("missing{n}"))).collect();
+    place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
+    let args = ["run", "jobs.csv", "--chunk", "1", "--in-flight", "1", "--max-failures", "6%"];
+    let output = ends(place.fast(&sandbox, &args), 3);
+    has(&said(&output), &["3 jobs failed in this run, and it was to stop at 3", "--max-failures"]);
+    assert_eq!(sandbox.ledger().total, 3);
+    assert_eq!(place.counts(), [47, 0, 0, 3, 0, 0]);
+    assert_eq!(place.status()["last_run"]["ending"], "failures");
+    // The last of a queue reaches the limit, and nothing is left to stop.
+    let output = ends(place.fast(&sandbox, &["run", "--chunk", "1", "--max-failures", "47"]), 1);
+    has(&said(&output), &["nothing is left to send, 50 jobs failed"]);
+    for (limit, part) in [("0", "give 1"), ("0.0%", "give 1"), ("some", "as 2.5%")] {
+        let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
+        command.env("DESKBATCH_MAX_FAILURES", limit);
+        has(&said(&ends(command, 2)), &[part]);
+        assert_eq!(sandbox.ledger().total, 50);
+    }
+}

@@ -23,6 +23,7 @@ mod runner_stop;
 mod store_claims;
 mod store_file;
 mod store_jobs;
+mod store_migrations;
 mod store_returns;
 mod store_runs;
 mod store_schema;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use deskbatch::clock::Clock as _;
 use deskbatch::job::{JobState, Status};
-use deskbatch::runner::{Event, Events, Urgency, shutdown};
+use deskbatch::runner::{Event, Events, FailuresMax, Urgency, shutdown};
 use deskbatch::store::{RunEnding, StoreError};
+use deskbatch::verdict::Answer;
 
-use crate::support_runner::{OK, Queue, Service, names, strs};
+use crate::support_runner::{OK, Queue, Sent, Service, names, strs};
 
 /// Presses the stopper so often once the service has seen `seen` requests.
 async fn press(service: &Service, stopper: &deskbatch::runner::Stopper, seen: usize, times: u32) {
@@ -150,4 +151,64 @@ async fn deletes_that_nobody_agreed_to_stay_pending_although_the_run_goes_on() {
     let report = queue.run(&service).await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 2));
     assert_eq!(queue.record("gone").await.state, JobState::Pending);
+}
+
+/// Every question whose name begins with `bad` is unknown to the service.
+fn some_bad(sent: &Sent) -> Answer {
+    if sent.ids.iter().any(|id| id.starts_with("bad")) { Answer::Code(-50_003) } else { OK }
+}
+
+#[tokio::test]
+async fn a_run_stops_at_its_limit_of_failures_and_leaves_the_rest_pending() {
+    for (limit, stops) in [(FailuresMax::Jobs(2), 2), (FailuresMax::Percent(2_400_000), 3)] {
+        let mut queue = Queue::new().await;
+        queue.settings.chunk_jobs_max = 1;
+        queue.settings.failures_max = Some(limit);
+        queue.import(Status::Enable, &strs(&names("bad", 20))).await;
+        queue.import(Status::Enable, &strs(&names("a", 80))).await;
+        // Several are on their way when the limit is reached.
+        let latency = Duration::from_millis(700);
+        let service = Service::new(&queue.clock).play(some_bad).latency(latency);
+        let report = queue.run(&service).await;
+        assert_eq!(report.ending, RunEnding::TooManyFailures);
+        assert_eq!(report.failures_max, Some(stops));
+        let (sent, counts) = (service.sent().len() as u64, queue.counts().await);
+        // Those in flight have come back and are recorded; nothing left after the limit.
+        assert!((stops..stops + 4).contains(&sent), "{sent}");
+        assert_eq!((counts.failed, counts.in_flight, counts.pending), (sent, 0, 100 - sent));
+        assert_eq!(
+            queue.store.status().await.unwrap().last_run.unwrap().ending.unwrap(),
+            "failures"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_is_reached_with_the_last_answer_stops_nothing() {
+    let mut queue = Queue::new().await;
+    queue.settings.failures_max = Some(FailuresMax::Percent(100_000_000));
+    queue.import(Status::Enable, &["bad1", "bad2"]).await;
+    let service = Service::new(&queue.clock).play(some_bad);
+    let report = queue.run(&service).await;
+    assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 2));
+    // The limit is one of the run and not of the queue.
+    queue.settings.failures_max = Some(FailuresMax::Jobs(1));
+    queue.import(Status::Enable, &["a"]).await;
+    let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
+    assert_eq!(report.ending, RunEnding::Drained);
+}
+
+#[tokio::test]
+async fn what_a_search_still_holds_is_left_when_the_limit_is_reached() {
+    let mut queue = Queue::new().await;
+    queue.settings.failures_max = Some(FailuresMax::Jobs(1));
+    queue.settings.in_flight_max = 1;
+    queue.import(Status::Enable, &strs(&names("bad", 4))).await;
+    let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
+    assert_eq!(report.ending, RunEnding::TooManyFailures);
+    let counts = queue.counts().await;
+    assert_eq!((counts.failed, counts.pending), (1, 3));
+    queue.settings.failures_max = None;
+    let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
+    assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 3));
 }

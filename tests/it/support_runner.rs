@@ -176,6 +176,7 @@ impl Queue {
             attempts_max: 3,
             outage_max: Duration::from_mins(10),
             unknown_max: 5,
+            failures_max: None,
             grace: Duration::from_secs(10),
             seed: 7,
         };

@@ -1,0 +1,38 @@
+//! A request on its way, and back.
+
+use tokio::task::JoinError;
+
+use super::work::Chunk;
+use crate::clock::Moment;
+use crate::desk::Reply;
+use crate::gate::Ticket;
+use crate::job::Job;
+use crate::store::RequestId;
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) request: RequestId,
+    pub(super) chunk: Chunk,
+    pub(super) jobs: Vec<Job>,
+    pub(super) ticket: Ticket,
+    pub(super) left: Moment,
+    /// How many renewals its UserSig had seen.
+    pub(super) renewals: u64,
+}
+
+/// A request that is back.
+#[derive(Debug)]
+pub(super) struct Landed {
+    pub(super) flight: Flight,
+    pub(super) reply: Reply,
+    pub(super) at: Moment,
+}
+
+/// A transport that panics is a bug that must not look like an answer.
+pub(super) fn unwound(landed: Result<Landed, JoinError>) -> Landed {
+    match landed {
+        Ok(landed) => landed,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}
