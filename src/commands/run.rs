@@ -234,8 +234,14 @@ async fn drain(
         settings.rate(),
     ));
     let shutdown = signals::listen(out)?;
-    let runner =
-        Runner::new(clock, store.clone(), transport, signer, settings.runner(app, deletes), events);
+    let runner = Runner::new(
+        clock,
+        store.clone(),
+        transport,
+        signer,
+        settings.runner(app, deletes, None),
+        events,
+    );
     let report = runner.run(lock, shutdown).await;
     // The watcher ends with the run's last event, or with the channel.
     let _ = watcher.await;

@@ -20,6 +20,7 @@ use crate::desk::{Endpoint, Region, Signer, check_identifier};
 use crate::job::{App, Library};
 use crate::runner::RunnerSettings;
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
+use crate::store::ApprovalId;
 
 /// The vendor's limit, in requests a second for each app and command.
 pub const RATE_DOCUMENTED: f64 = 5.0;
@@ -139,10 +140,19 @@ impl Settings {
         }
         let identifier = self.identifier()?;
         let signer = self.signer(&identifier, app)?;
-        let Some(endpoint) = self.endpoint.clone() else {
-            return Err(missing("the region of your application", "REGION", "region"));
-        };
-        Ok(Account { app, identifier, signer, endpoint: Some(endpoint) })
+        Ok(Account { app, identifier, signer, endpoint: self.endpoint()? })
+    }
+
+    /// Where calls go to; `None` in a rehearsal, whose sandbox does not listen yet.
+    ///
+    /// # Errors
+    /// When neither a region nor an endpoint is set.
+    pub fn endpoint(&self) -> Result<Option<Endpoint>, ConfigError> {
+        match &self.endpoint {
+            _ if self.rehearsal => Ok(None),
+            Some(endpoint) => Ok(Some(endpoint.clone())),
+            None => Err(missing("the region of your application", "REGION", "region")),
+        }
     }
 
     /// The administrator's name.
@@ -190,12 +200,14 @@ impl Settings {
         }
     }
 
-    /// The runner's limits for `app`; `deletes` if somebody agreed to them.
-    pub fn runner(&self, app: App, deletes: bool) -> RunnerSettings {
+    /// The runner's limits for `app`; `deletes` if somebody agreed to them, and the
+    /// approval that it keeps to, if there is one.
+    pub fn runner(&self, app: App, deletes: bool, approved: Option<ApprovalId>) -> RunnerSettings {
         let raw = &self.raw;
         RunnerSettings {
             app,
             deletes,
+            approved,
             chunk_jobs_max: raw.chunk.unwrap_or(100) as usize,
             in_flight_max: raw.in_flight.unwrap_or(8) as usize,
             rate: self.rate(),

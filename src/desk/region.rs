@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use reqwest::Url;
+use sha2::{Digest as _, Sha256};
 
 /// A data centre of the vendor. An SDKAppID lives in exactly one; at another the service
 /// answers 70016 or 70020.
@@ -118,6 +119,13 @@ impl Endpoint {
     /// Whether it is called over HTTPS.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
+    }
+
+    /// Tells one address from another, path included, without showing the path: 8 hex
+    /// digits.
+    pub fn mark(&self) -> String {
+        let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(&self.base));
+        format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 
     /// The base URL, path included. For building requests, not for showing.

@@ -29,7 +29,9 @@ use crate::desk::{Call, Signer, Transport};
 use crate::gate::{Gate, Next};
 use crate::isolate::Group;
 use crate::job::{App, Status};
-use crate::store::{Claimed, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError};
+use crate::store::{
+    ApprovalId, Claimed, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError,
+};
 use crate::verdict::{Answer, Verdict};
 
 /// A run's own limits.
@@ -40,6 +42,8 @@ pub struct RunnerSettings {
     /// Whether somebody agreed to deletes; without that they stay pending, those too that
     /// are imported while the run goes on.
     pub deletes: bool,
+    /// The approval whose jobs alone are sent; `None`: every job of the app.
+    pub approved: Option<ApprovalId>,
     /// The most jobs in one request, at least 1.
     pub chunk_jobs_max: usize,
     /// The most requests in flight, at least 1.
@@ -161,7 +165,10 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let app = self.settings.app;
         let taken = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
         self.wait_out_earlier_runs(taken.last_slot_ms);
-        let open = self.store.open_by_status(app).await?.iter().sum();
+        if let Some(approval) = self.settings.approved {
+            self.store.bind_run(taken.run, approval).await?;
+        }
+        let open = self.store.open_of(app, self.settings.approved).await?;
         self.failures_max = self.settings.failures_max.map(|most| most.of(open));
         tracing::info!(run = taken.run, open, orphans = taken.orphans, "run began");
         self.events.send(Event::Began { run: taken.run, open, orphans: taken.orphans });

@@ -2,7 +2,8 @@
 //!
 //! A claim touches as many rows as it takes, whatever the size of the queue. A question
 //! that is in flight for an older job is left alone until that one is settled, so that two
-//! intents for it cannot overtake each other on the way.
+//! intents for it cannot overtake each other on the way. A run that is bound to an approval
+//! finds the jobs of that one alone.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
@@ -49,6 +50,7 @@ impl Store {
             "SELECT id, question_id, in_doubt FROM jobs AS job
              WHERE app_id = (SELECT app_id FROM runs WHERE id = ?1)
                AND status = ?2 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?3
+               AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id)
                AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
                    AND other.app_id = job.app_id AND other.question_id = job.question_id)
              ORDER BY due_ms, id LIMIT ?4",
@@ -129,12 +131,15 @@ impl Store {
             "SELECT min(due) FROM (
                SELECT min(due_ms) AS due FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 4
                  AND app_id = (SELECT app_id FROM runs WHERE id = ?1)
+                 AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id)
                UNION ALL
                SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 5
                  AND app_id = (SELECT app_id FROM runs WHERE id = ?1)
+                 AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id)
                UNION ALL
                SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 6
-                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1) AND ?2)",
+                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1) AND ?2
+                 AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id))",
         )
         .bind(run)
         .bind(with_deletes)
@@ -157,6 +162,7 @@ async fn next_job(
             "SELECT due_ms, id FROM jobs AS job
              WHERE app_id = (SELECT app_id FROM runs WHERE id = ?1)
                AND status = ?2 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?3
+               AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id)
                AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
                    AND other.app_id = job.app_id AND other.question_id = job.question_id)
              ORDER BY due_ms, id LIMIT 1",

@@ -8,7 +8,7 @@
 use sqlx::{QueryBuilder, Row as _, Sqlite, Transaction};
 
 use super::status::open_by_status;
-use super::{BatchId, Doing as _, Store, StoreError};
+use super::{ApprovalId, BatchId, Doing as _, Store, StoreError};
 use crate::job::{App, NewJob};
 
 /// Rows written by one statement.
@@ -17,14 +17,16 @@ const GROUP_ROWS: usize = 200;
 /// An import that has begun.
 #[derive(Debug)]
 pub struct Import {
-    tx: Transaction<'static, Sqlite>,
-    app_id: i64,
-    batch: BatchId,
-    now_ms: i64,
+    pub(super) tx: Transaction<'static, Sqlite>,
+    pub(super) app_id: i64,
+    pub(super) batch: BatchId,
+    pub(super) now_ms: i64,
     waiting: Vec<NewJob>,
-    superseded: u64,
+    pub(super) superseded: u64,
     /// The batch that the same manifest made before, once a preview has found it.
-    known: Option<BatchId>,
+    pub(super) known: Option<BatchId>,
+    /// The approval that was noted in its transaction.
+    pub(super) approval: Option<ApprovalId>,
 }
 
 /// What the manifest's reader counted; becomes the batch's row.
@@ -102,7 +104,16 @@ impl Store {
         .doing("begin an import")?;
         let batch = noted.last_insert_rowid();
         let waiting = Vec::with_capacity(GROUP_ROWS);
-        Ok(Import { tx, app_id, batch, now_ms, waiting, superseded: 0, known: None })
+        Ok(Import {
+            tx,
+            app_id,
+            batch,
+            now_ms,
+            waiting,
+            superseded: 0,
+            known: None,
+            approval: None,
+        })
     }
 }
 
@@ -173,11 +184,7 @@ impl Import {
         }
         if self.known.is_some() {
             // The batch is there already, so nothing of this import counts.
-            sqlx::query("ROLLBACK TO before_rows")
-                .execute(&mut *self.tx)
-                .await
-                .doing("undo an import")?;
-            self.superseded = 0;
+            self.withdraw().await?;
         }
         let open = open_by_status(&mut self.tx, self.app_id).await?;
         Ok(Preview { known: self.known, superseded: self.superseded, open })
@@ -190,7 +197,7 @@ impl Import {
     /// When the queue file cannot be written; nothing is left behind then.
     pub async fn commit(mut self, totals: &ImportTotals) -> Result<Imported, StoreError> {
         if let Some(batch) = self.known {
-            self.tx.rollback().await.doing("undo an import")?;
+            self.end_without_batch().await?;
             return Ok(Imported::Known { batch });
         }
         self.write_group().await?;

@@ -6,6 +6,7 @@
 //! is one named statement guarded by the state that it leaves. Time is an argument.
 //! No type of the database engine leaves this folder: another engine is another room here.
 
+mod approvals;
 mod batches;
 mod claim;
 mod import;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
+pub use approvals::{Approval, ApprovalId, Survey};
 pub use batches::{BatchSummary, Retried};
 pub use claim::Claimed;
 pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};

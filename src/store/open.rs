@@ -70,6 +70,25 @@ impl Store {
         }
     }
 
+    /// Opens the queue file at `path`, or stands in for it when it is not there: an empty
+    /// queue in memory, so that a command which only looks makes no file.
+    ///
+    /// # Errors
+    /// All errors of [`Store::open`].
+    pub async fn open_or_imagine(path: &Path) -> Result<Self, StoreError> {
+        match Self::open_existing(path).await {
+            Err(StoreError::Missing(_)) => {}
+            opened => return opened,
+        }
+        let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
+        // It is gone with its connection, so there is one, and nothing ends it early.
+        let pool =
+            SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let writer = pool.connect_with(options).await.doing("imagine an empty queue")?;
+        migrate(path, &writer).await?;
+        Ok(Self { path: path.to_owned(), readers: writer.clone(), writer })
+    }
+
     async fn connect(path: PathBuf) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(&path)

@@ -20,6 +20,7 @@ mod runner_isolation;
 mod runner_pace;
 mod runner_session;
 mod runner_stop;
+mod store_approvals;
 mod store_claims;
 mod store_file;
 mod store_jobs;

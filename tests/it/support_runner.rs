@@ -170,6 +170,7 @@ impl Queue {
         let settings = RunnerSettings {
             app: APP,
             deletes: true,
+            approved: None,
             chunk_jobs_max: 10,
             in_flight_max: 4,
             rate: 5.0,

@@ -244,6 +244,7 @@ impl Bench {
         let settings = RunnerSettings {
             app: APP,
             deletes: true,
+            approved: None,
             chunk_jobs_max: 100,
             in_flight_max: 1,
             rate: 5.0,

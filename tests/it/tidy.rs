@@ -122,17 +122,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/verdict/", &[]),
     ("src/retry.rs", &[]),
     ("src/forecast.rs", &[]),
+    ("src/plan.rs", &["job"]),
     ("src/isolate/", &["job"]),
     ("src/clock.rs", &[]),
     ("src/gate/", &["clock", "retry"]),
     ("src/manifest/", &["job"]),
     ("src/desk/", &["job", "verdict"]),
-    ("src/store/", &["clock", "isolate", "job", "verdict"]),
+    ("src/store/", &["clock", "isolate", "job", "plan", "verdict"]),
     ("src/runner/", &["clock", "desk", "gate", "isolate", "job", "retry", "store", "verdict"]),
     ("src/report/", &["clock", "job", "store"]),
     // Shares no parsing and no signing with the client, only the table of codes.
     ("src/sandbox/", &["clock", "job", "verdict"]),
-    ("src/output/", &["clock", "forecast", "gate", "job", "runner", "store", "verdict"]),
+    ("src/output/", &["clock", "forecast", "gate", "job", "plan", "runner", "store", "verdict"]),
 ];
 
 #[test]
