@@ -4,6 +4,7 @@
 //! variable and the key in the file. What the values mean and which go together is
 //! `config.rs`'s business.
 
+mod plan;
 mod sandbox;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use plan::{PlanArgs, run_line};
 pub use sandbox::SandboxArgs;
 
 use crate::job::{Library, Status};
@@ -70,6 +72,8 @@ impl Cli {
 pub enum Command {
     /// Import FILE if given, then drain the queue: the main job
     Run(RunArgs),
+    /// Show what `run` would do, and the digest that approves it; sends nothing
+    Plan(PlanArgs),
     /// Put a manifest into the queue; sends nothing
     Import(ImportArgs),
     /// Show the queue in figures
@@ -236,6 +240,11 @@ pub struct RunArgs {
     /// Do not ask before deleting
     #[arg(long, short)]
     pub yes: bool,
+
+    /// Do what `deskbatch plan` showed with this digest, deletes too, and nothing more; stop if it would be something
+    /// else now
+    #[arg(long, value_name = "DIGEST")]
+    pub plan: Option<String>,
 
     /// How FILE is read.
     #[command(flatten)]

@@ -17,8 +17,10 @@ const BAD_SHOWN: usize = 20;
 
 /// A manifest that has been read into an open import, not yet durable.
 pub(super) struct Staged {
-    import: Import,
+    pub(super) import: Import,
     totals: ImportTotals,
+    /// The first bad rows, where they are left out.
+    pub(super) bad_shown: Vec<String>,
     /// What the reader counted.
     pub(super) read: Totals,
     /// What the import does to the queue.
@@ -26,6 +28,25 @@ pub(super) struct Staged {
 }
 
 impl Staged {
+    /// No manifest at all, in a look at the queue.
+    pub(super) fn nothing(import: Import) -> Self {
+        let totals = ImportTotals {
+            name: String::new(),
+            source: String::new(),
+            digest: String::new(),
+            rows: 0,
+            duplicates: 0,
+            rejected: 0,
+        };
+        let preview = Preview { known: None, superseded: 0, open: [0; 3] };
+        Self { import, totals, bad_shown: Vec::new(), read: Totals::default(), preview }
+    }
+
+    /// Ends an import that leaves no batch; an approval in it stays.
+    pub(super) async fn end_without_batch(self) -> Result<(), CommandError> {
+        Ok(self.import.end_without_batch().await?)
+    }
+
     /// Leaves the queue as it was.
     pub(super) async fn undo(self) -> Result<(), CommandError> {
         Ok(self.import.undo().await?)
@@ -72,7 +93,7 @@ pub(super) async fn stage(
         }
     }
     let read = manifest.finish();
-    bad.finish(&read, file)?;
+    let bad_shown = bad.finish(&read, file)?;
     let totals = ImportTotals {
         name: args.name.clone().unwrap_or_else(|| batch_name(file)),
         source: file.display().to_string(),
@@ -83,7 +104,10 @@ pub(super) async fn stage(
     };
     let same = if args.again { SameManifest::Again } else { SameManifest::Continues };
     let preview = import.preview(&read.digest, same).await?;
-    Ok(Staged { import, totals, read, preview })
+    if read.good == 0 {
+        import.withdraw().await?;
+    }
+    Ok(Staged { import, totals, bad_shown, read, preview })
 }
 
 /// Makes a staged import durable and tells what it did.
@@ -112,6 +136,7 @@ pub(super) async fn commit(
     }
     if read.good == 0 {
         out.say(&format!("{} has no rows: there is nothing to import", totals.source));
+        import.end_without_batch().await?;
         return Ok(None);
     }
     match import.commit(&totals).await? {
@@ -200,15 +225,12 @@ impl<'a> BadRows<'a> {
     }
 
     fn take(&mut self, header: &csv::ByteRecord, row: &BadRow) -> Result<(), CommandError> {
-        let Some(path) = self.rejects else {
+        let Some(path) = self.rejects.filter(|_| self.writes) else {
             if self.shown.len() < BAD_SHOWN {
                 self.shown.push(row.to_string());
             }
             return Ok(());
         };
-        if !self.writes {
-            return Ok(());
-        }
         let unwritten = || CommandError::io(format!("{} cannot be written", path.display()));
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -217,14 +239,15 @@ impl<'a> BadRows<'a> {
         writer.write(row).map_err(unwritten())
     }
 
-    fn finish(self, read: &Totals, file: &Path) -> Result<(), CommandError> {
+    /// The rows that are to be shown; an error where bad rows stop the import.
+    fn finish(self, read: &Totals, file: &Path) -> Result<Vec<String>, CommandError> {
         if let (Some(writer), Some(path)) = (self.writer, self.rejects) {
             writer
                 .finish()
                 .map_err(CommandError::io(format!("{} cannot be written", path.display())))?;
         }
         if self.rejects.is_some() || read.bad == 0 {
-            return Ok(());
+            return Ok(self.shown);
         }
         let mut text = format!(
             "{}: {} of {} rows are bad: nothing was imported\n",

@@ -3,8 +3,10 @@
 //! The edge of the house: here clock, transport, store and runner are put together, and
 //! every error becomes an exit code by one total match.
 
+mod approved;
 mod explain;
 mod import;
+mod plan;
 mod queue;
 mod report;
 mod run;
@@ -118,6 +120,7 @@ impl CommandError {
 pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit, CommandError> {
     match cli.command {
         Command::Run(args) => run::run(&settings, &args, out).await,
+        Command::Plan(args) => plan::command(&settings, &args, out).await,
         Command::Import(args) => import::command(&settings, &args, out).await,
         Command::Status(args) => status::status(&settings, &args, out).await,
         Command::Report(args) => report::report(&settings, &args, out).await,

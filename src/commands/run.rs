@@ -1,21 +1,22 @@
 //! `deskbatch run`: the main job. Composes clock, transport, store, gate and runner.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use futures_util::TryStreamExt as _;
 
-use super::import::{commit, stage};
-use super::{CommandError, Exit, signals};
+use super::import::{Staged, commit, stage};
+use super::plan::{DELETES_SHOWN, Making, Proposal, forecast_of, plan_of, propose};
+use super::{CommandError, Exit, approved, signals};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
 use crate::desk::{HttpSettings, HttpTransport};
-use crate::job::{App, JobState, Status};
-use crate::output::{Output, RunSummaryText, follow, minutes_text};
-use crate::runner::{Events, RunReport, Runner};
+use crate::job::{App, JobState};
+use crate::output::{Output, RunSummaryText, follow, plan_text};
+use crate::plan::{Plan, deletes};
+use crate::runner::{Events, RunReport, Runner, RunnerSettings};
 use crate::sandbox::{Sandbox, SandboxSettings};
-use crate::store::{BatchId, Record, RecordFilter, RunEnding, RunLock, Store};
+use crate::store::{ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store};
 
 /// How many refused jobs the summary names.
 const REFUSED_SHOWN: u32 = 20;
@@ -32,18 +33,22 @@ pub(super) async fn run(
     let behaviour = behaviour.transpose()?;
     let store = Store::open(&settings.database).await?;
     let lock = RunLock::take(store.path(), clock.wall_ms())?;
-    let consent = match &args.file {
-        Some(file) => import_and_confirm(settings, args, file, &account, &store, out).await?,
-        None => {
-            let open = store.open_by_status(account.app).await?;
-            confirm(settings, args.yes, &account, open, out)?
+    let consent = match (&args.plan, &args.file) {
+        (Some(digest), _) => approved::take(settings, args, digest, &store, out).await?,
+        (None, Some(file)) => {
+            import_and_confirm(settings, args, file, &account, &store, out).await?
+        }
+        (None, None) => confirm_what_waits(settings, args, &account, &store, out).await?,
+    };
+    let (deletes, approved) = match consent {
+        Consent::Given { deletes, approved } => (deletes, approved),
+        Consent::Finished(exit) => return Ok(exit),
+        Consent::Refused => {
+            out.must_say("nothing was imported and nothing was sent");
+            return Ok(Exit::Wrong);
         }
     };
-    let Consent::Given { deletes } = consent else {
-        out.must_say("nothing was imported and nothing was sent");
-        return Ok(Exit::Wrong);
-    };
-    if store.open_by_status(account.app).await? == [0; 3] {
+    if store.open_of(account.app, approved).await? == 0 {
         out.say(&nothing_to_do(account.app, &store));
         store.close().await;
         return Ok(Exit::Done);
@@ -52,15 +57,19 @@ pub(super) async fn run(
         Some(behaviour) => Some(start_sandbox(behaviour, &mut account, out).await?),
         None => None,
     };
-    let scope = Scope {
-        unfinished: store.unfinished_batches(account.app).await?,
-        last: store.last_batch().await?,
+    let scope = match approved {
+        Some(approval) => Scope::Approved(approval),
+        None => Scope::Batches {
+            unfinished: store.unfinished_batches(account.app).await?,
+            last: store.last_batch().await?,
+        },
     };
-    let report = drain(settings, account, deletes, &store, &lock, clock, out).await?;
+    let limits = settings.runner(account.app, deletes, approved);
+    let report = drain(settings, account, limits, &store, &lock, clock, out).await?;
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;
     }
-    let exit = conclude(settings, &store, &report, &scope, out).await?;
+    let exit = conclude(settings, args, &store, &report, &scope, out).await?;
     store.close().await;
     Ok(exit)
 }
@@ -76,18 +85,27 @@ fn nothing_to_do(app: App, store: &Store) -> String {
 }
 
 /// What was agreed to before anything is sent.
-enum Consent {
+pub(super) enum Consent {
     /// Nothing.
     Refused,
-    /// The run; and deletes, if somebody was asked or said so beforehand. Without that, such
-    /// as are imported while the run goes on stay pending.
-    Given { deletes: bool },
+    /// Nothing is left of what was agreed to.
+    Finished(Exit),
+    /// The run.
+    Given {
+        /// Deletes, if somebody was asked or said so beforehand. Without that, such as are
+        /// imported while the run goes on stay pending.
+        deletes: bool,
+        /// The approval whose jobs alone are meant; `None`: everything that waits.
+        approved: Option<ApprovalId>,
+    },
 }
 
-/// The batches whose failures are this run's business.
-struct Scope {
-    unfinished: Vec<BatchId>,
-    last: BatchId,
+/// Whose failures are this run's business.
+enum Scope {
+    /// Those of the batches that were unfinished, and of all after the last.
+    Batches { unfinished: Vec<BatchId>, last: BatchId },
+    /// Those of an approval.
+    Approved(ApprovalId),
 }
 
 /// Imports `file` unless the run is not wanted. Where a person has to be asked, the queue
@@ -100,34 +118,67 @@ async fn import_and_confirm(
     store: &Store,
     out: &Output,
 ) -> Result<Consent, CommandError> {
-    let app = account.app;
-    let mut staged = stage(store, app, file, &args.manifest, true).await?;
-    let open = staged.preview.open;
-    if must_ask(settings, args.yes, open) {
-        let digest = staged.read.digest.clone();
-        staged.undo().await?;
-        if file == Path::new("-") {
-            return Err(needs_yes(open));
-        }
-        if matches!(confirm(settings, args.yes, account, open, out)?, Consent::Refused) {
-            return Ok(Consent::Refused);
-        }
-        staged = stage(store, app, file, &args.manifest, true).await?;
-        if staged.read.digest != digest || staged.preview.open != open {
-            return Err(CommandError::Wrong(
-                "the manifest or the queue changed while you were asked: nothing was imported, nothing was sent; \
-                 run again"
-                    .to_owned(),
-            ));
-        }
+    let staged = || stage(store, account.app, file, &args.manifest, true);
+    let plan = async |staged: &mut Staged| {
+        plan_of(settings, staged, Some(file), &args.manifest, DELETES_SHOWN).await
+    };
+    let mut first = staged().await?;
+    let open = first.preview.open;
+    if !must_ask(settings, args.yes, open) {
+        commit(store, first, account.app, &args.manifest, out).await?;
+        return Ok(agreed(settings, args.yes, open));
     }
-    commit(store, staged, app, &args.manifest, out).await?;
-    Ok(agreed(settings, args.yes, open))
+    let asked = plan(&mut first).await?;
+    first.undo().await?;
+    if file == Path::new("-") || !out.can_ask() {
+        return Err(needs_yes(open));
+    }
+    if !ask(settings, &asked, out) {
+        return Ok(Consent::Refused);
+    }
+    let mut staged = staged().await?;
+    if plan(&mut staged).await?.digest() != asked.digest() {
+        return Err(CommandError::Wrong(
+            "the manifest or the queue changed while you were asked: nothing was imported, nothing was sent; \
+             run again"
+                .to_owned(),
+        ));
+    }
+    commit(store, staged, account.app, &args.manifest, out).await?;
+    Ok(agreed(settings, args.yes, asked.open.counts))
+}
+
+/// Asks about deletes that wait in the queue, if there are any.
+async fn confirm_what_waits(
+    settings: &Settings,
+    args: &RunArgs,
+    account: &Account,
+    store: &Store,
+    out: &Output,
+) -> Result<Consent, CommandError> {
+    let open = store.open_by_status(account.app).await?;
+    if !must_ask(settings, args.yes, open) {
+        return Ok(agreed(settings, args.yes, open));
+    }
+    if !out.can_ask() {
+        return Err(needs_yes(open));
+    }
+    let how = Making { writes_rejects: false, deletes_max: DELETES_SHOWN };
+    let Proposal { staged, plan } = propose(settings, store, None, &args.manifest, how).await?;
+    staged.undo().await?;
+    let yes = ask(settings, &plan, out);
+    Ok(if yes { agreed(settings, args.yes, plan.open.counts) } else { Consent::Refused })
+}
+
+/// Shows the plan and asks.
+fn ask(settings: &Settings, plan: &Plan, out: &Output) -> bool {
+    out.must_say(&plan_text(plan, &forecast_of(settings, plan.open.counts)));
+    out.ask(&format!("Delete {} questions?", plan.open.deletes()))
 }
 
 /// After any question that was due: deletes are agreed to if there were some to ask about.
 fn agreed(settings: &Settings, yes: bool, open: [u64; 3]) -> Consent {
-    Consent::Given { deletes: yes || settings.rehearsal || deletes(open) > 0 }
+    Consent::Given { deletes: yes || settings.rehearsal || deletes(open) > 0, approved: None }
 }
 
 /// A rehearsal deletes nothing that anybody misses.
@@ -135,60 +186,13 @@ fn must_ask(settings: &Settings, yes: bool, open: [u64; 3]) -> bool {
     !yes && !settings.rehearsal && deletes(open) > 0
 }
 
-fn deletes(open: [u64; 3]) -> u64 {
-    Status::ALL
-        .iter()
-        .zip(open)
-        .filter(|(status, _)| **status == Status::Delete)
-        .map(|(_, n)| n)
-        .sum()
-}
-
 fn needs_yes(open: [u64; 3]) -> CommandError {
     CommandError::Wrong(format!(
         "this run would delete {} questions, and nobody is there to be asked: nothing was imported, nothing was \
-         sent; add --yes to delete without a question",
+         sent; look at it with deskbatch plan and run the line that it ends with, or add --yes to delete without a \
+         question",
         deletes(open)
     ))
-}
-
-/// Shows the plan and asks, if the run deletes anything.
-fn confirm(
-    settings: &Settings,
-    yes: bool,
-    account: &Account,
-    open: [u64; 3],
-    out: &Output,
-) -> Result<Consent, CommandError> {
-    if !must_ask(settings, yes, open) {
-        return Ok(agreed(settings, yes, open));
-    }
-    if !out.can_ask() {
-        return Err(needs_yes(open));
-    }
-    out.must_say(&plan_text(settings, account, open));
-    let yes = out.ask(&format!("Delete {} questions?", deletes(open)));
-    Ok(if yes { Consent::Given { deletes: true } } else { Consent::Refused })
-}
-
-fn plan_text(settings: &Settings, account: &Account, open: [u64; 3]) -> String {
-    let host = account.endpoint.as_ref().map(ToString::to_string).unwrap_or_default();
-    let mut text = format!(
-        "This run sends to {host}, for application {}, library {}:",
-        account.app.sdkappid, account.app.library
-    );
-    let mut requests = 0;
-    for (status, count) in Status::ALL.into_iter().zip(open).filter(|(_, count)| *count > 0) {
-        requests += count.div_ceil(settings.chunk());
-        let note = if status == Status::Delete { "   there is no way back" } else { "" };
-        let _ = write!(text, "\n  {status:8} {count:>9} questions{note}");
-    }
-    let _ = write!(
-        text,
-        "\n  {requests} requests or more, {} or more",
-        minutes_text(requests, 1, settings.rate())
-    );
-    text
 }
 
 async fn start_sandbox(
@@ -208,13 +212,13 @@ async fn start_sandbox(
 async fn drain(
     settings: &Settings,
     account: Account,
-    deletes: bool,
+    limits: RunnerSettings,
     store: &Store,
     lock: &RunLock,
     clock: SystemClock,
     out: &Output,
 ) -> Result<RunReport, CommandError> {
-    let Account { app, identifier, signer, endpoint } = account;
+    let Account { identifier, signer, endpoint, .. } = account;
     let Some(endpoint) = endpoint else {
         return Err(CommandError::Wrong("no endpoint is set".to_owned()));
     };
@@ -234,14 +238,7 @@ async fn drain(
         settings.rate(),
     ));
     let shutdown = signals::listen(out)?;
-    let runner = Runner::new(
-        clock,
-        store.clone(),
-        transport,
-        signer,
-        settings.runner(app, deletes, None),
-        events,
-    );
+    let runner = Runner::new(clock, store.clone(), transport, signer, limits, events);
     let report = runner.run(lock, shutdown).await;
     // The watcher ends with the run's last event, or with the channel.
     let _ = watcher.await;
@@ -251,12 +248,24 @@ async fn drain(
 /// Tells how the run went and finds its exit code.
 async fn conclude(
     settings: &Settings,
+    args: &RunArgs,
     store: &Store,
     report: &RunReport,
     scope: &Scope,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let failed = store.failed_in(&scope.unfinished, scope.last).await?;
+    let app = settings.app()?;
+    let mut counts = store.counts_of(app).await?;
+    let mut unapproved = 0;
+    let failed = match scope {
+        Scope::Batches { unfinished, last } => store.failed_in(unfinished, *last).await?,
+        Scope::Approved(approval) => {
+            let left = store.open_of(app, Some(*approval)).await?;
+            unapproved = counts.open().saturating_sub(left);
+            counts.pending = left.saturating_sub(counts.in_flight);
+            store.failed_of(*approval).await?
+        }
+    };
     let filter = RecordFilter {
         state: Some(JobState::Failed),
         run: Some(report.run),
@@ -266,8 +275,10 @@ async fn conclude(
     let refused: Vec<Record> = store.records(filter).try_collect().await?;
     let text = RunSummaryText {
         report,
-        counts: store.counts_of(settings.app()?).await?,
+        counts,
         failed,
+        approved: args.plan.is_some(),
+        unapproved,
         refused: &refused,
         database: &settings.database,
         rehearsal: settings.rehearsal,
@@ -280,7 +291,7 @@ async fn conclude(
         RunEnding::Refused | RunEnding::Suspicious => Exit::Refused,
         RunEnding::Broken => Exit::Broken,
     };
-    if exit == Exit::Done {
+    if exit == Exit::Done && unapproved == 0 {
         out.say(&text.text());
     } else {
         out.must_say(&text.text());

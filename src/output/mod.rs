@@ -3,6 +3,7 @@
 //! A reader that goes away in the middle (`| head`) is no error. Log lines and progress
 //! share stderr without tearing each other.
 
+mod plan;
 mod progress;
 mod summary;
 
@@ -11,6 +12,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
 
+pub use plan::plan_text;
 pub use progress::follow;
 pub use summary::{RunSummaryText, counts_text, minutes_text};
 

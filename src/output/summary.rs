@@ -17,6 +17,11 @@ pub struct RunSummaryText<'a> {
     pub counts: QueueCounts,
     /// Jobs that failed in the batches that the run worked on.
     pub failed: u64,
+    /// Whether it kept to a plan that somebody has approved; `counts` has the open jobs of
+    /// that plan alone then.
+    pub approved: bool,
+    /// Open jobs that the plan did not have.
+    pub unapproved: u64,
     /// The first of the jobs that failed in this run.
     pub refused: &'a [Record],
     /// The queue file.
@@ -48,6 +53,7 @@ impl RunSummaryText<'_> {
             totals.requests, totals.throttled, totals.transient
         );
         self.write_doubts(&mut text);
+        self.write_unapproved(&mut text);
         self.write_refused(&mut text);
         let _ = write!(text, "\n\nthe queue is in {}", self.database.display());
         for step in self.next_steps() {
@@ -125,6 +131,16 @@ impl RunSummaryText<'_> {
         }
     }
 
+    fn write_unapproved(&self, text: &mut String) {
+        if self.unapproved > 0 {
+            let _ = write!(
+                text,
+                "\n  {} other jobs wait in the queue; they are not in the plan that was approved and were not sent",
+                self.unapproved
+            );
+        }
+    }
+
     /// By code, so that what a code means is said once.
     fn write_refused(&self, text: &mut String) {
         if self.refused.is_empty() {
@@ -164,19 +180,25 @@ impl RunSummaryText<'_> {
             format!(" --database {}", self.database.display())
         };
         let mut steps = Vec::new();
-        let mut step = |what: &str, command: &str| {
-            steps.push(format!("{what:44}  deskbatch {command}"));
-        };
-        if self.counts.open() > 0 {
-            step("send what is left:", &format!("run{sandbox}"));
+        let step = |what: &str, command: &str| format!("{what:44}  deskbatch {command}");
+        if self.counts.open() > 0 && self.approved {
+            steps.push("send what is left of the plan: the same command again".to_owned());
+        } else if self.counts.open() > 0 {
+            steps.push(step("send what is left:", &format!("run{sandbox}")));
         }
         if self.failed > 0 {
             let report = format!("report{sandbox} --only failed -o failed.csv");
-            step("list what was refused, mend it, import it:", &report);
-            step("or send it again as it is:", &format!("retry{sandbox}, then run{sandbox}"));
+            steps.push(step("list what was refused, mend it, import it:", &report));
+            let run = format!("run{sandbox}");
+            let then = if self.approved { "the same command again" } else { &run };
+            let retry = format!("retry{sandbox}, then {then}");
+            steps.push(step("or send it again as it is:", &retry));
+        }
+        if self.unapproved > 0 {
+            steps.push(step("look at what else waits:", &format!("plan{sandbox}")));
         }
         if self.rehearsal && self.counts.open() == 0 {
-            step("do it for real, with your account:", "run FILE");
+            steps.push(step("do it for real, with your account:", "run FILE"));
         }
         steps
     }

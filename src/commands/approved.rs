@@ -1,0 +1,130 @@
+//! `run --plan DIGEST`: only what somebody has read is done, and it can be gone on with.
+//!
+//! The plan is made again in the transaction that imports the file, so nothing comes
+//! between the comparison and the import. What was accepted is noted in the queue with the
+//! jobs that it covers: the same command line goes on after an interruption.
+
+use super::import::commit;
+use super::plan::{Making, Proposal, propose};
+use super::run::Consent;
+use super::{CommandError, Exit};
+use crate::cli::RunArgs;
+use crate::config::Settings;
+use crate::output::Output;
+use crate::plan::{DIGEST_CHARS, Plan};
+use crate::store::{Approval, Store};
+
+/// Imports what `digest` approves, or finds what is left of it.
+pub(super) async fn take(
+    settings: &Settings,
+    args: &RunArgs,
+    digest: &str,
+    store: &Store,
+    out: &Output,
+) -> Result<Consent, CommandError> {
+    let digest = read_digest(digest)?;
+    // No run but this one can change what is left of it: this one has the lock.
+    let prior = store.find_approval(settings.app()?, &digest).await?;
+    let how = Making { writes_rejects: true, deletes_max: 0 };
+    let file = args.file.as_deref();
+    let Proposal { mut staged, plan } = propose(settings, store, file, &args.manifest, how).await?;
+    match next(prior, &plan, &digest) {
+        Next::GoOn(approval) => {
+            staged.undo().await?;
+            out.say(&format!(
+                "this plan was begun before: {} of its jobs are still to be done",
+                approval.left
+            ));
+            Ok(Consent::Given { deletes: true, approved: Some(approval.id) })
+        }
+        Next::Begin => {
+            let mut approved = None;
+            if plan.open.total() > 0 {
+                approved = Some(staged.import.approve(&digest, &plan.terms()).await?);
+            }
+            if file.is_some() {
+                commit(store, staged, plan.app, &args.manifest, out).await?;
+            } else {
+                staged.end_without_batch().await?;
+            }
+            match approved {
+                Some(_) => Ok(Consent::Given { deletes: true, approved }),
+                None => Ok(finished("nothing to do, as the plan has it", 0, out)),
+            }
+        }
+        Next::Done(approval) => {
+            staged.undo().await?;
+            let text = "this plan was begun before, and nothing of it is left to be done";
+            Ok(finished(text, approval.failed, out))
+        }
+        Next::Refuse(changed) => {
+            staged.undo().await?;
+            Err(refused(&plan, &changed))
+        }
+    }
+}
+
+/// What becomes of a run that was told to keep to a plan.
+enum Next {
+    /// The plan is as it was: import, note it, send.
+    Begin,
+    /// It was begun before and is not finished.
+    GoOn(Approval),
+    /// It was begun before and is finished.
+    Done(Approval),
+    /// It is another plan now; what has changed, as far as that can be told.
+    Refuse(Vec<&'static str>),
+}
+
+/// The decision. A plan that was begun and is not finished goes on, and begins anew only
+/// when nothing of it is left; with `--again` it is meant to begin anew.
+fn next(prior: Option<Approval>, plan: &Plan, digest: &str) -> Next {
+    match prior {
+        Some(prior) if prior.left > 0 => match plan.changed_from(&prior.terms) {
+            changed if changed.is_empty() => Next::GoOn(prior),
+            changed => Next::Refuse(changed),
+        },
+        _ if plan.digest() == digest => Next::Begin,
+        Some(prior) if !plan.again && plan.changed_from(&prior.terms).is_empty() => {
+            Next::Done(prior)
+        }
+        _ => Next::Refuse(plan.changed_since(digest)),
+    }
+}
+
+fn finished(text: &str, failed: u64, out: &Output) -> Consent {
+    if failed == 0 {
+        out.say(text);
+        return Consent::Finished(Exit::Done);
+    }
+    out.must_say(&format!("{text}; {failed} of its jobs failed"));
+    Consent::Finished(Exit::SomeFailed)
+}
+
+fn refused(plan: &Plan, changed: &[&str]) -> CommandError {
+    let what = if changed.is_empty() {
+        "what the import of the file would do has changed".to_owned()
+    } else {
+        format!("changed: {}", changed.join("; "))
+    };
+    let [enable, disable, delete] = plan.open.counts;
+    CommandError::Wrong(format!(
+        "this is not the plan that was approved: nothing was imported, nothing was sent\n\
+         {what}\n\
+         it would send {enable} enable, {disable} disable, {delete} delete now, of which {} jobs wait in the queue \
+         already\n\
+         look at it with deskbatch plan, and approve that one",
+        plan.waiting.total()
+    ))
+}
+
+fn read_digest(text: &str) -> Result<String, CommandError> {
+    let digest = text.trim().to_ascii_lowercase();
+    if digest.len() == DIGEST_CHARS && digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(digest);
+    }
+    Err(CommandError::Wrong(format!(
+        "--plan: {text:?} is not a digest: it has {DIGEST_CHARS} hex digits, as deskbatch plan prints them; nothing \
+         was sent"
+    )))
+}

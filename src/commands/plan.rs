@@ -1,0 +1,242 @@
+//! `deskbatch plan`, and the plan that `run` shows before it deletes: the one place that
+//! makes a plan.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::import::{Staged, stage};
+use super::{CommandError, Exit};
+use crate::cli::{ManifestArgs, PlanArgs, run_line};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::Settings;
+use crate::desk::Endpoint;
+use crate::forecast::{Forecast, Seen, Speed, forecast};
+use crate::output::{Output, plan_text};
+use crate::plan::{Effect, FilePlan, Plan};
+use crate::store::Store;
+
+/// How many of the questions to be deleted are named.
+pub(super) const DELETES_SHOWN: usize = 10;
+
+/// What requests are spaced by beyond what the rate asks for.
+const PACE_MARGIN: f64 = 1.02;
+
+/// A plan, and the import it was made in, which nothing else can come between.
+pub(super) struct Proposal {
+    pub(super) staged: Staged,
+    pub(super) plan: Plan,
+}
+
+/// How a plan is made.
+#[derive(Clone, Copy)]
+pub(super) struct Making {
+    /// Whether bad rows are written to `--rejects`.
+    pub(super) writes_rejects: bool,
+    /// So many of the questions to be deleted are named.
+    pub(super) deletes_max: usize,
+}
+
+/// Makes the plan of `run` with `file`, or without one.
+pub(super) async fn propose(
+    settings: &Settings,
+    store: &Store,
+    file: Option<&Path>,
+    args: &ManifestArgs,
+    how: Making,
+) -> Result<Proposal, CommandError> {
+    let app = settings.app()?;
+    let mut staged = match file {
+        Some(file) => stage(store, app, file, args, how.writes_rejects).await?,
+        None => Staged::nothing(store.begin_review(app, SystemClock::new().wall_ms()).await?),
+    };
+    let plan = plan_of(settings, &mut staged, file, args, how.deletes_max).await?;
+    Ok(Proposal { staged, plan })
+}
+
+/// The plan of a run that would begin with this import of `file`, or without one.
+pub(super) async fn plan_of(
+    settings: &Settings,
+    staged: &mut Staged,
+    file: Option<&Path>,
+    args: &ManifestArgs,
+    deletes_max: usize,
+) -> Result<Plan, CommandError> {
+    let endpoint = settings.endpoint()?;
+    let survey = staged.import.survey(deletes_max).await?;
+    Ok(Plan {
+        app: settings.app()?,
+        endpoint_mark: endpoint.as_ref().map_or_else(|| "-".to_owned(), Endpoint::mark),
+        endpoint: endpoint.map_or_else(|| "sandbox".to_owned(), |endpoint| endpoint.to_string()),
+        chunk: settings.chunk(),
+        again: args.again,
+        file: match file {
+            Some(file) => Some(file_plan(staged, file).await?),
+            None => None,
+        },
+        waiting: survey.waiting,
+        open: survey.open,
+        deletes: survey.deletes,
+    })
+}
+
+async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, CommandError> {
+    let known = match staged.preview.known {
+        Some(batch) => Some((batch, staged.import.open_of_known().await?)),
+        None => None,
+    };
+    let read = &staged.read;
+    Ok(FilePlan {
+        name: file.display().to_string(),
+        digest: read.digest.clone(),
+        rows: read.rows,
+        duplicates: read.duplicates,
+        rejected: read.bad,
+        rejected_shown: staged.bad_shown.clone(),
+        jobs: read.by_status,
+        effect: match known {
+            _ if read.good == 0 => Effect::Empty,
+            None => Effect::New,
+            Some((_, 0)) => Effect::Finished,
+            Some(_) => Effect::Continues,
+        },
+        known,
+        superseded: if read.good == 0 { 0 } else { staged.preview.superseded },
+    })
+}
+
+/// What a run with these open jobs takes, before anything is known of them.
+pub(super) fn forecast_of(settings: &Settings, open: [u64; 3]) -> Forecast {
+    let chunk = usize::try_from(settings.chunk()).unwrap_or(usize::MAX);
+    forecast(open, chunk, Seen::default(), Speed { rate: settings.rate() / PACE_MARGIN })
+}
+
+/// Runs the command.
+pub(super) async fn command(
+    settings: &Settings,
+    args: &PlanArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let store = Store::open_or_imagine(&settings.database).await?;
+    let all = args.all || args.json;
+    let how =
+        Making { writes_rejects: false, deletes_max: if all { usize::MAX } else { DELETES_SHOWN } };
+    let Proposal { staged, plan } =
+        propose(settings, &store, args.file.as_deref(), &args.manifest, how).await?;
+    staged.undo().await?;
+    store.close().await;
+    let forecast = forecast_of(settings, plan.open.counts);
+    let digest = plan.digest();
+    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    let command = run_line(&words, &digest);
+    let text = if args.json {
+        json(&plan, &forecast, &digest, &command)
+    } else {
+        format!(
+            "{}\n\ndigest of this plan:\n{digest}\nto do this and nothing more:\n{command}\n",
+            plan_text(&plan, &forecast)
+        )
+    };
+    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+    Ok(Exit::Done)
+}
+
+/// What `--json` prints. A later version may add keys; it changes `schema` when one goes
+/// or changes its meaning.
+#[derive(Serialize)]
+struct Json<'a> {
+    schema: u32,
+    digest: &'a str,
+    command: &'a str,
+    /// What the digest is over.
+    approved: String,
+    sdkappid: u64,
+    library: &'a str,
+    endpoint: &'a str,
+    chunk: u64,
+    again: bool,
+    file: Option<JsonFile<'a>>,
+    waiting: JsonCounts,
+    send: JsonCounts,
+    requests: JsonRange<u64>,
+    seconds: JsonRange<f64>,
+    deletes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct JsonFile<'a> {
+    path: &'a str,
+    digest: &'a str,
+    rows: u64,
+    duplicates: u64,
+    rejected: u64,
+    jobs: JsonCounts,
+    /// `new`, `continues`, `finished` or `empty`.
+    effect: Effect,
+    batch: Option<i64>,
+    batch_open: Option<u64>,
+    superseded: u64,
+}
+
+#[derive(Serialize)]
+struct JsonCounts {
+    total: u64,
+    enable: u64,
+    disable: u64,
+    delete: u64,
+}
+
+#[derive(Serialize)]
+struct JsonRange<T> {
+    from: T,
+    to: T,
+}
+
+impl From<[u64; 3]> for JsonCounts {
+    fn from(counts: [u64; 3]) -> Self {
+        let [enable, disable, delete] = counts;
+        Self { total: counts.iter().sum(), enable, disable, delete }
+    }
+}
+
+impl<T: Copy> JsonRange<T> {
+    fn new<F>(range: &RangeInclusive<F>, to: impl Fn(&F) -> T) -> Self {
+        Self { from: to(range.start()), to: to(range.end()) }
+    }
+}
+
+fn json(plan: &Plan, forecast: &Forecast, digest: &str, command: &str) -> String {
+    let file = plan.file.as_ref().map(|file| JsonFile {
+        path: &file.name,
+        digest: &file.digest,
+        rows: file.rows,
+        duplicates: file.duplicates,
+        rejected: file.rejected,
+        jobs: file.jobs.into(),
+        effect: file.effect,
+        batch: file.known.map(|(batch, _)| batch),
+        batch_open: file.known.map(|(_, open)| open),
+        superseded: file.superseded,
+    });
+    let json = Json {
+        schema: 1,
+        digest,
+        command,
+        approved: plan.text(),
+        sdkappid: plan.app.sdkappid,
+        library: plan.app.library.name(),
+        endpoint: &plan.endpoint,
+        chunk: plan.chunk,
+        again: plan.again,
+        file,
+        waiting: plan.waiting.counts.into(),
+        send: plan.open.counts.into(),
+        requests: JsonRange::new(&forecast.requests, |n| *n),
+        seconds: JsonRange::new(&forecast.time, std::time::Duration::as_secs_f64),
+        deletes: &plan.deletes,
+    };
+    let mut text = serde_json::to_string(&json).unwrap_or_default();
+    text.push('\n');
+    text
+}

@@ -1,0 +1,138 @@
+//! A plan in words, for whoever has to say yes to it.
+
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::forecast::Forecast;
+use crate::job::Status;
+use crate::plan::{Effect, FilePlan, JobsSum, Plan};
+
+/// What a run sends, what it takes, where that comes from, and what it deletes.
+pub fn plan_text(plan: &Plan, forecast: &Forecast) -> String {
+    let mut text = format!(
+        "This run sends to {}, for application {}, library {}:",
+        plan.endpoint, plan.app.sdkappid, plan.app.library
+    );
+    for (status, count) in by_status(plan.open.counts) {
+        let note = if status == Status::Delete { "   there is no way back" } else { "" };
+        let _ = write!(text, "\n  {status:8} {count:>9} questions{note}");
+    }
+    if plan.open.total() == 0 {
+        text.push_str("\n  nothing");
+    } else {
+        let requests = range_text(&forecast.requests, u64::to_string);
+        let time = range_text(&forecast.time, |time| time_text(*time));
+        let more = if or_more(&forecast.requests) { " or more" } else { "" };
+        let _ = write!(text, "\n  {requests} requests{more}, about {time}{more}");
+    }
+    if let Some(file) = &plan.file {
+        write_file(&mut text, file);
+    }
+    write_waiting(&mut text, plan);
+    write_deletes(&mut text, plan);
+    text
+}
+
+fn by_status(counts: [u64; 3]) -> impl Iterator<Item = (Status, u64)> {
+    Status::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+}
+
+/// A forecast that knows of no refusals says the least.
+fn or_more(requests: &RangeInclusive<u64>) -> bool {
+    requests.start() == requests.end()
+}
+
+fn range_text<T>(range: &RangeInclusive<T>, text: impl Fn(&T) -> String) -> String {
+    let (from, to) = (text(range.start()), text(range.end()));
+    if from == to { from } else { format!("{from} to {to}") }
+}
+
+/// In the unit that fits: `20 s`, `3 min`, `5.6 h`.
+fn time_text(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 90.0 {
+        format!("{:.0} s", seconds.ceil())
+    } else if seconds < 90.0 * 60.0 {
+        format!("{:.0} min", seconds / 60.0)
+    } else {
+        format!("{:.1} h", seconds / 3_600.0)
+    }
+}
+
+fn write_file(text: &mut String, file: &FilePlan) {
+    let jobs: u64 = file.jobs.iter().sum();
+    let _ = write!(text, "\n\n{}: {} rows, {jobs} jobs", file.name, file.rows);
+    if file.duplicates > 0 {
+        let _ = write!(text, ", {} rows say the same again", file.duplicates);
+    }
+    if file.rejected > 0 {
+        let _ = write!(text, ", {} bad rows are left out", file.rejected);
+    }
+    let batch = file.known.map_or(0, |(batch, _)| batch);
+    let _ = match (file.effect, file.known) {
+        (Effect::New, _) => write!(text, "\n  it becomes a new batch"),
+        (Effect::Continues, Some((_, open))) => write!(
+            text,
+            "\n  it is in the queue already, as batch {batch}: {open} of its jobs are still to be done"
+        ),
+        (Effect::Continues | Effect::Finished, _) => write!(
+            text,
+            "\n  it was imported before, as batch {batch}, and is finished: nothing of it is done unless --again"
+        ),
+        (Effect::Empty, _) => write!(text, "\n  it has no rows: there is nothing to import"),
+    };
+    if file.superseded > 0 {
+        let _ = write!(text, "\n  it supersedes {} jobs that wait in the queue", file.superseded);
+    }
+    for row in &file.rejected_shown {
+        let _ = write!(text, "\n  left out: {row}");
+    }
+    let more = file.rejected.saturating_sub(file.rejected_shown.len() as u64);
+    if file.rejected > 0 && more > 0 {
+        let _ = write!(text, "\n  and {more} more");
+    }
+}
+
+fn write_waiting(text: &mut String, plan: &Plan) {
+    let JobsSum { counts, .. } = &plan.waiting;
+    if plan.waiting.total() == 0 {
+        return;
+    }
+    let counts: Vec<String> =
+        by_status(*counts).map(|(status, count)| format!("{count} {status}")).collect();
+    let _ = write!(
+        text,
+        "\n\nin the queue already, sent by this run too: {} jobs ({})",
+        plan.waiting.total(),
+        counts.join(", ")
+    );
+}
+
+fn write_deletes(text: &mut String, plan: &Plan) {
+    if plan.deletes.is_empty() {
+        return;
+    }
+    let _ = write!(text, "\n\ndeleted, {} questions:", plan.open.deletes());
+    for id in &plan.deletes {
+        let _ = write!(text, "\n  {id}");
+    }
+    let more = plan.open.deletes().saturating_sub(plan.deletes.len() as u64);
+    if more > 0 {
+        let _ = write!(text, "\n  and {more} more: deskbatch plan --all names them");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_told_in_the_unit_that_fits() {
+        let s = Duration::from_secs;
+        let text = |from, to| range_text(&(s(from)..=s(to)), |time| time_text(*time));
+        assert_eq!(text(1, 1), "1 s");
+        assert_eq!(text(20, 200), "20 s to 3 min");
+        assert_eq!(text(6_000, 20_160), "1.7 h to 5.6 h");
+    }
+}
