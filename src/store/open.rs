@@ -199,6 +199,11 @@ async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
         if !matches!(ended, Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))) {
             break;
         }
+        // What was cut short may have left the schema open to changes by hand.
+        sqlx::query("PRAGMA writable_schema = RESET")
+            .execute(writer)
+            .await
+            .doing("bring its file up to date")?;
         ended = migrator.run(writer).await;
     }
     match ended {

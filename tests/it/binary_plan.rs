@@ -185,9 +185,9 @@ async fn cron_runs_what_a_person_has_read_and_nothing_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_cut_short_goes_on_with_the_same_command_line() {
-    let sandbox = sandbox_with(|s| s.latency = Duration::from_millis(50)).await;
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_millis(100)).await;
     let place = Place::new();
-    place.write("jobs.csv", deleting(60));
+    place.write("jobs.csv", deleting(150));
     place.write("other.csv", rows("delete", &["other"]));
     let args = ["jobs.csv", "--chunk", "1", "--again"];
     let digest = digest(&place, &sandbox, &args);
@@ -205,12 +205,12 @@ async fn a_run_that_was_cut_short_goes_on_with_the_same_command_line() {
     // What has to hold still is compared when it goes on, too.
     let elsewhere = ["jobs.csv", "--chunk", "2", "--again"];
     has(&said(&ends(run(&place, &sandbox, &elsewhere, &digest), 2)), &["changed: the questions"]);
-    place.write("jobs.csv", deleting(61));
+    place.write("jobs.csv", deleting(151));
     has(&said(&ends(run(&place, &sandbox, &args, &digest), 2)), &["changed: the file"]);
-    place.write("jobs.csv", deleting(60));
+    place.write("jobs.csv", deleting(150));
     let text = said(&ends(run(&place, &sandbox, &args, &digest), 0));
     has(&text, &["everything asked for is done", "1 other jobs wait"]);
-    assert_eq!(place.counts(), [1, 0, 60, 0, 0, 0]);
+    assert_eq!(place.counts(), [1, 0, 150, 0, 0, 0]);
     assert_eq!(place.status()["batches"].as_array().unwrap().len(), 2);
     assert!(!deleted(&sandbox, "other"));
 }

@@ -74,3 +74,26 @@ async fn a_queue_of_the_first_version_keeps_its_rows_and_takes_the_new_ending() 
 fn runs_third(lock: &RunLock) -> String {
     format!("3{}failures", lock.holder().host)
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_may_bring_the_same_old_queue_up_to_date_at_once() {
+    for _ in 0..5 {
+        let place = Place::new();
+        let path = place.path("queue.db");
+        let other = first_version(&path).await;
+        let open = |path: std::path::PathBuf| async move { Store::open(&path).await };
+        let opens: Vec<_> = (0..4).map(|_| tokio::spawn(open(path.clone()))).collect();
+        let mut stores = Vec::new();
+        for opened in opens {
+            stores.push(opened.await.unwrap().unwrap());
+        }
+        let table = "SELECT sql FROM sqlite_schema WHERE name = 'runs'";
+        assert_eq!(texts(&other, table).await[0].matches("'failures'").count(), 1);
+        assert_eq!(texts(&other, "PRAGMA integrity_check").await, ["ok"]);
+        let lock = RunLock::take(stores[0].path(), NOW_MS).unwrap();
+        for store in stores {
+            let run = store.begin_run(&lock, APP, NOW_MS).await.unwrap().run;
+            store.end_run(run, RunEnding::TooManyFailures, NOW_MS).await.unwrap();
+        }
+    }
+}
