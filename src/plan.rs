@@ -168,6 +168,8 @@ pub struct Plan {
     pub waiting: JobsSum,
     /// All jobs that would be sent.
     pub open: JobsSum,
+    /// Of these, in a request without a recorded answer: a run is going on, or has died.
+    pub in_flight: u64,
     /// The questions that would be deleted: the first of them, or all.
     pub deletes: Vec<String>,
 }
@@ -290,6 +292,7 @@ mod tests {
             }),
             waiting: sum(&[]),
             open: sum(&[(Status::Enable, "a"), (Status::Delete, "b")]),
+            in_flight: 0,
             deletes: Vec::new(),
         }
     }
@@ -344,6 +347,7 @@ mod tests {
         }
         let mut same = plan();
         same.deletes.push("b".to_owned());
+        same.in_flight = 1;
         same.file.as_mut().unwrap().name = "b.csv".to_owned();
         assert_eq!(same.digest(), approved.digest());
     }

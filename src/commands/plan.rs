@@ -77,6 +77,7 @@ pub(super) async fn plan_of(
         },
         waiting: survey.waiting,
         open: survey.open,
+        in_flight: survey.in_flight,
         deletes: survey.deletes,
     })
 }
@@ -159,6 +160,8 @@ struct Json<'a> {
     file: Option<JsonFile<'a>>,
     waiting: JsonCounts,
     send: JsonCounts,
+    /// Of these, in a request without a recorded answer.
+    in_flight: u64,
     requests: JsonRange<u64>,
     seconds: JsonRange<f64>,
     deletes: &'a [String],
@@ -232,6 +235,7 @@ fn json(plan: &Plan, forecast: &Forecast, digest: &str, command: &str) -> String
         file,
         waiting: plan.waiting.counts.into(),
         send: plan.open.counts.into(),
+        in_flight: plan.in_flight,
         requests: JsonRange::new(&forecast.requests, |n| *n),
         seconds: JsonRange::new(&forecast.time, std::time::Duration::as_secs_f64),
         deletes: &plan.deletes,

@@ -49,7 +49,7 @@ pub(super) async fn run(
         }
     };
     if store.open_of(account.app, approved).await? == 0 {
-        out.say(&nothing_to_do(account.app, &store));
+        out.say(&nothing_to_do(account.app, approved, &store));
         store.close().await;
         return Ok(Exit::Done);
     }
@@ -69,13 +69,17 @@ pub(super) async fn run(
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;
     }
-    let exit = conclude(settings, args, &store, &report, &scope, out).await?;
+    let exit = conclude(settings, &store, &report, &scope, out).await?;
     store.close().await;
     Ok(exit)
 }
 
 /// Names the app: jobs of another one, or of its other library, may well be waiting.
-fn nothing_to_do(app: App, store: &Store) -> String {
+fn nothing_to_do(app: App, approved: Option<ApprovalId>, store: &Store) -> String {
+    if approved.is_some() {
+        return "nothing to do: newer imports speak for everything that was left of this plan"
+            .to_owned();
+    }
     format!(
         "nothing to do: no job of application {}, library {}, is waiting in {}",
         app.sdkappid,
@@ -248,7 +252,6 @@ async fn drain(
 /// Tells how the run went and finds its exit code.
 async fn conclude(
     settings: &Settings,
-    args: &RunArgs,
     store: &Store,
     report: &RunReport,
     scope: &Scope,
@@ -277,7 +280,7 @@ async fn conclude(
         report,
         counts,
         failed,
-        approved: args.plan.is_some(),
+        approved: matches!(scope, Scope::Approved(_)),
         unapproved,
         refused: &refused,
         database: &settings.database,

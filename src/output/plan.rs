@@ -30,6 +30,7 @@ pub fn plan_text(plan: &Plan, forecast: &Forecast) -> String {
         write_file(&mut text, file);
     }
     write_waiting(&mut text, plan);
+    write_in_flight(&mut text, plan);
     write_deletes(&mut text, plan);
     text
 }
@@ -107,6 +108,17 @@ fn write_waiting(text: &mut String, plan: &Plan) {
         plan.waiting.total(),
         counts.join(", ")
     );
+}
+
+fn write_in_flight(text: &mut String, plan: &Plan) {
+    if plan.in_flight > 0 {
+        let _ = write!(
+            text,
+            "\n\n{} of these jobs are in requests without an answer: a run is going on, and this plan changes with \
+             every answer, or it has died",
+            plan.in_flight
+        );
+    }
 }
 
 fn write_deletes(text: &mut String, plan: &Plan) {

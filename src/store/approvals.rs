@@ -21,6 +21,8 @@ pub struct Survey {
     pub open: JobsSum,
     /// What of it was in the queue before.
     pub waiting: JobsSum,
+    /// How many of all are in a request without a recorded answer.
+    pub in_flight: u64,
     /// The first questions that would be deleted, in the order of their ids.
     pub deletes: Vec<String>,
 }
@@ -143,13 +145,13 @@ impl Import {
     /// When the queue file cannot be read or holds an impossible row.
     pub async fn survey(&mut self, deletes_max: usize) -> Result<Survey, StoreError> {
         let mut rows = sqlx::query(
-            "SELECT status, question_id, batch_id, id FROM jobs
+            "SELECT status, question_id, batch_id, id, state = 'in_flight' FROM jobs
              WHERE app_id = ? AND newest = 1 AND state IN ('pending', 'in_flight') ORDER BY question_id",
         )
         .bind(self.app_id)
         .fetch(&mut *self.tx);
         let (mut open, mut waiting) = (JobsSummer::default(), JobsSummer::default());
-        let mut deletes = Vec::new();
+        let (mut in_flight, mut deletes) = (0, Vec::new());
         while let Some(row) = rows.try_next().await.doing("look through the queue")? {
             let doing = "look through the queue";
             let (status, id): (i64, i64) =
@@ -161,6 +163,7 @@ impl Import {
                 return Err(StoreError::Impossible { table: "jobs", row: id, reason });
             };
             open.add(status, question);
+            in_flight += u64::from(row.try_get::<bool, _>(4).doing(doing)?);
             if batch != self.batch {
                 waiting.add(status, question);
             }
@@ -168,7 +171,7 @@ impl Import {
                 deletes.push(question.to_owned());
             }
         }
-        Ok(Survey { open: open.finish(), waiting: waiting.finish(), deletes })
+        Ok(Survey { open: open.finish(), waiting: waiting.finish(), in_flight, deletes })
     }
 
     /// The open jobs of the batch that the same manifest made before.

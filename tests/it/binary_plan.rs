@@ -173,6 +173,9 @@ async fn cron_runs_what_a_person_has_read_and_nothing_more() {
     place.write("late.csv", rows("delete", &["late"]));
     ends(place.fast(&sandbox, &["import", "late.csv"]), 0);
     ends(place.deskbatch(&["retry"]), 0);
+    // A plan that is read meanwhile says that it will not hold.
+    let meanwhile = data(&ends(place.fast(&sandbox, &["plan"]), 0));
+    has(&meanwhile, &["in the queue already, sent by this run too"]);
     // All that was approved is done; that more waits is said even so.
     let text = going.ends(0);
     has(&text, &["2 other jobs wait in the queue", "were not sent", "deskbatch plan"]);

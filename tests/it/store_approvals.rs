@@ -35,6 +35,10 @@ async fn a_bound_run_finds_the_approved_jobs_and_no_others() {
     let deletes = queue.claim(9).await;
     assert_eq!((questions(&deletes).as_str(), deletes.status), ("b", Status::Delete));
     assert_eq!(queue.try_claim(9).await, None);
+    let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
+    let survey = review.survey(0).await.unwrap();
+    assert_eq!((survey.in_flight, survey.open.total()), (2, 5));
+    review.end_without_batch().await.unwrap();
     assert_eq!(queue.store.next_due_ms(run, true).await.unwrap(), None);
     assert_eq!(queue.store.open_of(APP, Some(approval)).await.unwrap(), 2);
     queue.fail(&deletes, -7).await;
