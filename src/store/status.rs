@@ -70,6 +70,12 @@ pub struct RunSummary {
     pub requests: i64,
     /// Requests of it that were refused as too fast.
     pub throttled: i64,
+    /// Requests of it whose questions the service looked at.
+    pub reached: i64,
+    /// Jobs that succeeded in it.
+    pub succeeded: i64,
+    /// Jobs that failed in it.
+    pub failed: i64,
 }
 
 /// The whole queue in figures.
@@ -97,10 +103,15 @@ impl Store {
     pub async fn status(&self) -> Result<QueueStatus, StoreError> {
         // One read transaction, so that the figures belong together.
         let mut tx = self.readers.begin().await.doing("read its figures")?;
-        let rows = sqlx::query("SELECT state, count(*) FROM jobs GROUP BY state")
-            .fetch_all(&mut *tx)
-            .await
-            .doing("count jobs")?;
+        // One look at the jobs for both: all of them, and those of the newest run.
+        let rows = sqlx::query(
+            "SELECT state, count(*),
+                    count(*) FILTER (WHERE finished_ms >= (SELECT started_ms FROM runs ORDER BY id DESC LIMIT 1))
+             FROM jobs GROUP BY state",
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .doing("count jobs")?;
         let counts = read_counts(&rows)?;
         let row = sqlx::query(
             "SELECT (SELECT count(*) FROM requests),
@@ -118,13 +129,17 @@ impl Store {
         let run = sqlx::query(
             "SELECT id, host, pid, started_ms, finished_ms, ending,
                     (SELECT count(*) FROM requests WHERE run_id = runs.id),
-                    (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled')
+                    (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled'),
+                    (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected'))
              FROM runs ORDER BY id DESC LIMIT 1",
         )
         .fetch_optional(&mut *tx)
         .await
         .doing("find the last run")?;
-        let last_run = run.as_ref().map(read_run).transpose().doing("find the last run")?;
+        let of_run = |state| of_newest_run(&rows, state).doing("count jobs");
+        let (succeeded, failed) = (of_run(JobState::Succeeded)?, of_run(JobState::Failed)?);
+        let last_run = run.as_ref().map(|row| read_run(row, succeeded, failed)).transpose();
+        let last_run = last_run.doing("find the last run")?;
         Ok(QueueStatus {
             counts,
             requests: figure(0)?,
@@ -206,7 +221,17 @@ fn read_counts(rows: &[SqliteRow]) -> Result<QueueCounts, StoreError> {
     Ok(counts)
 }
 
-fn read_run(row: &SqliteRow) -> Result<RunSummary, sqlx::Error> {
+/// Jobs in `state` that got there since the newest run began.
+fn of_newest_run(rows: &[SqliteRow], state: JobState) -> Result<i64, sqlx::Error> {
+    for row in rows {
+        if row.try_get::<&str, _>(0)? == state.name() {
+            return row.try_get(2);
+        }
+    }
+    Ok(0)
+}
+
+fn read_run(row: &SqliteRow, succeeded: i64, failed: i64) -> Result<RunSummary, sqlx::Error> {
     Ok(RunSummary {
         id: row.try_get(0)?,
         host: row.try_get(1)?,
@@ -216,5 +241,8 @@ fn read_run(row: &SqliteRow) -> Result<RunSummary, sqlx::Error> {
         ending: row.try_get(5)?,
         requests: row.try_get(6)?,
         throttled: row.try_get(7)?,
+        reached: row.try_get(8)?,
+        succeeded,
+        failed,
     })
 }
