@@ -20,9 +20,6 @@ use crate::store::Store;
 /// How many of the questions to be deleted are named.
 pub(super) const DELETES_SHOWN: usize = 10;
 
-/// What requests are spaced by beyond what the rate asks for.
-const PACE_MARGIN: f64 = 1.02;
-
 /// A plan, and the import it was made in, which nothing else can come between.
 pub(super) struct Proposal {
     pub(super) staged: Staged,
@@ -110,7 +107,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
 /// What a run with these open jobs takes, before anything is known of them.
 pub(super) fn forecast_of(settings: &Settings, open: [u64; 3]) -> Forecast {
     let chunk = usize::try_from(settings.chunk()).unwrap_or(usize::MAX);
-    forecast(open, chunk, Seen::default(), Speed { rate: settings.rate() / PACE_MARGIN })
+    forecast(open, chunk, Seen::default(), Speed::of_rate(settings.rate()))
 }
 
 /// Runs the command.

@@ -1,6 +1,7 @@
 //! `deskbatch status`: the queue in figures.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -8,7 +9,8 @@ use super::{CommandError, Exit};
 use crate::cli::StatusArgs;
 use crate::clock::utc_text;
 use crate::config::Settings;
-use crate::output::{Output, counts_text, minutes_text};
+use crate::forecast::{Forecast, Seen, Speed, forecast};
+use crate::output::{Output, counts_text, range_text};
 use crate::store::{BatchSummary, QueueStatus, RunSummary, Store};
 
 /// What `--json` prints. A later version may add keys; it changes `schema` when one goes
@@ -28,9 +30,16 @@ struct Json<'a> {
     throttled: u64,
     orphaned: u64,
     succeeded_in_doubt: u64,
+    left_requests_min: u64,
+    left_requests_max: u64,
+    left_s_min: u64,
+    left_s_max: u64,
     last_run: Option<&'a RunSummary>,
     batches: &'a [BatchSummary],
 }
+
+/// How long the gate stays closed after a refusal as too fast, roughly.
+const CLOSED: Duration = Duration::from_millis(1_500);
 
 /// Runs the command.
 pub(super) async fn status(
@@ -51,8 +60,25 @@ pub(super) async fn status(
     Ok(Exit::Done)
 }
 
+/// What the open jobs take, if they are like those of the last run: of the one under way, or
+/// of the one before that which would send them.
+fn left(settings: &Settings, status: &QueueStatus) -> Forecast {
+    let chunk = usize::try_from(settings.chunk()).unwrap_or(usize::MAX);
+    let mut seen = Seen::default();
+    let mut speed = Speed::of_rate(settings.rate());
+    if let Some(run) = &status.last_run {
+        let figure = |n: i64| u64::try_from(n).unwrap_or_default();
+        seen = Seen::of_totals(figure(run.succeeded), figure(run.failed), figure(run.reached));
+        speed.requests = seen.requests;
+        speed.closings = figure(run.throttled);
+        speed.closed = CLOSED.saturating_mul(u32::try_from(run.throttled).unwrap_or_default());
+    }
+    forecast([status.counts.open(), 0, 0], chunk, seen, speed)
+}
+
 fn json(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> String {
     let counts = &status.counts;
+    let left = left(settings, status);
     let json = Json {
         schema: 1,
         database: settings.database.display().to_string(),
@@ -67,6 +93,10 @@ fn json(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> 
         throttled: status.throttled,
         orphaned: status.orphaned,
         succeeded_in_doubt: status.succeeded_in_doubt,
+        left_requests_min: *left.requests.start(),
+        left_requests_max: *left.requests.end(),
+        left_s_min: left.time.start().as_secs(),
+        left_s_max: left.time.end().as_secs() + u64::from(left.time.end().subsec_nanos() > 0),
         last_run: status.last_run.as_ref(),
         batches,
     };
@@ -86,11 +116,13 @@ fn text(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> 
         status.orphaned,
     );
     if counts.open() > 0 {
+        let left = left(settings, status);
         let _ = writeln!(
             text,
-            "left      {} at {} requests a second, without what refusals add",
-            minutes_text(counts.open(), settings.chunk(), settings.rate()),
-            settings.rate()
+            "left      {} to {} requests, {}",
+            left.requests.start(),
+            left.requests.end(),
+            range_text(&left.time)
         );
     }
     if status.succeeded_in_doubt > 0 {

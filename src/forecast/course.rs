@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Forecast, Seen, Speed, forecast, real};
+use super::{Forecast, MARGIN, Seen, Speed, forecast, real};
 
 /// How many requests the limit counts for while few were seen.
 const PRIOR_REQUESTS: f64 = 10.0;
-/// Requests leave a little below the limit.
-const MARGIN: f64 = 1.02;
 
 /// What a run has come to; moments are times since it began.
 #[derive(Debug, Clone)]
@@ -71,6 +69,7 @@ impl Course {
     pub fn opened(&mut self, at: Duration) {
         if let Some(since) = self.closed_since.take() {
             self.closed += at.saturating_sub(since);
+            self.last = at;
         }
     }
 

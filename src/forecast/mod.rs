@@ -31,6 +31,9 @@ const ROW_ANSWERS: u8 = 2;
 /// some more for what the model does not know.
 const WIDTH: f64 = 2.0;
 
+/// How far below the limit requests leave.
+const MARGIN: f64 = 1.02;
+
 /// What became of some jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Stretch {
@@ -160,9 +163,16 @@ impl Stretch {
 }
 
 impl Speed {
-    /// A speed of `rate` requests a second, above 0, of which nothing else is known yet.
+    /// What is to be expected of a limit of `rate` requests a second, above 0, of which
+    /// nothing was seen yet: requests leave a little below it.
     pub fn of_rate(rate: f64) -> Self {
-        Self { rate, latency: Duration::ZERO, closings: 0, closed: Duration::ZERO, requests: 0 }
+        Self {
+            rate: rate / MARGIN,
+            latency: Duration::ZERO,
+            closings: 0,
+            closed: Duration::ZERO,
+            requests: 0,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 pub use plan::plan_text;
 pub use progress::follow;
-pub use summary::{RunSummaryText, counts_text, minutes_text};
+pub use summary::{RunSummaryText, counts_text, range_text};
 
 /// Where text goes.
 #[derive(Debug, Clone)]

@@ -1,9 +1,8 @@
 //! A plan in words, for whoever has to say yes to it.
 
 use std::fmt::Write as _;
-use std::ops::RangeInclusive;
-use std::time::Duration;
 
+use super::range_text;
 use crate::forecast::Forecast;
 use crate::job::Status;
 use crate::plan::{Effect, FilePlan, JobsSum, Plan};
@@ -21,10 +20,8 @@ pub fn plan_text(plan: &Plan, forecast: &Forecast) -> String {
     if plan.open.total() == 0 {
         text.push_str("\n  nothing");
     } else {
-        let requests = range_text(&forecast.requests, u64::to_string);
-        let time = range_text(&forecast.time, |time| time_text(*time));
-        let more = if or_more(&forecast.requests) { " or more" } else { "" };
-        let _ = write!(text, "\n  {requests} requests{more}, about {time}{more}");
+        let (fewest, most) = (forecast.requests.start(), forecast.requests.end());
+        let _ = write!(text, "\n  {fewest} to {most} requests, {}", range_text(&forecast.time));
     }
     if let Some(file) = &plan.file {
         write_file(&mut text, file);
@@ -37,28 +34,6 @@ pub fn plan_text(plan: &Plan, forecast: &Forecast) -> String {
 
 fn by_status(counts: [u64; 3]) -> impl Iterator<Item = (Status, u64)> {
     Status::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
-}
-
-/// A forecast that knows of no refusals says the least.
-fn or_more(requests: &RangeInclusive<u64>) -> bool {
-    requests.start() == requests.end()
-}
-
-fn range_text<T>(range: &RangeInclusive<T>, text: impl Fn(&T) -> String) -> String {
-    let (from, to) = (text(range.start()), text(range.end()));
-    if from == to { from } else { format!("{from} to {to}") }
-}
-
-/// In the unit that fits: `20 s`, `3 min`, `5.6 h`.
-fn time_text(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    if seconds < 90.0 {
-        format!("{:.0} s", seconds.ceil())
-    } else if seconds < 90.0 * 60.0 {
-        format!("{:.0} min", seconds / 60.0)
-    } else {
-        format!("{:.1} h", seconds / 3_600.0)
-    }
 }
 
 fn write_file(text: &mut String, file: &FilePlan) {
@@ -132,19 +107,5 @@ fn write_deletes(text: &mut String, plan: &Plan) {
     let more = plan.open.deletes().saturating_sub(plan.deletes.len() as u64);
     if more > 0 {
         let _ = write!(text, "\n  and {more} more: deskbatch plan --all names them");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_told_in_the_unit_that_fits() {
-        let s = Duration::from_secs;
-        let text = |from, to| range_text(&(s(from)..=s(to)), |time| time_text(*time));
-        assert_eq!(text(1, 1), "1 s");
-        assert_eq!(text(20, 200), "20 s to 3 min");
-        assert_eq!(text(6_000, 20_160), "1.7 h to 5.6 h");
     }
 }

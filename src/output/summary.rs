@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::runner::RunReport;
 use crate::store::{QueueCounts, Record, RunEnding};
@@ -224,17 +226,26 @@ pub fn counts_text(counts: &QueueCounts) -> String {
     format!("{}: {}", counts.total(), parts.join(", "))
 }
 
-/// How long `jobs` take at `rate` requests a second with `chunk` in each, without what
-/// refusals add: `about 4 minutes`.
-pub fn minutes_text(jobs: u64, chunk: u64, rate: f64) -> String {
-    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-    let seconds = jobs.div_ceil(chunk) as f64 / rate;
+/// A time that is not known for sure, in the units that fit: `3 to 4 min`, `40 s to 2 min`;
+/// `about 3 min` if both ends read the same.
+pub fn range_text(time: &RangeInclusive<Duration>) -> String {
+    let (low, low_unit) = time_text(*time.start());
+    let (high, high_unit) = time_text(*time.end());
+    match (low == high, low_unit == high_unit) {
+        (true, true) => format!("about {high} {high_unit}"),
+        (false, true) => format!("{low} to {high} {high_unit}"),
+        (_, false) => format!("{low} {low_unit} to {high} {high_unit}"),
+    }
+}
+
+fn time_text(time: Duration) -> (String, &'static str) {
+    let seconds = time.as_secs_f64();
     if seconds < 90.0 {
-        format!("about {:.0} s", seconds.ceil())
+        (format!("{:.0}", seconds.ceil().max(1.0)), "s")
     } else if seconds < 90.0 * 60.0 {
-        format!("about {:.0} min", seconds / 60.0)
+        (format!("{:.0}", seconds / 60.0), "min")
     } else {
-        format!("about {:.1} h", seconds / 3_600.0)
+        (format!("{:.1}", seconds / 3_600.0), "h")
     }
 }
 
@@ -244,10 +255,14 @@ mod tests {
 
     #[test]
     fn times_are_told_in_the_unit_that_fits() {
-        let text = |jobs| minutes_text(jobs, 100, 5.0);
-        assert_eq!(text(1), "about 1 s");
-        assert_eq!(text(10_000), "about 20 s");
-        assert_eq!(text(100_000), "about 3 min");
-        assert_eq!(text(10_000_000), "about 5.6 h");
+        let text =
+            |low, high| range_text(&(Duration::from_millis(low)..=Duration::from_millis(high)));
+        assert_eq!(text(200, 900), "about 1 s");
+        assert_eq!(text(5_100, 20_000), "6 to 20 s");
+        assert_eq!(text(40_000, 121_000), "40 s to 2 min");
+        assert_eq!(text(170_000, 190_000), "about 3 min");
+        assert_eq!(text(180_000, 250_000), "3 to 4 min");
+        assert_eq!(text(4_000_000, 20_000_000), "67 min to 5.6 h");
+        assert_eq!(text(20_000_000, 30_000_000), "5.6 to 8.3 h");
     }
 }

@@ -30,9 +30,22 @@ async fn status_follows_the_queue_from_import_to_outcome() {
         keys.iter().chain(&more).map(|key| status[*key].as_u64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(figures(&place.status()), [4, 0, 0, 0, 0, 0, 4, 0, 0, 1]);
+    let left = |status: &serde_json::Value| {
+        let keys = ["left_requests_min", "left_requests_max", "left_s_min", "left_s_max"];
+        keys.map(|key| status[key].as_u64().unwrap())
+    };
+    // Even if all four are bad.
+    let [fewest, most, ..] = left(&place.status());
+    assert!(fewest == 1 && (4..15).contains(&most), "{fewest} to {most}");
+    let text = crate::support::data(&ends(place.deskbatch(&["status"]), 0));
+    has(&text, &[&format!("left      1 to {most} requests, 1 to ")]);
     ends(place.fast(&sandbox, &["run", "--yes"]), 1);
     // Three chunks of a status each, and the refused one's two halves.
-    assert_eq!(figures(&place.status()), [0, 0, 3, 1, 0, 0, 4, 5, 0, 1]);
+    let status = place.status();
+    assert_eq!(figures(&status), [0, 0, 3, 1, 0, 0, 4, 5, 0, 1]);
+    assert_eq!(left(&status), [0; 4]);
+    let of_run = ["reached", "succeeded", "failed"].map(|key| &status["last_run"][key]);
+    assert_eq!(of_run, [5, 3, 1]);
     assert_eq!(state_of(&sandbox, "a"), Some(QuestionStatus::Enabled));
     assert_eq!(state_of(&sandbox, "b"), Some(QuestionStatus::Disabled));
     assert_eq!(state_of(&sandbox, "c"), Some(QuestionStatus::Deleted));
