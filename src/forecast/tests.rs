@@ -55,8 +55,9 @@ impl Tried {
     fn new(kind: Kind, jobs: u64, runs: u64, shares: &[f64]) -> Self {
         let mut points: Vec<Vec<Point>> = shares.iter().map(|_| Vec::new()).collect();
         for run in 0..runs {
-            let mut random =
-                fastrand::Rng::with_seed((run + jobs).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let mut random = fastrand::Rng::with_seed(
+                (FIRST_SEED + run + jobs).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            );
             let case = Case {
                 jobs,
                 bad: kind.bad(jobs, &mut random),
@@ -93,6 +94,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// The moments of the promise.
 const PROMISED: [f64; 2] = [0.1, 0.5];
 const RUNS: u64 = 40;
+/// Other runs than those that the constants were chosen by.
+const FIRST_SEED: u64 = 1_000_003;
 
 /// Kinds whose end is like their beginning: how many of 100 runs lie inside at least, and
 /// the widest that the range may be at both moments, in the median, as a multiple of the true
@@ -115,18 +118,19 @@ const ALIKE: [(Kind, u32, [f64; 2]); 9] = [
 /// | bad | at 10 % | | at 50 % | |
 /// | --- | --- | --- | --- | --- |
 /// | none | 100 % | 3.4 | 100 % | 1.4 |
-/// | 1 in 10,000 | 100 % | 3.1 | 100 % | 1.4 |
-/// | 0.1 % | 99 % | 2.3 | 99 % | 1.6 |
-/// | 1 % | 99 % | 1.4 | 99 % | 0.9 |
+/// | 1 in 10,000 | 99 % | 3.1 | 100 % | 1.4 |
+/// | 0.1 % | 99 % | 2.3 | 99 % | 1.5 |
+/// | 1 % | 99 % | 1.5 | 99 % | 0.9 |
 /// | 10 % | 100 % | 0.7 | 100 % | 0.4 |
-/// | 1 % in rows of 2 | 96 % | 1.8 | 97 % | 1.1 |
-/// | of 3 | 90 % | 1.9 | 94 % | 1.2 |
-/// | of 10 | 95 % | 2.5 | 94 % | 1.7 |
-/// | of 30, three of them | 100 % | 1.3 | 85 % | 1.9 |
+/// | 1 % in rows of 2 | 96 % | 1.8 | 99 % | 1.1 |
+/// | of 3 | 90 % | 2.0 | 96 % | 1.2 |
+/// | of 10 | 95 % | 2.5 | 93 % | 1.7 |
+/// | of 30, three of them | 98 % | 1.3 | 83 % | 2.0 |
 ///
-/// With 3,000 jobs: 92 % or more, but for the one row of 30 (82 % at half) and the three of
-/// 10 (87 %). In long runs, rows that come less than once in a tenth are missed at 10 %:
-/// nobody was bad until then, and each costs 60 requests.
+/// All of these and the same with 3,000 jobs: 98 % and 97 %. What is not held: ten rows of
+/// 30 in 30,000 jobs, 60 % and 83 %. Before the first was seen nothing says that there are
+/// any, and each costs nearly 60 requests; to allow for that would make every clean run's range
+/// half as wide again.
 #[test]
 fn the_true_end_lies_inside_the_range_in_nine_of_ten_runs() {
     let mut wrong = Vec::new();
