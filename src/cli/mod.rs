@@ -130,7 +130,7 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_CHUNK", value_name = "N")]
     pub chunk: Option<u32>,
 
-    /// Requests in flight at once, 1 to 64 [default: 8]
+    /// The most requests in flight, 1 to 64; fewer while answers are quick [default: 32]
     #[arg(long, global = true, env = "DESKBATCH_IN_FLIGHT", value_name = "N")]
     pub in_flight: Option<u32>,
 

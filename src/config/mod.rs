@@ -209,7 +209,7 @@ impl Settings {
             deletes,
             approved,
             chunk_jobs_max: raw.chunk.unwrap_or(100) as usize,
-            in_flight_max: raw.in_flight.unwrap_or(8) as usize,
+            in_flight_max: raw.in_flight.unwrap_or(32) as usize,
             rate: self.rate(),
             attempts_max: raw.attempts.unwrap_or(6),
             outage_max: Duration::from_secs(raw.outage_s.unwrap_or(600)),

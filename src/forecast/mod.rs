@@ -215,18 +215,21 @@ impl Range {
 
 /// Seconds that `requests` take.
 fn time(requests: Range, speed: Speed) -> Range {
-    /// How far the rate may be from what was measured, as a factor.
+    /// How far the rate may be from what was measured, as a factor; the pace goes on
+    /// learning from refusals.
     const DRIFT: f64 = 1.02;
+    const DRIFT_MAX: f64 = 1.1;
     /// Requests that may have left already when the jobs in them still count as open.
     const LEFT: f64 = 2.0;
     /// Steps of the last search, which has nobody to share its slots with.
     const LAST_STEPS: f64 = 6.0;
     let (gap, latency) = (1.0 / speed.rate, speed.latency.as_secs_f64());
     let open = requests.mean * gap;
+    let drift = (DRIFT + real(speed.closings) / real(speed.requests.max(1))).min(DRIFT_MAX);
     let shut = closed(requests.mean, speed);
-    let low = (requests.low - LEFT).max(0.0) * gap / DRIFT + closed(requests.low, speed).low;
+    let low = (requests.low - LEFT).max(0.0) * gap / drift + closed(requests.low, speed).low;
     let last = latency + LAST_STEPS * (latency - gap).max(0.0);
-    let slow = (requests.high + 1.0) * gap * DRIFT + last - open;
+    let slow = (requests.high + 1.0) * gap * drift + last - open;
     let mean = open + shut.mean;
     // Both at their worst is rarer than either.
     Range { low: low.min(mean), mean, high: mean + slow.hypot(shut.high - shut.mean) }

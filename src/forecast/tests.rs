@@ -108,7 +108,7 @@ const ALIKE: [(Kind, u32, [f64; 2]); 9] = [
     (Kind::Share(0.1), 90, [0.8, 0.5]),
     (Kind::Rows(2), 90, [2.0, 1.3]),
     (Kind::Rows(3), 90, [2.3, 1.4]),
-    (Kind::Rows(10), 90, [3.0, 2.0]),
+    (Kind::Rows(10), 85, [3.1, 2.2]),
     (Kind::Rows(30), 80, [1.6, 3.0]),
 ];
 
@@ -117,17 +117,17 @@ const ALIKE: [(Kind, u32, [f64; 2]); 9] = [
 ///
 /// | bad | at 10 % | | at 50 % | |
 /// | --- | --- | --- | --- | --- |
-/// | none | 100 % | 3.4 | 100 % | 1.4 |
-/// | 1 in 10,000 | 99 % | 3.1 | 100 % | 1.4 |
-/// | 0.1 % | 99 % | 2.3 | 99 % | 1.5 |
-/// | 1 % | 99 % | 1.5 | 99 % | 0.9 |
-/// | 10 % | 100 % | 0.7 | 100 % | 0.4 |
-/// | 1 % in rows of 2 | 96 % | 1.8 | 99 % | 1.1 |
-/// | of 3 | 90 % | 2.0 | 96 % | 1.2 |
-/// | of 10 | 95 % | 2.5 | 93 % | 1.7 |
-/// | of 30, three of them | 98 % | 1.3 | 83 % | 2.0 |
+/// | none | 100 % | 3.2 | 99 % | 1.5 |
+/// | 1 in 10,000 | 100 % | 3.0 | 100 % | 1.4 |
+/// | 0.1 % | 99 % | 2.2 | 98 % | 1.5 |
+/// | 1 % | 98 % | 1.6 | 99 % | 1.0 |
+/// | 10 % | 97 % | 0.7 | 98 % | 0.4 |
+/// | 1 % in rows of 2 | 96 % | 1.9 | 97 % | 1.2 |
+/// | of 3 | 92 % | 2.2 | 98 % | 1.3 |
+/// | of 10 | 91 % | 2.7 | 94 % | 1.8 |
+/// | of 30, three of them | 97 % | 1.2 | 84 % | 2.2 |
 ///
-/// All of these and the same with 3,000 jobs: 98 % and 97 %. What is not held: ten rows of
+/// All of these and the same with 3,000 jobs: 97 % and 96 %. What is not held: ten rows of
 /// 30 in 30,000 jobs, 60 % and 83 %. Before the first was seen nothing says that there are
 /// any, and each costs nearly 60 requests; to allow for that would make every clean run's range
 /// half as wide again.
@@ -166,7 +166,8 @@ fn a_manifest_whose_end_is_unlike_its_beginning_surprises_once() {
     for (kind, at_first) in [(Kind::First(1.0), 1.0), (Kind::First(0.3), 0.0)] {
         let tried = Tried::new(kind, 10_000, RUNS, &PROMISED);
         assert!((tried.hit_rate(0) - at_first).abs() < 0.1, "{tried:?}");
-        assert!(tried.hit_rate(1) >= 0.9, "{kind:?}: {}", tried.hit_rate(1));
+        // Of 200 runs 97 and 93 in 100.
+        assert!(tried.hit_rate(1) >= 0.85, "{kind:?}: {}", tried.hit_rate(1));
         assert!(tried.median_width(1) <= 1.8, "{kind:?}: {}", tried.median_width(1));
     }
     let tried = Tried::new(Kind::Last(0.3), 10_000, RUNS, &[0.1, 0.5, 0.95]);

@@ -54,9 +54,9 @@ pub enum Ready {
     AfterAnswer,
 }
 
-/// What a request carries through its life: the state of the gate when it left.
+/// The state of the gate when a request left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
+pub struct Pass {
     epoch: u64,
     probe: bool,
 }
@@ -123,22 +123,22 @@ impl Breaker {
     }
 
     /// Notes that a request leaves; only to be called when [`Breaker::ready`] says so.
-    pub fn leave(&mut self) -> Ticket {
+    pub fn leave(&mut self) -> Pass {
         let probe = self.phase != Phase::Open;
         if probe {
             self.phase = Phase::Probing { under_way: true };
         }
-        Ticket { epoch: self.epoch, probe }
+        Pass { epoch: self.epoch, probe }
     }
 
     /// Takes in an answer.
-    pub fn answered(&mut self, ticket: Ticket, signal: Signal, now: Moment) -> Change {
+    pub fn answered(&mut self, pass: Pass, signal: Signal, now: Moment) -> Change {
         // To be told to slow down is to be answered: no outage.
         if matches!(signal, Signal::Through | Signal::Throttled) {
             self.failures = 0;
             self.failing_since = None;
         }
-        if ticket.epoch != self.epoch {
+        if pass.epoch != self.epoch {
             return Change::None;
         }
         match signal {
@@ -159,9 +159,9 @@ impl Breaker {
                     let wait = self.outage.next_wait(&mut self.random);
                     return self.close(ClosedFor::Outage, now + wait);
                 }
-                self.probe_again(ticket)
+                self.probe_again(pass)
             }
-            Signal::Neither => self.probe_again(ticket),
+            Signal::Neither => self.probe_again(pass),
         }
     }
 
@@ -176,8 +176,8 @@ impl Breaker {
         Change::Closed { why, until }
     }
 
-    fn probe_again(&mut self, ticket: Ticket) -> Change {
-        if ticket.probe {
+    fn probe_again(&mut self, pass: Pass) -> Change {
+        if pass.probe {
             self.phase = Phase::Probing { under_way: false };
         }
         Change::None
@@ -227,8 +227,8 @@ mod tests {
         let mut breaker = open();
         let (mut now, mut last) = (at(0), Duration::ZERO);
         for _ in 0..5 {
-            let ticket = breaker.leave();
-            let until = closed_until(breaker.answered(ticket, Signal::Throttled, now));
+            let pass = breaker.leave();
+            let until = closed_until(breaker.answered(pass, Signal::Throttled, now));
             assert!(until.since(now) > last);
             last = until.since(now);
             now = until;
@@ -249,8 +249,8 @@ mod tests {
     fn three_failures_in_a_row_are_an_outage_that_ends_with_the_first_answer() {
         let mut breaker = open();
         for ms in [10, 20] {
-            let ticket = breaker.leave();
-            assert_eq!(breaker.answered(ticket, Signal::Failed, at(ms)), Change::None);
+            let pass = breaker.leave();
+            assert_eq!(breaker.answered(pass, Signal::Failed, at(ms)), Change::None);
         }
         let third = breaker.leave();
         let change = breaker.answered(third, Signal::Failed, at(30));

@@ -5,8 +5,11 @@
 //! asked and never waits itself, so the runner can listen to answers and signals meanwhile.
 //! It relies on being told of every departure and every answer.
 
+mod belief;
 mod breaker;
+mod learned;
 mod pace;
+mod trips;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -16,9 +19,10 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use breaker::{Breaker, Ready};
-pub use breaker::{Change, ClosedFor, Signal, Ticket};
-use pace::{Pace, PaceEvent};
+use breaker::{Breaker, Pass, Ready};
+pub use breaker::{Change, ClosedFor, Signal};
+pub use learned::Learned;
+use pace::{Pace, PaceEvent, Told};
 
 use crate::clock::{Clock, Moment};
 
@@ -33,6 +37,13 @@ pub enum Next {
     AfterAnswer,
 }
 
+/// What a request carries through its life, for the gate to know it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    call: u64,
+    pass: Pass,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Gate<C: Clock> {
@@ -41,6 +52,9 @@ pub struct Gate<C: Clock> {
     breaker: Breaker,
     /// The ceiling has let a request through that has not left yet.
     let_through: bool,
+    /// How many requests have left.
+    calls: u64,
+    rate: f64,
 }
 
 impl<C: Clock> Gate<C> {
@@ -53,10 +67,29 @@ impl<C: Clock> Gate<C> {
             .allow_burst(NonZeroU32::MIN);
         Self {
             ceiling: RateLimiter::direct_with_clock(quota, CeilingClock(clock)),
-            pace: Pace::new(rate),
+            pace: Pace::new(rate, None),
             breaker: Breaker::new(seed),
             let_through: false,
+            calls: 0,
+            rate,
         }
+    }
+
+    /// Begins with what an earlier run has learned. Only before the first request.
+    pub fn begin_with(&mut self, learned: &Learned) {
+        if learned.is_sound() {
+            self.pace = Pace::new(self.rate, Some(learned));
+        }
+    }
+
+    /// What the next run should begin with; `None` before anything was learned.
+    pub fn learned(&self) -> Option<Learned> {
+        self.pace.learned()
+    }
+
+    /// How many requests may be in flight at once so that latency costs no rate.
+    pub fn in_flight_max(&self) -> usize {
+        self.pace.in_flight_max()
     }
 
     /// Lets nothing leave before `at`: what another run sent a moment ago counts too.
@@ -85,13 +118,21 @@ impl<C: Clock> Gate<C> {
     /// Notes that a request leaves at `now`. Only after [`Gate::next`] said [`Next::Go`].
     pub fn leave(&mut self, now: Moment) -> Ticket {
         self.let_through = false;
-        self.pace.on(PaceEvent::Left(now));
-        self.breaker.leave()
+        self.calls += 1;
+        self.pace.on(PaceEvent::Left { call: self.calls, at: now });
+        Ticket { call: self.calls, pass: self.breaker.leave() }
     }
 
-    /// Takes in what an answer says about the way to the service.
-    pub fn answered(&mut self, ticket: Ticket, signal: Signal, now: Moment) -> Change {
-        self.breaker.answered(ticket, signal, now)
+    /// Takes in what an answer that came at `at` says about the way to the service.
+    pub fn answered(&mut self, ticket: Ticket, signal: Signal, at: Moment) -> Change {
+        let told = match signal {
+            Signal::Through => Told::Within,
+            Signal::Throttled => Told::Above,
+            // Nobody knows whether the limit was asked.
+            Signal::Failed | Signal::Neither => Told::Nothing,
+        };
+        self.pace.on(PaceEvent::Answered { call: ticket.call, at, told });
+        self.breaker.answered(ticket.pass, signal, at)
     }
 
     /// Since when nothing has got through, if anything failed since the last that did.
@@ -162,7 +203,7 @@ mod tests {
     fn without_delays_almost_the_whole_limit_is_used() {
         let left = departures(5.0, 100, || Duration::ZERO);
         assert!(left.len() >= 489, "{}", left.len());
-        assert!(left.windows(2).all(|two| two[1].since(two[0]) >= Duration::from_millis(204)));
+        assert!(left.windows(2).all(|two| two[1].since(two[0]) >= Duration::from_millis(200)));
     }
 
     #[test]

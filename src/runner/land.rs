@@ -10,6 +10,7 @@ use super::{
     Answer, Clock, Event, Flight, Landed, Return, RunEnding, RunId, Runner, Settlement, StoreError,
     Transport, Verdict,
 };
+use crate::clock::Moment;
 use crate::gate::{Change, Signal};
 use crate::isolate::{Findings, Group, Outcome};
 use crate::job::Status;
@@ -54,7 +55,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             "answer"
         );
         let (request, latency) = (flight.request, at.since(flight.left));
-        self.tell_gate(&flight, verdict);
+        self.tell_gate(&flight, verdict, at);
         let ending = match verdict {
             Verdict::Applied => self.applied(flight, &settled).await?,
             Verdict::Throttled => self.throttled(flight, &settled).await?,
@@ -63,11 +64,12 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             Verdict::Rejected => self.rejected(flight, &settled, reply.answer).await?,
             Verdict::Stop => self.refused(&settled, reply.answer).await?,
         };
+        self.keep_pace_now_and_then().await?;
         self.events.send(Event::Settled { request, verdict, latency, totals: self.totals });
         Ok(ending)
     }
 
-    fn tell_gate(&mut self, flight: &Flight, verdict: Verdict) {
+    fn tell_gate(&mut self, flight: &Flight, verdict: Verdict, at: Moment) {
         let signal = match verdict {
             Verdict::Applied | Verdict::Rejected => Signal::Through,
             Verdict::Throttled => Signal::Throttled,
@@ -80,12 +82,11 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 self.renewal_unproven = false;
             }
         }
-        let now = self.clock.now();
-        match self.gate.answered(flight.ticket, signal, now) {
+        match self.gate.answered(flight.ticket, signal, at) {
             Change::None => {}
             Change::Opened => self.events.send(Event::Opened),
             Change::Closed { why, until } => {
-                let wait = until.since(now);
+                let wait = until.since(self.clock.now());
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(?why, wait_ms, "gate closed");
                 self.events.send(Event::Closed { why, wait });

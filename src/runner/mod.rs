@@ -10,6 +10,7 @@ mod event;
 mod flight;
 mod land;
 mod limit;
+mod pacing;
 mod shutdown;
 mod work;
 
@@ -46,7 +47,7 @@ pub struct RunnerSettings {
     pub approved: Option<ApprovalId>,
     /// The most jobs in one request, at least 1.
     pub chunk_jobs_max: usize,
-    /// The most requests in flight, at least 1.
+    /// The most requests in flight, at least 1; fewer while latency does not need them.
     pub in_flight_max: usize,
     /// Requests a second, above 0.
     pub rate: f64,
@@ -106,6 +107,8 @@ pub struct Runner<C: Clock, T> {
     last_word: Option<(Answer, String)>,
     /// The limit in jobs, known once the run has begun.
     failures_max: Option<u64>,
+    /// When to keep the next time what was learned of the pace.
+    keep_pace_at: Moment,
     random: fastrand::Rng,
 }
 
@@ -148,6 +151,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             unknown: None,
             last_word: None,
             failures_max: None,
+            keep_pace_at: Moment::default(),
         }
     }
 
@@ -164,6 +168,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let began = self.clock.now();
         let app = self.settings.app;
         let taken = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
+        self.recall_pace().await?;
         self.wait_out_earlier_runs(taken.last_slot_ms);
         if let Some(approval) = self.settings.approved {
             self.store.bind_run(taken.run, approval).await?;
@@ -182,11 +187,12 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         if let Ok(stopped) = ending {
             ending = self.unless_all_is_done(taken.run, stopped).await;
         }
+        let kept = self.keep_pace().await;
         let noted = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
         let ended = self.store.end_run(taken.run, noted, self.clock.wall_ms()).await;
         self.events.send(Event::Ended { ending: noted });
         let ending = ending?;
-        ended?;
+        ended.and(kept)?;
         tracing::info!(run = taken.run, ending = ending.name(), "run ended");
         Ok(RunReport {
             run: taken.run,
@@ -197,18 +203,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             failures_max: self.failures_max,
             took: self.clock.now().since(began),
         })
-    }
-
-    /// Another run may have sent a request just now: after a second its last call counts
-    /// no longer, whatever happened between its record and its leaving.
-    fn wait_out_earlier_runs(&mut self, last_slot_ms: Option<i64>) {
-        const SECOND_MS: i64 = 1_000;
-        let Some(last) = last_slot_ms else { return };
-        let since = self.clock.wall_ms().saturating_sub(last);
-        // A wall clock that was set back says nothing; the whole second is safe.
-        let since = if since < 0 { 0 } else { since.min(SECOND_MS) };
-        let wait = Duration::from_millis(u64::try_from(SECOND_MS - since).unwrap_or(0));
-        self.gate.not_before(self.clock.now() + wait);
     }
 
     async fn drive(
@@ -250,7 +244,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     /// Sends one request if one may leave and there is something to send.
     async fn dispatch(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
-        if self.flights.len() >= self.settings.in_flight_max {
+        if self.flights.len() >= self.settings.in_flight_max.min(self.gate.in_flight_max()) {
             return Ok(Dispatch::AfterAnswer);
         }
         match self.gate.next(self.clock.now()) {

@@ -42,6 +42,7 @@ const READERS_MAX: u32 = 4;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "queue", include_str!("../../migrations/0001_queue.sql")),
     (2, "approvals", include_str!("../../migrations/0002_approvals.sql")),
+    (3, "paces", include_str!("../../migrations/0003_paces.sql")),
 ];
 
 impl Store {

@@ -59,7 +59,7 @@ async fn a_plan_sends_nothing_and_makes_no_queue() {
         &[
             &format!("This run sends to {host}, for application 1400000000, library chitchat:"),
             "delete          12 questions   there is no way back",
-            "1 requests or more, about 1 s or more",
+            "1 to 20 requests, about 1 s",
             "jobs.csv: 12 rows, 12 jobs\n  it becomes a new batch",
             &format!("deleted, 12 questions:\n  {first}\n"),
             "and 2 more: deskbatch plan --all",

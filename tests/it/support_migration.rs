@@ -22,7 +22,7 @@ pub const NO_SUCH_QUESTION: i64 = -50_003;
 /// What is said of the vendor's own question that shall be deleted.
 pub const PRESET: i64 = -50_011;
 /// Requests in flight at once unless a test asks for another number.
-pub const IN_FLIGHT: u64 = 8;
+pub const IN_FLIGHT: u64 = 32;
 /// A child or an event that takes longer will never come.
 const PATIENCE: Duration = Duration::from_mins(2);
 

@@ -112,7 +112,7 @@ impl Service {
         assert!(shared.script.is_empty(), "never asked for: {:?}", shared.script);
         let times: Vec<Moment> = shared.sent.iter().map(|sent| sent.at).collect();
         for two in times.windows(2) {
-            assert!(two[1].since(two[0]) >= Duration::from_millis(204), "{two:?}");
+            assert!(two[1].since(two[0]) >= Duration::from_millis(200), "{two:?}");
         }
         for six in times.windows(6) {
             assert!(six[5].since(six[0]) >= Duration::from_secs(1), "{six:?}");

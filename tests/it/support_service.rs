@@ -2,7 +2,7 @@
 //! it with the real queue. Time is moved by the bench alone, and only once everybody who
 //! has something to do has done it.
 //!
-//! Every request is checked where it arrives: at least 204 ms after the one before it,
+//! Every request is checked where it arrives: at least 200 ms after the one before it,
 //! never more than five in any second, never more in flight than allowed. Every run's
 //! events are checked for their order and their figures.
 
@@ -166,7 +166,7 @@ impl Service {
         let at = self.clock.now();
         let since = |seen: &Seen| at.since(seen.at);
         if let Some(last) = desk.seen.last() {
-            assert!(since(last) >= Duration::from_millis(204), "{:?} after the last", since(last));
+            assert!(since(last) >= Duration::from_millis(200), "{:?} after the last", since(last));
         }
         let in_second =
             desk.seen.iter().rev().take_while(|seen| since(seen) < Duration::from_secs(1));

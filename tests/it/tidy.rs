@@ -128,7 +128,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/gate/", &["clock", "retry"]),
     ("src/manifest/", &["job"]),
     ("src/desk/", &["job", "verdict"]),
-    ("src/store/", &["clock", "isolate", "job", "plan", "verdict"]),
+    ("src/store/", &["clock", "gate", "isolate", "job", "plan", "verdict"]),
     ("src/runner/", &["clock", "desk", "gate", "isolate", "job", "retry", "store", "verdict"]),
     ("src/report/", &["clock", "job", "store"]),
     // Shares no parsing and no signing with the client, only the table of codes.

@@ -1,0 +1,53 @@
+//! The pace between runs: a run begins with what earlier ones have learned, and keeps what
+//! it learns itself, now and then and at its end.
+
+use std::time::Duration;
+
+use super::{Clock, Runner, StoreError, Transport};
+
+/// How often what was learned is kept: so much of it a crash may cost.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
+
+impl<C: Clock, T: Transport> Runner<C, T> {
+    /// Another run may have sent a request just now: after a second its last call counts
+    /// no longer, whatever happened between its record and its leaving.
+    pub(super) fn wait_out_earlier_runs(&mut self, last_slot_ms: Option<i64>) {
+        const SECOND_MS: i64 = 1_000;
+        let Some(last) = last_slot_ms else { return };
+        let since = self.clock.wall_ms().saturating_sub(last);
+        // A wall clock that was set back says nothing; the whole second is safe.
+        let since = if since < 0 { 0 } else { since.min(SECOND_MS) };
+        let wait = Duration::from_millis(u64::try_from(SECOND_MS - since).unwrap_or(0));
+        self.gate.not_before(self.clock.now() + wait);
+    }
+
+    /// Begins at the pace that earlier runs have found.
+    pub(super) async fn recall_pace(&mut self) -> Result<(), StoreError> {
+        if let Some(kept) = self.store.pace(self.settings.app).await? {
+            tracing::debug!(rate = kept.learned.rate, "pace of earlier runs");
+            self.gate.begin_with(&kept.learned);
+        }
+        self.keep_pace_at = self.clock.now() + KEEP_EVERY;
+        Ok(())
+    }
+
+    /// Keeps what was learned, if it is time to.
+    pub(super) async fn keep_pace_now_and_then(&mut self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if now < self.keep_pace_at {
+            return Ok(());
+        }
+        self.keep_pace_at = now + KEEP_EVERY;
+        self.keep_pace().await
+    }
+
+    /// Keeps what was learned, if anything was.
+    pub(super) async fn keep_pace(&mut self) -> Result<(), StoreError> {
+        match self.gate.learned() {
+            Some(learned) => {
+                self.store.keep_pace(self.settings.app, &learned, self.clock.wall_ms()).await
+            }
+            None => Ok(()),
+        }
+    }
+}
