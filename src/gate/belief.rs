@@ -134,15 +134,25 @@ impl Belief {
         belief
     }
 
-    /// The belief in few figures.
-    pub(super) fn gist(&self) -> Gist {
+    /// The belief in few figures; spreads above `most_s` cannot be.
+    pub(super) fn gist(&self, most_s: f64) -> Gist {
+        let mut weights = self.by_spread();
+        for (weight, spread_s) in weights.iter_mut().zip(&self.spreads_s).skip(1) {
+            if *spread_s > most_s {
+                *weight = 0.0;
+            }
+        }
+        let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         let ln = |spread: usize| self.spreads_s[spread].ln();
-        let weights = self.by_spread();
-        let mean: f64 = weights.iter().enumerate().map(|(at, w)| w * ln(at)).sum();
-        let spread: f64 =
-            weights.iter().enumerate().map(|(at, w)| w * (ln(at) - mean).powi(2)).sum();
-        let spaced = self.chance(SPACED) + self.chance(SPACED_BUSY);
-        Gist { spread_s: mean.exp(), spread_doubt: spread.sqrt(), spaced }
+        let mean = weights.iter().enumerate().map(|(at, w)| w * ln(at)).sum::<f64>() / all;
+        let off = |at: usize| (ln(at) - mean).powi(2);
+        let variance = weights.iter().enumerate().map(|(at, w)| w * off(at)).sum::<f64>() / all;
+        Gist { spread_s: mean.exp(), spread_doubt: variance.sqrt(), spaced: self.spaced() }
+    }
+
+    /// The chance that the service wants distance between two calls.
+    pub(super) fn spaced(&self) -> f64 {
+        self.chance(SPACED) + self.chance(SPACED_BUSY)
     }
 
     /// Takes in what became of a call.
@@ -225,18 +235,6 @@ impl Belief {
             *weight += busy;
         }
         best_margin_s(costs, &self.spreads_s, &weights)
-    }
-
-    /// The geometric mean of the spreads up to `most_s`, in seconds.
-    pub(super) fn spread_s(&self, most_s: f64) -> f64 {
-        let (mut sum, mut all) = (0.0, f64::MIN_POSITIVE);
-        for (weight, spread_s) in self.by_spread().iter().zip(&self.spreads_s) {
-            if *spread_s <= most_s {
-                sum += weight * spread_s.ln();
-                all += weight;
-            }
-        }
-        (sum / all).exp()
     }
 
     fn chance(&self, rule: usize) -> f64 {
@@ -383,14 +381,14 @@ mod tests {
             belief.learn(&Risks { window: [far; SHARES], spaced: close }, refused);
         }
         assert!(belief.spaced_margin_s(Costs { margin: 1.0, ..COSTS }) > margin_s);
-        assert!(belief.gist().spaced > 0.9);
+        assert!(belief.spaced() > 0.9);
     }
 
     #[test]
     fn a_gist_brings_the_belief_back_with_some_doubt() {
         let mut belief = Belief::new();
         after_calm(&mut belief);
-        let back = Belief::from_gist(belief.gist());
+        let back = Belief::from_gist(belief.gist(f64::INFINITY));
         let (was, is) = (belief.window_margin_s(0, COSTS), back.window_margin_s(0, COSTS));
         let first = Belief::new().window_margin_s(0, COSTS);
         assert!(is >= was && is <= 0.5 * first, "{was}, {is}, {first}");

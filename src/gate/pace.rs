@@ -179,7 +179,7 @@ impl Pace {
 
     /// What is worth keeping for the next run; `None` before anything was learned.
     pub(super) fn learned(&self) -> Option<Learned> {
-        let Gist { spread_s, spread_doubt, spaced } = self.belief.gist();
+        let Gist { spread_s, spread_doubt, spaced } = self.belief.gist(self.trips.spread_max_s());
         let refusals = places_f64(self.refused_rates.len());
         let refused = self.refused_rates.iter().sum::<f64>() / refusals;
         (self.answers > 0).then(|| Learned {
@@ -221,7 +221,7 @@ impl Pace {
     fn probes(&self) -> bool {
         self.answers >= CAREFUL_CALLS
             && self.answers.is_multiple_of(PROBE_EVERY)
-            && self.belief.gist().spaced < PROBE_BELOW
+            && self.belief.spaced() < PROBE_BELOW
     }
 
     /// How fast calls left around the one at `index`.
@@ -241,7 +241,7 @@ impl Pace {
         let costs = Costs { margin: 1.0 / places, refusal_s, widen: 1.0, spread_max_s };
         self.window_margin_s = self.belief.window_margin_s(self.share, costs);
         self.spaced_margin_s = self.belief.spaced_margin_s(Costs { margin: 1.0, ..costs });
-        let spread_s = self.belief.spread_s(spread_max_s);
+        let spread_s = self.belief.gist(spread_max_s).spread_s;
         self.way_there = self.trips.share_of(spread_s);
     }
 

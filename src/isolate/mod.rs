@@ -14,13 +14,14 @@
 //! alone, and if it passes too, the group was too large, and no such one is tried again.
 
 mod model;
-#[cfg(test)]
-mod tests;
+mod size;
 
 use std::collections::VecDeque;
 
 use crate::job::{JobId, Status};
 use model::Model;
+use size::Size;
+pub use size::SizeLimit;
 
 /// The first group of a run is small: if everything is refused, little was risked.
 const FIRST_JOBS: usize = 10;
@@ -100,7 +101,7 @@ pub struct Isolate {
     /// The most jobs that ever passed together.
     passed_jobs: usize,
     /// The most jobs to send together: what was asked for, or what the service takes.
-    jobs_max: usize,
+    size: Size,
     /// Nothing is known yet.
     first: bool,
 }
@@ -112,14 +113,25 @@ impl Isolate {
             ready: VecDeque::new(),
             models: [Model::new(), Model::new(), Model::new()],
             passed_jobs: 0,
-            jobs_max: jobs_max.max(1),
+            size: Size::new(jobs_max),
             first: true,
         }
     }
 
+    /// Begins with what an earlier run has learned of the most that the service takes.
+    pub fn begin_with(&mut self, limit: SizeLimit) {
+        self.size.begin_with(limit);
+    }
+
+    /// What was learned of the most that the service takes; `None` while nothing was refused
+    /// for its size.
+    pub fn size_limit(&self) -> Option<SizeLimit> {
+        self.size.limit()
+    }
+
     /// How many jobs of the pool to send together when `first` is the first of them.
     pub fn free_jobs(&self, status: Status, first: JobId) -> usize {
-        let size = self.models[index(status)].group_size(first, self.jobs_max);
+        let size = self.models[index(status)].group_size(first, self.size.most());
         if self.first { size.min(FIRST_JOBS) } else { size }
     }
 
@@ -150,15 +162,17 @@ impl Isolate {
             self.models[index(group.status)].learn(*id, false);
         }
         self.passed_jobs = self.passed_jobs.max(group.ids.len());
+        self.size.passed(group.ids.len());
         match group.cause {
             None => Findings::default(),
             Some(cause) if group.suspects.is_empty() => {
-                // The last suspect has passed like all the others: nobody was bad, they
-                // were too many. Half as many may do; what has passed does.
-                self.jobs_max = self.jobs_max.min(self.passed_jobs.max(cause.jobs / 2));
+                // The last suspects have passed like all the others: nobody was bad, they
+                // were too many.
+                self.size.too_many(cause.jobs, self.passed_jobs);
                 Findings::default()
             }
-            Some(cause) => self.search(group.status, group.suspects, cause),
+            Some(cause) if cause.of_questions => self.search(group.status, group.suspects, cause),
+            Some(cause) => self.ask_rest(group.status, group.suspects, cause),
         }
     }
 
@@ -169,6 +183,13 @@ impl Isolate {
             return Findings { freed, ..Findings::default() };
         }
         Findings { freed, ..self.search(status, ids, cause) }
+    }
+
+    /// The refusal may have been for the size: whether the rest passes too tells at once.
+    fn ask_rest(&mut self, status: Status, ids: Vec<JobId>, cause: Cause) -> Findings {
+        let kept = ids.clone();
+        self.ready.push_back(Group { status, ids, suspects: Vec::new(), cause: Some(cause) });
+        Findings { kept, ..Findings::default() }
     }
 
     /// Goes on among `ids`, one of which is bad, if the group was not just too large.

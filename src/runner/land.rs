@@ -64,7 +64,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             Verdict::Rejected => self.rejected(flight, &settled, reply.answer).await?,
             Verdict::Stop => self.refused(&settled, reply.answer).await?,
         };
-        self.keep_pace_now_and_then().await?;
+        self.keep_now_and_then().await?;
         self.events.send(Event::Settled { request, verdict, latency, totals: self.totals });
         Ok(ending)
     }

@@ -9,8 +9,8 @@
 mod event;
 mod flight;
 mod land;
+mod learned;
 mod limit;
-mod pacing;
 mod shutdown;
 mod work;
 
@@ -28,7 +28,7 @@ use work::{Chunk, Work};
 use crate::clock::{Clock, Moment};
 use crate::desk::{Call, Signer, Transport};
 use crate::gate::{Gate, Next};
-use crate::isolate::Group;
+use crate::isolate::{Group, SizeLimit};
 use crate::job::{App, Status};
 use crate::store::{
     ApprovalId, Claimed, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError,
@@ -107,8 +107,10 @@ pub struct Runner<C: Clock, T> {
     last_word: Option<(Answer, String)>,
     /// The limit in jobs, known once the run has begun.
     failures_max: Option<u64>,
-    /// When to keep the next time what was learned of the pace.
-    keep_pace_at: Moment,
+    /// When to keep the next time what was learned.
+    keep_at: Moment,
+    /// The size that is kept for the next run.
+    size_kept: Option<SizeLimit>,
     random: fastrand::Rng,
 }
 
@@ -151,7 +153,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             unknown: None,
             last_word: None,
             failures_max: None,
-            keep_pace_at: Moment::default(),
+            keep_at: Moment::default(),
+            size_kept: None,
         }
     }
 
@@ -168,7 +171,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let began = self.clock.now();
         let app = self.settings.app;
         let taken = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
-        self.recall_pace().await?;
+        self.recall().await?;
         self.wait_out_earlier_runs(taken.last_slot_ms);
         if let Some(approval) = self.settings.approved {
             self.store.bind_run(taken.run, approval).await?;
@@ -187,7 +190,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         if let Ok(stopped) = ending {
             ending = self.unless_all_is_done(taken.run, stopped).await;
         }
-        let kept = self.keep_pace().await;
+        let kept = self.keep().await;
         let noted = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
         let ended = self.store.end_run(taken.run, noted, self.clock.wall_ms()).await;
         self.events.send(Event::Ended { ending: noted });

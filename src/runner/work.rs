@@ -6,7 +6,7 @@
 //! any more when its chunk is claimed.
 
 use crate::clock::Moment;
-use crate::isolate::{Findings, Group, Isolate, Outcome};
+use crate::isolate::{Findings, Group, Isolate, Outcome, SizeLimit};
 use crate::job::{JobId, Status};
 use crate::retry::Backoff;
 
@@ -41,6 +41,16 @@ impl Work {
     /// No work yet; groups of at most `jobs_max` jobs.
     pub(super) fn new(jobs_max: usize) -> Self {
         Self { isolate: Isolate::new(jobs_max), again: Vec::new() }
+    }
+
+    /// Begins with what an earlier run has learned of the most that the service takes.
+    pub(super) fn begin_with(&mut self, limit: SizeLimit) {
+        self.isolate.begin_with(limit);
+    }
+
+    /// What was learned of it.
+    pub(super) fn size_limit(&self) -> Option<SizeLimit> {
+        self.isolate.size_limit()
     }
 
     /// How many free jobs to send together when `first` is the first of them.

@@ -43,6 +43,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "queue", include_str!("../../migrations/0001_queue.sql")),
     (2, "approvals", include_str!("../../migrations/0002_approvals.sql")),
     (3, "paces", include_str!("../../migrations/0003_paces.sql")),
+    (4, "size_limits", include_str!("../../migrations/0004_size_limits.sql")),
 ];
 
 impl Store {

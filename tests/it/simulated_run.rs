@@ -1,40 +1,42 @@
-//! Whole runs in virtual time, with the real search and the real gate.
+//! Whole runs in virtual time, with the real search and the real gate: shows how often the
+//! true end of a run lies inside the range that was forecast, and how wide the range is.
+//! The benchmarks use this file too.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::clock::{Clock as _, ManualClock, Moment};
-use crate::forecast::{Course, Forecast, real};
-use crate::gate::{Change, Gate, Next, Signal, Ticket};
-use crate::isolate::{Group, Isolate, Outcome};
-use crate::job::{JobId, Status};
+use deskbatch::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::forecast::{Course, Forecast};
+use deskbatch::gate::{Change, Gate, Next, Signal, Ticket};
+use deskbatch::isolate::{Group, Isolate, Outcome};
+use deskbatch::job::{JobId, Status};
 
 /// A run to simulate: jobs 1 to `jobs`.
 #[derive(Debug, Clone)]
-pub(super) struct Case {
-    pub(super) jobs: u64,
-    pub(super) bad: BTreeSet<JobId>,
+pub struct Case {
+    pub jobs: u64,
+    pub bad: BTreeSet<JobId>,
     /// How often a request is refused as too fast.
-    pub(super) throttled: f64,
-    pub(super) latency_ms: u64,
-    pub(super) seed: u64,
+    pub throttled: f64,
+    pub latency_ms: u64,
+    pub seed: u64,
 }
 
 /// A forecast, and what came.
 #[derive(Debug)]
-pub(super) struct Point {
+pub struct Point {
     forecast: Forecast,
     true_s: f64,
 }
 
 impl Point {
-    pub(super) fn is_hit(&self) -> bool {
+    pub fn is_hit(&self) -> bool {
         let time = &self.forecast.time;
         (time.start().as_secs_f64()..=time.end().as_secs_f64()).contains(&self.true_s)
     }
 
     /// Of the range, as a share of the true time.
-    pub(super) fn width(&self) -> f64 {
+    pub fn width(&self) -> f64 {
         let time = &self.forecast.time;
         (time.end().as_secs_f64() - time.start().as_secs_f64()) / self.true_s
     }
@@ -47,7 +49,7 @@ struct Flight {
     group: Group,
 }
 
-pub(super) struct Simulation<'a> {
+pub struct Simulation<'a> {
     case: &'a Case,
     random: fastrand::Rng,
     clock: ManualClock,
@@ -64,7 +66,7 @@ pub(super) struct Simulation<'a> {
 const IN_FLIGHT: usize = 4;
 
 impl<'a> Simulation<'a> {
-    pub(super) fn new(case: &'a Case) -> Self {
+    pub fn new(case: &'a Case) -> Self {
         let clock = ManualClock::new(0);
         Self {
             case,
@@ -72,7 +74,7 @@ impl<'a> Simulation<'a> {
             gate: Gate::new(5.0, clock.clone(), case.seed),
             clock,
             isolate: Isolate::new(100),
-            pool: (1..=i64::try_from(case.jobs).unwrap()).collect(),
+            pool: (1..=i64::try_from(case.jobs).expect("few jobs")).collect(),
             again: Vec::new(),
             flying: Vec::new(),
             course: Course::new(5.0),
@@ -82,7 +84,7 @@ impl<'a> Simulation<'a> {
     }
 
     /// Forecasts when each of the `shares` of the jobs are done, and how it was in the end.
-    pub(super) fn run(mut self, shares: &[f64]) -> Vec<Point> {
+    pub fn run(mut self, shares: &[f64]) -> Vec<Point> {
         let mut taken = Vec::new();
         loop {
             while self.send() {}
@@ -180,4 +182,114 @@ impl<'a> Simulation<'a> {
         self.pool.extend(findings.freed);
         self.failed += u64::from(findings.bad.is_some());
     }
+}
+
+/// Other runs than those that the constants were chosen by.
+const FIRST_SEED: u64 = 1_000_003;
+
+/// The moments of the promise: what share of the jobs is done.
+pub const MOMENTS: [f64; 2] = [0.1, 0.5];
+
+/// Kinds whose end is like their beginning: how many of 100 runs lie inside at least, and
+/// the widest that the range may be at both moments, in the median, as a multiple of the true
+/// time. Three rows are too few to know anything of the fourth: they get by with less.
+pub const ALIKE: [(Kind, u32, [f64; 2]); 9] = [
+    (Kind::Share(0.0), 90, [3.8, 1.6]),
+    (Kind::Share(0.000_1), 90, [3.6, 1.6]),
+    (Kind::Share(0.001), 90, [2.6, 1.8]),
+    (Kind::Share(0.01), 90, [1.7, 1.0]),
+    (Kind::Share(0.1), 90, [0.8, 0.5]),
+    (Kind::Rows(2), 90, [2.0, 1.3]),
+    (Kind::Rows(3), 90, [2.3, 1.4]),
+    (Kind::Rows(10), 85, [3.1, 2.2]),
+    (Kind::Rows(30), 80, [1.6, 3.0]),
+];
+
+/// How the bad ones stand.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Each with this chance.
+    Share(f64),
+    /// One in a hundred, in rows of so many.
+    Rows(i64),
+    /// All of them in the first tenth, which is bad with this chance.
+    First(f64),
+    /// The same at the end.
+    Last(f64),
+}
+
+impl Kind {
+    fn bad(self, jobs: u64, random: &mut fastrand::Rng) -> BTreeSet<JobId> {
+        let jobs = i64::try_from(jobs).expect("few jobs");
+        let mut among = |from: JobId, to: JobId, share: f64| -> BTreeSet<JobId> {
+            (from..=to).filter(|_| random.f64() < share).collect()
+        };
+        match self {
+            Kind::Share(share) => among(1, jobs, share),
+            Kind::First(share) => among(1, jobs / 10, share),
+            Kind::Last(share) => among(jobs - jobs / 10 + 1, jobs, share),
+            Kind::Rows(length) => (0..jobs / 100 / length)
+                .flat_map(|_| {
+                    let from = random.i64(1..=jobs - length);
+                    from..from + length
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Forecasts of many runs of one kind.
+#[derive(Debug)]
+pub struct Tried {
+    /// By moment, then by run.
+    pub points: Vec<Vec<Point>>,
+}
+
+impl Tried {
+    /// `runs` of them, with a forecast when each of `shares` of the jobs is done. Every
+    /// second one is refused as too fast now and then, each has a latency of its own.
+    pub fn new(kind: Kind, jobs: u64, runs: u64, shares: &[f64]) -> Self {
+        let mut points: Vec<Vec<Point>> = shares.iter().map(|_| Vec::new()).collect();
+        for run in 0..runs {
+            let mut random = fastrand::Rng::with_seed(
+                (FIRST_SEED + run + jobs).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            );
+            let case = Case {
+                jobs,
+                bad: kind.bad(jobs, &mut random),
+                throttled: if run % 2 == 0 { 0.02 } else { 0.0 },
+                latency_ms: random.u64(30..350),
+                seed: random.u64(..),
+            };
+            for (at, point) in Simulation::new(&case).run(shares).into_iter().enumerate() {
+                points[at].push(point);
+            }
+        }
+        Self { points }
+    }
+
+    /// How many runs ended inside the range.
+    pub fn hits(&self, at: usize) -> usize {
+        self.points[at].iter().filter(|point| point.is_hit()).count()
+    }
+
+    /// The share of runs that ended inside the range.
+    pub fn hit_rate(&self, at: usize) -> f64 {
+        real(self.hits(at) as u64) / real(self.points[at].len() as u64)
+    }
+
+    /// The median of the range's width, as a multiple of the true time.
+    pub fn median_width(&self, at: usize) -> f64 {
+        median(self.points[at].iter().map(Point::width).collect())
+    }
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[allow(clippy::cast_precision_loss, reason = "small counts")]
+pub fn real(n: u64) -> f64 {
+    n as f64
 }

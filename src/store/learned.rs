@@ -1,0 +1,180 @@
+//! What runs have learned of the service: the pace that it bears, and how many questions it
+//! takes at once.
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::import::app_id;
+use super::{Doing as _, Store, StoreError};
+use crate::gate::Learned;
+use crate::isolate::SizeLimit;
+use crate::job::App;
+
+/// What was learned for an app, and when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeptPace {
+    /// For which app and library.
+    pub app: App,
+    /// The figures.
+    pub learned: Learned,
+    /// When they were noted, in UTC milliseconds.
+    pub learned_ms: i64,
+}
+
+/// How many questions the service takes at once for an app, and when that was learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptSize {
+    /// For which app and library.
+    pub app: App,
+    /// The figures.
+    pub limit: SizeLimit,
+    /// When they were noted, in UTC milliseconds.
+    pub learned_ms: i64,
+}
+
+impl Store {
+    /// Keeps what a run of `app` has learned, in place of what was kept before.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn keep_pace(
+        &self,
+        app: App,
+        learned: &Learned,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write("keep the pace").await?;
+        let app_id = app_id(&mut tx, app).await?;
+        sqlx::query(
+            "INSERT INTO paces (app_id, learned_ms, rate, refused_rate, spread_ms, spread_doubt, spaced)
+             VALUES (?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (app_id) DO UPDATE SET
+               learned_ms = excluded.learned_ms, rate = excluded.rate, refused_rate = excluded.refused_rate,
+               spread_ms = excluded.spread_ms, spread_doubt = excluded.spread_doubt, spaced = excluded.spaced",
+        )
+        .bind(app_id)
+        .bind(now_ms.max(0))
+        .bind(learned.rate)
+        .bind(learned.refused_rate)
+        .bind(learned.spread_ms)
+        .bind(learned.spread_doubt)
+        .bind(learned.spaced)
+        .execute(&mut *tx)
+        .await
+        .doing("keep the pace")?;
+        tx.commit().await.doing("keep the pace")
+    }
+
+    /// What was learned, for every app that has runs.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn paces(&self) -> Result<Vec<KeptPace>, StoreError> {
+        sqlx::query(
+            "SELECT apps.sdkappid, apps.library, paces.* FROM paces JOIN apps ON apps.id = paces.app_id
+             ORDER BY paces.app_id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .doing("read the paces")?
+        .iter()
+        .map(kept_pace)
+        .collect()
+    }
+
+    /// What was learned for `app`, if anything was.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn pace(&self, app: App) -> Result<Option<KeptPace>, StoreError> {
+        Ok(self.paces().await?.into_iter().find(|kept| kept.app == app))
+    }
+
+    /// Keeps how many questions the service takes at once, in place of what was kept before.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn keep_size(
+        &self,
+        app: App,
+        limit: SizeLimit,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write("keep the size").await?;
+        let app_id = app_id(&mut tx, app).await?;
+        sqlx::query(
+            "INSERT INTO size_limits (app_id, learned_ms, passed, too_many) VALUES (?, ?, ?, ?)
+             ON CONFLICT (app_id) DO UPDATE SET learned_ms = excluded.learned_ms, passed = excluded.passed,
+               too_many = excluded.too_many",
+        )
+        .bind(app_id)
+        .bind(now_ms.max(0))
+        .bind(i64::try_from(limit.passed).unwrap_or(i64::MAX - 1))
+        .bind(i64::try_from(limit.too_many).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await
+        .doing("keep the size")?;
+        tx.commit().await.doing("keep the size")
+    }
+
+    /// How many questions the service takes at once, for every app where that was learned.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn sizes(&self) -> Result<Vec<KeptSize>, StoreError> {
+        sqlx::query(
+            "SELECT apps.sdkappid, apps.library, size_limits.* FROM size_limits
+             JOIN apps ON apps.id = size_limits.app_id ORDER BY size_limits.app_id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .doing("read the sizes")?
+        .iter()
+        .map(kept_size)
+        .collect()
+    }
+
+    /// The same for `app`, if it was learned.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn size(&self, app: App) -> Result<Option<KeptSize>, StoreError> {
+        Ok(self.sizes().await?.into_iter().find(|kept| kept.app == app))
+    }
+}
+
+fn kept_pace(row: &SqliteRow) -> Result<KeptPace, StoreError> {
+    let doing = "read the paces";
+    let learned = Learned {
+        rate: row.try_get("rate").doing(doing)?,
+        refused_rate: row.try_get("refused_rate").doing(doing)?,
+        spread_ms: row.try_get("spread_ms").doing(doing)?,
+        spread_doubt: row.try_get("spread_doubt").doing(doing)?,
+        spaced: row.try_get("spaced").doing(doing)?,
+    };
+    let learned_ms = row.try_get("learned_ms").doing(doing)?;
+    Ok(KeptPace { app: app_of("paces", row)?, learned, learned_ms })
+}
+
+fn kept_size(row: &SqliteRow) -> Result<KeptSize, StoreError> {
+    let jobs = |column: &str| -> Result<usize, StoreError> {
+        let jobs: i64 = row.try_get(column).doing("read the sizes")?;
+        Ok(usize::try_from(jobs).unwrap_or(usize::MAX))
+    };
+    let limit = SizeLimit { passed: jobs("passed")?, too_many: jobs("too_many")? };
+    let learned_ms = row.try_get("learned_ms").doing("read the sizes")?;
+    Ok(KeptSize { app: app_of("size_limits", row)?, limit, learned_ms })
+}
+
+/// The app that a row of `table` is for.
+fn app_of(table: &'static str, row: &SqliteRow) -> Result<App, StoreError> {
+    let doing = "read what was learned";
+    let app_id: i64 = row.try_get("app_id").doing(doing)?;
+    let impossible = |reason: String| StoreError::Impossible { table, row: app_id, reason };
+    let library: String = row.try_get("library").doing(doing)?;
+    let sdkappid: i64 = row.try_get("sdkappid").doing(doing)?;
+    Ok(App {
+        sdkappid: u64::try_from(sdkappid).map_err(|e| impossible(e.to_string()))?,
+        library: library.parse().map_err(impossible)?,
+    })
+}

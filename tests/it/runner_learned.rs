@@ -1,0 +1,143 @@
+//! What outlives a run: the next one begins with the pace and the size that were learned.
+
+use std::time::Duration;
+
+use deskbatch::clock::{Clock as _, Moment};
+use deskbatch::gate::Learned;
+use deskbatch::isolate::SizeLimit;
+use deskbatch::job::Status;
+
+use crate::support_core::{APP, NOW_MS, OTHER_APP, Queue, many};
+use crate::support_service::{Bench, Seen, Step, code, ok};
+
+fn gap(seen: &[Seen], from: usize, to: usize) -> Duration {
+    seen[to].at.since(seen[from].at) / u32::try_from(to - from).unwrap()
+}
+
+/// `count` jobs whose names no other manifest here has.
+fn more(name: char, count: usize) -> String {
+    (0..count).map(|n| format!("{name}{n} enable")).collect::<Vec<_>>().join(", ")
+}
+
+#[tokio::test]
+async fn the_next_run_begins_at_the_pace_of_the_last_one_which_is_noted_with_its_date() {
+    let mut bench = Bench::new(&many(1_500, Status::Enable)).await;
+    bench.settings.chunk_jobs_max = 2;
+    bench.service.answers_by(|_| ok());
+    bench.run().await;
+    let kept = bench.queue.store.pace(APP).await.unwrap().unwrap();
+    assert_eq!((kept.app, kept.learned_ms), (APP, bench.clock.wall_ms()));
+    assert!(kept.learned.rate > 4.9 && kept.learned.refused_rate.is_none(), "{kept:?}");
+    assert_eq!(bench.queue.store.pace(OTHER_APP).await.unwrap(), None);
+    let first_run = bench.service.seen();
+    bench.queue.import(&more('r', 40)).await;
+    bench.run().await;
+    let next_run = bench.service.seen()[first_run.len()..].to_vec();
+    // Its first request is a probe, and the next ones wait for nothing but their slots.
+    let (new, experienced) = (gap(&first_run, 2, 12), gap(&next_run, 2, 12));
+    assert!(experienced < Duration::from_millis(206), "{experienced:?}");
+    assert!(new > experienced + Duration::from_millis(10), "{new:?} and {experienced:?}");
+}
+
+#[tokio::test]
+async fn what_was_learned_survives_a_crash_in_the_middle() {
+    let mut bench = Bench::new(&many(400, Status::Enable)).await;
+    bench.settings.chunk_jobs_max = 1;
+    bench.service.answers_by(|seen| {
+        // So late that half a minute is over and the pace was kept.
+        if seen.at > Moment(Duration::from_secs(45)) { Step::Hold(ok()) } else { Step::Say(ok()) }
+    });
+    let service = &bench.service;
+    let queue = &bench.queue;
+    bench
+        .run_while(async {
+            while service.seen().last().is_none_or(|seen| seen.at.0.as_secs() < 45) {
+                let seen = service.seen().len();
+                service.arrived(seen + 1).await;
+            }
+            let kept = queue.store.pace(APP).await.unwrap().unwrap();
+            assert!((NOW_MS + 30_000..NOW_MS + 45_000).contains(&kept.learned_ms), "{kept:?}");
+            service.let_go(400);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn figures_that_no_run_can_have_learned_are_not_believed() {
+    let bench = Bench::new(&many(20, Status::Enable)).await;
+    let learned =
+        Learned { rate: 5.0, refused_rate: None, spread_ms: 1e9, spread_doubt: 0.1, spaced: 0.5 };
+    bench.queue.store.keep_pace(APP, &learned, NOW_MS).await.unwrap();
+    bench.service.answers_by(|_| ok());
+    assert_eq!(bench.run().await.totals.succeeded, 20);
+}
+
+fn takes_up_to(most: usize) -> impl FnMut(&Seen) -> deskbatch::desk::Reply + Send {
+    move |seen| code(if seen.ids.len() > most { 70_206 } else { 0 })
+}
+
+fn too_large(seen: &[Seen], most: usize) -> usize {
+    seen.iter().filter(|seen| seen.ids.len() > most).count()
+}
+
+#[tokio::test]
+async fn the_next_run_knows_how_many_questions_the_service_takes_at_once() {
+    let bench = Bench::new(&many(1_000, Status::Enable)).await;
+    bench.service.answers_by(takes_up_to(40));
+    bench.run().await;
+    let first_run = bench.service.seen();
+    assert!((1..8).contains(&too_large(&first_run, 40)), "{}", too_large(&first_run, 40));
+    let kept = bench.queue.store.size(APP).await.unwrap().unwrap();
+    let SizeLimit { passed, too_many } = kept.limit;
+    assert!((36..=40).contains(&passed) && too_many > 40, "{kept:?}");
+
+    bench.queue.import(&more('r', 400)).await;
+    bench.run().await;
+    let next_run = &bench.service.seen()[first_run.len()..];
+    assert_eq!(too_large(next_run, 40), 0);
+    assert!(next_run.len() <= 13, "{}", next_run.len());
+    // It only believed it: that is no new knowledge.
+    assert_eq!(bench.queue.store.size(APP).await.unwrap(), Some(kept));
+}
+
+#[tokio::test]
+async fn a_size_is_forgotten_after_a_month_since_the_service_may_take_more() {
+    let bench = Bench::new(&more('r', 300)).await;
+    let limit = SizeLimit { passed: 10, too_many: 12 };
+    bench.queue.store.keep_size(APP, limit, NOW_MS).await.unwrap();
+    bench.service.answers_by(|_| ok());
+    bench.clock.advance(Duration::from_hours(24 * 29));
+    bench.run().await;
+    assert!(bench.service.chunks().iter().all(|ids| ids.len() <= 10));
+    let requests = bench.service.seen().len();
+    bench.queue.import(&more('s', 300)).await;
+    bench.clock.advance(Duration::from_hours(24 * 2));
+    bench.run().await;
+    let largest = bench.service.chunks()[requests..].iter().map(Vec::len).max();
+    assert_eq!(largest, Some(100));
+}
+
+#[tokio::test]
+async fn what_was_learned_is_kept_by_app_and_library() {
+    let queue = Queue::idle().await;
+    let learned = Learned {
+        rate: 4.86,
+        refused_rate: Some(4.9),
+        spread_ms: 7.0,
+        spread_doubt: 0.3,
+        spaced: 0.1,
+    };
+    let limit = SizeLimit { passed: 50, too_many: 63 };
+    queue.store.keep_pace(APP, &learned, NOW_MS).await.unwrap();
+    queue.store.keep_size(APP, limit, NOW_MS).await.unwrap();
+    let newer = Learned { refused_rate: None, rate: 4.7, ..learned };
+    queue.store.keep_pace(APP, &newer, NOW_MS + 1).await.unwrap();
+    queue.store.keep_size(APP, SizeLimit { passed: 60, too_many: 61 }, NOW_MS + 1).await.unwrap();
+    queue.store.keep_pace(OTHER_APP, &learned, NOW_MS).await.unwrap();
+    let paces = queue.store.paces().await.unwrap();
+    let seen: Vec<_> = paces.iter().map(|kept| (kept.app, kept.learned, kept.learned_ms)).collect();
+    assert_eq!(seen, [(APP, newer, NOW_MS + 1), (OTHER_APP, learned, NOW_MS)]);
+    let sizes = queue.store.sizes().await.unwrap();
+    assert_eq!(sizes.len(), 1);
+    assert_eq!((sizes[0].limit.passed, sizes[0].learned_ms), (60, NOW_MS + 1));
+}

@@ -1,0 +1,138 @@
+//! A queue and a service in virtual time that refuses a group for any bad question in it:
+//! shows how many requests a search needs. The benchmarks use this file too.
+
+use std::collections::BTreeSet;
+
+use deskbatch::isolate::{Group, Isolate, Outcome};
+use deskbatch::job::{JobId, Status};
+
+/// What a simulated queue came to.
+pub struct Settled {
+    /// Questions that were set.
+    pub applied: BTreeSet<JobId>,
+    /// Questions that failed, each with its own code.
+    pub failed: BTreeSet<JobId>,
+    /// Requests that it took.
+    pub requests: usize,
+}
+
+/// The service: which questions are bad, and the most that it takes at once.
+pub struct Service<'a> {
+    /// The bad questions.
+    pub bad: &'a BTreeSet<JobId>,
+    /// The most questions that it takes at once.
+    pub jobs_max: usize,
+    /// Whether a refusal for size speaks of the request.
+    pub says_size: bool,
+}
+
+impl Service<'_> {
+    fn ask(&self, ids: &[JobId]) -> Outcome {
+        if ids.len() > self.jobs_max {
+            return Outcome::Refused { refusal: -1, of_questions: !self.says_size };
+        }
+        match ids.iter().find(|id| self.bad.contains(id)) {
+            // The first bad one's code is the answer's, and each has a code of its own.
+            Some(id) => Outcome::Refused { refusal: *id, of_questions: true },
+            None => Outcome::Applied,
+        }
+    }
+}
+
+/// Settles jobs 1 to `count` with `in_flight` requests at once, chunks of 100; `choose`
+/// picks whose answer comes next.
+pub fn settle(
+    count: JobId,
+    service: &Service,
+    in_flight: usize,
+    mut choose: impl FnMut(usize) -> usize,
+) -> Settled {
+    let mut isolate = Isolate::new(100);
+    let mut pool: BTreeSet<JobId> = (1..=count).collect();
+    let mut flying: Vec<Group> = Vec::new();
+    let mut settled = Settled { applied: BTreeSet::new(), failed: BTreeSet::new(), requests: 0 };
+    let mut probing = true;
+    loop {
+        while flying.len() < if probing { 1 } else { in_flight } {
+            let group = isolate.next_group().or_else(|| {
+                let first = *pool.first()?;
+                let size = isolate.free_jobs(Status::Disable, first);
+                let ids: Vec<JobId> = pool.iter().copied().take(size).collect();
+                for id in &ids {
+                    pool.remove(id);
+                }
+                Some(Group::free(Status::Disable, ids))
+            });
+            let Some(group) = group else { break };
+            flying.push(group);
+        }
+        if flying.is_empty() {
+            assert!(pool.is_empty() && isolate.is_empty());
+            return settled;
+        }
+        probing = false;
+        let group = flying.swap_remove(choose(flying.len()));
+        settled.requests += 1;
+        let outcome = service.ask(&group.ids);
+        let alone = (group.ids.len() == 1).then(|| group.ids[0]);
+        match (outcome, alone) {
+            (Outcome::Applied, _) => settled.applied.extend(&group.ids),
+            (_, Some(id)) => assert!(settled.failed.insert(id), "{id} failed twice"),
+            _ => {}
+        }
+        let findings = isolate.record(group, outcome);
+        pool.extend(findings.freed);
+        if let Some((id, refusal)) = findings.bad {
+            assert_eq!(refusal, id, "has another's code");
+            assert!(settled.failed.insert(id), "{id} failed twice");
+        }
+    }
+}
+
+/// The same with one request at a time, and no limit of the service's.
+pub fn settle_in_order(count: JobId, bad: &BTreeSet<JobId>) -> Settled {
+    settle(count, &Service { bad, jobs_max: 100, says_size: true }, 1, |_| 0)
+}
+
+/// `bad` of 10,000 in stretches of `stretch`, anywhere; they may touch.
+pub fn placement(bad: usize, stretch: i64, seed: u64) -> BTreeSet<JobId> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut ids = BTreeSet::new();
+    while ids.len() < bad {
+        let from = random.i64(1..=10_000);
+        for id in from..(from + stretch).min(10_001) {
+            if ids.len() < bad {
+                ids.insert(id);
+            }
+        }
+    }
+    ids
+}
+
+/// The figures that are promised for 10,000 ids: bad ones, how many stand together, and the
+/// most requests in the median.
+pub const PROMISED: [(usize, i64, usize); 9] = [
+    (0, 1, 102),
+    (1, 1, 112),
+    (10, 1, 178),
+    (100, 1, 850),
+    (1_000, 1, 5_000),
+    (100, 2, 660),
+    (100, 3, 540),
+    (100, 10, 335),
+    (100, 30, 260),
+];
+
+/// Requests for 10,000 ids with so many bad ones, over 41 placements, the fewest first.
+pub fn requests_of_placements(bad: usize, stretch: i64) -> Vec<usize> {
+    let mut requests: Vec<usize> = (0..41)
+        .map(|seed| {
+            let bad = placement(bad, stretch, seed);
+            let settled = settle_in_order(10_000, &bad);
+            assert_eq!(settled.failed, bad);
+            settled.requests
+        })
+        .collect();
+    requests.sort_unstable();
+    requests
+}
