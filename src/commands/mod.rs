@@ -4,6 +4,7 @@
 //! every error becomes an exit code by one total match.
 
 mod approved;
+mod expected;
 mod explain;
 mod import;
 mod plan;

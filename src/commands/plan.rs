@@ -6,13 +6,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::expected::forecast_of;
 use super::import::{Staged, stage};
 use super::{CommandError, Exit};
 use crate::cli::{ManifestArgs, PlanArgs, run_line};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::desk::Endpoint;
-use crate::forecast::{Forecast, Seen, Speed, forecast};
+use crate::forecast::Forecast;
 use crate::output::{Output, plan_text};
 use crate::plan::{Effect, FilePlan, Plan};
 use crate::store::Store;
@@ -104,12 +105,6 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
     })
 }
 
-/// What a run with these open jobs takes, before anything is known of them.
-pub(super) fn forecast_of(settings: &Settings, open: [u64; 3]) -> Forecast {
-    let chunk = usize::try_from(settings.chunk()).unwrap_or(usize::MAX);
-    forecast(open, chunk, Seen::default(), Speed::of_rate(settings.rate()))
-}
-
 /// Runs the command.
 pub(super) async fn command(
     settings: &Settings,
@@ -123,8 +118,8 @@ pub(super) async fn command(
     let Proposal { staged, plan } =
         propose(settings, &store, args.file.as_deref(), &args.manifest, how).await?;
     staged.undo().await?;
+    let forecast = forecast_of(settings, &store, plan.app, plan.open.counts).await?;
     store.close().await;
-    let forecast = forecast_of(settings, plan.open.counts);
     let digest = plan.digest();
     let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
     let command = run_line(&words, &digest);

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use futures_util::TryStreamExt as _;
 
+use super::expected::forecast_of;
 use super::import::{Staged, commit, stage};
-use super::plan::{DELETES_SHOWN, Making, Proposal, forecast_of, plan_of, propose};
+use super::plan::{DELETES_SHOWN, Making, Proposal, plan_of, propose};
 use super::{CommandError, Exit, approved, signals};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
@@ -137,7 +138,7 @@ async fn import_and_confirm(
     if file == Path::new("-") || !out.can_ask() {
         return Err(needs_yes(open));
     }
-    if !ask(settings, &asked, out) {
+    if !ask(settings, store, &asked, out).await? {
         return Ok(Consent::Refused);
     }
     let mut staged = staged().await?;
@@ -170,14 +171,20 @@ async fn confirm_what_waits(
     let how = Making { writes_rejects: false, deletes_max: DELETES_SHOWN };
     let Proposal { staged, plan } = propose(settings, store, None, &args.manifest, how).await?;
     staged.undo().await?;
-    let yes = ask(settings, &plan, out);
+    let yes = ask(settings, store, &plan, out).await?;
     Ok(if yes { agreed(settings, args.yes, plan.open.counts) } else { Consent::Refused })
 }
 
 /// Shows the plan and asks.
-fn ask(settings: &Settings, plan: &Plan, out: &Output) -> bool {
-    out.must_say(&plan_text(plan, &forecast_of(settings, plan.open.counts)));
-    out.ask(&format!("Delete {} questions?", plan.open.deletes()))
+async fn ask(
+    settings: &Settings,
+    store: &Store,
+    plan: &Plan,
+    out: &Output,
+) -> Result<bool, CommandError> {
+    let forecast = forecast_of(settings, store, plan.app, plan.open.counts).await?;
+    out.must_say(&plan_text(plan, &forecast));
+    Ok(out.ask(&format!("Delete {} questions?", plan.open.deletes())))
 }
 
 /// After any question that was due: deletes are agreed to if there were some to ask about.

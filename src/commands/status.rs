@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::expected::Basis;
 use super::{CommandError, Exit};
 use crate::cli::StatusArgs;
 use crate::clock::utc_text;
 use crate::config::Settings;
-use crate::forecast::{Forecast, Seen, Speed, forecast};
+use crate::forecast::{Forecast, Seen, forecast};
+use crate::job::App;
 use crate::output::{Output, counts_text, range_text};
-use crate::store::{BatchSummary, QueueStatus, RunSummary, Store};
+use crate::store::{BatchSummary, KeptPace, KeptSize, QueueStatus, RunSummary, Store};
 
 /// What `--json` prints. A later version may add keys; it changes `schema` when one goes
 /// or changes its meaning.
@@ -36,6 +38,35 @@ struct Json<'a> {
     left_s_max: u64,
     last_run: Option<&'a RunSummary>,
     batches: &'a [BatchSummary],
+    paces: Vec<JsonPace<'a>>,
+    sizes: Vec<JsonSize<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonPace<'a> {
+    sdkappid: u64,
+    library: &'a str,
+    rate: f64,
+    refused_rate: Option<f64>,
+    spread_ms: f64,
+    learned_ms: i64,
+}
+
+#[derive(Serialize)]
+struct JsonSize<'a> {
+    sdkappid: u64,
+    library: &'a str,
+    passed: usize,
+    too_many: usize,
+    learned_ms: i64,
+}
+
+/// Everything that is shown.
+struct Shown {
+    status: QueueStatus,
+    batches: Vec<BatchSummary>,
+    paces: Vec<KeptPace>,
+    sizes: Vec<KeptSize>,
 }
 
 /// How long the gate stays closed after a refusal as too fast, roughly.
@@ -48,13 +79,13 @@ pub(super) async fn status(
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let store = Store::open_existing(&settings.database).await?;
-    let status = store.status().await?;
-    let batches = store.batches().await?;
-    let text = if args.json {
-        json(settings, &status, &batches)
-    } else {
-        text(settings, &status, &batches)
+    let shown = Shown {
+        status: store.status().await?,
+        batches: store.batches().await?,
+        paces: store.paces().await?,
+        sizes: store.sizes().await?,
     };
+    let text = if args.json { json(settings, &shown) } else { text(settings, &shown) };
     out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
     store.close().await;
     Ok(Exit::Done)
@@ -62,23 +93,23 @@ pub(super) async fn status(
 
 /// What the open jobs take, if they are like those of the last run: of the one under way, or
 /// of the one before that which would send them.
-fn left(settings: &Settings, status: &QueueStatus) -> Forecast {
-    let chunk = usize::try_from(settings.chunk()).unwrap_or(usize::MAX);
+fn left(settings: &Settings, shown: &Shown) -> Forecast {
+    let Basis { chunk, mut speed } = Basis::new(settings, shown.paces.iter(), shown.sizes.iter());
     let mut seen = Seen::default();
-    let mut speed = Speed::of_rate(settings.rate());
-    if let Some(run) = &status.last_run {
+    if let Some(run) = &shown.status.last_run {
         let figure = |n: i64| u64::try_from(n).unwrap_or_default();
         seen = Seen::of_totals(figure(run.succeeded), figure(run.failed), figure(run.reached));
         speed.requests = seen.requests;
         speed.closings = figure(run.throttled);
         speed.closed = CLOSED.saturating_mul(u32::try_from(run.throttled).unwrap_or_default());
     }
-    forecast([status.counts.open(), 0, 0], chunk, seen, speed)
+    forecast([shown.status.counts.open(), 0, 0], chunk, seen, speed)
 }
 
-fn json(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> String {
+fn json(settings: &Settings, shown: &Shown) -> String {
+    let Shown { status, batches, paces, sizes } = shown;
     let counts = &status.counts;
-    let left = left(settings, status);
+    let left = left(settings, shown);
     let json = Json {
         schema: 1,
         database: settings.database.display().to_string(),
@@ -99,13 +130,37 @@ fn json(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> 
         left_s_max: left.time.end().as_secs() + u64::from(left.time.end().subsec_nanos() > 0),
         last_run: status.last_run.as_ref(),
         batches,
+        paces: paces.iter().map(json_pace).collect(),
+        sizes: sizes.iter().map(json_size).collect(),
     };
     let mut text = serde_json::to_string(&json).unwrap_or_default();
     text.push('\n');
     text
 }
 
-fn text(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> String {
+fn json_pace(kept: &KeptPace) -> JsonPace<'_> {
+    JsonPace {
+        sdkappid: kept.app.sdkappid,
+        library: kept.app.library.name(),
+        rate: kept.learned.rate,
+        refused_rate: kept.learned.refused_rate,
+        spread_ms: kept.learned.spread_ms,
+        learned_ms: kept.learned_ms,
+    }
+}
+
+fn json_size(kept: &KeptSize) -> JsonSize<'_> {
+    JsonSize {
+        sdkappid: kept.app.sdkappid,
+        library: kept.app.library.name(),
+        passed: kept.limit.passed,
+        too_many: kept.limit.too_many,
+        learned_ms: kept.learned_ms,
+    }
+}
+
+fn text(settings: &Settings, shown: &Shown) -> String {
+    let Shown { status, batches, .. } = shown;
     let counts = &status.counts;
     let mut text = format!(
         "queue     {}\njobs      {}\nrequests  {}: {} refused as too fast, {} whose answer is unknown\n",
@@ -116,7 +171,7 @@ fn text(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> 
         status.orphaned,
     );
     if counts.open() > 0 {
-        let left = left(settings, status);
+        let left = left(settings, shown);
         let _ = writeln!(
             text,
             "left      {} to {} requests, {}",
@@ -132,6 +187,7 @@ fn text(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> 
             status.succeeded_in_doubt
         );
     }
+    write_learned(&mut text, shown);
     if let Some(run) = &status.last_run {
         let _ = writeln!(text, "last run  {}", run_text(run));
     }
@@ -151,6 +207,40 @@ fn text(settings: &Settings, status: &QueueStatus, batches: &[BatchSummary]) -> 
         );
     }
     text
+}
+
+/// What runs have learned of the service. The app is named only where there are several.
+fn write_learned(text: &mut String, shown: &Shown) {
+    let several = shown.paces.len() > 1;
+    let of = |app: App| {
+        if !several {
+            return String::new();
+        }
+        format!("application {}, library {}: ", app.sdkappid, app.library)
+    };
+    for KeptPace { app, learned, learned_ms } in &shown.paces {
+        let refused = match learned.refused_rate {
+            Some(rate) => format!("refused above {rate:.1}"),
+            None => "none was refused".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "pace      {}{:.2} a second; {refused}; learned {}",
+            of(*app),
+            learned.rate,
+            utc_text(*learned_ms)
+        );
+    }
+    for KeptSize { app, limit, learned_ms } in &shown.sizes {
+        let _ = writeln!(
+            text,
+            "size      {}at most {} questions a request; {} were too many; learned {}",
+            of(*app),
+            limit.passed,
+            limit.too_many,
+            utc_text(*learned_ms)
+        );
+    }
 }
 
 fn run_text(run: &RunSummary) -> String {

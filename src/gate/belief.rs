@@ -94,15 +94,15 @@ pub(super) struct Gist {
 pub(super) struct Belief {
     /// In a box, since the runner's futures carry it along.
     weights: Box<[[f64; SPREADS]; RULES]>,
-    spreads_s: [f64; SPREADS],
+    spreads_s: Box<[f64; SPREADS]>,
 }
 
 impl Belief {
     /// What is believed before anything is known: any spread is as likely as any other.
     pub(super) fn new() -> Self {
-        let mut spreads_s = [0.0; SPREADS];
+        let mut spreads_s = Box::new([0.0; SPREADS]);
         let mut next = SPREAD_MIN_S;
-        for each in &mut spreads_s {
+        for each in spreads_s.iter_mut() {
             *each = next;
             next *= (SPREAD_MAX_S / SPREAD_MIN_S).powf(1.0 / (count(SPREADS) - 1.0));
         }
@@ -126,7 +126,7 @@ impl Belief {
                 SPACED | SPACED_BUSY => PRIOR[rule] / prior_spaced * spaced,
                 _ => PRIOR[rule] / (1.0 - prior_spaced) * (1.0 - spaced),
             };
-            for (weight, spread_s) in row.iter_mut().zip(&belief.spreads_s) {
+            for (weight, spread_s) in row.iter_mut().zip(belief.spreads_s.iter()) {
                 let told = bell(*spread_s) / total.max(f64::MIN_POSITIVE);
                 *weight = share * ((1.0 - DOUBT) * told + DOUBT / count(SPREADS));
             }
@@ -137,7 +137,7 @@ impl Belief {
     /// The belief in few figures; spreads above `most_s` cannot be.
     pub(super) fn gist(&self, most_s: f64) -> Gist {
         let mut weights = self.by_spread();
-        for (weight, spread_s) in weights.iter_mut().zip(&self.spreads_s).skip(1) {
+        for (weight, spread_s) in weights.iter_mut().zip(self.spreads_s.iter()).skip(1) {
             if *spread_s > most_s {
                 *weight = 0.0;
             }
@@ -170,7 +170,7 @@ impl Belief {
                 _ => UNEXPLAINED,
             };
             let most = if (1..SHARES).contains(&rule) { OTHERS_REFUSE } else { 1.0 };
-            for (weight, spread_s) in row.iter_mut().zip(&self.spreads_s) {
+            for (weight, spread_s) in row.iter_mut().zip(self.spreads_s.iter()) {
                 if *weight < 1e-60 {
                     continue;
                 }

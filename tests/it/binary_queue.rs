@@ -51,6 +51,13 @@ async fn status_follows_the_queue_from_import_to_outcome() {
     assert_eq!(state_of(&sandbox, "c"), Some(QuestionStatus::Deleted));
     let text = ends(place.deskbatch(&["status"]), 0);
     has(&crate::support::data(&text), &["4: 3 succeeded, 1 failed", "drained at", "jobs\n"]);
+    // At most 200 a second; nothing was refused, and what was learned is dated.
+    has(&crate::support::data(&text), &["\npace      ", " a second; none was refused; learned 20"]);
+    assert_eq!(status["paces"][0]["library"], "chitchat");
+    assert!(
+        status["paces"][0]["rate"].as_f64().is_some_and(|rate| (1.0..200.0).contains(&rate)),
+        "{status}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,50 @@
+//! How long the rest takes, by what earlier runs have learned of the service: the one
+//! place where commands make a forecast.
+
+use super::CommandError;
+use crate::config::Settings;
+use crate::forecast::{Forecast, Seen, Speed, forecast};
+use crate::job::App;
+use crate::store::{KeptPace, KeptSize, Store};
+
+/// What to expect of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Basis {
+    /// Questions that it carries at most.
+    pub(super) chunk: usize,
+    /// How fast it leaves.
+    pub(super) speed: Speed,
+}
+
+impl Basis {
+    /// By what was learned: the slowest pace and the smallest size of those that are given.
+    pub(super) fn new<'a>(
+        settings: &Settings,
+        paces: impl Iterator<Item = &'a KeptPace>,
+        sizes: impl Iterator<Item = &'a KeptSize>,
+    ) -> Self {
+        let mut speed = Speed::of_rate(settings.rate());
+        if let Some(rate) = paces.map(|kept| kept.learned.rate).reduce(f64::min) {
+            speed.rate = rate.min(settings.rate());
+        }
+        let asked = usize::try_from(settings.chunk()).unwrap_or(usize::MAX);
+        let taken = sizes.map(|kept| kept.limit.passed).min();
+        Self { chunk: taken.map_or(asked, |taken| taken.min(asked)), speed }
+    }
+
+    /// What it takes to send `open` jobs of which nothing is known yet.
+    pub(super) fn forecast(&self, open: [u64; 3]) -> Forecast {
+        forecast(open, self.chunk, Seen::default(), self.speed)
+    }
+}
+
+/// What a run of `app` with these open jobs takes, before anything is known of them.
+pub(super) async fn forecast_of(
+    settings: &Settings,
+    store: &Store,
+    app: App,
+    open: [u64; 3],
+) -> Result<Forecast, CommandError> {
+    let (pace, size) = (store.pace(app).await?, store.size(app).await?);
+    Ok(Basis::new(settings, pace.iter(), size.iter()).forecast(open))
+}
