@@ -1,0 +1,148 @@
+//! The real binary against the sandbox over real HTTP, a minute of it: the share of the
+//! limit that is used, refusals, the largest second, and what the runner takes of the
+//! machine while it waits for its slots.
+//!
+//! `-- --seconds N` makes it longer. Figures of the machine come from `/proc`, so they are
+//! missing where there is none.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use deskbatch::clock::{Clock as _, SystemClock};
+use deskbatch::sandbox::{
+    Ledger, SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox, SandboxSettings,
+};
+
+const LIMIT: f64 = 5.0;
+/// The ways there, in milliseconds: what each takes, and the most that is added, evenly
+/// drawn. Drawn from 17 ms the standard deviation is 5 ms, from 70 ms it is 20 ms.
+const WAYS: [(u64, u64, &str); 3] =
+    [(20, 0, "even"), (20, 17, "5 ms uneven"), (50, 70, "20 ms uneven")];
+const CHUNK: u64 = 100;
+
+#[tokio::main]
+async fn main() {
+    let seconds = seconds();
+    say(&format!(
+        "The binary against the sandbox (sliding second, 50 ms to the answer) over HTTP, {seconds} s each.\n"
+    ));
+    say(
+        "| way there | share used | after 10 s | refused of 1,000 | largest second | CPU | peak memory |",
+    );
+    say("| --- | --- | --- | --- | --- | --- | --- |");
+    for way in WAYS {
+        let settings = SandboxSettings {
+            way_there: Duration::from_millis(way.0),
+            way_there_jitter: Duration::from_millis(way.1),
+            latency: Duration::from_millis(50),
+            ..SandboxSettings::default()
+        };
+        let sandbox = Sandbox::start(settings).await.expect("the sandbox starts");
+        let taken = run(&sandbox, seconds).await;
+        say(&format!("| {} | {} | {taken} |", way.2, figures(&sandbox.ledger())));
+        sandbox.stop().await;
+    }
+}
+
+fn seconds() -> u64 {
+    let words: Vec<String> = std::env::args().collect();
+    let at = words.iter().position(|word| word == "--seconds");
+    at.and_then(|at| words.get(at + 1)?.parse().ok()).unwrap_or(60)
+}
+
+/// Drains as many jobs as fit into `seconds`; what the runner took of the machine.
+async fn run(sandbox: &Sandbox, seconds: u64) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut manifest = String::from("question_id,status\n");
+    for job in 0..seconds * 5 * CHUNK {
+        let _ = writeln!(manifest, "{SANDBOX_SDKAPPID}-@RBT#DeskDefaultRobot-{job:016},disable");
+    }
+    fs::write(folder.path().join("jobs.csv"), manifest).expect("written");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_deskbatch"))
+        .args(["run", "jobs.csv", "--quiet"])
+        .current_dir(folder.path())
+        .env("DESKBATCH_ENDPOINT", sandbox.endpoint())
+        .env("DESKBATCH_SDKAPPID", SANDBOX_SDKAPPID.to_string())
+        .env("DESKBATCH_IDENTIFIER", SANDBOX_IDENTIFIER)
+        .env("DESKBATCH_SECRET_KEY", SANDBOX_KEY)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let clock = SystemClock::new();
+    let process = format!("/proc/{}", child.id());
+    let mut began = None;
+    let mut last = None;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        if let Some(cpu_s) = cpu_s(Path::new(&process)) {
+            last = Some((clock.now(), cpu_s, peak_mib(Path::new(&process))));
+            // The import is not what is measured.
+            if began.is_none() && sandbox.ledger().total > 0 {
+                began = last;
+            }
+        }
+        clock.sleep_until(clock.now() + Duration::from_millis(100)).await;
+    };
+    assert!(status.success(), "the run ended with {status}");
+    match (began, last) {
+        (Some((from, cpu_from, _)), Some((to, cpu_to, peak))) => {
+            let share = (cpu_to - cpu_from) / to.since(from).as_secs_f64();
+            format!("{:.1} % of a core | {peak} MiB", share * 100.0)
+        }
+        _ => "not known | not known".to_owned(),
+    }
+}
+
+fn figures(ledger: &Ledger) -> String {
+    let at = |call: usize| ledger.requests[call].counted.0.as_secs_f64();
+    let calls = ledger.requests.len();
+    let (first, last) = (at(0), at(calls - 1));
+    let share = |from: f64| {
+        let within = ledger
+            .requests
+            .iter()
+            .filter(|request| request.code == Some(0) && request.counted.0.as_secs_f64() > from);
+        real(within.count()) / (LIMIT * (last - from))
+    };
+    let refused = ledger.codes.get(&-14).copied().unwrap_or_default();
+    let refused = 1e3 * real(usize::try_from(refused).unwrap_or_default()) / real(calls);
+    format!(
+        "{:.3} | {:.3} | {refused:.1} | {}",
+        share(first),
+        share(first + 10.0),
+        ledger.largest_second
+    )
+}
+
+/// Seconds of processor time that a process has taken.
+fn cpu_s(process: &Path) -> Option<f64> {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let after_name = stat.rsplit_once(')')?.1;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / TICKS_A_SECOND)
+}
+
+/// The most memory that a process ever had resident.
+fn peak_mib(process: &Path) -> u64 {
+    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() / 1_024
+}
+
+#[allow(clippy::cast_precision_loss, reason = "small counts")]
+fn real(n: usize) -> f64 {
+    n as f64
+}
+
+#[allow(clippy::print_stdout, reason = "a benchmark prints its table")]
+fn say(line: &str) {
+    println!("{line}");
+}

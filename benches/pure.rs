@@ -1,0 +1,99 @@
+//! What the pure parts cost: a call of the gate, a search, a code, a row of a manifest, a
+//! UserSig. All of them together have to be nothing beside a slot of 200 ms.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use deskbatch::clock::{Clock as _, ManualClock};
+use deskbatch::forecast::Course;
+use deskbatch::gate::{Gate, Next, Signal};
+use deskbatch::manifest::{Manifest, ManifestOptions};
+use deskbatch::verdict::explain;
+
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../tests/it/simulated_queue.rs"]
+mod simulated_queue;
+
+fn gate(c: &mut Criterion) {
+    let clock = ManualClock::new(0);
+    let mut gate = Gate::new(5.0, clock.clone(), 1);
+    c.bench_function("gate: slot, departure and answer of a call", |b| {
+        b.iter(|| {
+            loop {
+                match gate.next(clock.now()) {
+                    Next::Go => break,
+                    Next::At(at) => clock.advance(at.since(clock.now())),
+                    Next::AfterAnswer => unreachable!("every call is answered"),
+                }
+            }
+            let ticket = gate.leave(clock.now());
+            clock.advance(Duration::from_millis(80));
+            gate.answered(ticket, Signal::Through, clock.now())
+        });
+    });
+}
+
+fn isolate(c: &mut Criterion) {
+    let mut group = c.benchmark_group("isolate: 10,000 ids settled");
+    for bad in [0, 100, 1_000] {
+        let bad: BTreeSet<i64> = simulated_queue::placement(bad, 1, 7);
+        group.bench_function(format!("{} bad", bad.len()), |b| {
+            b.iter(|| simulated_queue::settle_in_order(10_000, black_box(&bad)).requests);
+        });
+    }
+    group.finish();
+}
+
+fn verdict(c: &mut Criterion) {
+    let mut code = 60_000;
+    c.bench_function("verdict: a code", |b| {
+        b.iter(|| {
+            code = if code > 80_000 { 60_000 } else { code + 1 };
+            explain(black_box(code)).class
+        });
+    });
+}
+
+fn forecast(c: &mut Criterion) {
+    let mut course = Course::new(5.0);
+    for answer in 1..=1_000_u64 {
+        let at = Duration::from_millis(204 * answer);
+        course.answered(at, Duration::from_millis(80), true, answer * 60, answer / 10);
+    }
+    c.bench_function("forecast: a range", |b| {
+        b.iter(|| course.forecast(black_box([10_000, 400, 20]), 100));
+    });
+}
+
+fn manifest(c: &mut Criterion) {
+    const ROWS: u64 = 100_000;
+    let mut text = String::from("question_id,status\n");
+    for row in 0..ROWS {
+        let _ = writeln!(text, "1400000000-@RBT#DeskDefaultRobot-{row:016},{}", 4 + row % 3);
+    }
+    let mut group = c.benchmark_group("manifest: rows read and checked");
+    group.throughput(Throughput::Elements(ROWS)).sample_size(20);
+    group.bench_function("100,000", |b| {
+        b.iter_batched(
+            || Box::new(std::io::Cursor::new(text.clone())),
+            |bytes| {
+                let mut manifest =
+                    Manifest::from_reader(bytes, "bench.csv", &ManifestOptions::default())
+                        .expect("a header");
+                let mut rows = 0_u64;
+                while manifest.next_row().expect("reads").is_some() {
+                    rows += 1;
+                }
+                assert_eq!(rows, ROWS);
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(pure, gate, isolate, verdict, forecast, manifest);
+criterion_main!(pure);

@@ -1,0 +1,179 @@
+//! The tables, each printed as soon as its rows are known, in the shape of Markdown.
+
+use crate::say;
+use crate::simulated_queue::{PROMISED, requests_of_placements};
+use crate::simulated_run::{ALIKE, Kind, MOMENTS, Tried};
+use crate::simulated_service::{Case, Figures, Rule, simulate};
+
+const RULES: [(Rule, &str); 4] = [
+    (Rule::Sliding, "sliding second"),
+    (Rule::Fixed, "fixed second"),
+    (Rule::Bucket, "bucket of 5"),
+    (Rule::Spaced, "200 ms apart"),
+];
+pub const JITTERS_MS: [f64; 4] = [0.0, 5.0, 20.0, 50.0];
+/// How requests leave: by the gate, or evenly.
+const PACES: [(Option<f64>, &str); 4] = [
+    (None, "deskbatch"),
+    (Some(200.0), "every 200 ms"),
+    (Some(204.0), "every 204 ms"),
+    (Some(220.0), "every 220 ms"),
+];
+const SEEDS: u64 = 5;
+
+/// One row of the table of the pace.
+pub struct PaceRow {
+    pub rule: Rule,
+    pub pace: &'static str,
+    /// Share of the limit and refusals in 1,000 calls, by [`JITTERS_MS`].
+    pub cells: Vec<(f64, f64)>,
+}
+
+/// As `shared/sim/pacing.py`: the way there and 50 ms to the answer, both uneven.
+fn case(rule: Rule, jitter_ms: f64, spacing_ms: Option<f64>) -> Case {
+    Case {
+        rule,
+        counts_refused: false,
+        jitter_ms,
+        answer_ms: 50.0,
+        answer_jitter_ms: jitter_ms,
+        others: None,
+        refused_at_random: 0.0,
+        spacing_ms,
+        seconds: 3_600.0,
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn figures(case: &Case) -> Vec<Figures> {
+    (1..=SEEDS).map(|seed| simulate(case, seed, None, |_| {})).collect()
+}
+
+/// An hour of each; medians.
+pub fn pace() -> Vec<PaceRow> {
+    let mut rows = Vec::new();
+    say(
+        "Share of the limit of 5 a second after the first minute / refusals in 1,000 calls, an hour, medians of 5.",
+    );
+    say("A refusal closes every gate for a second or more.");
+    for (rule, rule_name) in RULES {
+        say(&format!("\n| the service counts: {rule_name} | even | 5 ms | 20 ms | 50 ms |"));
+        say("| --- | --- | --- | --- | --- |");
+        for (spacing_ms, pace) in PACES {
+            let mut cells = Vec::new();
+            for jitter_ms in JITTERS_MS {
+                let figures = figures(&case(rule, jitter_ms, spacing_ms));
+                cells.push((
+                    median(figures.iter().map(|f| f.share)),
+                    median(figures.iter().map(|f| f.refused_of_1000)),
+                ));
+            }
+            let text: Vec<String> =
+                cells.iter().map(|(share, refused)| format!("{share:.3} / {refused:.1}")).collect();
+            say(&format!("| {pace} | {} |", text.join(" | ")));
+            rows.push(PaceRow { rule, pace, cells });
+        }
+    }
+    rows
+}
+
+/// What else may be: the worst of the first hundred calls, refused calls counted, slow
+/// answers, another program, answers that tell when their calls arrived.
+pub fn pace_others() {
+    say(
+        "\n| deskbatch, half an hour, medians of 5 | share | refused of 1,000 | first 100, worst |",
+    );
+    say("| --- | --- | --- | --- |");
+    let usual = |rule, jitter_ms| Case { seconds: 1_800.0, ..case(rule, jitter_ms, None) };
+    for (rule, name) in RULES {
+        for jitter_ms in [5.0, 20.0] {
+            let steady = usual(rule, jitter_ms);
+            let cases = [
+                ("as above", steady),
+                ("refused calls count", Case { counts_refused: true, ..steady }),
+                ("answers after 2 s", Case { answer_ms: 2_000.0, ..steady }),
+                ("answers take evenly long", Case { answer_jitter_ms: 0.0, ..steady }),
+                (
+                    "another takes a fifth for 10 min (then)",
+                    Case { others: Some((600.0, 1_200.0)), ..steady },
+                ),
+            ];
+            for (what, case) in cases {
+                let figures = figures(&case);
+                let with_others = case.others.is_some();
+                let share = |f: &Figures| if with_others { f.share_with_others } else { f.share };
+                let refused = |f: &Figures| {
+                    if with_others { f.refused_of_1000_with_others } else { f.refused_of_1000 }
+                };
+                say(&format!(
+                    "| {name}, {jitter_ms} ms, {what} | {:.3} | {:.1} | {} |",
+                    median(figures.iter().map(share)),
+                    median(figures.iter().map(refused)),
+                    figures.iter().map(|f| f.refused_of_first_100).max().unwrap_or(0),
+                ));
+            }
+        }
+    }
+}
+
+/// Requests by how many stand together and how many are bad: `(stretch, bad, requests)`.
+pub type SearchPoints = Vec<(i64, usize, usize)>;
+
+/// Requests to settle 10,000 ids.
+pub fn search() -> SearchPoints {
+    say(
+        "\nRequests for 10,000 ids, 100 a request, 41 placements. A bad id whose code follows from the",
+    );
+    say("answers is not asked once more.");
+    say("\n| bad ids | they stand | median | least | most | to reach |");
+    say("| --- | --- | --- | --- | --- | --- |");
+    for (bad, stretch, most) in PROMISED {
+        let requests = requests_of_placements(bad, stretch);
+        let stand =
+            if stretch == 1 { "anywhere".to_owned() } else { format!("in runs of {stretch}") };
+        say(&format!(
+            "| {bad} | {stand} | {} | {} | {} | {most} |",
+            requests[20], requests[0], requests[40]
+        ));
+    }
+    let mut points = Vec::new();
+    for stretch in [1, 3, 10, 30] {
+        for bad in [0, 10, 30, 60, 100, 200, 300, 500, 700, 1_000] {
+            points.push((stretch, bad, requests_of_placements(bad, stretch)[20]));
+        }
+    }
+    points
+}
+
+/// How often the true end lies inside the range.
+pub fn estimate() {
+    const RUNS: u64 = 200;
+    say(
+        "\nRuns of 10,000 jobs that ended inside the range that was told, of 200, and the range's width by",
+    );
+    say(
+        "the true time, when 10 % and when 50 % was done. Every second run has one request in fifty refused.",
+    );
+    say("\n| bad ids | at 10 % | width | at 50 % | width |");
+    say("| --- | --- | --- | --- | --- |");
+    for (kind, ..) in ALIKE {
+        let tried = Tried::new(kind, 10_000, RUNS, &MOMENTS);
+        let name = match kind {
+            Kind::Share(share) => format!("{} %", share * 100.0),
+            Kind::Rows(length) => format!("1 % in rows of {length}"),
+            Kind::First(_) | Kind::Last(_) => unreachable!("the beginning is like the end"),
+        };
+        say(&format!(
+            "| {name} | {:.0} % | {:.1} | {:.0} % | {:.1} |",
+            tried.hit_rate(0) * 100.0,
+            tried.median_width(0),
+            tried.hit_rate(1) * 100.0,
+            tried.median_width(1)
+        ));
+    }
+}
