@@ -1,5 +1,5 @@
-//! What the pure parts cost: a call of the gate, a search, a code, a row of a manifest, a
-//! UserSig. All of them together have to be nothing beside a slot of 200 ms.
+//! What the pure parts cost: a call of the gate, a search, a code, an estimate,
+//! a row of a manifest. All of them together have to be nothing beside a slot of 200 ms.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

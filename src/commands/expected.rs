@@ -2,6 +2,7 @@
 //! place where commands make a forecast.
 
 use super::CommandError;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::forecast::{Forecast, Seen, Speed, forecast};
 use crate::job::App;
@@ -38,13 +39,13 @@ impl Basis {
     }
 }
 
-/// What a run of `app` with these open jobs takes, before anything is known of them.
-pub(super) async fn forecast_of(
+/// What to expect of a run of `app`.
+pub(super) async fn basis_of(
     settings: &Settings,
     store: &Store,
     app: App,
-    open: [u64; 3],
-) -> Result<Forecast, CommandError> {
-    let (pace, size) = (store.pace(app).await?, store.size(app).await?);
-    Ok(Basis::new(settings, pace.iter(), size.iter()).forecast(open))
+) -> Result<Basis, CommandError> {
+    let now_ms = SystemClock::new().wall_ms();
+    let (pace, size) = (store.pace(app).await?, store.size(app, now_ms).await?);
+    Ok(Basis::new(settings, pace.iter(), size.iter()))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::expected::forecast_of;
+use super::expected::basis_of;
 use super::import::{Staged, stage};
 use super::{CommandError, Exit};
 use crate::cli::{ManifestArgs, PlanArgs, run_line};
@@ -118,7 +118,7 @@ pub(super) async fn command(
     let Proposal { staged, plan } =
         propose(settings, &store, args.file.as_deref(), &args.manifest, how).await?;
     staged.undo().await?;
-    let forecast = forecast_of(settings, &store, plan.app, plan.open.counts).await?;
+    let forecast = basis_of(settings, &store, plan.app).await?.forecast(plan.open.counts);
     store.close().await;
     let digest = plan.digest();
     let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();

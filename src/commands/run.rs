@@ -4,7 +4,7 @@ use std::path::Path;
 
 use futures_util::TryStreamExt as _;
 
-use super::expected::forecast_of;
+use super::expected::basis_of;
 use super::import::{Staged, commit, stage};
 use super::plan::{DELETES_SHOWN, Making, Proposal, plan_of, propose};
 use super::{CommandError, Exit, approved, signals};
@@ -182,7 +182,7 @@ async fn ask(
     plan: &Plan,
     out: &Output,
 ) -> Result<bool, CommandError> {
-    let forecast = forecast_of(settings, store, plan.app, plan.open.counts).await?;
+    let forecast = basis_of(settings, store, plan.app).await?.forecast(plan.open.counts);
     out.must_say(&plan_text(plan, &forecast));
     Ok(out.ask(&format!("Delete {} questions?", plan.open.deletes())))
 }
@@ -241,13 +241,9 @@ async fn drain(
         total_timeout: timeouts.total,
     })?;
     let events = Events::new();
-    let watcher = tokio::spawn(follow(
-        out.clone(),
-        clock.clone(),
-        events.listen(),
-        settings.chunk(),
-        settings.rate(),
-    ));
+    let chunk = basis_of(settings, store, limits.app).await?.chunk;
+    let heard = events.listen();
+    let watcher = tokio::spawn(follow(out.clone(), clock.clone(), heard, chunk, settings.rate()));
     let shutdown = signals::listen(out)?;
     let runner = Runner::new(clock, store.clone(), transport, signer, limits, events);
     let report = runner.run(lock, shutdown).await;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::expected::Basis;
 use super::{CommandError, Exit};
 use crate::cli::StatusArgs;
-use crate::clock::utc_text;
+use crate::clock::{Clock as _, SystemClock, utc_text};
 use crate::config::Settings;
 use crate::forecast::{Forecast, Seen, forecast};
 use crate::job::App;
@@ -83,7 +83,7 @@ pub(super) async fn status(
         status: store.status().await?,
         batches: store.batches().await?,
         paces: store.paces().await?,
-        sizes: store.sizes().await?,
+        sizes: store.sizes(SystemClock::new().wall_ms()).await?,
     };
     let text = if args.json { json(settings, &shown) } else { text(settings, &shown) };
     out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
@@ -94,7 +94,12 @@ pub(super) async fn status(
 /// What the open jobs take, if they are like those of the last run: of the one under way, or
 /// of the one before that which would send them.
 fn left(settings: &Settings, shown: &Shown) -> Forecast {
-    let Basis { chunk, mut speed } = Basis::new(settings, shown.paces.iter(), shown.sizes.iter());
+    // Of the app in the settings, if they name one; else of every app that the queue knows.
+    let app = settings.app().ok();
+    let of_app = |of: App| app.is_none_or(|app| app == of);
+    let paces = shown.paces.iter().filter(|kept| of_app(kept.app));
+    let sizes = shown.sizes.iter().filter(|kept| of_app(kept.app));
+    let Basis { chunk, mut speed } = Basis::new(settings, paces, sizes);
     let mut seen = Seen::default();
     if let Some(run) = &shown.status.last_run {
         let figure = |n: i64| u64::try_from(n).unwrap_or_default();
@@ -220,6 +225,8 @@ fn write_learned(text: &mut String, shown: &Shown) {
     };
     for KeptPace { app, learned, learned_ms } in &shown.paces {
         let refused = match learned.refused_rate {
+            // They are the rates around refusals, so one may lie below what is sent now.
+            Some(rate) if rate < learned.rate => format!("refused at about {rate:.1}"),
             Some(rate) => format!("refused above {rate:.1}"),
             None => "none was refused".to_owned(),
         };

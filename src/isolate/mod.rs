@@ -10,8 +10,8 @@
 //!
 //! What is concluded and not asked relies on one thing: that a group of that size would
 //! pass if all in it were good. So nothing is concluded from groups larger than any that
-//! passed, nor from codes that may speak of the request: there the last suspect is asked
-//! alone, and if it passes too, the group was too large, and no such one is tried again.
+//! passed, nor from codes that may speak of the request: there the last suspects are asked
+//! too, and if they pass, the group was too large; how many are not is looked for then.
 
 mod model;
 mod size;
@@ -35,17 +35,27 @@ pub enum Outcome {
     Refused {
         /// What the caller knows this refusal by.
         refusal: i64,
-        /// Whether it speaks of the questions; else the fault may be the request's, its
-        /// size perhaps.
-        of_questions: bool,
+        /// What it speaks of.
+        of: Blame,
     },
+}
+
+/// What a refusal speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The questions: one of them is bad, if the group is not larger than any that passes.
+    Questions,
+    /// The questions or the request itself, its size perhaps.
+    Request,
+    /// Neither: the group met trouble on its way again and again.
+    Trouble,
 }
 
 /// The refusal that a search goes back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cause {
     refusal: i64,
-    of_questions: bool,
+    of: Blame,
     /// How many jobs were refused together.
     jobs: usize,
 }
@@ -64,11 +74,6 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group that no search made.
-    pub fn free(status: Status, ids: Vec<JobId>) -> Self {
-        Self { status, ids, suspects: Vec::new(), cause: None }
-    }
-
     /// Some jobs of it are gone, cancelled or superseded, and `ids` are left. The bad one
     /// may have been among the gone, so the search is over. Returns those that were
     /// suspected and not asked; they belong back in the pool.
@@ -135,6 +140,12 @@ impl Isolate {
         if self.first { size.min(FIRST_JOBS) } else { size }
     }
 
+    /// Jobs of the pool that leave together; as many as [`Isolate::free_jobs`] said.
+    pub fn free_group(&mut self, status: Status, ids: Vec<JobId>) -> Group {
+        self.size.sent(ids.len());
+        Group { status, ids, suspects: Vec::new(), cause: None }
+    }
+
     /// The group that a search wants asked next; `None` when none does now.
     pub fn next_group(&mut self) -> Option<Group> {
         self.ready.pop_front()
@@ -150,8 +161,8 @@ impl Isolate {
         self.first = false;
         match outcome {
             Outcome::Applied => self.applied(group),
-            Outcome::Refused { refusal, of_questions } => {
-                let cause = Cause { refusal, of_questions, jobs: group.ids.len() };
+            Outcome::Refused { refusal, of } => {
+                let cause = Cause { refusal, of, jobs: group.ids.len() };
                 self.refused(group, cause)
             }
         }
@@ -168,11 +179,13 @@ impl Isolate {
             Some(cause) if group.suspects.is_empty() => {
                 // The last suspects have passed like all the others: nobody was bad, they
                 // were too many.
-                self.size.too_many(cause.jobs, self.passed_jobs);
+                match cause.of {
+                    Blame::Trouble => self.size.trouble(cause.jobs),
+                    _ => self.size.too_many(cause.jobs),
+                }
                 Findings::default()
             }
-            Some(cause) if cause.of_questions => self.search(group.status, group.suspects, cause),
-            Some(cause) => self.ask_rest(group.status, group.suspects, cause),
+            Some(cause) => self.search(group.status, group.suspects, cause, true),
         }
     }
 
@@ -182,28 +195,37 @@ impl Isolate {
             self.models[index(status)].learn(*alone, true);
             return Findings { freed, ..Findings::default() };
         }
-        Findings { freed, ..self.search(status, ids, cause) }
+        let mut findings = self.search(status, ids, cause, false);
+        findings.freed.extend(freed);
+        findings
     }
 
-    /// The refusal may have been for the size: whether the rest passes too tells at once.
-    fn ask_rest(&mut self, status: Status, ids: Vec<JobId>, cause: Cause) -> Findings {
-        let kept = ids.clone();
-        self.ready.push_back(Group { status, ids, suspects: Vec::new(), cause: Some(cause) });
-        Findings { kept, ..Findings::default() }
-    }
-
-    /// Goes on among `ids`, one of which is bad, if the group was not just too large.
-    fn search(&mut self, status: Status, mut ids: Vec<JobId>, cause: Cause) -> Findings {
+    /// Goes on among `ids`, one of which is bad, if the group was not just too large. `rest`:
+    /// they are what is left of it, and all others of it have passed.
+    fn search(
+        &mut self,
+        status: Status,
+        mut ids: Vec<JobId>,
+        cause: Cause,
+        rest: bool,
+    ) -> Findings {
+        if ids.len() > self.size.most() {
+            // Meanwhile it is known that so many are too many, so it says nothing of them.
+            return Findings { freed: ids, ..Findings::default() };
+        }
+        let proven = cause.jobs <= self.passed_jobs;
         let model = &mut self.models[index(status)];
         if let [alone] = *ids.as_slice()
-            && cause.of_questions
-            && cause.jobs <= self.passed_jobs
+            && cause.of == Blame::Questions
+            && proven
         {
             model.learn(alone, true);
             return Findings { bad: Some((alone, cause.refusal)), ..Findings::default() };
         }
         let kept = ids.clone();
-        let suspects = if ids.len() > 1 { ids.split_off(model.cut(&ids)) } else { Vec::new() };
+        // If the refusal may have been for the size, whether the rest passes too tells at once.
+        let whole = ids.len() == 1 || (rest && cause.of != Blame::Questions && !proven);
+        let suspects = if whole { Vec::new() } else { ids.split_off(model.cut(&ids)) };
         self.ready.push_back(Group { status, ids, suspects, cause: Some(cause) });
         Findings { kept, ..Findings::default() }
     }

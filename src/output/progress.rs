@@ -25,7 +25,7 @@ pub async fn follow<C: Clock>(
     out: Output,
     clock: C,
     mut events: Receiver<Event>,
-    chunk: u64,
+    chunk: usize,
     rate: f64,
 ) {
     let bar = out.bars.add(ProgressBar::new(0));
@@ -35,7 +35,6 @@ pub async fn follow<C: Clock>(
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}") {
         bar.set_style(style.progress_chars("=> "));
     }
-    let chunk = usize::try_from(chunk).unwrap_or(usize::MAX);
     let mut progress = Progress::new(clock.now(), chunk, rate);
     let mut next_line = clock.now() + LINE_EVERY;
     loop {

@@ -7,9 +7,6 @@ use super::{Clock, Runner, StoreError, Transport};
 
 /// How often what was learned is kept: so much of it a crash may cost.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
-/// A size that was learned longer ago is forgotten: the service may take more by now, and to
-/// find out costs a few requests.
-const SIZE_HOLDS: Duration = Duration::from_hours(30 * 24);
 
 impl<C: Clock, T: Transport> Runner<C, T> {
     /// Another run may have sent a request just now: after a second its last call counts
@@ -30,13 +27,10 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             tracing::debug!(rate = kept.learned.rate, "pace of earlier runs");
             self.gate.begin_with(&kept.learned);
         }
-        if let Some(kept) = self.store.size(self.settings.app).await? {
-            let age_ms = self.clock.wall_ms().saturating_sub(kept.learned_ms);
-            if u64::try_from(age_ms).is_ok_and(|ms| Duration::from_millis(ms) <= SIZE_HOLDS) {
-                tracing::debug!(jobs = kept.limit.passed, "size of earlier runs");
-                self.work.begin_with(kept.limit);
-                self.size_kept = Some(kept.limit);
-            }
+        if let Some(kept) = self.store.size(self.settings.app, self.clock.wall_ms()).await? {
+            tracing::debug!(jobs = kept.limit.passed, "size of earlier runs");
+            self.work.begin_with(kept.limit);
+            self.size_kept = Some(kept.limit);
         }
         self.keep_at = self.clock.now() + KEEP_EVERY;
         Ok(())
@@ -59,13 +53,10 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             self.store.keep_pace(self.settings.app, &learned, now_ms).await?;
         }
         // Only when it is another: what is merely believed on must not look newly learned.
-        match self.work.size_limit() {
-            limit if limit == self.size_kept => Ok(()),
-            None => Ok(()),
-            Some(limit) => {
-                self.size_kept = Some(limit);
-                self.store.keep_size(self.settings.app, limit, now_ms).await
-            }
+        if let Some(limit) = self.work.size_limit().filter(|limit| Some(*limit) != self.size_kept) {
+            self.store.keep_size(self.settings.app, limit, now_ms).await?;
+            self.size_kept = Some(limit);
         }
+        Ok(())
     }
 }

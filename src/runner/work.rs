@@ -53,6 +53,11 @@ impl Work {
         self.isolate.size_limit()
     }
 
+    /// Free jobs that leave together.
+    pub(super) fn free_group(&mut self, status: Status, ids: Vec<JobId>) -> Group {
+        self.isolate.free_group(status, ids)
+    }
+
     /// How many free jobs to send together when `first` is the first of them.
     pub(super) fn free_jobs(&self, status: Status, first: JobId) -> usize {
         self.isolate.free_jobs(status, first)
@@ -89,20 +94,23 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::isolate::Blame;
 
-    fn chunk(id: i64) -> Chunk {
-        Chunk { group: Group::free(Status::Enable, vec![id]), trouble: None }
+    fn chunk(work: &mut Work, id: i64) -> Chunk {
+        Chunk { group: work.free_group(Status::Enable, vec![id]), trouble: None }
     }
 
     #[test]
     fn chunks_go_again_in_the_order_they_are_due_and_before_the_searches() {
         let at = |s| Moment(Duration::from_secs(s));
         let mut work = Work::new(100);
-        let refused = Outcome::Refused { refusal: 1, of_questions: false };
-        work.record(Group::free(Status::Enable, vec![8, 9]), refused);
-        work.again(at(5), chunk(5));
-        work.again(at(1), chunk(1));
-        work.again(at(5), chunk(6));
+        let refused = Outcome::Refused { refusal: 1, of: Blame::Request };
+        let group = work.free_group(Status::Enable, vec![8, 9]);
+        work.record(group, refused);
+        for (s, id) in [(5, 5), (1, 1), (5, 6)] {
+            let chunk = chunk(&mut work, id);
+            work.again(at(s), chunk);
+        }
         let mut next = |now| work.next(at(now)).map(|chunk| chunk.group.ids);
         assert_eq!(next(1), Some(vec![1]));
         assert_eq!(next(1), Some(vec![8]));

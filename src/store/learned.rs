@@ -1,6 +1,8 @@
 //! What runs have learned of the service: the pace that it bears, and how many questions it
 //! takes at once.
 
+use std::time::Duration;
+
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -20,6 +22,10 @@ pub struct KeptPace {
     /// When they were noted, in UTC milliseconds.
     pub learned_ms: i64,
 }
+
+/// A size that was learned longer ago is forgotten: the service may take more by now, and to
+/// find out costs a few requests.
+const SIZE_HOLDS: Duration = Duration::from_hours(30 * 24);
 
 /// How many questions the service takes at once for an app, and when that was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,15 +123,20 @@ impl Store {
         tx.commit().await.doing("keep the size")
     }
 
-    /// How many questions the service takes at once, for every app where that was learned.
+    /// How many questions the service takes at once, for every app where that was learned in
+    /// the month before `now_ms`.
     ///
     /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn sizes(&self) -> Result<Vec<KeptSize>, StoreError> {
+    /// When the queue file cannot be read or holds an impossible row.
+    pub async fn sizes(&self, now_ms: i64) -> Result<Vec<KeptSize>, StoreError> {
+        let holds_ms = i64::try_from(SIZE_HOLDS.as_millis()).unwrap_or(i64::MAX);
         sqlx::query(
             "SELECT apps.sdkappid, apps.library, size_limits.* FROM size_limits
-             JOIN apps ON apps.id = size_limits.app_id ORDER BY size_limits.app_id",
+             JOIN apps ON apps.id = size_limits.app_id
+             WHERE learned_ms BETWEEN ?1 - ?2 AND ?1 + ?2 ORDER BY size_limits.app_id",
         )
+        .bind(now_ms)
+        .bind(holds_ms)
         .fetch_all(&self.readers)
         .await
         .doing("read the sizes")?
@@ -138,8 +149,8 @@ impl Store {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn size(&self, app: App) -> Result<Option<KeptSize>, StoreError> {
-        Ok(self.sizes().await?.into_iter().find(|kept| kept.app == app))
+    pub async fn size(&self, app: App, now_ms: i64) -> Result<Option<KeptSize>, StoreError> {
+        Ok(self.sizes(now_ms).await?.into_iter().find(|kept| kept.app == app))
     }
 }
 
@@ -159,7 +170,11 @@ fn kept_pace(row: &SqliteRow) -> Result<KeptPace, StoreError> {
 fn kept_size(row: &SqliteRow) -> Result<KeptSize, StoreError> {
     let jobs = |column: &str| -> Result<usize, StoreError> {
         let jobs: i64 = row.try_get(column).doing("read the sizes")?;
-        Ok(usize::try_from(jobs).unwrap_or(usize::MAX))
+        usize::try_from(jobs).map_err(|e| StoreError::Impossible {
+            table: "size_limits",
+            row: row.try_get("app_id").unwrap_or_default(),
+            reason: format!("{column} {jobs}: {e}"),
+        })
     };
     let limit = SizeLimit { passed: jobs("passed")?, too_many: jobs("too_many")? };
     let learned_ms = row.try_get("learned_ms").doing("read the sizes")?;

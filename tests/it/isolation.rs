@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use deskbatch::isolate::{Blame, SizeLimit};
 use deskbatch::job::JobId;
 use proptest::prelude::*;
 
 use crate::simulated_queue::{
-    PROMISED, Service, placement, requests_of_placements, settle, settle_in_order,
+    PROMISED, Service, placement, requests_of_placements, settle, settle_in_order, settle_knowing,
 };
 
 #[test]
@@ -42,7 +43,7 @@ fn a_bad_stretch_at_the_start_does_not_make_the_rest_expensive() {
 fn several_searches_at_once_cost_few_requests_more() {
     let bad = placement(100, 1, 3);
     let alone = settle_in_order(10_000, &bad).requests;
-    let service = Service { bad: &bad, jobs_max: 100, says_size: true };
+    let service = Service::new(&bad);
     for in_flight in [2, 4, 8] {
         let mut random = fastrand::Rng::with_seed(in_flight as u64);
         let together = settle(10_000, &service, in_flight, |len| random.usize(..len));
@@ -51,17 +52,53 @@ fn several_searches_at_once_cost_few_requests_more() {
     }
 }
 
+/// The code of a bad question may be one that speaks of the request as well: then the last
+/// suspect of a search is asked, and it costs little more.
+#[test]
+fn bad_ids_whose_code_may_speak_of_the_request_cost_little_more() {
+    for (bad, most) in [(10, 190), (100, 900)] {
+        let bad = placement(bad, 1, 11);
+        let blames = (Blame::Request, Blame::Request);
+        let settled = settle(10_000, &Service { blames, ..Service::new(&bad) }, 1, |_| 0);
+        assert_eq!(settled.failed, bad);
+        assert!(settled.requests <= most, "{} bad: {}", bad.len(), settled.requests);
+    }
+}
+
 #[test]
 fn a_group_that_was_too_large_makes_nobody_bad_whatever_the_refusal_says() {
     let bad: BTreeSet<JobId> = [77, 500].into();
-    for says_size in [true, false] {
+    for of_size in [Blame::Questions, Blame::Request, Blame::Trouble] {
         for jobs_max in [1, 3, 30, 99] {
-            let service = Service { bad: &bad, jobs_max, says_size };
+            let blames = (Blame::Questions, of_size);
+            let service = Service { bad: &bad, jobs_max, blames };
             let settled = settle(600, &service, 3, |_| 0);
             assert_eq!(settled.failed, bad, "at most {jobs_max} at once");
             assert_eq!(settled.applied.len(), 598);
         }
     }
+}
+
+/// The answers to ten requests are awaited at once; each tries no larger group than is known
+/// to pass while another such group is out.
+#[test]
+fn with_many_requests_in_flight_few_of_them_are_too_large() {
+    let bad = BTreeSet::new();
+    for jobs_max in [7, 40, 75] {
+        let service = Service { jobs_max, ..Service::new(&bad) };
+        let settled = settle(3_000, &service, 10, |_| 0);
+        assert_eq!(settled.applied.len(), 3_000);
+        // The ten that were out when nothing was known, their halves while those are too
+        // large, and some tries.
+        assert!(settled.too_large <= 45, "{jobs_max}: {}", settled.too_large);
+        let limit = SizeLimit { passed: jobs_max, too_many: jobs_max + 9 };
+        let settled = settle_knowing(limit, 3_000, &service, 10, |_| 0);
+        assert!(settled.too_large <= 10, "{jobs_max}: {} again", settled.too_large);
+    }
+}
+
+fn blames() -> impl Strategy<Value = Blame> {
+    prop::sample::select(vec![Blame::Questions, Blame::Request, Blame::Trouble])
 }
 
 proptest! {
@@ -70,21 +107,37 @@ proptest! {
         count in 1_i64..400,
         bad in prop::collection::btree_set(1_i64..400, 0..120),
         in_flight in 1_usize..9,
+        jobs_max in prop_oneof![Just(100_usize), 1_usize..130],
+        blames in (blames(), blames()),
+        known in prop::option::of((0_usize..150, 0_usize..150)),
         order in prop::collection::vec(any::<prop::sample::Index>(), 1..50),
     ) {
         let bad: BTreeSet<JobId> = bad.into_iter().filter(|id| *id <= count).collect();
-        let service = Service { bad: &bad, jobs_max: 100, says_size: true };
+        let service = Service { bad: &bad, jobs_max, blames };
         let mut at = 0;
-        let settled = settle(count, &service, in_flight, |len| {
+        let choose = |len: usize| {
             at += 1;
             order[at % order.len()].index(len)
-        });
+        };
+        let settled = match known {
+            None => settle(count, &service, in_flight, choose),
+            Some((passed, too_many)) => {
+                settle_knowing(SizeLimit { passed, too_many }, count, &service, in_flight, choose)
+            }
+        };
         let good: BTreeSet<JobId> = (1..=count).filter(|id| !bad.contains(id)).collect();
         prop_assert_eq!(settled.applied, good);
         prop_assert_eq!(&settled.failed, &bad);
-        // A full group for every hundred, one for the small first one and the last, and for
-        // each bad id at most twelve: to find it, and for what its search leaves in pieces.
-        let most = usize::try_from(count).unwrap().div_ceil(100) + 2 + bad.len() * 12;
+        let count = usize::try_from(count).unwrap();
+        let most = if jobs_max >= 100 && known.is_none() {
+            // A full group for every hundred, one for the small first one and the last, and
+            // for each bad id at most thirteen: to find it, and for what its search leaves
+            // in pieces.
+            count.div_ceil(100) + 2 + bad.len() * 13
+        } else {
+            // What the service takes is looked for too, or groups are smaller for no reason.
+            count.min(3 * count.div_ceil(jobs_max.min(100)) + 200) + 2 + bad.len() * 13 + in_flight * 30
+        };
         prop_assert!(settled.requests <= most, "{} of {}", settled.requests, most);
     }
 }

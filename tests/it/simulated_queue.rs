@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use deskbatch::isolate::{Group, Isolate, Outcome};
+use deskbatch::isolate::{Blame, Group, Isolate, Outcome, SizeLimit};
 use deskbatch::job::{JobId, Status};
 
 /// What a simulated queue came to.
@@ -14,6 +14,8 @@ pub struct Settled {
     pub failed: BTreeSet<JobId>,
     /// Requests that it took.
     pub requests: usize,
+    /// Those of them that were too large.
+    pub too_large: usize,
 }
 
 /// The service: which questions are bad, and the most that it takes at once.
@@ -22,18 +24,23 @@ pub struct Service<'a> {
     pub bad: &'a BTreeSet<JobId>,
     /// The most questions that it takes at once.
     pub jobs_max: usize,
-    /// Whether a refusal for size speaks of the request.
-    pub says_size: bool,
+    /// What a refusal for a bad question speaks of, and what one for size speaks of.
+    pub blames: (Blame, Blame),
 }
 
-impl Service<'_> {
+impl<'a> Service<'a> {
+    /// A service that takes 100 at once and says which kind of refusal it is.
+    pub fn new(bad: &'a BTreeSet<JobId>) -> Self {
+        Self { bad, jobs_max: 100, blames: (Blame::Questions, Blame::Request) }
+    }
+
     fn ask(&self, ids: &[JobId]) -> Outcome {
         if ids.len() > self.jobs_max {
-            return Outcome::Refused { refusal: -1, of_questions: !self.says_size };
+            return Outcome::Refused { refusal: -1, of: self.blames.1 };
         }
         match ids.iter().find(|id| self.bad.contains(id)) {
             // The first bad one's code is the answer's, and each has a code of its own.
-            Some(id) => Outcome::Refused { refusal: *id, of_questions: true },
+            Some(id) => Outcome::Refused { refusal: *id, of: self.blames.0 },
             None => Outcome::Applied,
         }
     }
@@ -45,12 +52,35 @@ pub fn settle(
     count: JobId,
     service: &Service,
     in_flight: usize,
-    mut choose: impl FnMut(usize) -> usize,
+    choose: impl FnMut(usize) -> usize,
+) -> Settled {
+    settle_with(Isolate::new(100), count, service, in_flight, choose)
+}
+
+/// The same with what an earlier run has learned.
+pub fn settle_knowing(
+    limit: SizeLimit,
+    count: JobId,
+    service: &Service,
+    in_flight: usize,
+    choose: impl FnMut(usize) -> usize,
 ) -> Settled {
     let mut isolate = Isolate::new(100);
+    isolate.begin_with(limit);
+    settle_with(isolate, count, service, in_flight, choose)
+}
+
+fn settle_with(
+    mut isolate: Isolate,
+    count: JobId,
+    service: &Service,
+    in_flight: usize,
+    mut choose: impl FnMut(usize) -> usize,
+) -> Settled {
     let mut pool: BTreeSet<JobId> = (1..=count).collect();
     let mut flying: Vec<Group> = Vec::new();
-    let mut settled = Settled { applied: BTreeSet::new(), failed: BTreeSet::new(), requests: 0 };
+    let mut settled =
+        Settled { applied: BTreeSet::new(), failed: BTreeSet::new(), requests: 0, too_large: 0 };
     let mut probing = true;
     loop {
         while flying.len() < if probing { 1 } else { in_flight } {
@@ -61,7 +91,7 @@ pub fn settle(
                 for id in &ids {
                     pool.remove(id);
                 }
-                Some(Group::free(Status::Disable, ids))
+                Some(isolate.free_group(Status::Disable, ids))
             });
             let Some(group) = group else { break };
             flying.push(group);
@@ -73,6 +103,7 @@ pub fn settle(
         probing = false;
         let group = flying.swap_remove(choose(flying.len()));
         settled.requests += 1;
+        settled.too_large += usize::from(group.ids.len() > service.jobs_max);
         let outcome = service.ask(&group.ids);
         let alone = (group.ids.len() == 1).then(|| group.ids[0]);
         match (outcome, alone) {
@@ -91,7 +122,7 @@ pub fn settle(
 
 /// The same with one request at a time, and no limit of the service's.
 pub fn settle_in_order(count: JobId, bad: &BTreeSet<JobId>) -> Settled {
-    settle(count, &Service { bad, jobs_max: 100, says_size: true }, 1, |_| 0)
+    settle(count, &Service::new(bad), 1, |_| 0)
 }
 
 /// `bad` of 10,000 in stretches of `stretch`, anywhere; they may touch.

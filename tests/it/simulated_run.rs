@@ -8,7 +8,7 @@ use std::time::Duration;
 use deskbatch::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::forecast::{Course, Forecast};
 use deskbatch::gate::{Change, Gate, Next, Signal, Ticket};
-use deskbatch::isolate::{Group, Isolate, Outcome};
+use deskbatch::isolate::{Blame, Group, Isolate, Outcome};
 use deskbatch::job::{JobId, Status};
 
 /// A run to simulate: jobs 1 to `jobs`.
@@ -114,7 +114,7 @@ impl<'a> Simulation<'a> {
             for id in &ids {
                 self.pool.remove(id);
             }
-            Some(Group::free(Status::Disable, ids))
+            Some(self.isolate.free_group(Status::Disable, ids))
         })
     }
 
@@ -171,7 +171,7 @@ impl<'a> Simulation<'a> {
         let first_bad = group.ids.iter().find(|id| self.case.bad.contains(id));
         let jobs = group.ids.len() as u64;
         let outcome = match first_bad {
-            Some(id) => Outcome::Refused { refusal: *id, of_questions: true },
+            Some(id) => Outcome::Refused { refusal: *id, of: Blame::Questions },
             None => Outcome::Applied,
         };
         match outcome {
