@@ -160,6 +160,12 @@ impl ManualClock {
         }
     }
 
+    /// How many sleep on this clock now, and the earliest moment that one of them waits for.
+    pub fn sleepers(&self) -> (usize, Option<Moment>) {
+        let times = self.times();
+        (times.waits.len(), times.waits.iter().min().copied())
+    }
+
     fn times(&self) -> MutexGuard<'_, Times> {
         self.shared.times.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::clock::Moment;
 use crate::gate::{Change, Signal};
-use crate::isolate::{Findings, Group, Outcome};
+use crate::isolate::{Blame, Findings, Group, Outcome};
 use crate::job::Status;
 use crate::retry::Backoff;
 use crate::verdict::{Class, explain};
@@ -21,6 +21,9 @@ use crate::verdict::{Class, explain};
 const TROUBLE_FIRST: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const TROUBLE_LONGEST: Duration = Duration::from_secs(30);
+/// So soon after its renewal a UserSig that is refused means that no renewal will do. Later
+/// it may have run out while nothing got through for other reasons.
+const RENEWAL_TRIAL: Duration = Duration::from_mins(1);
 /// What the service says of a question that is not there.
 const NO_SUCH_QUESTION: Answer = Answer::Code(-50_003);
 
@@ -79,7 +82,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         if signal == Signal::Through {
             self.through += 1;
             if flight.renewals == self.renewals {
-                self.renewal_unproven = false;
+                self.renewal_unproven = None;
             }
         }
         match self.gate.answered(flight.ticket, signal, at) {
@@ -170,7 +173,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         Ok(None)
     }
 
-    /// A new UserSig, once; another refusal before anything got through with it ends the run.
+    /// A new UserSig; another refusal soon, before anything got through with it, ends the run.
     async fn renew(
         &mut self,
         flight: Flight,
@@ -179,12 +182,14 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     ) -> Result<Option<RunEnding>, StoreError> {
         let stale = flight.renewals < self.renewals;
         if !stale {
-            if self.renewal_unproven || !self.signer.renew(self.clock.wall_ms()) {
+            let now = self.clock.now();
+            let tried = self.renewal_unproven.is_some_and(|at| now.since(at) < RENEWAL_TRIAL);
+            if tried || !self.signer.renew(self.clock.wall_ms()) {
                 return self.refused(settled, answer).await;
             }
             tracing::info!("UserSig made anew");
             self.renewals += 1;
-            self.renewal_unproven = true;
+            self.renewal_unproven = Some(now);
         }
         self.again_at_once(flight, settled).await
     }
@@ -244,8 +249,12 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     }
 
     fn record_refused(&mut self, group: Group, settled: &Settlement) -> Findings {
-        let of_questions = settled.code.is_some_and(|code| explain(code).class == Class::Item);
-        self.work.record(group, Outcome::Refused { refusal: settled.request, of_questions })
+        let of = match (settled.verdict, settled.code.map(|code| explain(code).class)) {
+            (Verdict::Transient, _) => Blame::Trouble,
+            (_, Some(Class::Item)) => Blame::Questions,
+            _ => Blame::Request,
+        };
+        self.work.record(group, Outcome::Refused { refusal: settled.request, of })
     }
 
     /// Nothing would be accepted: the jobs go back as they were, and the run ends.

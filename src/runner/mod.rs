@@ -35,6 +35,10 @@ use crate::store::{
 };
 use crate::verdict::{Answer, Verdict};
 
+/// No answer is later: a transport limits its time by itself. Whoever moves the clock sees by
+/// this sleep that the run has nothing else to do.
+const ANSWER_LATEST: Duration = Duration::from_hours(24);
+
 /// A run's own limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunnerSettings {
@@ -99,9 +103,10 @@ pub struct Runner<C: Clock, T> {
     totals: Totals,
     /// Requests whose content the service looked at.
     through: u64,
-    /// How many UserSigs were made after one was refused, and whether the last is proven.
+    /// How many UserSigs were made after one was refused, and when the last of them was, if
+    /// nothing has got through with it yet.
     renewals: u64,
-    renewal_unproven: bool,
+    renewal_unproven: Option<Moment>,
     /// The unknown code that came last, and how often in a row.
     unknown: Option<(i64, u32)>,
     last_word: Option<(Answer, String)>,
@@ -149,7 +154,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             totals: Totals::default(),
             through: 0,
             renewals: 0,
-            renewal_unproven: false,
+            renewal_unproven: None,
             unknown: None,
             last_word: None,
             failures_max: None,
@@ -227,9 +232,9 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             }
             let wait_until = match self.dispatch(run).await? {
                 Dispatch::Sent => continue,
-                Dispatch::Until(moment) => Some(moment),
+                Dispatch::Until(moment) => moment,
                 Dispatch::Nothing if self.flights.is_empty() => return Ok(RunEnding::Drained),
-                Dispatch::AfterAnswer | Dispatch::Nothing => None,
+                Dispatch::AfterAnswer | Dispatch::Nothing => self.clock.now() + ANSWER_LATEST,
             };
             let clock = self.clock.clone();
             tokio::select! {
@@ -240,7 +245,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                         return Ok(ending);
                     }
                 }
-                () = sleep_until(&clock, wait_until) => {}
+                () = clock.sleep_until(wait_until) => {}
             }
         }
     }
@@ -305,7 +310,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let Some(claimed) = self.store.claim_free(run, jobs_max, slot_ms).await? else {
             return Ok(false);
         };
-        let group = Group::free(claimed.status, claimed.ids());
+        let group = self.work.free_group(claimed.status, claimed.ids());
         self.send(claimed, Chunk { group, trouble: None });
         Ok(true)
     }
@@ -376,12 +381,5 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 () = clock.sleep_until(grace_ends) => return Ok(()),
             }
         }
-    }
-}
-
-async fn sleep_until<C: Clock>(clock: &C, until: Option<Moment>) {
-    match until {
-        Some(moment) => clock.sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

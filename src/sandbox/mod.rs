@@ -17,6 +17,7 @@ mod page;
 mod rate;
 mod reply;
 mod server;
+mod service;
 mod settings;
 mod usersig;
 mod world;
@@ -25,6 +26,7 @@ pub use call::Command;
 pub use faults::{Fault, FaultChance, FaultScript};
 pub use ledger::{Ledger, SeenRequest};
 pub use server::Sandbox;
+pub use service::{ApiReply, ApiRequest, Service};
 pub use settings::{
     AdminCode, Apps, JsonCode, KnownIds, RateCode, SandboxSettings, TooManyCode, UnknownIds, Window,
 };

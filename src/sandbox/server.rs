@@ -22,14 +22,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::call::Request;
-use super::decide::{Now, decide};
-use super::faults::Faults;
-use super::ledger::{Book, Ledger};
+use super::decide::Now;
+use super::ledger::Ledger;
 use super::listener::{CutListener, Line, Lines};
 use super::page;
-use super::reply::{Reply, reply};
+use super::reply::Reply;
+use super::service::Service;
 use super::settings::SandboxSettings;
-use super::world::{QuestionState, World};
+use super::world::QuestionState;
 use crate::clock::{Clock, Moment, SystemClock};
 
 /// The most of a body that is kept.
@@ -75,7 +75,7 @@ impl Sandbox {
         let (stop, stopped) = watch::channel(false);
         let (ended, serving) = watch::channel(());
 
-        let service = Arc::new(Service { clock: clock.clone(), shared: Arc::clone(&shared) });
+        let service = Arc::new(Handlers { clock: clock.clone(), shared: Arc::clone(&shared) });
         let router = Router::new().fallback(answer).with_state(service);
         let listener = CutListener { tcp, lines: lines.clone() };
         let server = axum::serve(listener, router.into_make_service_with_connect_info::<Line>())
@@ -104,7 +104,7 @@ impl Sandbox {
 
     /// A question's state; `None` when no request has set it.
     pub fn question(&self, id: &str) -> Option<QuestionState> {
-        self.shared.core().world.question(id)
+        self.shared.core().question(id)
     }
 
     /// Returns once at least `count` requests were decided: the event for tests that do
@@ -160,70 +160,27 @@ async fn asked_to_stop(mut stopped: watch::Receiver<bool>) {
 /// What the server and its owner both reach.
 #[derive(Debug)]
 struct Shared {
-    core: Mutex<Core>,
+    core: Mutex<Service>,
     /// How many requests were decided.
     seen: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
-struct Core {
-    world: World,
-    faults: Faults,
-    book: Book,
-    /// Apart from the faults' generator, so that a jitter does not change their story.
-    jitters: fastrand::Rng,
-}
-
 impl Shared {
     fn new(settings: SandboxSettings) -> Self {
-        let faults = Faults::new(settings.script.clone(), settings.chances.clone(), settings.seed);
-        let jitters = fastrand::Rng::with_seed(settings.seed);
-        let world = World::new(settings);
-        let core = Core { world, faults, book: Book::default(), jitters };
-        Self { core: Mutex::new(core), seen: watch::Sender::new(0) }
+        Self { core: Mutex::new(Service::new(settings)), seen: watch::Sender::new(0) }
     }
 
-    fn core(&self) -> MutexGuard<'_, Core> {
+    fn core(&self) -> MutexGuard<'_, Service> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledger(&self, requests_max: usize) -> Ledger {
-        let core = self.core();
-        Ledger {
-            largest_second: core.world.frequency.largest_second,
-            largest_second_accepted: core.world.frequency.largest_second_accepted,
-            ..core.book.snapshot(requests_max)
-        }
-    }
-}
-
-impl Core {
-    /// Decides one request and writes it down.
-    fn judge(&mut self, request: &Request<'_>, arrived: Moment, now: Now) -> Reply {
-        let fault = self.faults.next();
-        let decision = decide(request, &mut self.world, fault, now);
-        let number = self.book.next_number();
-        let reply = reply(&decision, fault, number, &self.world.settings);
-        self.book.note(decision, fault, reply.http, arrived, now);
-        reply
-    }
-
-    /// The delays of one request: on its way there, and of its answer.
-    fn draw_delays(&mut self) -> (Duration, Duration) {
-        let settings = &self.world.settings;
-        let rng = &mut self.jitters;
-        let mut drawn = |most: Duration| {
-            Duration::from_micros(rng.u64(0..=u64::try_from(most.as_micros()).unwrap_or(u64::MAX)))
-        };
-        (
-            settings.way_there + drawn(settings.way_there_jitter),
-            settings.latency + drawn(settings.jitter),
-        )
+        self.core().ledger(requests_max)
     }
 }
 
 /// What the handlers have.
-struct Service<C> {
+struct Handlers<C> {
     clock: C,
     shared: Arc<Shared>,
 }
@@ -238,7 +195,7 @@ enum Received {
 
 /// Answers one HTTP request.
 async fn answer<C: Clock>(
-    State(service): State<Arc<Service<C>>>,
+    State(service): State<Arc<Handlers<C>>>,
     ConnectInfo(line): ConnectInfo<Line>,
     request: HttpRequest,
 ) -> Response {
@@ -266,7 +223,7 @@ async fn answer<C: Clock>(
     }
 }
 
-impl<C: Clock> Service<C> {
+impl<C: Clock> Handlers<C> {
     /// The reply, and when it leaves.
     async fn judge(&self, head: &Parts, body: Option<&[u8]>, arrived: Moment) -> (Reply, Moment) {
         let (way_there, latency) = self.shared.core().draw_delays();
@@ -282,7 +239,7 @@ impl<C: Clock> Service<C> {
         let mut core = self.shared.core();
         let now = Now { moment: self.clock.now(), wall_ms: self.clock.wall_ms() };
         let reply = core.judge(&request, arrived, now);
-        self.shared.seen.send_replace(core.book.next_number() - 1);
+        self.shared.seen.send_replace(core.total());
         let leaves = now.moment + latency + reply.hold;
         (reply, leaves)
     }

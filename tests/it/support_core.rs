@@ -64,7 +64,11 @@ const BYSTANDERS: &str = "
 impl Queue {
     /// A queue that no run has, with bystanders in every final state and in another app.
     pub async fn idle() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::idle_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// The same in a folder of the test's choice.
+    pub async fn idle_in(folder: TempDir) -> Self {
         let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
         let lock = RunLock::take(store.path(), NOW_MS).unwrap();
         let options = SqliteConnectOptions::new().filename(store.path());

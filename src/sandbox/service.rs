@@ -1,0 +1,131 @@
+//! The service without a network: a request and its time in, a reply out, and everything
+//! written down.
+//!
+//! Pure apart from its own seeded generators. The server puts sockets and waiting around
+//! it; a simulation puts a clock of its own. It relies on a time that does not go back.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::call::Request;
+use super::decide::{Now, decide};
+use super::faults::{Fault, Faults};
+use super::ledger::{Book, Ledger};
+use super::reply::{Reply, reply};
+use super::settings::SandboxSettings;
+use super::world::{QuestionState, World};
+use crate::clock::Moment;
+
+/// A request as it leaves a client, for whoever has no network between.
+#[derive(Clone, Copy)]
+pub struct ApiRequest<'a> {
+    /// The path, from its first slash.
+    pub path: &'a str,
+    /// The query without its question mark; it carries the UserSig.
+    pub query: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl fmt::Debug for ApiRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiRequest").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiReply {
+    /// The HTTP status; `None` where the connection is cut without a byte.
+    pub http: Option<u16>,
+    /// The body.
+    pub body: String,
+    /// How long it is held back beyond the usual latency.
+    pub hold: Duration,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Service {
+    world: World,
+    faults: Faults,
+    book: Book,
+    /// Apart from the faults' generator, so that a jitter does not change their story.
+    jitters: fastrand::Rng,
+}
+
+impl Service {
+    /// A service that nobody has called yet.
+    pub fn new(settings: SandboxSettings) -> Self {
+        let faults = Faults::new(settings.script.clone(), settings.chances.clone(), settings.seed);
+        let jitters = fastrand::Rng::with_seed(settings.seed);
+        Self { world: World::new(settings), faults, book: Book::default(), jitters }
+    }
+
+    /// Decides a POST that arrives at `now`, where the wall clock shows `wall_ms`. `fault` is
+    /// what goes wrong with it; the chances of the settings are not asked.
+    pub fn call(
+        &mut self,
+        request: ApiRequest<'_>,
+        fault: Option<Fault>,
+        now: Moment,
+        wall_ms: i64,
+    ) -> ApiReply {
+        let ApiRequest { path, query, body } = request;
+        let request = Request { method: "POST", path, query, body: Some(body) };
+        let reply = self.decide(&request, fault, now, Now { moment: now, wall_ms });
+        ApiReply { http: reply.http, body: reply.body, hold: reply.hold }
+    }
+
+    /// A question's state; `None` when no request has set it.
+    pub fn question(&self, id: &str) -> Option<QuestionState> {
+        self.world.question(id)
+    }
+
+    /// What it saw until now, with the newest `requests_max` requests.
+    pub fn ledger(&self, requests_max: usize) -> Ledger {
+        Ledger {
+            largest_second: self.world.frequency.largest_second,
+            largest_second_accepted: self.world.frequency.largest_second_accepted,
+            ..self.book.snapshot(requests_max)
+        }
+    }
+
+    /// How many requests were decided.
+    pub(super) fn total(&self) -> u64 {
+        self.book.next_number() - 1
+    }
+
+    /// Decides one request, with a fault by script or by chance, and writes it down.
+    pub(super) fn judge(&mut self, request: &Request<'_>, arrived: Moment, now: Now) -> Reply {
+        let fault = self.faults.next();
+        self.decide(request, fault, arrived, now)
+    }
+
+    fn decide(
+        &mut self,
+        request: &Request<'_>,
+        fault: Option<Fault>,
+        arrived: Moment,
+        now: Now,
+    ) -> Reply {
+        let decision = decide(request, &mut self.world, fault, now);
+        let number = self.book.next_number();
+        let reply = reply(&decision, fault, number, &self.world.settings);
+        self.book.note(decision, fault, reply.http, arrived, now);
+        reply
+    }
+
+    /// The delays of one request: on its way there, and of its answer.
+    pub(super) fn draw_delays(&mut self) -> (Duration, Duration) {
+        let settings = &self.world.settings;
+        let rng = &mut self.jitters;
+        let mut drawn = |most: Duration| {
+            Duration::from_micros(rng.u64(0..=u64::try_from(most.as_micros()).unwrap_or(u64::MAX)))
+        };
+        (
+            settings.way_there + drawn(settings.way_there_jitter),
+            settings.latency + drawn(settings.jitter),
+        )
+    }
+}

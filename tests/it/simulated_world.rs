@@ -1,0 +1,294 @@
+//! The service behind a network in bad weather, in virtual time: what a request meets on its
+//! way, and what the sandbox's pure decision says when it arrives.
+//!
+//! Everything is drawn from one seed. A request that is dropped on its way (its sender has
+//! crashed) may arrive all the same, as packets do. Every departure is checked against the
+//! limit, across all runs.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use deskbatch::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::desk::{Call, Reply, Transport};
+use deskbatch::job::Library;
+use deskbatch::sandbox::{
+    ApiReply, ApiRequest, Fault, SANDBOX_IDENTIFIER, SandboxSettings, Service, TooManyCode, Window,
+};
+use deskbatch::verdict::Answer;
+use fastrand::Rng;
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+
+/// How long a client waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// No trouble begins later.
+pub const CALM_AFTER: Duration = Duration::from_hours(48);
+const LIMIT: usize = 5;
+
+/// Why nothing gets through for a while.
+#[derive(Debug, Clone, Copy)]
+enum Outage {
+    /// No connection.
+    Down,
+    /// Something in front of the service answers in its place.
+    BadGateway,
+    /// Nobody answers; the request may be carried out all the same.
+    Hangs,
+    /// Too fast, whatever the rate: somebody else uses the app.
+    TooFast,
+}
+
+/// What a seed has in store.
+#[derive(Debug)]
+struct Weather {
+    /// The most milliseconds of the ways there and of answering.
+    way_ms: u64,
+    answer_ms: u64,
+    /// Of 1,000 requests in bad weather, so many meet a fault.
+    faults: u64,
+    outages: Vec<(Moment, Moment, Outage)>,
+}
+
+const FAULTS: [Fault; 8] = [
+    Fault::Throttle,
+    Fault::BadGateway,
+    Fault::CutBefore,
+    Fault::CutAfter,
+    Fault::Late,
+    Fault::Truncated,
+    Fault::Garbage,
+    Fault::Internal,
+];
+
+impl Weather {
+    fn new(random: &mut Rng) -> Self {
+        let outages = (0..random.u32(0..6))
+            .map(|_| {
+                let from = Moment(CALM_AFTER.mul_f64(random.f64() * random.f64()));
+                // Seconds, minutes or hours.
+                let longest = *random.choice(&[30, 900, 4 * 3_600]).unwrap_or(&30);
+                let lasts = Duration::from_millis(random.u64(500..=longest * 1_000));
+                let kinds = [Outage::Down, Outage::BadGateway, Outage::Hangs, Outage::TooFast];
+                (from, from + lasts, *random.choice(&kinds).unwrap_or(&Outage::Down))
+            })
+            .collect();
+        Self {
+            way_ms: *random.choice(&[0, 10, 100, 600]).unwrap_or(&0),
+            answer_ms: *random.choice(&[5, 100, 900, 3_000]).unwrap_or(&5),
+            faults: *random.choice(&[0, 0, 20, 100, 400]).unwrap_or(&0),
+            outages,
+        }
+    }
+
+    fn outage(&self, now: Moment) -> Option<Outage> {
+        let over = |(from, to, _): &&(Moment, Moment, Outage)| (*from..*to).contains(&now);
+        self.outages.iter().find(over).map(|(.., outage)| *outage)
+    }
+
+    fn fault(&self, now: Moment, random: &mut Rng) -> Option<Fault> {
+        let strikes = now.0 < CALM_AFTER && random.u64(0..1_000) < self.faults;
+        if strikes { random.choice(&FAULTS).copied() } else { None }
+    }
+}
+
+/// A service that differs from seed to seed wherever the contract leaves a choice.
+fn service(random: &mut Rng) -> Service {
+    Service::new(SandboxSettings {
+        window: *random.choice(Window::ALL).unwrap_or(&Window::Sliding),
+        count_refused: random.bool(),
+        repeated_delete_ok: random.bool(),
+        ids_max: *random.choice(&[0, 0, 0, 1, 7, 30]).unwrap_or(&0),
+        too_many_code: *random.choice(TooManyCode::ALL).unwrap_or(&TooManyCode::Account),
+        extra_fields: random.bool(),
+        ..SandboxSettings::default()
+    })
+}
+
+/// What all runs of a simulation send to; clones are one world.
+#[derive(Clone)]
+pub struct World {
+    clock: ManualClock,
+    /// The wall clock of the service, which nobody sets, at moment zero.
+    began_ms: i64,
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    random: Rng,
+    service: Service,
+    weather: Weather,
+    /// Of about the last second.
+    departures: VecDeque<Moment>,
+    returned: usize,
+}
+
+impl World {
+    pub fn new(clock: ManualClock, random: &mut Rng) -> Self {
+        let inner = Inner {
+            service: service(random),
+            weather: Weather::new(random),
+            random: random.fork(),
+            departures: VecDeque::new(),
+            returned: 0,
+        };
+        let began_ms = clock.wall_ms();
+        Self { clock, began_ms, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// How many answers, of whatever kind, have come back since the last time this was asked
+    /// with `reset`.
+    pub fn returned(&self, reset: bool) -> usize {
+        let mut inner = self.inner();
+        if reset {
+            inner.returned = 0;
+        }
+        inner.returned
+    }
+
+    /// The wall clock as it should be.
+    pub fn true_wall_ms(&self) -> i64 {
+        self.began_ms + i64::try_from(self.clock.now().0.as_millis()).unwrap()
+    }
+
+    /// The number of the state that a question is in at the service, if it was ever set.
+    pub fn status_of(&self, question: &str) -> Option<String> {
+        self.inner().service.question(question).map(|question| question.status.to_string())
+    }
+
+    /// What the service saw.
+    pub fn requests(&self) -> u64 {
+        self.inner().service.ledger(0).total
+    }
+
+    fn depart(&self, call: &Call) -> Trip<'_> {
+        let now = self.clock.now();
+        let mut inner = self.inner();
+        while inner.departures.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {
+            inner.departures.pop_front();
+        }
+        assert!(inner.departures.len() < LIMIT, "more than {LIMIT} requests in a second");
+        inner.departures.push_back(now);
+        let (way_ms, answer_ms) = (inner.weather.way_ms, inner.weather.answer_ms);
+        let (way, answer) = (inner.random.u64(0..=way_ms), inner.random.u64(1..=answer_ms));
+        let fault = {
+            let Inner { weather, random, .. } = &mut *inner;
+            weather.fault(now, random)
+        };
+        Trip {
+            world: self,
+            call: call.clone(),
+            fault,
+            arrives: now + Duration::from_millis(way),
+            answer: Duration::from_millis(answer),
+            gives_up: now + TIMEOUT,
+            arrived: false,
+        }
+    }
+
+    fn carry_out(&self, call: &Call, fault: Option<Fault>) -> ApiReply {
+        let command = match call.app.library {
+            Library::Chitchat => "batch_set_chitchat",
+            Library::Faq => "batch_set_faq",
+        };
+        let query = format!(
+            "sdkappid={}&identifier={SANDBOX_IDENTIFIER}&usersig={}&random=7&contenttype=json",
+            call.app.sdkappid,
+            call.usersig.expose_secret()
+        );
+        let body = json!({ "StandardQuestionIds": call.ids, "Status": call.status.code() });
+        let (path, body) = (format!("/v4/openim_console_http_svc/{command}"), body.to_string());
+        let request = ApiRequest { path: &path, query: &query, body: body.as_bytes() };
+        let (now, wall_ms) = (self.clock.now(), self.true_wall_ms());
+        self.inner().service.call(request, fault, now, wall_ms)
+    }
+}
+
+/// A request on its way.
+struct Trip<'a> {
+    world: &'a World,
+    call: Call,
+    fault: Option<Fault>,
+    arrives: Moment,
+    answer: Duration,
+    gives_up: Moment,
+    arrived: bool,
+}
+
+impl Trip<'_> {
+    /// What comes back, and when.
+    fn arrive(&mut self) -> (Reply, Moment) {
+        self.arrived = true;
+        let now = self.world.clock.now();
+        let outage = self.world.inner().weather.outage(now);
+        let back = now + self.answer;
+        match outage {
+            Some(Outage::Down) => (without_status(Answer::NotConnected), now),
+            Some(Outage::BadGateway) => (with_status(502), back),
+            Some(Outage::Hangs) => {
+                if self.world.inner().random.bool() {
+                    self.world.carry_out(&self.call, None);
+                }
+                (without_status(Answer::NoAnswer), self.gives_up)
+            }
+            Some(Outage::TooFast) => self.answered(Some(Fault::Throttle), back),
+            None => self.answered(self.fault, back),
+        }
+    }
+
+    fn answered(&self, fault: Option<Fault>, back: Moment) -> (Reply, Moment) {
+        let reply = self.world.carry_out(&self.call, fault);
+        let back = back + reply.hold;
+        if back > self.gives_up {
+            return (without_status(Answer::NoAnswer), self.gives_up);
+        }
+        (read(&reply), back)
+    }
+}
+
+impl Drop for Trip<'_> {
+    fn drop(&mut self) {
+        if !self.arrived && self.world.inner().random.bool() {
+            self.world.carry_out(&self.call, self.fault);
+        }
+    }
+}
+
+impl Transport for World {
+    async fn send(&self, call: &Call) -> Reply {
+        let mut trip = self.depart(call);
+        self.clock.sleep_until(trip.arrives).await;
+        let (reply, back) = trip.arrive();
+        self.clock.sleep_until(back).await;
+        self.inner().returned += 1;
+        reply
+    }
+}
+
+fn without_status(answer: Answer) -> Reply {
+    Reply { answer, info: "nothing came back".to_owned(), http_status: None }
+}
+
+fn with_status(status: u16) -> Reply {
+    let info = format!("HTTP status {status}");
+    Reply { answer: Answer::HttpStatus(status), info, http_status: Some(status) }
+}
+
+/// As the client's own reader, which has tests of its own, would read it.
+fn read(reply: &ApiReply) -> Reply {
+    match reply.http {
+        None => without_status(Answer::NoAnswer),
+        Some(200) => {
+            let json: Option<serde_json::Value> = serde_json::from_str(&reply.body).ok();
+            let code = json.as_ref().and_then(|json| json["ErrorCode"].as_i64());
+            let info = json.as_ref().and_then(|json| json["ErrorInfo"].as_str()).unwrap_or("");
+            let answer = code.map_or(Answer::Garbled, Answer::Code);
+            Reply { answer, info: info.to_owned(), http_status: Some(200) }
+        }
+        Some(status) => with_status(status),
+    }
+}

@@ -1,0 +1,391 @@
+//! Days of trouble in moments: the real runner and the real store, the service's pure
+//! decision behind a network in bad weather, and a clock that moves by events.
+//!
+//! A seed decides everything: faults, outages, clocks that jump, imports, cancels and
+//! retries in the middle, stops, and crashes at any point where the runner waits. What must
+//! hold is checked by the queue itself at every statement (triggers), by the world at every
+//! departure, and by [`Story::check`] at the end.
+//!
+//! `DESKBATCH_SEEDS=FROM..TO cargo test --test it -- --ignored simulation` runs others.
+
+use std::future::{Future as _, poll_fn};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use deskbatch::clock::{Clock, ManualClock, Moment};
+use deskbatch::desk::Signer;
+use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, shutdown};
+use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY};
+use deskbatch::store::{RunEnding, StoreError};
+use fastrand::Rng;
+use tokio::task::yield_now;
+
+use crate::simulated_story::Story;
+use crate::simulated_world::{CALM_AFTER, World};
+use crate::support_core::{APP, NOW_MS};
+
+/// The clock as the runner has it: every look at it is a place where a crash may be due.
+#[derive(Debug, Clone)]
+struct WatchedClock {
+    clock: ManualClock,
+    looks: Arc<AtomicU64>,
+}
+
+impl Clock for WatchedClock {
+    fn now(&self) -> Moment {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.clock.now()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.clock.wall_ms()
+    }
+
+    async fn sleep_until(&self, until: Moment) {
+        self.clock.sleep_until(until).await;
+    }
+}
+
+/// Whether the run wants to go on, and who waits for that.
+#[derive(Default)]
+struct Woken {
+    is: AtomicBool,
+    waits: Mutex<Option<Waker>>,
+}
+
+impl Woken {
+    /// Whether it was woken since this was asked last.
+    fn take(&self) -> bool {
+        self.is.swap(false, Ordering::AcqRel)
+    }
+
+    /// Returns once it is woken.
+    async fn woken(&self) {
+        poll_fn(|cx| {
+            *self.waits.lock().unwrap() = Some(cx.waker().clone());
+            if self.is.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.is.store(true, Ordering::Release);
+        if let Some(waker) = self.waits.lock().unwrap().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// How a run is to end, if not by itself.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    ByItself,
+    /// Dropped where it waits, the `waits`th time after so many looks at the clock.
+    Crash {
+        looks: u64,
+        waits: u32,
+    },
+    /// Asked to stop, once or twice, after so many steps of the clock.
+    Stop {
+        steps: u32,
+        twice: bool,
+    },
+}
+
+impl Fate {
+    fn draw(random: &mut Rng) -> Self {
+        // As likely among the first as among the first hundreds.
+        let soon = |random: &mut Rng| 1 << random.u32(0..9);
+        match random.u32(0..10) {
+            0..3 => Self::ByItself,
+            3..8 => {
+                let most = soon(random);
+                Self::Crash { looks: random.u64(0..=most), waits: random.u32(1..12) }
+            }
+            _ => {
+                let most = soon(random);
+                Self::Stop {
+                    steps: random.u32(0..=u32::try_from(most).unwrap()),
+                    twice: random.bool(),
+                }
+            }
+        }
+    }
+}
+
+/// So many runs before the weather is calm.
+const RUNS_MAX: u32 = 12;
+/// A run that does not end by so many steps of the clock does not end.
+const STEPS_MAX: u32 = 200_000;
+
+/// What everybody does.
+enum Idle {
+    /// Somebody has something to do.
+    Not,
+    /// All requests are on their way, and the run waits for its queue.
+    OnQueue,
+    /// The run sleeps too: nothing happens before this moment.
+    Until(Moment),
+}
+
+/// After so many turns everybody else has had one.
+const YIELDS: u32 = 3;
+
+struct Simulation {
+    random: Rng,
+    clock: ManualClock,
+    world: World,
+    story: Story,
+    settings: RunnerSettings,
+    lifetime_s: u64,
+    runs: u32,
+    crashes: u32,
+}
+
+impl Simulation {
+    async fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let clock = ManualClock::new(NOW_MS);
+        let world = World::new(clock.clone(), &mut random);
+        let story = Story::new(&mut random).await;
+        let settings = RunnerSettings {
+            app: APP,
+            deletes: true,
+            approved: None,
+            chunk_jobs_max: *random.choice(&[1, 5, 20, 100]).unwrap_or(&5),
+            in_flight_max: random.usize(1..=8),
+            rate: 5.0,
+            attempts_max: random.u32(2..=6),
+            outage_max: Duration::from_mins(random.u64(1..=20)),
+            unknown_max: 5,
+            failures_max: None,
+            grace: Duration::from_secs(random.u64(0..=12)),
+            seed,
+        };
+        let lifetime_s = *random.choice(&[600, 7_200, 86_400]).unwrap_or(&86_400);
+        Self { random, clock, world, story, settings, lifetime_s, runs: 0, crashes: 0 }
+    }
+
+    /// Runs and what comes between them, until the weather is calm and all is done.
+    async fn live(&mut self) {
+        self.story.import(&mut self.random).await;
+        while self.clock.now().0 < CALM_AFTER && self.runs < RUNS_MAX {
+            let fate = Fate::draw(&mut self.random);
+            self.run(fate, true).await;
+            self.between_runs().await;
+        }
+        // The last trouble is over, and somebody has set the clock.
+        self.clock.advance(CALM_AFTER.saturating_sub(self.clock.now().0) + Duration::from_hours(5));
+        self.clock.jump_wall(self.world.true_wall_ms() - self.clock.wall_ms());
+        let report = self.run(Fate::ByItself, false).await.expect("nothing ends it");
+        assert_eq!(report.ending, RunEnding::Drained, "{report:?}");
+    }
+
+    async fn between_runs(&mut self) {
+        let wait_s = *self.random.choice(&[0, 1, 60, 3_600, 20_000]).unwrap_or(&0);
+        if wait_s > 0 {
+            // With the pause: a clock that is set within the second that a new run waits
+            // after a crash cannot be told from one that went on.
+            self.clock.advance(Duration::from_secs(wait_s));
+            if self.random.u32(0..4) == 0 {
+                self.jump();
+            }
+        }
+        if self.random.u32(0..3) > 0 {
+            self.story.change(&mut self.random).await;
+        }
+    }
+
+    /// The wall clock alone, back and forth, never so far that no UserSig is good.
+    fn jump(&mut self) {
+        let off_ms = self.clock.wall_ms() - self.world.true_wall_ms();
+        let to_ms = self.random.i64(-300_000..=300_000);
+        self.clock.jump_wall(to_ms - off_ms);
+    }
+
+    fn runner(&mut self, looks: &Arc<AtomicU64>, events: Events) -> Runner<WatchedClock, World> {
+        let clock = WatchedClock { clock: self.clock.clone(), looks: Arc::clone(looks) };
+        let (app, lifetime_s) = (APP.sdkappid, self.lifetime_s);
+        let signer = Signer::with_key(SANDBOX_IDENTIFIER, app, SANDBOX_KEY.into(), lifetime_s);
+        let settings = RunnerSettings { seed: self.random.u64(..), ..self.settings.clone() };
+        let store = self.story.queue.store.clone();
+        Runner::new(clock, store, self.world.clone(), signer, settings, events)
+    }
+
+    /// One run, of whose end the report is `None` if it crashed.
+    async fn run(&mut self, fate: Fate, disturbed: bool) -> Option<RunReport> {
+        self.runs += 1;
+        let looks = Arc::new(AtomicU64::new(0));
+        let (stopper, shutdown) = shutdown();
+        let events = Events::new();
+        let mut heard = events.listen();
+        let runner = self.runner(&looks, events);
+        self.world.returned(true);
+        let lock = Arc::clone(&self.story.lock);
+        let mut run = Box::pin(runner.run(&lock, shutdown));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        waker.wake_by_ref();
+        let (mut left, mut steps, mut waits, mut yields) = (0, 0, 0, 0);
+        loop {
+            if woken.take() {
+                yields = 0;
+                match run.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(ended) => return Some(self.ended(ended, steps)),
+                    Poll::Pending => {}
+                }
+                if let Fate::Crash { looks: due, waits: most } = fate
+                    && looks.load(Ordering::Relaxed) >= due
+                {
+                    waits += 1;
+                    if waits >= most {
+                        drop(run);
+                        self.crashes += 1;
+                        self.story.crashed(&mut self.random).await;
+                        return None;
+                    }
+                }
+            }
+            while let Ok(event) = heard.try_recv() {
+                left += usize::from(matches!(event, Event::Left { .. }));
+            }
+            let next = match self.idle(&woken, left) {
+                Idle::Until(next) => next,
+                // A request that was spawned just now gets its turn first.
+                Idle::OnQueue if yields > YIELDS => {
+                    woken.woken().await;
+                    continue;
+                }
+                Idle::OnQueue | Idle::Not => {
+                    yields += 1;
+                    yield_now().await;
+                    continue;
+                }
+            };
+            steps += 1;
+            assert!(steps < STEPS_MAX, "the run does not end");
+            if let Fate::Stop { steps: due, twice } = fate
+                && (steps == due || (twice && steps == due + 2))
+            {
+                stopper.press();
+                continue;
+            }
+            if disturbed && self.random.u32(0..150) == 0 {
+                self.story.change(&mut self.random).await;
+            }
+            if disturbed && self.random.u32(0..400) == 0 {
+                self.jump();
+            }
+            self.clock.advance(next.since(self.clock.now()));
+        }
+    }
+
+    fn idle(&self, woken: &Woken, left: usize) -> Idle {
+        let (sleepers, next) = self.clock.sleepers();
+        let flying = left - self.world.returned(false);
+        let all_woken_have_looked = next.is_none_or(|next| next > self.clock.now());
+        if woken.is.load(Ordering::Acquire) || !all_woken_have_looked {
+            return Idle::Not;
+        }
+        match next {
+            Some(next) if sleepers == flying + 1 => Idle::Until(next),
+            _ if sleepers == flying => Idle::OnQueue,
+            _ => Idle::Not,
+        }
+    }
+
+    fn ended(&self, ended: Result<RunReport, StoreError>, steps: u32) -> RunReport {
+        let report = ended.unwrap_or_else(|e| panic!("run {} after {steps} steps: {e}", self.runs));
+        // The clock is right within minutes and no code is unknown, so nothing else ends it.
+        let fine = [RunEnding::Drained, RunEnding::Signal, RunEnding::Outage];
+        assert!(fine.contains(&report.ending), "run {}: {report:?}", self.runs);
+        report
+    }
+}
+
+/// What a simulation came to, for the reader of a log and for the test of replays.
+#[derive(Debug, PartialEq, Eq)]
+struct Summary {
+    runs: u32,
+    crashes: u32,
+    requests: u64,
+    hours: u64,
+    jobs: i64,
+}
+
+async fn simulate(seed: u64) -> Summary {
+    let mut simulation = Simulation::new(seed).await;
+    simulation.live().await;
+    let jobs = simulation.story.check(&simulation.world).await;
+    Summary {
+        runs: simulation.runs,
+        crashes: simulation.crashes,
+        requests: simulation.world.requests(),
+        hours: simulation.clock.now().0.as_secs() / 3_600,
+        jobs,
+    }
+}
+
+#[allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a seed and its figures are for people"
+)]
+/// Runs each seed on a runtime of its own, and says how to run a failing one again.
+fn simulate_all(seeds: std::ops::Range<u64>) {
+    let (mut runs, mut crashes, mut requests, count) = (0, 0, 0, seeds.end - seeds.start);
+    for seed in seeds {
+        let told = std::panic::catch_unwind(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(simulate(seed))
+        });
+        match told {
+            Ok(summary) => {
+                runs += summary.runs;
+                crashes += summary.crashes;
+                requests += summary.requests;
+            }
+            Err(panic) => {
+                let again = format!("DESKBATCH_SEEDS={seed}..{}", seed + 1);
+                eprintln!(
+                    "seed {seed} fails: {again} cargo test --test it -- --ignored simulation"
+                );
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    println!("{count} seeds: {runs} runs, {crashes} crashes, {requests} requests");
+}
+
+#[test]
+fn whatever_happens_every_outcome_is_recorded_once_and_true_first_quarter() {
+    simulate_all(0..250);
+}
+
+#[test]
+fn whatever_happens_every_outcome_is_recorded_once_and_true_second_quarter() {
+    simulate_all(250..500);
+}
+
+#[test]
+fn whatever_happens_every_outcome_is_recorded_once_and_true_third_quarter() {
+    simulate_all(500..750);
+}
+
+#[test]
+fn whatever_happens_every_outcome_is_recorded_once_and_true_last_quarter() {
+    simulate_all(750..1_000);
+}
+
+#[test]
+#[ignore = "as many as DESKBATCH_SEEDS says: FROM..TO, 10,000 others if it is not set"]
+fn simulation_of_other_seeds() {
+    let text = std::env::var("DESKBATCH_SEEDS").unwrap_or_else(|_| "1000..11000".to_owned());
+    let (from, to) = text.split_once("..").expect("FROM..TO");
+    simulate_all(from.parse().expect("a number")..to.parse().expect("a number"));
+}
