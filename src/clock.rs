@@ -214,6 +214,18 @@ pub fn utc_text(ms: i64) -> String {
         .map_or_else(|_| format!("{ms} ms"), |at| format!("{at:.3}"))
 }
 
+/// Reads a length of time as people write it: `7d`, `12h`, `1h 30m`, `90s`; a day has 24 hours.
+///
+/// # Errors
+/// What is wrong with the text, and what would do.
+pub fn read_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a length of time: write 7d, 12h, 90m or 30s");
+    let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
+    let days_of_24_hours = jiff::SpanRelativeTo::days_are_24_hours();
+    let length = span.to_duration(days_of_24_hours).map_err(|_| wrong())?;
+    Duration::try_from(length).map_err(|_| wrong())
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
@@ -241,6 +253,24 @@ mod tests {
         let polled = clock.sleep_until(Moment(Duration::from_secs(1))).now_or_never();
         assert!(polled.is_none());
         assert!(clock.times().waits.is_empty());
+    }
+
+    #[test]
+    fn lengths_of_time_are_read_as_people_write_them() {
+        let hours = Duration::from_hours;
+        for (text, length) in [
+            ("7d", hours(7 * 24)),
+            ("2 weeks", hours(14 * 24)),
+            ("12h", hours(12)),
+            ("1h 30m", Duration::from_mins(90)),
+            ("0s", Duration::ZERO),
+        ] {
+            assert_eq!(read_duration(text), Ok(length), "{text}");
+        }
+        for wrong in ["", "7", "d", "-3d", "3 months", "soon", "999999999999d"] {
+            let refused = read_duration(wrong).expect_err("refused");
+            assert!(refused.contains("write 7d"), "{refused}");
+        }
     }
 
     #[test]

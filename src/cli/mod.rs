@@ -5,6 +5,7 @@
 //! `config.rs`'s business.
 
 mod plan;
+mod queue;
 mod sandbox;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use plan::{PlanArgs, run_line};
+pub use queue::{CancelArgs, PruneArgs, RetryArgs};
 pub use sandbox::SandboxArgs;
 
 use crate::job::{Library, Status};
@@ -84,6 +86,8 @@ pub enum Command {
     Retry(RetryArgs),
     /// Cancel the pending jobs of a batch
     Cancel(CancelArgs),
+    /// Drop old finished batches from the queue
+    Prune(PruneArgs),
     /// Say what an error code means and what to do
     Explain(ExplainArgs),
     /// Make a UserSig from the secret key and print it
@@ -320,26 +324,6 @@ pub enum ReportFormat {
     Csv,
     /// An array of objects, one a line.
     Json,
-}
-
-/// `deskbatch retry`.
-#[derive(Debug, Args)]
-pub struct RetryArgs {
-    /// Only jobs that failed with this code; may be given several times
-    #[arg(long, value_name = "CODE", allow_negative_numbers = true)]
-    pub code: Vec<i64>,
-
-    /// Only jobs of this batch
-    #[arg(long, value_name = "NUMBER")]
-    pub batch: Option<i64>,
-}
-
-/// `deskbatch cancel`.
-#[derive(Debug, Args)]
-pub struct CancelArgs {
-    /// The batch, by its number in `status`
-    #[arg(long, value_name = "NUMBER")]
-    pub batch: i64,
 }
 
 /// `deskbatch explain`.

@@ -127,6 +127,7 @@ pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit
         Command::Report(args) => report::report(&settings, &args, out).await,
         Command::Retry(args) => queue::retry(&settings, &args, out).await,
         Command::Cancel(args) => queue::cancel(&settings, &args, out).await,
+        Command::Prune(args) => queue::prune(&settings, &args, out).await,
         Command::Explain(args) => explain::explain(&args, out),
         Command::Usersig(_) => usersig::usersig(&settings, out),
         Command::Sandbox(args) => sandbox::sandbox(&settings, &args, out).await,

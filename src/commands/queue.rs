@@ -1,11 +1,11 @@
-//! `deskbatch retry` and `deskbatch cancel`: what people change in the queue.
+//! `deskbatch retry`, `cancel` and `prune`: what people change in the queue.
 
 use super::{CommandError, Exit};
-use crate::cli::{CancelArgs, RetryArgs};
+use crate::cli::{CancelArgs, PruneArgs, RetryArgs};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::output::Output;
-use crate::store::{BatchId, Store};
+use crate::store::{BatchId, Pruned, Store};
 
 /// Takes failed jobs back to pending.
 pub(super) async fn retry(
@@ -45,6 +45,28 @@ pub(super) async fn cancel(
     let cancelled = store.cancel_batch(args.batch, now_ms).await?;
     let Some(cancelled) = cancelled else { return Err(no_batch(args.batch)) };
     out.say(&format!("{cancelled} pending jobs of batch {} are cancelled", args.batch));
+    store.close().await;
+    Ok(Exit::Done)
+}
+
+/// Drops old finished batches.
+pub(super) async fn prune(
+    settings: &Settings,
+    args: &PruneArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let store = Store::open_existing(&settings.database).await?;
+    let age_ms = i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
+    let before_ms = SystemClock::new().wall_ms().saturating_sub(age_ms);
+    if args.dry_run {
+        let Pruned { batches, jobs, .. } = store.prunable(before_ms).await?;
+        out.say(&format!("{batches} finished batches with {jobs} jobs would be dropped"));
+    } else {
+        let Pruned { batches, jobs, requests } = store.prune(before_ms).await?;
+        out.say(&format!(
+            "{batches} finished batches with {jobs} jobs and {requests} requests were dropped"
+        ));
+    }
     store.close().await;
     Ok(Exit::Done)
 }

@@ -232,3 +232,26 @@ async fn ids_of_another_app_are_warned_about_once() {
     has(&said, &["warning: 2 ids do not begin with the SDKAppID 1400000000", ids[0]]);
     assert_eq!(said.matches("warning").count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_finished_batches_are_pruned_and_what_is_open_stays() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let ids = ["a", "b", "missing1"].map(question);
+    place.write("old.csv", manifest(ids.iter().map(|id| (id.as_str(), "enable"))));
+    ends(place.fast(&sandbox, &["run", "old.csv"]), 1);
+    place.write("open.csv", manifest([(question("c").as_str(), "enable")]));
+    ends(place.fast(&sandbox, &["import", "open.csv"]), 0);
+
+    let kept = ends(place.deskbatch(&["prune", "--older-than", "1d"]), 0);
+    has(&said(&kept), &["0 finished batches with 0 jobs"]);
+    let shown = ends(place.deskbatch(&["prune", "--older-than", "0s", "--dry-run"]), 0);
+    has(&said(&shown), &["1 finished batches with 3 jobs would be dropped"]);
+    assert_eq!(place.counts(), [1, 0, 2, 1, 0, 0]);
+    let done = ends(place.deskbatch(&["prune", "--older-than", "0s"]), 0);
+    has(&said(&done), &["1 finished batches with 3 jobs and"]);
+    assert_eq!(place.counts(), [1, 0, 0, 0, 0, 0]);
+    // Its manifest is not known any more, and what was open is sent.
+    ends(place.fast(&sandbox, &["run", "old.csv"]), 1);
+    assert_eq!(place.counts(), [0, 0, 3, 1, 0, 0]);
+    ends(place.deskbatch(&["prune", "--older-than", "soon"]), 2);
+}

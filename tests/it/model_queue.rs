@@ -1,0 +1,334 @@
+//! The queue as a few vectors: what each operation of the store must do, said once more in
+//! the simplest way. No SQL, no index, no transaction.
+
+use deskbatch::job::JobId;
+
+/// What a settling says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Succeeded,
+    Failed,
+    /// Back to pending: free or held, counted as an attempt or not, in doubt or not.
+    Returned {
+        held: bool,
+        counts: bool,
+        in_doubt: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelJob {
+    pub id: JobId,
+    pub batch: i64,
+    pub question: String,
+    pub status: i64,
+    pub state: &'static str,
+    pub newest: bool,
+    pub held_by: Option<i64>,
+    pub request: Option<i64>,
+    pub attempts: i64,
+    pub in_doubt: bool,
+    pub code: Option<i64>,
+    pub finished_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelBatch {
+    pub id: i64,
+    pub digest: i64,
+    pub created_ms: i64,
+    pub cancelled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRequest {
+    pub id: i64,
+    pub run: i64,
+    pub verdict: Option<&'static str>,
+    pub answered_ms: Option<i64>,
+    pub code: Option<i64>,
+}
+
+/// The whole queue of one app.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub jobs: Vec<ModelJob>,
+    pub batches: Vec<ModelBatch>,
+    pub requests: Vec<ModelRequest>,
+    pub run: i64,
+    next_job: JobId,
+    next_batch: i64,
+    next_request: i64,
+    next_run: i64,
+}
+
+fn is_open(job: &ModelJob) -> bool {
+    matches!(job.state, "pending" | "in_flight")
+}
+
+impl Model {
+    /// A queue whose next numbers are these.
+    pub fn new(next_job: JobId, next_batch: i64, next_request: i64, next_run: i64) -> Self {
+        Self { next_job, next_batch, next_request, next_run, ..Self::default() }
+    }
+
+    pub fn begin_run(&mut self, now_ms: i64) {
+        for job in self.jobs.iter_mut().filter(|job| job.state == "in_flight") {
+            job.state = "pending";
+            job.in_doubt = true;
+            job.attempts += 1;
+            overtaken(job, &self.batches, now_ms);
+        }
+        for job in &mut self.jobs {
+            job.held_by = None;
+        }
+        for request in self.requests.iter_mut().filter(|request| request.verdict.is_none()) {
+            request.verdict = Some("orphaned");
+            request.answered_ms = Some(now_ms);
+        }
+        self.run = self.next_run;
+        self.next_run += 1;
+    }
+
+    pub fn end_run(&mut self) {
+        for job in self.jobs.iter_mut().filter(|job| job.held_by == Some(self.run)) {
+            job.held_by = None;
+        }
+    }
+
+    /// `None`: the same manifest is there already.
+    pub fn import(
+        &mut self,
+        digest: i64,
+        again: bool,
+        rows: &[(String, i64)],
+        now_ms: i64,
+    ) -> Option<u64> {
+        let batch = self.next_batch;
+        if !again && self.batches.iter().any(|batch| batch.digest == digest) {
+            return None;
+        }
+        self.next_batch += 1;
+        self.batches.push(ModelBatch { id: batch, digest, created_ms: now_ms, cancelled: false });
+        let mut superseded = 0;
+        for (question, status) in rows {
+            for job in self.jobs.iter_mut().filter(|job| job.question == *question && job.newest) {
+                job.newest = false;
+                if job.state == "pending" {
+                    job.state = "superseded";
+                    job.held_by = None;
+                    job.finished_ms = Some(now_ms);
+                    superseded += 1;
+                }
+            }
+            self.jobs.push(ModelJob {
+                id: self.next_job,
+                batch,
+                question: question.clone(),
+                status: *status,
+                state: "pending",
+                newest: true,
+                held_by: None,
+                request: None,
+                attempts: 0,
+                in_doubt: false,
+                code: None,
+                finished_ms: None,
+            });
+            self.next_job += 1;
+        }
+        Some(superseded)
+    }
+
+    /// The first free job, and the next ones of its status whose questions are in no request.
+    pub fn claim_free(&mut self, most: usize) -> Vec<JobId> {
+        let busy: Vec<String> = self
+            .jobs
+            .iter()
+            .filter(|job| job.state == "in_flight" && !job.newest)
+            .map(|job| job.question.clone())
+            .collect();
+        let free = |job: &&ModelJob| {
+            job.state == "pending" && job.held_by.is_none() && !busy.contains(&job.question)
+        };
+        let Some(status) = self.jobs.iter().find(free).map(|job| job.status) else {
+            return Vec::new();
+        };
+        let of_status = self.jobs.iter().filter(free).filter(|job| job.status == status);
+        let ids: Vec<JobId> = of_status.take(most).map(|job| job.id).collect();
+        self.claim(&ids);
+        ids
+    }
+
+    /// Those of `ids` that the run still holds and that shall have `status`.
+    pub fn claim_held(&mut self, ids: &[JobId], status: i64) -> Vec<JobId> {
+        let held = self.jobs.iter().filter(|job| {
+            ids.contains(&job.id)
+                && job.state == "pending"
+                && job.held_by == Some(self.run)
+                && job.status == status
+        });
+        let ids: Vec<JobId> = held.map(|job| job.id).collect();
+        self.claim(&ids);
+        ids
+    }
+
+    fn claim(&mut self, ids: &[JobId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let request = self.next_request;
+        self.next_request += 1;
+        self.requests.push(ModelRequest {
+            id: request,
+            run: self.run,
+            verdict: None,
+            answered_ms: None,
+            code: None,
+        });
+        for job in self.jobs.iter_mut().filter(|job| ids.contains(&job.id)) {
+            job.state = "in_flight";
+            job.request = Some(request);
+            job.held_by = None;
+        }
+    }
+
+    pub fn free_held(&mut self, ids: &[JobId]) {
+        for job in &mut self.jobs {
+            if ids.contains(&job.id) && job.state == "pending" && job.held_by == Some(self.run) {
+                job.held_by = None;
+            }
+        }
+    }
+
+    /// `false`: the request is not open. `bad` is a job that the search has found without
+    /// asking it, and the request whose code is its own.
+    pub fn settle(
+        &mut self,
+        request: i64,
+        verdict: Verdict,
+        code: i64,
+        freed: &[JobId],
+        bad: Option<(JobId, i64)>,
+        now_ms: i64,
+    ) -> bool {
+        let Some(row) = self.requests.iter_mut().find(|row| row.id == request) else {
+            return false;
+        };
+        if row.verdict.is_some() {
+            return false;
+        }
+        let succeeded = verdict == Verdict::Succeeded;
+        row.verdict = Some(if succeeded { "applied" } else { "rejected" });
+        row.answered_ms = Some(now_ms);
+        row.code = Some(code);
+        let run = self.run;
+        let carried =
+            |job: &&mut ModelJob| job.state == "in_flight" && job.request == Some(request);
+        for job in self.jobs.iter_mut().filter(carried) {
+            match verdict {
+                Verdict::Succeeded | Verdict::Failed => {
+                    job.state = if succeeded { "succeeded" } else { "failed" };
+                    job.finished_ms = Some(now_ms);
+                    job.attempts += 1;
+                    job.code = (!succeeded).then_some(code);
+                }
+                Verdict::Returned { held, counts, in_doubt } => {
+                    job.state = "pending";
+                    job.held_by = held.then_some(run);
+                    job.attempts += i64::from(counts);
+                    job.in_doubt |= in_doubt;
+                    overtaken(job, &self.batches, now_ms);
+                }
+            }
+        }
+        self.free_held(freed);
+        if let Some((id, refusal)) = bad {
+            let code = self.requests.iter().find(|row| row.id == refusal).and_then(|row| row.code);
+            for job in self.jobs.iter_mut().filter(|job| job.id == id) {
+                if job.state == "pending" && job.held_by == Some(run) && !job.in_doubt {
+                    job.state = "failed";
+                    job.held_by = None;
+                    job.finished_ms = Some(now_ms);
+                    job.request = Some(refusal);
+                    job.code = code;
+                }
+            }
+            self.free_held(&[id]);
+        }
+        true
+    }
+
+    /// `None`: there is no such batch.
+    pub fn cancel(&mut self, batch: i64, now_ms: i64) -> Option<u64> {
+        self.batches.iter_mut().find(|row| row.id == batch)?.cancelled = true;
+        let mut cancelled = 0;
+        for job in &mut self.jobs {
+            if job.batch == batch && job.state == "pending" {
+                job.state = "cancelled";
+                job.held_by = None;
+                job.finished_ms = Some(now_ms);
+                cancelled += 1;
+            }
+        }
+        Some(cancelled)
+    }
+
+    /// How many are pending again, and how many a newer import speaks for.
+    pub fn retry(&mut self, code: Option<i64>, batch: Option<i64>) -> (u64, u64) {
+        let (mut pending, mut left) = (0, 0);
+        for job in &mut self.jobs {
+            let meant = job.state == "failed"
+                && code.is_none_or(|code| job.code == Some(code))
+                && batch.is_none_or(|batch| job.batch == batch);
+            if meant && job.newest {
+                job.state = "pending";
+                job.finished_ms = None;
+                job.code = None;
+                pending += 1;
+                let row = self.batches.iter_mut().find(|row| row.id == job.batch);
+                row.expect("a job's batch").cancelled = false;
+            } else if meant {
+                left += 1;
+            }
+        }
+        (pending, left)
+    }
+
+    /// How many batches and jobs went.
+    pub fn prune(&mut self, before_ms: i64) -> (u64, u64) {
+        let kept = |batch: &ModelBatch| {
+            batch.created_ms >= before_ms
+                || self.jobs.iter().any(|job| {
+                    job.batch == batch.id
+                        && (is_open(job) || job.finished_ms.is_none_or(|at| at >= before_ms))
+                })
+        };
+        let gone: Vec<i64> =
+            self.batches.iter().filter(|batch| !kept(batch)).map(|batch| batch.id).collect();
+        let jobs = self.jobs.len();
+        self.jobs.retain(|job| !gone.contains(&job.batch));
+        self.batches.retain(|batch| !gone.contains(&batch.id));
+        let used: Vec<i64> = self.jobs.iter().filter_map(|job| job.request).collect();
+        let newest = self.requests.last().map(|row| row.id);
+        self.requests.retain(|row| {
+            Some(row.id) == newest
+                || used.contains(&row.id)
+                || row.answered_ms.is_none_or(|at| at >= before_ms)
+        });
+        (gone.len() as u64, (jobs - self.jobs.len()) as u64)
+    }
+}
+
+/// A job that came back from flight goes on to where a newer import or a cancel has put it.
+fn overtaken(job: &mut ModelJob, batches: &[ModelBatch], now_ms: i64) {
+    let cancelled = batches.iter().any(|batch| batch.id == job.batch && batch.cancelled);
+    let state = match (job.newest, cancelled) {
+        (false, _) => "superseded",
+        (true, true) => "cancelled",
+        (true, false) => return,
+    };
+    job.state = state;
+    job.held_by = None;
+    job.finished_ms = Some(now_ms);
+}
