@@ -23,12 +23,7 @@ pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
         }
         Err(e) => return Err(ConfigError(format!("{} cannot be read: {e}", path.display()))),
     };
-    let args: SettingsArgs = toml::from_str(&text).map_err(|e| {
-        // The error's own text would show the line, and the line may hold the key.
-        let line =
-            e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-        ConfigError(format!("{}, line {line}: {}", path.display(), without_value(e.message())))
-    })?;
+    let args = parse(&text, &path.display().to_string())?;
     if has_secret(&args) {
         let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
         if mode & 0o077 != 0 {
@@ -39,6 +34,17 @@ pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
         }
     }
     Ok(args)
+}
+
+/// Reads the `text` of the file that errors call `name`.
+pub(super) fn parse(text: &str, name: &str) -> Result<SettingsArgs, ConfigError> {
+    toml::from_str(text).map_err(|e| {
+        // The error's own text would show the line, and the line may hold the key.
+        let before = e.span().map_or(0, |span| span.start);
+        let line_ends = text.bytes().take(before).map(|byte| usize::from(byte == b'\n'));
+        let line = 1 + line_ends.sum::<usize>();
+        ConfigError(format!("{name}, line {line}: {}", without_value(e.message())))
+    })
 }
 
 /// A value of the wrong kind is quoted by the reader of the file, and a key without its

@@ -12,6 +12,8 @@ mod binary_signals;
 mod binary_wrong;
 mod docs;
 mod forecast_simulation;
+mod fuzz_targets;
+mod fuzzing;
 mod isolation;
 mod migration_crash;
 mod migration_faults;
