@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod binary_exits;
+mod binary_hostile_files;
 mod binary_outcomes;
 mod binary_plan;
 mod binary_queue;
