@@ -7,6 +7,7 @@ mod binary_hostile_files;
 mod binary_outcomes;
 mod binary_plan;
 mod binary_queue;
+mod binary_reports;
 mod binary_secrets;
 mod binary_settings;
 mod binary_signals;
