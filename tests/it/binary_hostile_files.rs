@@ -58,9 +58,8 @@ fn refused_from_pipe(
     command.stdin(from);
     let writer = thread::spawn(move || {
         let mut counted = Counted { to, written: 0 };
-        // The program ends before the input does, and the rest has nowhere to go.
-        let ended = write(&mut counted);
-        assert!(ended.is_ok_and(|()| true) || counted.written > 0);
+        // The program may end before the input does, and the rest has nowhere to go.
+        let _ = write(&mut counted);
         counted.written
     });
     refused(&place, command, parts);
@@ -160,7 +159,7 @@ fn a_quote_that_stays_open_is_told_at_its_line_however_much_follows() {
 #[test]
 fn thousands_of_columns_are_counted_and_refused() {
     for columns in [10_000, 1_000_000] {
-        let names: String = (2..columns).map(|n| format!(",c{n}")).collect();
+        let names = ",name".repeat(columns - 2);
         let header = format!("question_id,status{names}\na,4\n");
         let counted = format!("the header, at line 1, has {columns} columns, at most 1000");
         refused_from_pipe(move |to| to.write_all(header.as_bytes()), &[&counted]);
