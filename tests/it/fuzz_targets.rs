@@ -8,8 +8,9 @@ use std::io::{self, Cursor, Read, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use deskbatch::cli::SettingsArgs;
 use deskbatch::config::{Settings, sandbox_settings};
-use deskbatch::desk::{INFO_CHARS_MAX, make_usersig, printable, read_answer};
+use deskbatch::desk::{Endpoint, INFO_CHARS_MAX, make_usersig, printable, read_answer};
 use deskbatch::job::{App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, Status};
 use deskbatch::manifest::{Manifest, ManifestError, ManifestOptions, OnConflict, Row, Totals};
 use deskbatch::sandbox::verify_usersig;
@@ -244,13 +245,11 @@ fn check_settings(mut settings: Settings) -> String {
 /// Whether the secret stands in another place than those for secrets, where no program can
 /// know it for one.
 fn is_written_where_it_is_shown(text: &str) -> bool {
-    let Ok(mut table) = text.parse::<toml::Table>() else { return false };
-    for place in ["secret_key", "usersig"] {
-        if table.get(place).is_some_and(toml::Value::is_str) {
-            table.remove(place);
-        }
-    }
-    format!("{table:?}").contains(SECRET)
+    let Ok(args) = toml::from_str::<SettingsArgs>(text) else { return false };
+    let args = SettingsArgs { secret_key: None, usersig: None, ..args };
+    // A host is shown as it was understood, in small letters and decoded.
+    let endpoint = args.endpoint.as_deref().map(str::parse::<Endpoint>);
+    format!("{args:?} {endpoint:?}").contains(SECRET)
 }
 
 fn assert_printable(text: &str) {
