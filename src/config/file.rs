@@ -12,6 +12,9 @@ use crate::cli::{SandboxArgs, SettingsArgs};
 /// The file that is read when none is named.
 const DEFAULT: &str = "deskbatch.toml";
 
+/// The longest word that an error shows.
+const WORD_BYTES_MAX: usize = 24;
+
 /// Reads the file at `path`, which must be there, or the default one, which need not.
 pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
     let named = path.is_some();
@@ -23,12 +26,7 @@ pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
         }
         Err(e) => return Err(ConfigError(format!("{} cannot be read: {e}", path.display()))),
     };
-    let args: SettingsArgs = toml::from_str(&text).map_err(|e| {
-        // The error's own text would show the line, and the line may hold the key.
-        let line =
-            e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-        ConfigError(format!("{}, line {line}: {}", path.display(), without_value(e.message())))
-    })?;
+    let args = parse(&text, &path.display().to_string())?;
     if has_secret(&args) {
         let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
         if mode & 0o077 != 0 {
@@ -39,6 +37,18 @@ pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
         }
     }
     Ok(args)
+}
+
+/// Reads the `text` of the file that errors call `name`.
+pub(super) fn parse(text: &str, name: &str) -> Result<SettingsArgs, ConfigError> {
+    toml::from_str(text).map_err(|e| {
+        // The error's own text would show the line, and the line may hold the key.
+        let before = e.span().map_or(0, |span| span.start);
+        let line_ends = text.bytes().take(before).map(|byte| usize::from(byte == b'\n'));
+        let line = 1 + line_ends.sum::<usize>();
+        let message = without_long_words(&without_value(e.message()));
+        ConfigError(format!("{name}, line {line}: {message}"))
+    })
 }
 
 /// A value of the wrong kind is quoted by the reader of the file, and a key without its
@@ -53,6 +63,17 @@ fn without_value(message: &str) -> String {
         }
         _ => message.to_owned(),
     }
+}
+
+/// A name or a word that no setting has may be a secret in the wrong place. Keys and UserSigs
+/// are longer than any name.
+fn without_long_words(message: &str) -> String {
+    let ends_word = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*'));
+    let pieces = message.split_inclusive(ends_word).map(|piece| {
+        let word = piece.trim_end_matches(ends_word);
+        if word.len() > WORD_BYTES_MAX { piece.replace(word, "***") } else { piece.to_owned() }
+    });
+    pieces.collect()
 }
 
 /// `over` where it says something, `under` elsewhere.

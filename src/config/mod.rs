@@ -87,12 +87,22 @@ impl Settings {
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
         let file = file::read(cli.config.as_deref())?;
-        let raw = file::merge(raw, file);
+        Self::check(file::merge(raw, file), cli.sandbox)
+    }
+
+    /// The same from the text of a file alone. No API: the way in for tests that feed it
+    /// with anything.
+    #[doc(hidden)]
+    pub fn from_text(text: &str, rehearsal: bool) -> Result<Self, ConfigError> {
+        Self::check(file::parse(text, "deskbatch.toml")?, rehearsal)
+    }
+
+    fn check(raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
         let database = database_path(raw.database.as_deref().unwrap_or("deskbatch.db"))?;
         let endpoint = endpoint(&raw)?;
         let settings = Self {
-            database: if cli.sandbox { rehearsal_path(&database) } else { database },
-            rehearsal: cli.sandbox,
+            database: if rehearsal { rehearsal_path(&database) } else { database },
+            rehearsal,
             quiet: raw.quiet.unwrap_or(false),
             log: raw.log.clone().unwrap_or_else(|| "warn".to_owned()),
             log_format: raw.log_format.unwrap_or(LogFormat::Text),

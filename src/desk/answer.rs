@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::verdict::Answer;
 
 /// The most characters of a service's text that are kept.
-pub(super) const INFO_CHARS_MAX: usize = 300;
+pub const INFO_CHARS_MAX: usize = 300;
 
 /// The three documented fields, each of any type. A field given twice is no answer:
 /// taking either of the two would be a guess.
@@ -28,7 +28,7 @@ struct Fields {
 /// Reads a whole body that came with HTTP status 200: the answer, and the service's
 /// `ErrorInfo` or the reason why it is no answer. The text is still as the service wrote
 /// it; see [`printable`].
-pub(super) fn read(body: &[u8]) -> (Answer, String) {
+pub fn read(body: &[u8]) -> (Answer, String) {
     // Lossy, so that an ErrorInfo in another encoding does not hide its code.
     let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     // serde would take an array for the three fields in order.
@@ -59,7 +59,7 @@ pub(super) fn read(body: &[u8]) -> (Answer, String) {
 
 /// `text` fit for a terminal, a log and a report: no control or direction-changing
 /// characters, none of the `secrets`, at most [`INFO_CHARS_MAX`] characters.
-pub(super) fn printable(text: &str, secrets: &[&str]) -> String {
+pub fn printable(text: &str, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
     // Before the cut, which could leave the first half of one.
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {

@@ -18,6 +18,9 @@ use secrecy::SecretString;
 use crate::job::{App, QuestionId, Status};
 use crate::verdict::Answer;
 
+// No API: the way in for tests that feed it with anything.
+#[doc(hidden)]
+pub use answer::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use http::{ClientError, HttpSettings, HttpTransport};
 pub use region::{Endpoint, Region};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};

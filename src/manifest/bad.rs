@@ -68,7 +68,8 @@ impl BadRow {
         let name = |column: usize| shown(header.get(column).unwrap_or_default().trim_ascii());
         let value = match flaw.column {
             Some(column) => shown(fields.get(column).unwrap_or_default()),
-            None => shown(&fields.iter().collect::<Vec<_>>().join(&b',')),
+            // So many fields fill the value even if all of them are empty.
+            None => shown(&fields.iter().take(VALUE_CHARS_MAX + 2).collect::<Vec<_>>().join(&b',')),
         };
         Self {
             record,

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::RECORD_BYTES_MAX;
+use super::{COLUMNS_MAX, DELIMITERS_MAX, RECORD_BYTES_MAX};
 
 /// Why a manifest as a whole cannot be read, or not read on.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +42,27 @@ pub enum ManifestError {
         reason: String,
     },
     /// Something that never ends a record.
-    #[error("{name}: a record of more than {} MiB starts at line {line}: is this a CSV file? \
-             If it is, a quote in that line is opened and never closed", RECORD_BYTES_MAX >> 20)]
+    #[error("{name}: a record of more than {} MiB or {DELIMITERS_MAX} delimiters starts at line \
+             {line}: is this a CSV file? If it is, a quote in that line is opened and never closed",
+             RECORD_BYTES_MAX >> 20)]
     TooLong {
         /// The file.
         name: String,
         /// Where the record starts.
         line: u64,
+    },
+    /// A header that nobody wrote.
+    #[error(
+        "{name}: the header, at line {line}, has {found} columns, at most {COLUMNS_MAX} are \
+             read: is this the right file, and is its delimiter known? Two columns are enough"
+    )]
+    TooManyColumns {
+        /// The file.
+        name: String,
+        /// Where the header starts.
+        line: u64,
+        /// How many there are.
+        found: usize,
     },
     /// Not one line with text.
     #[error(

@@ -13,6 +13,9 @@ const ID_NAMES: [&str; 4] = ["question_id", "StandardQuestionId", "standard_ques
 /// What is recognised from the header line, the most usual first.
 const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 
+/// The most columns that a manifest may have.
+pub const COLUMNS_MAX: usize = 1_000;
+
 /// The most columns that an error lists.
 const COLUMNS_LISTED_MAX: usize = 20;
 

@@ -28,8 +28,9 @@ use crate::job::{NewJob, QuestionId, Status};
 
 pub use bad::BadRow;
 pub use error::ManifestError;
+pub use header::COLUMNS_MAX;
 pub use rejects::{Rejects, same_file};
-pub use window::RECORD_BYTES_MAX;
+pub use window::{DELIMITERS_MAX, RECORD_BYTES_MAX};
 
 use bad::Flaw;
 use dedupe::Intents;
@@ -303,9 +304,14 @@ fn read_header(name: &str, records: &mut Records) -> Result<ByteRecord, Manifest
         if let Some(Flaw { reason, .. }) = flaw {
             return Err(ManifestError::Header { name: name.to_owned(), line, reason });
         }
-        if header::has_text(&header) {
-            return Ok(header);
+        if !header::has_text(&header) {
+            continue;
         }
+        let found = header.len();
+        if found > COLUMNS_MAX {
+            return Err(ManifestError::TooManyColumns { name: name.to_owned(), line, found });
+        }
+        return Ok(header);
     }
     Err(ManifestError::Empty { name: name.to_owned() })
 }

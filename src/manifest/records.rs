@@ -35,7 +35,7 @@ impl Records {
             .flexible(true)
             .delimiter(delimiter)
             .buffer_capacity(BUFFER_BYTES)
-            .from_reader(Window::new(text));
+            .from_reader(Window::new(text, delimiter));
         Self { csv, delimiter }
     }
 

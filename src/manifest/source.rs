@@ -5,7 +5,7 @@
 //! touches them. Never holds more than a buffer.
 
 use std::fmt::Write as _;
-use std::io::{self, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use encoding_rs_io::DecodeReaderBytesBuilder;
@@ -17,6 +17,9 @@ use super::error::ReadFlaw;
 
 /// How much is looked at to recognise the delimiter.
 const PEEK_BYTES: u64 = 64 * 1024;
+
+/// How much is decoded at once.
+const DECODED_BYTES: usize = 64 * 1024;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -36,7 +39,8 @@ pub(super) fn text(mut bytes: Input) -> io::Result<(Input, Digest)> {
     let digest = Digest::default();
     let hashed = Hashed { inner: plain, digest: digest.clone() };
     let decoded = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(hashed);
-    Ok((Box::new(decoded), digest))
+    // The decoder loses what it holds when its last reads are short ones.
+    Ok((Box::new(BufReader::with_capacity(DECODED_BYTES, decoded)), digest))
 }
 
 /// The first bytes of `text`; `text` goes on after them.
@@ -65,7 +69,7 @@ impl<R: Read> Read for Unpacked<R> {
     }
 }
 
-/// Hashes what passes.
+/// Hashes what passes, and bears interruptions for all the readers above.
 struct Hashed {
     inner: Input,
     digest: Digest,
@@ -73,7 +77,14 @@ struct Hashed {
 
 impl Read for Hashed {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buf)?;
+        let read = loop {
+            match self.inner.read(buf) {
+                // The CSV reader would take a signal for the end of the file, and the decoder
+                // would lose its last half character.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.digest.with(|hash| hash.update(&buf[..read]));
         Ok(read)
     }

@@ -15,6 +15,10 @@ use super::source::Input;
 /// The longest record that is read, in bytes.
 pub const RECORD_BYTES_MAX: usize = 8 << 20;
 
+/// The most delimiters in a record, quoted ones too: the CSV reader keeps eight bytes for
+/// each field, and twice that while it grows, so that 8 MiB of them would take 128 MiB more.
+pub const DELIMITERS_MAX: usize = 1_000_000;
+
 /// Line feeds handed out after the end. A record that is whole takes at most one of
 /// them; only an open quote takes two.
 const TAIL_BYTES: usize = 2;
@@ -22,6 +26,9 @@ const TAIL_BYTES: usize = 2;
 /// A reader that remembers the record at hand.
 pub(super) struct Window {
     inner: Input,
+    delimiter: u8,
+    /// How many delimiters are in `kept`.
+    delimiters: usize,
     /// What was read from the start of the record, or somewhat before it.
     kept: Vec<u8>,
     /// The place of `kept[0]` in the whole text.
@@ -38,9 +45,11 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(inner: Input) -> Self {
+    pub(super) fn new(inner: Input, delimiter: u8) -> Self {
         Self {
             inner,
+            delimiter,
+            delimiters: 0,
             kept: Vec::new(),
             kept_from: 0,
             start: 0,
@@ -83,6 +92,10 @@ impl Window {
         usize::try_from(index).unwrap_or(usize::MAX).min(self.kept.len())
     }
 
+    fn count(&self, bytes: &[u8]) -> usize {
+        bytes.iter().map(|byte| usize::from(*byte == self.delimiter)).sum()
+    }
+
     fn pass_byte(&mut self) {
         let byte = self.kept[self.start];
         if byte == b'\r' || (byte == b'\n' && !self.after_cr) {
@@ -105,20 +118,16 @@ impl Read for Window {
         // after this is the record at hand and nothing else.
         self.pass_line_ends();
         self.kept_from += self.start as u64;
+        self.delimiters -= self.count(&self.kept[..self.start]);
         self.kept.drain(..self.start);
         self.start = 0;
-        if self.kept.len() > RECORD_BYTES_MAX {
+        if self.kept.len() > RECORD_BYTES_MAX || self.delimiters > DELIMITERS_MAX {
             return Err(io::Error::other(ReadFlaw::TooLong));
         }
-        let read = loop {
-            match self.inner.read(buf) {
-                // The CSV reader would take a signal for the end of the file.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
+        let read = self.inner.read(buf)?;
         if read > 0 || buf.is_empty() {
             self.kept.extend_from_slice(&buf[..read]);
+            self.delimiters += self.count(&buf[..read]);
             return Ok(read);
         }
         self.length.get_or_insert(self.kept_from + self.kept.len() as u64);

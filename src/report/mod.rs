@@ -86,14 +86,27 @@ fn destination(error: csv::Error) -> io::Error {
     }
 }
 
-/// A spreadsheet takes text that begins so for a formula, and runs it. An apostrophe in
-/// front makes it text. Question ids are left alone: they have to round-trip.
+/// What a spreadsheet takes for the start of a formula; the full-width signs count where
+/// Chinese and Japanese are written.
+const FORMULA_STARTS: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r'];
+
+/// Where a spreadsheet may begin a new cell although a field is one: some expect a semicolon
+/// or a tab between fields, and then heed no quotes in the middle of a line.
+const CELL_ENDS: [char; 4] = [';', '\t', '\r', '\n'];
+
+/// Text that a spreadsheet never takes for a formula and runs: an apostrophe in front makes
+/// it text, in each part that could become a cell, whatever blanks and quotes come first.
+/// Question ids are left alone: they have to round-trip, and came from the user's own file.
 fn no_formula(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        format!("'{text}")
-    } else {
-        text.to_owned()
+    let passed_over = |c: char| c == '"' || (c.is_whitespace() && !FORMULA_STARTS.contains(&c));
+    let mut safe = String::with_capacity(text.len() + 1);
+    for cell in text.split_inclusive(CELL_ENDS) {
+        if cell.trim_start_matches(passed_over).starts_with(FORMULA_STARTS) {
+            safe.push('\'');
+        }
+        safe.push_str(cell);
     }
+    safe
 }
 
 /// Writes an array of objects, one a line.
@@ -185,6 +198,28 @@ mod tests {
             "question_id,status,state,error_code,error_info,attempts,in_doubt,batch,row,finished_at\n\
              \"=1-@RBT#x,y\",delete,failed,-50011,\"'=HYPERLINK(\"\"x\"\")\",2,1,'+batch,7,2025-01-01T00:00:00.250Z\n"
         );
+    }
+
+    #[test]
+    fn a_formula_is_made_text_wherever_a_cell_could_begin_and_nothing_else_is_touched() {
+        for (text, safe) in [
+            ("=1", "'=1"),
+            ("-14", "'-14"),
+            ("+1", "'+1"),
+            ("@A1", "'@A1"),
+            ("＝1", "'＝1"),
+            ("\t", "'\t"),
+            ("\rx", "'\rx"),
+            ("\t=1", "'\t'=1"),
+            (" \"\u{a0}\" =1", "' \"\u{a0}\" =1"),
+            ("a;=1; -2;b", "a;'=1;' -2;b"),
+            ("a\n=1", "a\n'=1"),
+            ("'=1", "'=1"),
+            ("", ""),
+            ("1-2=x, a@b", "1-2=x, a@b"),
+        ] {
+            assert_eq!(no_formula(text), safe, "{text:?}");
+        }
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub use service::{ApiReply, ApiRequest, Service};
 pub use settings::{
     AdminCode, Apps, JsonCode, KnownIds, RateCode, SandboxSettings, TooManyCode, UnknownIds, Window,
 };
+// No API: the way in for tests that feed it with anything.
+#[doc(hidden)]
+pub use usersig::verify as verify_usersig;
 pub use world::{QuestionState, QuestionStatus};
 
 /// The key with which UserSigs for the sandbox are signed. Published: it opens nothing else.

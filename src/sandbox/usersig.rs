@@ -44,8 +44,9 @@ struct Ticket {
 
 /// Checks `usersig` against who calls. `key` is `None` for an app that nobody knows.
 ///
-/// The error is the vendor's code.
-pub(super) fn verify(
+/// # Errors
+/// The vendor's code.
+pub fn verify(
     usersig: &str,
     identifier: &str,
     sdkappid: u64,

@@ -279,6 +279,10 @@ fn a_secret_in_a_broken_file_is_never_shown() {
         format!("sdkappid = \"{KEY}\""),
         format!("rate = \"{KEY}\""),
         format!("quiet = \"{KEY}\""),
+        format!("log_format = \"{KEY}\""),
+        format!("max_failures = \"{KEY}\""),
+        format!("{KEY} = 1"),
+        format!("secret_{KEY} = \"x\""),
         KEY.to_owned(),
     ] {
         config(&place, &format!("chunk = 5\n{text}\n"));

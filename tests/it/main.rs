@@ -3,15 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod binary_exits;
+mod binary_hostile_files;
 mod binary_outcomes;
 mod binary_plan;
 mod binary_queue;
+mod binary_reports;
 mod binary_secrets;
 mod binary_settings;
 mod binary_signals;
 mod binary_wrong;
 mod docs;
 mod forecast_simulation;
+mod fuzz_targets;
+mod fuzzing;
 mod isolation;
 mod migration_crash;
 mod migration_faults;

@@ -33,14 +33,17 @@ fn endless(start: &str, fill: &'static [u8]) -> String {
 
 #[test]
 fn a_record_without_end_is_an_error_at_its_line_and_not_read_into_memory() {
-    for (start, fill, line) in
-        [("", &b"x"[..], 1), ("id,status\na,4\n\n", b"x", 4), ("id,status\na,4\nb,\"", b"x\n,", 3)]
-    {
+    for (start, fill, line) in [
+        ("", &b"x"[..], 1),
+        ("id,status\na,4\n\n", b"x", 4),
+        ("id,status\na,4\nb,\"", b"x\n", 3),
+        ("id,status\r\rb,4", b",", 3),
+    ] {
         assert_eq!(
             endless(start, fill),
             format!(
-                "jobs.csv: a record of more than 8 MiB starts at line {line}: is this a CSV \
-                 file? If it is, a quote in that line is opened and never closed"
+                "jobs.csv: a record of more than 8 MiB or 1000000 delimiters starts at line \
+                 {line}: is this a CSV file? If it is, a quote in that line is opened and never closed"
             )
         );
     }
@@ -90,4 +93,23 @@ fn a_disk_that_fails_is_an_error_and_not_the_end_of_the_file() {
             .expect_err("an error");
         assert!(matches!(error, ManifestError::Read { .. }), "{error}");
     }
+}
+
+#[test]
+fn delimiters_are_counted_for_each_record_and_not_for_the_file() {
+    let more = ",".repeat(COLUMNS_MAX - 2);
+    let rows = format!("a,4{more}\n").repeat(2 * DELIMITERS_MAX / COLUMNS_MAX);
+    assert_eq!(read(format!("id,status{more}\n{rows}"), &plain()).1.good, 1);
+}
+
+#[test]
+fn a_header_has_a_thousand_columns_and_no_more() {
+    let wide = |columns: usize| "id,status".to_owned() + &",".repeat(columns - 2);
+    let text = |columns| format!("\n{}\na,4{}\n", wide(columns), ",".repeat(columns - 2));
+    check(text(COLUMNS_MAX), &plain(), &["a enable @3"]);
+    assert_eq!(
+        failure(text(COLUMNS_MAX + 1), &plain()),
+        "jobs.csv: the header, at line 2, has 1001 columns, at most 1000 are read: is this the \
+         right file, and is its delimiter known? Two columns are enough"
+    );
 }

@@ -10,6 +10,7 @@ mod limits;
 mod property;
 mod rejects;
 mod rows;
+mod torture;
 
 use std::fmt::Write as _;
 use std::io::{self, Cursor, Read, Write as _};

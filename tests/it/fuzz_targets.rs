@@ -1,0 +1,257 @@
+//! What must hold for any bytes at all: one function for each way in from outside.
+//!
+//! Called by `fuzzing.rs` over the corpus, and by the fuzzer in `fuzz/`, which includes this
+//! file. A function panics where a promise is broken, and says nothing of good or bad input.
+
+use std::collections::HashSet;
+use std::io::{self, Cursor, Read, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use deskbatch::cli::SettingsArgs;
+use deskbatch::config::{Settings, sandbox_settings};
+use deskbatch::desk::{Endpoint, INFO_CHARS_MAX, make_usersig, printable, read_answer};
+use deskbatch::job::{App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, Status};
+use deskbatch::manifest::{Manifest, ManifestError, ManifestOptions, OnConflict, Row, Totals};
+use deskbatch::sandbox::verify_usersig;
+use deskbatch::verdict::Answer;
+use flate2::{Compression, write::ZlibEncoder};
+use secrecy::SecretString;
+
+/// A way in, with its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every way in; each has its corpus in `fuzz/corpus/NAME`.
+pub const TARGETS: [Target; 4] =
+    [("manifest", manifest), ("answer", answer), ("usersig", usersig), ("config", config)];
+
+/// Stands for a secret wherever one could leak.
+pub const SECRET: &str = "5bd2850fff3ecb11d7c805251c51ee46";
+
+/// A manifest, read with several options, whole and in small pieces.
+pub fn manifest(bytes: &[u8]) {
+    let plain = ManifestOptions { sdkappid: 1_400_000_000, ..ManifestOptions::default() };
+    let with = |change: fn(&mut ManifestOptions)| {
+        let mut options = plain.clone();
+        change(&mut options);
+        read_manifest(Cursor::new(bytes.to_vec()), &options)
+    };
+    let whole = with(|_| {});
+    let pieces = read_manifest(Pieces { bytes: Cursor::new(bytes.to_vec()), turn: 0 }, &plain);
+    assert_eq!(whole, pieces, "read otherwise in small pieces");
+    let first = with(|options| options.on_conflict = Some(OnConflict::First));
+    let last = with(|options| options.on_conflict = Some(OnConflict::Last));
+    let _ = with(|options| options.status = Some(Status::Disable));
+    let _ = with(|options| options.delimiter = Some(b'|'));
+    let [Ok(whole), Ok(first), Ok(last)] = [whole, first, last] else { return };
+    assert_eq!(first.good, last.good, "a conflict made or lost a question");
+    assert_eq!(whole.good, first.good, "a conflict made or lost a question");
+    assert_eq!([whole.rows; 2], [first.rows, last.rows], "a conflict made or lost a row");
+    assert_eq!(first.bad, last.bad, "who wins a conflict made a row bad");
+}
+
+/// Gives from one to seven bytes at a time, with an interruption now and then.
+struct Pieces {
+    bytes: Cursor<Vec<u8>>,
+    turn: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.turn = (self.turn + 1) % 8;
+        if self.turn == 0 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let length = buf.len().min(self.turn);
+        self.bytes.read(&mut buf[..length])
+    }
+}
+
+/// The totals, or the error's text; checks both, and every row.
+fn read_manifest(
+    from: impl Read + Send + 'static,
+    options: &ManifestOptions,
+) -> Result<Totals, String> {
+    read_rows(Box::new(from), options).map_err(|error| {
+        let text = error.to_string();
+        assert!(text.starts_with("jobs.csv: "), "{text}");
+        assert_printable(&text);
+        text
+    })
+}
+
+fn read_rows(
+    from: Box<dyn Read + Send>,
+    options: &ManifestOptions,
+) -> Result<Totals, ManifestError> {
+    let mut manifest = Manifest::from_reader(from, "jobs.csv", options)?;
+    let mut seen = HashSet::new();
+    let (mut line, mut record, mut bad_rows) = (0, 0, 0);
+    while let Some(row) = manifest.next_row()? {
+        let at = match row {
+            Row::New(job) => {
+                assert_good(&job, options);
+                assert!(seen.insert(job.question_id.to_string()), "given out twice: {job:?}");
+                job.line
+            }
+            Row::Replace(job) => {
+                assert_good(&job, options);
+                assert_eq!(options.on_conflict, Some(OnConflict::Last), "{job:?}");
+                assert!(seen.contains(job.question_id.as_str()), "replaces nothing: {job:?}");
+                job.line
+            }
+            Row::Bad(row) => {
+                assert_printable(&row.to_string());
+                assert!(row.record > record, "records go on: {row}");
+                (record, bad_rows) = (row.record, bad_rows + 1);
+                row.line
+            }
+        };
+        assert!(at > line, "line {at} after line {line}");
+        line = at;
+    }
+    let totals = manifest.finish();
+    assert_eq!(totals.rows, totals.good + totals.duplicates + totals.bad, "{totals:?}");
+    assert_eq!(totals.good, seen.len() as u64, "{totals:?}");
+    assert_eq!(totals.bad, bad_rows, "{totals:?}");
+    assert_eq!(totals.by_status.iter().sum::<u64>(), totals.good, "{totals:?}");
+    assert!(totals.foreign <= totals.good && record <= totals.rows, "{totals:?}");
+    assert_eq!(totals.digest.len(), 64, "{totals:?}");
+    Ok(totals)
+}
+
+fn assert_good(job: &NewJob, options: &ManifestOptions) {
+    let id = job.question_id.as_str();
+    assert!((1..=QUESTION_ID_BYTES_MAX).contains(&id.len()), "{job:?}");
+    assert!(!id.contains(|c: char| c.is_whitespace() || c.is_control()), "{job:?}");
+    assert_eq!(QuestionId::parse(id.as_bytes()).as_ref(), Ok(&job.question_id));
+    assert!(options.status.is_none_or(|status| status == job.status), "{job:?}");
+}
+
+/// The body of an answer.
+pub fn answer(body: &[u8]) {
+    let (answer, info) = read_answer(body);
+    match answer {
+        Answer::Code(0) => {
+            // Read a second time, by other means: success needs the service's own word. They
+            // are stricter with fields that nobody reads, and may fail there.
+            let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
+            if let Ok(document) = serde_json::from_str::<serde_json::Value>(&text) {
+                assert_eq!(document["ActionStatus"], "OK");
+            }
+        }
+        Answer::Code(_) | Answer::Garbled => {}
+        other => panic!("a body that came is not {other:?}"),
+    }
+    let verdict = answer.verdict();
+    assert_eq!(verdict == deskbatch::verdict::Verdict::Applied, answer == Answer::Code(0));
+    let shown = printable(&info, &["", SECRET]);
+    assert!(shown.chars().count() <= INFO_CHARS_MAX, "{shown}");
+    assert!(!shown.contains(SECRET) && !shown.contains(char::is_control), "{shown:?}");
+}
+
+/// A UserSig: as it came, and its bytes and its JSON packed as the vendor packs them.
+pub fn usersig(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+    zlib.write_all(bytes).expect("memory");
+    let packed = zlib.finish().expect("memory");
+    for usersig in [text.trim_end(), &in_vendors_alphabet(bytes), &in_vendors_alphabet(&packed)] {
+        check_usersig(usersig);
+    }
+    signed_is_taken(&text);
+}
+
+/// The codes that the vendor has for a UserSig.
+const REFUSALS: [i64; 7] = [70_001, 70_002, 70_003, 70_009, 70_013, 70_014, 70_020];
+
+/// A moment at which the UserSigs of the corpus are good.
+const MADE_MS: i64 = 1_735_689_600_000;
+
+fn check_usersig(usersig: &str) {
+    let (key, nobodys) = (SecretString::from(SECRET), SecretString::from("nobody signs with it"));
+    let check = |key, now_ms| verify_usersig(usersig, "administrator", 1_400_000_000, key, now_ms);
+    for now_ms in [0, MADE_MS, i64::MAX, i64::MIN] {
+        let answer = check(Some(&key), now_ms);
+        assert!(answer.is_ok() || answer.is_err_and(|code| REFUSALS.contains(&code)));
+    }
+    for key in [Some(&nobodys), None] {
+        let answer = check(key, MADE_MS);
+        assert!(answer.is_err_and(|code| REFUSALS.contains(&code)), "forged: {usersig}");
+    }
+}
+
+/// What the client signs for whoever this is, the sandbox takes, and from nobody else.
+fn signed_is_taken(identifier: &str) {
+    let identifier: String = identifier.chars().take(32).collect();
+    let key = SecretString::from(SECRET);
+    let made = make_usersig(&identifier, 7, &key, MADE_MS / 1_000, 600);
+    let made = secrecy::ExposeSecret::expose_secret(&made);
+    let check = |who: &str, key| verify_usersig(made, who, 7, Some(key), MADE_MS);
+    assert_eq!(check(&identifier, &key), Ok(()), "{identifier:?}");
+    assert_eq!(check(&format!("{identifier}x"), &key), Err(70_013), "{identifier:?}");
+    let other = SecretString::from("another");
+    assert_eq!(check(&identifier, &other), Err(70_009), "{identifier:?}");
+}
+
+fn in_vendors_alphabet(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes).replace('+', "*").replace('/', "-").replace('=', "_")
+}
+
+/// A configuration file, for a live run and for a rehearsal.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for rehearsal in [false, true] {
+        let shown = match Settings::from_text(text, rehearsal) {
+            Ok(settings) => check_settings(settings),
+            Err(error) => error.to_string(),
+        };
+        assert!(
+            !shown.contains(SECRET) || is_written_where_it_is_shown(text),
+            "a secret in {shown}"
+        );
+    }
+}
+
+/// What is shown of good settings.
+fn check_settings(mut settings: Settings) -> String {
+    assert!((1.0 / 3_600.0..=1_000_000.0).contains(&settings.rate()));
+    assert!(!settings.database.as_os_str().is_empty());
+    let timeouts = settings.timeouts();
+    for timeout in [timeouts.connect, timeouts.total] {
+        assert!((1..=600_000).contains(&timeout.as_millis()), "{timeouts:?}");
+    }
+    let account = settings.account();
+    if let Ok(account) = &account {
+        assert_ne!(account.app.sdkappid, 0);
+        let beyond = account.endpoint.as_ref().is_some_and(|endpoint| !endpoint.is_loopback());
+        assert!(!beyond || settings.rate() <= 5.0, "too fast for the live service");
+    }
+    let app = App { sdkappid: 1, library: Library::Chitchat };
+    let runner = settings.runner(app, false, None);
+    assert!((1..=10_000).contains(&runner.chunk_jobs_max), "{runner:?}");
+    assert!((1..=64).contains(&runner.in_flight_max), "{runner:?}");
+    // A file of ids that the text names is not for a test to read.
+    settings.sandbox.known_ids = None;
+    let sandbox = sandbox_settings(&settings, &settings.sandbox, None);
+    if let Ok(sandbox) = &sandbox {
+        assert!(sandbox.addr.ip().is_loopback(), "{sandbox:?}");
+    }
+    let errors = account.map_or_else(|e| e.to_string(), |account| format!("{account:?}"));
+    let sandbox = sandbox.map_or_else(|e| e.to_string(), |sandbox| format!("{sandbox:?}"));
+    format!("{settings:?} {errors} {sandbox} {runner:?}")
+}
+
+/// Whether the secret stands in another place than those for secrets, where no program can
+/// know it for one.
+fn is_written_where_it_is_shown(text: &str) -> bool {
+    let Ok(args) = toml::from_str::<SettingsArgs>(text) else { return false };
+    let args = SettingsArgs { secret_key: None, usersig: None, ..args };
+    // A host is shown as it was understood, in small letters and decoded.
+    let endpoint = args.endpoint.as_deref().map(str::parse::<Endpoint>);
+    format!("{args:?} {endpoint:?}").contains(SECRET)
+}
+
+fn assert_printable(text: &str) {
+    assert!(!text.contains(char::is_control), "{text:?}");
+}
