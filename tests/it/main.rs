@@ -10,6 +10,7 @@ mod binary_secrets;
 mod binary_settings;
 mod binary_signals;
 mod binary_wrong;
+mod dependencies;
 mod docs;
 mod forecast_simulation;
 mod isolation;
