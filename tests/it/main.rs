@@ -13,6 +13,7 @@ mod binary_wrong;
 mod dependencies;
 mod docs;
 mod forecast_simulation;
+mod hostile_answers;
 mod isolation;
 mod migration_crash;
 mod migration_faults;
