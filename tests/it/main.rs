@@ -14,6 +14,7 @@ mod dependencies;
 mod docs;
 mod forecast_simulation;
 mod hostile_answers;
+mod hostile_tls;
 mod isolation;
 mod migration_crash;
 mod migration_faults;
