@@ -1,8 +1,8 @@
 //! The settings' file: found, read, checked for who else can read it, and merged under
 //! flags and environment.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -16,8 +16,8 @@ const DEFAULT: &str = "deskbatch.toml";
 pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
     let named = path.is_some();
     let path = path.unwrap_or(Path::new(DEFAULT));
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
+    let (text, mode) = match text_and_mode(path) {
+        Ok(read) => read,
         Err(e) if e.kind() == io::ErrorKind::NotFound && !named => {
             return Ok(SettingsArgs::default());
         }
@@ -29,16 +29,22 @@ pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
             e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         ConfigError(format!("{}, line {line}: {}", path.display(), without_value(e.message())))
     })?;
-    if has_secret(&args) {
-        let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
-        if mode & 0o077 != 0 {
-            return Err(ConfigError(format!(
-                "{path} holds a secret and others can read it: run `chmod 600 {path}`",
-                path = path.display()
-            )));
-        }
+    if has_secret(&args) && mode & 0o077 != 0 {
+        return Err(ConfigError(format!(
+            "{path} holds a secret and others can read it: run `chmod 600 {path}`",
+            path = path.display()
+        )));
     }
     Ok(args)
+}
+
+/// Both of the same file, whatever the path names a moment later.
+fn text_and_mode(path: &Path) -> io::Result<(String, u32)> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, mode))
 }
 
 /// A value of the wrong kind is quoted by the reader of the file, and a key without its

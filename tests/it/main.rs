@@ -5,6 +5,7 @@
 mod binary_exits;
 mod binary_outcomes;
 mod binary_plan;
+mod binary_private;
 mod binary_queue;
 mod binary_secrets;
 mod binary_settings;
