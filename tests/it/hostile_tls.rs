@@ -253,7 +253,7 @@ fn no_spelling_of_an_address_sends_clear_text_to_another_machine() {
     let place = Place::new();
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
     let command = || {
-        let mut command = place.deskbatch(&["run", "jobs.csv"]);
+        let mut command = place.deskbatch(&["run", "jobs.csv", "--outage-s", "0"]);
         command.args(["--sdkappid", "1400000000", "--identifier", "administrator"]);
         command.env("DESKBATCH_SECRET_KEY", KEY);
         command
