@@ -9,6 +9,11 @@ use deskbatch::output::Output;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // A bug ends with a code that the table of codes has. What it was has been said.
+    std::panic::catch_unwind(program).unwrap_or(ExitCode::from(Exit::Broken as u8))
+}
+
+fn program() -> ExitCode {
     let cli = Cli::read();
     let quiet = Output::new(false);
     let (settings, out) = match Settings::load(&cli) {

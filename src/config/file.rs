@@ -1,8 +1,8 @@
 //! The settings' file: found, read, checked for who else can read it, and merged under
 //! flags and environment.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -19,22 +19,19 @@ const WORD_BYTES_MAX: usize = 24;
 pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
     let named = path.is_some();
     let path = path.unwrap_or(Path::new(DEFAULT));
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
+    let (text, mode) = match text_and_mode(path) {
+        Ok(read) => read,
         Err(e) if e.kind() == io::ErrorKind::NotFound && !named => {
             return Ok(SettingsArgs::default());
         }
         Err(e) => return Err(ConfigError(format!("{} cannot be read: {e}", path.display()))),
     };
     let args = parse(&text, &path.display().to_string())?;
-    if has_secret(&args) {
-        let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
-        if mode & 0o077 != 0 {
-            return Err(ConfigError(format!(
-                "{path} holds a secret and others can read it: run `chmod 600 {path}`",
-                path = path.display()
-            )));
-        }
+    if has_secret(&args) && mode & 0o077 != 0 {
+        return Err(ConfigError(format!(
+            "{path} holds a secret and others can read it: run `chmod 600 {path}`",
+            path = path.display()
+        )));
     }
     Ok(args)
 }
@@ -49,6 +46,15 @@ pub(super) fn parse(text: &str, name: &str) -> Result<SettingsArgs, ConfigError>
         let message = without_long_words(&without_value(e.message()));
         ConfigError(format!("{name}, line {line}: {message}"))
     })
+}
+
+/// Both of the same file, whatever the path names a moment later.
+fn text_and_mode(path: &Path) -> io::Result<(String, u32)> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, mode))
 }
 
 /// A value of the wrong kind is quoted by the reader of the file, and a key without its

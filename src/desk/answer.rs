@@ -5,6 +5,8 @@
 //! a change that was never made: success needs both halves of the vendor's definition.
 //! Never quotes a body that it cannot read, since a body may echo the request.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,6 +14,9 @@ use crate::verdict::Answer;
 
 /// The most characters of a service's text that are kept.
 pub const INFO_CHARS_MAX: usize = 300;
+
+/// So many bytes of a secret in a row are hidden, also where the rest of it is missing.
+const SECRET_PIECE_BYTES: usize = 16;
 
 /// The three documented fields, each of any type. A field given twice is no answer:
 /// taking either of the two would be a guess.
@@ -63,10 +68,31 @@ pub fn printable(text: &str, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
     // Before the cut, which could leave the first half of one.
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret, "***");
+        text = without_pieces(&text.replace(secret, "***"), secret);
     }
     let blanked: String = text.chars().map(|c| if is_disturbing(c) { ' ' } else { c }).collect();
     blanked.trim().chars().take(INFO_CHARS_MAX).collect()
+}
+
+/// `text` with each piece of `secret` that is long enough to matter made unreadable: a
+/// service may show a part of what it was sent.
+fn without_pieces(text: &str, secret: &str) -> String {
+    let pieces: HashSet<&[u8]> = secret.as_bytes().windows(SECRET_PIECE_BYTES).collect();
+    let bytes = text.as_bytes();
+    let (mut clean, mut hidden_to) = (Vec::with_capacity(bytes.len()), 0);
+    for (at, byte) in bytes.iter().enumerate() {
+        let ahead = bytes.get(at..at + SECRET_PIECE_BYTES);
+        if ahead.is_some_and(|ahead| pieces.contains(ahead)) {
+            if at >= hidden_to {
+                clean.extend_from_slice(b"***");
+            }
+            hidden_to = at + SECRET_PIECE_BYTES;
+        }
+        if at >= hidden_to {
+            clean.push(*byte);
+        }
+    }
+    String::from_utf8_lossy(&clean).into_owned()
 }
 
 fn is_disturbing(c: char) -> bool {
@@ -216,6 +242,12 @@ mod tests {
             printable("usersig eJw*a_ is bad, eJw*a_", &["", "eJw*a_"]),
             "usersig *** is bad, ***"
         );
+        let secret = "eJwPIECES*OF-A_SECRET123";
+        for part in [&secret[..20], &secret[3..], &secret[2..18]] {
+            let text = format!("of é{part}é and {part}");
+            assert_eq!(printable(&text, &[secret]), "of é***é and ***", "{part}");
+        }
+        assert_eq!(printable(&secret[..15], &[secret]), &secret[..15]);
         let long = format!("{}eJwSECRET", "x".repeat(297));
         assert_eq!(printable(&long, &["eJwSECRET"]), format!("{}***", "x".repeat(297)));
     }

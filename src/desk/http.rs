@@ -232,5 +232,3 @@ fn percent_encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tls_tests;

@@ -75,9 +75,10 @@ impl RunSummaryText<'_> {
             }
             RunEnding::Drained => "Finished: everything asked for is done.".to_owned(),
             RunEnding::Signal => "Stopped as asked; the rest is pending.".to_owned(),
-            RunEnding::Outage => {
-                "Stopped: nothing got through for too long; the rest is pending.".to_owned()
-            }
+            RunEnding::Outage => format!(
+                "Stopped: nothing got through for too long; the rest is pending.{}",
+                self.last_trouble()
+            ),
             RunEnding::Refused => format!(
                 "Stopped: the service refuses this app or account; everything left is pending.\n{}",
                 self.last_word()
@@ -113,6 +114,15 @@ impl RunSummaryText<'_> {
                 format!("{code}: {}.\nWhat to do: {}.{said}", row.meaning, row.advice)
             }
             other => format!("It answered with {other}: check the endpoint.{said}"),
+        }
+    }
+
+    /// An outage is often on this side: a certificate, a proxy, a name that is not found.
+    fn last_trouble(&self) -> String {
+        match &self.report.last_word {
+            None => String::new(),
+            Some((answer, info)) if info.is_empty() => format!("\nThe last trouble: {answer}."),
+            Some((answer, info)) => format!("\nThe last trouble: {answer}: {info}"),
         }
     }
 

@@ -141,6 +141,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         answer: Answer,
     ) -> Result<Option<RunEnding>, StoreError> {
         self.totals.transient += 1;
+        self.last_word = Some((answer, settled.info.clone()));
         let Chunk { group, trouble } = flight.chunk;
         let mut trouble = trouble.unwrap_or_else(|| Trouble {
             strikes: 0,

@@ -80,7 +80,7 @@ pub struct RunReport {
     pub totals: Totals,
     /// Jobs that a dead run had left in flight.
     pub orphans: u64,
-    /// The answer that ended it, if one did, and the service's own text.
+    /// The answer that ended it, or the last trouble before it ended, and the text with it.
     pub last_word: Option<(Answer, String)>,
     /// The number of failed jobs at which it was to stop.
     pub failures_max: Option<u64>,

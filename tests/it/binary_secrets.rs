@@ -1,14 +1,22 @@
 //! Nothing that a stranger may read ever holds the key or a UserSig: not what is printed
 //! or logged, not a file, not the list of processes. `usersig` alone prints one.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::CommandFactory as _;
+use deskbatch::cli::Cli;
 use deskbatch::sandbox::{Apps, Sandbox, SandboxSettings};
+use flate2::read::ZlibDecoder;
 use rustix::process::Signal;
 use secrecy::SecretString;
+use serde_json::Value;
 
 use crate::support::{Place, data, manifest, question, said};
 use crate::support_binary::{Going, Recorder, ends, has, sandbox_with};
@@ -26,83 +34,145 @@ async fn recorded(change: impl FnOnce(&mut SandboxSettings)) -> (Sandbox, Record
     (sandbox, recorder)
 }
 
-/// Everything that must never be seen: the key, and each UserSig as it was sent, as it was
-/// made, and with every sign escaped.
-fn secrets(usersigs: &[String]) -> Vec<String> {
+/// So many bytes in a row of a secret are a leak, wherever they were cut.
+const PIECE_BYTES: usize = 16;
+
+/// Every piece of what must never be seen.
+type Secrets = HashSet<Vec<u8>>;
+
+/// The pieces of the key, and of each UserSig as it was sent, as it was made, with every sign
+/// escaped, in the usual alphabet, and of the signature inside it.
+fn secrets(usersigs: &[String]) -> Secrets {
     assert!(!usersigs.is_empty() && usersigs.iter().all(|usersig| usersig.len() > 100));
-    let mut secrets = vec![KEY.to_owned()];
+    let mut whole = vec![KEY.to_owned(), STANDARD.encode(KEY)];
     for sent in usersigs {
         let made = sent.replace("%2A", "*").replace("%2D", "-").replace("%5F", "_");
-        secrets.push(made.replace('*', "%2A").replace('-', "%2D").replace('_', "%5F"));
-        // Half of one is as bad: a cut must not leave it.
-        secrets.push(made[..made.len() / 2].to_owned());
-        secrets.extend([sent.clone(), made]);
+        let usual = made.replace('*', "+").replace('-', "/").replace('_', "=");
+        let packed = STANDARD.decode(&usual).unwrap();
+        let json: Value = serde_json::from_reader(ZlibDecoder::new(&packed[..])).unwrap();
+        whole.push(json["TLS.sig"].as_str().unwrap().to_owned());
+        whole.push(made.replace('*', "%2A").replace('-', "%2D").replace('_', "%5F"));
+        whole.extend([sent.clone(), made, usual]);
     }
-    secrets
+    pieces(&whole)
+}
+
+fn pieces(whole: &[String]) -> Secrets {
+    whole.iter().flat_map(|text| text.as_bytes().windows(PIECE_BYTES)).map(<[u8]>::to_vec).collect()
 }
 
 #[track_caller]
-fn is_clean(what: &str, bytes: &[u8], secrets: &[String]) {
-    for secret in secrets {
-        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-        assert!(!found, "{what} holds {secret}:\n{}", String::from_utf8_lossy(bytes));
+fn is_clean(what: &str, bytes: &[u8], secrets: &Secrets) {
+    if let Some(found) = bytes.windows(PIECE_BYTES).find(|window| secrets.contains(*window)) {
+        let found = String::from_utf8_lossy(found);
+        panic!("{what} holds {found}:\n{}", String::from_utf8_lossy(bytes));
     }
 }
 
 #[track_caller]
-fn folder_is_clean(place: &Place, secrets: &[String]) {
+fn folder_is_clean(place: &Place, secrets: &Secrets) {
     for name in place.files() {
         is_clean(&name, &fs::read(place.path(&name)).unwrap(), secrets);
     }
 }
 
-/// Runs every command at `--log trace` in `format`, on a day on which requests fail in
-/// every way, and returns what was printed.
-fn every_command(place: &Place, recorder: &Recorder, format: &str) -> Vec<Output> {
+/// Command lines of every kind, with the exit code of each: what works, what fails on the
+/// way, and what is wrong from the start. `sandbox` does not end by itself and comes apart.
+const COMMANDS: &[(&[&str], i32)] = &[
+    (&["plan", "jobs.csv"], 0),
+    (&["plan", "jobs.csv", "--json"], 0),
+    (&["import", "jobs.csv"], 0),
+    (&["run", "--yes"], 1),
+    (&["run", "absent.csv"], 2),
+    (&["status"], 0),
+    (&["status", "--json"], 0),
+    (&["report"], 0),
+    (&["report", "--format", "json", "-o", "report.json"], 0),
+    (&["report", "-o", "report.csv"], 0),
+    (&["import", "bad.csv", "--rejects", "rejects.csv"], 0),
+    (&["retry"], 0),
+    (&["cancel", "--batch", "1"], 0),
+    (&["explain"], 0),
+    (&["explain", "70001"], 0),
+    (&["usersig"], 0),
+    (&["run", "--region", "china"], 2),
+    (&["run", "--help"], 0),
+    (&["bury"], 2),
+];
+
+/// `args` with the account and the log of these tests; `RUST_LOG` must have no say.
+fn traced(place: &Place, endpoint: &str, format: &str, args: &[&str]) -> Command {
+    let mut command = place.deskbatch(args);
+    command
+        .args(["--log", "trace", "--log-format", format])
+        .env("DESKBATCH_ENDPOINT", endpoint)
+        .env("DESKBATCH_SDKAPPID", "1400000000")
+        .env("DESKBATCH_IDENTIFIER", "administrator")
+        .env("DESKBATCH_SECRET_KEY", KEY)
+        .env("DESKBATCH_RATE", "200")
+        .env("RUST_LOG", "trace,hyper=trace,reqwest=trace,rustls=trace")
+        .env("RUST_BACKTRACE", "full");
+    command
+}
+
+/// Runs every command at trace, on a day on which requests fail in every way, and returns
+/// what each one printed.
+fn every_command(place: &Place, recorder: &Recorder, format: &str) -> Vec<(String, Output)> {
     let ids = ["a", "missing1", "b", "preset1"].map(question);
     let statuses = ["4", "4", "6", "6"];
     place.write("jobs.csv", manifest(ids.iter().map(String::as_str).zip(statuses)));
-    [
-        (&["import", "jobs.csv"][..], 0),
-        (&["run", "--yes"], 1),
-        (&["run", "absent.csv"], 2),
-        (&["status"], 0),
-        (&["status", "--json"], 0),
-        (&["report"], 0),
-        (&["report", "--format", "json", "-o", "report.json"], 0),
-        (&["report", "-o", "report.csv"], 0),
-        (&["retry"], 0),
-        (&["cancel", "--batch", "1"], 0),
-        (&["explain"], 0),
-        (&["run", "--region", "china"], 2),
-        (&["run", "--help"], 0),
-        (&["bury"], 2),
-    ]
-    .into_iter()
-    .map(|(args, code)| {
-        let mut command = place.deskbatch(args);
-        command
-            .env("DESKBATCH_ENDPOINT", recorder.endpoint())
-            .env("DESKBATCH_SDKAPPID", "1400000000")
-            .env("DESKBATCH_IDENTIFIER", "administrator")
-            .env("DESKBATCH_SECRET_KEY", KEY)
-            .env("DESKBATCH_RATE", "200")
-            .env("DESKBATCH_LOG", "trace")
-            .env("DESKBATCH_LOG_FORMAT", format);
-        ends(command, code)
-    })
-    .collect()
+    place.write("bad.csv", "question_id,status\nq,4\na b,4\n");
+    let mut printed: Vec<(String, Output)> = COMMANDS
+        .iter()
+        .map(|(args, code)| {
+            let command = traced(place, &recorder.endpoint(), format, args);
+            (args.join(" "), ends(command, *code))
+        })
+        .collect();
+    let args = ["sandbox", "--addr", "127.0.0.1:0"];
+    let command = traced(place, &recorder.endpoint(), format, &args);
+    let (mut sandbox, stdout) = Going::start_heard(command);
+    sandbox.says("the sandbox listens");
+    sandbox.signal(Signal::TERM);
+    let stderr = sandbox.ends(0).into_bytes();
+    let stdout = std::io::read_to_string(stdout).unwrap().into_bytes();
+    let status = ExitStatus::default();
+    printed.push((args.join(" "), Output { status, stdout, stderr }));
+    printed
+}
+
+#[test]
+fn every_command_there_is_has_its_line_in_the_tests_of_secrets() {
+    let mut command = Cli::command();
+    command.build();
+    let listed: BTreeSet<&str> = command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .filter(|name| *name != "help")
+        .collect();
+    let mut tested: BTreeSet<&str> =
+        COMMANDS.iter().filter(|(_, code)| *code != 2).map(|(args, _)| args[0]).collect();
+    tested.insert("sandbox");
+    assert_eq!(tested, listed, "add the new command to COMMANDS in tests/it/binary_secrets.rs");
 }
 
 async fn no_command_shows_a_secret(format: &str, script: &str) {
     let (_sandbox, recorder) = recorded(|s| s.script = Some(script.parse().unwrap())).await;
     let place = Place::new();
     let printed = every_command(&place, &recorder, format);
-    assert!(said(&printed[1]).contains("run began"), "{}", said(&printed[1]));
-    let secrets = secrets(&recorder.usersigs());
-    for output in &printed {
-        is_clean("stdout", &output.stdout, &secrets);
-        is_clean("stderr", &output.stderr, &secrets);
+    let ran = printed.iter().find(|(args, _)| args == "run --yes").unwrap();
+    has(&said(&ran.1), &["run began", "TRACE"]);
+    let mut usersigs = recorder.usersigs();
+    let made = printed.iter().find(|(args, _)| args == "usersig").unwrap();
+    let made = data(&made.1).trim().to_owned();
+    usersigs.push(made.clone());
+    let secrets = secrets(&usersigs);
+    for (args, output) in &printed {
+        is_clean(args, &output.stderr, &secrets);
+        // The one thing that this command is for.
+        let stdout = data(output);
+        let stdout = if args == "usersig" { stdout.replacen(&made, "", 1) } else { stdout };
+        is_clean(args, stdout.as_bytes(), &secrets);
     }
     folder_is_clean(&place, &secrets);
 }
@@ -122,8 +192,13 @@ async fn a_going_run_has_no_secret_in_its_files_or_in_the_process_list() {
     let (sandbox, recorder) = recorded(|s| s.latency = Duration::from_hours(1)).await;
     let place = Place::new();
     place.write("jobs.csv", manifest([(question("a").as_str(), "4")]));
+    // The way for whoever does not want it in the environment either.
+    let elsewhere = Place::new();
+    let config = elsewhere.write("mine.toml", format!("secret_key = \"{KEY}\"\n"));
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--log", "trace"]);
-    command.env("DESKBATCH_ENDPOINT", recorder.endpoint()).env("DESKBATCH_SECRET_KEY", KEY);
+    command.env("DESKBATCH_ENDPOINT", recorder.endpoint()).env_remove("DESKBATCH_SECRET_KEY");
+    command.arg("--config").arg(config);
     let mut run = Going::start(command);
     sandbox.seen(1).await;
     let secrets = secrets(&recorder.usersigs());
@@ -134,9 +209,16 @@ async fn a_going_run_has_no_secret_in_its_files_or_in_the_process_list() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     folder_is_clean(&place, &secrets);
-    let cmdline = fs::read(format!("/proc/{}/cmdline", run.pid())).unwrap();
+    let process = PathBuf::from(format!("/proc/{}", run.pid()));
+    let cmdline = fs::read(process.join("cmdline")).unwrap();
     has(&String::from_utf8_lossy(&cmdline), &["jobs.csv"]);
     is_clean("the process list", &cmdline, &secrets);
+    is_clean("the environment", &fs::read(process.join("environ")).unwrap(), &secrets);
+    // No child that could have inherited one.
+    for thread in fs::read_dir(process.join("task")).unwrap() {
+        let children = fs::read_to_string(thread.unwrap().path().join("children")).unwrap();
+        assert_eq!(children, "");
+    }
     run.signal(Signal::TERM);
     run.says("stopping");
     run.signal(Signal::TERM);
@@ -156,15 +238,18 @@ fn echoing(
 
 #[test]
 fn a_service_that_repeats_the_request_spreads_no_usersig() {
-    let fail = |code: i64| {
-        move |request: &str| {
+    fn fail(code: i64) -> impl Fn(&str) -> String {
+        move |request| {
             let filled = format!("{}{request}", "x".repeat(150));
             format!(r#"{{"ActionStatus":"FAIL","ErrorCode":{code},"ErrorInfo":"{filled}"}}"#)
         }
-    };
+    }
     for (service, code) in [
         (echoing("200 OK", fail(-50_003)), 1),
         (echoing("200 OK", fail(60_010)), 4),
+        // Parts of it, as a service shows that has learned not to show the whole.
+        (echoing("200 OK", |request| fail(60_010)(&request[request.len() / 2..])), 4),
+        (echoing("200 OK", |request| fail(-50_003)(&request[..request.len() * 2 / 3])), 1),
         (echoing("404 Not Found", |request| format!("<p>{request}</p>")), 4),
         (echoing("307 Away\r\nLocation: /elsewhere?usersig=x", ToOwned::to_owned), 4),
     ] {
@@ -205,7 +290,7 @@ async fn usersig_prints_one_and_logs_nothing_of_it() {
     let output = ends(command, 0);
     let usersig = data(&output).trim().to_owned();
     is_clean("stderr", &output.stderr, &secrets(std::slice::from_ref(&usersig)));
-    is_clean("stdout", &output.stdout, &[KEY.to_owned()]);
+    is_clean("stdout", &output.stdout, &pieces(&[KEY.to_owned()]));
 
     // Given back ready-made, it is as secret as the key.
     let (_sandbox, recorder) = recorded(|_| {}).await;
@@ -231,30 +316,17 @@ fn a_sandbox_with_a_key_of_ones_own_does_not_print_it() {
     let talk = sandbox.ends(0);
     let data = std::io::read_to_string(stdout).unwrap();
     has(&data, &["export DESKBATCH_ENDPOINT=http://127.0.0.1:"]);
-    is_clean("stdout and stderr", format!("{data}{talk}").as_bytes(), &[KEY.to_owned()]);
+    let secrets = pieces(&[KEY.to_owned()]);
+    is_clean("stdout and stderr", format!("{data}{talk}").as_bytes(), &secrets);
 }
 
 #[test]
-fn reports_rejects_and_queues_are_for_their_owner_alone() {
+fn a_panic_is_70_and_shows_no_secret() {
     let place = Place::new();
-    place.write("jobs.csv", "question_id,status\nq,4\na b,4\n");
-    // Also where a file was before that others could read.
-    for name in ["report.csv", "bad.csv"] {
-        let path = place.write(name, "old");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
-    }
-    let import = ["import", "jobs.csv", "--sdkappid", "1", "--rejects", "bad.csv"];
-    ends(place.deskbatch(&import), 0);
-    ends(place.deskbatch(&["report", "-o", "report.csv"]), 0);
-    ends(place.deskbatch(&["report", "-o", "report.json", "--format", "json"]), 0);
-    for name in ["deskbatch.db", "bad.csv", "report.csv", "report.json"] {
-        let mode = fs::metadata(place.path(name)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{name}");
-    }
-    has(&place.read("report.csv"), &["question_id,status,state"]);
-    // What is no file keeps the mode that it has.
-    let mode = || fs::metadata("/dev/null").unwrap().permissions().mode();
-    let before = mode();
-    ends(place.deskbatch(&["report", "-o", "/dev/null"]), 0);
-    assert_eq!(mode(), before);
+    let mut command = traced(&place, "http://127.0.0.1:9", "text", &["status"]);
+    // The runtime panics at this, when the settings and the key in them are loaded.
+    command.env("TOKIO_WORKER_THREADS", "0");
+    let output = ends(command, 70);
+    has(&said(&output), &["panicked at", "stack backtrace"]);
+    is_clean("a panic", &output.stderr, &pieces(&[KEY.to_owned()]));
 }

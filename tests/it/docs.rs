@@ -49,22 +49,35 @@ fn the_readme_has_every_setting_with_its_three_names_and_its_default() {
 }
 
 #[test]
-fn every_test_that_the_readme_names_is_there() {
-    let readme = read("README.md");
+fn every_test_that_the_documents_name_is_there() {
     let mut sources = String::new();
     for folder in ["src", "tests"] {
         collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
     }
+    let readme = read("README.md");
     let guarantees = readme.split("## Guarantees").nth(1).unwrap().split("\n## ").next().unwrap();
-    let names: Vec<&str> = guarantees
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|word| word.matches('_').count() > 2)
-        .collect();
-    assert!(names.len() >= 10, "{names:?}");
-    for name in names {
-        assert!(sources.contains(&format!("fn {name}(")), "README.md names a test {name}");
+    let security = read("SECURITY.md");
+    for (document, text) in [("README.md", guarantees), ("SECURITY.md", &security)] {
+        let words = text.split('`').skip(1).step_by(2);
+        let is_test = |word: &&str| {
+            word.matches('_').count() > 2 && !word.contains(|c: char| c.is_uppercase())
+        };
+        let names: Vec<&str> = words.filter(is_test).collect();
+        assert!(names.len() >= 10, "{document}: {names:?}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}(")), "{document} names a test {name}");
+        }
+    }
+}
+
+#[test]
+fn every_claim_of_the_security_page_names_a_test() {
+    let security = read("SECURITY.md");
+    let rows: Vec<&str> = security.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    assert!(rows.len() >= 10, "{rows:?}");
+    for row in rows {
+        let held_by = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        assert!(held_by.starts_with('`') && held_by.matches('_').count() > 2, "{row}");
     }
 }
 

@@ -4,14 +4,16 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use deskbatch::sandbox::{Sandbox, SandboxSettings};
+
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::{Place, data, said};
 
@@ -176,26 +178,45 @@ impl Recorder {
 
     /// Answers each request with what `answer` makes of its first line.
     pub fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
-        let answer = Arc::new(answer);
+        Self::serving(move |first, client| client.write_all(answer(first).as_bytes()))
+    }
+
+    /// Leaves the answer to `serve`, which gets the request's first line; when it is done, or
+    /// the client has had enough, the connection ends.
+    pub fn serving(
+        serve: impl Fn(&str, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let serve = Arc::new(serve);
         Self::start(move |mut client, sent| {
-            let mut head = BufReader::new(client.try_clone().unwrap());
-            let mut first = String::new();
-            head.read_line(&mut first).unwrap();
-            let (mut line, mut length) = (String::new(), 0);
-            while head.read_line(&mut line).unwrap() > 2 {
-                if let Some(("content-length", n)) = line.to_lowercase().trim().split_once(": ") {
-                    length = n.parse().unwrap();
-                }
-                line.clear();
+            if let Ok(first) = one_request(&mut client) {
+                sent.lock().unwrap().extend_from_slice(first.as_bytes());
+                let _ = serve(first.trim_end(), &mut client);
             }
-            head.read_exact(&mut vec![0; length]).unwrap();
-            sent.lock().unwrap().extend_from_slice(first.as_bytes());
-            let _ = client.write_all(answer(first.trim_end()).as_bytes());
             let _ = client.shutdown(Shutdown::Both);
         })
     }
 
-    fn start(serve: impl Fn(TcpStream, Arc<Mutex<Vec<u8>>>) + Clone + Send + 'static) -> Self {
+    /// The same behind TLS. What cannot be decrypted is not kept.
+    pub fn encrypted(
+        config: ServerConfig,
+        answer: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        let (config, answer) = (Arc::new(config), Arc::new(answer));
+        Self::start(move |client, sent| {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut client = StreamOwned::new(connection, client);
+            if let Ok(first) = one_request(&mut client) {
+                sent.lock().unwrap().extend_from_slice(first.as_bytes());
+                let _ = client.write_all(answer(first.trim_end()).as_bytes());
+            }
+            client.conn.send_close_notify();
+            let _ = client.flush();
+            let _ = client.sock.shutdown(Shutdown::Both);
+        })
+    }
+
+    /// Leaves each connection to `serve`, which keeps what it likes.
+    pub fn start(serve: impl Fn(TcpStream, Arc<Mutex<Vec<u8>>>) + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let sent = Arc::new(Mutex::new(Vec::new()));
@@ -213,11 +234,19 @@ impl Recorder {
         format!("http://{}", self.addr)
     }
 
+    pub fn port(&self) -> u16 {
+        self.addr.port()
+    }
+
+    /// Everything that was kept of what the client sent.
+    pub fn sent(&self) -> String {
+        String::from_utf8_lossy(&self.sent.lock().unwrap()).into_owned()
+    }
+
     /// The UserSigs that came by, each once.
     pub fn usersigs(&self) -> Vec<String> {
-        let sent = self.sent.lock().unwrap();
-        let text = String::from_utf8_lossy(&sent);
-        let mut found: Vec<String> = text
+        let mut found: Vec<String> = self
+            .sent()
             .split("usersig=")
             .skip(1)
             .filter_map(|rest| rest.split(['&', ' ']).next())
@@ -227,6 +256,24 @@ impl Recorder {
         found.dedup();
         found
     }
+}
+
+/// Reads a request to its end; returns its first line.
+fn one_request(client: &mut impl Read) -> io::Result<String> {
+    let mut head = BufReader::new(client);
+    let mut first = String::new();
+    if head.read_line(&mut first)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let (mut line, mut length) = (String::new(), 0);
+    while head.read_line(&mut line)? > 2 {
+        if let Some(("content-length", n)) = line.to_lowercase().trim().split_once(": ") {
+            length = n.parse().unwrap();
+        }
+        line.clear();
+    }
+    head.read_exact(&mut vec![0; length])?;
+    Ok(first)
 }
 
 /// Copies until one side has gone, then lets the other side know.

@@ -117,6 +117,8 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
     only_in(&["src/sandbox/"], &["axum"]);
     only_in(&["src/cli/", "src/main.rs"], &["clap::"]);
     only_in(&["src/main.rs"], &["ExitCode", "process::exit"]);
+    // A child would inherit the key with the environment.
+    only_in(&[], &["process::Command"]);
 }
 
 /// Whom each room may look at, pure core first; the edge may look at everything.

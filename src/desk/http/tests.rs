@@ -120,7 +120,7 @@ fn http(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-pub(super) fn settings(url: &str) -> HttpSettings {
+fn settings(url: &str) -> HttpSettings {
     HttpSettings::new(url.parse().expect("is an endpoint"), "ops+bot@example.com #1/é")
 }
 
@@ -128,7 +128,7 @@ fn transport(url: &str) -> HttpTransport {
     HttpTransport::new(&settings(url)).expect("builds")
 }
 
-pub(super) fn call() -> Call {
+fn call() -> Call {
     let ids = ["1400111222-@RBT#Desk-aB", "问题\"2"];
     Call {
         app: App { sdkappid: 1_400_111_222, library: Library::Chitchat },
