@@ -24,11 +24,12 @@ const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 const KEY: &str = "2b7d9c51e8f0463a95d1c27be4083f6d7a915c0e82b46fd3907e15ac68d24bf1";
 const USERSIG: &str = "eJwHostileAnswersUserSig";
 
-/// The client's own limit here, and what a machine that is busy may add to it.
+/// The client's own limit here, and what a machine that is busy may add to it: a flood that
+/// never ends is told from one that was left by any time at all.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// What a run may hold at most, all floods included; it holds about 20 MB without any.
 const MEMORY_KIB_MAX: u64 = 48 * 1024;
-const SLACK: Duration = Duration::from_secs(4);
+const SLACK: Duration = Duration::from_secs(20);
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
