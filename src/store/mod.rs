@@ -8,6 +8,7 @@
 
 mod approvals;
 mod batches;
+mod check;
 mod claim;
 mod import;
 mod learned;

@@ -29,6 +29,7 @@ mod simulated_queue;
 mod simulated_run;
 mod simulated_service;
 mod store_approvals;
+mod store_check;
 mod store_claims;
 mod store_file;
 mod store_jobs;
