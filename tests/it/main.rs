@@ -10,6 +10,8 @@ mod binary_secrets;
 mod binary_settings;
 mod binary_signals;
 mod binary_wrong;
+#[cfg(target_os = "linux")]
+mod crash_points;
 mod docs;
 mod forecast_simulation;
 mod isolation;
@@ -41,6 +43,8 @@ mod store_settle;
 mod support;
 mod support_binary;
 mod support_core;
+#[cfg(target_os = "linux")]
+mod support_crash;
 mod support_migration;
 mod support_runner;
 mod support_service;

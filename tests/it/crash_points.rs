@@ -1,0 +1,188 @@
+//! Killed at each operation that changes a file of the queue or sends bytes to the service,
+//! run again: the same end. The operation done, not done, or half done.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use deskbatch::sandbox::Sandbox;
+use deskbatch::store::Store;
+
+use crate::support::{Place, data, manifest, said};
+use crate::support_binary::{ends, sandbox};
+use crate::support_crash::{Mode, Moment, each_moment, tell};
+use crate::support_migration::{
+    ALL, End, Figures, Migration, NO_SUCH_QUESTION, Row, ended, lose, preset, rows, unlimited,
+};
+
+/// What is looked at in a few seconds: each moment after an operation, and some of the others.
+const SOME: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 9), (Mode::Torn, 9)];
+/// The same for commands whose moments take longer than they are worth.
+const FEW: [(Mode, usize); 3] = [(Mode::After, 5), (Mode::Before, 15), (Mode::Torn, 15)];
+const EACH: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 1), (Mode::Torn, 1)];
+
+const CHUNK: usize = 3;
+const BAD: usize = 2;
+
+/// Rows of all three statuses, two of them bad.
+fn some_rows(count: usize) -> Vec<Row> {
+    let mut rows = rows(count, ALL);
+    lose(&mut rows, &[1], End::Refused(NO_SUCH_QUESTION));
+    preset(&mut rows, 5);
+    rows
+}
+
+async fn small(count: usize) -> Migration {
+    let sandbox = Sandbox::start(unlimited()).await.unwrap();
+    let args = &["--rate", "200", "--chunk", "3"];
+    Migration::at(Place::in_memory(), sandbox, some_rows(count), args)
+}
+
+/// An empty queue file, so that a run's own moments are not those of making one.
+async fn empty_queue() -> Vec<u8> {
+    let place = Place::in_memory();
+    let path = place.path("queue.db");
+    Store::open(&path).await.unwrap().close().await;
+    fs::read(path).unwrap()
+}
+
+/// Fails if the engine finds anything wrong with the file.
+async fn is_sound(path: &Path) {
+    let store = Store::open_existing(path).await.unwrap();
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    store.close().await;
+}
+
+/// The most requests that a migration of [`some_rows`] may take beyond those of a run without
+/// a kill: those whose answers were lost with the run; up to two more for each delete among
+/// them; and the search that the run was in the middle of, which begins anew: a refusal of
+/// several at each level of each search.
+fn beyond_max(migration: &Migration, figures: &Figures) -> u64 {
+    let deletes = |row: &&Row| row.status == "delete" && figures.in_doubt.contains(&row.id);
+    let deletes = migration.rows.iter().filter(deletes).count();
+    figures.orphaned + (2 * deletes + BAD * CHUNK.ilog2() as usize) as u64 + 1
+}
+
+/// How a run that was killed at `moment` and run again went; `None` if the moment never came.
+async fn run_killed(moment: Moment, rows: usize, empty: Arc<Vec<u8>>, least: u64) -> Option<u64> {
+    let migration = small(rows).await;
+    migration.place.write("deskbatch.db", &*empty);
+    let killed = ended(moment.befalls(migration.command(), &migration.place)).await;
+    if killed.code.is_none() {
+        migration.finish().await;
+    }
+    let figures = migration.check();
+    is_sound(&migration.place.path("deskbatch.db")).await;
+    let beyond = figures.ledger.total.saturating_sub(least);
+    assert!(beyond <= beyond_max(&migration, &figures), "{moment:?}: {beyond}, {figures:?}");
+    killed.code.is_none().then_some(beyond)
+}
+
+async fn runs_killed(rows: usize, modes: [(Mode, usize); 3]) {
+    let empty = Arc::new(empty_queue().await);
+    let undisturbed = small(rows).await;
+    undisturbed.run().await;
+    let least = undisturbed.check().ledger.total;
+    for (mode, step) in modes {
+        let story = |moment| run_killed(moment, rows, Arc::clone(&empty), least);
+        let beyond = each_moment(mode, step, story).await;
+        let (points, most) = (beyond.len(), beyond.iter().max().unwrap());
+        tell(&format!(
+            "run, killed {mode:?} one of {points} operations: at most {most} requests beyond {least}"
+        ));
+        assert!(points * step > 200, "{points}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn a_run_killed_at_any_operation_comes_to_the_same_end() {
+    runs_killed(9, SOME).await;
+}
+
+/// Kills a command at its moments. It has to leave what was there, or what is there when it
+/// is done; and the same command line has to do the rest.
+async fn command_killed(args: &'static [&'static str], queue: Vec<u8>, modes: [(Mode, usize); 3]) {
+    let queue = Arc::new(queue);
+    let place = place_with(&queue);
+    let before = states(&place);
+    ends(place.deskbatch(args), 0);
+    let known = Arc::new([before, states(&place)]);
+    assert_ne!(known[0], known[1]);
+    for (mode, step) in modes {
+        let story = |moment: Moment| {
+            let (queue, known) = (Arc::clone(&queue), Arc::clone(&known));
+            async move {
+                let place = place_with(&queue);
+                let killed = ended(moment.befalls(place.deskbatch(args), &place)).await;
+                let left = states(&place);
+                assert!(known.contains(&left), "{moment:?} left {left:?}");
+                ends(place.deskbatch(args), 0);
+                assert_eq!(states(&place), known[1], "{moment:?}");
+                is_sound(&place.path("deskbatch.db")).await;
+                killed.code.is_none().then_some(0)
+            }
+        };
+        let points = each_moment(mode, step, story).await.len();
+        tell(&format!("{}, killed {mode:?} one of {points} operations", args[0]));
+        assert!(points * step >= 10, "{points}");
+    }
+}
+
+const NO_QUEUE: &[u8] = &[];
+
+fn place_with(queue: &[u8]) -> Place {
+    let place = Place::in_memory();
+    let rows = some_rows(9);
+    place.write("jobs.csv", manifest(rows.iter().map(|row| (row.id.as_str(), row.status))));
+    if queue != NO_QUEUE {
+        place.write("deskbatch.db", queue);
+    }
+    place
+}
+
+/// Each row's id, status and state, from a queue file that may not be there yet.
+fn states(place: &Place) -> Vec<String> {
+    let output = place.deskbatch(&["report"]).output().unwrap();
+    match output.status.code() {
+        Some(0) => {}
+        Some(2) if !place.path("deskbatch.db").exists() => return Vec::new(),
+        code => panic!("{code:?}: {}", said(&output)),
+    }
+    let text = data(&output);
+    let columns = |line: &str| line.split(',').take(3).collect::<Vec<_>>().join(",");
+    text.lines().skip(1).map(columns).collect()
+}
+
+const IMPORT: &[&str] = &["import", "jobs.csv", "--sdkappid", "1400000000"];
+
+fn imported() -> Vec<u8> {
+    let place = place_with(NO_QUEUE);
+    ends(place.deskbatch(IMPORT), 0);
+    fs::read(place.path("deskbatch.db")).unwrap()
+}
+
+async fn finished() -> Vec<u8> {
+    let (place, sandbox) = (place_with(NO_QUEUE), sandbox().await);
+    ends(place.fast(&sandbox, &["run", "jobs.csv", "--yes"]), 1);
+    fs::read(place.path("deskbatch.db")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn an_import_killed_at_any_operation_is_there_whole_or_not_at_all() {
+    command_killed(IMPORT, NO_QUEUE.to_vec(), FEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn retry_and_cancel_killed_at_any_operation_are_done_whole_or_not_at_all() {
+    command_killed(&["retry"], finished().await, SOME).await;
+    command_killed(&["cancel", "--batch", "1"], imported(), SOME).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+#[ignore = "every crash point there is: a few minutes"]
+async fn every_command_killed_at_every_operation_comes_to_the_same_end() {
+    runs_killed(12, EACH).await;
+    command_killed(IMPORT, NO_QUEUE.to_vec(), EACH).await;
+    command_killed(&["retry"], finished().await, EACH).await;
+    command_killed(&["cancel", "--batch", "1"], imported(), EACH).await;
+}
