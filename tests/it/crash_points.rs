@@ -8,9 +8,9 @@ use std::sync::Arc;
 use deskbatch::sandbox::Sandbox;
 use deskbatch::store::Store;
 
-use crate::support::{Place, data, manifest, said};
+use crate::support::{Place, data, manifest, said, tell};
 use crate::support_binary::{ends, sandbox};
-use crate::support_crash::{Mode, Moment, each_moment, tell};
+use crate::support_crash::{Mode, Moment, each_moment};
 use crate::support_migration::{
     ALL, End, Figures, Migration, NO_SUCH_QUESTION, Row, ended, lose, preset, rows, unlimited,
 };

@@ -17,6 +17,7 @@ mod forecast_simulation;
 mod isolation;
 mod migration_crash;
 mod migration_faults;
+mod migration_soak;
 mod pace_simulation;
 mod policy;
 mod runner_ending;

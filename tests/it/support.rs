@@ -73,6 +73,12 @@ impl Place {
     }
 }
 
+/// A figure for docs/reliability.md, shown with `--nocapture`.
+#[allow(clippy::print_stderr, reason = "figures of a long test are for people")]
+pub fn tell(figure: &str) {
+    eprintln!("{figure}");
+}
+
 /// What a program wrote to stderr.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

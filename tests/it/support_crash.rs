@@ -97,9 +97,3 @@ where
         .await;
     told.into_iter().flatten().collect()
 }
-
-/// A figure for docs/reliability.md, shown with `--nocapture`.
-#[allow(clippy::print_stderr, reason = "figures of a long test are for people")]
-pub fn tell(figure: &str) {
-    eprintln!("{figure}");
-}

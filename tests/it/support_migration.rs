@@ -156,10 +156,15 @@ impl Migration {
     /// Whether the run was killed; false when it came to its own end before.
     pub async fn killed_after(&self, more: u64) -> bool {
         let target = self.sandbox.ledger().total + more;
+        self.killed_at(self.sandbox.seen(target)).await
+    }
+
+    /// The same at another `event`.
+    pub async fn killed_at(&self, event: impl Future<Output = ()>) -> bool {
         let mut running = Running::start(self.command());
         patiently(async {
             tokio::select! {
-                () = self.sandbox.seen(target) => {}
+                () = event => {}
                 _ = &mut running.stderr => {}
             }
         })
