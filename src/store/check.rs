@@ -3,6 +3,7 @@
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
+use super::open::engine_code;
 use super::{Doing as _, Store, StoreError};
 
 /// What is being done, for errors.
@@ -26,8 +27,8 @@ impl Store {
         match looked {
             Ok(()) => Ok(wrong),
             // Damage at which the engine goes no further.
-            Err(sqlx::Error::Database(e)) if is_corrupt(&*e) => {
-                wrong.push(e.message().to_owned());
+            Err(e) if engine_code(&e) == Some(SQLITE_CORRUPT) => {
+                wrong.push(e.to_string());
                 Ok(wrong)
             }
             Err(source) => Err(source).doing(DOING),
@@ -51,10 +52,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// The low byte says what, the rest where.
-fn is_corrupt(error: &dyn sqlx::error::DatabaseError) -> bool {
-    let code = error.code().and_then(|code| code.parse::<i32>().ok());
-    code.is_some_and(|code| code & 0xff == SQLITE_CORRUPT)
 }

@@ -5,9 +5,13 @@
  *
  *   before, after  SIGKILL, the operation not done or done
  *   torn           SIGKILL after half of what was to be written; before what writes nothing
- *   stop           SIGSTOP once it is done; the program goes on when it is told to
+ *   stop           SIGSTOP before it, and only what is sent counts; the program goes on when
+ *                  it is told to
  *   full           the disk has no room: it and every later write fails with ENOSPC
  *   broken         the disk is broken: it and everything after fails with EIO, fsync too
+ *
+ * Where writes fail, the file CRASH_SEEN is made at the first of them: the program need not
+ * end by it.
  *
  * The -shm file of SQLite counts only where writes fail: it is no part of what survives. */
 #define _GNU_SOURCE
@@ -37,7 +41,7 @@ static int fails(void) { return !strcmp(mode(), "full") || !strcmp(mode(), "brok
 static int is_ours(const char *path) {
     const char *folder = getenv("CRASH_FOLDER");
     size_t length = strlen(path);
-    if (!folder || (path[0] == '/' && strncmp(path, folder, strlen(folder)))) return 0;
+    if (!folder || !strcmp(mode(), "stop") || (path[0] == '/' && strncmp(path, folder, strlen(folder)))) return 0;
     return fails() || length < 4 || strcmp(path + length - 4, "-shm");
 }
 
@@ -69,16 +73,15 @@ static int is_due(void) {
     return target && (fails() ? number >= target : number == target);
 }
 
-/* Ends or stops the program after an operation that was due. */
-static void done(void) {
-    int kept = errno;
-    if (!strcmp(mode(), "stop")) kill(getpid(), SIGSTOP);
-    else die();
-    errno = kept;
+static void tell(void) {
+    int (*make)(const char *, int, ...) = dlsym(RTLD_NEXT, "open");
+    const char *seen = getenv("CRASH_SEEN");
+    if (seen) close(make(seen, O_CREAT | O_WRONLY, 0600));
 }
 
 /* What is done instead of an operation that is due; 0: it is done all the same. */
 static int instead(int writes) {
+    if (fails()) tell();
     if (!strcmp(mode(), "full")) {
         errno = ENOSPC;
         return writes;
@@ -87,6 +90,7 @@ static int instead(int writes) {
         errno = EIO;
         return 1;
     }
+    if (!strcmp(mode(), "stop")) kill(getpid(), SIGSTOP);
     if (!strcmp(mode(), "before") || (!strcmp(mode(), "torn") && !writes)) die();
     return 0;
 }
@@ -101,9 +105,8 @@ static int instead(int writes) {
         partly;                                                                                   \
         die();                                                                                    \
     }                                                                                             \
-    if (fails()) return whole;                                                                    \
     type result = whole;                                                                          \
-    done();                                                                                       \
+    if (!strcmp(mode(), "after")) die();                                                          \
     return result
 
 ssize_t write(int fd, const void *bytes, size_t length) {

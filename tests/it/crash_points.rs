@@ -2,18 +2,14 @@
 //! run again: the same end. The operation done, not done, or half done.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
-use deskbatch::sandbox::Sandbox;
-use deskbatch::store::Store;
-
-use crate::support::{Place, data, manifest, said, tell};
+use crate::support::tell;
 use crate::support_binary::{ends, sandbox};
-use crate::support_crash::{Mode, Moment, each_moment};
-use crate::support_migration::{
-    ALL, End, Figures, Migration, NO_SUCH_QUESTION, Row, ended, lose, preset, rows, unlimited,
+use crate::support_crash::{
+    IMPORT, Mode, Moment, NO_QUEUE, each_moment, empty_queue, is_sound, place_with, small, states,
 };
+use crate::support_migration::{Figures, Migration, Row, ended};
 
 /// What is looked at in a few seconds: each moment after an operation, and some of the others.
 const SOME: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 9), (Mode::Torn, 9)];
@@ -23,35 +19,6 @@ const EACH: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 1), (Mode::To
 
 const CHUNK: usize = 3;
 const BAD: usize = 2;
-
-/// Rows of all three statuses, two of them bad.
-fn some_rows(count: usize) -> Vec<Row> {
-    let mut rows = rows(count, ALL);
-    lose(&mut rows, &[1], End::Refused(NO_SUCH_QUESTION));
-    preset(&mut rows, 5);
-    rows
-}
-
-async fn small(count: usize) -> Migration {
-    let sandbox = Sandbox::start(unlimited()).await.unwrap();
-    let args = &["--rate", "200", "--chunk", "3"];
-    Migration::at(Place::in_memory(), sandbox, some_rows(count), args)
-}
-
-/// An empty queue file, so that a run's own moments are not those of making one.
-async fn empty_queue() -> Vec<u8> {
-    let place = Place::in_memory();
-    let path = place.path("queue.db");
-    Store::open(&path).await.unwrap().close().await;
-    fs::read(path).unwrap()
-}
-
-/// Fails if the engine finds anything wrong with the file.
-async fn is_sound(path: &Path) {
-    let store = Store::open_existing(path).await.unwrap();
-    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    store.close().await;
-}
 
 /// The most requests that a migration of [`some_rows`] may take beyond those of a run without
 /// a kill: those whose answers were lost with the run; up to two more for each delete among
@@ -127,33 +94,6 @@ async fn command_killed(args: &'static [&'static str], queue: Vec<u8>, modes: [(
         assert!(points * step >= 10, "{points}");
     }
 }
-
-const NO_QUEUE: &[u8] = &[];
-
-fn place_with(queue: &[u8]) -> Place {
-    let place = Place::in_memory();
-    let rows = some_rows(9);
-    place.write("jobs.csv", manifest(rows.iter().map(|row| (row.id.as_str(), row.status))));
-    if queue != NO_QUEUE {
-        place.write("deskbatch.db", queue);
-    }
-    place
-}
-
-/// Each row's id, status and state, from a queue file that may not be there yet.
-fn states(place: &Place) -> Vec<String> {
-    let output = place.deskbatch(&["report"]).output().unwrap();
-    match output.status.code() {
-        Some(0) => {}
-        Some(2) if !place.path("deskbatch.db").exists() => return Vec::new(),
-        code => panic!("{code:?}: {}", said(&output)),
-    }
-    let text = data(&output);
-    let columns = |line: &str| line.split(',').take(3).collect::<Vec<_>>().join(",");
-    text.lines().skip(1).map(columns).collect()
-}
-
-const IMPORT: &[&str] = &["import", "jobs.csv", "--sdkappid", "1400000000"];
 
 fn imported() -> Vec<u8> {
     let place = place_with(NO_QUEUE);

@@ -12,6 +12,8 @@ mod binary_signals;
 mod binary_wrong;
 #[cfg(target_os = "linux")]
 mod crash_points;
+#[cfg(target_os = "linux")]
+mod disk_full;
 mod docs;
 mod forecast_simulation;
 mod isolation;
@@ -20,6 +22,8 @@ mod migration_faults;
 mod migration_soak;
 mod pace_simulation;
 mod policy;
+#[cfg(target_os = "linux")]
+mod queue_damaged;
 mod runner_ending;
 mod runner_faults;
 mod runner_flow;

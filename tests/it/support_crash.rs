@@ -4,19 +4,28 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use std::fs;
 use std::future::{Future, ready};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use deskbatch::sandbox::Sandbox;
+use deskbatch::store::Store;
 use futures_util::{StreamExt as _, stream};
 
-use crate::support::Place;
+use crate::support::{Place, data, manifest, said};
+use crate::support_migration::{
+    ALL, End, Migration, NO_SUCH_QUESTION, Row, lose, preset, rows, unlimited,
+};
 
 /// Stories at once: most of their time is spent on waiting for the second that a run leaves
 /// between its predecessor's last request and its own first.
 const AT_ONCE: usize = 24;
+
+/// The file that shows that a disk has failed.
+const SEEN: &str = "seen";
 
 /// What happens at the moment; see the head of `tests/data/crash.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +52,12 @@ impl Moment {
         command
     }
 
-    /// The same for another folder.
+    /// Whether a disk that fails from this moment on has failed a program in `place`.
+    pub fn has_come(self, place: &Place) -> bool {
+        place.path(SEEN).exists()
+    }
+
+    /// The same as [`Moment::befalls`] for another folder.
     pub fn befall(self, command: &mut Command, folder: &Path) {
         let mode = match self.mode {
             Mode::Before => "before",
@@ -56,6 +70,7 @@ impl Moment {
         command
             .env("LD_PRELOAD", &*LIBRARY)
             .env("CRASH_FOLDER", folder.canonicalize().unwrap())
+            .env("CRASH_SEEN", folder.join(SEEN))
             .env("CRASH_MODE", mode)
             .env("CRASH_AT", self.at.to_string());
     }
@@ -71,7 +86,7 @@ static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
     cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&made).arg(source);
     assert!(cc.status().unwrap().success(), "{cc:?}");
     // Another process may be using the old one.
-    std::fs::rename(&made, &library).unwrap();
+    fs::rename(&made, &library).unwrap();
     library
 });
 
@@ -96,4 +111,91 @@ where
         .collect()
         .await;
     told.into_iter().flatten().collect()
+}
+
+/// Rows of all three statuses, two of them bad.
+pub fn some_rows(count: usize) -> Vec<Row> {
+    let mut rows = rows(count, ALL);
+    lose(&mut rows, &[1], End::Refused(NO_SUCH_QUESTION));
+    preset(&mut rows, 5);
+    rows
+}
+
+/// A migration of `count` of [`some_rows`], as fast as it can be.
+pub async fn small(count: usize) -> Migration {
+    let sandbox = Sandbox::start(unlimited()).await.unwrap();
+    let args = &["--rate", "200", "--chunk", "3"];
+    Migration::at(Place::in_memory(), sandbox, some_rows(count), args)
+}
+
+/// An empty queue file, so that a run's own moments are not those of making one.
+pub async fn empty_queue() -> Vec<u8> {
+    let place = Place::in_memory();
+    let path = place.path("queue.db");
+    Store::open(&path).await.unwrap().close().await;
+    fs::read(path).unwrap()
+}
+
+/// Fails if the engine finds anything wrong with the file.
+pub async fn is_sound(path: &Path) {
+    let store = Store::open_existing(path).await.unwrap();
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    store.close().await;
+}
+
+/// No queue file at all.
+pub const NO_QUEUE: &[u8] = &[];
+
+/// A place with a manifest of nine of [`some_rows`] and this queue file.
+pub fn place_with(queue: &[u8]) -> Place {
+    let place = Place::in_memory();
+    let rows = some_rows(9);
+    place.write("jobs.csv", manifest(rows.iter().map(|row| (row.id.as_str(), row.status))));
+    if queue != NO_QUEUE {
+        place.write("deskbatch.db", queue);
+    }
+    place
+}
+
+/// Each row's id, status and state, from a queue file that may not be there yet.
+pub fn states(place: &Place) -> Vec<String> {
+    let output = place.deskbatch(&["report"]).output().unwrap();
+    match output.status.code() {
+        Some(0) => {}
+        Some(2) if !place.path("deskbatch.db").exists() => return Vec::new(),
+        code => panic!("{code:?}: {}", said(&output)),
+    }
+    let text = data(&output);
+    let columns = |line: &str| line.split(',').take(3).collect::<Vec<_>>().join(",");
+    text.lines().skip(1).map(columns).collect()
+}
+
+/// Imports the manifest of [`place_with`].
+pub const IMPORT: &[&str] = &["import", "jobs.csv", "--sdkappid", "1400000000"];
+
+/// A file system of its own on `folder`; gone with this value.
+pub struct Disk<'a>(&'a Path);
+
+impl<'a> Disk<'a> {
+    /// `None` where this user may not mount.
+    pub fn mount(folder: &'a Path, size: &str) -> Option<Self> {
+        let size = format!("size={size},mode=0700");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "deskbatch-test"]).arg(folder);
+        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(folder))
+    }
+
+    /// Changes what it was mounted with: `size=10m`, `ro`.
+    pub fn becomes(&self, options: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,{options}")]).arg(self.0);
+        assert!(mount.status().unwrap().success());
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        // Lazily: a child that is being ended may still have a file open.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
 }
