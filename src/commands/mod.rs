@@ -91,6 +91,8 @@ impl CommandError {
                 StoreError::Held(_) => Exit::Busy,
                 StoreError::Unusable { .. }
                 | StoreError::Fenced { .. }
+                | StoreError::TakenOver { .. }
+                | StoreError::Replaced(_)
                 | StoreError::Impossible { .. }
                 | StoreError::Sql { .. } => Exit::Broken,
             },

@@ -181,7 +181,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         tracing::info!(run = taken.run, open, orphans = taken.orphans, "run began");
         self.events.send(Event::Began { run: taken.run, open, orphans: taken.orphans });
 
-        let mut ending = self.drive(taken.run, &mut shutdown).await;
+        let mut ending = self.drive(taken.run, lock, &mut shutdown).await;
         if ending.is_ok()
             && let Err(e) = self.wind_down(taken.run, &mut shutdown).await
         {
@@ -211,9 +211,11 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     async fn drive(
         &mut self,
         run: RunId,
+        lock: &RunLock,
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, StoreError> {
         loop {
+            lock.check()?;
             if shutdown.is_asked() {
                 return Ok(RunEnding::Signal);
             }

@@ -35,7 +35,8 @@ impl Store {
     /// is passed over. `None` when there is none.
     ///
     /// # Errors
-    /// When the queue file cannot be written or holds an impossible row.
+    /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
+    /// be written or holds an impossible row.
     pub async fn claim_free(
         &self,
         run: RunId,
@@ -69,7 +70,8 @@ impl Store {
     /// superseded since. `None` when none is left.
     ///
     /// # Errors
-    /// When the queue file cannot be written or holds an impossible row.
+    /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
+    /// be written or holds an impossible row.
     pub async fn claim_held(
         &self,
         run: RunId,
@@ -205,7 +207,8 @@ pub(super) async fn free_held(
     Ok(())
 }
 
-/// `pending → in_flight` for `rows`, with the row of their request.
+/// `pending → in_flight` for `rows`, with the row of their request. A run that another one has
+/// taken for dead claims nothing.
 async fn claim(
     mut tx: Transaction<'static, Sqlite>,
     run: RunId,
@@ -221,16 +224,20 @@ async fn claim(
     // No RETURNING on a table that others refer to: the engine would then look through
     // all of them for rows that wait for the new one.
     let noted = sqlx::query(
-        "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms)
+         SELECT id, ?, ?, ?, ? FROM runs WHERE id = ? AND ending IS NULL",
     )
-    .bind(run)
     .bind(status.code())
     .bind(fold_ids(ids.iter().copied()))
     .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
     .bind(slot_ms)
+    .bind(run)
     .execute(&mut *tx)
     .await
     .doing("note a request")?;
+    if noted.rows_affected() == 0 {
+        return Err(StoreError::TakenOver { run });
+    }
     let request: RequestId = noted.last_insert_rowid();
     sqlx::query(
         "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL

@@ -15,6 +15,8 @@ mod crash_points;
 #[cfg(target_os = "linux")]
 mod disk_full;
 mod docs;
+#[cfg(target_os = "linux")]
+mod fencing;
 mod forecast_simulation;
 mod isolation;
 mod migration_crash;
