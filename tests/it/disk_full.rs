@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::support::tell;
 use crate::support_binary::{ends, has};
 use crate::support_crash::{
-    Disk, IMPORT, Mode, Moment, NO_QUEUE, each_moment, empty_queue, is_sound, place_with, small,
-    states,
+    Disk, IMPORT, Mode, Moment, NO_QUEUE, disk_has_failed, each_moment, empty_queue, is_sound,
+    place_with, small, states,
 };
 use crate::support_migration::{Ended, ended};
 
@@ -50,7 +50,7 @@ async fn import_on(moment: Moment, known: Arc<Vec<String>>) -> Option<bool> {
     ends(place.deskbatch(IMPORT), 0);
     assert_eq!(states(&place), *known, "{moment:?}");
     is_sound(&place.path("deskbatch.db")).await;
-    moment.has_come(&place).then_some(done)
+    disk_has_failed(&place).then_some(done)
 }
 
 async fn run_on(moment: Moment, empty: Arc<Vec<u8>>) -> Option<bool> {
@@ -64,7 +64,7 @@ async fn run_on(moment: Moment, empty: Arc<Vec<u8>>) -> Option<bool> {
     let figures = migration.check();
     assert!(figures.orphaned <= 4, "{moment:?}: {}", figures.orphaned);
     is_sound(&migration.place.path("deskbatch.db")).await;
-    moment.has_come(&migration.place).then_some(done)
+    disk_has_failed(&migration.place).then_some(done)
 }
 
 async fn failing_disks(modes: [(Mode, usize); 2]) {

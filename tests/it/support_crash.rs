@@ -48,17 +48,6 @@ pub struct Moment {
 impl Moment {
     /// Lets it happen to `command`, by what that does in `place`.
     pub fn befalls(self, mut command: Command, place: &Place) -> Command {
-        self.befall(&mut command, place.folder.path());
-        command
-    }
-
-    /// Whether a disk that fails from this moment on has failed a program in `place`.
-    pub fn has_come(self, place: &Place) -> bool {
-        place.path(SEEN).exists()
-    }
-
-    /// The same as [`Moment::befalls`] for another folder.
-    pub fn befall(self, command: &mut Command, folder: &Path) {
         let mode = match self.mode {
             Mode::Before => "before",
             Mode::After => "after",
@@ -69,11 +58,17 @@ impl Moment {
         };
         command
             .env("LD_PRELOAD", &*LIBRARY)
-            .env("CRASH_FOLDER", folder.canonicalize().unwrap())
-            .env("CRASH_SEEN", folder.join(SEEN))
+            .env("CRASH_FOLDER", place.folder.path().canonicalize().unwrap())
+            .env("CRASH_SEEN", place.path(SEEN))
             .env("CRASH_MODE", mode)
             .env("CRASH_AT", self.at.to_string());
+        command
     }
+}
+
+/// Whether a disk that fails from some moment on has failed a program in `place`.
+pub fn disk_has_failed(place: &Place) -> bool {
+    place.path(SEEN).exists()
 }
 
 /// The library, made anew by each process of tests; SQLite needs a C compiler anyway.
