@@ -219,25 +219,30 @@ async fn claim(
     if rows.is_empty() {
         return Ok(None);
     }
+    let goes_on: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE id = ? AND ending IS NULL)")
+            .bind(run)
+            .fetch_one(&mut *tx)
+            .await
+            .doing("claim jobs")?;
+    if !goes_on {
+        return Err(StoreError::TakenOver { run });
+    }
     let jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
     // No RETURNING on a table that others refer to: the engine would then look through
     // all of them for rows that wait for the new one.
     let noted = sqlx::query(
-        "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms)
-         SELECT id, ?, ?, ?, ? FROM runs WHERE id = ? AND ending IS NULL",
+        "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?)",
     )
+    .bind(run)
     .bind(status.code())
     .bind(fold_ids(ids.iter().copied()))
     .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
     .bind(slot_ms)
-    .bind(run)
     .execute(&mut *tx)
     .await
     .doing("note a request")?;
-    if noted.rows_affected() == 0 {
-        return Err(StoreError::TakenOver { run });
-    }
     let request: RequestId = noted.last_insert_rowid();
     sqlx::query(
         "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL
