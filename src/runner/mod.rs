@@ -195,7 +195,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let ended = self.store.end_run(taken.run, noted, self.clock.wall_ms()).await;
         self.events.send(Event::Ended { ending: noted });
         let ending = ending?;
-        ended.and(kept)?;
+        // The first that failed says why; a full disk spoils the connection for what follows.
+        kept.and(ended)?;
         tracing::info!(run = taken.run, ending = ending.name(), "run ended");
         Ok(RunReport {
             run: taken.run,
