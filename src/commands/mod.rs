@@ -91,6 +91,8 @@ impl CommandError {
                 StoreError::Held(_) => Exit::Busy,
                 StoreError::Unusable { .. }
                 | StoreError::Fenced { .. }
+                | StoreError::TakenOver { .. }
+                | StoreError::Replaced(_)
                 | StoreError::Impossible { .. }
                 | StoreError::Sql { .. } => Exit::Broken,
             },
@@ -119,6 +121,7 @@ impl CommandError {
 /// # Errors
 /// See [`CommandError`].
 pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit, CommandError> {
+    signals::outlive_size_limits()?;
     match cli.command {
         Command::Run(args) => run::run(&settings, &args, out).await,
         Command::Plan(args) => plan::command(&settings, &args, out).await,

@@ -1,4 +1,5 @@
 //! Ctrl-C and SIGTERM: the first lets requests in flight finish, the second ends at once.
+//! And the signal of a limit on files, which is an error like others.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,6 +24,16 @@ pub(super) fn listen(out: &Output) -> Result<Shutdown, CommandError> {
         }
     });
     Ok(shutdown)
+}
+
+/// SIGXFSZ, which has this number on Linux and on macOS.
+const SIZE_LIMIT: i32 = 25;
+
+/// From now on a write beyond a limit on the size of files (`ulimit -f`) fails like one on a
+/// full disk. Unheard, its signal would end the process without a word.
+pub(super) fn outlive_size_limits() -> Result<(), CommandError> {
+    let heard = signal(SignalKind::from_raw(SIZE_LIMIT));
+    heard.map(drop).map_err(CommandError::io("signals cannot be listened for"))
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

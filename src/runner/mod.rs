@@ -186,7 +186,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         tracing::info!(run = taken.run, open, orphans = taken.orphans, "run began");
         self.events.send(Event::Began { run: taken.run, open, orphans: taken.orphans });
 
-        let mut ending = self.drive(taken.run, &mut shutdown).await;
+        let mut ending = self.drive(taken.run, lock, &mut shutdown).await;
         if ending.is_ok()
             && let Err(e) = self.wind_down(taken.run, &mut shutdown).await
         {
@@ -200,7 +200,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let ended = self.store.end_run(taken.run, noted, self.clock.wall_ms()).await;
         self.events.send(Event::Ended { ending: noted });
         let ending = ending?;
-        ended.and(kept)?;
+        // The first that failed says why; a full disk spoils the connection for what follows.
+        kept.and(ended)?;
         tracing::info!(run = taken.run, ending = ending.name(), "run ended");
         Ok(RunReport {
             run: taken.run,
@@ -216,9 +217,11 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     async fn drive(
         &mut self,
         run: RunId,
+        lock: &RunLock,
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, StoreError> {
         loop {
+            lock.check()?;
             if shutdown.is_asked() {
                 return Ok(RunEnding::Signal);
             }

@@ -35,7 +35,8 @@ impl Store {
     /// is passed over. `None` when there is none.
     ///
     /// # Errors
-    /// When the queue file cannot be written or holds an impossible row.
+    /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
+    /// be written or holds an impossible row.
     pub async fn claim_free(
         &self,
         run: RunId,
@@ -69,7 +70,8 @@ impl Store {
     /// superseded since. `None` when none is left.
     ///
     /// # Errors
-    /// When the queue file cannot be written or holds an impossible row.
+    /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
+    /// be written or holds an impossible row.
     pub async fn claim_held(
         &self,
         run: RunId,
@@ -205,7 +207,8 @@ pub(super) async fn free_held(
     Ok(())
 }
 
-/// `pending → in_flight` for `rows`, with the row of their request.
+/// `pending → in_flight` for `rows`, with the row of their request. A run that another one has
+/// taken for dead claims nothing.
 async fn claim(
     mut tx: Transaction<'static, Sqlite>,
     run: RunId,
@@ -215,6 +218,15 @@ async fn claim(
 ) -> Result<Option<Claimed>, StoreError> {
     if rows.is_empty() {
         return Ok(None);
+    }
+    let goes_on: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE id = ? AND ending IS NULL)")
+            .bind(run)
+            .fetch_one(&mut *tx)
+            .await
+            .doing("claim jobs")?;
+    if !goes_on {
+        return Err(StoreError::TakenOver { run });
     }
     let jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();

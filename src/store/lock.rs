@@ -3,12 +3,13 @@
 //! It lives in a file beside the queue and dies with the process that holds it, so whoever
 //! gets it knows that every request in flight is an orphan. The text in the file is for
 //! people; the lock alone decides. The file is never removed: a removed lock file can be
-//! locked twice.
+//! locked twice. People do it all the same, and move queues about, so a run looks again and
+//! again whether both files are still the ones that it took.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,15 @@ pub struct RunLock {
     /// Closing it gives the lock back.
     _file: File,
     holder: Holder,
+    /// The lock file and the queue file as they were found.
+    taken: [(PathBuf, Identity); 2],
+}
+
+/// Which file a path leads to; `None`: to none.
+type Identity = Option<(u64, u64)>;
+
+fn identity(path: &Path) -> Identity {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 impl RunLock {
@@ -73,7 +83,20 @@ impl RunLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()))
             .map_err(unusable)?;
-        Ok(Self { _file: file, holder })
+        let taken = [path, database.to_owned()].map(|path| (path.clone(), identity(&path)));
+        Ok(Self { _file: file, holder, taken })
+    }
+
+    /// Fails once the lock or the queue file has been removed or replaced: what this process
+    /// has open is then no longer what others see, and another run may be going on.
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.taken.iter().find(|(path, found)| identity(path) != *found) {
+            Some((path, _)) => Err(StoreError::Replaced(path.clone())),
+            None => Ok(()),
+        }
     }
 
     /// This process, as others see it.
@@ -112,7 +135,25 @@ mod tests {
             Err(StoreError::Held(holder)) => assert_eq!(&holder, first.holder()),
             other => panic!("{other:?}"),
         }
+        first.check().unwrap();
         drop(first);
         assert_eq!(RunLock::take(&database, 3_000).unwrap().holder().since_ms, 3_000);
+    }
+
+    #[test]
+    fn a_lock_or_a_queue_that_was_removed_or_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, other) = (folder.path().join("queue.db"), folder.path().join("other"));
+        for replaced in [database.clone(), lock_path(&database)] {
+            fs::write(&database, "").unwrap();
+            let lock = RunLock::take(&database, 1_000).unwrap();
+            fs::copy(&replaced, &other).unwrap();
+            lock.check().unwrap();
+            fs::rename(&other, &replaced).unwrap();
+            let noticed = lock.check();
+            assert!(matches!(&noticed, Err(StoreError::Replaced(path)) if *path == replaced));
+            fs::remove_file(&replaced).unwrap();
+            assert!(matches!(lock.check(), Err(StoreError::Replaced(_))));
+        }
     }
 }

@@ -8,6 +8,7 @@
 
 mod approvals;
 mod batches;
+mod check;
 mod claim;
 mod import;
 mod learned;
@@ -79,6 +80,18 @@ pub enum StoreError {
         /// The request whose answer came too late.
         request: RequestId,
     },
+    /// The run has been ended by somebody else: this process lost the queue.
+    #[error(
+        "run {run} is no longer going on: another process has taken over this queue, nothing more was sent"
+    )]
+    TakenOver {
+        /// The run.
+        run: RunId,
+    },
+    /// The queue file, or its lock, is not the one that the run took.
+    #[error("{} was removed or replaced while this run had it: another run may be going on, so nothing more was \
+             sent; what is there now is shown by deskbatch status", .0.display())]
+    Replaced(PathBuf),
     /// A row says what cannot be.
     #[error("{table} row {row} is impossible: {reason}")]
     Impossible {

@@ -25,6 +25,13 @@ const SQLITE_NOTADB: &str = "26";
 /// The engine's code for "database is locked".
 const SQLITE_BUSY: &str = "5";
 
+/// The engine's codes, in their low byte, for what is there already, locked, changed in its
+/// schema, or against a constraint.
+const OVERTAKEN: [i32; 5] = [1, 5, 6, 17, 19];
+
+/// The same for what may only be read, and for what cannot be opened.
+const NOT_USABLE: [i32; 2] = [8, 14];
+
 /// The smallest page of a SQLite database; a shorter file is none.
 const PAGE_BYTES_MIN: u64 = 512;
 
@@ -99,7 +106,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .pragma("temp_store", "memory");
         recognise(&path, &options).await?;
-        let writer = connect_writer(&options).await.doing("open its file")?;
+        let writer = connect_writer(&options).await.map_err(|e| not_opened(&path, e))?;
         migrate(&path, &writer).await?;
         let options = options.journal_mode(SqliteJournalMode::Wal);
         let readers = SqlitePoolOptions::new()
@@ -123,8 +130,14 @@ fn make_private(path: &Path) -> Result<PathBuf, StoreError> {
             .map_err(unusable)?;
     }
     let real = fs::canonicalize(path).map_err(unusable)?;
-    if fs::metadata(&real).map_err(unusable)?.is_dir() {
+    let found = fs::metadata(&real).map_err(unusable)?;
+    if found.is_dir() {
         return Err(unusable(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    if !found.is_file() {
+        // A pipe would be waited for, and a device has no end.
+        let reason = "it is a pipe or a device, not a file".to_owned();
+        return Err(StoreError::Foreign { path: path.to_owned(), reason });
     }
     Ok(real)
 }
@@ -163,8 +176,22 @@ async fn recognise(path: &Path, options: &SqliteConnectOptions) -> Result<(), St
         Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some(SQLITE_NOTADB) => {
             Err(foreign("it is not a SQLite database".to_owned()))
         }
-        Err(source) => Err(StoreError::Sql { doing: "open its file", source }),
+        Err(source) => Err(not_opened(path, source)),
     }
+}
+
+/// Tells a file that may not be used from one that is broken.
+fn not_opened(path: &Path, source: sqlx::Error) -> StoreError {
+    if engine_code(&source).is_some_and(|code| NOT_USABLE.contains(&code)) {
+        return StoreError::Unusable { path: path.to_owned(), source: io::Error::other(source) };
+    }
+    StoreError::Sql { doing: "open its file", source }
+}
+
+/// What the engine says of an error, without what it adds in the higher bytes.
+pub(super) fn engine_code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok());
+    code.map(|code| code & 0xff)
 }
 
 /// Opens the writing connection. The busy timeout does not cover the change of a new file
@@ -198,8 +225,10 @@ async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
     let migrator = Migrator::with_migrations(migrations.collect());
     let mut ended = migrator.run(writer).await;
     for _ in 1..MIGRATION_TRIES {
-        if !matches!(ended, Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))) {
-            break;
+        match &ended {
+            Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _))
+                if may_be_done_by_another(e) => {}
+            _ => break,
         }
         // What was cut short may have left the schema open to changes by hand.
         sqlx::query("PRAGMA writable_schema = RESET")
@@ -218,6 +247,13 @@ async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
         }
         Err(e) => Err(StoreError::Foreign { path: path.to_owned(), reason: e.to_string() }),
     }
+}
+
+/// Whether the engine refused what another process has made meanwhile. A full or broken disk
+/// ends a transaction by itself, of which the connection knows nothing: what came after it
+/// there would look done and never be written.
+fn may_be_done_by_another(error: &sqlx::Error) -> bool {
+    engine_code(error).is_some_and(|code| OVERTAKEN.contains(&code))
 }
 
 #[cfg(test)]

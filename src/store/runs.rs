@@ -132,7 +132,8 @@ impl Store {
     /// Ends a run and frees what it held; due times stay.
     ///
     /// # Errors
-    /// When the queue file cannot be written.
+    /// [`StoreError::TakenOver`] when it has ended already, or when the queue file cannot be
+    /// written.
     pub async fn end_run(
         &self,
         run: RunId,
@@ -145,7 +146,7 @@ impl Store {
             .execute(&mut *tx)
             .await
             .doing("free held jobs")?;
-        sqlx::query(
+        let done = sqlx::query(
             "UPDATE runs SET finished_ms = max(?, started_ms), ending = ? WHERE id = ? AND ending IS NULL",
         )
         .bind(now_ms)
@@ -154,7 +155,8 @@ impl Store {
         .execute(&mut *tx)
         .await
         .doing("end a run")?;
-        tx.commit().await.doing("end a run")
+        tx.commit().await.doing("end a run")?;
+        if done.rows_affected() == 0 { Err(StoreError::TakenOver { run }) } else { Ok(()) }
     }
 
     /// The batches of `app` that still have something to do.

@@ -92,6 +92,7 @@ const COMMANDS: &[(&[&str], i32)] = &[
     (&["import", "bad.csv", "--rejects", "rejects.csv"], 0),
     (&["retry"], 0),
     (&["cancel", "--batch", "1"], 0),
+    (&["prune", "--older-than", "0s"], 0),
     (&["explain"], 0),
     (&["explain", "70001"], 0),
     (&["usersig"], 0),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod binary_crowd;
 mod binary_exits;
 mod binary_hostile_files;
 mod binary_outcomes;
@@ -13,8 +14,14 @@ mod binary_secrets;
 mod binary_settings;
 mod binary_signals;
 mod binary_wrong;
+#[cfg(target_os = "linux")]
+mod crash_points;
 mod dependencies;
+#[cfg(target_os = "linux")]
+mod disk_full;
 mod docs;
+#[cfg(target_os = "linux")]
+mod fencing;
 mod forecast_simulation;
 mod fuzz_targets;
 mod fuzzing;
@@ -23,11 +30,14 @@ mod hostile_tls;
 mod isolation;
 mod migration_crash;
 mod migration_faults;
+mod migration_soak;
 mod model;
 mod model_ops;
 mod model_queue;
 mod pace_simulation;
 mod policy;
+#[cfg(target_os = "linux")]
+mod queue_damaged;
 mod runner_ending;
 mod runner_faults;
 mod runner_flow;
@@ -43,6 +53,7 @@ mod simulated_story;
 mod simulated_world;
 mod simulation;
 mod store_approvals;
+mod store_check;
 mod store_claims;
 mod store_file;
 mod store_jobs;
@@ -54,6 +65,8 @@ mod store_settle;
 mod support;
 mod support_binary;
 mod support_core;
+#[cfg(target_os = "linux")]
+mod support_crash;
 mod support_migration;
 mod support_runner;
 mod support_service;

@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _};
 
 use crate::support::Place;
-use crate::support_core::{APP, NOW_MS, OTHER_APP};
+use crate::support_core::{APP, NOW_MS, OTHER_APP, questions};
 
 /// Two runs, one of them cut short with a job in its request and one that it holds.
 const ROWS: &str = "
@@ -23,15 +23,109 @@ const ROWS: &str = "
       VALUES (1, 1, 2, 'a', 4, 'succeeded', 1, 1, 2, NULL), (1, 1, 3, 'b', 4, 'in_flight', 2, 0, NULL, NULL),
              (1, 1, 4, 'c', 4, 'pending', NULL, 0, NULL, 2), (1, 1, 5, 'd', 6, 'pending', NULL, 0, NULL, NULL);";
 
-/// A queue file as the first version made it.
-async fn first_version(path: &Path) -> SqlitePool {
+/// What later versions added, by the version; only rows that were there can be lost.
+const LATER_ROWS: [(i64, &str); 3] = [
+    (
+        2,
+        "INSERT INTO approvals (id, app_id, digest, terms, created_ms) VALUES (1, 1, printf('%064d', 7), 'rows 1', 5);
+         UPDATE jobs SET approval_id = 1 WHERE id = 4; UPDATE runs SET approval_id = 1 WHERE id = 1",
+    ),
+    (3, "INSERT INTO paces VALUES (1, 6, 4.5, 4.9, 20.0, 0.5, 0.25)"),
+    (4, "INSERT INTO size_limits VALUES (1, 7, 100, 200)"),
+];
+
+/// The migrations' files, oldest first: version, name, SQL.
+fn migrations() -> Vec<(i64, String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let read = |path: &std::path::PathBuf| {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let (version, name) = stem.split_once('_').unwrap();
+        let sql = std::fs::read_to_string(path).unwrap();
+        (version.parse().unwrap(), name.to_owned(), sql)
+    };
+    files.iter().map(read).collect()
+}
+
+/// A queue file as `version` made it, with rows in every table that it had.
+async fn of_version(path: &Path, version: i64) -> SqlitePool {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
     let pool = SqlitePool::connect_with(options).await.unwrap();
-    let sql = AssertSqlSafe(include_str!("../../migrations/0001_queue.sql")).into_sql_str();
-    let first = Migration::new(1, "queue".into(), MigrationType::Simple, sql, false);
-    Migrator::with_migrations(vec![first]).run(&pool).await.unwrap();
+    let until = migrations().into_iter().filter(|(number, ..)| *number <= version);
+    let known = until.map(|(number, name, sql)| {
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        Migration::new(number, name.into(), MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(known.collect()).run(&pool).await.unwrap();
     sqlx::raw_sql(ROWS).execute(&pool).await.unwrap();
+    for (_, rows) in LATER_ROWS.iter().filter(|(number, _)| *number <= version) {
+        sqlx::raw_sql(*rows).execute(&pool).await.unwrap();
+    }
     pool
+}
+
+/// A queue file as the first version made it.
+async fn first_version(path: &Path) -> SqlitePool {
+    of_version(path, 1).await
+}
+
+/// Every row of every table, by the columns that the tables have now.
+async fn contents(pool: &SqlitePool, columns: &[(String, String)]) -> Vec<String> {
+    let mut rows = Vec::new();
+    for (table, columns) in columns {
+        rows.extend(
+            texts(pool, &format!("SELECT json_array('{table}', {columns}) FROM {table}")).await,
+        );
+    }
+    rows
+}
+
+/// The tables that have rows of a queue, each with the names of its columns.
+async fn tables(pool: &SqlitePool) -> Vec<(String, String)> {
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> '_sqlx_migrations'
+               AND name NOT LIKE 'sqlite%' ORDER BY name";
+    let mut tables = Vec::new();
+    for table in texts(pool, sql).await {
+        let columns = texts(pool, &format!("SELECT name FROM pragma_table_info('{table}')")).await;
+        tables.push((table, columns.join(", ")));
+    }
+    tables
+}
+
+#[tokio::test]
+async fn a_queue_of_every_earlier_version_keeps_all_its_rows_and_goes_on() {
+    let newest = migrations().last().unwrap().0;
+    assert!(newest >= 4);
+    for version in 1..=newest {
+        let place = Place::new();
+        let path = place.path("queue.db");
+        let old = of_version(&path, version).await;
+        let tables = tables(&old).await;
+        let before = contents(&old, &tables).await;
+        for (table, _) in &tables {
+            let start = format!("[\"{table}\",");
+            assert!(before.iter().any(|row| row.starts_with(&start)), "{table} has no rows");
+        }
+        old.close().await;
+
+        let store = Store::open(&path).await.unwrap();
+        let now =
+            SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
+        assert_eq!(contents(&now, &tables).await, before, "version {version}");
+        assert_eq!(store.check().await.unwrap(), Vec::<String>::new(), "version {version}");
+        let lock = RunLock::take(store.path(), NOW_MS).unwrap();
+        let app = APP;
+        let run = store.begin_run(&lock, app, NOW_MS).await.unwrap();
+        assert_eq!((run.orphans, run.orphaned_requests), (1, 1), "version {version}");
+        let claimed = store.claim_free(run.run, |_, _| 9, NOW_MS).await.unwrap().unwrap();
+        assert_eq!(questions(&claimed), "b c", "version {version}");
+        store.end_run(run.run, RunEnding::TooManyFailures, NOW_MS).await.unwrap();
+        assert_eq!(store.pace(app).await.unwrap().is_some(), version >= 3, "version {version}");
+        assert_eq!(store.size(app).await.unwrap().is_some(), version >= 4, "version {version}");
+        now.close().await;
+    }
 }
 
 async fn texts(pool: &SqlitePool, sql: &str) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Runs: what a new one finds of a dead one, and how one ends.
 
 use deskbatch::job::Status;
-use deskbatch::store::{RunEnding, Taken};
+use deskbatch::store::{RunEnding, StoreError, Taken};
 
 use crate::support_core::{APP, LATER_MS, NOW_MS, OTHER_APP, Queue};
 
@@ -104,7 +104,8 @@ async fn a_run_that_ends_frees_what_it_held_and_keeps_its_waits() {
 async fn a_run_ends_once() {
     let queue = left_behind().await;
     queue.store.end_run(queue.run, RunEnding::Signal, NOW_MS + 9).await.unwrap();
-    queue.store.end_run(queue.run, RunEnding::Drained, NOW_MS + 99).await.unwrap();
+    let again = queue.store.end_run(queue.run, RunEnding::Drained, NOW_MS + 99).await;
+    assert!(matches!(again, Err(StoreError::TakenOver { run }) if run == queue.run), "{again:?}");
     assert_eq!(run_row(&queue, 2).await, "signal 9");
     queue.check().await;
 }
@@ -142,4 +143,17 @@ async fn batches_are_unfinished_while_a_job_of_theirs_is_open() {
     queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
     assert_eq!(queue.store.unfinished_batches(APP).await.unwrap(), [4]);
     assert_eq!(queue.store.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
+}
+
+#[tokio::test]
+async fn a_run_that_another_has_taken_for_dead_claims_nothing_more() {
+    let queue = Queue::idle().await;
+    let older = queue.begin_run().await;
+    queue.import("a enable, b enable").await;
+    let newer = queue.begin_run().await;
+    let free = queue.store.claim_free(older, |_, _| 9, NOW_MS).await;
+    assert!(matches!(free, Err(StoreError::TakenOver { run }) if run == older), "{free:?}");
+    assert_eq!(queue.states().await, "a:pending b:pending");
+    let claimed = queue.store.claim_free(newer, |_, _| 9, NOW_MS).await.unwrap().unwrap();
+    assert_eq!(claimed.jobs.len(), 2);
 }

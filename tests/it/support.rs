@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox};
@@ -18,6 +18,14 @@ pub struct Place {
 impl Place {
     pub fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// One whose files are in memory, where the system has room for that: a test that ends
+    /// programs by the hundred need not wait for a disk.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir());
+        Self { folder: folder.unwrap() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -63,6 +71,12 @@ impl Place {
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     }
+}
+
+/// A figure for docs/reliability.md, shown with `--nocapture`.
+#[allow(clippy::print_stderr, reason = "figures of a long test are for people")]
+pub fn tell(figure: &str) {
+    eprintln!("{figure}");
 }
 
 /// What a program wrote to stderr.

@@ -131,7 +131,11 @@ impl Migration {
 
     /// The same with a service that was started already.
     pub fn toward(sandbox: Sandbox, rows: Vec<Row>, args: &[&'static str]) -> Self {
-        let place = Place::new();
+        Self::at(Place::new(), sandbox, rows, args)
+    }
+
+    /// The same in a place that was made already.
+    pub fn at(place: Place, sandbox: Sandbox, rows: Vec<Row>, args: &[&'static str]) -> Self {
         place.write("jobs.csv", manifest(rows.iter().map(|row| (row.id.as_str(), row.status))));
         Self { place, sandbox, rows, args: args.to_vec() }
     }
@@ -152,10 +156,15 @@ impl Migration {
     /// Whether the run was killed; false when it came to its own end before.
     pub async fn killed_after(&self, more: u64) -> bool {
         let target = self.sandbox.ledger().total + more;
+        self.killed_at(self.sandbox.seen(target)).await
+    }
+
+    /// The same at another `event`.
+    pub async fn killed_at(&self, event: impl Future<Output = ()>) -> bool {
         let mut running = Running::start(self.command());
         patiently(async {
             tokio::select! {
-                () = self.sandbox.seen(target) => {}
+                () = event => {}
                 _ = &mut running.stderr => {}
             }
         })
@@ -166,11 +175,14 @@ impl Migration {
     }
 
     /// Runs again after a kill, to the end. A queue in which nothing is left has nothing
-    /// to say about what failed: that run's code is 0.
+    /// to say about what failed: that run's code is 0. A run that was killed early has
+    /// imported nothing.
     pub async fn finish(&self) {
         let before = self.place.status();
-        let open = before["pending"].as_u64().unwrap() + before["in_flight"].as_u64().unwrap();
-        assert_eq!(before["total"], self.rows.len(), "{before}");
+        let count = |key: &str| before[key].as_u64().unwrap();
+        let rows = self.rows.len() as u64;
+        let open = if count("total") == 0 { rows } else { count("pending") + count("in_flight") };
+        assert!([0, rows].contains(&count("total")), "{before}");
         let has_failures = self.rows.iter().any(|row| matches!(row.end, End::Refused(_)));
         let ended = self.run().await;
         assert_eq!(ended.code, Some(i32::from(has_failures && open > 0)), "{}", ended.stderr);

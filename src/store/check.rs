@@ -1,0 +1,55 @@
+//! A look through the whole file for damage. Reads, and mends nothing.
+
+use futures_util::TryStreamExt as _;
+use sqlx::Row as _;
+
+use super::open::engine_code;
+use super::{Doing as _, Store, StoreError};
+
+/// What is being done, for errors.
+const DOING: &str = "look for damage";
+/// The engine's code for "database disk image is malformed".
+const SQLITE_CORRUPT: i32 = 11;
+
+impl Store {
+    /// What is wrong with the file, a line each; none when it is sound. The engine looks at
+    /// every page, then for rows that refer to a row that is not there.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn check(&self) -> Result<Vec<String>, StoreError> {
+        let mut wrong = Vec::new();
+        let mut looked = self.check_pages(&mut wrong).await;
+        // Rows in damaged pages would say nothing true.
+        if looked.is_ok() && wrong.is_empty() {
+            looked = self.check_rows(&mut wrong).await;
+        }
+        match looked {
+            Ok(()) => Ok(wrong),
+            // Damage at which the engine goes no further.
+            Err(e) if engine_code(&e) == Some(SQLITE_CORRUPT) => {
+                wrong.push(e.to_string());
+                Ok(wrong)
+            }
+            Err(source) => Err(source).doing(DOING),
+        }
+    }
+
+    async fn check_pages(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        let mut lines = sqlx::query_scalar("PRAGMA quick_check").fetch(&self.readers);
+        while let Some(line) = lines.try_next().await? {
+            wrong.extend(Some(line).filter(|line| line != "ok"));
+        }
+        Ok(())
+    }
+
+    async fn check_rows(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        let mut strays = sqlx::query("PRAGMA foreign_key_check").fetch(&self.readers);
+        while let Some(stray) = strays.try_next().await? {
+            let (table, row): (&str, i64) = (stray.try_get(0)?, stray.try_get(1)?);
+            let parent: &str = stray.try_get(2)?;
+            wrong.push(format!("{table} row {row} refers to a row of {parent} that is not there"));
+        }
+        Ok(())
+    }
+}
