@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use plan::{PlanArgs, run_line};
-pub use queue::{CancelArgs, PruneArgs, RetryArgs};
+pub use queue::{CancelArgs, DoctorArgs, PruneArgs, RetryArgs};
 pub use sandbox::SandboxArgs;
 
 use crate::job::{Library, Status};
@@ -88,6 +88,8 @@ pub enum Command {
     Cancel(CancelArgs),
     /// Drop old finished batches from the queue
     Prune(PruneArgs),
+    /// Check the account's settings and the queue file; sends nothing
+    Doctor(DoctorArgs),
     /// Say what an error code means and what to do
     Explain(ExplainArgs),
     /// Make a UserSig from the secret key and print it

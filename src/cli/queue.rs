@@ -1,4 +1,4 @@
-//! What people change in the queue: the flags of `retry`, `cancel` and `prune`.
+//! What people do to the queue: the flags of `retry`, `cancel`, `prune` and `doctor`.
 
 use std::time::Duration;
 
@@ -37,3 +37,7 @@ pub struct PruneArgs {
     #[arg(long)]
     pub dry_run: bool,
 }
+
+/// `deskbatch doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {}

@@ -4,6 +4,7 @@
 //! every error becomes an exit code by one total match.
 
 mod approved;
+mod doctor;
 mod expected;
 mod explain;
 mod import;
@@ -50,6 +51,12 @@ pub enum CommandError {
     /// Wrong words or files; the text says what to do.
     #[error("{0}")]
     Wrong(String),
+    /// A run that was left where it waited for the queue.
+    #[error(
+        "stopped at once, while another process was writing to the queue: what was in flight is sent again by the \
+         next run"
+    )]
+    Abandoned,
     /// Wrong settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -82,6 +89,7 @@ impl CommandError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Wrong(_) | Self::Config(_) => Exit::Wrong,
+            Self::Abandoned => Exit::Stopped,
             Self::Manifest(ManifestError::Read { .. }) => Exit::Broken,
             Self::Manifest(_) => Exit::Wrong,
             Self::Store(e) => match e {
@@ -131,6 +139,7 @@ pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit
         Command::Retry(args) => queue::retry(&settings, &args, out).await,
         Command::Cancel(args) => queue::cancel(&settings, &args, out).await,
         Command::Prune(args) => queue::prune(&settings, &args, out).await,
+        Command::Doctor(args) => doctor::doctor(&settings, &args, out).await,
         Command::Explain(args) => explain::explain(&args, out),
         Command::Usersig(_) => usersig::usersig(&settings, out),
         Command::Sandbox(args) => sandbox::sandbox(&settings, &args, out).await,

@@ -1,6 +1,7 @@
 //! `deskbatch run`: the main job. Composes clock, transport, store, gate and runner.
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 
@@ -15,7 +16,7 @@ use crate::desk::{HttpSettings, HttpTransport};
 use crate::job::{App, JobState};
 use crate::output::{Output, RunSummaryText, follow, plan_text};
 use crate::plan::{Plan, deletes};
-use crate::runner::{Events, RunReport, Runner, RunnerSettings};
+use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, Urgency};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::store::{ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store};
 
@@ -220,6 +221,13 @@ async fn start_sandbox(
     Ok(sandbox)
 }
 
+/// Returns when a run was told to end at once and does not: it waits for the queue.
+async fn stuck(mut shutdown: Shutdown, clock: SystemClock) {
+    const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
+    shutdown.asked(Urgency::Now).await;
+    clock.sleep_until(clock.now() + ENDS_BY_ITSELF).await;
+}
+
 async fn drain(
     settings: &Settings,
     account: Account,
@@ -245,8 +253,13 @@ async fn drain(
     let heard = events.listen();
     let watcher = tokio::spawn(follow(out.clone(), clock.clone(), heard, chunk, settings.rate()));
     let shutdown = signals::listen(out)?;
+    let at_once = stuck(shutdown.clone(), clock.clone());
     let runner = Runner::new(clock, store.clone(), transport, signer, limits, events);
-    let report = runner.run(lock, shutdown).await;
+    let report = tokio::select! {
+        report = runner.run(lock, shutdown) => report,
+        // A run may be left anywhere: the next one finds what it had in flight.
+        () = at_once => return Err(CommandError::Abandoned),
+    };
     // The watcher ends with the run's last event, or with the channel.
     let _ = watcher.await;
     Ok(report?)

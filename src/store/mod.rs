@@ -140,7 +140,15 @@ impl Store {
 
     /// A write transaction that has its lock from the first statement on.
     async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.doing(doing)
+        loop {
+            match self.writer.begin_with("BEGIN IMMEDIATE").await {
+                // As an import does whose manifest comes slowly: nobody's fault, and it ends.
+                Err(e) if open::is_busy(&e) => {
+                    tracing::warn!(doing, "another process is writing to the queue: still waiting");
+                }
+                begun => return begun.doing(doing),
+            }
+        }
     }
 
     /// Closes every connection; the last one folds the write-ahead log into the file.

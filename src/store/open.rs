@@ -23,7 +23,7 @@ const APPLICATION_ID: i64 = 0x6465_736b;
 const SQLITE_NOTADB: &str = "26";
 
 /// The engine's code for "database is locked".
-const SQLITE_BUSY: &str = "5";
+const SQLITE_BUSY: i32 = 5;
 
 /// The engine's codes, in their low byte, for what is there already, locked, changed in its
 /// schema, or against a constraint.
@@ -40,6 +40,9 @@ const MIGRATION_TRIES: u32 = 5;
 
 /// How long a statement waits for another process's write, such as a large import.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// How long a write waits for its turn before it says so, and waits on.
+const TURN: Duration = Duration::from_secs(3);
 
 /// Readers at once: status, report and a dashboard beside a run.
 const READERS_MAX: u32 = 4;
@@ -108,6 +111,8 @@ impl Store {
         recognise(&path, &options).await?;
         let writer = connect_writer(&options).await.map_err(|e| not_opened(&path, e))?;
         migrate(&path, &writer).await?;
+        let turn = format!("PRAGMA busy_timeout = {}", TURN.as_millis());
+        sqlx::query(AssertSqlSafe(turn)).execute(&writer).await.doing("open its file")?;
         let options = options.journal_mode(SqliteJournalMode::Wal);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
@@ -188,6 +193,11 @@ fn not_opened(path: &Path, source: sqlx::Error) -> StoreError {
     StoreError::Sql { doing: "open its file", source }
 }
 
+/// Whether another process was writing all the time.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    engine_code(error) == Some(SQLITE_BUSY)
+}
+
 /// What the engine says of an error, without what it adds in the higher bytes.
 pub(super) fn engine_code(error: &sqlx::Error) -> Option<i32> {
     let code = error.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok());
@@ -203,7 +213,7 @@ async fn connect_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sq
     let mut ended = connect().await;
     for _ in 1..MIGRATION_TRIES {
         match &ended {
-            Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some(SQLITE_BUSY) => {}
+            Err(e) if is_busy(e) => {}
             _ => break,
         }
         let mut connection = SqliteConnection::connect_with(options).await?;

@@ -93,6 +93,7 @@ const COMMANDS: &[(&[&str], i32)] = &[
     (&["retry"], 0),
     (&["cancel", "--batch", "1"], 0),
     (&["prune", "--older-than", "0s"], 0),
+    (&["doctor"], 0),
     (&["explain"], 0),
     (&["explain", "70001"], 0),
     (&["usersig"], 0),

@@ -3,9 +3,12 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use deskbatch::sandbox::Sandbox;
 use rexpect::process::WaitStatus;
 use rexpect::session::{PtySession, spawn_command};
 use rustix::process::Signal;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{Place, manifest, question, said};
 use crate::support_binary::{Going, ends, has, sandbox, sandbox_with};
@@ -206,6 +209,41 @@ async fn without_grace_a_signal_leaves_what_is_out_to_the_next_run() {
     run.signal(Signal::TERM);
     run.ends(3);
     assert_eq!(place.counts(), [0, 1, 0, 0, 0, 0]);
+    ends(place.fast(&sandbox, &["run"]), 0);
+    assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
+}
+
+/// A run that waits for the queue, which another process keeps writing to as long as the
+/// connection lives.
+async fn waiting(place: &Place, sandbox: &Sandbox) -> (SqliteConnection, Going) {
+    place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
+    ends(place.fast(sandbox, &["import", "jobs.csv"]), 0);
+    let file = SqliteConnectOptions::new().filename(place.path("deskbatch.db"));
+    let mut other = SqliteConnection::connect_with(&file).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let mut run = Going::start(place.fast(sandbox, &["run", "--log", "warn"]));
+    run.says("another process is writing to the queue: still waiting");
+    (other, run)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_for_whoever_writes_to_the_queue_however_long() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let (other, run) = waiting(&place, &sandbox).await;
+    other.close().await.unwrap();
+    assert!(!run.ends(0).contains("locked"));
+    assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_run_that_waits_for_the_queue() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let (other, mut run) = waiting(&place, &sandbox).await;
+    run.signal(Signal::INT);
+    run.says("once more stops at once");
+    run.signal(Signal::INT);
+    has(&run.ends(3), &["stopped at once, while another process was writing"]);
+    other.close().await.unwrap();
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
 }

@@ -302,3 +302,27 @@ async fn an_unknown_batch_is_named() {
         wrong(&place, &[command, "--batch", "7"], &parts);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_a_whole_queue_from_a_damaged_one_and_what_to_do() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let well = |place: &Place| data(&ends(place.fast(&sandbox, &["doctor"]), 0));
+    has(
+        &well(&place),
+        &["ok   account   application", "ok   queue     deskbatch.db is not there yet"],
+    );
+    let rows: Vec<(String, &str)> = (0..500).map(|n| (question(&format!("q{n}")), "4")).collect();
+    place.write("jobs.csv", manifest(rows.iter().map(|(id, status)| (id.as_str(), *status))));
+    ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
+    has(&well(&place), &["ok   queue     deskbatch.db is whole"]);
+    // Without an account a run would not begin.
+    has(&data(&ends(place.deskbatch(&["doctor"]), 2)), &["bad  account", "ok   queue"]);
+
+    let path = place.path("deskbatch.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 / 4_096 * 4_096;
+    bytes[middle..middle + 4_096].fill(0xAA);
+    std::fs::write(&path, bytes).unwrap();
+    let output = ends(place.fast(&sandbox, &["doctor"]), 70);
+    has(&data(&output), &["bad  queue     deskbatch.db is damaged", "restore it from a backup"]);
+}

@@ -123,7 +123,11 @@ async fn a_queue_of_every_earlier_version_keeps_all_its_rows_and_goes_on() {
         assert_eq!(questions(&claimed), "b c", "version {version}");
         store.end_run(run.run, RunEnding::TooManyFailures, NOW_MS).await.unwrap();
         assert_eq!(store.pace(app).await.unwrap().is_some(), version >= 3, "version {version}");
-        assert_eq!(store.size(app).await.unwrap().is_some(), version >= 4, "version {version}");
+        assert_eq!(
+            store.size(app, NOW_MS).await.unwrap().is_some(),
+            version >= 4,
+            "version {version}"
+        );
         now.close().await;
     }
 }
