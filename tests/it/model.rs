@@ -6,7 +6,9 @@ use std::path::Path;
 
 use deskbatch::isolate::Findings;
 use deskbatch::job::{JobId, Status};
-use deskbatch::store::{Imported, Return, RunEnding, SameManifest, Settlement, StoreError};
+use deskbatch::store::{
+    Claimed, Imported, Return, RunEnding, SameManifest, Settlement, StoreError,
+};
 use deskbatch::verdict::Verdict as Meaning;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -65,15 +67,10 @@ impl Both {
         match op {
             Op::Import { digest, again, rows } => self.import(*digest, *again, rows).await,
             Op::ClaimFree { most } => {
-                let claimed = self
-                    .queue
-                    .store
-                    .claim_free(self.queue.run, |_, _| *most, now_ms)
-                    .await
-                    .unwrap();
-                let ids = claimed.map(|claimed| claimed.ids()).unwrap_or_default();
-                assert_eq!(ids, self.model.claim_free(*most), "claimed");
-                (!ids.is_empty()).then_some("claim free")
+                let run = self.queue.run;
+                let claimed = self.queue.store.claim_free(run, |_, _| *most, now_ms).await;
+                let expected = self.model.claim_free(*most);
+                claimed_as(claimed, expected, "claim free")
             }
             Op::ClaimHeld { which, status } => self.claim_held(which, i64::from(*status)).await,
             Op::Settle { which, verdict, code, freed, bad } => {
@@ -109,9 +106,11 @@ impl Both {
                 Some(if orphans { "orphan return" } else { "begin run" })
             }
             Op::EndRun => {
-                self.queue.store.end_run(self.queue.run, RunEnding::Signal, now_ms).await.unwrap();
-                self.model.end_run();
-                Some("end run")
+                let run = self.queue.run;
+                let ended = self.queue.store.end_run(run, RunEnding::Signal, now_ms).await;
+                let was_open = self.model.end_run();
+                assert_eq!(ended.is_ok(), was_open, "{ended:?}");
+                was_open.then_some("end run")
             }
             Op::Prune { age } => {
                 let pruned = self.queue.store.prune(now_ms - age).await.unwrap();
@@ -124,9 +123,7 @@ impl Both {
     async fn claim_held(&mut self, which: &[Index], code: i64) -> Option<&'static str> {
         let (ids, status) = (self.jobs(which), Status::from_code(code).unwrap());
         let claimed = self.queue.store.claim_held(self.queue.run, status, &ids, self.now_ms).await;
-        let claimed = claimed.unwrap().map(|claimed| claimed.ids()).unwrap_or_default();
-        assert_eq!(claimed, self.model.claim_held(&ids, code), "claimed");
-        (!claimed.is_empty()).then_some("claim held")
+        claimed_as(claimed, self.model.claim_held(&ids, code), "claim held")
     }
 
     async fn import(
@@ -286,6 +283,27 @@ impl Both {
         let expected: Vec<_> =
             self.model.batches.iter().map(|row| (row.id, row.cancelled)).collect();
         assert_eq!(real, expected, "batches");
+    }
+}
+
+/// The same jobs, or none for a run that is over.
+fn claimed_as(
+    claimed: Result<Option<Claimed>, StoreError>,
+    expected: Option<Vec<JobId>>,
+    name: &'static str,
+) -> Option<&'static str> {
+    match (claimed, expected) {
+        // Where nothing could be claimed nobody asks whose run it is.
+        (Err(StoreError::TakenOver { .. }), None) | (Ok(None), None) => None,
+        (Ok(claimed), Some(expected)) => {
+            assert_eq!(
+                claimed.map(|claimed| claimed.ids()).unwrap_or_default(),
+                expected,
+                "{name}"
+            );
+            (!expected.is_empty()).then_some(name)
+        }
+        (claimed, expected) => panic!("{name}: {claimed:?}, not {expected:?}"),
     }
 }
 

@@ -56,6 +56,7 @@ pub struct Model {
     pub batches: Vec<ModelBatch>,
     pub requests: Vec<ModelRequest>,
     pub run: i64,
+    run_is_open: bool,
     next_job: JobId,
     next_batch: i64,
     next_request: i64,
@@ -87,13 +88,16 @@ impl Model {
             request.answered_ms = Some(now_ms);
         }
         self.run = self.next_run;
+        self.run_is_open = true;
         self.next_run += 1;
     }
 
-    pub fn end_run(&mut self) {
+    /// Whether it had not ended before.
+    pub fn end_run(&mut self) -> bool {
         for job in self.jobs.iter_mut().filter(|job| job.held_by == Some(self.run)) {
             job.held_by = None;
         }
+        std::mem::replace(&mut self.run_is_open, false)
     }
 
     /// `None`: the same manifest is there already.
@@ -140,8 +144,9 @@ impl Model {
         Some(superseded)
     }
 
-    /// The first free job, and the next ones of its status whose questions are in no request.
-    pub fn claim_free(&mut self, most: usize) -> Vec<JobId> {
+    /// The first free job, and the next ones of its status whose questions are in no request;
+    /// `None` for a run that is over.
+    pub fn claim_free(&mut self, most: usize) -> Option<Vec<JobId>> {
         let busy: Vec<String> = self
             .jobs
             .iter()
@@ -152,16 +157,15 @@ impl Model {
             job.state == "pending" && job.held_by.is_none() && !busy.contains(&job.question)
         };
         let Some(status) = self.jobs.iter().find(free).map(|job| job.status) else {
-            return Vec::new();
+            return self.run_is_open.then(Vec::new);
         };
         let of_status = self.jobs.iter().filter(free).filter(|job| job.status == status);
         let ids: Vec<JobId> = of_status.take(most).map(|job| job.id).collect();
-        self.claim(&ids);
-        ids
+        self.claim(ids)
     }
 
     /// Those of `ids` that the run still holds and that shall have `status`.
-    pub fn claim_held(&mut self, ids: &[JobId], status: i64) -> Vec<JobId> {
+    pub fn claim_held(&mut self, ids: &[JobId], status: i64) -> Option<Vec<JobId>> {
         let held = self.jobs.iter().filter(|job| {
             ids.contains(&job.id)
                 && job.state == "pending"
@@ -169,13 +173,15 @@ impl Model {
                 && job.status == status
         });
         let ids: Vec<JobId> = held.map(|job| job.id).collect();
-        self.claim(&ids);
-        ids
+        self.claim(ids)
     }
 
-    fn claim(&mut self, ids: &[JobId]) {
+    fn claim(&mut self, ids: Vec<JobId>) -> Option<Vec<JobId>> {
+        if !self.run_is_open {
+            return None;
+        }
         if ids.is_empty() {
-            return;
+            return Some(ids);
         }
         let request = self.next_request;
         self.next_request += 1;
@@ -191,6 +197,7 @@ impl Model {
             job.request = Some(request);
             job.held_by = None;
         }
+        Some(ids)
     }
 
     pub fn free_held(&mut self, ids: &[JobId]) {

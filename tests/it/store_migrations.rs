@@ -31,7 +31,7 @@ const LATER_ROWS: [(i64, &str); 3] = [
          UPDATE jobs SET approval_id = 1 WHERE id = 4; UPDATE runs SET approval_id = 1 WHERE id = 1",
     ),
     (3, "INSERT INTO paces VALUES (1, 6, 4.5, 4.9, 20.0, 0.5, 0.25)"),
-    (4, "INSERT INTO size_limits VALUES (1, 7, 100, 200)"),
+    (4, "INSERT INTO size_limits VALUES (1, 1735689600000, 100, 200)"),
 ];
 
 /// The migrations' files, oldest first: version, name, SQL.
