@@ -294,7 +294,7 @@ fn claimed_as(
 ) -> Option<&'static str> {
     match (claimed, expected) {
         // Where nothing could be claimed nobody asks whose run it is.
-        (Err(StoreError::TakenOver { .. }), None) | (Ok(None), None) => None,
+        (Err(StoreError::TakenOver { .. }) | Ok(None), None) => None,
         (Ok(claimed), Some(expected)) => {
             assert_eq!(
                 claimed.map(|claimed| claimed.ids()).unwrap_or_default(),
