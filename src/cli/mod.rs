@@ -86,7 +86,7 @@ pub enum Command {
     Retry(RetryArgs),
     /// Cancel the pending jobs of a batch
     Cancel(CancelArgs),
-    /// Drop old finished batches from the queue
+    /// Drop the jobs of old finished batches; their manifests stay known
     Prune(PruneArgs),
     /// Check the account's settings and the queue file; sends nothing
     Doctor(DoctorArgs),

@@ -1,7 +1,7 @@
 //! `deskbatch doctor`: what would keep a run from its work, found before it begins.
 //!
 //! A line for each thing that was looked at, and what to do where it is not well. Sends
-//! nothing and changes nothing.
+//! nothing; a queue of an earlier version is brought up to date, as by any command.
 
 use std::fmt::Write as _;
 
@@ -58,7 +58,7 @@ fn account(settings: &Settings) -> Finding {
             let endpoint =
                 account.endpoint.map_or_else(|| "the sandbox".to_owned(), |e| e.to_string());
             Finding::good(format!(
-                "application {}, library {}, as {}, at {endpoint}; a UserSig can be made",
+                "application {}, library {}, as {}, at {endpoint}: complete; nothing was asked of the service",
                 account.app.sdkappid, account.app.library, account.identifier
             ))
         }
@@ -69,6 +69,11 @@ fn account(settings: &Settings) -> Finding {
 /// Whether the queue file is ours and whole. That there is none yet is well.
 async fn queue(settings: &Settings) -> Finding {
     let path = settings.database.display();
+    // The first command that opens it makes a new queue of it.
+    if std::fs::metadata(&settings.database).is_ok_and(|file| file.len() == 0) {
+        let text = format!("{path} is empty: if there were jobs in it, restore it from a backup");
+        return Finding::bad(Exit::Wrong, text);
+    }
     let store = match Store::open_existing(&settings.database).await {
         Ok(store) => store,
         Err(StoreError::Missing(_)) => {

@@ -53,8 +53,8 @@ pub enum CommandError {
     Wrong(String),
     /// A run that was left where it waited for the queue.
     #[error(
-        "stopped at once, while another process was writing to the queue: what was in flight is sent again by the \
-         next run"
+        "stopped while the run waited for its queue, to which another process may be writing: what was in flight is \
+         sent again by the next run"
     )]
     Abandoned,
     /// Wrong settings.

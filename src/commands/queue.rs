@@ -57,14 +57,15 @@ pub(super) async fn prune(
 ) -> Result<Exit, CommandError> {
     let store = Store::open_existing(&settings.database).await?;
     let age_ms = i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
-    let before_ms = SystemClock::new().wall_ms().saturating_sub(age_ms);
+    let now_ms = SystemClock::new().wall_ms();
+    let before_ms = now_ms.saturating_sub(age_ms);
     if args.dry_run {
         let Pruned { batches, jobs, .. } = store.prunable(before_ms).await?;
-        out.say(&format!("{batches} finished batches with {jobs} jobs would be dropped"));
+        out.say(&format!("{jobs} jobs of {batches} finished batches would be dropped"));
     } else {
-        let Pruned { batches, jobs, requests } = store.prune(before_ms).await?;
+        let Pruned { batches, jobs, requests } = store.prune(before_ms, now_ms).await?;
         out.say(&format!(
-            "{batches} finished batches with {jobs} jobs and {requests} requests were dropped"
+            "{jobs} jobs of {batches} finished batches and {requests} requests were dropped"
         ));
     }
     store.close().await;

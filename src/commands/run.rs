@@ -221,11 +221,22 @@ async fn start_sandbox(
     Ok(sandbox)
 }
 
-/// Returns when a run was told to end at once and does not: it waits for the queue.
-async fn stuck(mut shutdown: Shutdown, clock: SystemClock) {
+/// Returns when a run was told to end and does not: it waits for its queue.
+async fn stuck(shutdown: Shutdown, clock: SystemClock, grace: Duration) {
     const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
-    shutdown.asked(Urgency::Now).await;
-    clock.sleep_until(clock.now() + ENDS_BY_ITSELF).await;
+    let (mut finish, mut now) = (shutdown.clone(), shutdown);
+    let at_once = async {
+        now.asked(Urgency::Now).await;
+        clock.sleep_until(clock.now() + ENDS_BY_ITSELF).await;
+    };
+    let in_time = async {
+        finish.asked(Urgency::Finish).await;
+        clock.sleep_until(clock.now() + grace + 10 * ENDS_BY_ITSELF).await;
+    };
+    tokio::select! {
+        () = at_once => {}
+        () = in_time => {}
+    }
 }
 
 async fn drain(
@@ -253,7 +264,7 @@ async fn drain(
     let heard = events.listen();
     let watcher = tokio::spawn(follow(out.clone(), clock.clone(), heard, chunk, settings.rate()));
     let shutdown = signals::listen(out)?;
-    let at_once = stuck(shutdown.clone(), clock.clone());
+    let at_once = stuck(shutdown.clone(), clock.clone(), limits.grace);
     let runner = Runner::new(clock, store.clone(), transport, signer, limits, events);
     let report = tokio::select! {
         report = runner.run(lock, shutdown) => report,

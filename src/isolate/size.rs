@@ -138,7 +138,7 @@ impl Size {
     /// So many, at least two, met trouble again and again that their parts did not meet.
     pub(super) fn trouble(&mut self, jobs: usize) {
         self.passes = 0;
-        self.eased = Some(jobs / 2);
+        self.eased = Some(self.eased.map_or(jobs / 2, |eased| eased.min(jobs / 2)));
     }
 }
 

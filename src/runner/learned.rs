@@ -11,9 +11,9 @@ const KEEP_EVERY: Duration = Duration::from_secs(30);
 impl<C: Clock, T: Transport> Runner<C, T> {
     /// Another run may have sent a request just now: after a second its last call counts
     /// no longer, whatever happened between its record and its leaving.
-    pub(super) fn wait_out_earlier_runs(&mut self, last_slot_ms: Option<i64>) {
+    pub(super) fn wait_out_earlier_runs(&mut self, last_left_ms: Option<i64>) {
         const SECOND_MS: i64 = 1_000;
-        let Some(last) = last_slot_ms else { return };
+        let Some(last) = last_left_ms else { return };
         let since = self.clock.wall_ms().saturating_sub(last);
         // A wall clock that was set back says nothing; the whole second is safe.
         let since = if since < 0 { 0 } else { since.min(SECOND_MS) };

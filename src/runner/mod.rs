@@ -177,7 +177,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let app = self.settings.app;
         let taken = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
         self.recall().await?;
-        self.wait_out_earlier_runs(taken.last_slot_ms);
+        self.wait_out_earlier_runs(taken.last_left_ms);
         if let Some(approval) = self.settings.approved {
             self.store.bind_run(taken.run, approval).await?;
         }

@@ -34,7 +34,7 @@ pub struct Retried {
 }
 
 impl Store {
-    /// Every batch, newest last.
+    /// Every batch that was not pruned, newest last.
     ///
     /// # Errors
     /// When the queue file cannot be read or holds an impossible row.
@@ -46,7 +46,7 @@ impl Store {
              FROM batches
              LEFT JOIN (SELECT batch_id, count(*) AS failed FROM jobs WHERE state = 'failed' GROUP BY batch_id)
                     AS failures ON failures.batch_id = batches.id
-             ORDER BY id",
+             WHERE pruned_ms IS NULL ORDER BY id",
         )
         .fetch_all(&self.readers)
         .await
@@ -102,7 +102,7 @@ impl Store {
     ) -> Result<Option<u64>, StoreError> {
         let mut tx = self.write("cancel a batch").await?;
         let found =
-            sqlx::query("UPDATE batches SET cancelled_ms = coalesce(cancelled_ms, ?) WHERE id = ?")
+            sqlx::query("UPDATE batches SET cancelled_ms = coalesce(cancelled_ms, ?) WHERE id = ? AND pruned_ms IS NULL")
                 .bind(now_ms)
                 .bind(batch)
                 .execute(&mut *tx)
@@ -161,7 +161,10 @@ impl Store {
 }
 
 fn failed_with(sql: &mut QueryBuilder<Sqlite>, codes: &[i64], batch: Option<BatchId>) {
-    sql.push(" AND state = 'failed'");
+    // What a prune has marked goes, whole.
+    sql.push(
+        " AND state = 'failed' AND batch_id NOT IN (SELECT id FROM batches WHERE pruned_ms IS NOT NULL)",
+    );
     if !codes.is_empty() {
         sql.push(" AND error_code IN (SELECT value FROM json_each(")
             .push_bind(super::claim::json(codes))

@@ -123,6 +123,10 @@ impl<T> Doing<T> for Result<T, sqlx::Error> {
     }
 }
 
+fn tell_busy(doing: &'static str) {
+    tracing::warn!(doing, "another process is writing to the queue: still waiting");
+}
+
 /// An open queue file.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -143,9 +147,7 @@ impl Store {
         loop {
             match self.writer.begin_with("BEGIN IMMEDIATE").await {
                 // As an import does whose manifest comes slowly: nobody's fault, and it ends.
-                Err(e) if open::is_busy(&e) => {
-                    tracing::warn!(doing, "another process is writing to the queue: still waiting");
-                }
+                Err(e) if open::is_busy(&e) => tell_busy(doing),
                 begun => return begun.doing(doing),
             }
         }

@@ -1,14 +1,16 @@
-//! Pruning: finished batches leave the queue, with the requests and runs that nothing
-//! refers to any more.
+//! Pruning: the jobs of finished batches leave the queue, with the requests and runs that
+//! nothing refers to any more.
 //!
 //! Only whole batches, and only those in which nothing is open and everything was finished
-//! long enough ago. In slices, each a transaction of its own, so that a run beside it never
-//! waits long; cut short, it is gone on with by the next one.
+//! long enough ago. A batch is marked first, in the transaction that looks at all of its
+//! jobs; from then on nobody takes one of them back, and they go in slices, so that a run
+//! beside it never waits long. Cut short, it is gone on with by the next one.
 
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::claim::json;
-use super::{BatchId, Doing as _, Store, StoreError};
+use super::open::is_busy;
+use super::{BatchId, Doing as _, Store, StoreError, tell_busy};
 
 /// Jobs deleted by one transaction.
 const SLICE_JOBS: i64 = 20_000;
@@ -16,7 +18,7 @@ const SLICE_JOBS: i64 = 20_000;
 /// What was dropped, or would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pruned {
-    /// Batches.
+    /// Batches that lost their jobs.
     pub batches: u64,
     /// Their jobs.
     pub jobs: u64,
@@ -42,23 +44,27 @@ impl Store {
         Ok(sum(&old))
     }
 
-    /// Drops every batch that was imported and wholly finished before `before_ms`. The same
-    /// manifest makes a new batch afterwards, and a question is known by its newer jobs alone.
+    /// Drops the jobs of every batch that was imported and wholly finished before `before_ms`;
+    /// its manifest stays known. What is dropped has no outcome to report any more.
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn prune(&self, before_ms: i64) -> Result<Pruned, StoreError> {
+    pub async fn prune(&self, before_ms: i64, now_ms: i64) -> Result<Pruned, StoreError> {
         // What refers to the deleted is deleted too, or never was: to have the engine prove
         // it would look through all jobs for every request.
         let options = (*self.writer.connect_options()).clone().foreign_keys(false);
         let mut connection =
             SqliteConnection::connect_with(&options).await.doing("open its file")?;
+        turn(&mut connection).await?;
         let old = old_batches(&mut connection, before_ms).await?;
+        mark(&mut connection, &old, now_ms).await?;
+        commit(&mut connection).await?;
         for old in &old {
             drop_jobs(&mut connection, old).await?;
         }
-        let batches: Vec<BatchId> = old.iter().map(|old| old.batch).collect();
-        let requests = drop_unused(&mut connection, &batches, before_ms).await?;
+        turn(&mut connection).await?;
+        let requests = drop_unused(&mut connection, before_ms).await?;
+        commit(&mut connection).await?;
         connection.close().await.doing("close its file")?;
         Ok(Pruned { requests, ..sum(&old) })
     }
@@ -80,7 +86,9 @@ async fn old_batches(
          LEFT JOIN (SELECT batch_id, count(*) AS n, min(id) AS first, max(id) AS last,
                            max(coalesce(finished_ms, ?1)) AS finished
                     FROM jobs GROUP BY batch_id) ON batch_id = batches.id
-         WHERE created_ms < ?1 AND coalesce(finished < ?1, 1) ORDER BY batches.id",
+         WHERE (pruned_ms IS NULL AND created_ms < ?1 AND coalesce(finished < ?1, 1))
+            OR (pruned_ms IS NOT NULL AND n > 0)
+         ORDER BY batches.id",
     )
     .bind(before_ms)
     .fetch_all(connection)
@@ -95,49 +103,69 @@ async fn old_batches(
         .doing(doing)
 }
 
+/// Begins a transaction of a write, however long another process writes. Dropped with its
+/// connection, it leaves nothing behind.
+async fn turn(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    loop {
+        match sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
+            Err(e) if is_busy(&e) => tell_busy("drop old batches"),
+            begun => return begun.map(drop).doing("drop old batches"),
+        }
+    }
+}
+
+async fn commit(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query("COMMIT").execute(connection).await.map(drop).doing("drop old batches")
+}
+
+async fn mark(
+    connection: &mut SqliteConnection,
+    old: &[Old],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let batches: Vec<BatchId> = old.iter().map(|old| old.batch).collect();
+    sqlx::query(
+        "UPDATE batches SET pruned_ms = ? WHERE pruned_ms IS NULL AND id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(now_ms.max(0))
+    .bind(json(&batches))
+    .execute(connection)
+    .await
+    .map(drop)
+    .doing("mark old batches")
+}
+
 /// The jobs of a batch have numbers close together, since an import is one transaction.
 async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), StoreError> {
     let Some((first, last)) = old.span else { return Ok(()) };
     let mut from = first;
     while from <= last {
         let to = last.min(from.saturating_add(SLICE_JOBS - 1));
-        // A job may have been taken back meanwhile (`retry`): it stays, and its batch.
-        sqlx::query(
-            "DELETE FROM jobs WHERE id BETWEEN ? AND ? AND batch_id = ? AND finished_ms IS NOT NULL",
-        )
-        .bind(from)
-        .bind(to)
-        .bind(old.batch)
-        .execute(&mut *connection)
-        .await
-        .doing("drop old jobs")?;
+        turn(connection).await?;
+        sqlx::query("DELETE FROM jobs WHERE id BETWEEN ? AND ? AND batch_id = ?")
+            .bind(from)
+            .bind(to)
+            .bind(old.batch)
+            .execute(&mut *connection)
+            .await
+            .doing("drop old jobs")?;
+        commit(connection).await?;
         from = to + 1;
     }
     Ok(())
 }
 
-/// Drops the rows of `batches` that have no jobs left, and what no job needs any more. The
-/// newest request and the newest run stay: the next run counts its slots from them.
-async fn drop_unused(
-    connection: &mut SqliteConnection,
-    batches: &[BatchId],
-    before_ms: i64,
-) -> Result<u64, StoreError> {
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.doing("drop old batches")?;
-    sqlx::query(
-        "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))
-           AND id NOT IN (SELECT batch_id FROM jobs)",
-    )
-    .bind(json(batches))
-    .execute(&mut *tx)
-    .await
-    .doing("drop old batches")?;
+/// Drops what no job needs any more. The newest run stays with all its requests: its figures
+/// are told, and its searches may refer to them. So does the newest request of all, from which
+/// the next run counts its first slot.
+async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Result<u64, StoreError> {
     let requests = sqlx::query(
         "DELETE FROM requests WHERE answered_ms < ? AND id < (SELECT max(id) FROM requests)
+           AND run_id < (SELECT max(id) FROM runs)
            AND id NOT IN (SELECT request_id FROM jobs WHERE request_id IS NOT NULL)",
     )
     .bind(before_ms)
-    .execute(&mut *tx)
+    .execute(&mut *connection)
     .await
     .doing("drop old requests")?;
     sqlx::query(
@@ -146,9 +174,8 @@ async fn drop_unused(
            AND id NOT IN (SELECT held_by FROM jobs WHERE held_by IS NOT NULL)",
     )
     .bind(before_ms)
-    .execute(&mut *tx)
+    .execute(&mut *connection)
     .await
     .doing("drop old runs")?;
-    tx.commit().await.doing("drop old batches")?;
     Ok(requests.rows_affected())
 }

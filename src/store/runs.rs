@@ -54,8 +54,8 @@ pub struct Taken {
     pub orphans: u64,
     /// Requests whose answers were lost with that run.
     pub orphaned_requests: u64,
-    /// The slot of the last request of any run, in UTC milliseconds.
-    pub last_slot_ms: Option<i64>,
+    /// When the last request of any run left at the latest, in UTC milliseconds.
+    pub last_left_ms: Option<i64>,
 }
 
 impl Store {
@@ -115,17 +115,21 @@ impl Store {
                 .execute(&mut *tx)
                 .await
                 .doing("begin a run")?;
-        let last_slot_ms =
-            sqlx::query_scalar("SELECT slot_ms FROM requests ORDER BY id DESC LIMIT 1")
-                .fetch_optional(&mut *tx)
-                .await
-                .doing("find the last request")?;
+        // It may have waited for its claim after its slot. When an orphan left nobody knows.
+        let last_left_ms: Option<i64> = sqlx::query_scalar(
+            "SELECT max(slot_ms, coalesce(answered_ms - latency_ms, slot_ms)) FROM requests ORDER BY id DESC LIMIT 1",
+        )
+        .fetch_optional(&mut *tx)
+        .await
+        .doing("find the last request")?;
+        let orphaned = requests.rows_affected() > 0;
+        let last_left_ms = if orphaned { last_left_ms.max(Some(now_ms)) } else { last_left_ms };
         tx.commit().await.doing("begin a run")?;
         Ok(Taken {
             run: noted.last_insert_rowid(),
             orphans: orphans.len() as u64,
             orphaned_requests: requests.rows_affected(),
-            last_slot_ms,
+            last_left_ms,
         })
     }
 

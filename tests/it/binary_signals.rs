@@ -242,7 +242,7 @@ async fn a_second_signal_ends_a_run_that_waits_for_the_queue() {
     run.signal(Signal::INT);
     run.says("once more stops at once");
     run.signal(Signal::INT);
-    has(&run.ends(3), &["stopped at once, while another process was writing"]);
+    has(&run.ends(3), &["stopped while the run waited for its queue"]);
     other.close().await.unwrap();
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);

@@ -311,6 +311,8 @@ async fn the_doctor_tells_a_whole_queue_from_a_damaged_one_and_what_to_do() {
         &well(&place),
         &["ok   account   application", "ok   queue     deskbatch.db is not there yet"],
     );
+    place.write("deskbatch.db", "");
+    has(&data(&ends(place.fast(&sandbox, &["doctor"]), 2)), &["deskbatch.db is empty"]);
     let rows: Vec<(String, &str)> = (0..500).map(|n| (question(&format!("q{n}")), "4")).collect();
     place.write("jobs.csv", manifest(rows.iter().map(|(id, status)| (id.as_str(), *status))));
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);

@@ -116,3 +116,10 @@ fn the_map_in_the_architecture_names_every_room_and_nothing_else() {
         assert!(map.contains(&format!("\n  {name}")), "ARCHITECTURE.md has no line for src/{name}");
     }
 }
+
+#[test]
+fn no_page_has_a_figure_that_nobody_filled_in() {
+    for name in ["README.md", "SECURITY.md", "docs/performance.md", "docs/reliability.md"] {
+        assert!(!read(name).contains("_FIGURE"), "{name}");
+    }
+}

@@ -113,7 +113,7 @@ impl Both {
                 was_open.then_some("end run")
             }
             Op::Prune { age } => {
-                let pruned = self.queue.store.prune(now_ms - age).await.unwrap();
+                let pruned = self.queue.store.prune(now_ms - age, now_ms).await.unwrap();
                 assert_eq!((pruned.batches, pruned.jobs), self.model.prune(now_ms - age), "pruned");
                 (pruned.jobs > 0).then_some("prune")
             }
@@ -277,11 +277,12 @@ impl Both {
         assert_eq!(real, expected, "requests");
         let rows = self
             .queue
-            .ask("SELECT id, cancelled_ms IS NOT NULL FROM batches WHERE id > 2 ORDER BY id")
+            .ask("SELECT id, cancelled_ms IS NOT NULL, pruned_ms IS NOT NULL FROM batches WHERE id > 2 ORDER BY id")
             .await;
-        let real: Vec<(i64, bool)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let real: Vec<(i64, bool, bool)> =
+            rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
         let expected: Vec<_> =
-            self.model.batches.iter().map(|row| (row.id, row.cancelled)).collect();
+            self.model.batches.iter().map(|row| (row.id, row.cancelled, row.pruned)).collect();
         assert_eq!(real, expected, "batches");
     }
 }
@@ -326,7 +327,7 @@ async fn follow(ops: &[Op]) -> Done {
     done
 }
 
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "begin run",
     "cancel",
     "claim free",
@@ -343,6 +344,7 @@ const KINDS: [&str; 16] = [
     "settle failed",
     "settle returned",
     "settle succeeded",
+    "supersede",
 ];
 
 /// Goes on until so many operations were done and each kind of them has succeeded.

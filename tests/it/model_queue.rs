@@ -38,6 +38,7 @@ pub struct ModelBatch {
     pub digest: i64,
     pub created_ms: i64,
     pub cancelled: bool,
+    pub pruned: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +114,13 @@ impl Model {
             return None;
         }
         self.next_batch += 1;
-        self.batches.push(ModelBatch { id: batch, digest, created_ms: now_ms, cancelled: false });
+        self.batches.push(ModelBatch {
+            id: batch,
+            digest,
+            created_ms: now_ms,
+            cancelled: false,
+            pruned: false,
+        });
         let mut superseded = 0;
         for (question, status) in rows {
             for job in self.jobs.iter_mut().filter(|job| job.question == *question && job.newest) {
@@ -268,7 +275,8 @@ impl Model {
 
     /// `None`: there is no such batch.
     pub fn cancel(&mut self, batch: i64, now_ms: i64) -> Option<u64> {
-        self.batches.iter_mut().find(|row| row.id == batch)?.cancelled = true;
+        let live = |row: &&mut ModelBatch| row.id == batch && !row.pruned;
+        self.batches.iter_mut().find(live)?.cancelled = true;
         let mut cancelled = 0;
         for job in &mut self.jobs {
             if job.batch == batch && job.state == "pending" {
@@ -311,15 +319,23 @@ impl Model {
                         && (is_open(job) || job.finished_ms.is_none_or(|at| at >= before_ms))
                 })
         };
-        let gone: Vec<i64> =
-            self.batches.iter().filter(|batch| !kept(batch)).map(|batch| batch.id).collect();
+        let gone: Vec<i64> = self
+            .batches
+            .iter()
+            .filter(|batch| !batch.pruned && !kept(batch))
+            .map(|batch| batch.id)
+            .collect();
         let jobs = self.jobs.len();
         self.jobs.retain(|job| !gone.contains(&job.batch));
-        self.batches.retain(|batch| !gone.contains(&batch.id));
+        for batch in self.batches.iter_mut().filter(|batch| gone.contains(&batch.id)) {
+            batch.pruned = true;
+        }
         let used: Vec<i64> = self.jobs.iter().filter_map(|job| job.request).collect();
         let newest = self.requests.last().map(|row| row.id);
+        let run = self.run;
         self.requests.retain(|row| {
-            Some(row.id) == newest
+            row.run == run
+                || Some(row.id) == newest
                 || used.contains(&row.id)
                 || row.answered_ms.is_none_or(|at| at >= before_ms)
         });

@@ -216,7 +216,7 @@ async fn a_newer_intent_for_a_question_in_flight_goes_after_it_whatever_became_o
 }
 
 #[tokio::test]
-async fn orphans_of_a_dead_run_are_sent_again_a_second_after_its_last_slot() {
+async fn orphans_of_a_dead_run_are_sent_again_after_a_second_since_nobody_knows_when_they_left() {
     let bench = Bench::new("a delete, b delete").await;
     let dead = bench.queue.begin_run().await;
     bench.queue.store.claim_free(dead, |_, _| 1, NOW_MS).await.unwrap().unwrap();
@@ -227,10 +227,32 @@ async fn orphans_of_a_dead_run_are_sent_again_a_second_after_its_last_slot() {
     let seen = bench.service.seen();
     assert_eq!(
         (seen[0].at, seen[0].ids.join(" ").as_str()),
-        (Moment(Duration::from_secs(1)), "a b")
+        (Moment(Duration::from_millis(1_300)), "a b")
     );
     assert!(bench.queue.job("a").await.contains("attempts=2 in_doubt"));
     assert!(bench.queue.job("b").await.contains("attempts=1 "));
+}
+
+/// A claim may have waited for its turn to write: its request left later than its slot.
+#[tokio::test]
+async fn a_new_run_waits_a_second_from_when_the_last_request_really_left() {
+    let bench = Bench::new("a delete, b delete").await;
+    let earlier = bench.queue.begin_run().await;
+    let claimed = bench.queue.store.claim_free(earlier, |_, _| 1, NOW_MS).await.unwrap().unwrap();
+    let mut answer = bench.queue.answer(&claimed, deskbatch::verdict::Verdict::Applied, Some(0));
+    (answer.run, answer.answered_ms, answer.latency_ms) = (earlier, NOW_MS + 2_900, 300);
+    bench
+        .queue
+        .store
+        .settle_succeeded(&answer, &deskbatch::isolate::Findings::default())
+        .await
+        .unwrap();
+    bench.queue.store.end_run(earlier, RunEnding::Signal, NOW_MS + 2_900).await.unwrap();
+    bench.clock.advance(Duration::from_secs(3));
+    bench.service.answers([ok()]);
+    assert_eq!(bench.run().await.totals.succeeded, 1);
+    // It left 2.6 s after the beginning.
+    assert_eq!(bench.service.seen()[0].at, Moment(Duration::from_millis(3_600)));
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ async fn a_new_run_returns_orphans_in_doubt_and_frees_what_the_dead_one_held() {
     let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS + 70).await.unwrap();
     assert_eq!(
         taken,
-        Taken { run: 3, orphans: 2, orphaned_requests: 1, last_slot_ms: Some(NOW_MS) }
+        Taken { run: 3, orphans: 2, orphaned_requests: 1, last_left_ms: Some(NOW_MS + 70) }
     );
     assert_eq!(queue.states().await, "a:pending b:pending c:pending d:pending");
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 in_doubt");
@@ -47,7 +47,7 @@ async fn a_new_run_returns_orphans_in_doubt_and_frees_what_the_dead_one_held() {
 async fn a_run_of_another_app_returns_orphans_all_the_same() {
     let queue = left_behind().await;
     let taken = queue.store.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
-    assert_eq!((taken.orphans, taken.last_slot_ms), (2, Some(NOW_MS)));
+    assert_eq!((taken.orphans, taken.last_left_ms), (2, Some(NOW_MS)));
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 in_doubt");
     queue.check().await;
 }
