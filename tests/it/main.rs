@@ -46,6 +46,7 @@ mod runner_learned;
 mod runner_pace;
 mod runner_session;
 mod runner_stop;
+mod simulated_clock;
 mod simulated_queue;
 mod simulated_run;
 mod simulated_service;

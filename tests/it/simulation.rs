@@ -8,13 +8,14 @@
 //!
 //! `DESKBATCH_SEEDS=FROM..TO cargo test --test it -- --ignored simulation` runs others.
 
-use std::future::{Future as _, poll_fn};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::future::Future as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock, ManualClock, Moment};
+use deskbatch::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::desk::Signer;
 use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, shutdown};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY};
@@ -22,71 +23,16 @@ use deskbatch::store::{RunEnding, StoreError};
 use fastrand::Rng;
 use tokio::task::yield_now;
 
+use crate::simulated_clock::{Crash, WatchedClock, Woken};
 use crate::simulated_story::Story;
 use crate::simulated_world::{CALM_AFTER, World};
 use crate::support_core::{APP, NOW_MS};
-
-/// The clock as the runner has it: every look at it is a place where a crash may be due.
-#[derive(Debug, Clone)]
-struct WatchedClock {
-    clock: ManualClock,
-    looks: Arc<AtomicU64>,
-}
-
-impl Clock for WatchedClock {
-    fn now(&self) -> Moment {
-        self.looks.fetch_add(1, Ordering::Relaxed);
-        self.clock.now()
-    }
-
-    fn wall_ms(&self) -> i64 {
-        self.looks.fetch_add(1, Ordering::Relaxed);
-        self.clock.wall_ms()
-    }
-
-    async fn sleep_until(&self, until: Moment) {
-        self.clock.sleep_until(until).await;
-    }
-}
-
-/// Whether the run wants to go on, and who waits for that.
-#[derive(Default)]
-struct Woken {
-    is: AtomicBool,
-    waits: Mutex<Option<Waker>>,
-}
-
-impl Woken {
-    /// Whether it was woken since this was asked last.
-    fn take(&self) -> bool {
-        self.is.swap(false, Ordering::AcqRel)
-    }
-
-    /// Returns once it is woken.
-    async fn woken(&self) {
-        poll_fn(|cx| {
-            *self.waits.lock().unwrap() = Some(cx.waker().clone());
-            if self.is.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-}
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.is.store(true, Ordering::Release);
-        if let Some(waker) = self.waits.lock().unwrap().take() {
-            waker.wake();
-        }
-    }
-}
 
 /// How a run is to end, if not by itself.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     ByItself,
-    /// Dropped where it waits first after so many looks at the clock. Looks are counted and not
-    /// waits, since how often it waits for its queue is up to the machine.
+    /// Dropped at its look at the clock with this number.
     Crash {
         looks: u64,
     },
@@ -208,23 +154,37 @@ impl Simulation {
         self.clock.jump_wall(to_ms - off_ms);
     }
 
-    fn runner(&mut self, looks: &Arc<AtomicU64>, events: Events) -> Runner<WatchedClock, World> {
-        let clock = WatchedClock { clock: self.clock.clone(), looks: Arc::clone(looks) };
+    async fn crashed(&mut self) {
+        self.crashes += 1;
+        // What was on its way is dropped now, and not when time has gone on.
+        for _ in 0..=YIELDS {
+            yield_now().await;
+        }
+        self.story.crashed().await;
+    }
+
+    fn runner(&mut self, fate: Fate, events: Events) -> Runner<WatchedClock, World> {
+        let looks_left = Arc::new(AtomicU64::new(u64::MAX));
+        let clock = WatchedClock { clock: self.clock.clone(), left: Arc::clone(&looks_left) };
         let (app, lifetime_s) = (APP.sdkappid, self.lifetime_s);
         let signer = Signer::with_key(SANDBOX_IDENTIFIER, app, SANDBOX_KEY.into(), lifetime_s);
         let settings = RunnerSettings { seed: self.random.u64(..), ..self.settings.clone() };
         let store = self.story.queue.store.clone();
-        Runner::new(clock, store, self.world.clone(), signer, settings, events)
+        let runner = Runner::new(clock, store, self.world.clone(), signer, settings, events);
+        // It looks at the clock while it is made, too.
+        if let Fate::Crash { looks } = fate {
+            looks_left.store(looks, Ordering::Relaxed);
+        }
+        runner
     }
 
     /// One run, of whose end the report is `None` if it crashed.
     async fn run(&mut self, fate: Fate, disturbed: bool) -> Option<RunReport> {
         self.runs += 1;
-        let looks = Arc::new(AtomicU64::new(0));
         let (stopper, shutdown) = shutdown();
         let events = Events::new();
         let mut heard = events.listen();
-        let runner = self.runner(&looks, events);
+        let runner = self.runner(fate, events);
         self.world.returned(true);
         let lock = Arc::clone(&self.story.lock);
         let mut run = Box::pin(runner.run(&lock, shutdown));
@@ -235,21 +195,16 @@ impl Simulation {
         loop {
             if woken.take() {
                 yields = 0;
-                match run.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(ended) => return Some(self.ended(ended, steps)),
-                    Poll::Pending => {}
-                }
-                if let Fate::Crash { looks: due } = fate
-                    && looks.load(Ordering::Relaxed) >= due
-                {
-                    drop(run);
-                    self.crashes += 1;
-                    // What was on its way is dropped now, and not when time has gone on.
-                    for _ in 0..=YIELDS {
-                        yield_now().await;
+                let mut context = Context::from_waker(&waker);
+                match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(&mut context))) {
+                    Ok(Poll::Ready(ended)) => return Some(self.ended(ended, steps)),
+                    Ok(Poll::Pending) => {}
+                    Err(panic) if matches!(fate, Fate::Crash { .. }) && panic.is::<Crash>() => {
+                        drop(run);
+                        self.crashed().await;
+                        return None;
                     }
-                    self.story.crashed().await;
-                    return None;
+                    Err(panic) => resume_unwind(panic),
                 }
             }
             while let Ok(event) = heard.try_recv() {
@@ -290,7 +245,7 @@ impl Simulation {
         let (sleepers, next) = self.clock.sleepers();
         let flying = left - self.world.returned(false);
         let all_woken_have_looked = next.is_none_or(|next| next > self.clock.now());
-        if woken.is.load(Ordering::Acquire) || !all_woken_have_looked {
+        if woken.is() || !all_woken_have_looked {
             return Idle::Not;
         }
         match next {
@@ -341,7 +296,7 @@ async fn simulate(seed: u64) -> Summary {
 fn simulate_all(seeds: std::ops::Range<u64>) {
     let (mut runs, mut crashes, mut requests, count) = (0, 0, 0, seeds.end - seeds.start);
     for seed in seeds {
-        let told = std::panic::catch_unwind(|| {
+        let told = catch_unwind(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(simulate(seed))
         });
@@ -356,7 +311,7 @@ fn simulate_all(seeds: std::ops::Range<u64>) {
                 eprintln!(
                     "seed {seed} fails: {again} cargo test --test it -- --ignored simulation"
                 );
-                std::panic::resume_unwind(panic);
+                resume_unwind(panic);
             }
         }
     }
