@@ -2,7 +2,7 @@
 //! decision behind a network in bad weather, and a clock that moves by events.
 //!
 //! A seed decides everything: faults, outages, clocks that jump, imports, cancels and
-//! retries in the middle, stops, and crashes at any point where the runner waits. What must
+//! retries in the middle, stops, and crashes at any look at the clock. What must
 //! hold is checked by the queue itself at every statement (triggers), by the world at every
 //! departure, and by [`Story::check`] at the end.
 //!
