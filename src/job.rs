@@ -224,6 +224,11 @@ impl QuestionId {
         &self.0
     }
 
+    /// The id as the service sees it, without a copy.
+    pub fn into_text(self) -> String {
+        self.0.into()
+    }
+
     /// The number in front of the first dash, which looks like the owner's SDKAppID
     /// (inferred from the vendor's samples, so good for a warning and nothing more).
     pub fn owner(&self) -> Option<u64> {

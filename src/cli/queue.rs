@@ -40,4 +40,8 @@ pub struct PruneArgs {
 
 /// `deskbatch doctor`.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// Count all jobs and requests anew where the figures kept of them are wrong
+    #[arg(long)]
+    pub recount: bool,
+}

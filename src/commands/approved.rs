@@ -7,6 +7,7 @@
 use super::consent::Consent;
 use super::import::commit;
 use super::plan::{Making, Proposal, propose};
+use super::reading::Importing;
 use super::{CommandError, Exit};
 use crate::cli::RunArgs;
 use crate::config::Settings;
@@ -20,14 +21,15 @@ pub(super) async fn take(
     args: &RunArgs,
     digest: &str,
     store: &Store,
-    out: &Output,
+    ground: &Importing,
 ) -> Result<Consent, CommandError> {
-    let digest = read_digest(digest)?;
+    let (digest, out) = (read_digest(digest)?, &ground.out);
     // No run but this one can change what is left of it: this one has the lock.
     let prior = store.find_approval(settings.app()?, &digest).await?;
     let how = Making { writes_rejects: true, deletes_max: 0 };
     let file = args.file.as_deref();
-    let Proposal { mut staged, plan } = propose(settings, store, file, &args.manifest, how).await?;
+    let Proposal { mut staged, plan } =
+        propose(settings, store, file, &args.manifest, how, ground).await?;
     match next(prior, &plan, &digest) {
         Next::GoOn(approval) => {
             staged.undo().await?;

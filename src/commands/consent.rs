@@ -8,9 +8,10 @@ use super::Exit;
 use super::expected::basis_of;
 use super::import::{Staged, commit, stage};
 use super::plan::{DELETES_SHOWN, Making, Proposal, plan_of, propose};
+use super::reading::Importing;
 use crate::cli::RunArgs;
 use crate::config::{Account, Settings};
-use crate::output::{Output, plan_text};
+use crate::output::plan_text;
 use crate::plan::{Plan, deletes};
 use crate::store::{ApprovalId, Store};
 
@@ -38,24 +39,24 @@ pub(super) async fn import(
     file: &Path,
     account: &Account,
     store: &Store,
-    out: &Output,
+    ground: &Importing,
 ) -> Result<Consent, CommandError> {
-    let staged = || stage(store, account.app, file, &args.manifest, true);
+    let staged = || stage(store, account.app, file, &args.manifest, true, ground);
     let plan = async |staged: &mut Staged| {
         plan_of(settings, staged, Some(file), &args.manifest, DELETES_SHOWN).await
     };
     let mut first = staged().await?;
     let open = first.preview.open;
     if !must_ask(settings, args.yes, open) {
-        commit(store, first, account.app, &args.manifest, out).await?;
+        commit(store, first, account.app, &args.manifest, &ground.out).await?;
         return Ok(agreed(settings, args.yes, open));
     }
     let asked = plan(&mut first).await?;
     first.undo().await?;
-    if file == Path::new("-") || !out.can_ask() {
+    if file == Path::new("-") || !ground.out.can_ask() {
         return Err(needs_yes(open));
     }
-    if !ask(settings, store, &asked, out).await? {
+    if !ask(settings, store, &asked, ground).await? {
         return Ok(Consent::Refused);
     }
     let mut staged = staged().await?;
@@ -66,7 +67,7 @@ pub(super) async fn import(
                 .to_owned(),
         ));
     }
-    commit(store, staged, account.app, &args.manifest, out).await?;
+    commit(store, staged, account.app, &args.manifest, &ground.out).await?;
     Ok(agreed(settings, args.yes, asked.open.counts))
 }
 
@@ -76,19 +77,20 @@ pub(super) async fn what_waits(
     args: &RunArgs,
     account: &Account,
     store: &Store,
-    out: &Output,
+    ground: &Importing,
 ) -> Result<Consent, CommandError> {
     let open = store.open_by_status(account.app).await?;
     if !must_ask(settings, args.yes, open) {
         return Ok(agreed(settings, args.yes, open));
     }
-    if !out.can_ask() {
+    if !ground.out.can_ask() {
         return Err(needs_yes(open));
     }
     let how = Making { writes_rejects: false, deletes_max: DELETES_SHOWN };
-    let Proposal { staged, plan } = propose(settings, store, None, &args.manifest, how).await?;
+    let Proposal { staged, plan } =
+        propose(settings, store, None, &args.manifest, how, ground).await?;
     staged.undo().await?;
-    let yes = ask(settings, store, &plan, out).await?;
+    let yes = ask(settings, store, &plan, ground).await?;
     Ok(if yes { agreed(settings, args.yes, plan.open.counts) } else { Consent::Refused })
 }
 
@@ -97,11 +99,11 @@ async fn ask(
     settings: &Settings,
     store: &Store,
     plan: &Plan,
-    out: &Output,
+    ground: &Importing,
 ) -> Result<bool, CommandError> {
     let forecast = basis_of(settings, store, plan.app).await?.forecast(plan.open.counts);
-    out.must_say(&plan_text(plan, &forecast));
-    Ok(out.ask(&format!("Delete {} questions?", plan.open.deletes())))
+    ground.out.must_say(&plan_text(plan, &forecast));
+    ground.ask(format!("Delete {} questions?", plan.open.deletes())).await
 }
 
 /// After any question that was due: deletes are agreed to if there were some to ask about.

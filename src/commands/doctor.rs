@@ -14,6 +14,13 @@ use crate::store::{Store, StoreError};
 /// How many pieces of damage are told.
 const DAMAGE_SHOWN: usize = 5;
 
+/// How damage begins that a recount mends.
+const FIGURES: &str = "figures: ";
+
+fn some_of(damage: &[String]) -> String {
+    damage.iter().take(DAMAGE_SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ")
+}
+
 /// What came of one look.
 struct Finding {
     exit: Exit,
@@ -37,10 +44,10 @@ impl Finding {
 /// Runs the command. The exit code is that of the first thing that is not well.
 pub(super) async fn doctor(
     settings: &Settings,
-    _: &DoctorArgs,
+    args: &DoctorArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let findings = [("account", account(settings)), ("queue", queue(settings).await)];
+    let findings = [("account", account(settings)), ("queue", queue(settings, args.recount).await)];
     let mut text = String::new();
     for (what, finding) in &findings {
         let how = if finding.exit == Exit::Done { "ok " } else { "bad" };
@@ -67,7 +74,7 @@ fn account(settings: &Settings) -> Finding {
 }
 
 /// Whether the queue file is ours and whole. That there is none yet is well.
-async fn queue(settings: &Settings) -> Finding {
+async fn queue(settings: &Settings, recounts: bool) -> Finding {
     let path = settings.database.display();
     // The first command that opens it makes a new queue of it.
     if std::fs::metadata(&settings.database).is_ok_and(|file| file.len() == 0) {
@@ -81,16 +88,33 @@ async fn queue(settings: &Settings) -> Finding {
         }
         Err(error) => return Finding::of(&error.into()),
     };
-    let checked = store.check().await;
+    let mended = if recounts { store.recount().await } else { Ok(Vec::new()) };
+    let checked = match &mended {
+        Ok(_) => store.check().await,
+        Err(_) => Ok(Vec::new()),
+    };
     store.close().await;
+    let mended = match mended {
+        Ok(mended) => mended.len(),
+        Err(error) => return Finding::of(&error.into()),
+    };
     match checked {
+        Ok(damage) if damage.is_empty() && mended > 0 => Finding::good(format!(
+            "{path} is whole; {mended} figures were wrong and were counted anew"
+        )),
         Ok(damage) if damage.is_empty() => Finding::good(format!("{path} is whole")),
+        Ok(damage) if damage.iter().all(|line| line.starts_with(FIGURES)) => {
+            let text = format!(
+                "{path} keeps wrong figures ({}): its jobs are whole; deskbatch doctor --recount counts them anew",
+                some_of(&damage)
+            );
+            Finding::bad(Exit::Broken, text)
+        }
         Ok(damage) => {
-            let shown: Vec<&str> = damage.iter().take(DAMAGE_SHOWN).map(String::as_str).collect();
             let text = format!(
                 "{path} is damaged ({}): keep a copy, restore it from a backup, or import the manifests into a new \
                  file (--database)",
-                shown.join("; ")
+                some_of(&damage)
             );
             Finding::bad(Exit::Broken, text)
         }

@@ -1,16 +1,19 @@
 //! `deskbatch import`, and the import that `run` begins with: a manifest into the queue.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{CommandError, Exit};
+use super::reading::{Importing, preview, read_into};
+use super::{CommandError, Exit, signals};
 use crate::cli::{ImportArgs, ManifestArgs};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::job::App;
-use crate::manifest::{BadRow, Manifest, ManifestOptions, Rejects, Row, Totals, same_file};
+use crate::manifest::{BadRow, Manifest, ManifestOptions, Rejects, Totals, same_file};
 use crate::output::Output;
-use crate::store::{BatchId, Import, ImportTotals, Imported, Preview, SameManifest, Store};
+use crate::store::{
+    BatchId, Import, ImportTotals, Imported, Preview, SameManifest, Store, StoreError,
+};
 
 /// How many bad rows are shown.
 const BAD_SHOWN: usize = 20;
@@ -61,7 +64,9 @@ pub(super) async fn command(
 ) -> Result<Exit, CommandError> {
     let app = settings.app()?;
     let store = Store::open(&settings.database).await?;
-    let staged = stage(&store, app, &args.file, &args.manifest, true).await?;
+    let (_, shutdown) = signals::listen(out, &signals::Sends::default())?;
+    let ground = Importing::begin(out, shutdown);
+    let staged = stage(&store, app, &args.file, &args.manifest, true, &ground).await?;
     commit(&store, staged, app, &args.manifest, out).await?;
     store.close().await;
     Ok(Exit::Done)
@@ -75,6 +80,7 @@ pub(super) async fn stage(
     file: &Path,
     args: &ManifestArgs,
     writes_rejects: bool,
+    ground: &Importing,
 ) -> Result<Staged, CommandError> {
     let options = ManifestOptions {
         status: args.status,
@@ -82,17 +88,44 @@ pub(super) async fn stage(
         on_conflict: args.on_conflict,
         sdkappid: app.sdkappid,
     };
-    let mut manifest = Manifest::open(file, &options)?;
-    let mut bad = BadRows::new(file, store.path(), args, writes_rejects)?;
+    let manifest = Manifest::open(file, &options)?;
+    let bad = BadRows::new(file, store.path(), args, writes_rejects)?;
     let mut import = store.begin_import(app, SystemClock::new().wall_ms()).await?;
-    while let Some(row) = manifest.next_row()? {
-        match row {
-            Row::New(job) => import.add(job).await?,
-            Row::Replace(job) => import.replace(job).await?,
-            Row::Bad(row) => bad.take(manifest.header(), &row)?,
+    import.heed(ground.stop()).await?;
+    let filled = tokio::select! {
+        filled = fill(&mut import, manifest, bad, file, args, ground) => filled,
+        // Dropped, it leaves nothing behind either.
+        () = ground.stuck() => return Err(StoreError::Stopped.into()),
+    };
+    match filled {
+        Ok(Filled { totals, bad_shown, read, preview }) => {
+            Ok(Staged { import, totals, bad_shown, read, preview })
+        }
+        Err(e) => {
+            // Why it ends is told, and not what came of ending it.
+            let _ = import.undo().await;
+            Err(e)
         }
     }
-    let read = manifest.finish();
+}
+
+/// A staged import without the import.
+struct Filled {
+    totals: ImportTotals,
+    bad_shown: Vec<String>,
+    read: Totals,
+    preview: Preview,
+}
+
+async fn fill(
+    import: &mut Import,
+    manifest: Manifest,
+    bad: BadRows,
+    file: &Path,
+    args: &ManifestArgs,
+    ground: &Importing,
+) -> Result<Filled, CommandError> {
+    let (read, bad) = read_into(import, manifest, bad, file, ground).await?;
     let bad_shown = bad.finish(&read, file)?;
     let totals = ImportTotals {
         name: args.name.clone().unwrap_or_else(|| batch_name(file)),
@@ -103,11 +136,11 @@ pub(super) async fn stage(
         rejected: read.bad,
     };
     let same = if args.again { SameManifest::Again } else { SameManifest::Continues };
-    let preview = import.preview(&read.digest, same).await?;
+    let preview = preview(import, &read, same, file, ground).await?;
     if read.good == 0 {
         import.withdraw().await?;
     }
-    Ok(Staged { import, totals, bad_shown, read, preview })
+    Ok(Filled { totals, bad_shown, read, preview })
 }
 
 /// Makes a staged import durable and tells what it did.
@@ -198,18 +231,18 @@ fn delimiter(text: &str) -> Result<u8, CommandError> {
 }
 
 /// The bad rows of a manifest: the first few to be shown, all of them to be written.
-struct BadRows<'a> {
+pub(super) struct BadRows {
     shown: Vec<String>,
-    rejects: Option<&'a Path>,
+    rejects: Option<PathBuf>,
     writes: bool,
     writer: Option<Rejects>,
 }
 
-impl<'a> BadRows<'a> {
+impl BadRows {
     fn new(
         file: &Path,
         queue: &Path,
-        args: &'a ManifestArgs,
+        args: &ManifestArgs,
         writes: bool,
     ) -> Result<Self, CommandError> {
         let rejects = args.rejects.as_deref();
@@ -221,11 +254,16 @@ impl<'a> BadRows<'a> {
                 )));
             }
         }
+        let rejects = rejects.map(Path::to_owned);
         Ok(Self { shown: Vec::new(), rejects, writes, writer: None })
     }
 
-    fn take(&mut self, header: &csv::ByteRecord, row: &BadRow) -> Result<(), CommandError> {
-        let Some(path) = self.rejects.filter(|_| self.writes) else {
+    pub(super) fn take(
+        &mut self,
+        header: &csv::ByteRecord,
+        row: &BadRow,
+    ) -> Result<(), CommandError> {
+        let Some(path) = self.rejects.as_deref().filter(|_| self.writes) else {
             if self.shown.len() < BAD_SHOWN {
                 self.shown.push(row.to_string());
             }
@@ -241,7 +279,7 @@ impl<'a> BadRows<'a> {
 
     /// The rows that are to be shown; an error where bad rows stop the import.
     fn finish(self, read: &Totals, file: &Path) -> Result<Vec<String>, CommandError> {
-        if let (Some(writer), Some(path)) = (self.writer, self.rejects) {
+        if let (Some(writer), Some(path)) = (self.writer, &self.rejects) {
             writer
                 .finish()
                 .map_err(CommandError::io(format!("{} cannot be written", path.display())))?;

@@ -12,6 +12,7 @@ mod finish;
 mod import;
 mod plan;
 mod queue;
+mod reading;
 mod report;
 mod run;
 mod sandbox;
@@ -118,6 +119,7 @@ impl CommandError {
                     Exit::Wrong
                 }
                 StoreError::Held(_) => Exit::Busy,
+                StoreError::Stopped => Exit::Stopped,
                 StoreError::Unusable { .. }
                 | StoreError::Fenced { .. }
                 | StoreError::TakenOver { .. }

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::expected::basis_of;
 use super::import::{Staged, stage};
-use super::{CommandError, Exit};
+use super::reading::Importing;
+use super::{CommandError, Exit, signals};
 use crate::cli::{ManifestArgs, PlanArgs, run_line};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
@@ -43,10 +44,11 @@ pub(super) async fn propose(
     file: Option<&Path>,
     args: &ManifestArgs,
     how: Making,
+    ground: &Importing,
 ) -> Result<Proposal, CommandError> {
     let app = settings.app()?;
     let mut staged = match file {
-        Some(file) => stage(store, app, file, args, how.writes_rejects).await?,
+        Some(file) => stage(store, app, file, args, how.writes_rejects, ground).await?,
         None => Staged::nothing(store.begin_review(app, SystemClock::new().wall_ms()).await?),
     };
     let plan = plan_of(settings, &mut staged, file, args, how.deletes_max).await?;
@@ -115,8 +117,10 @@ pub(super) async fn command(
     let all = args.all || args.json;
     let how =
         Making { writes_rejects: false, deletes_max: if all { usize::MAX } else { DELETES_SHOWN } };
+    let (_, shutdown) = signals::listen(out, &signals::Sends::default())?;
+    let (file, ground) = (args.file.as_deref(), Importing::begin(out, shutdown));
     let Proposal { staged, plan } =
-        propose(settings, &store, args.file.as_deref(), &args.manifest, how).await?;
+        propose(settings, &store, file, &args.manifest, how, &ground).await?;
     staged.undo().await?;
     let forecast = basis_of(settings, &store, plan.app).await?.forecast(plan.open.counts);
     store.close().await;

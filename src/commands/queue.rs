@@ -63,10 +63,16 @@ pub(super) async fn prune(
         let Pruned { batches, jobs, .. } = store.prunable(before_ms).await?;
         out.say(&format!("{jobs} jobs of {batches} finished batches would be dropped"));
     } else {
-        let Pruned { batches, jobs, requests } = store.prune(before_ms, now_ms).await?;
+        let Pruned { batches, jobs, requests, room_kept } = store.prune(before_ms, now_ms).await?;
         out.say(&format!(
             "{jobs} jobs of {batches} finished batches and {requests} requests were dropped"
         ));
+        if room_kept {
+            out.say(
+                "the file stays as large as it was, since another process uses it: prune again when no run is going on, and \
+                 it gets smaller",
+            );
+        }
     }
     store.close().await;
     Ok(Exit::Done)

@@ -7,6 +7,7 @@ use futures_util::TryStreamExt as _;
 use super::consent::{self, Consent};
 use super::expected::basis_of;
 use super::finish::Told;
+use super::reading::Importing;
 use super::{CommandError, Exit, approved, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
@@ -47,10 +48,15 @@ async fn import_and_drain(
     let behaviour = behaviour.transpose()?;
     let store = Store::open(&settings.database).await?;
     let lock = turn::take(settings, &store, clock, deadline, out).await?;
+    let sends = signals::Sends::default();
+    let (stopper, shutdown) = signals::listen(out, &sends)?;
+    let ground = Importing::begin(out, shutdown.clone());
     let consent = match (&args.plan, &args.file) {
-        (Some(digest), _) => approved::take(settings, args, digest, &store, out).await?,
-        (None, Some(file)) => consent::import(settings, args, file, &account, &store, out).await?,
-        (None, None) => consent::what_waits(settings, args, &account, &store, out).await?,
+        (Some(digest), _) => approved::take(settings, args, digest, &store, &ground).await?,
+        (None, Some(file)) => {
+            consent::import(settings, args, file, &account, &store, &ground).await?
+        }
+        (None, None) => consent::what_waits(settings, args, &account, &store, &ground).await?,
     };
     let (deletes, approved) = match consent {
         Consent::Given { deletes, approved } => (deletes, approved),
@@ -79,7 +85,7 @@ async fn import_and_drain(
         },
     };
     let limits = settings.runner(account.app, deletes, approved);
-    let (stopper, shutdown) = signals::listen(out)?;
+    sends.begin();
     if let Some(deadline) = deadline {
         let clock = clock.clone();
         tokio::spawn(async move {

@@ -1,5 +1,9 @@
-//! Ctrl-C and SIGTERM: the first lets requests in flight finish, the second ends at once.
+//! Ctrl-C and SIGTERM: the first lets requests in flight finish, or undoes an import; the second
+//! ends at once.
 //! And the signal of a limit on files, which is an error like others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -7,17 +11,33 @@ use super::CommandError;
 use crate::output::Output;
 use crate::runner::{Shutdown, Stopper, shutdown};
 
+/// Whether requests may be out, which a signal then lets come back. Before that, an import is
+/// all that there is to be ended.
+#[derive(Clone, Default)]
+pub(super) struct Sends(Arc<AtomicBool>);
+
+impl Sends {
+    /// From now on they may.
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Listens from now on. Until this is called, a signal ends the process the usual way. Others
 /// may ask for an end too.
-pub(super) fn listen(out: &Output) -> Result<(Stopper, Shutdown), CommandError> {
+pub(super) fn listen(out: &Output, sends: &Sends) -> Result<(Stopper, Shutdown), CommandError> {
     let failed = || CommandError::io("signals cannot be listened for");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed())?;
     let (stopper, shutdown) = shutdown();
-    let (others, out) = (stopper.clone(), out.clone());
+    let (others, out, sends) = (stopper.clone(), out.clone(), sends.clone());
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
-        out.say("stopping: waiting for the requests that are out; once more stops at once");
+        out.say(if sends.0.load(Ordering::Relaxed) {
+            "stopping: waiting for the requests that are out; once more stops at once"
+        } else {
+            "stopping: undoing the import; once more stops at once"
+        });
         stopper.press();
         loop {
             either(&mut interrupt, &mut terminate).await;

@@ -34,6 +34,8 @@ struct Json<'a> {
     throttled: u64,
     orphaned: u64,
     succeeded_in_doubt: u64,
+    file_bytes: u64,
+    pruned_ms: Option<i64>,
     left_requests_min: u64,
     left_requests_max: u64,
     left_s_min: u64,
@@ -147,6 +149,8 @@ pub(super) fn json(settings: &Settings, shown: &Shown) -> String {
         throttled: status.throttled,
         orphaned: status.orphaned,
         succeeded_in_doubt: status.succeeded_in_doubt,
+        file_bytes: status.file_bytes,
+        pruned_ms: status.pruned_ms,
         left_requests_min: *left.requests.start(),
         left_requests_max: *left.requests.end(),
         left_s_min: left.time.start().as_secs(),
@@ -187,8 +191,9 @@ pub(super) fn text(settings: &Settings, shown: &Shown) -> String {
     let Shown { status, batches, .. } = shown;
     let counts = &status.counts;
     let mut text = format!(
-        "queue     {}\njobs      {}\nrequests  {}: {} refused as too fast, {} whose answer is unknown\n",
+        "queue     {}\nfile      {}\njobs      {}\nrequests  {}: {} refused as too fast, {} whose answer is unknown\n",
         settings.database.display(),
+        file_text(status),
         counts_text(counts),
         status.requests,
         status.throttled,
@@ -231,6 +236,15 @@ pub(super) fn text(settings: &Settings, shown: &Shown) -> String {
         );
     }
     text
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a figure to look at")]
+fn file_text(status: &QueueStatus) -> String {
+    let size = format!("{:.1} MB", status.file_bytes as f64 / 1e6);
+    match status.pruned_ms {
+        Some(at) => format!("{size}, pruned last {}", utc_text(at)),
+        None => format!("{size}, never pruned"),
+    }
 }
 
 /// What runs have learned of the service. The app is named only where there are several.

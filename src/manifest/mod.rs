@@ -21,6 +21,8 @@ use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use csv::ByteRecord;
 
@@ -117,6 +119,36 @@ pub struct Totals {
     pub digest: String,
 }
 
+/// How far a manifest was read; may be looked at from elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct ReadSoFar {
+    bytes: Arc<AtomicU64>,
+    total: Option<u64>,
+}
+
+impl ReadSoFar {
+    /// Bytes of the file as it is, packed or not.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The size of the file in bytes; `None` for what is no file.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+}
+
+/// A reader that tells how far it is.
+struct Counted<R>(R, ReadSoFar);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buf)?;
+        self.1.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
 /// A manifest that is being read.
 pub struct Manifest {
     name: String,
@@ -129,6 +161,7 @@ pub struct Manifest {
     intents: Intents,
     totals: Totals,
     digest: Digest,
+    so_far: ReadSoFar,
 }
 
 impl Manifest {
@@ -137,14 +170,24 @@ impl Manifest {
     /// # Errors
     /// When there is no such file or it is no manifest; see [`ManifestError`].
     pub fn open(path: &Path, options: &ManifestOptions) -> Result<Self, ManifestError> {
-        if path == Path::new("-") {
-            return Self::from_reader(Box::new(std::io::stdin()), "stdin", options);
-        }
-        let name = path.display().to_string();
-        match open_file(path) {
-            Ok(file) => Self::from_reader(Box::new(file), &name, options),
-            Err(source) => Err(ManifestError::Open { name, source }),
-        }
+        let mut so_far = ReadSoFar::default();
+        let (reader, name): (Box<dyn Read + Send>, _) = if path == Path::new("-") {
+            (Box::new(Counted(std::io::stdin(), so_far.clone())), "stdin".to_owned())
+        } else {
+            let name = path.display().to_string();
+            let (file, bytes) = match open_file(path) {
+                Ok(found) => found,
+                Err(source) => return Err(ManifestError::Open { name, source }),
+            };
+            so_far.total = bytes;
+            (Box::new(Counted(file, so_far.clone())), name)
+        };
+        Ok(Self { so_far, ..Self::from_reader(reader, &name, options)? })
+    }
+
+    /// How far it was read.
+    pub fn so_far(&self) -> ReadSoFar {
+        self.so_far.clone()
     }
 
     /// Reads the header of the manifest in `reader`; `source` is its name in errors.
@@ -181,6 +224,7 @@ impl Manifest {
             intents: Intents::new(),
             totals: Totals::default(),
             digest,
+            so_far: ReadSoFar::default(),
         })
     }
 
@@ -284,13 +328,14 @@ impl Manifest {
 }
 
 /// The system opens a folder and fails only when it is read, which would look like a
-/// broken disk.
-fn open_file(path: &Path) -> io::Result<File> {
+/// broken disk. Its size too, where it has one.
+fn open_file(path: &Path) -> io::Result<(File, Option<u64>)> {
     let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
+    let found = file.metadata()?;
+    if found.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    Ok(file)
+    Ok((file, found.is_file().then(|| found.len())))
 }
 
 /// The first record that has text in it. An error if its quotes are wrong: it may then

@@ -6,6 +6,7 @@
 mod board;
 mod plan;
 mod progress;
+mod reading;
 mod summary;
 mod view;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::fmt::MakeWriter;
 pub use board::Board;
 pub use plan::plan_text;
 pub use progress::{Recent, follow};
+pub use reading::{Reading, ReadingBoard};
 pub use summary::{RunSummaryText, counts_text, range_text};
 pub use view::{Doing, View};
 

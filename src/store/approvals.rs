@@ -5,9 +5,9 @@
 //! older jobs than those that were approved.
 
 use futures_util::TryStreamExt as _;
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Doing as _, Import, RunId, Store, StoreError};
+use super::{Doing as _, Import, RunId, Store, StoreError, bulk};
 use crate::job::{App, Status};
 use crate::plan::{JobsSum, JobsSummer};
 
@@ -47,7 +47,7 @@ impl Store {
     /// When the queue file cannot be written.
     pub async fn begin_review(&self, app: App, now_ms: i64) -> Result<Import, StoreError> {
         let mut import = self.begin_import(app, now_ms).await?;
-        import.withdraw().await?;
+        import.begin().await?;
         Ok(import)
     }
 
@@ -64,8 +64,8 @@ impl Store {
         const DOING: &str = "look for an approval";
         let row = sqlx::query(
             "SELECT id, terms,
-                    (SELECT count(*) FROM jobs WHERE approval_id = approvals.id AND state IN ('pending', 'in_flight')),
-                    (SELECT count(*) FROM jobs WHERE approval_id = approvals.id AND state = 'failed' AND newest = 1)
+                    (SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE approval_id = approvals.id),
+                    (SELECT coalesce(sum(failed - overtaken), 0) FROM tallies WHERE approval_id = approvals.id)
              FROM approvals WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?) AND digest = ?
              ORDER BY id DESC LIMIT 1",
         )
@@ -112,7 +112,7 @@ impl Store {
             return Ok(self.open_by_status(app).await?.iter().sum());
         };
         let open: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM jobs WHERE approval_id = ? AND state IN ('pending', 'in_flight')",
+            "SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE approval_id = ?",
         )
         .bind(approval)
         .fetch_one(&self.readers)
@@ -127,7 +127,7 @@ impl Store {
     /// When the queue file cannot be read.
     pub async fn failed_of(&self, approval: ApprovalId) -> Result<u64, StoreError> {
         let failed: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM jobs WHERE approval_id = ? AND state = 'failed' AND newest = 1",
+            "SELECT coalesce(sum(failed - overtaken), 0) FROM tallies WHERE approval_id = ?",
         )
         .bind(approval)
         .fetch_one(&self.readers)
@@ -144,12 +144,9 @@ impl Import {
     /// # Errors
     /// When the queue file cannot be read or holds an impossible row.
     pub async fn survey(&mut self, deletes_max: usize) -> Result<Survey, StoreError> {
-        let mut rows = sqlx::query(
-            "SELECT status, question_id, batch_id, id, state = 'in_flight' FROM jobs
-             WHERE app_id = ? AND newest = 1 AND state IN ('pending', 'in_flight') ORDER BY question_id",
-        )
-        .bind(self.app_id)
-        .fetch(&mut *self.tx);
+        let mut rows = sqlx::query(AssertSqlSafe(bulk::to_be_sent()))
+            .bind(self.app_id)
+            .fetch(&mut self.connection);
         let (mut open, mut waiting) = (JobsSummer::default(), JobsSummer::default());
         let (mut in_flight, mut deletes) = (0, Vec::new());
         while let Some(row) = rows.try_next().await.doing("look through the queue")? {
@@ -180,10 +177,10 @@ impl Import {
     /// When the queue file cannot be read.
     pub async fn open_of_known(&mut self) -> Result<u64, StoreError> {
         let open: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM jobs WHERE batch_id = ? AND state IN ('pending', 'in_flight')",
+            "SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE batch_id = ?",
         )
         .bind(self.known)
-        .fetch_one(&mut *self.tx)
+        .fetch_one(&mut self.connection)
         .await
         .doing("count jobs")?;
         Ok(u64::try_from(open).unwrap_or_default())
@@ -202,18 +199,11 @@ impl Import {
         .bind(digest)
         .bind(terms)
         .bind(self.now_ms)
-        .execute(&mut *self.tx)
+        .execute(&mut self.connection)
         .await
         .doing("note an approval")?;
         let approval = noted.last_insert_rowid();
-        sqlx::query(
-            "UPDATE jobs SET approval_id = ? WHERE app_id = ? AND newest = 1 AND state IN ('pending', 'in_flight')",
-        )
-        .bind(approval)
-        .bind(self.app_id)
-        .execute(&mut *self.tx)
-        .await
-        .doing("note an approval")?;
+        bulk::approve(&mut self.connection, self.app_id, approval).await?;
         self.approval = Some(approval);
         Ok(approval)
     }
@@ -224,10 +214,10 @@ impl Import {
     /// When the queue file cannot be written.
     pub async fn withdraw(&mut self) -> Result<(), StoreError> {
         sqlx::query("ROLLBACK TO before_rows")
-            .execute(&mut *self.tx)
+            .execute(&mut self.connection)
             .await
             .doing("undo an import")?;
-        self.superseded = 0;
+        (self.superseded, self.batch) = (0, 0);
         Ok(())
     }
 
@@ -237,7 +227,7 @@ impl Import {
     /// When the queue file cannot be written.
     pub async fn end_without_batch(self) -> Result<(), StoreError> {
         match self.approval {
-            Some(_) => self.tx.commit().await.doing("note an approval"),
+            Some(_) => self.end("COMMIT").await,
             None => self.undo().await,
         }
     }

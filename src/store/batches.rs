@@ -3,7 +3,10 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
+use super::claim::json;
+use super::tallies::{Change, change_all, read_shares};
 use super::{BatchId, Doing as _, Store, StoreError};
+use crate::job::JobState;
 
 /// A batch and where its jobs stand.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -40,12 +43,10 @@ impl Store {
     /// When the queue file cannot be read or holds an impossible row.
     pub async fn batches(&self) -> Result<Vec<BatchSummary>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, name, source, created_ms, jobs,
-                    (SELECT count(*) FROM jobs WHERE batch_id = batches.id AND state IN ('pending', 'in_flight')),
-                    coalesce(failures.failed, 0)
+            "SELECT id, name, source, created_ms, jobs, coalesce(open, 0), coalesce(failed, 0)
              FROM batches
-             LEFT JOIN (SELECT batch_id, count(*) AS failed FROM jobs WHERE state = 'failed' GROUP BY batch_id)
-                    AS failures ON failures.batch_id = batches.id
+             LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open, sum(failed) AS failed
+                        FROM tallies GROUP BY batch_id) ON batch_id = batches.id
              WHERE pruned_ms IS NULL ORDER BY id",
         )
         .fetch_all(&self.readers)
@@ -60,10 +61,10 @@ impl Store {
     /// When the queue file cannot be read.
     pub async fn failed_in(&self, batches: &[BatchId], last: BatchId) -> Result<u64, StoreError> {
         let failed: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM jobs WHERE state = 'failed' AND newest = 1
-               AND (batch_id IN (SELECT value FROM json_each(?)) OR batch_id > ?)",
+            "SELECT coalesce(sum(failed - overtaken), 0) FROM tallies
+             WHERE batch_id IN (SELECT value FROM json_each(?)) OR batch_id > ?",
         )
-        .bind(super::claim::json(batches))
+        .bind(json(batches))
         .bind(last)
         .fetch_one(&self.readers)
         .await
@@ -87,7 +88,17 @@ impl Store {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn batch(&self, id: BatchId) -> Result<Option<BatchSummary>, StoreError> {
-        Ok(self.batches().await?.into_iter().find(|batch| batch.id == id))
+        let row = sqlx::query(
+            "SELECT id, name, source, created_ms, jobs,
+                    (SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE batch_id = batches.id),
+                    (SELECT coalesce(sum(failed), 0) FROM tallies WHERE batch_id = batches.id)
+             FROM batches WHERE pruned_ms IS NULL AND id = ?",
+        )
+        .bind(id)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("look for a batch")?;
+        row.as_ref().map(read_batch).transpose().doing("look for a batch")
     }
 
     /// `pending → cancelled` for a batch. What is in flight is cancelled if it comes back
@@ -111,9 +122,21 @@ impl Store {
         if found.rows_affected() == 0 {
             return Ok(None);
         }
+        // Its jobs have numbers that follow one another, so nothing else is looked at.
         let done = sqlx::query(
-            "UPDATE jobs SET state = 'cancelled', held_by = NULL, due_ms = 0, finished_ms = ?
-             WHERE batch_id = ? AND state = 'pending'",
+            "UPDATE jobs SET state = 'cancelled', held_by = NULL, due_ms = 0, finished_ms = ?1
+             WHERE id BETWEEN (SELECT first_job FROM batches WHERE id = ?2)
+                          AND (SELECT last_job FROM batches WHERE id = ?2)
+               AND batch_id = ?2 AND state = 'pending'",
+        )
+        .bind(now_ms)
+        .bind(batch)
+        .execute(&mut *tx)
+        .await
+        .doing("cancel jobs")?;
+        sqlx::query(
+            "UPDATE tallies SET cancelled = cancelled + pending, pending = 0, finished_ms = max(finished_ms, ?)
+             WHERE batch_id = ? AND pending > 0",
         )
         .bind(now_ms)
         .bind(batch)
@@ -139,12 +162,22 @@ impl Store {
         failed_with(&mut sql, codes, batch);
         let overtaken: i64 =
             sql.build_query_scalar().fetch_one(&mut *tx).await.doing("count overtaken jobs")?;
-        // To take a job back is the newer wish: its batch is cancelled no longer.
         let mut sql = QueryBuilder::new(
-            "UPDATE batches SET cancelled_ms = NULL WHERE id IN (SELECT batch_id FROM jobs WHERE newest = 1",
+            "SELECT batch_id, status, coalesce(approval_id, 0), count(*) FROM jobs WHERE newest = 1",
         );
         failed_with(&mut sql, codes, batch);
-        sql.push(")").build().execute(&mut *tx).await.doing("reopen batches")?;
+        let rows = sql.push(" GROUP BY 1, 2, 3").build().fetch_all(&mut *tx).await;
+        let shares = read_shares(&rows.doing("count failed jobs")?).doing("count failed jobs")?;
+        // To take a job back is the newer wish: its batch is cancelled no longer.
+        let reopened: Vec<BatchId> = shares.keys().map(|tally| tally.batch).collect();
+        sqlx::query(
+            "UPDATE batches SET cancelled_ms = NULL
+             WHERE cancelled_ms IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+        )
+        .bind(json(&reopened))
+        .execute(&mut *tx)
+        .await
+        .doing("reopen batches")?;
         let mut sql = QueryBuilder::new(
             "UPDATE jobs SET state = 'pending', finished_ms = NULL, error_code = NULL, error_info = NULL,
                     due_ms = 0
@@ -152,6 +185,8 @@ impl Store {
         );
         failed_with(&mut sql, codes, batch);
         let done = sql.build().execute(&mut *tx).await.doing("retry failed jobs")?;
+        let moved = |jobs| Change::moved(JobState::Failed, JobState::Pending, jobs);
+        change_all(&mut tx, &shares, moved).await?;
         tx.commit().await.doing("retry failed jobs")?;
         Ok(Retried {
             pending: done.rows_affected(),
@@ -167,7 +202,7 @@ fn failed_with(sql: &mut QueryBuilder<Sqlite>, codes: &[i64], batch: Option<Batc
     );
     if !codes.is_empty() {
         sql.push(" AND error_code IN (SELECT value FROM json_each(")
-            .push_bind(super::claim::json(codes))
+            .push_bind(json(codes))
             .push("))");
     }
     if let Some(batch) = batch {

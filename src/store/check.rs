@@ -1,9 +1,11 @@
-//! A look through the whole file for damage. Reads, and mends nothing.
+//! A look through the whole file for damage. Mends nothing but figures, and those only where it
+//! is told to: what they are of is there to be counted.
 
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
 use super::open::engine_code;
+use super::tallies::{drift, recount};
 use super::{Doing as _, Store, StoreError};
 
 /// What is being done, for errors.
@@ -13,7 +15,8 @@ const SQLITE_CORRUPT: i32 = 11;
 
 impl Store {
     /// What is wrong with the file, a line each; none when it is sound. The engine looks at
-    /// every page, then for rows that refer to a row that is not there.
+    /// every page, then for rows that refer to a row that is not there; then jobs and requests
+    /// are counted, and compared with the figures that are kept of them.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -23,6 +26,9 @@ impl Store {
         // Rows in damaged pages would say nothing true.
         if looked.is_ok() && wrong.is_empty() {
             looked = self.check_rows(&mut wrong).await;
+        }
+        if looked.is_ok() && wrong.is_empty() {
+            looked = self.check_figures(&mut wrong).await;
         }
         match looked {
             Ok(()) => Ok(wrong),
@@ -46,10 +52,35 @@ impl Store {
     async fn check_rows(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         let mut strays = sqlx::query("PRAGMA foreign_key_check").fetch(&self.readers);
         while let Some(stray) = strays.try_next().await? {
-            let (table, row): (&str, i64) = (stray.try_get(0)?, stray.try_get(1)?);
+            let (table, row): (&str, Option<i64>) = (stray.try_get(0)?, stray.try_get(1)?);
             let parent: &str = stray.try_get(2)?;
-            wrong.push(format!("{table} row {row} refers to a row of {parent} that is not there"));
+            // Some tables do not number their rows.
+            let which =
+                row.map_or_else(|| format!("a row of {table}"), |row| format!("{table} row {row}"));
+            wrong.push(format!("{which} refers to a row of {parent} that is not there"));
         }
         Ok(())
+    }
+
+    async fn check_figures(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        let mut reader = self.readers.acquire().await?;
+        wrong.extend(drift(&mut reader).await?);
+        Ok(())
+    }
+
+    /// Counts all jobs and requests anew and puts the figures right that are kept of them, in
+    /// one transaction. Says what was wrong. Jobs and requests stay as they are.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn recount(&self) -> Result<Vec<String>, StoreError> {
+        const DOING: &str = "count its jobs anew";
+        let mut tx = self.write(DOING).await?;
+        let wrong = drift(&mut tx).await.doing(DOING)?;
+        if !wrong.is_empty() {
+            recount(&mut tx).await.doing(DOING)?;
+        }
+        tx.commit().await.doing(DOING)?;
+        Ok(wrong)
     }
 }

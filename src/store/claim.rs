@@ -5,11 +5,14 @@
 //! intents for it cannot overtake each other on the way. A run that is bound to an approval
 //! finds the jobs of that one alone.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, Sqlite, Transaction};
+use std::borrow::Cow;
 
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, Transaction};
+
+use super::tallies::{Change, Shares, change_all, read_tally};
 use super::{Doing as _, RequestId, RunId, Store, StoreError};
-use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
+use crate::job::{Job, JobId, JobState, QuestionId, Status, fold_ids};
 
 /// Jobs that are in flight now, and the durable row of the request that shall carry them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,25 +47,18 @@ impl Store {
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.write("claim jobs").await?;
-        let Some((first, status)) = next_job(&mut tx, run, &mut jobs_max, slot_ms).await? else {
+        let pool = pool_of(&mut tx, run).await?;
+        let Some((first, status)) = next_job(&mut tx, pool, &mut jobs_max, slot_ms).await? else {
             return Ok(None);
         };
-        let rows = sqlx::query(
-            "SELECT id, question_id, in_doubt FROM jobs AS job
-             WHERE app_id = (SELECT app_id FROM runs WHERE id = ?1)
-               AND status = ?2 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?3
-               AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id)
-               AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
-                   AND other.app_id = job.app_id AND other.question_id = job.question_id)
-             ORDER BY due_ms, id LIMIT ?4",
-        )
-        .bind(run)
-        .bind(status.code())
-        .bind(slot_ms)
-        .bind(i64::try_from(jobs_max(status, first)).unwrap_or(i64::MAX))
-        .fetch_all(&mut *tx)
-        .await
-        .doing("claim jobs")?;
+        let rows = sqlx::query(AssertSqlSafe(pool.sql(FREE)))
+            .bind(pool.id())
+            .bind(slot_ms)
+            .bind(status.code())
+            .bind(i64::try_from(jobs_max(status, first)).unwrap_or(i64::MAX))
+            .fetch_all(&mut *tx)
+            .await
+            .doing("claim jobs")?;
         claim(tx, run, status, rows, slot_ms).await
     }
 
@@ -81,7 +77,7 @@ impl Store {
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.write("claim held jobs").await?;
         let rows = sqlx::query(
-            "SELECT id, question_id, in_doubt FROM jobs
+            "SELECT id, question_id, in_doubt, batch_id, status, coalesce(approval_id, 0) FROM jobs
              WHERE id IN (SELECT value FROM json_each(?1))
                AND state = 'pending' AND held_by = ?2 AND status = ?3 ORDER BY id",
         )
@@ -129,61 +125,126 @@ impl Store {
         run: RunId,
         with_deletes: bool,
     ) -> Result<Option<i64>, StoreError> {
-        sqlx::query_scalar(
-            "SELECT min(due) FROM (
-               SELECT min(due_ms) AS due FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 4
-                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1)
-                 AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id)
-               UNION ALL
-               SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 5
-                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1)
-                 AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id)
-               UNION ALL
-               SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND held_by IS NULL AND status = 6
-                 AND app_id = (SELECT app_id FROM runs WHERE id = ?1) AND ?2
-                 AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id))",
-        )
-        .bind(run)
-        .bind(with_deletes)
-        .fetch_one(&self.readers)
-        .await
-        .doing("look for what is due")
+        let mut reader = self.readers.acquire().await.doing("look for what is due")?;
+        let pool = pool_of(&mut reader, run).await?;
+        sqlx::query_scalar(AssertSqlSafe(pool.sql(NEXT_DUE)))
+            .bind(pool.id())
+            .bind(with_deletes)
+            .fetch_one(&mut *reader)
+            .await
+            .doing("look for what is due")
     }
+}
+
+/// Where a run finds free jobs.
+#[derive(Debug, Clone, Copy)]
+enum Pool {
+    /// Among those of its app.
+    App(i64),
+    /// Among those of the approval that it is bound to.
+    Approval(i64),
+}
+
+impl Pool {
+    fn id(self) -> i64 {
+        match self {
+            Self::App(id) | Self::Approval(id) => id,
+        }
+    }
+
+    /// The same statement for either kind, each by an index of its own.
+    fn sql(self, of_app: &'static str) -> Cow<'static, str> {
+        match self {
+            Self::App(_) => of_app.into(),
+            Self::Approval(_) => of_app.replace("job.app_id = ?1", "job.approval_id = ?1").into(),
+        }
+    }
+}
+
+/// The first free job of each status that is due, if there is one.
+const FIRST: &str = "
+    SELECT status, due_ms, id FROM (
+      SELECT status, due_ms, id FROM jobs AS job
+      WHERE job.app_id = ?1 AND status = 4 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
+        AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
+            AND other.app_id = job.app_id AND other.question_id = job.question_id)
+      ORDER BY due_ms, id LIMIT 1)
+    UNION ALL
+    SELECT status, due_ms, id FROM (
+      SELECT status, due_ms, id FROM jobs AS job
+      WHERE job.app_id = ?1 AND status = 5 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
+        AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
+            AND other.app_id = job.app_id AND other.question_id = job.question_id)
+      ORDER BY due_ms, id LIMIT 1)
+    UNION ALL
+    SELECT status, due_ms, id FROM (
+      SELECT status, due_ms, id FROM jobs AS job
+      WHERE job.app_id = ?1 AND status = 6 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
+        AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
+            AND other.app_id = job.app_id AND other.question_id = job.question_id)
+      ORDER BY due_ms, id LIMIT 1)";
+
+/// Free jobs of one status that are due, the oldest first.
+const FREE: &str = "
+    SELECT id, question_id, in_doubt, batch_id, status, coalesce(approval_id, 0) FROM jobs AS job
+    WHERE job.app_id = ?1 AND status = ?3 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
+      AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
+          AND other.app_id = job.app_id AND other.question_id = job.question_id)
+    ORDER BY due_ms, id LIMIT ?4";
+
+/// When the next free job is due.
+const NEXT_DUE: &str = "
+    SELECT min(due) FROM (
+      SELECT min(due_ms) AS due FROM jobs AS job
+      WHERE job.app_id = ?1 AND status = 4 AND state = 'pending' AND held_by IS NULL
+      UNION ALL
+      SELECT min(due_ms) FROM jobs AS job
+      WHERE job.app_id = ?1 AND status = 5 AND state = 'pending' AND held_by IS NULL
+      UNION ALL
+      SELECT min(due_ms) FROM jobs AS job
+      WHERE job.app_id = ?1 AND status = 6 AND state = 'pending' AND held_by IS NULL AND ?2)";
+
+async fn pool_of(connection: &mut SqliteConnection, run: RunId) -> Result<Pool, StoreError> {
+    const DOING: &str = "look at its run";
+    let row = sqlx::query("SELECT app_id, approval_id FROM runs WHERE id = ? AND ending IS NULL")
+        .bind(run)
+        .fetch_optional(connection)
+        .await
+        .doing(DOING)?;
+    let row = row.ok_or(StoreError::TakenOver { run })?;
+    let approval: Option<i64> = row.try_get(1).doing(DOING)?;
+    Ok(match approval {
+        Some(approval) => Pool::Approval(approval),
+        None => Pool::App(row.try_get(0).doing(DOING)?),
+    })
 }
 
 /// The free job that has been due longest.
 async fn next_job(
-    tx: &mut Transaction<'static, Sqlite>,
-    run: RunId,
+    connection: &mut SqliteConnection,
+    pool: Pool,
     mut jobs_max: impl FnMut(Status, JobId) -> usize,
     slot_ms: i64,
 ) -> Result<Option<(JobId, Status)>, StoreError> {
-    let mut first: Option<(i64, JobId, Status)> = None;
-    for status in Status::ALL {
-        let row = sqlx::query(
-            "SELECT due_ms, id FROM jobs AS job
-             WHERE app_id = (SELECT app_id FROM runs WHERE id = ?1)
-               AND status = ?2 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?3
-               AND approval_id IS coalesce((SELECT approval_id FROM runs WHERE id = ?1), approval_id)
-               AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
-                   AND other.app_id = job.app_id AND other.question_id = job.question_id)
-             ORDER BY due_ms, id LIMIT 1",
-        )
-        .bind(run)
-        .bind(status.code())
+    const DOING: &str = "look for a job";
+    let rows = sqlx::query(AssertSqlSafe(pool.sql(FIRST)))
+        .bind(pool.id())
         .bind(slot_ms)
-        .fetch_optional(&mut **tx)
+        .fetch_all(connection)
         .await
-        .doing("look for a job")?;
-        if let Some(row) = row {
-            let key = (
-                row.try_get(0).doing("look for a job")?,
-                row.try_get(1).doing("look for a job")?,
-                status,
-            );
-            if jobs_max(status, key.1) > 0 {
-                first = Some(first.map_or(key, |first| first.min(key)));
-            }
+        .doing(DOING)?;
+    let mut first: Option<(i64, JobId, Status)> = None;
+    for row in rows {
+        let id: JobId = row.try_get(2).doing(DOING)?;
+        let status = row.try_get(0).doing(DOING)?;
+        let status = Status::from_code(status).ok_or_else(|| StoreError::Impossible {
+            table: "jobs",
+            row: id,
+            reason: format!("status {status}"),
+        })?;
+        let key = (row.try_get(1).doing(DOING)?, id, status);
+        if jobs_max(status, id) > 0 {
+            first = Some(first.map_or(key, |first| first.min(key)));
         }
     }
     Ok(first.map(|(_, id, status)| (id, status)))
@@ -219,13 +280,13 @@ async fn claim(
     if rows.is_empty() {
         return Ok(None);
     }
-    let goes_on: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE id = ? AND ending IS NULL)")
+    let begun =
+        sqlx::query("UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL")
             .bind(run)
-            .fetch_one(&mut *tx)
+            .execute(&mut *tx)
             .await
             .doing("claim jobs")?;
-    if !goes_on {
+    if begun.rows_affected() == 0 {
         return Err(StoreError::TakenOver { run });
     }
     let jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
@@ -244,17 +305,46 @@ async fn claim(
     .await
     .doing("note a request")?;
     let request: RequestId = noted.last_insert_rowid();
-    sqlx::query(
-        "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL
-         WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",
-    )
-    .bind(request)
-    .bind(json(&ids))
-    .execute(&mut *tx)
-    .await
-    .doing("claim jobs")?;
+    set_in_flight(&mut tx, request, &ids).await?;
+    let mut shares = Shares::new();
+    for row in &rows {
+        *shares.entry(read_tally(row, 3).doing("claim jobs")?).or_default() += 1;
+    }
+    let moved = |jobs| Change::moved(JobState::Pending, JobState::InFlight, jobs);
+    change_all(&mut tx, &shares, moved).await?;
     tx.commit().await.doing("claim jobs")?;
     Ok(Some(Claimed { request, status, jobs }))
+}
+
+/// `pending → in_flight`. Mostly the numbers follow one another, which needs no list of them.
+async fn set_in_flight(
+    connection: &mut SqliteConnection,
+    request: RequestId,
+    ids: &[JobId],
+) -> Result<(), StoreError> {
+    let first = ids.iter().copied().min().unwrap_or_default();
+    let last = ids.iter().copied().max().unwrap_or_default();
+    let changed = if usize::try_from(last - first + 1) == Ok(ids.len()) {
+        sqlx::query(
+            "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL
+             WHERE id BETWEEN ? AND ? AND state = 'pending'",
+        )
+        .bind(request)
+        .bind(first)
+        .bind(last)
+        .execute(connection)
+        .await
+    } else {
+        sqlx::query(
+            "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL
+             WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",
+        )
+        .bind(request)
+        .bind(json(ids))
+        .execute(connection)
+        .await
+    };
+    changed.map(drop).doing("claim jobs")
 }
 
 fn read_job(row: &SqliteRow) -> Result<Job, StoreError> {

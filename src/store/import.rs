@@ -1,27 +1,33 @@
 //! An import: one transaction, all of a manifest or nothing.
 //!
-//! Rows come in as the manifest is read and are written in groups. What waits from older
-//! batches for the same questions is superseded in the same transaction, so no moment
-//! exists in which two intents for one question could be sent. Dropping an [`Import`]
-//! leaves nothing behind.
+//! Rows come in as the manifest is read and wait in a table of the import's own (`staging.rs`).
+//! Then one transaction decides and writes: what waits from older batches for the same
+//! questions is superseded in it, so no moment exists in which two intents for one question
+//! could be sent. Dropping an [`Import`] leaves nothing behind.
 
-use sqlx::{QueryBuilder, Row as _, Sqlite, Transaction};
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 
+use super::bulk::{Index, insert, step_back};
+use super::staging::Staging;
 use super::status::open_by_status;
-use super::{ApprovalId, BatchId, Doing as _, Store, StoreError};
+use super::write::{fold, turn};
+use super::{ApprovalId, BatchId, Doing as _, RowGroup, StopImport, Store, StoreError};
 use crate::job::{App, NewJob};
-
-/// Rows written by one statement.
-const GROUP_ROWS: usize = 200;
 
 /// An import that has begun.
 #[derive(Debug)]
 pub struct Import {
-    pub(super) tx: Transaction<'static, Sqlite>,
-    pub(super) app_id: i64,
-    pub(super) batch: BatchId,
+    /// Its own, so that nobody waits for it while the manifest is read.
+    pub(super) connection: SqliteConnection,
+    app: App,
     pub(super) now_ms: i64,
-    waiting: Vec<NewJob>,
+    group: RowGroup,
+    staging: Staging,
+    decides: bool,
+    /// Known once it decides.
+    pub(super) app_id: i64,
+    /// The batch that it makes; 0 while it makes none.
+    pub(super) batch: BatchId,
     pub(super) superseded: u64,
     /// The batch that the same manifest made before, once a preview has found it.
     pub(super) known: Option<BatchId>,
@@ -83,33 +89,34 @@ pub struct Preview {
     pub open: [u64; 3],
 }
 
+/// After so many rows the log is folded in; what is less the engine does by itself.
+const FOLD_ROWS: u64 = 50_000;
+
+/// What the engine may keep in memory of the pages that an import changes, and of what it
+/// sorts, in KiB.
+const CACHE_KIB: u32 = 32 * 1024;
+
 impl Store {
-    /// Begins an import for `app`. Other writers wait until it is finished or dropped.
+    /// Begins an import for `app`. Nobody waits for it before it has all its rows.
     ///
     /// # Errors
-    /// When the queue file cannot be written.
+    /// When the queue file cannot be opened once more.
     pub async fn begin_import(&self, app: App, now_ms: i64) -> Result<Import, StoreError> {
-        let mut tx = self.write("begin an import").await?;
-        let app_id = app_id(&mut tx, app).await?;
-        sqlx::query("SAVEPOINT before_rows").execute(&mut *tx).await.doing("begin an import")?;
-        // The batch's own row comes first, for its number; its figures come at the end.
-        let noted = sqlx::query(
-            "INSERT INTO batches (app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
-             VALUES (?, '', '', printf('%064d', 0), ?, 0, 0, 0, 0)",
-        )
-        .bind(app_id)
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await
-        .doing("begin an import")?;
-        let batch = noted.last_insert_rowid();
-        let waiting = Vec::with_capacity(GROUP_ROWS);
+        const DOING: &str = "begin an import";
+        // What its rows refer to is made in the same transaction.
+        let options = (*self.writer.connect_options()).clone().foreign_keys(false);
+        let options = options.pragma("cache_size", format!("-{CACHE_KIB}")).pragma("threads", "1");
+        let mut connection = SqliteConnection::connect_with(&options).await.doing(DOING)?;
+        let staging = Staging::begin(&mut connection).await?;
         Ok(Import {
-            tx,
-            app_id,
-            batch,
+            connection,
+            app,
             now_ms,
-            waiting,
+            group: RowGroup::default(),
+            staging,
+            decides: false,
+            app_id: 0,
+            batch: 0,
             superseded: 0,
             known: None,
             approval: None,
@@ -118,54 +125,99 @@ impl Store {
 }
 
 /// The number of `app` in this file, made if it is new.
-pub(super) async fn app_id(
-    tx: &mut Transaction<'static, Sqlite>,
-    app: App,
-) -> Result<i64, StoreError> {
+pub(super) async fn app_id(connection: &mut SqliteConnection, app: App) -> Result<i64, StoreError> {
     let sdkappid = i64::try_from(app.sdkappid).unwrap_or(i64::MAX);
     sqlx::query("INSERT INTO apps (sdkappid, library) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(sdkappid)
         .bind(app.library.name())
-        .execute(&mut **tx)
+        .execute(&mut *connection)
         .await
         .doing("note the app")?;
     sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = ? AND library = ?")
         .bind(sdkappid)
         .bind(app.library.name())
-        .fetch_one(&mut **tx)
+        .fetch_one(connection)
         .await
         .doing("find the app")
 }
 
 impl Import {
+    /// Lets `stop` end it at any time, with [`StoreError::Stopped`].
+    ///
+    /// # Errors
+    /// When the queue file fails.
+    pub async fn heed(&mut self, stop: &StopImport) -> Result<(), StoreError> {
+        stop.heed_on(&mut self.connection).await
+    }
+
     /// Takes one row. An id may come once; a later row for it goes to [`Import::replace`].
     ///
     /// # Errors
-    /// When the queue file cannot be written.
+    /// When the rows cannot be kept.
     pub async fn add(&mut self, job: NewJob) -> Result<(), StoreError> {
-        self.waiting.push(job);
-        if self.waiting.len() < GROUP_ROWS { Ok(()) } else { self.write_group().await }
+        self.group.push(job);
+        if self.group.is_full() { self.write_group().await } else { Ok(()) }
+    }
+
+    /// Takes several rows.
+    ///
+    /// # Errors
+    /// When the rows cannot be kept.
+    pub async fn add_group(&mut self, group: RowGroup) -> Result<(), StoreError> {
+        self.write_group().await?;
+        self.staging.add(&mut self.connection, group).await
     }
 
     /// Takes a row that speaks instead of one taken before (`--on-conflict last`).
     ///
     /// # Errors
-    /// When the queue file cannot be written.
+    /// When the row cannot be kept.
     pub async fn replace(&mut self, job: NewJob) -> Result<(), StoreError> {
+        self.staging.replace(&mut self.connection, &job).await
+    }
+
+    async fn write_group(&mut self) -> Result<(), StoreError> {
+        let group = std::mem::take(&mut self.group);
+        self.staging.add(&mut self.connection, group).await
+    }
+
+    /// Begins the transaction that decides. Other writers wait from now on.
+    pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
+        const DOING: &str = "begin an import";
+        turn(&mut self.connection, DOING).await?;
+        self.decides = true;
+        self.app_id = app_id(&mut self.connection, self.app).await?;
+        let saved = sqlx::query("SAVEPOINT before_rows").execute(&mut self.connection).await;
+        saved.map(drop).doing(DOING)
+    }
+
+    /// Writes everything, not yet durable.
+    async fn decide(&mut self, digest: &str, same: SameManifest) -> Result<(), StoreError> {
         self.write_group().await?;
-        sqlx::query(
-            "UPDATE jobs SET status = ?, line = ?
-             WHERE app_id = ? AND question_id = ? AND newest = 1 AND batch_id = ? AND state = 'pending'",
+        self.staging.finish(&mut self.connection).await?;
+        self.begin().await?;
+        if same == SameManifest::Continues {
+            // If the batch is there already, nothing of this import counts.
+            self.known = self.find_known(digest).await?;
+        }
+        if self.known.is_some() {
+            return Ok(());
+        }
+        // The batch's own row comes first, for its number; its figures come at the end.
+        let noted = sqlx::query(
+            "INSERT INTO batches (app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
+             VALUES (?, '', '', printf('%064d', 0), ?, 0, 0, 0, 0)",
         )
-        .bind(job.status.code())
-        .bind(i64::try_from(job.line).unwrap_or(i64::MAX))
         .bind(self.app_id)
-        .bind(job.question_id.as_str())
-        .bind(self.batch)
-        .execute(&mut *self.tx)
+        .bind(self.now_ms)
+        .execute(&mut self.connection)
         .await
-        .doing("replace a row of the manifest")?;
-        Ok(())
+        .doing("begin an import")?;
+        self.batch = noted.last_insert_rowid();
+        let (connection, rows) = (&mut self.connection, self.staging.rows);
+        let index = Index::choose(connection, rows).await?;
+        self.superseded = step_back(connection, self.app_id, self.now_ms, index).await?;
+        insert(connection, self.app_id, self.batch, index.0).await
     }
 
     /// Says what the import does, before it is durable: a caller that does not want it
@@ -178,15 +230,8 @@ impl Import {
         digest: &str,
         same: SameManifest,
     ) -> Result<Preview, StoreError> {
-        self.write_group().await?;
-        if same == SameManifest::Continues {
-            self.known = self.find_known(digest).await?;
-        }
-        if self.known.is_some() {
-            // The batch is there already, so nothing of this import counts.
-            self.withdraw().await?;
-        }
-        let open = open_by_status(&mut self.tx, self.app_id).await?;
+        self.decide(digest, same).await?;
+        let open = open_by_status(&mut self.connection, self.app_id).await?;
         Ok(Preview { known: self.known, superseded: self.superseded, open })
     }
 
@@ -196,11 +241,13 @@ impl Import {
     /// # Errors
     /// When the queue file cannot be written; nothing is left behind then.
     pub async fn commit(mut self, totals: &ImportTotals) -> Result<Imported, StoreError> {
+        if !self.decides {
+            self.decide(&totals.digest, SameManifest::Again).await?;
+        }
         if let Some(batch) = self.known {
             self.end_without_batch().await?;
             return Ok(Imported::Known { batch });
         }
-        self.write_group().await?;
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         sqlx::query(
             "UPDATE batches SET name = ?2, source = ?3, digest = ?4, rows = ?5, duplicates = ?6, rejected = ?7,
@@ -214,11 +261,12 @@ impl Import {
         .bind(count(totals.rows))
         .bind(count(totals.duplicates))
         .bind(count(totals.rejected))
-        .execute(&mut *self.tx)
+        .execute(&mut self.connection)
         .await
         .doing("finish an import")?;
-        self.tx.commit().await.doing("finish an import")?;
-        Ok(Imported::New { batch: self.batch, superseded: self.superseded })
+        let imported = Imported::New { batch: self.batch, superseded: self.superseded };
+        self.end("COMMIT").await?;
+        Ok(imported)
     }
 
     /// Leaves nothing behind, and lets other writers go on before this returns. Dropping
@@ -227,78 +275,36 @@ impl Import {
     /// # Errors
     /// When the queue file fails.
     pub async fn undo(self) -> Result<(), StoreError> {
-        self.tx.rollback().await.doing("undo an import")
+        self.end("ROLLBACK").await
     }
 
-    /// The newest other batch made from the same manifest for the same app.
+    /// Ends the transaction, if it has begun, and closes its connection.
+    pub(super) async fn end(mut self, how: &'static str) -> Result<(), StoreError> {
+        // A stop comes too late for this.
+        self.connection.lock_handle().await.doing("end an import")?.remove_progress_handler();
+        if self.decides {
+            match sqlx::query(how).execute(&mut self.connection).await {
+                // The engine has done that by itself when it was stopped.
+                Err(_) if how == "ROLLBACK" => {}
+                ended => drop(ended.doing("finish an import")?),
+            }
+            if self.staging.rows > FOLD_ROWS {
+                fold(&mut self.connection).await;
+            }
+        }
+        self.connection.close().await.doing("close its file")
+    }
+
+    /// The newest batch made from the same manifest for the same app.
     async fn find_known(&mut self, digest: &str) -> Result<Option<BatchId>, StoreError> {
         let row = sqlx::query(
-            "SELECT id FROM batches WHERE app_id = ? AND digest = ? AND id <> ? ORDER BY id DESC LIMIT 1",
+            "SELECT id FROM batches WHERE app_id = ? AND digest = ? ORDER BY id DESC LIMIT 1",
         )
         .bind(self.app_id)
         .bind(digest)
-        .bind(self.batch)
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(&mut self.connection)
         .await
         .doing("look for the same manifest")?;
         row.map(|row| row.try_get(0)).transpose().doing("look for the same manifest")
-    }
-
-    async fn write_group(&mut self) -> Result<(), StoreError> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let jobs = std::mem::take(&mut self.waiting);
-        self.supersede_waiting(&jobs).await?;
-        self.step_back_others(&jobs).await?;
-        self.insert(&jobs).await?;
-        self.waiting = jobs;
-        self.waiting.clear();
-        Ok(())
-    }
-
-    /// `pending → superseded` for what waits from older batches for the same questions.
-    async fn supersede_waiting(&mut self, jobs: &[NewJob]) -> Result<(), StoreError> {
-        let mut sql = QueryBuilder::new(
-            "UPDATE jobs SET state = 'superseded', held_by = NULL, newest = 0, finished_ms = ",
-        );
-        sql.push_bind(self.now_ms).push(" WHERE state = 'pending'");
-        self.same_questions(&mut sql, jobs);
-        let done = sql.build().execute(&mut *self.tx).await.doing("supersede older jobs")?;
-        self.superseded += done.rows_affected();
-        Ok(())
-    }
-
-    /// Jobs of the same questions in any other state keep it, but are the newest no longer:
-    /// one in flight is superseded if it ever comes back, a failed one is not revived.
-    async fn step_back_others(&mut self, jobs: &[NewJob]) -> Result<(), StoreError> {
-        let mut sql = QueryBuilder::new("UPDATE jobs SET newest = 0 WHERE state <> 'pending'");
-        self.same_questions(&mut sql, jobs);
-        sql.build().execute(&mut *self.tx).await.doing("step older jobs back")?;
-        Ok(())
-    }
-
-    fn same_questions(&self, sql: &mut QueryBuilder<Sqlite>, jobs: &[NewJob]) {
-        sql.push(" AND newest = 1 AND app_id = ").push_bind(self.app_id);
-        sql.push(" AND question_id IN (");
-        let mut ids = sql.separated(", ");
-        for job in jobs {
-            ids.push_bind(job.question_id.as_str().to_owned());
-        }
-        sql.push(")");
-    }
-
-    async fn insert(&mut self, jobs: &[NewJob]) -> Result<(), StoreError> {
-        let mut sql =
-            QueryBuilder::new("INSERT INTO jobs (batch_id, app_id, line, question_id, status) ");
-        sql.push_values(jobs, |mut row, job| {
-            row.push_bind(self.batch)
-                .push_bind(self.app_id)
-                .push_bind(i64::try_from(job.line).unwrap_or(i64::MAX))
-                .push_bind(job.question_id.as_str().to_owned())
-                .push_bind(job.status.code());
-        });
-        sql.build().execute(&mut *self.tx).await.doing("write jobs")?;
-        Ok(())
     }
 }

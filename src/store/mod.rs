@@ -8,6 +8,7 @@
 
 mod approvals;
 mod batches;
+mod bulk;
 mod check;
 mod claim;
 mod import;
@@ -18,8 +19,11 @@ mod prune;
 mod records;
 mod runs;
 mod settle;
+mod staging;
 mod status;
+mod tallies;
 mod waits;
+mod write;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +39,7 @@ pub use prune::Pruned;
 pub use records::{Record, RecordFilter};
 pub use runs::{RunEnding, Taken};
 pub use settle::{Done, Return, Settlement};
+pub use staging::{RowGroup, StopImport};
 pub use status::{QueueCounts, QueueStatus, RunSummary};
 pub use waits::{Wait, WaitsFor};
 
@@ -104,6 +109,9 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An import was asked to end.
+    #[error("stopped as asked: nothing was imported")]
+    Stopped,
     /// The engine refused a statement.
     #[error("the queue could not {doing}: {source}")]
     Sql {
@@ -114,6 +122,9 @@ pub enum StoreError {
     },
 }
 
+/// The engine's code for a statement that was asked to end; only imports are.
+const SQLITE_INTERRUPT: i32 = 9;
+
 /// Attaches the operation to what the engine said.
 trait Doing<T> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError>;
@@ -121,12 +132,11 @@ trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Sql { doing, source })
+        self.map_err(|source| match open::engine_code(&source) {
+            Some(SQLITE_INTERRUPT) => StoreError::Stopped,
+            _ => StoreError::Sql { doing, source },
+        })
     }
-}
-
-fn tell_busy(doing: &'static str) {
-    tracing::warn!(doing, "another process is writing to the queue: still waiting");
 }
 
 /// An open queue file.
@@ -147,10 +157,9 @@ impl Store {
     /// A write transaction that has its lock from the first statement on.
     async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
         loop {
-            match self.writer.begin_with("BEGIN IMMEDIATE").await {
-                // As an import does whose manifest comes slowly: nobody's fault, and it ends.
-                Err(e) if open::is_busy(&e) => tell_busy(doing),
-                begun => return begun.doing(doing),
+            let tried = self.writer.begin_with("BEGIN IMMEDIATE").await;
+            if let Some(begun) = write::begun(doing, tried) {
+                return begun;
             }
         }
     }

@@ -6,11 +6,13 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _, SqliteConnection};
 
@@ -56,6 +58,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "size_limits", include_str!("../../migrations/0004_size_limits.sql")),
     (5, "pruned", include_str!("../../migrations/0005_pruned.sql")),
     (6, "waits", include_str!("../../migrations/0006_waits.sql")),
+    (7, "tallies", include_str!("../../migrations/0007_tallies.sql")),
 ];
 
 impl Store {
@@ -94,7 +97,10 @@ impl Store {
             Err(StoreError::Missing(_)) => {}
             opened => return opened,
         }
-        let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
+        // By a name, so that an import's connection finds the same queue.
+        let options = SqliteConnectOptions::from_str("sqlite::memory:")
+            .doing("imagine an empty queue")?
+            .foreign_keys(true);
         // It is gone with its connection, so there is one, and nothing ends it early.
         let pool =
             SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
@@ -108,14 +114,22 @@ impl Store {
             .filename(&path)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
-            .synchronous(SqliteSynchronous::Full)
-            .pragma("temp_store", "memory");
+            .synchronous(SqliteSynchronous::Full);
         recognise(&path, &options).await?;
-        let writer = connect_writer(&options).await.map_err(|e| not_opened(&path, e))?;
+        // Only a file that is still empty can be made so; the others `prune` writes anew.
+        let is_new = fs::metadata(&path).is_ok_and(|file| file.len() == 0);
+        let first = if is_new {
+            options.clone().auto_vacuum(SqliteAutoVacuum::Incremental)
+        } else {
+            options.clone()
+        };
+        let writer = connect_writer(&first).await.map_err(|e| not_opened(&path, e))?;
         migrate(&path, &writer).await?;
         let turn = format!("PRAGMA busy_timeout = {}", TURN.as_millis());
         sqlx::query(AssertSqlSafe(turn)).execute(&writer).await.doing("open its file")?;
         let options = options.journal_mode(SqliteJournalMode::Wal);
+        // For connections that come later, an import's too.
+        writer.set_connect_options(options.clone().busy_timeout(TURN));
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_lazy_with(options.pragma("query_only", "on"));

@@ -6,11 +6,13 @@
 //! jobs; from then on nobody takes one of them back, and they go in slices, so that a run
 //! beside it never waits long. Cut short, it is gone on with by the next one.
 
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::sqlite::SqliteQueryResult;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use super::claim::json;
 use super::open::is_busy;
-use super::{BatchId, Doing as _, Store, StoreError, tell_busy};
+use super::write::{fold, turn};
+use super::{BatchId, Doing as _, RunLock, Store, StoreError};
 
 /// Jobs deleted by one transaction.
 const SLICE_JOBS: i64 = 20_000;
@@ -24,7 +26,18 @@ pub struct Pruned {
     pub jobs: u64,
     /// Requests that no job refers to any more; 0 where nothing was dropped yet.
     pub requests: u64,
+    /// Whether the file stays as large as it was, since others use it.
+    pub room_kept: bool,
 }
+
+/// Free pages stay in the file up to one in so many: what is imported next takes them.
+const KEPT_FREE: i64 = 10;
+
+/// Pages given back by one transaction.
+const SLICE_PAGES: u32 = 2_000;
+
+/// What `PRAGMA auto_vacuum` says of a file that can give pages back one by one.
+const AUTO_VACUUM_INCREMENTAL: i64 = 2;
 
 /// A batch to be dropped: its number, and the first and last of its jobs, if it has any.
 struct Old {
@@ -55,24 +68,64 @@ impl Store {
         let options = (*self.writer.connect_options()).clone().foreign_keys(false);
         let mut connection =
             SqliteConnection::connect_with(&options).await.doing("open its file")?;
-        turn(&mut connection).await?;
+        begin(&mut connection).await?;
         let old = old_batches(&mut connection, before_ms).await?;
         mark(&mut connection, &old, now_ms).await?;
         commit(&mut connection).await?;
         for old in &old {
             drop_jobs(&mut connection, old).await?;
         }
-        turn(&mut connection).await?;
         let requests = drop_unused(&mut connection, before_ms).await?;
-        commit(&mut connection).await?;
+        let room_kept = !self.give_back(&mut connection, now_ms).await?;
         connection.close().await.doing("close its file")?;
-        Ok(Pruned { requests, ..sum(&old) })
+        Ok(Pruned { requests, room_kept, ..sum(&old) })
     }
+
+    /// Gives the room of what was dropped back to the disk, a little at a time. The files of
+    /// earlier versions have to be written anew once for that, while nobody else writes to them:
+    /// `false` if somebody does.
+    async fn give_back(
+        &self,
+        connection: &mut SqliteConnection,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        const DOING: &str = "give back the room of what was dropped";
+        let free = figure(connection, "PRAGMA freelist_count").await?;
+        let pages = figure(connection, "PRAGMA page_count").await?;
+        if free <= pages / KEPT_FREE {
+            return Ok(true);
+        }
+        if figure(connection, "PRAGMA auto_vacuum").await? != AUTO_VACUUM_INCREMENTAL {
+            let Ok(_lock) = RunLock::take(self.path(), now_ms) else { return Ok(false) };
+            let anew = "PRAGMA auto_vacuum = incremental; VACUUM";
+            match sqlx::raw_sql(anew).execute(&mut *connection).await {
+                Err(e) if is_busy(&e) => return Ok(false),
+                written => drop(written.doing(DOING)?),
+            }
+        } else {
+            while figure(connection, "PRAGMA freelist_count").await? > pages / KEPT_FREE {
+                begin(connection).await?;
+                let slice = format!("PRAGMA incremental_vacuum({SLICE_PAGES})");
+                sqlx::raw_sql(AssertSqlSafe(slice)).execute(&mut *connection).await.doing(DOING)?;
+                commit(connection).await?;
+            }
+        }
+        fold(connection).await;
+        Ok(true)
+    }
+}
+
+async fn figure(
+    connection: &mut SqliteConnection,
+    pragma: &'static str,
+) -> Result<i64, StoreError> {
+    sqlx::query_scalar(pragma).fetch_one(connection).await.doing("look how large the file is")
 }
 
 fn sum(old: &[Old]) -> Pruned {
     let jobs: i64 = old.iter().map(|old| old.jobs).sum();
-    Pruned { batches: old.len() as u64, jobs: u64::try_from(jobs).unwrap_or_default(), requests: 0 }
+    let jobs = u64::try_from(jobs).unwrap_or_default();
+    Pruned { batches: old.len() as u64, jobs, ..Pruned::default() }
 }
 
 async fn old_batches(
@@ -80,14 +133,14 @@ async fn old_batches(
     before_ms: i64,
 ) -> Result<Vec<Old>, StoreError> {
     let doing = "look for old batches";
-    // One look at all jobs: an open job has no finish, and keeps its batch.
+    // Its tallies go with the last of its jobs, so what was cut short is found here again.
     let rows = sqlx::query(
-        "SELECT batches.id, coalesce(n, 0), first, last FROM batches
-         LEFT JOIN (SELECT batch_id, count(*) AS n, min(id) AS first, max(id) AS last,
-                           max(coalesce(finished_ms, ?1)) AS finished
-                    FROM jobs GROUP BY batch_id) ON batch_id = batches.id
-         WHERE (pruned_ms IS NULL AND created_ms < ?1 AND coalesce(finished < ?1, 1))
-            OR (pruned_ms IS NOT NULL AND n > 0)
+        "SELECT batches.id, coalesce(jobs_left, 0), first_job, last_job FROM batches
+         LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open, max(finished_ms) AS finished,
+                           sum(pending + in_flight + succeeded + failed + cancelled + superseded) AS jobs_left
+                    FROM tallies GROUP BY batch_id) ON batch_id = batches.id
+         WHERE (pruned_ms IS NULL AND created_ms < ?1 AND coalesce(open = 0 AND finished < ?1, 1))
+            OR (pruned_ms IS NOT NULL AND jobs_left > 0)
          ORDER BY batches.id",
     )
     .bind(before_ms)
@@ -103,15 +156,8 @@ async fn old_batches(
         .doing(doing)
 }
 
-/// Begins a transaction of a write, however long another process writes. Dropped with its
-/// connection, it leaves nothing behind.
-async fn turn(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    loop {
-        match sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
-            Err(e) if is_busy(&e) => tell_busy("drop old batches"),
-            begun => return begun.map(drop).doing("drop old batches"),
-        }
-    }
+async fn begin(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    turn(connection, "drop old batches").await
 }
 
 async fn commit(connection: &mut SqliteConnection) -> Result<(), StoreError> {
@@ -129,6 +175,13 @@ async fn mark(
     )
     .bind(now_ms.max(0))
     .bind(json(&batches))
+    .execute(&mut *connection)
+    .await
+    .doing("mark old batches")?;
+    sqlx::query(
+        "INSERT INTO upkeep (id, pruned_ms) VALUES (1, ?1) ON CONFLICT DO UPDATE SET pruned_ms = excluded.pruned_ms",
+    )
+    .bind(now_ms.max(0))
     .execute(connection)
     .await
     .map(drop)
@@ -141,41 +194,93 @@ async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), S
     let mut from = first;
     while from <= last {
         let to = last.min(from.saturating_add(SLICE_JOBS - 1));
-        turn(connection).await?;
-        sqlx::query("DELETE FROM jobs WHERE id BETWEEN ? AND ? AND batch_id = ?")
-            .bind(from)
-            .bind(to)
-            .bind(old.batch)
-            .execute(&mut *connection)
-            .await
-            .doing("drop old jobs")?;
+        begin(connection).await?;
+        for sql in [UNTALLY, "DELETE FROM jobs WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3"] {
+            sqlx::query(sql)
+                .bind(from)
+                .bind(to)
+                .bind(old.batch)
+                .execute(&mut *connection)
+                .await
+                .doing("drop old jobs")?;
+        }
+        if to == last {
+            sqlx::query("DELETE FROM tallies WHERE batch_id = ?")
+                .bind(old.batch)
+                .execute(&mut *connection)
+                .await
+                .doing("drop old jobs")?;
+        }
         commit(connection).await?;
         from = to + 1;
     }
     Ok(())
 }
 
+/// Takes jobs that are about to go out of the figures. Nothing of them is open.
+const UNTALLY: &str = "
+    UPDATE tallies SET succeeded = succeeded - done, found_done = found_done - found, failed = failed - refused,
+           overtaken = overtaken - spoken_for, cancelled = cancelled - stopped, superseded = superseded - replaced
+    FROM (SELECT status AS s, coalesce(approval_id, 0) AS a, count(*) FILTER (WHERE state = 'succeeded') AS done,
+                 count(*) FILTER (WHERE state = 'succeeded' AND error_code IS NOT NULL) AS found,
+                 count(*) FILTER (WHERE state = 'failed') AS refused,
+                 count(*) FILTER (WHERE state = 'failed' AND newest = 0) AS spoken_for,
+                 count(*) FILTER (WHERE state = 'cancelled') AS stopped,
+                 count(*) FILTER (WHERE state = 'superseded') AS replaced
+          FROM jobs WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 GROUP BY 1, 2)
+    WHERE batch_id = ?3 AND status = s AND approval_id = a";
+
 /// Drops what no job needs any more. The newest run stays with all its requests: its figures
 /// are told, and its searches may refer to them. So does the newest request of all, from which
-/// the next run counts its first slot.
+/// the next run counts its first slot. To find them takes a look at all jobs, so it comes
+/// before the turn to write: a job that refers to an old request was there before.
 async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Result<u64, StoreError> {
-    let requests = sqlx::query(
-        "DELETE FROM requests WHERE answered_ms < ? AND id < (SELECT max(id) FROM requests)
-           AND run_id < (SELECT max(id) FROM runs)
+    execute(connection, before_ms, "CREATE TEMP TABLE unused (id INTEGER PRIMARY KEY)").await?;
+    let found = execute(
+        connection,
+        before_ms,
+        "INSERT INTO temp.unused SELECT id FROM requests
+         WHERE answered_ms < ?1 AND id < (SELECT max(id) FROM requests) AND run_id < (SELECT max(id) FROM runs)
            AND id NOT IN (SELECT request_id FROM jobs WHERE request_id IS NOT NULL)",
     )
-    .bind(before_ms)
-    .execute(&mut *connection)
-    .await
-    .doing("drop old requests")?;
-    sqlx::query(
-        "DELETE FROM runs WHERE finished_ms < ? AND id < (SELECT max(id) FROM runs)
+    .await?;
+    begin(connection).await?;
+    if found.rows_affected() > 0 {
+        execute(
+            connection,
+            before_ms,
+            "UPDATE runs SET requests = requests - sent, throttled = throttled - slow, reached = reached - read,
+                    orphaned = orphaned - lost
+             FROM (SELECT run_id, count(*) AS sent, count(*) FILTER (WHERE verdict = 'throttled') AS slow,
+                          count(*) FILTER (WHERE verdict IN ('applied', 'rejected')) AS read,
+                          count(*) FILTER (WHERE verdict = 'orphaned') AS lost
+                   FROM temp.unused JOIN requests USING (id) GROUP BY run_id)
+             WHERE run_id = runs.id",
+        )
+        .await?;
+        execute(
+            connection,
+            before_ms,
+            "DELETE FROM requests WHERE id IN (SELECT id FROM temp.unused)",
+        )
+        .await?;
+    }
+    execute(
+        connection,
+        before_ms,
+        "DELETE FROM runs WHERE finished_ms < ?1 AND id < (SELECT max(id) FROM runs)
            AND id NOT IN (SELECT run_id FROM requests)
            AND id NOT IN (SELECT held_by FROM jobs WHERE held_by IS NOT NULL)",
     )
-    .bind(before_ms)
-    .execute(&mut *connection)
-    .await
-    .doing("drop old runs")?;
-    Ok(requests.rows_affected())
+    .await?;
+    commit(connection).await?;
+    Ok(found.rows_affected())
+}
+
+async fn execute(
+    connection: &mut SqliteConnection,
+    before_ms: i64,
+    sql: &'static str,
+) -> Result<SqliteQueryResult, StoreError> {
+    sqlx::query(sql).bind(before_ms).execute(connection).await.doing("drop old requests")
 }

@@ -3,10 +3,13 @@
 //! Whoever calls [`Store::begin_run`] holds the run lock, so every request without a
 //! verdict is an orphan: its answer will never be known here.
 
+use sqlx::SqliteConnection;
+
 use super::import::app_id;
-use super::settle::drop_overtaken;
+use super::settle::{drop_overtaken, overtaken};
+use super::tallies::{Change, all_in_flight, change_all};
 use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError};
-use crate::job::{App, JobId};
+use crate::job::{App, JobState};
 
 /// The longest that a run ever lets a job wait, with room to spare, in milliseconds.
 const WAIT_MAX_MS: i64 = 5 * 60 * 1_000;
@@ -73,14 +76,15 @@ impl Store {
         now_ms: i64,
     ) -> Result<Taken, StoreError> {
         let mut tx = self.write("begin a run").await?;
-        let orphans: Vec<JobId> = sqlx::query_scalar(
-            "UPDATE jobs SET state = 'pending', in_doubt = 1, attempts = attempts + 1, due_ms = 0
-             WHERE state = 'in_flight' RETURNING id",
+        let orphans = return_orphans(&mut tx, now_ms).await?;
+        sqlx::query(
+            "UPDATE runs SET orphaned = orphaned
+                    + (SELECT count(*) FROM requests WHERE verdict IS NULL AND run_id = runs.id)
+             WHERE id IN (SELECT run_id FROM requests WHERE verdict IS NULL)",
         )
-        .fetch_all(&mut *tx)
+        .execute(&mut *tx)
         .await
-        .doing("return orphaned jobs")?;
-        drop_overtaken(&mut tx, &orphans, now_ms).await?;
+        .doing("note orphaned requests")?;
         let requests = sqlx::query(
             "UPDATE requests SET verdict = 'orphaned', answered_ms = max(?, slot_ms) WHERE verdict IS NULL",
         )
@@ -130,7 +134,7 @@ impl Store {
         tx.commit().await.doing("begin a run")?;
         Ok(Taken {
             run: noted.last_insert_rowid(),
-            orphans: orphans.len() as u64,
+            orphans,
             orphaned_requests: requests.rows_affected(),
             last_left_ms,
         })
@@ -174,7 +178,7 @@ impl Store {
         sqlx::query_scalar(
             "SELECT batches.id FROM batches JOIN apps ON apps.id = batches.app_id
              WHERE apps.sdkappid = ? AND apps.library = ? AND EXISTS (
-                 SELECT 1 FROM jobs WHERE jobs.batch_id = batches.id AND state IN ('pending', 'in_flight'))",
+                 SELECT 1 FROM tallies WHERE tallies.batch_id = batches.id AND pending + in_flight > 0)",
         )
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
         .bind(app.library.name())
@@ -182,4 +186,21 @@ impl Store {
         .await
         .doing("look for unfinished batches")
     }
+}
+
+/// `in_flight → pending`, in doubt, for what dead runs had in flight. Says how many there were.
+async fn return_orphans(connection: &mut SqliteConnection, now_ms: i64) -> Result<u64, StoreError> {
+    let shares = all_in_flight(connection).await?;
+    let overtaken = overtaken(connection, None).await?;
+    let orphans = sqlx::query(
+        "UPDATE jobs SET state = 'pending', in_doubt = 1, attempts = attempts + 1, due_ms = 0
+         WHERE state = 'in_flight'",
+    )
+    .execute(&mut *connection)
+    .await
+    .doing("return orphaned jobs")?;
+    let moved = |jobs| Change::moved(JobState::InFlight, JobState::Pending, jobs);
+    change_all(connection, &shares, moved).await?;
+    drop_overtaken(connection, &overtaken, now_ms).await?;
+    Ok(orphans.rows_affected())
 }

@@ -3,12 +3,16 @@
 //! Every statement names the request that claimed the jobs, so an answer that comes after
 //! somebody else took over the queue changes nothing and is reported ([`StoreError::Fenced`]).
 
-use sqlx::{Sqlite, Transaction};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Row as _, Sqlite, Transaction};
 
 use super::claim::{free_held, json};
+use super::tallies::{
+    Change, Shares, Tally, carried, change, change_all, overtaken_of, read_tally,
+};
 use super::{Doing as _, RequestId, RunId, Store, StoreError};
 use crate::isolate::Findings;
-use crate::job::JobId;
+use crate::job::{JobId, JobState};
 use crate::verdict::Verdict;
 
 /// The second half of a request's row.
@@ -66,7 +70,7 @@ impl Store {
         settled: &Settlement,
         findings: &Findings,
     ) -> Result<Done, StoreError> {
-        self.settle_final(settled, "succeeded", false, findings).await
+        self.settle_final(settled, JobState::Succeeded, false, findings).await
     }
 
     /// `in_flight → failed` for the jobs of the request, with its code and text. `in_doubt`
@@ -80,36 +84,57 @@ impl Store {
         in_doubt: bool,
         findings: &Findings,
     ) -> Result<Done, StoreError> {
-        self.settle_final(settled, "failed", in_doubt, findings).await
+        self.settle_final(settled, JobState::Failed, in_doubt, findings).await
     }
 
     async fn settle_final(
         &self,
         settled: &Settlement,
-        state: &'static str,
+        state: JobState,
         in_doubt: bool,
         findings: &Findings,
     ) -> Result<Done, StoreError> {
         let mut tx = self.write("settle a request").await?;
         close_request(&mut tx, settled).await?;
         let keeps_code = settled.verdict != Verdict::Applied;
+        let code = settled.code.filter(|_| keeps_code);
+        let shares = carried(&mut tx, settled.request).await?;
+        let overtaken = match state {
+            JobState::Failed => overtaken_of(&mut tx, settled.request).await?,
+            _ => Shares::new(),
+        };
         let done = sqlx::query(
             "UPDATE jobs SET state = ?, finished_ms = ?, attempts = attempts + 1, due_ms = 0,
                     in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
              WHERE request_id = ? AND state = 'in_flight'",
         )
-        .bind(state)
+        .bind(state.name())
         .bind(settled.answered_ms)
         .bind(i64::from(in_doubt))
-        .bind(settled.code.filter(|_| keeps_code))
+        .bind(code)
         .bind(keeps_code.then_some(&settled.info))
         .bind(settled.request)
         .execute(&mut *tx)
         .await
         .doing("settle jobs")?;
+        let found_done = state == JobState::Succeeded && code.is_some();
+        change_all(&mut tx, &shares, |jobs| Change {
+            found_done: if found_done { jobs } else { 0 },
+            finished_ms: settled.answered_ms,
+            ..Change::moved(JobState::InFlight, state, jobs)
+        })
+        .await?;
+        let speaks_no_more = |jobs| Change { overtaken: jobs, ..Change::default() };
+        change_all(&mut tx, &overtaken, speaks_no_more).await?;
         let concluded = apply(&mut tx, settled, findings).await?;
+        let done = Done { jobs: done.rows_affected(), concluded };
+        let (succeeded, failed) = match state {
+            JobState::Succeeded => (done.jobs, concluded),
+            _ => (0, done.jobs + concluded),
+        };
+        note_in_run(&mut tx, settled, succeeded, failed).await?;
         tx.commit().await.doing("settle a request")?;
-        Ok(Done { jobs: done.rows_affected(), concluded })
+        Ok(done)
     }
 
     /// `in_flight → pending` for the jobs of the request; those that a newer import or a
@@ -138,23 +163,28 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let mut tx = self.write("settle a request").await?;
         close_request(&mut tx, settled).await?;
-        let returned: Vec<JobId> = sqlx::query_scalar(
+        let shares = carried(&mut tx, settled.request).await?;
+        let overtaken = overtaken(&mut tx, Some(settled.request)).await?;
+        sqlx::query(
             "UPDATE jobs SET state = 'pending', held_by = ?, due_ms = ?, attempts = attempts + ?,
                     in_doubt = max(in_doubt, ?)
-             WHERE request_id = ? AND state = 'in_flight' RETURNING id",
+             WHERE request_id = ? AND state = 'in_flight'",
         )
         .bind(how.held_by)
         .bind(how.due_ms)
         .bind(i64::from(how.counts))
         .bind(i64::from(how.in_doubt))
         .bind(settled.request)
-        .fetch_all(&mut *tx)
+        .execute(&mut *tx)
         .await
         .doing("return jobs")?;
-        let overtaken = drop_overtaken(&mut tx, &returned, settled.answered_ms).await?;
-        apply(&mut tx, settled, findings).await?;
+        let moved = |jobs| Change::moved(JobState::InFlight, JobState::Pending, jobs);
+        change_all(&mut tx, &shares, moved).await?;
+        drop_overtaken(&mut tx, &overtaken, settled.answered_ms).await?;
+        let concluded = apply(&mut tx, settled, findings).await?;
+        note_in_run(&mut tx, settled, 0, concluded).await?;
         tx.commit().await.doing("settle a request")?;
-        Ok(overtaken)
+        Ok(overtaken.len() as u64)
     }
 }
 
@@ -183,8 +213,57 @@ async fn apply(
     .execute(&mut **tx)
     .await
     .doing("settle a concluded job")?;
+    if done.rows_affected() > 0 {
+        tally_concluded(tx, job, settled.answered_ms).await?;
+    }
     free_held(tx, settled.run, &[job]).await?;
     Ok(done.rows_affected())
+}
+
+/// `pending → failed` of one job in the figures.
+async fn tally_concluded(
+    connection: &mut SqliteConnection,
+    job: JobId,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    const DOING: &str = "settle a concluded job";
+    let row = sqlx::query(
+        "SELECT batch_id, status, coalesce(approval_id, 0), newest = 0 FROM jobs WHERE id = ?",
+    )
+    .bind(job)
+    .fetch_one(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let moved = Change {
+        overtaken: row.try_get(3).doing(DOING)?,
+        finished_ms: now_ms,
+        ..Change::moved(JobState::Pending, JobState::Failed, 1)
+    };
+    change(connection, read_tally(&row, 0).doing(DOING)?, moved).await
+}
+
+/// What a request came to, in the figures of its run.
+async fn note_in_run(
+    connection: &mut SqliteConnection,
+    settled: &Settlement,
+    succeeded: u64,
+    failed: u64,
+) -> Result<(), StoreError> {
+    let reached = matches!(settled.verdict, Verdict::Applied | Verdict::Rejected);
+    sqlx::query(
+        "UPDATE runs SET throttled = throttled + ?, reached = reached + ?, succeeded = succeeded + ?,
+                failed = failed + ?
+         WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
+    )
+    .bind(settled.verdict == Verdict::Throttled)
+    .bind(reached)
+    .bind(i64::try_from(succeeded).unwrap_or(i64::MAX))
+    .bind(i64::try_from(failed).unwrap_or(i64::MAX))
+    .bind(settled.request)
+    .execute(connection)
+    .await
+    .map(drop)
+    .doing("record an answer")
 }
 
 /// Writes the second half of a request's row; refuses one that is not open.
@@ -213,32 +292,72 @@ async fn close_request(
     }
 }
 
-/// `pending → superseded | cancelled` for those of the jobs just `returned` that a newer
-/// import or a cancel has overtaken while they were in flight.
+/// A job in flight that a newer import or a cancel has overtaken.
+pub(super) struct Overtaken {
+    id: JobId,
+    tally: Tally,
+    /// Whether by an import.
+    superseded: bool,
+}
+
+/// Those in flight in `request`, or in any.
+pub(super) async fn overtaken(
+    connection: &mut SqliteConnection,
+    request: Option<RequestId>,
+) -> Result<Vec<Overtaken>, StoreError> {
+    const DOING: &str = "look for overtaken jobs";
+    let rows = match request {
+        Some(request) => sqlx::query(
+            "SELECT batch_id, status, coalesce(approval_id, 0), id, newest = 0 FROM jobs
+             WHERE request_id = ? AND state = 'in_flight'
+               AND (newest = 0 OR EXISTS (SELECT 1 FROM batches WHERE id = batch_id AND cancelled_ms IS NOT NULL))",
+        )
+        .bind(request),
+        None => sqlx::query(
+            "SELECT batch_id, status, coalesce(approval_id, 0), id, newest = 0 FROM jobs
+             WHERE state = 'in_flight'
+               AND (newest = 0 OR EXISTS (SELECT 1 FROM batches WHERE id = batch_id AND cancelled_ms IS NOT NULL))",
+        ),
+    };
+    let rows = rows.fetch_all(connection).await.doing(DOING)?;
+    let read = |row: &SqliteRow| -> Result<Overtaken, sqlx::Error> {
+        let (id, superseded) = (row.try_get(3)?, row.try_get(4)?);
+        Ok(Overtaken { id, tally: read_tally(row, 0)?, superseded })
+    };
+    rows.iter().map(read).collect::<Result<_, _>>().doing(DOING)
+}
+
+/// `pending → superseded | cancelled` for `overtaken` jobs that were just returned.
 pub(super) async fn drop_overtaken(
-    tx: &mut Transaction<'static, Sqlite>,
-    returned: &[JobId],
+    connection: &mut SqliteConnection,
+    overtaken: &[Overtaken],
     now_ms: i64,
-) -> Result<u64, StoreError> {
-    let ids = json(returned);
-    let superseded = sqlx::query(
-        "UPDATE jobs SET state = 'superseded', held_by = NULL, due_ms = 0, finished_ms = ?
-         WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND newest = 0",
-    )
-    .bind(now_ms)
-    .bind(&ids)
-    .execute(&mut **tx)
-    .await
-    .doing("supersede returned jobs")?;
-    let cancelled = sqlx::query(
-        "UPDATE jobs SET state = 'cancelled', held_by = NULL, due_ms = 0, finished_ms = ?
-         WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'
-           AND batch_id IN (SELECT id FROM batches WHERE cancelled_ms IS NOT NULL)",
-    )
-    .bind(now_ms)
-    .bind(&ids)
-    .execute(&mut **tx)
-    .await
-    .doing("cancel returned jobs")?;
-    Ok(superseded.rows_affected() + cancelled.rows_affected())
+) -> Result<(), StoreError> {
+    for (superseded, state) in [(true, JobState::Superseded), (false, JobState::Cancelled)] {
+        let jobs = overtaken.iter().filter(|job| job.superseded == superseded);
+        let ids: Vec<JobId> = jobs.clone().map(|job| job.id).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        sqlx::query(
+            "UPDATE jobs SET state = ?, held_by = NULL, due_ms = 0, finished_ms = ?
+             WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",
+        )
+        .bind(state.name())
+        .bind(now_ms)
+        .bind(json(&ids))
+        .execute(&mut *connection)
+        .await
+        .doing("drop overtaken jobs")?;
+        let mut shares = Shares::new();
+        for job in jobs {
+            *shares.entry(job.tally).or_default() += 1;
+        }
+        change_all(connection, &shares, |jobs| Change {
+            finished_ms: now_ms,
+            ..Change::moved(JobState::Pending, state, jobs)
+        })
+        .await?;
+    }
+    Ok(())
 }

@@ -1,11 +1,15 @@
-//! The queue in figures. Only reads, and only committed figures, whatever a run is doing.
+//! The queue in figures. Only reads, and only committed figures, whatever a run is doing. Adds
+//! up what the transitions keep, and never counts jobs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::waits::read_wait;
 use super::{ApprovalId, Doing as _, RunId, Store, StoreError, Wait};
-use crate::job::{App, JobState, Library, Status};
+use crate::job::{App, Library};
 
 /// Jobs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -38,17 +42,6 @@ impl QueueCounts {
     /// Jobs with a recorded outcome.
     pub fn done(&self) -> u64 {
         self.succeeded + self.failed + self.cancelled + self.superseded
-    }
-
-    fn of(&mut self, state: JobState) -> &mut u64 {
-        match state {
-            JobState::Pending => &mut self.pending,
-            JobState::InFlight => &mut self.in_flight,
-            JobState::Succeeded => &mut self.succeeded,
-            JobState::Failed => &mut self.failed,
-            JobState::Cancelled => &mut self.cancelled,
-            JobState::Superseded => &mut self.superseded,
-        }
     }
 }
 
@@ -110,6 +103,11 @@ pub struct QueueStatus {
     pub succeeded_in_doubt: u64,
     /// The newest run.
     pub last_run: Option<RunSummary>,
+    /// How large the queue file and its log are.
+    pub file_bytes: u64,
+    /// When the queue was pruned last, in UTC milliseconds, whether or not anything was old
+    /// enough.
+    pub pruned_ms: Option<i64>,
 }
 
 impl Store {
@@ -120,53 +118,49 @@ impl Store {
     pub async fn status(&self) -> Result<QueueStatus, StoreError> {
         // One read transaction, so that the figures belong together.
         let mut tx = self.readers.begin().await.doing("read its figures")?;
-        // One look at the jobs for both: all of them, and those of the newest run.
-        let rows = sqlx::query(
-            "SELECT state, count(*),
-                    count(*) FILTER (WHERE finished_ms >= (SELECT started_ms FROM runs ORDER BY id DESC LIMIT 1))
-             FROM jobs GROUP BY state",
-        )
-        .fetch_all(&mut *tx)
-        .await
-        .doing("count jobs")?;
-        let counts = read_counts(&rows)?;
+        let row = sqlx::query(SUMS_OF_ALL).fetch_one(&mut *tx).await.doing("add up jobs")?;
+        let counts = read_counts(&row).doing("add up jobs")?;
+        let succeeded_in_doubt = figure(&row, 6).doing("add up jobs")?;
         let row = sqlx::query(
-            "SELECT (SELECT count(*) FROM requests),
-                    (SELECT count(*) FROM requests WHERE verdict = 'throttled'),
-                    (SELECT count(*) FROM requests WHERE verdict = 'orphaned'),
-                    (SELECT count(*) FROM jobs WHERE state = 'succeeded' AND error_code IS NOT NULL)",
+            "SELECT coalesce(sum(requests), 0), coalesce(sum(throttled), 0), coalesce(sum(orphaned), 0) FROM runs",
         )
         .fetch_one(&mut *tx)
         .await
-        .doing("count requests")?;
-        let figure = |at: usize| -> Result<u64, StoreError> {
-            let n: i64 = row.try_get(at).doing("count requests")?;
-            Ok(u64::try_from(n).unwrap_or_default())
-        };
+        .doing("add up requests")?;
+        let of_runs = |at| figure(&row, at).doing("add up requests");
         let run = sqlx::query(
-            "SELECT id, host, pid, started_ms, finished_ms, ending,
-                    (SELECT count(*) FROM requests WHERE run_id = runs.id),
-                    (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled'),
-                    (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected')),
-                    (SELECT sdkappid FROM apps WHERE id = app_id), (SELECT library FROM apps WHERE id = app_id),
-                    approval_id, waits_for, waits_since_ms, waits_until_ms
-             FROM runs ORDER BY id DESC LIMIT 1",
+            "SELECT runs.id, host, pid, started_ms, finished_ms, ending, requests, throttled, reached, succeeded,
+                    failed, sdkappid, library, approval_id, waits_for, waits_since_ms, waits_until_ms
+             FROM runs JOIN apps ON apps.id = app_id ORDER BY runs.id DESC LIMIT 1",
         )
         .fetch_optional(&mut *tx)
         .await
         .doing("find the last run")?;
-        let of_run = |state| of_newest_run(&rows, state).doing("count jobs");
-        let (succeeded, failed) = (of_run(JobState::Succeeded)?, of_run(JobState::Failed)?);
-        let last_run = run.as_ref().map(|row| read_run(row, succeeded, failed)).transpose();
-        let last_run = last_run.doing("find the last run")?;
+        let pruned_ms = sqlx::query_scalar("SELECT pruned_ms FROM upkeep")
+            .fetch_optional(&mut *tx)
+            .await
+            .doing("find the last prune")?;
         Ok(QueueStatus {
             counts,
-            requests: figure(0)?,
-            throttled: figure(1)?,
-            orphaned: figure(2)?,
-            succeeded_in_doubt: figure(3)?,
-            last_run,
+            requests: of_runs(0)?,
+            throttled: of_runs(1)?,
+            orphaned: of_runs(2)?,
+            succeeded_in_doubt,
+            last_run: run.as_ref().map(read_run).transpose().doing("find the last run")?,
+            file_bytes: self.file_bytes(),
+            pruned_ms,
         })
+    }
+
+    /// Of the file and its log, as far as they can be seen.
+    fn file_bytes(&self) -> u64 {
+        let log = {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push("-wal");
+            PathBuf::from(name)
+        };
+        let bytes = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+        bytes(&self.path) + bytes(&log)
     }
 
     /// Jobs of one app by state.
@@ -174,16 +168,18 @@ impl Store {
     /// # Errors
     /// When the queue file cannot be read or holds an impossible row.
     pub async fn counts_of(&self, app: App) -> Result<QueueCounts, StoreError> {
-        let rows = sqlx::query(
-            "SELECT state, count(*) FROM jobs
-             WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?) GROUP BY state",
+        let row = sqlx::query(
+            "SELECT coalesce(sum(pending), 0), coalesce(sum(in_flight), 0), coalesce(sum(succeeded), 0),
+                    coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0)
+             FROM tallies WHERE batch_id IN (SELECT id FROM batches WHERE app_id =
+                 (SELECT id FROM apps WHERE sdkappid = ? AND library = ?))",
         )
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
         .bind(app.library.name())
-        .fetch_all(&self.readers)
+        .fetch_one(&self.readers)
         .await
-        .doing("count jobs")?;
-        read_counts(&rows)
+        .doing("add up jobs")?;
+        read_counts(&row).doing("add up jobs")
     }
 
     /// Open jobs of one app by status, in the order of [`Status::ALL`].
@@ -210,47 +206,43 @@ pub(super) async fn open_by_status(
     connection: &mut SqliteConnection,
     app_id: i64,
 ) -> Result<[u64; 3], StoreError> {
-    let mut open = [0; 3];
-    for (count, status) in open.iter_mut().zip(Status::ALL) {
-        let n: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM jobs WHERE state IN ('pending', 'in_flight') AND status = ? AND app_id = ?",
-        )
-        .bind(status.code())
-        .bind(app_id)
-        .fetch_one(&mut *connection)
-        .await
-        .doing("count jobs")?;
-        *count = u64::try_from(n).unwrap_or_default();
-    }
-    Ok(open)
+    let row = sqlx::query(
+        "SELECT coalesce(sum(pending + in_flight) FILTER (WHERE status = 4), 0),
+                coalesce(sum(pending + in_flight) FILTER (WHERE status = 5), 0),
+                coalesce(sum(pending + in_flight) FILTER (WHERE status = 6), 0)
+         FROM tallies WHERE batch_id IN (SELECT id FROM batches WHERE app_id = ?)",
+    )
+    .bind(app_id)
+    .fetch_one(connection)
+    .await
+    .doing("add up jobs")?;
+    let open = |at| figure(&row, at).doing("add up jobs");
+    Ok([open(0)?, open(1)?, open(2)?])
 }
 
-fn read_counts(rows: &[SqliteRow]) -> Result<QueueCounts, StoreError> {
-    let mut counts = QueueCounts::default();
-    for row in rows {
-        let state: &str = row.try_get(0).doing("count jobs")?;
-        let n: i64 = row.try_get(1).doing("count jobs")?;
-        let state: JobState = state.parse().map_err(|reason| StoreError::Impossible {
-            table: "jobs",
-            row: 0,
-            reason,
-        })?;
-        *counts.of(state) = u64::try_from(n).unwrap_or_default();
-    }
-    Ok(counts)
+const SUMS_OF_ALL: &str = "
+    SELECT coalesce(sum(pending), 0), coalesce(sum(in_flight), 0), coalesce(sum(succeeded), 0),
+           coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0),
+           coalesce(sum(found_done), 0)
+    FROM tallies";
+
+fn figure(row: &SqliteRow, at: usize) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(row.try_get::<i64, _>(at)?).unwrap_or_default())
 }
 
-/// Jobs in `state` that got there since the newest run began.
-fn of_newest_run(rows: &[SqliteRow], state: JobState) -> Result<i64, sqlx::Error> {
-    for row in rows {
-        if row.try_get::<&str, _>(0)? == state.name() {
-            return row.try_get(2);
-        }
-    }
-    Ok(0)
+/// In the order of [`JobState::ALL`].
+fn read_counts(row: &SqliteRow) -> Result<QueueCounts, sqlx::Error> {
+    Ok(QueueCounts {
+        pending: figure(row, 0)?,
+        in_flight: figure(row, 1)?,
+        succeeded: figure(row, 2)?,
+        failed: figure(row, 3)?,
+        cancelled: figure(row, 4)?,
+        superseded: figure(row, 5)?,
+    })
 }
 
-fn read_run(row: &SqliteRow, succeeded: i64, failed: i64) -> Result<RunSummary, sqlx::Error> {
+fn read_run(row: &SqliteRow) -> Result<RunSummary, sqlx::Error> {
     Ok(RunSummary {
         id: row.try_get(0)?,
         host: row.try_get(1)?,
@@ -261,14 +253,14 @@ fn read_run(row: &SqliteRow, succeeded: i64, failed: i64) -> Result<RunSummary, 
         requests: row.try_get(6)?,
         throttled: row.try_get(7)?,
         reached: row.try_get(8)?,
-        succeeded,
-        failed,
-        sdkappid: u64::try_from(row.try_get::<i64, _>(9)?).unwrap_or_default(),
+        succeeded: row.try_get(9)?,
+        failed: row.try_get(10)?,
+        sdkappid: u64::try_from(row.try_get::<i64, _>(11)?).unwrap_or_default(),
         library: row
-            .try_get::<&str, _>(10)?
+            .try_get::<&str, _>(12)?
             .parse()
             .map_err(|reason: String| sqlx::Error::Decode(reason.into()))?,
-        approval: row.try_get(11)?,
-        wait: read_wait(row, 12)?,
+        approval: row.try_get(13)?,
+        wait: read_wait(row, 14)?,
     })
 }

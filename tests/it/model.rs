@@ -36,7 +36,7 @@ impl Both {
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let mut queue = Queue::idle_in(folder.unwrap()).await;
         // No bystanders of the same app: what is done here is done to all of it.
-        queue.sql("DELETE FROM jobs WHERE app_id = 1; DELETE FROM batches WHERE app_id = 1").await;
+        queue.sql("DELETE FROM jobs WHERE app_id = 1; DELETE FROM tallies WHERE batch_id = 1; DELETE FROM batches WHERE app_id = 1").await;
         let next = async |table: &str| {
             let sql = format!("SELECT seq + 1 FROM sqlite_sequence WHERE name = '{table}'");
             queue.figure(&sql).await
@@ -284,6 +284,7 @@ impl Both {
         let expected: Vec<_> =
             self.model.batches.iter().map(|row| (row.id, row.cancelled, row.pruned)).collect();
         assert_eq!(real, expected, "batches");
+        self.queue.check_figures().await;
     }
 }
 

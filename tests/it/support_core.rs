@@ -61,6 +61,55 @@ const BYSTANDERS: &str = "
     CREATE TRIGGER transition AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state
       BEGIN INSERT INTO transitions VALUES (OLD.state, NEW.state); END;";
 
+/// Counts everything anew that is kept in figures. Said once more here, so that the tests do not
+/// believe the store.
+pub const RECOUNT: &str = "
+    DELETE FROM tallies;
+    INSERT INTO tallies (batch_id, status, approval_id, pending, in_flight, succeeded, failed, cancelled, superseded,
+                         overtaken, found_done, finished_ms)
+      SELECT batch_id, status, ifnull(approval_id, 0), sum(state = 'pending'), sum(state = 'in_flight'),
+             sum(state = 'succeeded'), sum(state = 'failed'), sum(state = 'cancelled'), sum(state = 'superseded'),
+             sum(state = 'failed' AND newest = 0), sum(state = 'succeeded' AND error_code IS NOT NULL),
+             max(ifnull(finished_ms, 0))
+      FROM jobs GROUP BY batch_id, status, approval_id;
+    UPDATE batches SET first_job = (SELECT min(id) FROM jobs WHERE batch_id = batches.id),
+                       last_job = (SELECT max(id) FROM jobs WHERE batch_id = batches.id);
+    UPDATE runs SET requests = (SELECT count(*) FROM requests WHERE run_id = runs.id),
+                    throttled = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled'),
+                    reached = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected')),
+                    orphaned = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'orphaned');";
+
+/// Each tally that is not what its jobs come to, those that are missing too.
+const TALLIES: &str = "
+    WITH counted AS (
+      SELECT batch_id AS b, status AS s, ifnull(approval_id, 0) AS a, sum(state = 'pending') AS n1,
+             sum(state = 'in_flight') AS n2, sum(state = 'succeeded') AS n3, sum(state = 'failed') AS n4,
+             sum(state = 'cancelled') AS n5, sum(state = 'superseded') AS n6,
+             sum(state = 'failed' AND newest = 0) AS n7,
+             sum(state = 'succeeded' AND error_code IS NOT NULL) AS n8, max(ifnull(finished_ms, 0)) AS n9
+      FROM jobs GROUP BY 1, 2, 3)
+    SELECT printf('tally %d %d %d is %d %d %d %d %d %d %d %d', batch_id, status, approval_id, pending, in_flight,
+                  succeeded, failed, cancelled, superseded, overtaken, found_done) FROM tallies
+    LEFT JOIN counted ON b = batch_id AND s = status AND a = approval_id
+    WHERE (pending, in_flight, succeeded, failed, cancelled, superseded, overtaken, found_done)
+          IS NOT (ifnull(n1, 0), ifnull(n2, 0), ifnull(n3, 0), ifnull(n4, 0), ifnull(n5, 0), ifnull(n6, 0),
+                  ifnull(n7, 0), ifnull(n8, 0))
+       OR finished_ms < n9
+    UNION ALL
+    SELECT printf('no tally %d %d %d', b, s, a) FROM counted
+    WHERE NOT EXISTS (SELECT 1 FROM tallies WHERE batch_id = b AND status = s AND approval_id = a)
+    UNION ALL
+    SELECT printf('batch %d from %d to %d', batches.id, first_job, last_job) FROM batches JOIN jobs ON batch_id = batches.id
+    WHERE jobs.id NOT BETWEEN ifnull(first_job, 0) AND ifnull(last_job, 0)";
+
+/// The same of runs and their requests.
+const RUNS: &str = "
+    SELECT printf('run %d is %d %d %d %d', id, requests, throttled, reached, orphaned) FROM runs
+    WHERE requests <> (SELECT count(*) FROM requests WHERE run_id = runs.id)
+       OR throttled <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled')
+       OR reached <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected'))
+       OR orphaned <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'orphaned')";
+
 impl Queue {
     /// A queue that no run has, with bystanders in every final state and in another app.
     pub async fn idle() -> Self {
@@ -105,9 +154,12 @@ impl Queue {
         self.store.begin_run(&self.lock, APP, NOW_MS).await.unwrap().run
     }
 
-    /// Runs statements on a connection that the store knows nothing of.
+    /// Runs statements on a connection that the store knows nothing of, and counts anew what it
+    /// keeps figures of. They had to be right before.
     pub async fn sql(&self, sql: &str) {
+        self.check_figures().await;
         self.try_sql(sql).await.unwrap();
+        self.try_sql(RECOUNT).await.unwrap();
     }
 
     pub async fn try_sql(&self, sql: &str) -> Result<(), sqlx::Error> {
@@ -262,10 +314,21 @@ impl Queue {
     /// Fails if a bystander has changed or a job has gone a forbidden way.
     pub async fn check(&self) {
         assert_eq!(self.look_at_bystanders().await, self.bystanders, "a bystander has changed");
+        self.check_figures().await;
         for (old, new) in self.transitions().await {
             let (from, to): (JobState, JobState) = (old.parse().unwrap(), new.parse().unwrap());
             assert!(from.may_become(to), "{from} has become {to}");
         }
+    }
+
+    /// Fails if the figures that transitions keep are not those of the rows.
+    pub async fn check_figures(&self) {
+        let [tallies, runs] = [TALLIES, RUNS].map(|sql| async move {
+            let rows = self.ask(sql).await;
+            rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+        });
+        assert_eq!(tallies.await, Vec::<String>::new(), "tallies that have drifted");
+        assert_eq!(runs.await, Vec::<String>::new(), "runs whose figures have drifted");
     }
 
     async fn look_at_bystanders(&self) -> Vec<String> {
