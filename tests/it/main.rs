@@ -21,6 +21,9 @@ mod dependencies;
 #[cfg(target_os = "linux")]
 mod disk_full;
 mod docs;
+mod docs_commands;
+mod docs_console;
+mod docs_generated;
 #[cfg(target_os = "linux")]
 mod fencing;
 mod forecast_simulation;
@@ -69,6 +72,7 @@ mod support_binary;
 mod support_core;
 #[cfg(target_os = "linux")]
 mod support_crash;
+mod support_docs;
 mod support_migration;
 mod support_runner;
 mod support_service;
