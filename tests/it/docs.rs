@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use deskbatch::store::RunEnding;
+
 use crate::support_docs::{pages, read, root};
 
 #[test]
@@ -86,6 +88,30 @@ fn the_map_in_the_architecture_names_every_room_and_nothing_else() {
 fn no_page_has_a_figure_that_nobody_filled_in() {
     for name in pages() {
         assert!(!read(&name).contains("_FIGURE"), "{name}");
+    }
+}
+
+#[test]
+fn the_page_for_after_a_failure_knows_every_ending_and_every_exit_code() {
+    let page = read("docs/after-a-failure.md");
+    let endings = [
+        RunEnding::Drained,
+        RunEnding::Signal,
+        RunEnding::TimeOver,
+        RunEnding::Outage,
+        RunEnding::Refused,
+        RunEnding::Suspicious,
+        RunEnding::TooManyFailures,
+        RunEnding::Broken,
+    ];
+    for ending in endings {
+        assert!(page.contains(&format!("| `{}` |", ending.name())), "{ending:?}");
+    }
+    for page in ["README.md", "docs/cron.md", "docs/after-a-failure.md"] {
+        let text = read(page);
+        for code in [1, 2, 3, 4, 5, 70] {
+            assert!(text.contains(&format!("\n| {code} | ")), "{page}: {code}");
+        }
     }
 }
 

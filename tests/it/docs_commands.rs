@@ -21,15 +21,31 @@ const PLACEHOLDERS: [(&str, &str); 6] = [
 
 /// Flags of other programs that the pages name.
 const FOREIGN: &[&str] = &[
-    "--locked", "--path", "--ignored", "--nocapture", "--release", "--test", "--bench", "--svg", "--no-deps", "--open",
-    "--offline", "--user", "--init", "--rm", "--read-only", "--target", "--seconds",
+    "--locked",
+    "--path",
+    "--ignored",
+    "--nocapture",
+    "--release",
+    "--test",
+    "--bench",
+    "--svg",
+    "--no-deps",
+    "--open",
+    "--offline",
+    "--user",
+    "--init",
+    "--rm",
+    "--read-only",
+    "--target",
+    "--seconds",
 ];
 
 /// The words of each call of deskbatch in a line of shell.
 fn calls(line: &str) -> Vec<Vec<String>> {
     let line = line.replace("2>&1", "").replace("${", "$");
     let Some(words) = shlex::split(&line) else { return Vec::new() };
-    let ends = |word: &str| matches!(word, "|" | "||" | "&&" | ";" | "&" | "then" | "do" | "fi" | "}");
+    let ends =
+        |word: &str| matches!(word, "|" | "||" | "&&" | ";" | "&" | "then" | "do" | "fi" | "}");
     let mut found = Vec::new();
     let mut words = words.into_iter().peekable();
     while let Some(word) = words.next() {
@@ -96,7 +112,8 @@ fn docs_name_no_command_line_that_is_not_one() {
     let mut read_lines = 0;
     for page in pages() {
         let text = read(&page);
-        let spoken = in_backticks(&text).into_iter().filter(|words| words.starts_with("deskbatch "));
+        let spoken =
+            in_backticks(&text).into_iter().filter(|words| words.starts_with("deskbatch "));
         for line in shell_lines(&text).into_iter().chain(spoken) {
             for call in calls(&line) {
                 read_lines += 1;

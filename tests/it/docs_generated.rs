@@ -76,7 +76,11 @@ fn with_choices(meaning: &str, arg: &Arg) -> String {
         .filter(|_| !hidden)
         .map(|value| value.get_name().to_owned())
         .collect();
-    if choices.is_empty() { meaning.to_owned() } else { format!("{meaning}: {}", choices.join(" or ")) }
+    if choices.is_empty() {
+        meaning.to_owned()
+    } else {
+        format!("{meaning}: {}", choices.join(" or "))
+    }
 }
 
 /// Every setting of every command, each once, in the order of the help.
@@ -103,9 +107,8 @@ fn docs_have_every_setting_with_its_three_names_its_default_and_its_unit() {
     let (sandbox, all): (Vec<Setting>, Vec<Setting>) =
         settings().into_iter().partition(|setting| is_sandbox(&setting));
     assert!(all.len() > 20 && sandbox.len() > 15, "{} and {}", all.len(), sandbox.len());
-    let table = |rows: &[Setting]| {
-        rows.iter().fold(HEAD.to_owned(), |text, setting| text + &setting.row())
-    };
+    let table =
+        |rows: &[Setting]| rows.iter().fold(HEAD.to_owned(), |text, setting| text + &setting.row());
     hold_part("docs/settings.md", "settings", &table(&all));
     hold_part("docs/settings.md", "sandbox", &table(&sandbox));
 }

@@ -42,6 +42,7 @@ mod pace_simulation;
 mod policy;
 #[cfg(target_os = "linux")]
 mod queue_damaged;
+mod recipes;
 mod runner_ending;
 mod runner_faults;
 mod runner_flow;
