@@ -29,15 +29,12 @@ const FOREIGN: &[&str] = &[
     "--test",
     "--bench",
     "--svg",
-    "--no-deps",
+    "--doc",
     "--open",
-    "--offline",
-    "--user",
-    "--init",
-    "--rm",
-    "--read-only",
-    "--target",
     "--seconds",
+    "--musl",
+    "--glibc",
+    "--check",
 ];
 
 /// The words of each call of deskbatch in a line of shell.
@@ -82,7 +79,7 @@ fn shell_lines(page: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for fence in fences(page) {
         let shown = fence.language() == "console";
-        if !matches!(fence.language(), "" | "sh" | "console" | "crontab" | "ini" | "toml") {
+        if !matches!(fence.language(), "" | "sh" | "console" | "crontab") {
             continue;
         }
         for line in fence.text.replace("\\\n", " ").lines() {

@@ -39,6 +39,7 @@ mod model;
 mod model_ops;
 mod model_queue;
 mod pace_simulation;
+mod packaging;
 mod policy;
 #[cfg(target_os = "linux")]
 mod queue_damaged;
