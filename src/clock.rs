@@ -214,6 +214,13 @@ pub fn utc_text(ms: i64) -> String {
         .map_or_else(|_| format!("{ms} ms"), |at| format!("{at:.3}"))
 }
 
+/// `ms` since 1970 as the time of day where this machine is: `14:02`.
+pub fn local_time_text(ms: i64) -> String {
+    let here = jiff::tz::TimeZone::system();
+    jiff::Timestamp::from_millisecond(ms)
+        .map_or_else(|_| utc_text(ms), |at| here.to_datetime(at).strftime("%H:%M").to_string())
+}
+
 /// Reads a length of time as people write it: `7d`, `12h`, `1h 30m`, `90s`; a day has 24 hours.
 ///
 /// # Errors

@@ -160,6 +160,10 @@ pub struct ImportArgs {
 /// `deskbatch status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Show a run that goes on elsewhere on this machine until it has ended
+    #[arg(long, short)]
+    pub watch: bool,
+
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,

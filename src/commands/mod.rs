@@ -19,6 +19,7 @@ mod signals;
 mod status;
 mod turn;
 mod usersig;
+mod watch;
 
 use std::io;
 

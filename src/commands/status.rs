@@ -6,14 +6,16 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::expected::Basis;
-use super::{CommandError, Exit};
+use super::{CommandError, Exit, watch};
 use crate::cli::StatusArgs;
 use crate::clock::{Clock as _, SystemClock, utc_text};
 use crate::config::Settings;
 use crate::forecast::{Forecast, Seen, forecast};
 use crate::job::App;
 use crate::output::{Output, counts_text, range_text};
-use crate::store::{BatchSummary, KeptPace, KeptSize, QueueStatus, RunSummary, Store};
+use crate::store::{
+    BatchSummary, Holder, KeptPace, KeptSize, QueueStatus, RunLock, RunSummary, Store,
+};
 
 /// What `--json` prints. A later version may add keys; it changes `schema` when one goes
 /// or changes its meaning.
@@ -36,6 +38,7 @@ struct Json<'a> {
     left_requests_max: u64,
     left_s_min: u64,
     left_s_max: u64,
+    running: Option<&'a Holder>,
     last_run: Option<&'a RunSummary>,
     batches: &'a [BatchSummary],
     paces: Vec<JsonPace<'a>>,
@@ -62,8 +65,10 @@ struct JsonSize<'a> {
 }
 
 /// Everything that is shown.
-struct Shown {
-    status: QueueStatus,
+pub(super) struct Shown {
+    pub(super) status: QueueStatus,
+    /// Who has the queue for a run.
+    pub(super) running: Option<Holder>,
     batches: Vec<BatchSummary>,
     paces: Vec<KeptPace>,
     sizes: Vec<KeptSize>,
@@ -79,21 +84,34 @@ pub(super) async fn status(
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let store = Store::open_existing(&settings.database).await?;
-    let shown = Shown {
+    let exit = if args.watch {
+        watch::watch(settings, args, &store, out).await?
+    } else {
+        let shown = gather(&store, SystemClock::new().wall_ms()).await?;
+        let text = if args.json { json(settings, &shown) } else { text(settings, &shown) };
+        out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+        Exit::Done
+    };
+    store.close().await;
+    Ok(exit)
+}
+
+/// Reads everything that is shown.
+pub(super) async fn gather(store: &Store, now_ms: i64) -> Result<Shown, CommandError> {
+    // Asked first: a run that has ended since has its end in the queue.
+    let running = RunLock::holder_of(store.path())?;
+    Ok(Shown {
+        running,
         status: store.status().await?,
         batches: store.batches().await?,
         paces: store.paces().await?,
-        sizes: store.sizes(SystemClock::new().wall_ms()).await?,
-    };
-    let text = if args.json { json(settings, &shown) } else { text(settings, &shown) };
-    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
-    store.close().await;
-    Ok(Exit::Done)
+        sizes: store.sizes(now_ms).await?,
+    })
 }
 
-/// What the open jobs take, if they are like those of the last run: of the one under way, or
+/// What `open` jobs take, if they are like those of the last run: of the one under way, or
 /// of the one before that which would send them.
-fn left(settings: &Settings, shown: &Shown) -> Forecast {
+pub(super) fn left(settings: &Settings, shown: &Shown, open: u64) -> Forecast {
     // Of the app in the settings, if they name one; else of every app that the queue knows.
     let app = settings.app().ok();
     let of_app = |of: App| app.is_none_or(|app| app == of);
@@ -108,13 +126,13 @@ fn left(settings: &Settings, shown: &Shown) -> Forecast {
         speed.closings = figure(run.throttled);
         speed.closed = CLOSED.saturating_mul(u32::try_from(run.throttled).unwrap_or_default());
     }
-    forecast([shown.status.counts.open(), 0, 0], chunk, seen, speed)
+    forecast([open, 0, 0], chunk, seen, speed)
 }
 
-fn json(settings: &Settings, shown: &Shown) -> String {
-    let Shown { status, batches, paces, sizes } = shown;
+pub(super) fn json(settings: &Settings, shown: &Shown) -> String {
+    let Shown { status, running, batches, paces, sizes } = shown;
     let counts = &status.counts;
-    let left = left(settings, shown);
+    let left = left(settings, shown, counts.open());
     let json = Json {
         schema: 1,
         database: settings.database.display().to_string(),
@@ -133,6 +151,7 @@ fn json(settings: &Settings, shown: &Shown) -> String {
         left_requests_max: *left.requests.end(),
         left_s_min: left.time.start().as_secs(),
         left_s_max: left.time.end().as_secs() + u64::from(left.time.end().subsec_nanos() > 0),
+        running: running.as_ref(),
         last_run: status.last_run.as_ref(),
         batches,
         paces: paces.iter().map(json_pace).collect(),
@@ -164,7 +183,7 @@ fn json_size(kept: &KeptSize) -> JsonSize<'_> {
     }
 }
 
-fn text(settings: &Settings, shown: &Shown) -> String {
+pub(super) fn text(settings: &Settings, shown: &Shown) -> String {
     let Shown { status, batches, .. } = shown;
     let counts = &status.counts;
     let mut text = format!(
@@ -176,7 +195,7 @@ fn text(settings: &Settings, shown: &Shown) -> String {
         status.orphaned,
     );
     if counts.open() > 0 {
-        let left = left(settings, shown);
+        let left = left(settings, shown, counts.open());
         let _ = writeln!(
             text,
             "left      {} to {} requests, {}",
@@ -194,7 +213,7 @@ fn text(settings: &Settings, shown: &Shown) -> String {
     }
     write_learned(&mut text, shown);
     if let Some(run) = &status.last_run {
-        let _ = writeln!(text, "last run  {}", run_text(run));
+        let _ = writeln!(text, "last run  {}", run_text(run, shown.running.as_ref()));
     }
     if !batches.is_empty() {
         text.push_str("batches   number  jobs  open  failed  imported                  name\n");
@@ -250,10 +269,11 @@ fn write_learned(text: &mut String, shown: &Shown) {
     }
 }
 
-fn run_text(run: &RunSummary) -> String {
-    let ended = match (run.finished_ms, &run.ending) {
-        (Some(at), Some(ending)) => format!("{ending} at {}", utc_text(at)),
-        _ => format!("process {} on {}: going on, or dead", run.pid, run.host),
+fn run_text(run: &RunSummary, running: Option<&Holder>) -> String {
+    let ended = match (run.finished_ms, &run.ending, running) {
+        (Some(at), Some(ending), _) => format!("{ending} at {}", utc_text(at)),
+        (.., Some(holder)) => format!("going on, process {} on {}", holder.pid, holder.host),
+        (.., None) => format!("died, process {} on {}: run again", run.pid, run.host),
     };
     format!(
         "{}: began {}, {ended}, {} requests, {} too fast",

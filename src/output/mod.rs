@@ -3,18 +3,22 @@
 //! A reader that goes away in the middle (`| head`) is no error. Log lines and progress
 //! share stderr without tearing each other.
 
+mod board;
 mod plan;
 mod progress;
 mod summary;
+mod view;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
 use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
 
+pub use board::Board;
 pub use plan::plan_text;
-pub use progress::follow;
+pub use progress::{Recent, follow};
 pub use summary::{RunSummaryText, counts_text, range_text};
+pub use view::{Doing, View};
 
 /// Where text goes.
 #[derive(Debug, Clone)]

@@ -1,23 +1,18 @@
 //! Progress of a run, from its events: a bar on a terminal, a line every 30 s elsewhere.
 
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Output;
-use super::summary::range_text;
+use super::board::Board;
+use super::view::{Doing, View};
 use crate::clock::{Clock, Moment};
 use crate::forecast::Course;
-use crate::gate::ClosedFor;
 use crate::runner::{Event, Totals};
 use crate::verdict::Verdict;
-
-/// How often a line is written where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// Shows `events` until the run ends. `chunk` jobs at most in a request and the limit of
 /// `rate` requests a second are for the time that is left.
@@ -28,16 +23,10 @@ pub async fn follow<C: Clock>(
     chunk: usize,
     rate: f64,
 ) {
-    let bar = out.bars.add(ProgressBar::new(0));
-    if out.is_quiet() || !io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}") {
-        bar.set_style(style.progress_chars("=> "));
-    }
+    let mut board = Board::new(&out, clock.now());
     let mut progress = Progress::new(clock.now(), chunk, rate);
-    let mut next_line = clock.now() + LINE_EVERY;
     loop {
+        let redraw = board.next(clock.now());
         tokio::select! {
             event = events.recv() => match event {
                 Ok(Event::Ended { .. }) | Err(RecvError::Closed) => break,
@@ -45,18 +34,45 @@ pub async fn follow<C: Clock>(
                 // Behind: the next event brings the whole figures.
                 Err(RecvError::Lagged(_)) => continue,
             },
-            () = clock.sleep_until(next_line) => {
-                next_line = next_line + LINE_EVERY;
-                if !io::stderr().is_terminal() {
-                    out.say(&progress.line(clock.now()));
-                }
-            }
+            () = clock.sleep_until(redraw) => {}
         }
-        bar.set_length(progress.open);
-        bar.set_position(progress.totals.done());
-        bar.set_message(progress.message(clock.now()));
+        board.show(&progress.view(clock.now()), clock.now());
     }
-    bar.finish_and_clear();
+    board.clear();
+}
+
+/// How many seconds the rate is the mean of.
+const RATE_SECONDS: u64 = 10;
+
+/// Requests a second of late.
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// How many requests there had been at the first look in each of the last seconds.
+    seen: VecDeque<(Moment, u64)>,
+}
+
+impl Recent {
+    /// Takes in that `requests` have left until `now`.
+    pub fn note(&mut self, now: Moment, requests: u64) {
+        let is_new =
+            self.seen.back().is_none_or(|(at, _)| now.since(*at) >= Duration::from_secs(1));
+        if is_new {
+            self.seen.push_back((now, requests));
+        }
+        while self.seen.len() > 1
+            && self.seen.front().is_some_and(|(at, _)| now.since(*at).as_secs() > RATE_SECONDS)
+        {
+            self.seen.pop_front();
+        }
+    }
+
+    /// The mean over the last seconds, when `requests` have left until `now`.
+    #[allow(clippy::cast_precision_loss, reason = "a figure to look at")]
+    pub fn rate(&self, now: Moment, requests: u64) -> f64 {
+        let Some((from, before)) = self.seen.front() else { return 0.0 };
+        let seconds = now.since(*from).as_secs_f64().max(1.0);
+        requests.saturating_sub(*before) as f64 / seconds
+    }
 }
 
 /// What is known of the run.
@@ -64,18 +80,33 @@ pub async fn follow<C: Clock>(
 struct Progress {
     began: Moment,
     chunk: usize,
+    limit: f64,
     open: u64,
     totals: Totals,
+    /// Requests that left.
+    left: u64,
+    recent: Recent,
     /// How it went so far, for the time that is left.
     course: Course,
-    /// What the run is waiting for, if it is.
-    waiting: Option<String>,
+    /// What it does, and until when if it waits.
+    doing: Doing,
+    until: Moment,
 }
 
 impl Progress {
     fn new(began: Moment, chunk: usize, rate: f64) -> Self {
-        let course = Course::new(rate);
-        Self { began, chunk, open: 0, totals: Totals::default(), course, waiting: None }
+        Self {
+            began,
+            chunk,
+            limit: rate,
+            open: 0,
+            totals: Totals::default(),
+            left: 0,
+            recent: Recent::default(),
+            course: Course::new(rate),
+            doing: Doing::Beginning,
+            until: began,
+        }
     }
 
     fn take(&mut self, event: &Event, now: Moment) {
@@ -84,8 +115,14 @@ impl Progress {
             Event::Began { open, .. } => {
                 self.open = *open;
                 self.began = now;
+                self.recent.note(now, 0);
             }
-            Event::Left { .. } => self.waiting = None,
+            Event::Left { .. } => {
+                self.left += 1;
+                if self.doing == Doing::Beginning {
+                    self.doing = Doing::Sending;
+                }
+            }
             Event::Settled { verdict, latency, totals, .. } => {
                 self.totals = *totals;
                 let through = matches!(verdict, Verdict::Applied | Verdict::Rejected);
@@ -93,76 +130,99 @@ impl Progress {
                 // An import may have added jobs since the run began.
                 self.open = self.open.max(totals.done());
             }
-            Event::Closed { why, wait } => {
+            Event::Closed { why, wait, since_ms } => {
                 self.course.closed(at);
-                let why = match why {
-                    ClosedFor::Frequency => "the service asked to slow down",
-                    ClosedFor::Outage => "nothing gets through",
-                };
-                self.waiting = Some(format!("waiting {:.1} s: {why}", wait.as_secs_f64()));
+                self.doing = Doing::Waiting { why: *why, since_ms: *since_ms, wait: *wait };
+                self.until = now + *wait;
             }
             Event::Opened => {
                 self.course.opened(at);
-                self.waiting = None;
+                self.doing = Doing::Sending;
             }
-            Event::Stopping { in_flight } => {
-                self.waiting = Some(format!("stopping: {in_flight} requests still out"));
-            }
+            Event::Stopping { .. } => self.doing = Doing::Stopping,
             Event::Ended { .. } => {}
         }
+        self.recent.note(now, self.left);
     }
 
-    fn message(&self, now: Moment) -> String {
-        let mut text = format!("{} failed", self.totals.failed);
-        let seconds = now.since(self.began).as_secs_f64().max(0.001);
-        #[allow(clippy::cast_precision_loss, reason = "a figure to look at")]
-        let rate = self.totals.requests as f64 / seconds;
-        let _ = write!(text, ", {rate:.1}/s");
-        if self.totals.throttled > 0 {
-            let _ = write!(text, ", {} too fast", self.totals.throttled);
-        }
-        match &self.waiting {
-            Some(waiting) => {
-                let _ = write!(text, ", {waiting}");
+    fn view(&mut self, now: Moment) -> View {
+        self.recent.note(now, self.left);
+        let doing = match self.doing {
+            Doing::Waiting { why, since_ms, .. } => {
+                Doing::Waiting { why, since_ms, wait: self.until.since(now) }
             }
-            None => {
-                let left = self.open.saturating_sub(self.totals.done());
-                let rest = self.course.forecast([left, 0, 0], self.chunk);
-                let _ = write!(text, ", {} left", range_text(&rest.time));
-            }
+            doing => doing,
+        };
+        let open = self.open.saturating_sub(self.totals.done());
+        View {
+            done: self.totals.done(),
+            total: self.open,
+            failed: self.totals.failed,
+            rate: self.recent.rate(now, self.left),
+            limit: self.limit,
+            throttled: self.totals.throttled,
+            left: doing.has_an_end().then(|| self.course.forecast([open, 0, 0], self.chunk).time),
+            doing,
         }
-        text
-    }
-
-    fn line(&self, now: Moment) -> String {
-        format!("{} of {} done, {}", self.totals.done(), self.open, self.message(now))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::ClosedFor;
 
     fn settled(totals: Totals) -> Event {
         let (verdict, latency) = (Verdict::Applied, Duration::from_millis(100));
         Event::Settled { request: 1, verdict, latency, totals }
     }
 
+    fn left() -> Event {
+        Event::Left { request: 1, status: crate::job::Status::Enable, jobs: 100 }
+    }
+
     #[test]
-    fn a_line_says_what_is_done_and_what_is_waited_for() {
+    fn a_run_is_told_from_its_events() {
         let at = |s| Moment(Duration::from_secs(s));
         let mut progress = Progress::new(at(0), 100, 5.0);
+        assert_eq!(progress.view(at(0)).doing, Doing::Beginning);
         progress.take(&Event::Began { run: 1, open: 3_000, orphans: 0 }, at(0));
+        for _ in 0..10 {
+            progress.take(&left(), at(1));
+        }
         let totals = Totals { requests: 10, succeeded: 900, failed: 2, ..Totals::default() };
         progress.take(&settled(totals), at(2));
-        assert_eq!(progress.line(at(2)), "902 of 3000 done, 2 failed, 5.0/s, 7 to 40 s left");
-        let closed =
-            Event::Closed { why: ClosedFor::Frequency, wait: Duration::from_millis(2_140) };
-        progress.take(&closed, at(2));
         assert_eq!(
-            progress.line(at(2)),
-            "902 of 3000 done, 2 failed, 5.0/s, waiting 2.1 s: the service asked to slow down"
+            progress.view(at(2)).line(),
+            "902 of 3000 done, 2 failed, 5.0 of 5 requests/s, 7 to 40 s left"
         );
+        let wait = Duration::from_millis(2_140);
+        progress.take(&Event::Closed { why: ClosedFor::Frequency, wait, since_ms: 0 }, at(2));
+        let waits = progress.view(at(3)).line();
+        assert!(waits.ends_with(", waiting 1.1 s: the service asked us to slow down"), "{waits}");
+        progress.take(&left(), at(5));
+        let tries = progress.view(at(5)).line();
+        assert!(tries.ends_with(", trying again: the service asked us to slow down"), "{tries}");
+        progress.take(&Event::Opened, at(5));
+        assert_eq!(progress.view(at(5)).doing, Doing::Sending);
+        progress.take(&Event::Stopping { in_flight: 3 }, at(5));
+        assert!(progress.view(at(5)).line().ends_with("waiting for the last answers"));
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let at = |s| Moment(Duration::from_secs(s));
+        let mut recent = Recent::default();
+        assert!(recent.rate(at(0), 0).abs() < f64::EPSILON);
+        for second in 0..=100 {
+            recent.note(at(second), second * 5);
+        }
+        assert!((recent.rate(at(100), 500) - 5.0).abs() < 0.01);
+        for second in 101..=120 {
+            recent.note(at(second), 500);
+        }
+        assert!(recent.rate(at(120), 500).abs() < f64::EPSILON);
+        assert!(recent.seen.len() <= 12);
     }
 
     #[test]
@@ -174,16 +234,19 @@ mod tests {
         for answer in 1..=400 {
             let (succeeded, failed) = (answer * 25, answer / 8);
             let totals = Totals { requests: answer, succeeded, failed, ..Totals::default() };
+            progress.take(&left(), slot(answer));
             progress.take(&settled(totals), slot(answer));
         }
-        let message = progress.message(slot(400));
-        assert_eq!(message, "50 failed, 4.9/s, 56 s to 2 min left");
+        let line = progress.view(slot(400)).line();
+        assert!(line.ends_with("50 failed, 4.9 of 5 requests/s, 56 s to 2 min left"), "{line}");
         // The gate is shut for as long again: slots are as far apart as they were, but the
         // gate may shut once more.
-        let shut = Event::Closed { why: ClosedFor::Outage, wait: Duration::from_secs(80) };
+        let wait = Duration::from_secs(80);
+        let shut = Event::Closed { why: ClosedFor::Outage, wait, since_ms: 0 };
         progress.take(&shut, slot(400));
+        assert_eq!(progress.view(slot(500)).left, None);
         progress.take(&Event::Opened, slot(800));
-        let message = progress.message(slot(800));
-        assert_eq!(message, "50 failed, 2.5/s, 56 s to 7 min left");
+        let line = progress.view(slot(800)).line();
+        assert!(line.ends_with("50 failed, 0.0 of 5 requests/s, 56 s to 7 min left"), "{line}");
     }
 }

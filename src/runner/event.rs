@@ -51,8 +51,10 @@ pub enum Event {
     Closed {
         /// Why.
         why: ClosedFor,
-        /// For how long.
+        /// For how long at least.
         wait: Duration,
+        /// Since when nothing gets through for this reason, in UTC milliseconds.
+        since_ms: i64,
     },
     /// The gate is open again.
     Opened,

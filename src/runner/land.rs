@@ -58,7 +58,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             "answer"
         );
         let (request, latency) = (flight.request, at.since(flight.left));
-        self.tell_gate(&flight, verdict, at);
+        let change = self.tell_gate(&flight, verdict, at);
         let ending = match verdict {
             Verdict::Applied => self.applied(flight, &settled).await?,
             Verdict::Throttled => self.throttled(flight, &settled).await?,
@@ -67,12 +67,13 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             Verdict::Rejected => self.rejected(flight, &settled, reply.answer).await?,
             Verdict::Stop => self.refused(&settled, reply.answer).await?,
         };
+        self.tell_of_gate(run, change).await?;
         self.keep_now_and_then().await?;
         self.events.send(Event::Settled { request, verdict, latency, totals: self.totals });
         Ok(ending)
     }
 
-    fn tell_gate(&mut self, flight: &Flight, verdict: Verdict, at: Moment) {
+    fn tell_gate(&mut self, flight: &Flight, verdict: Verdict, at: Moment) -> Change {
         let signal = match verdict {
             Verdict::Applied | Verdict::Rejected => Signal::Through,
             Verdict::Throttled => Signal::Throttled,
@@ -85,16 +86,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 self.renewal_unproven = None;
             }
         }
-        match self.gate.answered(flight.ticket, signal, at) {
-            Change::None => {}
-            Change::Opened => self.events.send(Event::Opened),
-            Change::Closed { why, until } => {
-                let wait = until.since(self.clock.now());
-                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(?why, wait_ms, "gate closed");
-                self.events.send(Event::Closed { why, wait });
-            }
-        }
+        self.gate.answered(flight.ticket, signal, at)
     }
 
     async fn applied(

@@ -12,6 +12,7 @@ mod land;
 mod learned;
 mod limit;
 mod shutdown;
+mod waits;
 mod work;
 
 use std::sync::Arc;
@@ -370,7 +371,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         if self.flights.is_empty() {
             return Ok(());
         }
-        self.events.send(Event::Stopping { in_flight: self.flights.len() });
+        self.tell_of_stopping(run).await?;
         let clock = self.clock.clone();
         let grace_ends = clock.now() + self.settings.grace;
         loop {

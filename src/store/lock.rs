@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -87,6 +87,25 @@ impl RunLock {
         Ok(Self { _file: file, holder, taken })
     }
 
+    /// Who has the queue file `database`, if somebody has. Looking holds the lock for a moment,
+    /// so a taker that is refused should try again before it believes it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] when the lock file cannot be read.
+    pub fn holder_of(database: &Path) -> Result<Option<Holder>, StoreError> {
+        let path = lock_path(database);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::Unusable { path, source }),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
+            Err(TryLockError::Error(source)) => Err(StoreError::Unusable { path, source }),
+        }
+    }
+
     /// Fails once the lock or the queue file has been removed or replaced: what this process
     /// has open is then no longer what others see, and another run may be going on.
     ///
@@ -136,7 +155,9 @@ mod tests {
             other => panic!("{other:?}"),
         }
         first.check().unwrap();
+        assert_eq!(RunLock::holder_of(&database).unwrap().as_ref(), Some(first.holder()));
         drop(first);
+        assert_eq!(RunLock::holder_of(&database).unwrap(), None);
         assert_eq!(RunLock::take(&database, 3_000).unwrap().holder().since_ms, 3_000);
     }
 

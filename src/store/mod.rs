@@ -19,6 +19,7 @@ mod records;
 mod runs;
 mod settle;
 mod status;
+mod waits;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,7 @@ pub use records::{Record, RecordFilter};
 pub use runs::{RunEnding, Taken};
 pub use settle::{Done, Return, Settlement};
 pub use status::{QueueCounts, QueueStatus, RunSummary};
+pub use waits::{Wait, WaitsFor};
 
 /// The number of a batch in its queue file.
 pub type BatchId = i64;

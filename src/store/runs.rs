@@ -92,7 +92,7 @@ impl Store {
             .execute(&mut *tx)
             .await
             .doing("free held jobs")?;
-        sqlx::query("UPDATE runs SET finished_ms = max(?, started_ms), ending = 'died' WHERE ending IS NULL")
+        sqlx::query("UPDATE runs SET finished_ms = max(?, started_ms), ending = 'died', waits_for = NULL WHERE ending IS NULL")
             .bind(now_ms)
             .execute(&mut *tx)
             .await
@@ -154,7 +154,7 @@ impl Store {
             .await
             .doing("free held jobs")?;
         let done = sqlx::query(
-            "UPDATE runs SET finished_ms = max(?, started_ms), ending = ? WHERE id = ? AND ending IS NULL",
+            "UPDATE runs SET finished_ms = max(?, started_ms), ending = ?, waits_for = NULL WHERE id = ? AND ending IS NULL",
         )
         .bind(now_ms)
         .bind(ending.name())

@@ -3,8 +3,9 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Doing as _, RunId, Store, StoreError};
-use crate::job::{App, JobState, Status};
+use super::waits::read_wait;
+use super::{ApprovalId, Doing as _, RunId, Store, StoreError, Wait};
+use crate::job::{App, JobState, Library, Status};
 
 /// Jobs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -76,6 +77,22 @@ pub struct RunSummary {
     pub succeeded: i64,
     /// Jobs that failed in it.
     pub failed: i64,
+    /// The number of the application whose jobs it sends.
+    pub sdkappid: u64,
+    /// The library of that application.
+    pub library: Library,
+    /// The approval whose jobs alone it sends.
+    #[serde(skip)]
+    pub approval: Option<ApprovalId>,
+    /// What it waits for, if it does.
+    pub wait: Option<Wait>,
+}
+
+impl RunSummary {
+    /// Whose jobs it sends.
+    pub fn app(&self) -> App {
+        App { sdkappid: self.sdkappid, library: self.library }
+    }
 }
 
 /// The whole queue in figures.
@@ -130,7 +147,9 @@ impl Store {
             "SELECT id, host, pid, started_ms, finished_ms, ending,
                     (SELECT count(*) FROM requests WHERE run_id = runs.id),
                     (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled'),
-                    (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected'))
+                    (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected')),
+                    (SELECT sdkappid FROM apps WHERE id = app_id), (SELECT library FROM apps WHERE id = app_id),
+                    approval_id, waits_for, waits_since_ms, waits_until_ms
              FROM runs ORDER BY id DESC LIMIT 1",
         )
         .fetch_optional(&mut *tx)
@@ -244,5 +263,12 @@ fn read_run(row: &SqliteRow, succeeded: i64, failed: i64) -> Result<RunSummary, 
         reached: row.try_get(8)?,
         succeeded,
         failed,
+        sdkappid: u64::try_from(row.try_get::<i64, _>(9)?).unwrap_or_default(),
+        library: row
+            .try_get::<&str, _>(10)?
+            .parse()
+            .map_err(|reason: String| sqlx::Error::Decode(reason.into()))?,
+        approval: row.try_get(11)?,
+        wait: read_wait(row, 12)?,
     })
 }

@@ -1,37 +1,15 @@
 //! The question before a run that deletes, on a real terminal; Ctrl-C and SIGTERM.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use deskbatch::sandbox::Sandbox;
-use rexpect::process::WaitStatus;
-use rexpect::session::{PtySession, spawn_command};
 use rustix::process::Signal;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{Place, manifest, question, said};
 use crate::support_binary::{Going, ends, has, sandbox, sandbox_with};
-
-/// How long a terminal waits for the program before the test has failed.
-const PATIENCE_MS: u64 = 60_000;
-
-/// `command` on a terminal of its own.
-fn on_terminal(mut command: Command) -> PtySession {
-    command.stdin(Stdio::inherit()).env("TERM", "xterm");
-    spawn_command(command, Some(PATIENCE_MS)).unwrap()
-}
-
-/// Waits for the end, checks the exit code and returns what was shown since the last wait.
-#[track_caller]
-fn closes(mut terminal: PtySession, code: i32) -> String {
-    let shown = terminal.exp_eof().unwrap();
-    match terminal.process().wait().unwrap() {
-        WaitStatus::Exited(_, ended) => assert_eq!(ended, code, "{shown}"),
-        other => panic!("{other:?}: {shown}"),
-    }
-    shown
-}
+use crate::support_terminal::{closes, on_terminal};
 
 /// Two questions to be enabled, one disabled, three deleted.
 fn deleting() -> String {

@@ -14,6 +14,7 @@ mod binary_reports;
 mod binary_secrets;
 mod binary_settings;
 mod binary_signals;
+mod binary_watch;
 mod binary_wrong;
 #[cfg(target_os = "linux")]
 mod crash_points;
@@ -78,4 +79,5 @@ mod support_docs;
 mod support_migration;
 mod support_runner;
 mod support_service;
+mod support_terminal;
 mod tidy;
