@@ -52,8 +52,8 @@ async fn import_and_drain(
         (None, Some(file)) => consent::import(settings, args, file, &account, &store, out).await?,
         (None, None) => consent::what_waits(settings, args, &account, &store, out).await?,
     };
-    let (deletes, approved) = match consent {
-        Consent::Given { deletes, approved } => (deletes, approved),
+    let (deletes, approved, batch) = match consent {
+        Consent::Given { deletes, approved, batch } => (deletes, approved, batch),
         Consent::Finished(exit) => return Ok(exit),
         Consent::Refused => {
             out.must_say("nothing was imported and nothing was sent");
@@ -61,11 +61,10 @@ async fn import_and_drain(
         }
     };
     if store.open_of(account.app, approved).await? == 0 {
-        let text = nothing_to_do(account.app, approved, &store);
-        told.says(&text);
-        out.say(&text);
+        let failed = store.failed_in(batch.as_slice(), BatchId::MAX).await?;
+        let text = nothing_to_do(account.app, approved, failed, &store);
         store.close().await;
-        return Ok(Exit::Done);
+        return Ok(told.nothing_to_do(&text, failed, out));
     }
     let rehearsal = match behaviour {
         Some(behaviour) => Some(start_sandbox(behaviour, &mut account, out).await?),
@@ -73,10 +72,11 @@ async fn import_and_drain(
     };
     let scope = match approved {
         Some(approval) => Scope::Approved(approval),
-        None => Scope::Batches {
-            unfinished: store.unfinished_batches(account.app).await?,
-            last: store.last_batch().await?,
-        },
+        None => {
+            let mut named = store.unfinished_batches(account.app).await?;
+            named.extend(batch);
+            Scope::Batches { named, last: store.last_batch().await? }
+        }
     };
     let limits = settings.runner(account.app, deletes, approved);
     let (stopper, shutdown) = signals::listen(out)?;
@@ -97,8 +97,15 @@ async fn import_and_drain(
     Ok(exit)
 }
 
-/// Names the app: jobs of another one, or of its other library, may well be waiting.
-fn nothing_to_do(app: App, approved: Option<ApprovalId>, store: &Store) -> String {
+/// Names the app: jobs of another one, or of its other library, may well be waiting. What was
+/// asked for is not done where jobs of the file that was named have failed.
+fn nothing_to_do(app: App, approved: Option<ApprovalId>, failed: u64, store: &Store) -> String {
+    if failed > 0 {
+        return format!(
+            "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \
+             deskbatch retry takes them back"
+        );
+    }
     if approved.is_some() {
         return "nothing to do: newer imports speak for everything that was left of this plan"
             .to_owned();
@@ -113,8 +120,9 @@ fn nothing_to_do(app: App, approved: Option<ApprovalId>, store: &Store) -> Strin
 
 /// Whose failures are this run's business.
 enum Scope {
-    /// Those of the batches that were unfinished, and of all after the last.
-    Batches { unfinished: Vec<BatchId>, last: BatchId },
+    /// Those of these batches, which were unfinished or whose file was named, and of all after
+    /// the last.
+    Batches { named: Vec<BatchId>, last: BatchId },
     /// Those of an approval.
     Approved(ApprovalId),
 }
@@ -210,7 +218,7 @@ async fn conclude(
     let mut counts = store.counts_of(app).await?;
     let mut unapproved = 0;
     let failed = match scope {
-        Scope::Batches { unfinished, last } => store.failed_in(unfinished, *last).await?,
+        Scope::Batches { named, last } => store.failed_in(named, *last).await?,
         Scope::Approved(approval) => {
             let left = store.open_of(app, Some(*approval)).await?;
             unapproved = counts.open().saturating_sub(left);
