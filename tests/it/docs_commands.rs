@@ -35,6 +35,8 @@ const FOREIGN: &[&str] = &[
     "--musl",
     "--glibc",
     "--check",
+    "--time",
+    "--quick",
 ];
 
 /// The words of each call of deskbatch in a line of shell.
@@ -45,8 +47,12 @@ fn calls(line: &str) -> Vec<Vec<String>> {
         |word: &str| matches!(word, "|" | "||" | "&&" | ";" | "&" | "then" | "do" | "fi" | "}");
     let mut found = Vec::new();
     let mut words = words.into_iter().peekable();
+    let mut before = String::new();
     while let Some(word) = words.next() {
-        if word.rsplit('/').next() != Some("deskbatch") {
+        // `docker build --tag deskbatch`: the word is a name there.
+        let is_name = matches!(before.as_str(), "--tag" | "uninstall" | "-r" | "--unit");
+        before.clone_from(&word);
+        if is_name || word.rsplit('/').next() != Some("deskbatch") {
             continue;
         }
         let mut call = vec!["deskbatch".to_owned()];
@@ -162,5 +168,7 @@ fn calls_are_found_in_a_line_of_shell() {
     assert_eq!(found("export | deskbatch run - >log 2>&1"), ["deskbatch run -"]);
     assert_eq!(found("if /usr/bin/deskbatch run; then"), ["deskbatch run"]);
     assert_eq!(found("deskbatch retry; deskbatch run"), ["deskbatch retry", "deskbatch run"]);
+    assert_eq!(found("docker run --rm deskbatch status"), ["deskbatch status"]);
+    assert!(found("docker build --tag deskbatch .").is_empty());
     assert!(found("see deskbatch.toml").is_empty());
 }
