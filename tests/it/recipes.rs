@@ -4,6 +4,7 @@
 //! it gets. Nothing else of a block is changed.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -329,7 +330,7 @@ async fn the_service_runs_with_the_words_of_its_environment_file() {
             "DESKBATCH_REGION" | "DESKBATCH_SECRET_KEY" => continue,
             _ => value.replace("/etc/deskbatch", FOLDER),
         };
-        script += &format!("export {name}='{value}'\n");
+        let _ = writeln!(script, "export {name}='{value}'");
     }
     let run = line.replace("/usr/bin/", "");
     let came = desk.shell(&format!("{script}{run}"), None);
