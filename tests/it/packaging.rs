@@ -72,6 +72,31 @@ fn the_units_are_whole_and_closed() {
 }
 
 #[test]
+fn the_unit_that_is_called_on_a_failure_mails_what_the_run_said() {
+    let place = Place::new();
+    let programs =
+        [("journalctl", "echo \"said by $*\""), ("mail", "{ printf '<%s>' \"$@\"; cat; } >mailed")];
+    for (name, text) in programs {
+        let path = place.write(name, format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let service = read("contrib/systemd/deskbatch.service");
+    has(&service, &["OnFailure=deskbatch-failed@%n.service"]);
+    let unit = read("contrib/systemd/deskbatch-failed@.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    // What systemd makes of it for the instance that the service names.
+    let line = line.replace("%i", "deskbatch.service").replace("%H", "host").replace("$$", "$");
+    let words = shlex::split(&line).unwrap();
+    let path = format!("{}:{}", place.folder.path().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).current_dir(place.folder.path());
+    passes(command.env("PATH", path).env("MAILTO", "root"));
+    let mail = place.read("mailed");
+    has(&mail, &["<-s><deskbatch.service failed on host><root>"]);
+    has(&mail, &["said by ", "--unit=deskbatch.service"]);
+}
+
+#[test]
 fn the_timer_comes_every_night() {
     if !is_there("systemd-analyze", "systemd") {
         return;
