@@ -1,12 +1,15 @@
 //! The settings' arguments: each with its three names in one place, the flag, the environment
 //! variable and the key in the file.
 
+use std::time::Duration;
+
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::SandboxArgs;
+use crate::clock::read_duration;
 use crate::job::Library;
 use crate::runner::FailuresMax;
 
@@ -72,6 +75,22 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_GRACE_S", value_name = "SECONDS")]
     pub grace_s: Option<u64>,
 
+    /// Stop after so long with what is left pending, as 90s, 45m or 2h [default: none]
+    #[arg(long, global = true, env = "DESKBATCH_MAX_DURATION", value_name = "DURATION",
+          value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub max_duration: Option<Duration>,
+
+    /// Wait so long for a run that has the queue to end, as 30s or 10m [default: 0s]
+    #[arg(long, global = true, env = "DESKBATCH_WAIT", value_name = "DURATION",
+          value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub wait: Option<Duration>,
+
+    /// Run COMMAND in a shell when a run has ended; its stdin is the summary as JSON [default: none]
+    #[arg(long, global = true, env = "DESKBATCH_ON_FINISH", value_name = "COMMAND")]
+    pub on_finish: Option<String>,
+
     /// Wait so long for a connection [default: 3000]
     #[arg(long, global = true, env = "DESKBATCH_CONNECT_TIMEOUT_MS", value_name = "MS")]
     pub connect_timeout_ms: Option<u64>,
@@ -119,4 +138,10 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for collectors.
     Json,
+}
+
+/// A length of time, as the command line takes it.
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    read_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }

@@ -4,9 +4,9 @@
 //! between the comparison and the import. What was accepted is noted in the queue with the
 //! jobs that it covers: the same command line goes on after an interruption.
 
+use super::consent::Consent;
 use super::import::commit;
 use super::plan::{Making, Proposal, propose};
-use super::run::Consent;
 use super::{CommandError, Exit};
 use crate::cli::RunArgs;
 use crate::config::Settings;

@@ -4,9 +4,11 @@
 //! every error becomes an exit code by one total match.
 
 mod approved;
+mod consent;
 mod doctor;
 mod expected;
 mod explain;
+mod finish;
 mod import;
 mod plan;
 mod queue;
@@ -15,6 +17,7 @@ mod run;
 mod sandbox;
 mod signals;
 mod status;
+mod turn;
 mod usersig;
 
 use std::io;
@@ -43,6 +46,23 @@ pub enum Exit {
     Busy = 5,
     /// A bug or a broken machine.
     Broken = 70,
+}
+
+impl Exit {
+    /// The same in words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "everything asked for is done, or there was nothing to do",
+            Self::SomeFailed => "finished; some jobs failed",
+            Self::Wrong => {
+                "the command line, the configuration or the manifest is wrong; nothing was sent"
+            }
+            Self::Stopped => "stopped early with work left",
+            Self::Refused => "the service refuses this app or account",
+            Self::Busy => "another run has the queue",
+            Self::Broken => "a bug or a broken machine",
+        }
+    }
 }
 
 /// Why a command ended before its work was done.

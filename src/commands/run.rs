@@ -1,21 +1,19 @@
 //! `deskbatch run`: the main job. Composes clock, transport, store, gate and runner.
 
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 
+use super::consent::{self, Consent};
 use super::expected::basis_of;
-use super::import::{Staged, commit, stage};
-use super::plan::{DELETES_SHOWN, Making, Proposal, plan_of, propose};
-use super::{CommandError, Exit, approved, signals};
+use super::finish::Told;
+use super::{CommandError, Exit, approved, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
 use crate::desk::{HttpSettings, HttpTransport};
 use crate::job::{App, JobState};
-use crate::output::{Output, RunSummaryText, follow, plan_text};
-use crate::plan::{Plan, deletes};
+use crate::output::{Output, RunSummaryText, follow};
 use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, Urgency};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::store::{ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store};
@@ -23,24 +21,36 @@ use crate::store::{ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock
 /// How many refused jobs the summary names.
 const REFUSED_SHOWN: u32 = 20;
 
-/// Runs the command.
+/// Runs the command, and lets `--on-finish` know.
 pub(super) async fn run(
     settings: &Settings,
     args: &RunArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let clock = SystemClock::new();
+    let mut told = Told::default();
+    let ended = import_and_drain(settings, args, &clock, &mut told, out).await;
+    finish::tell(settings, &ended, &told, clock.wall_ms(), out).await;
+    ended
+}
+
+async fn import_and_drain(
+    settings: &Settings,
+    args: &RunArgs,
+    clock: &SystemClock,
+    told: &mut Told,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let deadline = settings.max_duration().map(|most| clock.now() + most);
     let mut account = settings.account()?;
     let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));
     let behaviour = behaviour.transpose()?;
     let store = Store::open(&settings.database).await?;
-    let lock = RunLock::take(store.path(), clock.wall_ms())?;
+    let lock = turn::take(settings, &store, clock, deadline, out).await?;
     let consent = match (&args.plan, &args.file) {
         (Some(digest), _) => approved::take(settings, args, digest, &store, out).await?,
-        (None, Some(file)) => {
-            import_and_confirm(settings, args, file, &account, &store, out).await?
-        }
-        (None, None) => confirm_what_waits(settings, args, &account, &store, out).await?,
+        (None, Some(file)) => consent::import(settings, args, file, &account, &store, out).await?,
+        (None, None) => consent::what_waits(settings, args, &account, &store, out).await?,
     };
     let (deletes, approved) = match consent {
         Consent::Given { deletes, approved } => (deletes, approved),
@@ -51,7 +61,9 @@ pub(super) async fn run(
         }
     };
     if store.open_of(account.app, approved).await? == 0 {
-        out.say(&nothing_to_do(account.app, approved, &store));
+        let text = nothing_to_do(account.app, approved, &store);
+        told.says(&text);
+        out.say(&text);
         store.close().await;
         return Ok(Exit::Done);
     }
@@ -67,11 +79,20 @@ pub(super) async fn run(
         },
     };
     let limits = settings.runner(account.app, deletes, approved);
-    let report = drain(settings, account, limits, &store, &lock, clock, out).await?;
+    let (stopper, shutdown) = signals::listen(out)?;
+    if let Some(deadline) = deadline {
+        let clock = clock.clone();
+        tokio::spawn(async move {
+            clock.sleep_until(deadline).await;
+            stopper.time_is_over();
+        });
+    }
+    let ground = Ground { settings, store: &store, lock: &lock, clock, out };
+    let report = ground.drain(account, limits, shutdown).await?;
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;
     }
-    let exit = conclude(settings, &store, &report, &scope, out).await?;
+    let exit = conclude(settings, &store, &report, &scope, told, out).await?;
     store.close().await;
     Ok(exit)
 }
@@ -90,121 +111,12 @@ fn nothing_to_do(app: App, approved: Option<ApprovalId>, store: &Store) -> Strin
     )
 }
 
-/// What was agreed to before anything is sent.
-pub(super) enum Consent {
-    /// Nothing.
-    Refused,
-    /// Nothing is left of what was agreed to.
-    Finished(Exit),
-    /// The run.
-    Given {
-        /// Deletes, if somebody was asked or said so beforehand. Without that, such as are
-        /// imported while the run goes on stay pending.
-        deletes: bool,
-        /// The approval whose jobs alone are meant; `None`: everything that waits.
-        approved: Option<ApprovalId>,
-    },
-}
-
 /// Whose failures are this run's business.
 enum Scope {
     /// Those of the batches that were unfinished, and of all after the last.
     Batches { unfinished: Vec<BatchId>, last: BatchId },
     /// Those of an approval.
     Approved(ApprovalId),
-}
-
-/// Imports `file` unless the run is not wanted. Where a person has to be asked, the queue
-/// is not kept waiting for the answer: the import is undone and done again.
-async fn import_and_confirm(
-    settings: &Settings,
-    args: &RunArgs,
-    file: &Path,
-    account: &Account,
-    store: &Store,
-    out: &Output,
-) -> Result<Consent, CommandError> {
-    let staged = || stage(store, account.app, file, &args.manifest, true);
-    let plan = async |staged: &mut Staged| {
-        plan_of(settings, staged, Some(file), &args.manifest, DELETES_SHOWN).await
-    };
-    let mut first = staged().await?;
-    let open = first.preview.open;
-    if !must_ask(settings, args.yes, open) {
-        commit(store, first, account.app, &args.manifest, out).await?;
-        return Ok(agreed(settings, args.yes, open));
-    }
-    let asked = plan(&mut first).await?;
-    first.undo().await?;
-    if file == Path::new("-") || !out.can_ask() {
-        return Err(needs_yes(open));
-    }
-    if !ask(settings, store, &asked, out).await? {
-        return Ok(Consent::Refused);
-    }
-    let mut staged = staged().await?;
-    if plan(&mut staged).await?.digest() != asked.digest() {
-        return Err(CommandError::Wrong(
-            "the manifest or the queue changed while you were asked: nothing was imported, nothing was sent; \
-             run again"
-                .to_owned(),
-        ));
-    }
-    commit(store, staged, account.app, &args.manifest, out).await?;
-    Ok(agreed(settings, args.yes, asked.open.counts))
-}
-
-/// Asks about deletes that wait in the queue, if there are any.
-async fn confirm_what_waits(
-    settings: &Settings,
-    args: &RunArgs,
-    account: &Account,
-    store: &Store,
-    out: &Output,
-) -> Result<Consent, CommandError> {
-    let open = store.open_by_status(account.app).await?;
-    if !must_ask(settings, args.yes, open) {
-        return Ok(agreed(settings, args.yes, open));
-    }
-    if !out.can_ask() {
-        return Err(needs_yes(open));
-    }
-    let how = Making { writes_rejects: false, deletes_max: DELETES_SHOWN };
-    let Proposal { staged, plan } = propose(settings, store, None, &args.manifest, how).await?;
-    staged.undo().await?;
-    let yes = ask(settings, store, &plan, out).await?;
-    Ok(if yes { agreed(settings, args.yes, plan.open.counts) } else { Consent::Refused })
-}
-
-/// Shows the plan and asks.
-async fn ask(
-    settings: &Settings,
-    store: &Store,
-    plan: &Plan,
-    out: &Output,
-) -> Result<bool, CommandError> {
-    let forecast = basis_of(settings, store, plan.app).await?.forecast(plan.open.counts);
-    out.must_say(&plan_text(plan, &forecast));
-    Ok(out.ask(&format!("Delete {} questions?", plan.open.deletes())))
-}
-
-/// After any question that was due: deletes are agreed to if there were some to ask about.
-fn agreed(settings: &Settings, yes: bool, open: [u64; 3]) -> Consent {
-    Consent::Given { deletes: yes || settings.rehearsal || deletes(open) > 0, approved: None }
-}
-
-/// A rehearsal deletes nothing that anybody misses.
-fn must_ask(settings: &Settings, yes: bool, open: [u64; 3]) -> bool {
-    !yes && !settings.rehearsal && deletes(open) > 0
-}
-
-fn needs_yes(open: [u64; 3]) -> CommandError {
-    CommandError::Wrong(format!(
-        "this run would delete {} questions, and nobody is there to be asked: nothing was imported, nothing was \
-         sent; look at it with deskbatch plan and run the line that it ends with, or add --yes to delete without a \
-         question",
-        deletes(open)
-    ))
 }
 
 async fn start_sandbox(
@@ -239,41 +151,50 @@ async fn stuck(shutdown: Shutdown, clock: SystemClock, grace: Duration) {
     }
 }
 
-async fn drain(
-    settings: &Settings,
-    account: Account,
-    limits: RunnerSettings,
-    store: &Store,
-    lock: &RunLock,
-    clock: SystemClock,
-    out: &Output,
-) -> Result<RunReport, CommandError> {
-    let Account { identifier, signer, endpoint, .. } = account;
-    let Some(endpoint) = endpoint else {
-        return Err(CommandError::Wrong("no endpoint is set".to_owned()));
-    };
-    let timeouts = settings.timeouts();
-    let transport = HttpTransport::new(&HttpSettings {
-        endpoint,
-        identifier,
-        connect_timeout: timeouts.connect,
-        total_timeout: timeouts.total,
-    })?;
-    let events = Events::new();
-    let chunk = basis_of(settings, store, limits.app).await?.chunk;
-    let heard = events.listen();
-    let watcher = tokio::spawn(follow(out.clone(), clock.clone(), heard, chunk, settings.rate()));
-    let shutdown = signals::listen(out)?;
-    let at_once = stuck(shutdown.clone(), clock.clone(), limits.grace);
-    let runner = Runner::new(clock, store.clone(), transport, signer, limits, events);
-    let report = tokio::select! {
-        report = runner.run(lock, shutdown) => report,
-        // A run may be left anywhere: the next one finds what it had in flight.
-        () = at_once => return Err(CommandError::Abandoned),
-    };
-    // The watcher ends with the run's last event, or with the channel.
-    let _ = watcher.await;
-    Ok(report?)
+/// What a drain stands on.
+struct Ground<'a> {
+    settings: &'a Settings,
+    store: &'a Store,
+    lock: &'a RunLock,
+    clock: &'a SystemClock,
+    out: &'a Output,
+}
+
+impl Ground<'_> {
+    async fn drain(
+        &self,
+        account: Account,
+        limits: RunnerSettings,
+        shutdown: Shutdown,
+    ) -> Result<RunReport, CommandError> {
+        let Self { settings, store, lock, clock, out } = *self;
+        let Account { identifier, signer, endpoint, .. } = account;
+        let Some(endpoint) = endpoint else {
+            return Err(CommandError::Wrong("no endpoint is set".to_owned()));
+        };
+        let timeouts = settings.timeouts();
+        let transport = HttpTransport::new(&HttpSettings {
+            endpoint,
+            identifier,
+            connect_timeout: timeouts.connect,
+            total_timeout: timeouts.total,
+        })?;
+        let events = Events::new();
+        let chunk = basis_of(settings, store, limits.app).await?.chunk;
+        let heard = events.listen();
+        let watcher =
+            tokio::spawn(follow(out.clone(), clock.clone(), heard, chunk, settings.rate()));
+        let at_once = stuck(shutdown.clone(), clock.clone(), limits.grace);
+        let runner = Runner::new(clock.clone(), store.clone(), transport, signer, limits, events);
+        let report = tokio::select! {
+            report = runner.run(lock, shutdown) => report,
+            // A run may be left anywhere: the next one finds what it had in flight.
+            () = at_once => return Err(CommandError::Abandoned),
+        };
+        // The watcher ends with the run's last event, or with the channel.
+        let _ = watcher.await;
+        Ok(report?)
+    }
 }
 
 /// Tells how the run went and finds its exit code.
@@ -282,6 +203,7 @@ async fn conclude(
     store: &Store,
     report: &RunReport,
     scope: &Scope,
+    told: &mut Told,
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let app = settings.app()?;
@@ -303,6 +225,7 @@ async fn conclude(
         ..RecordFilter::default()
     };
     let refused: Vec<Record> = store.records(filter).try_collect().await?;
+    told.concluded(report, counts, failed, &refused);
     let text = RunSummaryText {
         report,
         counts,
@@ -317,14 +240,19 @@ async fn conclude(
         RunEnding::Drained if text.counts.pending > 0 => Exit::Stopped,
         RunEnding::Drained if failed == 0 => Exit::Done,
         RunEnding::Drained => Exit::SomeFailed,
-        RunEnding::Signal | RunEnding::Outage | RunEnding::TooManyFailures => Exit::Stopped,
+        RunEnding::Signal
+        | RunEnding::TimeOver
+        | RunEnding::Outage
+        | RunEnding::TooManyFailures => Exit::Stopped,
         RunEnding::Refused | RunEnding::Suspicious => Exit::Refused,
         RunEnding::Broken => Exit::Broken,
     };
+    let words = text.text();
+    told.says(&words);
     if exit == Exit::Done && unapproved == 0 {
-        out.say(&text.text());
+        out.say(&words);
     } else {
-        out.must_say(&text.text());
+        out.must_say(&words);
     }
     Ok(exit)
 }

@@ -5,15 +5,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CommandError;
 use crate::output::Output;
-use crate::runner::{Shutdown, shutdown};
+use crate::runner::{Shutdown, Stopper, shutdown};
 
-/// Listens from now on. Until this is called, a signal ends the process the usual way.
-pub(super) fn listen(out: &Output) -> Result<Shutdown, CommandError> {
+/// Listens from now on. Until this is called, a signal ends the process the usual way. Others
+/// may ask for an end too.
+pub(super) fn listen(out: &Output) -> Result<(Stopper, Shutdown), CommandError> {
     let failed = || CommandError::io("signals cannot be listened for");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed())?;
     let (stopper, shutdown) = shutdown();
-    let out = out.clone();
+    let (others, out) = (stopper.clone(), out.clone());
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
         out.say("stopping: waiting for the requests that are out; once more stops at once");
@@ -23,7 +24,7 @@ pub(super) fn listen(out: &Output) -> Result<Shutdown, CommandError> {
             stopper.press();
         }
     });
-    Ok(shutdown)
+    Ok((others, shutdown))
 }
 
 /// SIGXFSZ, which has this number on Linux and on macOS.

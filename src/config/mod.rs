@@ -27,6 +27,9 @@ use crate::store::ApprovalId;
 /// The vendor's limit, in requests a second for each app and command.
 pub const RATE_DOCUMENTED: f64 = 5.0;
 
+/// The environment variables that hold a secret, for whoever passes the environment on.
+pub const SECRET_VARIABLES: [&str; 2] = ["DESKBATCH_SECRET_KEY", "DESKBATCH_USERSIG"];
+
 /// What is wrong with the settings, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -142,6 +145,21 @@ impl Settings {
         }
     }
 
+    /// How long a run may go on, from the start of the command; `None`: until it has ended.
+    pub fn max_duration(&self) -> Option<Duration> {
+        self.raw.max_duration
+    }
+
+    /// How long to wait for another run to leave the queue.
+    pub fn wait(&self) -> Duration {
+        self.raw.wait.unwrap_or_default()
+    }
+
+    /// What the shell shall do when a run has ended.
+    pub fn on_finish(&self) -> Option<&str> {
+        self.raw.on_finish.as_deref()
+    }
+
     fn check_rate(&self) -> Result<(), ConfigError> {
         let rate = self.rate();
         // Slower than one request an hour is a mistyped number; faster than a million a
@@ -168,6 +186,14 @@ impl Settings {
         between("attempts", raw.attempts.map(u64::from), 1, 100)?;
         between("outage_s", raw.outage_s, 0, 30 * DAY_S)?;
         between("grace_s", raw.grace_s, 0, 3_600)?;
+        if raw.max_duration.is_some_and(|most| most.is_zero()) {
+            return Err(ConfigError::new(
+                "max_duration: a run without any time cannot begin: give a longer one, or leave it out",
+            ));
+        }
+        if raw.on_finish.as_ref().is_some_and(|command| command.trim().is_empty()) {
+            return Err(ConfigError::new("on_finish: there is no command in it: leave it out"));
+        }
         between("connect_timeout_ms", raw.connect_timeout_ms, 1, 600_000)?;
         between("timeout_ms", raw.timeout_ms, 1, 600_000)?;
         between("usersig_lifetime_s", raw.usersig_lifetime_s, 600, 3_650 * DAY_S)

@@ -75,6 +75,9 @@ impl RunSummaryText<'_> {
             }
             RunEnding::Drained => "Finished: everything asked for is done.".to_owned(),
             RunEnding::Signal => "Stopped as asked; the rest is pending.".to_owned(),
+            RunEnding::TimeOver => {
+                "Stopped: the time that --max-duration gives was over; the rest is pending.".to_owned()
+            }
             RunEnding::Outage => format!(
                 "Stopped: nothing got through for too long; the rest is pending.{}",
                 self.last_trouble()

@@ -223,7 +223,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         loop {
             lock.check()?;
             if shutdown.is_asked() {
-                return Ok(RunEnding::Signal);
+                return Ok(shutdown.ending());
             }
             if let Some(since) = self.gate.failing_since()
                 && self.clock.now().since(since) > self.settings.outage_max
@@ -242,7 +242,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             let clock = self.clock.clone();
             tokio::select! {
                 biased;
-                () = shutdown.asked(Urgency::Finish) => return Ok(RunEnding::Signal),
+                () = shutdown.asked(Urgency::Finish) => return Ok(shutdown.ending()),
                 Some(landed) = self.flights.join_next() => {
                     if let Some(ending) = self.land(run, unwound(landed)).await? {
                         return Ok(ending);

@@ -55,6 +55,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "paces", include_str!("../../migrations/0003_paces.sql")),
     (4, "size_limits", include_str!("../../migrations/0004_size_limits.sql")),
     (5, "pruned", include_str!("../../migrations/0005_pruned.sql")),
+    (6, "waits", include_str!("../../migrations/0006_waits.sql")),
     (7, "figures", include_str!("../../migrations/0007_figures.sql")),
 ];
 

@@ -18,6 +18,8 @@ pub enum RunEnding {
     Drained,
     /// A signal asked it to stop.
     Signal,
+    /// The time that it was given was over.
+    TimeOver,
     /// Nothing got through for too long.
     Outage,
     /// The service refuses this app or account.
@@ -36,6 +38,7 @@ impl RunEnding {
         match self {
             Self::Drained => "drained",
             Self::Signal => "signal",
+            Self::TimeOver => "time",
             Self::Outage => "outage",
             Self::Refused => "refused",
             Self::Suspicious => "suspicious",

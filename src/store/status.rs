@@ -7,7 +7,7 @@ use super::{Doing as _, RunId, Store, StoreError};
 use crate::job::{App, JobState, Status};
 
 /// Jobs by state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct QueueCounts {
     /// Wait to be sent.
     pub pending: u64,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod binary_cron;
 mod binary_crowd;
 mod binary_exits;
 mod binary_hostile_files;

@@ -212,3 +212,23 @@ async fn what_a_search_still_holds_is_left_when_the_limit_is_reached() {
     let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 3));
 }
+
+#[tokio::test]
+async fn a_run_whose_time_is_over_ends_as_such_even_if_a_signal_comes_after() {
+    let queue = Queue::new().await;
+    queue.import(Status::Enable, &["a", "b"]).await;
+    let service = Service::new(&queue.clock).play(|_| OK);
+    let (stopper, listening) = shutdown();
+    stopper.time_is_over();
+    let (signalled, heard) = shutdown();
+    signalled.press();
+    for (stopper, listening, ending) in
+        [(stopper, listening, RunEnding::TimeOver), (signalled, heard, RunEnding::Signal)]
+    {
+        stopper.press();
+        stopper.time_is_over();
+        let report = queue.run_with(&service, Queue::signer(), listening, Events::new()).await;
+        assert_eq!(report.unwrap().ending, ending);
+    }
+    assert_eq!((queue.counts().await.pending, service.sent().len()), (2, 0));
+}

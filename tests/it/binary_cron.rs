@@ -1,0 +1,159 @@
+//! What a run that nobody watches is told beforehand: how long it may take, how long to wait
+//! for its turn, and whom to tell when it has ended.
+
+use deskbatch::sandbox::SANDBOX_KEY;
+use deskbatch::store::RunLock;
+
+use crate::support::{Place, manifest, question, said};
+use crate::support_binary::{Going, ends, ends_with_input, has, sandbox};
+
+fn enabling(count: usize) -> String {
+    let ids: Vec<String> = (0..count).map(|n| question(&format!("q{n}"))).collect();
+    manifest(ids.iter().map(|id| (id.as_str(), "4")))
+}
+
+/// What `--on-finish` got in `name`.
+fn summary(place: &Place, name: &str) -> serde_json::Value {
+    serde_json::from_str(&place.read(name)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_time_is_over_is_3_and_leaves_the_rest_pending() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(3));
+    // The second request would leave in an hour.
+    let args = ["run", "jobs.csv", "--chunk", "2", "--rate", "0.0003", "--max-duration", "1s"];
+    let output = ends(place.deskbatch_toward(&sandbox, &args), 3);
+    has(&said(&output), &["the time that --max-duration gives was over", "deskbatch run"]);
+    assert_eq!(place.status()["last_run"]["ending"], "time");
+    assert_eq!(place.counts(), [1, 0, 2, 0, 0, 0]);
+    ends(place.fast(&sandbox, &["run"]), 0);
+    assert_eq!(place.counts(), [0, 0, 3, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_for_its_turn_and_takes_it() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(3));
+    let lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    let args = ["run", "jobs.csv", "--wait", "10m"];
+    let mut going = Going::start(place.fast(&sandbox, &args));
+    let holder = format!("another run has the queue ({}): waiting", lock.holder());
+    going.says(&holder);
+    assert_eq!(sandbox.ledger().total, 0);
+    drop(lock);
+    going.says("Finished: everything asked for is done.");
+    going.ends(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_with_5_when_it_is_over_or_the_runs_own_time_is() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(3));
+    let _lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    for more in [&["--wait", "500ms"][..], &["--wait", "1h", "--max-duration", "500ms"], &[]] {
+        let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]);
+        command.args(more);
+        has(&said(&ends(command, 5)), &["another run has this queue"]);
+    }
+    assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shall_be_told_gets_the_summary_as_json_and_the_exit_code() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let bad = question("missing1");
+    place.write("jobs.csv", format!("{}{bad},delete\n", enabling(3)));
+    let told = "cat > told.json; echo $1 > exit; env > environment";
+    let run = ["run", "jobs.csv", "--yes", "--quiet", "--on-finish", told];
+    ends(place.fast(&sandbox, &run), 1);
+    let told = summary(&place, "told.json");
+    assert_eq!((&told["schema"], &told["exit"]), (&1.into(), &1.into()), "{told}");
+    assert_eq!(told["meaning"], "finished; some jobs failed");
+    assert_eq!((&told["run"]["id"], &told["run"]["ending"]), (&1.into(), &"drained".into()));
+    assert_eq!((&told["run"]["succeeded"], &told["jobs"]["failed"]), (&3.into(), &1.into()));
+    assert_eq!((&told["failed"], &told["error"]), (&1.into(), &serde_json::Value::Null));
+    assert_eq!((&told["sdkappid"], &told["library"]), (&1_400_000_000.into(), &"chitchat".into()));
+    let refused = &told["refused"][0];
+    assert_eq!((&refused["question_id"], &refused["code"]), (&bad.into(), &(-50_003).into()));
+    has(told["text"].as_str().unwrap(), &["1 jobs failed", "deskbatch retry"]);
+    assert_eq!(place.read("exit"), "1\n");
+    let environment = place.read("environment");
+    has(&environment, &["DESKBATCH_SDKAPPID="]);
+    assert!(!environment.contains(SANDBOX_KEY) && !environment.contains("SECRET"), "{environment}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shall_be_told_hears_of_every_end() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(2));
+    place.write("bad.csv", "question_id,status\nq1,9\n");
+    let told = "cat > told.json";
+    let end = |args: &[&str], code| {
+        let mut command = place.fast(&sandbox, args);
+        ends(
+            {
+                command.args(["--on-finish", told, "--quiet"]);
+                command
+            },
+            code,
+        );
+        summary(&place, "told.json")
+    };
+    let wrong = end(&["run", "bad.csv"], 2);
+    has(wrong["error"].as_str().unwrap(), &["bad.csv"]);
+    assert_eq!((&wrong["exit"], &wrong["run"]), (&2.into(), &serde_json::Value::Null));
+    assert_eq!(end(&["run", "jobs.csv"], 0)["run"]["succeeded"], 2);
+    has(end(&["run"], 0)["text"].as_str().unwrap(), &["nothing to do"]);
+    let lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    has(end(&["run"], 5)["error"].as_str().unwrap(), &["another run has this queue"]);
+    drop(lock);
+    // A run is no longer there when its end is told: whoever is told may begin the next.
+    let bin = env!("CARGO_BIN_EXE_deskbatch");
+    let next = format!("cat > /dev/null; {bin} run more.csv --on-finish true --sandbox >/dev/null");
+    place.write("more.csv", enabling(4));
+    ends(
+        place.fast(&sandbox, &["run", "jobs.csv", "--again", "--sandbox", "--on-finish", &next]),
+        0,
+    );
+    let status = place.deskbatch(&["status", "--sandbox", "--json"]).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&status["succeeded"], &status["last_run"]["id"]), (&6.into(), &2.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_fails_or_does_not_listen_changes_nothing_of_the_run() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", enabling(2));
+    let end = |on_finish: &str| {
+        let args = ["run", "jobs.csv", "--again", "--quiet", "--on-finish", on_finish];
+        said(&ends(place.fast(&sandbox, &args), 0))
+    };
+    has(&end("exit 7"), &["the command of --on-finish failed: exit status: 7"]);
+    has(&end("no-such-program"), &["the command of --on-finish failed: exit status: 127"]);
+    assert_eq!(end("true"), "");
+    assert_eq!(end("exec <&-; true"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_comes_from_stdin_and_the_settings_from_the_file() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let file =
+        "max_duration = \"1h\"\nwait = \"1s\"\non_finish = \"cat > told.json\"\nquiet = true\n";
+    place.write("deskbatch.toml", file);
+    let output = ends_with_input(place.fast(&sandbox, &["run", "-"]), enabling(3).as_bytes(), 0);
+    assert_eq!(said(&output), "");
+    assert_eq!(summary(&place, "told.json")["run"]["succeeded"], 3);
+    for (wrong, words) in [
+        ("max_duration = \"0s\"", "a run without any time cannot begin"),
+        (
+            "max_duration = \"soon\"",
+            "line 1: \"soon\" is not a length of time: write 7d, 12h, 90m or 30s",
+        ),
+        ("wait = 5", "a value of the wrong kind, expected a string"),
+        ("on_finish = \" \"", "there is no command in it"),
+    ] {
+        place.write("deskbatch.toml", wrong);
+        has(&said(&ends(place.fast(&sandbox, &["run", "-"]), 2)), &[words]);
+    }
+}
