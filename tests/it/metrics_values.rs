@@ -35,7 +35,7 @@ async fn metrics_of_real_runs_say_what_status_and_report_say() {
     ends(place.fast(&sandbox, &["run", "jobs.csv", "--yes", "--chunk", "10"]), 1);
     ends(place.fast(&sandbox, &["import", "left.csv"]), 0);
     ends(place.fast(&sandbox, &["import", "cancelled.csv"]), 0);
-    ends(place.deskbatch(&["cancel", "3"]), 0);
+    ends(place.deskbatch(&["cancel", "--batch", "3"]), 0);
 
     let metrics = Metrics::of(&place.path("deskbatch.db")).await;
     let mut jobs = BTreeMap::<(String, String), u64>::new();
@@ -82,7 +82,9 @@ async fn metrics_of_real_runs_say_what_status_and_report_say() {
     let imported = status["batches"][1]["created_ms"].as_f64().unwrap() / 1_000.0;
     assert_eq!(metrics.one("deskbatch_oldest_open_job_timestamp_seconds", &[]), imported);
     let learned = status["paces"][0]["rate"].as_f64().unwrap();
-    assert_eq!(metrics.one("deskbatch_learned_rate_requests_per_second", &[]), learned);
+    let told = metrics.one("deskbatch_learned_rate_requests_per_second", &[]);
+    // The reader of JSON is one bit off at times.
+    assert!((told - learned).abs() < 1e-9, "{told} {learned}");
     assert_eq!(metrics.one("deskbatch_rate_limit_requests_per_second", &[]), 200.0);
     let size = fs::metadata(place.path("deskbatch.db")).unwrap().len();
     assert_eq!(metrics.one("deskbatch_queue_file_bytes", &[("file", "queue")]), number(size));
@@ -97,14 +99,14 @@ async fn a_run_that_goes_on_is_seen_from_outside_and_one_that_died_is_counted() 
     let sandbox = sandbox_with(|s| s.latency = Duration::from_hours(1)).await;
     let place = Place::new();
     place.write("jobs.csv", asking(30, "a", "enable"));
-    let args = ["run", "jobs.csv", "--chunk", "10", "--in-flight", "2"];
+    let args = ["run", "jobs.csv", "--chunk", "10", "--in-flight", "1", "--timeout-ms", "600000"];
     let mut going = Going::start(place.fast(&sandbox, &args));
-    sandbox.seen(2).await;
+    sandbox.seen(1).await;
     let metrics = Metrics::of(&place.path("deskbatch.db")).await;
     assert_eq!(metrics.one("deskbatch_run_active", &[]), 1.0);
-    assert_eq!(metrics.one("deskbatch_requests_in_flight", &[]), 2.0);
+    assert_eq!(metrics.one("deskbatch_requests_in_flight", &[]), 1.0);
     let flying = [("status", "enable"), ("state", "in_flight")];
-    assert_eq!(metrics.one("deskbatch_jobs", &flying), 20.0);
+    assert_eq!(metrics.one("deskbatch_jobs", &flying), 10.0);
     assert_eq!(metrics.one("deskbatch_unfinished_batches", &[]), 1.0);
     assert_eq!(metrics.sum("deskbatch_requests_total", &[]), 0.0);
     for absent in ["deskbatch_last_run_end_timestamp_seconds", "deskbatch_last_run_ending"] {
@@ -117,9 +119,9 @@ async fn a_run_that_goes_on_is_seen_from_outside_and_one_that_died_is_counted() 
     ends(place.fast(&quick, &["run"]), 0);
     let metrics = Metrics::of(&place.path("deskbatch.db")).await;
     assert_eq!(metrics.one("deskbatch_run_active", &[]), 0.0);
-    assert_eq!(metrics.one("deskbatch_requests_total", &[("verdict", "orphaned")]), 2.0);
-    assert_eq!(metrics.one("deskbatch_request_jobs_total", &[("verdict", "orphaned")]), 20.0);
-    // Nobody knows how long those took.
+    assert_eq!(metrics.one("deskbatch_requests_total", &[("verdict", "orphaned")]), 1.0);
+    assert_eq!(metrics.one("deskbatch_request_jobs_total", &[("verdict", "orphaned")]), 10.0);
+    // Nobody knows how long that one took.
     let answered = number(quick.ledger().total);
     assert_eq!(metrics.one("deskbatch_request_duration_seconds_count", &[]), answered);
 }
