@@ -10,7 +10,8 @@
 //! 6. [`verdict`] says what an answer means, from one table of codes.
 //! 7. [`isolate`] finds the bad questions in a chunk that was refused; [`retry`] says how
 //!    long passing trouble is waited out.
-//! 8. [`report`] writes outcomes; [`output`] is the only place that prints.
+//! 8. [`report`] writes outcomes, [`metrics`] figures for machines; [`output`] is the only place
+//!    that prints.
 //!
 //! [`plan`] is what a run would do and what somebody approves of it; [`forecast`] says how long the
 //! rest takes. [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
@@ -27,6 +28,7 @@ pub mod gate;
 pub mod isolate;
 pub mod job;
 pub mod manifest;
+pub mod metrics;
 pub mod output;
 pub mod plan;
 pub mod report;

@@ -1,6 +1,7 @@
 //! The settings' arguments: each with its three names in one place, the flag, the environment
 //! variable and the key in the file.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -90,6 +91,11 @@ pub struct SettingsArgs {
     /// Run COMMAND in a shell when a run has ended; its stdin is the summary as JSON [default: none]
     #[arg(long, global = true, env = "DESKBATCH_ON_FINISH", value_name = "COMMAND")]
     pub on_finish: Option<String>,
+
+    /// Keep the queue's metrics in FILE while a run goes on and after it, for the node
+    /// exporter; it ends in .prom [default: none]
+    #[arg(long, global = true, env = "DESKBATCH_METRICS_FILE", value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
 
     /// Wait so long for a connection [default: 3000]
     #[arg(long, global = true, env = "DESKBATCH_CONNECT_TIMEOUT_MS", value_name = "MS")]

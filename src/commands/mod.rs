@@ -10,6 +10,7 @@ mod expected;
 mod explain;
 mod finish;
 mod import;
+mod metrics_file;
 mod plan;
 mod queue;
 mod report;

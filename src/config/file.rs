@@ -106,6 +106,7 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
         max_duration: over.max_duration.or(under.max_duration),
         wait: over.wait.or(under.wait),
         on_finish: over.on_finish.or(under.on_finish),
+        metrics_file: over.metrics_file.or(under.metrics_file),
         connect_timeout_ms: over.connect_timeout_ms.or(under.connect_timeout_ms),
         timeout_ms: over.timeout_ms.or(under.timeout_ms),
         usersig_lifetime_s: over.usersig_lifetime_s.or(under.usersig_lifetime_s),

@@ -46,6 +46,8 @@ impl ConfigError {
 pub struct Settings {
     /// The queue file; the rehearsal's own with `--sandbox`.
     pub database: PathBuf,
+    /// Where `run` keeps the queue's metrics, if anywhere; a rehearsal's own with `--sandbox`.
+    pub metrics_file: Option<PathBuf>,
     /// Whether this is a rehearsal.
     pub rehearsal: bool,
     /// Whether to be silent when all is well.
@@ -92,7 +94,9 @@ impl Settings {
     fn check(raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
         let database = database_path(raw.database.as_deref().unwrap_or("deskbatch.db"))?;
         let endpoint = endpoint(&raw)?;
+        let metrics_file = raw.metrics_file.as_deref();
         let settings = Self {
+            metrics_file: metrics_file.map(|path| metrics_path(path, rehearsal)).transpose()?,
             database: if rehearsal { rehearsal_path(&database) } else { database },
             rehearsal,
             quiet: raw.quiet.unwrap_or(false),
@@ -241,6 +245,18 @@ fn rehearsal_path(path: &Path) -> PathBuf {
     }
 }
 
+/// The file for metrics. What a rehearsal did must not be taken for the real thing, so its file
+/// has a name that no exporter reads: `deskbatch.prom` → `deskbatch.prom.sandbox`.
+fn metrics_path(path: &Path, rehearsal: bool) -> Result<PathBuf, ConfigError> {
+    if path.extension().is_none_or(|ending| ending != "prom") {
+        return Err(ConfigError(format!(
+            "metrics_file: {} does not end in .prom: the node exporter reads no other file; call it deskbatch.prom",
+            path.display()
+        )));
+    }
+    Ok(if rehearsal { path.with_extension("prom.sandbox") } else { path.to_owned() })
+}
+
 /// Whether `args` holds a secret.
 fn has_secret(args: &SettingsArgs) -> bool {
     let filled = |secret: &Option<SecretString>| {
@@ -262,6 +278,19 @@ mod tests {
         assert_eq!(path("sqlite:///var/q.db").as_deref(), Ok("/var/q.db"));
         assert!(path("postgres://host/q").unwrap_err().contains("postgres"));
         assert!(path("sqlite:").is_err());
+    }
+
+    #[test]
+    fn a_metrics_file_ends_in_prom_and_that_of_a_rehearsal_does_not() {
+        let path = |text: &str, rehearsal| {
+            let path = metrics_path(Path::new(text), rehearsal);
+            path.map(|path| path.display().to_string()).map_err(|e| e.0)
+        };
+        assert_eq!(path("/var/lib/a.b.prom", false).as_deref(), Ok("/var/lib/a.b.prom"));
+        assert_eq!(path("/var/lib/a.b.prom", true).as_deref(), Ok("/var/lib/a.b.prom.sandbox"));
+        for wrong in ["", "prom", ".prom", "a.prom.txt", "a.PROM", "-"] {
+            assert!(path(wrong, false).unwrap_err().contains("does not end in .prom"), "{wrong}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod claim;
 mod import;
 mod learned;
 mod lock;
+mod metrics;
 mod open;
 mod prune;
 mod records;
@@ -31,6 +32,9 @@ pub use claim::Claimed;
 pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use learned::{KeptPace, KeptSize};
 pub use lock::{Holder, RunLock};
+pub use metrics::{
+    AppFigures, Figures, LATENCY_BOUNDS_MS, LastRun, LatencyFigures, VerdictFigures,
+};
 pub use prune::Pruned;
 pub use records::{Record, RecordFilter};
 pub use runs::{RunEnding, Taken};

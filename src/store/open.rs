@@ -56,6 +56,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "size_limits", include_str!("../../migrations/0004_size_limits.sql")),
     (5, "pruned", include_str!("../../migrations/0005_pruned.sql")),
     (6, "waits", include_str!("../../migrations/0006_waits.sql")),
+    (7, "figures", include_str!("../../migrations/0007_figures.sql")),
 ];
 
 impl Store {

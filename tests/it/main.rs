@@ -30,6 +30,9 @@ mod fuzzing;
 mod hostile_answers;
 mod hostile_tls;
 mod isolation;
+mod metrics_contrib;
+mod metrics_file;
+mod metrics_values;
 mod migration_crash;
 mod migration_faults;
 mod migration_soak;
@@ -70,6 +73,7 @@ mod support_binary;
 mod support_core;
 #[cfg(target_os = "linux")]
 mod support_crash;
+mod support_metrics;
 mod support_migration;
 mod support_runner;
 mod support_service;

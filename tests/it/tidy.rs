@@ -115,6 +115,7 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
     only_in(&["src/retry.rs"], &["backoff::"]);
     only_in(&["src/gate/"], &["governor::"]);
     only_in(&["src/sandbox/"], &["axum"]);
+    only_in(&["src/metrics/"], &["prometheus_client"]);
     only_in(&["src/cli/", "src/main.rs"], &["clap::"]);
     only_in(&["src/main.rs"], &["ExitCode", "process::exit"]);
     // A child would inherit the key with the environment; that one takes care.
@@ -136,6 +137,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/store/", &["clock", "gate", "isolate", "job", "plan", "verdict"]),
     ("src/runner/", &["clock", "desk", "gate", "isolate", "job", "retry", "store", "verdict"]),
     ("src/report/", &["clock", "job", "store"]),
+    ("src/metrics/", &["job", "store", "verdict"]),
     // Shares no parsing and no signing with the client, only the table of codes.
     ("src/sandbox/", &["clock", "job", "verdict"]),
     ("src/output/", &["clock", "forecast", "gate", "job", "plan", "runner", "store", "verdict"]),
