@@ -37,3 +37,8 @@ pub mod runner;
 pub mod sandbox;
 pub mod store;
 pub mod verdict;
+
+/// The page for whoever uses the library: its examples are run with the other tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+pub struct LibraryPage;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 #[command(next_help_heading = "Sandbox")]
 pub struct SandboxArgs {
     /// Faults by chance, as bad-gateway=0.05: throttle, bad-gateway, internal, cut-before,
-    /// cut-after, late, truncated; several by commas or repeated
+    /// cut-after, late, truncated, garbage; several by commas or repeated
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_FAULT",

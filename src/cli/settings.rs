@@ -109,7 +109,7 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_USERSIG_LIFETIME_S", value_name = "SECONDS")]
     pub usersig_lifetime_s: Option<u64>,
 
-    /// Say nothing when all is well, for cron
+    /// Say nothing when all is well, for cron [default: false]
     #[arg(long, short, global = true, env = "DESKBATCH_QUIET", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, value_parser = BoolishValueParser::new())]
@@ -119,7 +119,7 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 
-    /// How to log
+    /// How to log [default: text]
     #[arg(long, global = true, env = "DESKBATCH_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 

@@ -22,6 +22,9 @@ mod dependencies;
 #[cfg(target_os = "linux")]
 mod disk_full;
 mod docs;
+mod docs_commands;
+mod docs_console;
+mod docs_generated;
 #[cfg(target_os = "linux")]
 mod fencing;
 mod forecast_simulation;
@@ -40,9 +43,11 @@ mod model;
 mod model_ops;
 mod model_queue;
 mod pace_simulation;
+mod packaging;
 mod policy;
 #[cfg(target_os = "linux")]
 mod queue_damaged;
+mod recipes;
 mod runner_ending;
 mod runner_faults;
 mod runner_flow;
@@ -73,6 +78,7 @@ mod support_binary;
 mod support_core;
 #[cfg(target_os = "linux")]
 mod support_crash;
+mod support_docs;
 mod support_metrics;
 mod support_migration;
 mod support_runner;
