@@ -111,13 +111,12 @@ impl FromStr for Library {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|library| text.eq_ignore_ascii_case(library.name()))
-            .ok_or_else(|| {
+        Self::ALL.into_iter().find(|library| text.eq_ignore_ascii_case(library.name())).ok_or_else(
+            || {
                 let meant = did_you_mean(text, Self::ALL.map(Self::name));
                 format!("not a library: {meant}use chitchat or faq")
-            })
+            },
+        )
     }
 }
 

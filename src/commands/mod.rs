@@ -4,10 +4,13 @@
 //! every error becomes an exit code by one total match.
 
 mod approved;
+mod config;
 mod doctor;
 mod expected;
 mod explain;
 mod import;
+mod init;
+mod pages;
 mod plan;
 mod queue;
 mod report;
@@ -19,7 +22,7 @@ mod usersig;
 
 use std::io;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Given};
 use crate::config::{ConfigError, Settings};
 use crate::desk::ClientError;
 use crate::manifest::ManifestError;
@@ -139,9 +142,43 @@ pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit
         Command::Retry(args) => queue::retry(&settings, &args, out).await,
         Command::Cancel(args) => queue::cancel(&settings, &args, out).await,
         Command::Prune(args) => queue::prune(&settings, &args, out).await,
+        Command::Config(args) => config::config(&settings, &args, out),
         Command::Doctor(args) => doctor::doctor(&settings, &args, out).await,
-        Command::Explain(args) => explain::explain(&args, out),
         Command::Usersig(_) => usersig::usersig(&settings, out),
         Command::Sandbox(args) => sandbox::sandbox(&settings, &args, out).await,
+        free => without_settings(&free, &cli.given, out),
+    }
+}
+
+/// Does what needs no settings, so that none can be wrong.
+///
+/// # Errors
+/// See [`CommandError`].
+pub fn without_settings(
+    command: &Command,
+    given: &Given,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    match command {
+        Command::Init(args) => init::init(args, given, out),
+        Command::Explain(args) => explain::explain(args, out),
+        Command::Completions(args) => pages::completions(args, out),
+        Command::Man(args) => pages::man(args, out),
+        _ => Err(CommandError::Wrong("this command needs settings".to_owned())),
+    }
+}
+
+/// Says that the settings cannot be used; to `doctor` that is a finding like any other.
+///
+/// # Errors
+/// `error`, for every other command.
+pub fn with_wrong_settings(
+    command: &Command,
+    error: ConfigError,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    match command {
+        Command::Doctor(args) => doctor::with_wrong_settings(args, &error, out),
+        _ => Err(error.into()),
     }
 }

@@ -94,6 +94,11 @@ impl Settings {
         self.raw.secret_key.as_ref()
     }
 
+    /// The ready-made UserSig.
+    pub fn usersig(&self) -> Option<&SecretString> {
+        self.raw.usersig.as_ref()
+    }
+
     /// How long a UserSig made from the key is good for, in seconds.
     pub fn usersig_lifetime_s(&self) -> u64 {
         self.raw.usersig_lifetime_s.unwrap_or(DAY_S)

@@ -7,6 +7,7 @@
 
 mod account;
 mod file;
+mod origin;
 mod rehearsal;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +17,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use account::Account;
 use account::{endpoint, secret_from_environment};
+pub use origin::{Effective, FileFound, Origin, UnknownVariable, unknown_variables};
 pub use rehearsal::sandbox_settings;
 
-use crate::cli::{Cli, LogFormat, SandboxArgs, SettingsArgs};
+use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs};
 use crate::desk::Endpoint;
 use crate::job::App;
 use crate::runner::RunnerSettings;
@@ -53,6 +55,12 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// How the sandbox behaves, as the file has it.
     pub sandbox: SandboxArgs,
+    /// The settings' file, if there is one.
+    pub file: Option<FileFound>,
+    /// What flags and variables said.
+    given: Given,
+    /// The queue file of runs that are no rehearsal.
+    database_of_runs: PathBuf,
     raw: SettingsArgs,
     endpoint: Option<Endpoint>,
 }
@@ -75,8 +83,9 @@ impl Settings {
         let mut raw = cli.settings.clone();
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
-        let file = file::read(cli.config.as_deref())?;
-        Self::check(file::merge(raw, file), cli.sandbox)
+        let (args, file) = file::read(cli.config.as_deref())?;
+        let settings = Self::check(file::merge(raw, args), cli.sandbox)?;
+        Ok(Self { file, given: cli.given.clone(), ..settings })
     }
 
     /// The same from the text of a file alone. No API: the way in for tests that feed it
@@ -90,7 +99,10 @@ impl Settings {
         let database = database_path(raw.database.as_deref().unwrap_or("deskbatch.db"))?;
         let endpoint = endpoint(&raw)?;
         let settings = Self {
-            database: if rehearsal { rehearsal_path(&database) } else { database },
+            database: if rehearsal { rehearsal_path(&database) } else { database.clone() },
+            database_of_runs: database,
+            file: None,
+            given: Given::new(),
             rehearsal,
             quiet: raw.quiet.unwrap_or(false),
             log: raw.log.clone().unwrap_or_else(|| "warn".to_owned()),

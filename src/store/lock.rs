@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -85,6 +85,26 @@ impl RunLock {
             .map_err(unusable)?;
         let taken = [path, database.to_owned()].map(|path| (path.clone(), identity(&path)));
         Ok(Self { _file: file, holder, taken })
+    }
+
+    /// Who has the lock beside the queue file `database`, if anybody has. For a moment this
+    /// process has it, if nobody has: a run that begins in just that moment is turned away.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] when the lock file cannot be used.
+    pub fn look(database: &Path) -> Result<Option<Holder>, StoreError> {
+        let path = lock_path(database);
+        let unusable = |source| StoreError::Unusable { path: path.clone(), source };
+        let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(unusable(e)),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
+            Err(TryLockError::Error(source)) => Err(unusable(source)),
+        }
     }
 
     /// Fails once the lock or the queue file has been removed or replaced: what this process
