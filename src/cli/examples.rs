@@ -106,10 +106,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "deskbatch init",
         &[
             ("asks, on a terminal", "deskbatch init"),
-            (
-                "from a script",
-                "deskbatch init --sdkappid 1400000000 --identifier administrator --region singapore",
-            ),
+            ("from a script", "deskbatch init --sdkappid 1400000000 --region singapore"),
             ("another file", "deskbatch init production.toml"),
         ],
     ),
@@ -149,10 +146,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "deskbatch completions",
         &[
-            (
-                "bash",
-                "deskbatch completions bash > ~/.local/share/bash-completion/completions/deskbatch",
-            ),
+            ("bash", "echo 'source <(deskbatch completions bash)' >> ~/.bashrc"),
             ("zsh, into a folder of $fpath", "deskbatch completions zsh > ~/.zfunc/_deskbatch"),
             ("fish", "deskbatch completions fish > ~/.config/fish/completions/deskbatch.fish"),
             ("PowerShell", "deskbatch completions powershell >> $PROFILE"),

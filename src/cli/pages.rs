@@ -64,7 +64,8 @@ fn page(command: &Command, path: &str) -> Vec<u8> {
     let only = |wanted: bool| {
         plain.clone().mut_args(move |arg| {
             let hidden = arg.is_hide_set() || is_setting(&arg) != wanted;
-            arg.hide(hidden)
+            // A page has everything, and would leave out what short help does.
+            arg.hide(hidden).hide_short_help(false)
         })
     };
     let man = |command: Command| Man::new(command).title(&name).manual("deskbatch").section("1");
@@ -124,7 +125,7 @@ fn closing_sections(path: &str) -> Vec<u8> {
         roff.control("SH", ["EXIT STATUS"]);
         roff.control("nf", []);
         for line in examples::exit_codes() {
-            roff.text([roman(line.trim_start_matches("  "))]);
+            roff.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
         }
         roff.control("fi", []);
     } else {

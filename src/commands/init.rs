@@ -126,7 +126,12 @@ fn left() -> CommandError {
 
 /// The checks that a run makes, of this value alone.
 fn judged(key: &str, value: &str) -> Result<(), CommandError> {
-    let settings = Settings::from_text(&line(key, value), false)
+    let line = line(key, value);
+    let is_text = line.ends_with('"');
+    if !is_text && value.parse::<f64>().is_err() && value.parse::<bool>().is_err() {
+        return Err(CommandError::Wrong(format!("{key}: {value} is not a number: digits alone")));
+    }
+    let settings = Settings::from_text(&line, false)
         .map_err(|e| CommandError::Wrong(shorn(&e.to_string())))?;
     match key {
         "sdkappid" => drop(settings.app()?),

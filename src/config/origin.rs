@@ -135,7 +135,7 @@ impl Settings {
             (Some(value), Origin::Variable(setting.variable))
         } else if let Some((file, value)) = in_file {
             (Some(value.clone()), Origin::File(file.path.clone()))
-        } else if setting.default.is_some() {
+        } else if setting.default.is_some() && (setting.key != "config" || self.file.is_some()) {
             (setting.default, Origin::Default)
         } else {
             (None, Origin::Nowhere)

@@ -20,6 +20,7 @@ mod dependencies;
 #[cfg(target_os = "linux")]
 mod disk_full;
 mod docs;
+mod doctor;
 #[cfg(target_os = "linux")]
 mod fencing;
 mod forecast_simulation;
@@ -46,6 +47,9 @@ mod runner_learned;
 mod runner_pace;
 mod runner_session;
 mod runner_stop;
+mod shell_completions;
+mod shell_config;
+mod shell_help;
 mod simulated_clock;
 mod simulated_queue;
 mod simulated_run;

@@ -20,7 +20,10 @@ const SOON_S: i64 = 86_400;
 pub(super) fn look(settings: &Settings) -> Vec<Finding> {
     let account = match settings.account() {
         Ok(account) => account,
-        Err(error) => return vec![Finding::of("account", &error.into())],
+        Err(_) => {
+            let lacking = settings.lacking().into_iter();
+            return lacking.map(|error| Finding::of("account", &error.into())).collect();
+        }
     };
     let endpoint = account.endpoint.map_or_else(|| "the sandbox".to_owned(), |e| e.to_string());
     let mut findings = vec![Finding::well(
