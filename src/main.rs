@@ -44,8 +44,12 @@ fn program() -> ExitCode {
 }
 
 fn start_log(settings: &Settings, out: &Output) -> Result<(), CommandError> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|e| CommandError::Wrong(format!("log: {}: {e}", settings.log)))?;
+    let filter = EnvFilter::try_new(&settings.log).map_err(|e| {
+        CommandError::Wrong(format!(
+            "log: {}: {e}: use error, warn, info, debug or trace, or a filter as deskbatch=debug",
+            settings.log
+        ))
+    })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(out.clone());
     match settings.log_format {
         LogFormat::Text => log.init(),

@@ -3,10 +3,11 @@
 //! What the words mean, and the refusal of others, stays with their own types.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
-use clap::{Arg, Command};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
+use clap::{Arg, Command, value_parser};
 
 use crate::desk::Region;
 use crate::job::{Library, Status};
@@ -26,8 +27,46 @@ pub(super) fn known(arg: Arg) -> Arg {
         "admin_code" => texts(arg, AdminCode::ALL.iter().map(|word| word.name())),
         "json_code" => texts(arg, JsonCode::ALL.iter().map(|word| word.name())),
         "too_many_code" => texts(arg, TooManyCode::ALL.iter().map(|word| word.name())),
-        _ => arg,
+        "addr" => arg.value_parser(read_address),
+        _ => number(arg),
     }
+}
+
+/// Numbers are refused in words that say what to write.
+fn number(arg: Arg) -> Arg {
+    let is_of = |parser: ValueParser| arg.get_value_parser().type_id() == parser.type_id();
+    if is_of(value_parser!(u64).into()) {
+        return arg.value_parser(whole::<u64>);
+    }
+    if is_of(value_parser!(u32).into()) {
+        return arg.value_parser(whole::<u32>);
+    }
+    if is_of(value_parser!(usize).into()) {
+        return arg.value_parser(whole::<usize>);
+    }
+    if is_of(value_parser!(i64).into()) {
+        return arg.value_parser(signed);
+    }
+    if is_of(value_parser!(f64).into()) {
+        return arg.value_parser(with_parts);
+    }
+    arg
+}
+
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "not a whole number from 0: write digits alone".to_owned())
+}
+
+fn signed(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "not a whole number: write digits, as 6 or -50003".to_owned())
+}
+
+fn with_parts(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "not a number: write digits, as 5 or 0.5".to_owned())
+}
+
+fn read_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an address with a port: write 127.0.0.1:8047".to_owned())
 }
 
 fn read<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {

@@ -117,13 +117,28 @@ impl CommandError {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let more = error.to_string();
+            // What quotes its cause says itself what to do about it.
             if !text.contains(&more) {
                 text.push_str(": ");
                 text.push_str(&more);
+                let advice = error.downcast_ref::<io::Error>().and_then(|e| advice(e.kind()));
+                text.extend(advice.into_iter().flat_map(|advice| [": ", advice]));
             }
             cause = error.source();
         }
         text
+    }
+}
+
+/// What to do about what the system says of a file or an address.
+fn advice(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::NotFound => Some("check the name, and that its folder is there"),
+        io::ErrorKind::PermissionDenied => Some("give this user the right to, or name another"),
+        io::ErrorKind::StorageFull => Some("make room on the disk"),
+        io::ErrorKind::AddrInUse => Some("name another port, or 0 for a free one"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("name a file on another file system"),
+        _ => None,
     }
 }
 

@@ -160,14 +160,14 @@ impl Settings {
         // second is no limit, and spacing has to stay above a nanosecond.
         if !(1.0 / 3_600.0..=1_000_000.0).contains(&rate) {
             return Err(ConfigError(format!(
-                "rate: {rate} is not a number of requests a second above 0"
+                "rate: {rate} is not a number of requests a second above 0: give {RATE_DOCUMENTED} or less, as 0.5"
             )));
         }
         let loopback = self.rehearsal || self.endpoint.as_ref().is_none_or(Endpoint::is_loopback);
         if rate > RATE_DOCUMENTED && !loopback {
             return Err(ConfigError(format!(
                 "rate: the service allows {RATE_DOCUMENTED} requests a second; {rate} is possible only toward a sandbox \
-                 on this machine"
+                 on this machine: give {RATE_DOCUMENTED} or less, or rehearse with --sandbox"
             )));
         }
         Ok(())
@@ -191,9 +191,9 @@ const DAY_S: u64 = 86_400;
 
 fn between(name: &str, value: Option<u64>, least: u64, most: u64) -> Result<(), ConfigError> {
     match value {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(ConfigError(format!("{name}: {value} is not between {least} and {most}")))
-        }
+        Some(value) if !(least..=most).contains(&value) => Err(ConfigError(format!(
+            "{name}: {value} is not between {least} and {most}: give a number between them, or leave it out"
+        ))),
         _ => Ok(()),
     }
 }
@@ -210,7 +210,9 @@ fn database_path(text: &str) -> Result<PathBuf, ConfigError> {
         _ => text,
     };
     if path.is_empty() || path.contains('?') {
-        return Err(ConfigError(format!("database: {text:?} is not a path")));
+        return Err(ConfigError(format!(
+            "database: {text:?} is not a path: name a file, as deskbatch.db, or leave it out"
+        )));
     }
     Ok(PathBuf::from(path))
 }

@@ -18,12 +18,9 @@ const SOON_S: i64 = 86_400;
 
 /// Looks at the account, its key and its UserSig.
 pub(super) fn look(settings: &Settings) -> Vec<Finding> {
-    let account = match settings.account() {
-        Ok(account) => account,
-        Err(_) => {
-            let lacking = settings.lacking().into_iter();
-            return lacking.map(|error| Finding::of("account", &error.into())).collect();
-        }
+    let Ok(account) = settings.account() else {
+        let lacking = settings.lacking().into_iter();
+        return lacking.map(|error| Finding::of("account", &error.into())).collect();
     };
     let endpoint = account.endpoint.map_or_else(|| "the sandbox".to_owned(), |e| e.to_string());
     let mut findings = vec![Finding::well(
