@@ -243,3 +243,33 @@ fn a_rehearsal_is_checked_by_starting_its_sandbox() {
     let text = data(&ends(place.deskbatch(&["doctor", "--sandbox"]), 2));
     has(&text, &["bad  sandbox", "did you mean sliding?"]);
 }
+
+/// Lets go of what is mounted there when the test is over, however it ends.
+#[cfg(target_os = "linux")]
+struct Mounted(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_without_room_for_an_import_is_bad() {
+    let place = Place::new();
+    let tiny = place.path("tiny");
+    fs::create_dir(&tiny).unwrap();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&tiny).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        // Only root may; what is made of the figures is tested beside the code.
+        return;
+    }
+    let _mounted = Mounted(tiny);
+    let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
+    command.args(["--database", "tiny/q.db"]);
+    let text = data(&ends(command, 70));
+    has(&text, &["bad  disk      8.0 MiB free", "make room", "deskbatch prune"]);
+}
