@@ -14,7 +14,7 @@
 //!    that prints.
 //!
 //! [`plan`] is what a run would do and what somebody approves of it; [`forecast`] says how long the
-//! rest takes. [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
+//! rest takes; [`nearest`] finds the word that was meant. [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
 //! the edge, where a command line becomes one of these flows and an error an exit code.
 //! ARCHITECTURE.md has the map and what is absent from it on purpose.
 
@@ -29,6 +29,7 @@ pub mod isolate;
 pub mod job;
 pub mod manifest;
 pub mod metrics;
+pub mod nearest;
 pub mod output;
 pub mod plan;
 pub mod report;

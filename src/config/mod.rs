@@ -7,6 +7,7 @@
 
 mod account;
 mod file;
+mod origin;
 mod rehearsal;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +17,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use account::Account;
 use account::{endpoint, secret_from_environment};
+pub use origin::{Effective, FileFound, Origin, UnknownVariable, unknown_variables};
 pub use rehearsal::sandbox_settings;
 
-use crate::cli::{Cli, LogFormat, SandboxArgs, SettingsArgs};
+use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs};
 use crate::desk::Endpoint;
 use crate::job::App;
 use crate::runner::RunnerSettings;
@@ -58,6 +60,12 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// How the sandbox behaves, as the file has it.
     pub sandbox: SandboxArgs,
+    /// The settings' file, if there is one.
+    pub file: Option<FileFound>,
+    /// What flags and variables said.
+    given: Given,
+    /// The queue file of runs that are no rehearsal.
+    database_of_runs: PathBuf,
     raw: SettingsArgs,
     endpoint: Option<Endpoint>,
 }
@@ -80,8 +88,9 @@ impl Settings {
         let mut raw = cli.settings.clone();
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
-        let file = file::read(cli.config.as_deref())?;
-        Self::check(file::merge(raw, file), cli.sandbox)
+        let (args, file) = file::read(cli.config.as_deref())?;
+        let settings = Self::check(file::merge(raw, args), cli.sandbox)?;
+        Ok(Self { file, given: cli.given.clone(), ..settings })
     }
 
     /// The same from the text of a file alone. No API: the way in for tests that feed it
@@ -97,7 +106,10 @@ impl Settings {
         let metrics_file = raw.metrics_file.as_deref();
         let settings = Self {
             metrics_file: metrics_file.map(|path| metrics_path(path, rehearsal)).transpose()?,
-            database: if rehearsal { rehearsal_path(&database) } else { database },
+            database: if rehearsal { rehearsal_path(&database) } else { database.clone() },
+            database_of_runs: database,
+            file: None,
+            given: Given::new(),
             rehearsal,
             quiet: raw.quiet.unwrap_or(false),
             log: raw.log.clone().unwrap_or_else(|| "warn".to_owned()),
@@ -170,14 +182,14 @@ impl Settings {
         // second is no limit, and spacing has to stay above a nanosecond.
         if !(1.0 / 3_600.0..=1_000_000.0).contains(&rate) {
             return Err(ConfigError(format!(
-                "rate: {rate} is not a number of requests a second above 0"
+                "rate: {rate} is not a number of requests a second above 0: give {RATE_DOCUMENTED} or less, as 0.5"
             )));
         }
         let loopback = self.rehearsal || self.endpoint.as_ref().is_none_or(Endpoint::is_loopback);
         if rate > RATE_DOCUMENTED && !loopback {
             return Err(ConfigError(format!(
                 "rate: the service allows {RATE_DOCUMENTED} requests a second; {rate} is possible only toward a sandbox \
-                 on this machine"
+                 on this machine: give {RATE_DOCUMENTED} or less, or rehearse with --sandbox"
             )));
         }
         Ok(())
@@ -209,9 +221,9 @@ const DAY_S: u64 = 86_400;
 
 fn between(name: &str, value: Option<u64>, least: u64, most: u64) -> Result<(), ConfigError> {
     match value {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(ConfigError(format!("{name}: {value} is not between {least} and {most}")))
-        }
+        Some(value) if !(least..=most).contains(&value) => Err(ConfigError(format!(
+            "{name}: {value} is not between {least} and {most}: give a number between them, or leave it out"
+        ))),
         _ => Ok(()),
     }
 }
@@ -228,7 +240,9 @@ fn database_path(text: &str) -> Result<PathBuf, ConfigError> {
         _ => text,
     };
     if path.is_empty() || path.contains('?') {
-        return Err(ConfigError(format!("database: {text:?} is not a path")));
+        return Err(ConfigError(format!(
+            "database: {text:?} is not a path: name a file, as deskbatch.db, or leave it out"
+        )));
     }
     Ok(PathBuf::from(path))
 }

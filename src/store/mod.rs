@@ -76,7 +76,9 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// Another run has the queue.
-    #[error("another run has this queue: {0}")]
+    #[error(
+        "another run has this queue: {0}: let it come to its end; deskbatch status shows how far it is"
+    )]
     Held(Holder),
     /// A request was settled by somebody else: this process lost the queue.
     #[error(
@@ -99,7 +101,9 @@ pub enum StoreError {
              sent; what is there now is shown by deskbatch status", .0.display())]
     Replaced(PathBuf),
     /// A row says what cannot be.
-    #[error("{table} row {row} is impossible: {reason}")]
+    #[error(
+        "{table} row {row} is impossible: {reason}: deskbatch doctor looks whether the file is damaged"
+    )]
     Impossible {
         /// The table.
         table: &'static str,

@@ -60,6 +60,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 ];
 
 impl Store {
+    /// The version of the layout that this program gives its queue files.
+    pub fn layout() -> i64 {
+        MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0)
+    }
+
     /// Opens the queue file at `path`, making it (readable by its owner alone) and
     /// bringing it up to date as needed.
     ///

@@ -25,6 +25,7 @@ mod docs;
 mod docs_commands;
 mod docs_console;
 mod docs_generated;
+mod doctor;
 #[cfg(target_os = "linux")]
 mod fencing;
 mod forecast_simulation;
@@ -56,6 +57,9 @@ mod runner_learned;
 mod runner_pace;
 mod runner_session;
 mod runner_stop;
+mod shell_completions;
+mod shell_config;
+mod shell_help;
 mod simulated_clock;
 mod simulated_queue;
 mod simulated_run;
