@@ -4,10 +4,12 @@
 //! every error becomes an exit code by one total match.
 
 mod approved;
+mod dashboard;
 mod doctor;
 mod expected;
 mod explain;
 mod import;
+mod page;
 mod plan;
 mod queue;
 mod report;
@@ -101,6 +103,7 @@ impl CommandError {
                 | StoreError::Fenced { .. }
                 | StoreError::TakenOver { .. }
                 | StoreError::Replaced(_)
+                | StoreError::Gone(_)
                 | StoreError::Impossible { .. }
                 | StoreError::Sql { .. } => Exit::Broken,
             },
@@ -136,6 +139,7 @@ pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit
         Command::Import(args) => import::command(&settings, &args, out).await,
         Command::Status(args) => status::status(&settings, &args, out).await,
         Command::Report(args) => report::report(&settings, &args, out).await,
+        Command::Dashboard(args) => dashboard::dashboard(&settings, &args, out).await,
         Command::Retry(args) => queue::retry(&settings, &args, out).await,
         Command::Cancel(args) => queue::cancel(&settings, &args, out).await,
         Command::Prune(args) => queue::prune(&settings, &args, out).await,

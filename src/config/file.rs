@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{ConfigError, has_secret};
+use super::{ConfigError, has_account_secret, has_secret};
 use crate::cli::{SandboxArgs, SettingsArgs};
 
 /// The file that is read when none is named.
@@ -87,7 +87,7 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
     // A region given nearer replaces an endpoint given farther, and the other way round;
     // the same for the two kinds of secret.
     let place = over.region.is_some() || over.endpoint.is_some();
-    let secret = has_secret(&over);
+    let secret = has_account_secret(&over);
     SettingsArgs {
         database: over.database.or(under.database),
         sdkappid: over.sdkappid.or(under.sdkappid),
@@ -111,6 +111,8 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
         log_format: over.log_format.or(under.log_format),
         secret_key: if secret { over.secret_key } else { under.secret_key },
         usersig: if secret { over.usersig } else { under.usersig },
+        dashboard: over.dashboard.or(under.dashboard),
+        dashboard_token: over.dashboard_token.or(under.dashboard_token),
         sandbox: over.sandbox.or(under.sandbox),
     }
 }

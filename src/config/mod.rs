@@ -6,8 +6,10 @@
 //! works without one.
 
 mod account;
+mod dashboard;
 mod file;
 mod rehearsal;
+mod shown;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use account::Account;
 use account::{endpoint, secret_from_environment};
+pub use dashboard::DashboardAt;
 pub use rehearsal::sandbox_settings;
 
 use crate::cli::{Cli, LogFormat, SandboxArgs, SettingsArgs};
@@ -75,6 +78,7 @@ impl Settings {
         let mut raw = cli.settings.clone();
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
+        raw.dashboard_token = secret_from_environment("DESKBATCH_DASHBOARD_TOKEN")?;
         let file = file::read(cli.config.as_deref())?;
         Self::check(file::merge(raw, file), cli.sandbox)
     }
@@ -86,7 +90,8 @@ impl Settings {
         Self::check(file::parse(text, "deskbatch.toml")?, rehearsal)
     }
 
-    fn check(raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
+    fn check(mut raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
+        raw.dashboard_token = raw.dashboard_token.filter(|token| !token.expose_secret().is_empty());
         let database = database_path(raw.database.as_deref().unwrap_or("deskbatch.db"))?;
         let endpoint = endpoint(&raw)?;
         let settings = Self {
@@ -101,6 +106,7 @@ impl Settings {
         };
         settings.check_rate()?;
         settings.check_limits()?;
+        settings.check_dashboard()?;
         Ok(settings)
     }
 
@@ -217,10 +223,16 @@ fn rehearsal_path(path: &Path) -> PathBuf {
 
 /// Whether `args` holds a secret.
 fn has_secret(args: &SettingsArgs) -> bool {
-    let filled = |secret: &Option<SecretString>| {
-        secret.as_ref().is_some_and(|s| !s.expose_secret().is_empty())
-    };
-    filled(&args.secret_key) || filled(&args.usersig)
+    has_account_secret(args) || filled(args.dashboard_token.as_ref())
+}
+
+/// Whether `args` holds what proves who we are.
+fn has_account_secret(args: &SettingsArgs) -> bool {
+    filled(args.secret_key.as_ref()) || filled(args.usersig.as_ref())
+}
+
+fn filled(secret: Option<&SecretString>) -> bool {
+    secret.is_some_and(|secret| !secret.expose_secret().is_empty())
 }
 
 #[cfg(test)]
