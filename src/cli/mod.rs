@@ -11,13 +11,14 @@ mod queue;
 mod sandbox;
 mod settings;
 mod shell;
+mod watch;
 mod whence;
 mod words;
 
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
 pub use help::command;
 pub use known::{Given, SANDBOX_TABLE, Setting, VARIABLE_START, Way, settings};
@@ -29,6 +30,7 @@ pub use settings::{LogFormat, SettingsArgs};
 pub use shell::{
     CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, InitArgs, ManArgs,
 };
+pub use watch::{DashboardArgs, Only, ReportArgs, ReportFormat};
 
 use crate::job::Status;
 use crate::manifest::OnConflict;
@@ -118,8 +120,10 @@ pub enum Command {
     Import(ImportArgs),
     /// Show the queue in figures
     Status(StatusArgs),
-    /// Write outcomes as CSV or JSON
+    /// Write outcomes as CSV, JSON or a page for people
     Report(ReportArgs),
+    /// Serve the page of the queue, live, on this machine; sends nothing to the service
+    Dashboard(DashboardArgs),
     /// Take failed jobs back to pending
     Retry(RetryArgs),
     /// Cancel the pending jobs of a batch
@@ -239,54 +243,6 @@ pub struct StatusArgs {
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
-}
-
-/// `deskbatch report`.
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Only these jobs
-    #[arg(long, value_name = "WHICH")]
-    pub only: Option<Only>,
-
-    /// Only jobs of this batch
-    #[arg(long, value_name = "NUMBER")]
-    pub batch: Option<i64>,
-
-    /// CSV, which can be imported again, or JSON
-    #[arg(long, value_name = "FORMAT", default_value = "csv")]
-    pub format: ReportFormat,
-
-    /// Write to FILE instead of stdout
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-/// Which jobs a report has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Only {
-    /// Waiting to be sent.
-    Pending,
-    /// In a request without a recorded answer.
-    InFlight,
-    /// Taken by the service.
-    Succeeded,
-    /// Refused by the service.
-    Failed,
-    /// Cancelled before they were sent.
-    Cancelled,
-    /// Overtaken by a newer import.
-    Superseded,
-    /// Those that some request without a known answer carried.
-    InDoubt,
-}
-
-/// How a report is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    /// A manifest with more columns.
-    Csv,
-    /// An array of objects, one a line.
-    Json,
 }
 
 /// `deskbatch explain`.

@@ -162,6 +162,10 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
+    /// Serve the page of the queue, live, while a run goes on; port 0 takes a free one [default: none]
+    #[arg(long, global = true, env = "DESKBATCH_DASHBOARD", value_name = "ADDRESS")]
+    pub dashboard: Option<String>,
+
     /// From the environment or the file only: a flag would show in the process list.
     #[arg(skip)]
     pub secret_key: Option<SecretString>,
@@ -169,6 +173,10 @@ pub struct SettingsArgs {
     /// From the environment or the file only, as above.
     #[arg(skip)]
     pub usersig: Option<SecretString>,
+
+    /// From the environment or the file only, as above: what the dashboard asks for.
+    #[arg(skip)]
+    pub dashboard_token: Option<SecretString>,
 
     /// The table `[sandbox]` of the file.
     #[arg(skip)]

@@ -6,6 +6,7 @@
 mod approved;
 mod config;
 mod consent;
+mod dashboard;
 mod doctor;
 mod expected;
 mod explain;
@@ -13,6 +14,7 @@ mod finish;
 mod import;
 mod init;
 mod metrics_file;
+mod page;
 mod pages;
 mod plan;
 mod queue;
@@ -126,6 +128,7 @@ impl CommandError {
                 | StoreError::Fenced { .. }
                 | StoreError::TakenOver { .. }
                 | StoreError::Replaced(_)
+                | StoreError::Gone(_)
                 | StoreError::Impossible { .. }
                 | StoreError::Sql { .. } => Exit::Broken,
             },
@@ -176,6 +179,7 @@ pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit
         Command::Import(args) => import::command(&settings, &args, out).await,
         Command::Status(args) => status::status(&settings, &args, out).await,
         Command::Report(args) => report::report(&settings, &args, out).await,
+        Command::Dashboard(args) => dashboard::dashboard(&settings, &args, out).await,
         Command::Retry(args) => queue::retry(&settings, &args, out).await,
         Command::Cancel(args) => queue::cancel(&settings, &args, out).await,
         Command::Prune(args) => queue::prune(&settings, &args, out).await,

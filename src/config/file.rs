@@ -9,7 +9,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{ConfigError, FileFound, has_secret};
+use super::{ConfigError, FileFound, has_account_secret, has_secret};
 use crate::cli::{SANDBOX_TABLE, SandboxArgs, SettingsArgs, settings};
 use crate::nearest::nearest;
 
@@ -171,7 +171,7 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
     // A region given nearer replaces an endpoint given farther, and the other way round;
     // the same for the two kinds of secret.
     let place = over.region.is_some() || over.endpoint.is_some();
-    let secret = has_secret(&over);
+    let secret = has_account_secret(&over);
     SettingsArgs {
         database: over.database.or(under.database),
         sdkappid: over.sdkappid.or(under.sdkappid),
@@ -199,6 +199,8 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
         log_format: over.log_format.or(under.log_format),
         secret_key: if secret { over.secret_key } else { under.secret_key },
         usersig: if secret { over.usersig } else { under.usersig },
+        dashboard: over.dashboard.or(under.dashboard),
+        dashboard_token: over.dashboard_token.or(under.dashboard_token),
         sandbox: over.sandbox.or(under.sandbox),
     }
 }

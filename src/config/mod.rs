@@ -6,9 +6,11 @@
 //! works without one.
 
 mod account;
+mod dashboard;
 mod file;
 mod origin;
 mod rehearsal;
+mod shown;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use account::Account;
 use account::{endpoint, secret_from_environment};
+pub use dashboard::DashboardAt;
 pub use origin::{Effective, FileFound, Origin, UnknownVariable, unknown_variables};
 pub use rehearsal::sandbox_settings;
 
@@ -30,7 +33,8 @@ use crate::store::ApprovalId;
 pub const RATE_DOCUMENTED: f64 = 5.0;
 
 /// The environment variables that hold a secret, for whoever passes the environment on.
-pub const SECRET_VARIABLES: [&str; 2] = ["DESKBATCH_SECRET_KEY", "DESKBATCH_USERSIG"];
+pub const SECRET_VARIABLES: [&str; 3] =
+    ["DESKBATCH_SECRET_KEY", "DESKBATCH_USERSIG", "DESKBATCH_DASHBOARD_TOKEN"];
 
 /// What is wrong with the settings, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +92,7 @@ impl Settings {
         let mut raw = cli.settings.clone();
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
+        raw.dashboard_token = secret_from_environment("DESKBATCH_DASHBOARD_TOKEN")?;
         let (args, file) = file::read(cli.config.as_deref())?;
         let settings = Self::check(file::merge(raw, args), cli.sandbox)?;
         Ok(Self { file, given: cli.given.clone(), ..settings })
@@ -100,7 +105,8 @@ impl Settings {
         Self::check(file::parse(text, "deskbatch.toml")?, rehearsal)
     }
 
-    fn check(raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
+    fn check(mut raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
+        raw.dashboard_token = raw.dashboard_token.filter(|token| !token.expose_secret().is_empty());
         let database = database_path(raw.database.as_deref().unwrap_or("deskbatch.db"))?;
         let endpoint = endpoint(&raw)?;
         let metrics_file = raw.metrics_file.as_deref();
@@ -120,6 +126,7 @@ impl Settings {
         };
         settings.check_rate()?;
         settings.check_limits()?;
+        settings.check_dashboard()?;
         Ok(settings)
     }
 
@@ -273,10 +280,16 @@ fn metrics_path(path: &Path, rehearsal: bool) -> Result<PathBuf, ConfigError> {
 
 /// Whether `args` holds a secret.
 fn has_secret(args: &SettingsArgs) -> bool {
-    let filled = |secret: &Option<SecretString>| {
-        secret.as_ref().is_some_and(|s| !s.expose_secret().is_empty())
-    };
-    filled(&args.secret_key) || filled(&args.usersig)
+    has_account_secret(args) || filled(args.dashboard_token.as_ref())
+}
+
+/// Whether `args` holds what proves who we are.
+fn has_account_secret(args: &SettingsArgs) -> bool {
+    filled(args.secret_key.as_ref()) || filled(args.usersig.as_ref())
+}
+
+fn filled(secret: Option<&SecretString>) -> bool {
+    secret.is_some_and(|secret| !secret.expose_secret().is_empty())
 }
 
 #[cfg(test)]
