@@ -1,4 +1,4 @@
-//! What people do to the queue: the flags of `retry`, `cancel`, `prune` and `doctor`.
+//! What people do to the queue: the flags of `retry`, `cancel` and `prune`.
 
 use std::time::Duration;
 
@@ -37,7 +37,3 @@ pub struct PruneArgs {
     #[arg(long)]
     pub dry_run: bool,
 }
-
-/// `deskbatch doctor`.
-#[derive(Debug, Args)]
-pub struct DoctorArgs {}

@@ -7,6 +7,7 @@ use futures_util::TryStreamExt as _;
 use super::consent::{self, Consent};
 use super::expected::basis_of;
 use super::finish::Told;
+use super::metrics_file::MetricsFile;
 use super::{CommandError, Exit, approved, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
@@ -21,7 +22,7 @@ use crate::store::{ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock
 /// How many refused jobs the summary names.
 const REFUSED_SHOWN: u32 = 20;
 
-/// Runs the command, and lets `--on-finish` know.
+/// Runs the command, and lets `--metrics-file` and `--on-finish` know.
 pub(super) async fn run(
     settings: &Settings,
     args: &RunArgs,
@@ -29,7 +30,9 @@ pub(super) async fn run(
 ) -> Result<Exit, CommandError> {
     let clock = SystemClock::new();
     let mut told = Told::default();
-    let ended = import_and_drain(settings, args, &clock, &mut told, out).await;
+    let metrics = MetricsFile::new(settings, out);
+    let ended = import_and_drain(settings, args, &clock, &metrics, &mut told, out).await;
+    metrics.conclude(&ended, &clock).await;
     finish::tell(settings, &ended, &told, clock.wall_ms(), out).await;
     ended
 }
@@ -38,6 +41,7 @@ async fn import_and_drain(
     settings: &Settings,
     args: &RunArgs,
     clock: &SystemClock,
+    metrics: &MetricsFile,
     told: &mut Told,
     out: &Output,
 ) -> Result<Exit, CommandError> {
@@ -47,6 +51,7 @@ async fn import_and_drain(
     let behaviour = behaviour.transpose()?;
     let store = Store::open(&settings.database).await?;
     let lock = turn::take(settings, &store, clock, deadline, out).await?;
+    let _kept = metrics.keep(&store, clock).await;
     let consent = match (&args.plan, &args.file) {
         (Some(digest), _) => approved::take(settings, args, digest, &store, out).await?,
         (None, Some(file)) => consent::import(settings, args, file, &account, &store, out).await?,

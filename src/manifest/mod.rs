@@ -25,6 +25,7 @@ use std::str::FromStr;
 use csv::ByteRecord;
 
 use crate::job::{NewJob, QuestionId, Status};
+use crate::nearest::did_you_mean;
 
 pub use bad::BadRow;
 pub use error::ManifestError;
@@ -77,7 +78,10 @@ impl FromStr for OnConflict {
         [Self::First, Self::Last]
             .into_iter()
             .find(|choice| text.eq_ignore_ascii_case(&choice.to_string()))
-            .ok_or_else(|| "not a choice: use first or last".to_owned())
+            .ok_or_else(|| {
+                let meant = did_you_mean(text, ["first", "last"]);
+                format!("not a choice: {meant}use first or last")
+            })
     }
 }
 

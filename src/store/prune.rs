@@ -9,8 +9,9 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::claim::json;
+use super::metrics::count_pruned;
 use super::open::is_busy;
-use super::{BatchId, Doing as _, Store, StoreError, tell_busy};
+use super::{BatchId, Doing as _, RequestId, Store, StoreError, tell_busy};
 
 /// Jobs deleted by one transaction.
 const SLICE_JOBS: i64 = 20_000;
@@ -159,15 +160,22 @@ async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), S
 /// are told, and its searches may refer to them. So does the newest request of all, from which
 /// the next run counts its first slot.
 async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Result<u64, StoreError> {
-    let requests = sqlx::query(
-        "DELETE FROM requests WHERE answered_ms < ? AND id < (SELECT max(id) FROM requests)
+    let unused: Vec<RequestId> = sqlx::query_scalar(
+        "SELECT id FROM requests WHERE answered_ms < ? AND id < (SELECT max(id) FROM requests)
            AND run_id < (SELECT max(id) FROM runs)
            AND id NOT IN (SELECT request_id FROM jobs WHERE request_id IS NOT NULL)",
     )
     .bind(before_ms)
-    .execute(&mut *connection)
+    .fetch_all(&mut *connection)
     .await
-    .doing("drop old requests")?;
+    .doing("look for old requests")?;
+    // Counters that others watch go up only.
+    count_pruned(connection, &unused).await?;
+    let requests = sqlx::query("DELETE FROM requests WHERE id IN (SELECT value FROM json_each(?))")
+        .bind(json(&unused))
+        .execute(&mut *connection)
+        .await
+        .doing("drop old requests")?;
     sqlx::query(
         "DELETE FROM runs WHERE finished_ms < ? AND id < (SELECT max(id) FROM runs)
            AND id NOT IN (SELECT run_id FROM requests)

@@ -40,7 +40,7 @@ impl QueueCounts {
         self.succeeded + self.failed + self.cancelled + self.superseded
     }
 
-    fn of(&mut self, state: JobState) -> &mut u64 {
+    pub(super) fn of(&mut self, state: JobState) -> &mut u64 {
         match state {
             JobState::Pending => &mut self.pending,
             JobState::InFlight => &mut self.in_flight,
