@@ -11,7 +11,7 @@ use super::expected::Basis;
 use super::report::private;
 use super::status::CLOSED;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Settings;
+use crate::config::{Origin, Settings};
 use crate::forecast::{Seen, forecast};
 use crate::output::{Output, range_text};
 use crate::report::html::{self, Place};
@@ -40,9 +40,31 @@ pub(super) fn about(settings: &Settings, batch: Option<BatchId>, refused_max: u3
         rate: settings.rate(),
         batch,
         refused_max,
-        settings: settings.shown(),
+        settings: shown(settings),
         estimate: estimate(settings),
     }
+}
+
+/// The settings that a page names: none that holds a command or a filter, since either may hold
+/// anything, and of the sandbox's those alone that somebody has set.
+fn shown(settings: &Settings) -> Vec<(String, String)> {
+    const NOT_SHOWN: [&str; 2] = ["log", "on_finish"];
+    let all = settings.effective(settings.rehearsal).into_iter();
+    let named =
+        all.filter(|setting| !NOT_SHOWN.contains(&setting.key.as_str())).filter(|setting| {
+            let is_set = !matches!(setting.origin, Origin::Default | Origin::Nowhere);
+            is_set || !setting.key.starts_with("sandbox.")
+        });
+    named
+        .map(|setting| {
+            let value = match setting.value {
+                Some(_) if setting.is_secret => "set, not shown".to_owned(),
+                Some(value) => value,
+                None => "not set".to_owned(),
+            };
+            (setting.key, value)
+        })
+        .collect()
 }
 
 /// How long the rest takes if it is like what the newest run has done, as `status` tells it.

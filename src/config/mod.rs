@@ -10,7 +10,6 @@ mod dashboard;
 mod file;
 mod origin;
 mod rehearsal;
-mod shown;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -37,7 +37,7 @@ pub struct About {
     /// The most refused questions that are listed.
     pub refused_max: u32,
     /// Settings and their values, without secrets.
-    pub settings: Vec<(&'static str, String)>,
+    pub settings: Vec<(String, String)>,
     /// How long the rest takes.
     pub estimate: Estimate,
 }

@@ -16,6 +16,8 @@ mod binary_settings;
 mod binary_signals;
 mod binary_watch;
 mod binary_wrong;
+mod browser_live;
+mod browser_page;
 #[cfg(target_os = "linux")]
 mod crash_points;
 mod dashboard_server;
@@ -80,6 +82,7 @@ mod store_schema;
 mod store_settle;
 mod support;
 mod support_binary;
+mod support_browser;
 mod support_core;
 #[cfg(target_os = "linux")]
 mod support_crash;
