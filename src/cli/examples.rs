@@ -50,6 +50,17 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "deskbatch dashboard",
+        &[
+            ("look at http://127.0.0.1:8048/ while runs come and go", "deskbatch dashboard"),
+            ("on a free port; it says which", "deskbatch dashboard --addr 127.0.0.1:0"),
+            (
+                "beside one run, for as long as that goes on",
+                "deskbatch run --dashboard 127.0.0.1:8048",
+            ),
+        ],
+    ),
+    (
         "deskbatch plan",
         &[
             ("what a run would do with a file and what waits", "deskbatch plan jobs.csv"),

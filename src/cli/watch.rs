@@ -33,7 +33,7 @@ pub struct ReportArgs {
 pub struct DashboardArgs {
     /// Where to listen; port 0 takes a free one [default: the setting `dashboard`, or
     /// 127.0.0.1:8048]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(id = "dashboard_addr", long = "addr", value_name = "ADDRESS")]
     pub addr: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use super::consent::{self, Consent};
 use super::expected::basis_of;
 use super::finish::Told;
 use super::metrics_file::MetricsFile;
-use super::{CommandError, Exit, approved, finish, signals, turn};
+use super::{CommandError, Exit, approved, dashboard, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
@@ -52,6 +52,7 @@ async fn import_and_drain(
     let store = Store::open(&settings.database).await?;
     let lock = turn::take(settings, &store, clock, deadline, out).await?;
     let _kept = metrics.keep(&store, clock).await;
+    let dashboard = dashboard::take_for_run(settings).await?;
     let consent = match (&args.plan, &args.file) {
         (Some(digest), _) => approved::take(settings, args, digest, &store, out).await?,
         (None, Some(file)) => consent::import(settings, args, file, &account, &store, out).await?,
@@ -84,20 +85,18 @@ async fn import_and_drain(
         }
     };
     let limits = settings.runner(account.app, deletes, approved);
-    let (stopper, shutdown) = signals::listen(out)?;
-    if let Some(deadline) = deadline {
-        let clock = clock.clone();
-        tokio::spawn(async move {
-            clock.sleep_until(deadline).await;
-            stopper.time_is_over();
-        });
-    }
+    let shutdown = signals::listen_until(out, clock, deadline)?;
+    let events = Events::new();
+    let dashboard = dashboard.map(|taken| taken.serve(settings, &store, Some(&events), out));
     let ground = Ground { settings, store: &store, lock: &lock, clock, out };
-    let report = ground.drain(account, limits, shutdown).await?;
+    let report = ground.drain(account, limits, events, shutdown).await?;
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;
     }
     let exit = conclude(settings, &store, &report, &scope, told, out).await?;
+    if let Some(dashboard) = dashboard {
+        dashboard.stop().await;
+    }
     store.close().await;
     Ok(exit)
 }
@@ -178,6 +177,7 @@ impl Ground<'_> {
         &self,
         account: Account,
         limits: RunnerSettings,
+        events: Events,
         shutdown: Shutdown,
     ) -> Result<RunReport, CommandError> {
         let Self { settings, store, lock, clock, out } = *self;
@@ -192,7 +192,6 @@ impl Ground<'_> {
             connect_timeout: timeouts.connect,
             total_timeout: timeouts.total,
         })?;
-        let events = Events::new();
         let chunk = basis_of(settings, store, limits.app).await?.chunk;
         let heard = events.listen();
         let watcher =

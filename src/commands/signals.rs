@@ -4,6 +4,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CommandError;
+use crate::clock::{Clock, Moment};
 use crate::output::Output;
 use crate::runner::{Shutdown, Stopper, shutdown};
 
@@ -25,6 +26,23 @@ pub(super) fn listen(out: &Output) -> Result<(Stopper, Shutdown), CommandError> 
         }
     });
     Ok((others, shutdown))
+}
+
+/// The same, and at `deadline`, if there is one, the time is over: as good as a first signal.
+pub(super) fn listen_until<C: Clock>(
+    out: &Output,
+    clock: &C,
+    deadline: Option<Moment>,
+) -> Result<Shutdown, CommandError> {
+    let (stopper, shutdown) = listen(out)?;
+    if let Some(deadline) = deadline {
+        let clock = clock.clone();
+        tokio::spawn(async move {
+            clock.sleep_until(deadline).await;
+            stopper.time_is_over();
+        });
+    }
+    Ok(shutdown)
 }
 
 /// SIGXFSZ, which has this number on Linux and on macOS.

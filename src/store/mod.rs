@@ -21,6 +21,7 @@ mod prune;
 mod records;
 mod runs;
 mod settle;
+mod sittings;
 mod status;
 mod traffic;
 mod waits;
@@ -44,8 +45,9 @@ pub use prune::Pruned;
 pub use records::{Record, RecordFilter};
 pub use runs::{RunEnding, Taken};
 pub use settle::{Done, Return, Settlement};
+pub use sittings::{Bucket, Cause, Waits};
 pub use status::{QueueCounts, QueueStatus, RunSummary};
-pub use traffic::{Bucket, Cause, RequestCounts, RunTally, Traffic, Waits};
+pub use traffic::{RequestCounts, RunTally, Traffic};
 pub use waits::{Wait, WaitsFor};
 
 /// The number of a batch in its queue file.

@@ -89,6 +89,7 @@ const COMMANDS: &[(&[&str], i32)] = &[
     (&["report"], 0),
     (&["report", "--format", "json", "-o", "report.json"], 0),
     (&["report", "-o", "report.csv"], 0),
+    (&["report", "--html", "page.html"], 0),
     (&["import", "bad.csv", "--rejects", "rejects.csv"], 0),
     (&["retry"], 0),
     (&["cancel", "--batch", "1"], 0),
@@ -137,17 +138,24 @@ fn every_command(place: &Place, recorder: &Recorder, format: &str) -> Vec<(Strin
             (args.join(" "), ends(command, *code))
         })
         .collect();
-    let args = ["sandbox", "--addr", "127.0.0.1:0"];
-    let command = traced(place, &recorder.endpoint(), format, &args);
-    let (mut sandbox, stdout) = Going::start_heard(command);
-    sandbox.says("the sandbox listens");
-    sandbox.signal(Signal::TERM);
-    let stderr = sandbox.ends(0).into_bytes();
-    let stdout = std::io::read_to_string(stdout).unwrap().into_bytes();
-    let status = ExitStatus::default();
-    printed.push((args.join(" "), Output { status, stdout, stderr }));
+    for (name, says) in SERVERS {
+        let args = [name, "--addr", "127.0.0.1:0"];
+        let mut command = traced(place, &recorder.endpoint(), format, &args);
+        command.env("DESKBATCH_DASHBOARD_TOKEN", KEY);
+        let (mut server, stdout) = Going::start_heard(command);
+        server.says(says);
+        server.signal(Signal::TERM);
+        let stderr = server.ends(0).into_bytes();
+        let stdout = std::io::read_to_string(stdout).unwrap().into_bytes();
+        let status = ExitStatus::default();
+        printed.push((args.join(" "), Output { status, stdout, stderr }));
+    }
     printed
 }
+
+/// Commands that serve until they are told to end, and what each says once it does.
+const SERVERS: [(&str, &str); 2] =
+    [("sandbox", "the sandbox listens"), ("dashboard", "the dashboard is at")];
 
 #[test]
 fn every_command_there_is_has_its_line_in_the_tests_of_secrets() {
@@ -160,7 +168,7 @@ fn every_command_there_is_has_its_line_in_the_tests_of_secrets() {
         .collect();
     let mut tested: BTreeSet<&str> =
         COMMANDS.iter().filter(|(_, code)| *code != 2).map(|(args, _)| args[0]).collect();
-    tested.insert("sandbox");
+    tested.extend(SERVERS.map(|(name, _)| name));
     assert_eq!(tested, listed, "add the new command to COMMANDS in tests/it/binary_secrets.rs");
 }
 

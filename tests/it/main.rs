@@ -18,6 +18,7 @@ mod binary_watch;
 mod binary_wrong;
 #[cfg(target_os = "linux")]
 mod crash_points;
+mod dashboard_server;
 mod dependencies;
 #[cfg(target_os = "linux")]
 mod disk_full;

@@ -76,6 +76,7 @@ pub(super) fn ending(word: &str) -> &str {
     match word {
         "drained" => "nothing was left to send",
         "signal" => "stopped as asked",
+        "time" => "stopped: its time was over",
         "outage" => "stopped: nothing got through for too long",
         "refused" => "stopped: the service refused this app or account",
         "suspicious" => "stopped: the same unknown refusal came again and again",
