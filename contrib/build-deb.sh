@@ -18,8 +18,14 @@ case ${1:-} in
     ;;
 esac
 cargo build --locked --profile "$profile" --bin deskbatch
-# Here is the place for what the binary writes about itself (completions, man pages): make it
-# with target/$folder/deskbatch, and name it under assets in Cargo.toml.
-"target/$folder/deskbatch" --version
+binary=target/$folder/deskbatch
+"$binary" --version
+# What the binary writes about itself goes into the package as well (assets in Cargo.toml).
+rm -rf target/man target/completions
+mkdir -p target/man target/completions
+"$binary" man --dir target/man
+"$binary" completions bash >target/completions/deskbatch
+"$binary" completions zsh >target/completions/_deskbatch
+"$binary" completions fish >target/completions/deskbatch.fish
 cargo deb --locked --no-build --profile "$profile"
 ls -l target/debian/*.deb
