@@ -22,7 +22,7 @@ fn manifest(count: usize) -> String {
 }
 
 /// The address that was said on stderr.
-fn address(going: &mut Going) -> String {
+pub fn address(going: &mut Going) -> String {
     going.says("the dashboard is at ");
     let rest = going.said.split("the dashboard is at ").nth(1).unwrap();
     rest.split([' ', ',', '\n']).next().unwrap().to_owned()

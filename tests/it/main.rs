@@ -18,9 +18,10 @@ mod binary_watch;
 mod binary_wrong;
 mod browser_live;
 mod browser_page;
+mod browser_pictures;
 #[cfg(target_os = "linux")]
 mod crash_points;
-mod dashboard_server;
+mod dashboard;
 mod dependencies;
 #[cfg(target_os = "linux")]
 mod disk_full;
@@ -48,6 +49,7 @@ mod model_ops;
 mod model_queue;
 mod pace_simulation;
 mod packaging;
+mod page_file;
 mod policy;
 #[cfg(target_os = "linux")]
 mod queue_damaged;
@@ -76,6 +78,7 @@ mod store_claims;
 mod store_file;
 mod store_jobs;
 mod store_migrations;
+mod store_overview;
 mod store_returns;
 mod store_runs;
 mod store_schema;

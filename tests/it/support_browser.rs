@@ -1,4 +1,4 @@
-//! What the browser tests share: a real headless Chromium, driven over `WebDriver`.
+//! What the browser tests share: a real headless Chromium, driven as programs drive browsers.
 //!
 //! Where chromedriver is not installed, these tests say how to get it and do nothing, except in
 //! CI, where they fail. Waiting is for what the document does, by its own observer.
@@ -12,6 +12,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fantoccini::wd::{TimeoutConfiguration, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -207,6 +209,15 @@ impl Browser {
         }
         self.prefer("light").await;
         self.size(1100, 900).await;
+    }
+
+    /// A picture of the page's upper `height` CSS pixels, into the file `to`.
+    pub async fn picture(&self, height: u32, to: &Path) {
+        let clip = json!({ "x": 0, "y": 0, "width": 1100, "height": height, "scale": 1 });
+        let params = json!({ "format": "png", "clip": clip, "captureBeyondViewport": true });
+        let picture = self.tool("Page.captureScreenshot", params).await;
+        let bytes = STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
+        std::fs::write(to, bytes).unwrap();
     }
 
     /// Asks the browser to end, and waits for it.

@@ -235,7 +235,7 @@ pub(super) fn statuses(facts: &Facts) -> Markup {
     html! {
         section #statuses aria-labelledby="statuses-title" {
             h2 #statuses-title { "By status" }
-            div.scroll #statuses-scroll tabindex="0" role="region" aria-labelledby="statuses-title" {
+            div.scroll #statuses-scroll tabindex="0" role="group" aria-labelledby="statuses-title" {
                 table {
                     thead { tr {
                         th scope="col" { "Status" } th.n scope="col" { "Asked" }
@@ -265,7 +265,7 @@ pub(super) fn codes(facts: &Facts, about: &About) -> Markup {
     html! {
         section #codes aria-labelledby="codes-title" {
             h2 #codes-title { "By code" }
-            div.scroll #codes-scroll tabindex="0" role="region" aria-labelledby="codes-title" {
+            div.scroll #codes-scroll tabindex="0" role="group" aria-labelledby="codes-title" {
                 table {
                     thead { tr {
                         th.n scope="col" { "Code" } th.n scope="col" { "Refused" }

@@ -46,7 +46,7 @@ pub(super) fn refused(facts: &Facts, about: &About) -> Markup {
                         " -o failed.csv" (visible(&about.flags))
                     }
                 }
-                div.scroll #refused-scroll tabindex="0" role="region" aria-labelledby="refused-title" {
+                div.scroll #refused-scroll tabindex="0" role="group" aria-labelledby="refused-title" {
                     table.refused {
                         thead { tr {
                             th scope="col" { "Question" } th scope="col" { "Status" }
@@ -91,7 +91,7 @@ pub(super) fn batches(facts: &Facts) -> Markup {
     html! {
         section #batches aria-labelledby="batches-title" {
             h2 #batches-title { "Batches" }
-            div.scroll #batches-scroll tabindex="0" role="region" aria-labelledby="batches-title" {
+            div.scroll #batches-scroll tabindex="0" role="group" aria-labelledby="batches-title" {
                 table {
                     thead { tr {
                         th.n scope="col" { "No." } th scope="col" { "Manifest" } th scope="col" { "Imported, UTC" }
@@ -137,7 +137,7 @@ pub(super) fn runs(facts: &Facts) -> Markup {
     html! {
         section #runs aria-labelledby="runs-title" {
             h2 #runs-title { "Runs" }
-            div.scroll #runs-scroll tabindex="0" role="region" aria-labelledby="runs-title" {
+            div.scroll #runs-scroll tabindex="0" role="group" aria-labelledby="runs-title" {
                 table {
                     thead { tr {
                         th.n scope="col" { "No." } th scope="col" { "Began, UTC" } th.n scope="col" { "Lasted" }
