@@ -14,6 +14,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
 use crate::desk::{HttpSettings, HttpTransport};
 use crate::job::{App, JobState};
+use crate::manifest::must_be_there;
 use crate::output::{Output, RunSummaryText, follow};
 use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, Urgency};
 use crate::sandbox::{Sandbox, SandboxSettings};
@@ -45,6 +46,9 @@ async fn import_and_drain(
     told: &mut Told,
     out: &Output,
 ) -> Result<Exit, CommandError> {
+    if let Some(file) = &args.file {
+        must_be_there(file)?;
+    }
     let deadline = settings.max_duration().map(|most| clock.now() + most);
     let mut account = settings.account()?;
     let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));

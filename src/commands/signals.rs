@@ -9,8 +9,11 @@ use crate::output::Output;
 use crate::runner::{Shutdown, Stopper, shutdown};
 
 /// Listens from now on. Until this is called, a signal ends the process the usual way. Others
-/// may ask for an end too.
-pub(super) fn listen(out: &Output) -> Result<(Stopper, Shutdown), CommandError> {
+/// may ask for an end too. The first signal is answered with `word`.
+pub(super) fn listen(
+    out: &Output,
+    word: &'static str,
+) -> Result<(Stopper, Shutdown), CommandError> {
     let failed = || CommandError::io("signals cannot be listened for");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed())?;
@@ -18,7 +21,7 @@ pub(super) fn listen(out: &Output) -> Result<(Stopper, Shutdown), CommandError> 
     let (others, out) = (stopper.clone(), out.clone());
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
-        out.say("stopping: waiting for the requests that are out; once more stops at once");
+        out.say(word);
         stopper.press();
         loop {
             either(&mut interrupt, &mut terminate).await;
@@ -28,13 +31,16 @@ pub(super) fn listen(out: &Output) -> Result<(Stopper, Shutdown), CommandError> 
     Ok((others, shutdown))
 }
 
-/// The same, and at `deadline`, if there is one, the time is over: as good as a first signal.
+/// What a run says to the first signal.
+const RUN_ENDS: &str = "stopping: waiting for the requests that are out; once more stops at once";
+
+/// The same for a run, and at `deadline`, if there is one, the time is over: as good as a first signal.
 pub(super) fn listen_until<C: Clock>(
     out: &Output,
     clock: &C,
     deadline: Option<Moment>,
 ) -> Result<Shutdown, CommandError> {
-    let (stopper, shutdown) = listen(out)?;
+    let (stopper, shutdown) = listen(out, RUN_ENDS)?;
     if let Some(deadline) = deadline {
         let clock = clock.clone();
         tokio::spawn(async move {

@@ -17,7 +17,7 @@ mod tests;
 mod window;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::str::FromStr;
@@ -285,6 +285,19 @@ impl Manifest {
         self.totals.bad += 1;
         BadRow::new(self.totals.rows, line, flaw, &self.header, &self.record)
     }
+}
+
+/// Fails if there is no file at `path`, so that a mistyped name is told before anything else.
+/// It is not opened: a pipe can be opened once.
+///
+/// # Errors
+/// [`ManifestError::Open`].
+pub fn must_be_there(path: &Path) -> Result<(), ManifestError> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    let found = fs::metadata(path).map(drop);
+    found.map_err(|source| ManifestError::Open { name: path.display().to_string(), source })
 }
 
 /// The system opens a folder and fails only when it is read, which would look like a
