@@ -221,6 +221,12 @@ pub fn local_time_text(ms: i64) -> String {
         .map_or_else(|_| utc_text(ms), |at| here.to_datetime(at).strftime("%H:%M").to_string())
 }
 
+/// Reads the date of an HTTP answer: milliseconds since 1970, always a whole second.
+pub fn read_http_date_ms(text: &str) -> Option<i64> {
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    Some(date.as_millisecond())
+}
+
 /// Reads a length of time as people write it: `7d`, `12h`, `1h 30m`, `90s`; a day has 24 hours.
 ///
 /// # Errors
@@ -277,6 +283,16 @@ mod tests {
         for wrong in ["", "7", "d", "-3d", "3 months", "soon", "999999999999d"] {
             let refused = read_duration(wrong).expect_err("refused");
             assert!(refused.contains("write 7d"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_date_of_an_http_answer_is_read() {
+        let read = read_http_date_ms;
+        assert_eq!(read("Wed, 01 Jan 2025 00:00:00 GMT"), Some(1_735_689_600_000));
+        assert_eq!(read("Thu, 02 Jan 2025 00:00:01 GMT "), Some(1_735_776_001_000));
+        for wrong in ["", "yesterday", "2025-01-01T00:00:00Z", "Wed, 99 Jan 2025 00:00:00 GMT"] {
+            assert_eq!(read(wrong), None, "{wrong}");
         }
     }
 

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::nearest::did_you_mean;
+
 /// The longest question id that is accepted, in bytes. Ours: the vendor names no limit.
 pub const QUESTION_ID_BYTES_MAX: usize = 256;
 
@@ -68,7 +70,10 @@ impl FromStr for Status {
             .find(|status| {
                 text.eq_ignore_ascii_case(status.name()) || text == status.code().to_string()
             })
-            .ok_or_else(|| "not a status: use 4, 5, 6 or enable, disable, delete".to_owned())
+            .ok_or_else(|| {
+                let meant = did_you_mean(text, Self::ALL.map(Self::name));
+                format!("not a status: {meant}use 4, 5, 6 or enable, disable, delete")
+            })
     }
 }
 
@@ -84,6 +89,9 @@ pub enum Library {
 }
 
 impl Library {
+    /// Every library, the default first.
+    pub const ALL: [Self; 2] = [Self::Chitchat, Self::Faq];
+
     /// `chitchat` or `faq`.
     pub fn name(self) -> &'static str {
         match self {
@@ -103,10 +111,12 @@ impl FromStr for Library {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Chitchat, Self::Faq]
-            .into_iter()
-            .find(|library| text.eq_ignore_ascii_case(library.name()))
-            .ok_or_else(|| "not a library: use chitchat or faq".to_owned())
+        Self::ALL.into_iter().find(|library| text.eq_ignore_ascii_case(library.name())).ok_or_else(
+            || {
+                let meant = did_you_mean(text, Self::ALL.map(Self::name));
+                format!("not a library: {meant}use chitchat or faq")
+            },
+        )
     }
 }
 

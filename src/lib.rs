@@ -10,10 +10,12 @@
 //! 6. [`verdict`] says what an answer means, from one table of codes.
 //! 7. [`isolate`] finds the bad questions in a chunk that was refused; [`retry`] says how
 //!    long passing trouble is waited out.
-//! 8. [`report`] writes outcomes; [`output`] is the only place that prints.
+//! 8. [`report`] writes outcomes, as rows or as a page, and [`dashboard`] serves that page live;
+//!    [`metrics`] has figures for machines; [`output`] is the only place that prints.
 //!
 //! [`plan`] is what a run would do and what somebody approves of it; [`forecast`] says how long the
-//! rest takes. [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
+//! rest takes; [`nearest`] finds the word that was meant; [`text`] makes text of strangers safe to
+//! look at. [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
 //! the edge, where a command line becomes one of these flows and an error an exit code.
 //! ARCHITECTURE.md has the map and what is absent from it on purpose.
 
@@ -21,12 +23,15 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod dashboard;
 pub mod desk;
 pub mod forecast;
 pub mod gate;
 pub mod isolate;
 pub mod job;
 pub mod manifest;
+pub mod metrics;
+pub mod nearest;
 pub mod output;
 pub mod plan;
 pub mod report;
@@ -34,4 +39,10 @@ pub mod retry;
 pub mod runner;
 pub mod sandbox;
 pub mod store;
+pub mod text;
 pub mod verdict;
+
+/// The page for whoever uses the library: its examples are run with the other tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+pub struct LibraryPage;

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use deskbatch::cli::{Cli, LogFormat};
-use deskbatch::commands::{CommandError, Exit, dispatch};
-use deskbatch::config::Settings;
+use deskbatch::cli::{Cli, Command, LogFormat};
+use deskbatch::commands::{CommandError, Exit, dispatch, with_wrong_settings, without_settings};
+use deskbatch::config::{Settings, unknown_variables};
 use deskbatch::output::Output;
 use tracing_subscriber::EnvFilter;
 
@@ -15,17 +15,21 @@ fn main() -> ExitCode {
 
 fn program() -> ExitCode {
     let cli = Cli::read();
-    let quiet = Output::new(false);
+    let out = Output::new(cli.settings.quiet.unwrap_or(false));
+    if cli.command.needs_no_settings() {
+        return end(&out, without_settings(&cli.command, &cli.given, &out));
+    }
     let (settings, out) = match Settings::load(&cli) {
         Ok(settings) => {
             let out = Output::new(settings.quiet);
             (settings, out)
         }
-        Err(e) => return end(&quiet, Err(e.into())),
+        Err(e) => return end(&out, with_wrong_settings(&cli.command, e, &out)),
     };
     if let Err(e) = start_log(&settings, &out) {
         return end(&out, Err(e));
     }
+    warn_of_unknown_variables(&cli, &out);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -34,18 +38,37 @@ fn program() -> ExitCode {
         }
     };
     let ended = runtime.block_on(dispatch(cli, settings, &out));
+    // A name that is still being looked up would keep the process until the resolver gives up.
+    runtime.shutdown_background();
     end(&out, ended)
 }
 
 fn start_log(settings: &Settings, out: &Output) -> Result<(), CommandError> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|e| CommandError::Wrong(format!("log: {}: {e}", settings.log)))?;
+    let filter = EnvFilter::try_new(&settings.log).map_err(|e| {
+        CommandError::Wrong(format!(
+            "log: {}: {e}: use error, warn, info, debug or trace, or a filter as deskbatch=debug",
+            settings.log
+        ))
+    })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(out.clone());
     match settings.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+/// A mistyped variable would be passed over in silence, and the run would not be what was meant.
+fn warn_of_unknown_variables(cli: &Cli, out: &Output) {
+    if matches!(cli.command, Command::Doctor(_)) {
+        // It says so in a line of its own.
+        return;
+    }
+    for unknown in unknown_variables() {
+        let text = format!("deskbatch: {unknown}");
+        // Without a guess it may well be somebody else's, and cron need not hear of it.
+        if unknown.meant.is_some() { out.must_say(&text) } else { out.say(&text) }
+    }
 }
 
 fn end(out: &Output, ended: Result<Exit, CommandError>) -> ExitCode {

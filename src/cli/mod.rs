@@ -2,20 +2,35 @@
 //!
 //! What the values mean and which go together is `config/`'s business.
 
+mod examples;
+mod help;
+mod known;
+mod pages;
 mod plan;
 mod queue;
 mod sandbox;
 mod settings;
+mod shell;
+mod watch;
+mod whence;
+mod words;
 
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
+pub use help::command;
+pub use known::{Given, SANDBOX_TABLE, Setting, VARIABLE_START, Way, settings};
+pub use pages::{Page, completions, man_pages};
 pub use plan::{PlanArgs, run_line};
-pub use queue::{CancelArgs, DoctorArgs, PruneArgs, RetryArgs};
+pub use queue::{CancelArgs, PruneArgs, RetryArgs};
 pub use sandbox::SandboxArgs;
 pub use settings::{LogFormat, SettingsArgs};
+pub use shell::{
+    CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, InitArgs, ManArgs,
+};
+pub use watch::{DashboardArgs, Only, ReportArgs, ReportFormat};
 
 use crate::job::Status;
 use crate::manifest::OnConflict;
@@ -25,17 +40,18 @@ use crate::manifest::OnConflict;
 #[derive(Debug, Parser)]
 #[command(name = "deskbatch", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// The settings' file [default: deskbatch.toml, if there is one]
-    #[arg(
-        long,
-        global = true,
-        env = "DESKBATCH_CONFIG",
-        value_name = "FILE",
-        help_heading = "Settings"
-    )]
+    /// The settings' file [default: deskbatch.toml]
+    ///
+    /// The default one need not be there; one that is named has to be. With a secret in it, it
+    /// must be yours alone: chmod 600.
+    #[arg(long, global = true, env = "DESKBATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Rehearse: work on the rehearsal's own queue file; `run` starts the sandbox
+    /// Rehearse against a sandbox, on a queue of its own
+    ///
+    /// `run` starts a sandbox of the service on this machine and sends to it alone; no account is
+    /// needed. The rehearsal's queue is deskbatch.sandbox.db beside deskbatch.db, and every
+    /// command works on that one with this flag.
     #[arg(long, global = true)]
     pub sandbox: bool,
 
@@ -46,14 +62,24 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+
+    /// Which settings were given here or by a variable, and how.
+    #[arg(skip)]
+    pub given: Given,
 }
 
 impl Cli {
     /// Reads the command line; ends the process with help or an error where that is due.
     pub fn read() -> Self {
-        let mut command = Self::command();
-        let matches = command.get_matches_mut();
-        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+        if let Some(cli) = Self::read_without_settings() {
+            return cli;
+        }
+        let mut command = command();
+        let matches = command.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|e| {
+            whence::told(&command, e).exit();
+        });
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+        cli.given = known::given(&matches);
         if !cli.sandbox
             && let Some(flag) = sandbox::flag_of_a_rehearsal(&matches)
         {
@@ -63,41 +89,84 @@ impl Cli {
         }
         cli
     }
+
+    /// A command that needs no settings, read so that none of the environment's can be wrong.
+    fn read_without_settings() -> Option<Self> {
+        let is_free = |word: std::ffi::OsString| FREE.iter().any(|free| word == *free);
+        if !std::env::args_os().skip(1).any(is_free) {
+            return None;
+        }
+        let mut command = help::without_variables(command());
+        let matches = command.try_get_matches_from_mut(std::env::args_os()).ok()?;
+        let mut cli = Self::from_arg_matches(&matches).ok()?;
+        cli.given = known::given(&matches);
+        cli.command.needs_no_settings().then_some(cli)
+    }
 }
+
+/// The commands that need no settings.
+const FREE: [&str; 4] = ["init", "explain", "completions", "man"];
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Import FILE if given, then drain the queue: the main job
     Run(RunArgs),
-    /// Show what `run` would do, and the digest that approves it; sends nothing
+    /// Show what `run` would do; sends nothing
+    ///
+    /// Its last line is the run that does it: with the digest that approves it, and nothing else.
     Plan(PlanArgs),
     /// Put a manifest into the queue; sends nothing
     Import(ImportArgs),
     /// Show the queue in figures
     Status(StatusArgs),
-    /// Write outcomes as CSV or JSON
+    /// Write outcomes as CSV, JSON or a page for people
     Report(ReportArgs),
+    /// Serve the page of the queue, live, on this machine; sends nothing to the service
+    Dashboard(DashboardArgs),
     /// Take failed jobs back to pending
     Retry(RetryArgs),
     /// Cancel the pending jobs of a batch
     Cancel(CancelArgs),
     /// Drop the jobs of old finished batches; their manifests stay known
     Prune(PruneArgs),
-    /// Check the account's settings and the queue file; sends nothing
+    /// Write a settings' file with comments, asking for what it needs
+    ///
+    /// Only on a terminal is anything asked; elsewhere flags say it, and what is still missing is
+    /// named. The file is for its owner alone. One that is there is never overwritten.
+    Init(InitArgs),
+    /// Show the settings in effect
+    Config(ConfigArgs),
+    /// Check settings, key, clock, network, queue and disk
+    ///
+    /// A line for each, with what to do where it is not well. Makes no call of the API and sends no
+    /// credential.
     Doctor(DoctorArgs),
     /// Say what an error code means and what to do
     Explain(ExplainArgs),
     /// Make a UserSig from the secret key and print it
     Usersig(UsersigArgs),
-    /// Serve the API on this machine, as documented, with faults on demand
+    /// Serve the API on this machine, with faults on demand
     Sandbox(SandboxCommandArgs),
+    /// Write the script by which a shell completes the command line
+    Completions(CompletionsArgs),
+    /// Write man pages
+    Man(ManArgs),
+}
+
+impl Command {
+    /// Whether it works whatever the settings are, wrong ones included.
+    pub fn needs_no_settings(&self) -> bool {
+        matches!(self, Self::Init(_) | Self::Explain(_) | Self::Completions(_) | Self::Man(_))
+    }
 }
 
 /// How a manifest is read.
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {
-    /// The status for every row, instead of a column: 4, 5, 6 or enable, disable, delete
+    /// One status for all rows: 4, 5, 6 or enable, disable, delete
+    ///
+    /// Instead of the column `status`, which the manifest need not have then.
     #[arg(long, value_name = "STATUS", requires = "file")]
     pub status: Option<Status>,
 
@@ -109,11 +178,16 @@ pub struct ManifestArgs {
     #[arg(long, value_name = "WHICH", requires = "file")]
     pub on_conflict: Option<OnConflict>,
 
-    /// Import the good rows and write the bad ones to FILE, each with its reason
+    /// Leave out bad rows; write them to FILE, with reasons
+    ///
+    /// Without it a bad row stops the import, and nothing is imported.
     #[arg(long, value_name = "FILE", requires = "file")]
     pub rejects: Option<PathBuf>,
 
-    /// Make a new batch although the same manifest was imported before
+    /// Import it anew although it was imported before
+    ///
+    /// Without it a manifest that is in the queue already is not imported again: what is left of
+    /// it is gone on with.
     #[arg(long, requires = "file")]
     pub again: bool,
 
@@ -132,8 +206,10 @@ pub struct RunArgs {
     #[arg(long, short)]
     pub yes: bool,
 
-    /// Do what `deskbatch plan` showed with this digest, deletes too, and nothing more; stop if it would be something
-    /// else now
+    /// Do what `deskbatch plan` showed with this digest, and no more
+    ///
+    /// The digest is the yes to its deletes. If anything has changed since, the run ends with 2
+    /// and nothing is imported or sent.
     #[arg(long, value_name = "DIGEST")]
     pub plan: Option<String>,
 
@@ -167,54 +243,6 @@ pub struct StatusArgs {
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
-}
-
-/// `deskbatch report`.
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Only these jobs
-    #[arg(long, value_name = "WHICH")]
-    pub only: Option<Only>,
-
-    /// Only jobs of this batch
-    #[arg(long, value_name = "NUMBER")]
-    pub batch: Option<i64>,
-
-    /// CSV, which can be imported again, or JSON
-    #[arg(long, value_name = "FORMAT", default_value = "csv")]
-    pub format: ReportFormat,
-
-    /// Write to FILE instead of stdout
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-/// Which jobs a report has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Only {
-    /// Waiting to be sent.
-    Pending,
-    /// In a request without a recorded answer.
-    InFlight,
-    /// Taken by the service.
-    Succeeded,
-    /// Refused by the service.
-    Failed,
-    /// Cancelled before they were sent.
-    Cancelled,
-    /// Overtaken by a newer import.
-    Superseded,
-    /// Those that some request without a known answer carried.
-    InDoubt,
-}
-
-/// How a report is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    /// A manifest with more columns.
-    Csv,
-    /// An array of objects, one a line.
-    Json,
 }
 
 /// `deskbatch explain`.

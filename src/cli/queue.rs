@@ -1,4 +1,4 @@
-//! What people do to the queue: the flags of `retry`, `cancel`, `prune` and `doctor`.
+//! What people do to the queue: the flags of `retry`, `cancel` and `prune`.
 
 use std::time::Duration;
 
@@ -36,12 +36,4 @@ pub struct PruneArgs {
     /// Say what would go, and drop nothing
     #[arg(long)]
     pub dry_run: bool,
-}
-
-/// `deskbatch doctor`.
-#[derive(Debug, Args)]
-pub struct DoctorArgs {
-    /// Count all jobs and requests anew where the figures kept of them are wrong
-    #[arg(long)]
-    pub recount: bool,
 }

@@ -12,8 +12,10 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 #[command(next_help_heading = "Sandbox")]
 pub struct SandboxArgs {
-    /// Faults by chance, as bad-gateway=0.05: throttle, bad-gateway, internal, cut-before,
-    /// cut-after, late, truncated; several by commas or repeated
+    /// Faults by chance, as throttle=0.05
+    ///
+    /// throttle, bad-gateway, internal, cut-before, cut-after, late, truncated or garbage, each with
+    /// the chance that a request meets it; several by commas or repeated.
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_FAULT",

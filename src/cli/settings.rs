@@ -1,6 +1,7 @@
 //! The settings' arguments: each with its three names in one place, the flag, the environment
 //! variable and the key in the file.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -18,36 +19,58 @@ use crate::runner::FailuresMax;
 #[serde(deny_unknown_fields)]
 #[command(next_help_heading = "Settings")]
 pub struct SettingsArgs {
-    /// The queue file: a path, or `sqlite:` and a path [default: deskbatch.db]
+    /// The queue file [default: deskbatch.db]
+    ///
+    /// A path, or `sqlite:` and a path. It is made by the first import, for you alone. One file serves one machine, so it must not
+    /// lie on a network drive. With --sandbox it is the rehearsal's own file beside it.
     #[arg(long, global = true, env = "DESKBATCH_DATABASE", value_name = "PATH")]
     pub database: Option<String>,
 
     /// The number of your application
+    ///
+    /// The SDKAppID, as the console shows it. Imported jobs belong to it.
     #[arg(long, global = true, env = "DESKBATCH_SDKAPPID", value_name = "NUMBER")]
     pub sdkappid: Option<u64>,
 
     /// An App administrator account of it
+    ///
+    /// At most 32 bytes of printable ASCII. It is set in the console, under the application.
     #[arg(long, global = true, env = "DESKBATCH_IDENTIFIER", value_name = "NAME")]
     pub identifier: Option<String>,
 
     /// Where the application lives: china, singapore, seoul, tokyo, frankfurt,
     /// silicon-valley or jakarta
+    ///
+    /// An application lives in exactly one; in another the service knows neither it nor its key
+    /// (70016, 70020).
     #[arg(long, global = true, env = "DESKBATCH_REGION", value_name = "NAME")]
     pub region: Option<String>,
 
     /// A base URL instead of a region
+    ///
+    /// For a gateway of your own, or a sandbox. It must be https, other than toward this machine.
+    /// Given nearer than a region it takes its place: a flag before the environment, that before
+    /// the file.
     #[arg(long, global = true, env = "DESKBATCH_ENDPOINT", value_name = "URL")]
     pub endpoint: Option<String>,
 
     /// The library of questions: chitchat or faq [default: chitchat]
+    ///
+    /// Each has its own call: `batch_set_chitchat` and `batch_set_faq`.
     #[arg(long, global = true, env = "DESKBATCH_LIBRARY", value_name = "NAME")]
     pub library: Option<Library>,
 
-    /// Requests a second; above 5 only toward this machine [default: 5]
+    /// Requests a second; above 5 only to this machine [default: 5]
+    ///
+    /// The service allows 5 for each application and call. Fewer leave room for other programs
+    /// that use the same application; parts are possible, as 0.5.
     #[arg(long, global = true, env = "DESKBATCH_RATE", value_name = "N")]
     pub rate: Option<f64>,
 
     /// Questions a request, 1 to 10000 [default: 100]
+    ///
+    /// The service names no limit; a request that is too large for it is halved and the size
+    /// remembered.
     #[arg(long, global = true, env = "DESKBATCH_CHUNK", value_name = "N")]
     pub chunk: Option<u32>,
 
@@ -56,6 +79,8 @@ pub struct SettingsArgs {
     pub in_flight: Option<u32>,
 
     /// Tries of a chunk that meets trouble while others get through, 1 to 100 [default: 6]
+    ///
+    /// "Too fast" never counts, and neither does an outage, in which nothing gets through.
     #[arg(long, global = true, env = "DESKBATCH_ATTEMPTS", value_name = "N")]
     pub attempts: Option<u32>,
 
@@ -63,15 +88,22 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_UNKNOWN_MAX", value_name = "N")]
     pub unknown_max: Option<u32>,
 
-    /// Stop when so many jobs have failed: N, or N% of those open at the start [default: none]
+    /// Stop when N jobs, or N% of the open ones, have failed [default: none]
+    ///
+    /// As 20, or 2.5% of those that are open at the start. What is left stays pending, and the run ends with 3.
     #[arg(long, global = true, env = "DESKBATCH_MAX_FAILURES", value_name = "N")]
     pub max_failures: Option<FailuresMax>,
 
     /// Stop when nothing has got through for so long [default: 600]
+    ///
+    /// In seconds, up to 30 days; 0 gives up at the first failure. Nothing fails by it: what is left stays
+    /// pending, and the run ends with 3.
     #[arg(long, global = true, env = "DESKBATCH_OUTAGE_S", value_name = "SECONDS")]
     pub outage_s: Option<u64>,
 
     /// Wait so long for requests in flight when asked to stop [default: 10]
+    ///
+    /// In seconds, up to 3600. What is out longer is sent again by the next run.
     #[arg(long, global = true, env = "DESKBATCH_GRACE_S", value_name = "SECONDS")]
     pub grace_s: Option<u64>,
 
@@ -91,31 +123,48 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_ON_FINISH", value_name = "COMMAND")]
     pub on_finish: Option<String>,
 
+    /// Keep the queue's metrics in FILE while a run goes on and after it, for the node
+    /// exporter; it ends in .prom [default: none]
+    #[arg(long, global = true, env = "DESKBATCH_METRICS_FILE", value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
+
     /// Wait so long for a connection [default: 3000]
+    ///
+    /// In milliseconds, up to 600000; name lookup and TLS included.
     #[arg(long, global = true, env = "DESKBATCH_CONNECT_TIMEOUT_MS", value_name = "MS")]
     pub connect_timeout_ms: Option<u64>,
 
     /// Wait so long for a whole answer [default: 10000]
+    ///
+    /// In milliseconds, up to 600000. The service itself gives up after 3 s.
     #[arg(long, global = true, env = "DESKBATCH_TIMEOUT_MS", value_name = "MS")]
     pub timeout_ms: Option<u64>,
 
     /// How long a UserSig made from the key is good for, from 600 [default: 86400]
+    ///
+    /// In seconds. It is made anew once four fifths of it are over.
     #[arg(long, global = true, env = "DESKBATCH_USERSIG_LIFETIME_S", value_name = "SECONDS")]
     pub usersig_lifetime_s: Option<u64>,
 
-    /// Say nothing when all is well, for cron
+    /// Say nothing when all is well, for cron [default: false]
     #[arg(long, short, global = true, env = "DESKBATCH_QUIET", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub quiet: Option<bool>,
 
     /// What to log: error, warn, info, debug, trace, or a filter [default: warn]
+    ///
+    /// To stderr. A filter names parts of the program, as `deskbatch::runner=debug,warn`.
     #[arg(long, global = true, env = "DESKBATCH_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 
-    /// How to log
+    /// How to log: text, or json for collectors [default: text]
     #[arg(long, global = true, env = "DESKBATCH_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    /// Serve the page of the queue, live, while a run goes on; port 0 takes a free one [default: none]
+    #[arg(long, global = true, env = "DESKBATCH_DASHBOARD", value_name = "ADDRESS")]
+    pub dashboard: Option<String>,
 
     /// From the environment or the file only: a flag would show in the process list.
     #[arg(skip)]
@@ -124,6 +173,10 @@ pub struct SettingsArgs {
     /// From the environment or the file only, as above.
     #[arg(skip)]
     pub usersig: Option<SecretString>,
+
+    /// From the environment or the file only, as above: what the dashboard asks for.
+    #[arg(skip)]
+    pub dashboard_token: Option<SecretString>,
 
     /// The table `[sandbox]` of the file.
     #[arg(skip)]

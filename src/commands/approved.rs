@@ -37,7 +37,7 @@ pub(super) async fn take(
                 "this plan was begun before: {} of its jobs are still to be done",
                 approval.left
             ));
-            Ok(Consent::Given { deletes: true, approved: Some(approval.id) })
+            Ok(Consent::Given { deletes: true, approved: Some(approval.id), batch: None })
         }
         Next::Begin => {
             let mut approved = None;
@@ -50,7 +50,7 @@ pub(super) async fn take(
                 staged.end_without_batch().await?;
             }
             match approved {
-                Some(_) => Ok(Consent::Given { deletes: true, approved }),
+                Some(_) => Ok(Consent::Given { deletes: true, approved, batch: None }),
                 None => Ok(finished("nothing to do, as the plan has it", 0, out)),
             }
         }

@@ -13,7 +13,7 @@ use crate::cli::RunArgs;
 use crate::config::{Account, Settings};
 use crate::output::plan_text;
 use crate::plan::{Plan, deletes};
-use crate::store::{ApprovalId, Store};
+use crate::store::{ApprovalId, BatchId, Store};
 
 /// What was agreed to before anything is sent.
 pub(super) enum Consent {
@@ -28,6 +28,8 @@ pub(super) enum Consent {
         deletes: bool,
         /// The approval whose jobs alone are meant; `None`: everything that waits.
         approved: Option<ApprovalId>,
+        /// The batch of the file that was named, be it new or imported before.
+        batch: Option<BatchId>,
     },
 }
 
@@ -48,8 +50,8 @@ pub(super) async fn import(
     let mut first = staged().await?;
     let open = first.preview.open;
     if !must_ask(settings, args.yes, open) {
-        commit(store, first, account.app, &args.manifest, &ground.out).await?;
-        return Ok(agreed(settings, args.yes, open));
+        let batch = commit(store, first, account.app, &args.manifest, &ground.out).await?;
+        return Ok(agreed(settings, args.yes, open, batch));
     }
     let asked = plan(&mut first).await?;
     first.undo().await?;
@@ -67,8 +69,8 @@ pub(super) async fn import(
                 .to_owned(),
         ));
     }
-    commit(store, staged, account.app, &args.manifest, &ground.out).await?;
-    Ok(agreed(settings, args.yes, asked.open.counts))
+    let batch = commit(store, staged, account.app, &args.manifest, &ground.out).await?;
+    Ok(agreed(settings, args.yes, asked.open.counts, batch))
 }
 
 /// Asks about deletes that wait in the queue, if there are any.
@@ -81,7 +83,7 @@ pub(super) async fn what_waits(
 ) -> Result<Consent, CommandError> {
     let open = store.open_by_status(account.app).await?;
     if !must_ask(settings, args.yes, open) {
-        return Ok(agreed(settings, args.yes, open));
+        return Ok(agreed(settings, args.yes, open, None));
     }
     if !ground.out.can_ask() {
         return Err(needs_yes(open));
@@ -91,7 +93,7 @@ pub(super) async fn what_waits(
         propose(settings, store, None, &args.manifest, how, ground).await?;
     staged.undo().await?;
     let yes = ask(settings, store, &plan, ground).await?;
-    Ok(if yes { agreed(settings, args.yes, plan.open.counts) } else { Consent::Refused })
+    Ok(if yes { agreed(settings, args.yes, plan.open.counts, None) } else { Consent::Refused })
 }
 
 /// Shows the plan and asks.
@@ -107,8 +109,9 @@ async fn ask(
 }
 
 /// After any question that was due: deletes are agreed to if there were some to ask about.
-fn agreed(settings: &Settings, yes: bool, open: [u64; 3]) -> Consent {
-    Consent::Given { deletes: yes || settings.rehearsal || deletes(open) > 0, approved: None }
+fn agreed(settings: &Settings, yes: bool, open: [u64; 3], batch: Option<BatchId>) -> Consent {
+    let deletes = yes || settings.rehearsal || deletes(open) > 0;
+    Consent::Given { deletes, approved: None, batch }
 }
 
 /// A rehearsal deletes nothing that anybody misses.

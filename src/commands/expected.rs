@@ -24,11 +24,21 @@ impl Basis {
         paces: impl Iterator<Item = &'a KeptPace>,
         sizes: impl Iterator<Item = &'a KeptSize>,
     ) -> Self {
-        let mut speed = Speed::of_rate(settings.rate());
-        if let Some(rate) = paces.map(|kept| kept.learned.rate).reduce(f64::min) {
-            speed.rate = rate.min(settings.rate());
+        Self::of(settings.rate(), settings.chunk(), paces, sizes)
+    }
+
+    /// The same for a limit of `rate` requests a second and `chunk` questions in each.
+    pub(super) fn of<'a>(
+        rate: f64,
+        chunk: u64,
+        paces: impl Iterator<Item = &'a KeptPace>,
+        sizes: impl Iterator<Item = &'a KeptSize>,
+    ) -> Self {
+        let mut speed = Speed::of_rate(rate);
+        if let Some(learned) = paces.map(|kept| kept.learned.rate).reduce(f64::min) {
+            speed.rate = learned.min(rate);
         }
-        let asked = usize::try_from(settings.chunk()).unwrap_or(usize::MAX);
+        let asked = usize::try_from(chunk).unwrap_or(usize::MAX);
         let taken = sizes.map(|kept| kept.limit.passed).min();
         Self { chunk: taken.map_or(asked, |taken| taken.min(asked)), speed }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{CommandError, Exit};
 use crate::cli::ExplainArgs;
 use crate::output::Output;
-use crate::verdict::{CODES, Class, CodeRow, explain as row_of};
+use crate::verdict::{CODES, CodeRow, explain as row_of};
 
 /// Runs the command.
 pub(super) fn explain(args: &ExplainArgs, out: &Output) -> Result<Exit, CommandError> {
@@ -21,27 +21,9 @@ fn one(code: i64, row: &CodeRow) -> String {
     format!(
         "{code}: {}\n  the run:    {}\n  what to do: {}\n",
         row.meaning,
-        consequence(row.class),
+        row.class.consequence(),
         row.advice
     )
-}
-
-/// What the run does, in words.
-fn consequence(class: Class) -> &'static str {
-    match class {
-        Class::Success => "the jobs have succeeded",
-        Class::Rate => {
-            "closes the gate for a second or more, then sends the same chunk again; no attempt counts"
-        }
-        Class::Retry => "sends the same chunk again after a wait",
-        Class::Renew => {
-            "makes a new UserSig once and sends the same chunk again; refused again, it stops"
-        }
-        Class::Item | Class::Malformed | Class::Unknown => {
-            "searches the chunk for the bad questions; those have failed with this code"
-        }
-        Class::BadCall | Class::Stop => "stops with everything pending",
-    }
 }
 
 fn table() -> String {

@@ -85,6 +85,18 @@ impl Told {
         self.refused = refused.iter().map(ToldJob::of).collect();
     }
 
+    /// Tells that there was nothing to send; `failed` jobs of what was asked for have failed.
+    pub(super) fn nothing_to_do(&mut self, text: &str, failed: u64, out: &Output) -> Exit {
+        self.failed = failed;
+        self.says(text);
+        if failed > 0 {
+            out.must_say(text);
+            return Exit::SomeFailed;
+        }
+        out.say(text);
+        Exit::Done
+    }
+
     /// Takes in what people are told at the end.
     pub(super) fn says(&mut self, text: &str) {
         text.clone_into(&mut self.text);

@@ -64,7 +64,7 @@ pub(super) async fn command(
 ) -> Result<Exit, CommandError> {
     let app = settings.app()?;
     let store = Store::open(&settings.database).await?;
-    let (_, shutdown) = signals::listen(out, &signals::Sends::default())?;
+    let shutdown = signals::listen_for_import(out)?;
     let ground = Importing::begin(out, shutdown);
     let staged = stage(&store, app, &args.file, &args.manifest, true, &ground).await?;
     commit(&store, staged, app, &args.manifest, out).await?;

@@ -4,12 +4,18 @@
 //! every error becomes an exit code by one total match.
 
 mod approved;
+mod config;
 mod consent;
+mod dashboard;
 mod doctor;
 mod expected;
 mod explain;
 mod finish;
 mod import;
+mod init;
+mod metrics_file;
+mod page;
+mod pages;
 mod plan;
 mod queue;
 mod reading;
@@ -24,7 +30,7 @@ mod watch;
 
 use std::io;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Given};
 use crate::config::{ConfigError, Settings};
 use crate::desk::ClientError;
 use crate::manifest::ManifestError;
@@ -124,6 +130,7 @@ impl CommandError {
                 | StoreError::Fenced { .. }
                 | StoreError::TakenOver { .. }
                 | StoreError::Replaced(_)
+                | StoreError::Gone(_)
                 | StoreError::Impossible { .. }
                 | StoreError::Sql { .. } => Exit::Broken,
             },
@@ -137,13 +144,28 @@ impl CommandError {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let more = error.to_string();
+            // What quotes its cause says itself what to do about it.
             if !text.contains(&more) {
                 text.push_str(": ");
                 text.push_str(&more);
+                let advice = error.downcast_ref::<io::Error>().and_then(|e| advice(e.kind()));
+                text.extend(advice.into_iter().flat_map(|advice| [": ", advice]));
             }
             cause = error.source();
         }
         text
+    }
+}
+
+/// What to do about what the system says of a file or an address.
+fn advice(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::NotFound => Some("check the name, and that its folder is there"),
+        io::ErrorKind::PermissionDenied => Some("give this user the right to, or name another"),
+        io::ErrorKind::StorageFull => Some("make room on the disk"),
+        io::ErrorKind::AddrInUse => Some("name another port, or 0 for a free one"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("name a file on another file system"),
+        _ => None,
     }
 }
 
@@ -159,12 +181,47 @@ pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit
         Command::Import(args) => import::command(&settings, &args, out).await,
         Command::Status(args) => status::status(&settings, &args, out).await,
         Command::Report(args) => report::report(&settings, &args, out).await,
+        Command::Dashboard(args) => dashboard::dashboard(&settings, &args, out).await,
         Command::Retry(args) => queue::retry(&settings, &args, out).await,
         Command::Cancel(args) => queue::cancel(&settings, &args, out).await,
         Command::Prune(args) => queue::prune(&settings, &args, out).await,
+        Command::Config(args) => config::config(&settings, &args, out),
         Command::Doctor(args) => doctor::doctor(&settings, &args, out).await,
-        Command::Explain(args) => explain::explain(&args, out),
         Command::Usersig(_) => usersig::usersig(&settings, out),
         Command::Sandbox(args) => sandbox::sandbox(&settings, &args, out).await,
+        free => without_settings(&free, &cli.given, out),
+    }
+}
+
+/// Does what needs no settings, so that none can be wrong.
+///
+/// # Errors
+/// See [`CommandError`].
+pub fn without_settings(
+    command: &Command,
+    given: &Given,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    match command {
+        Command::Init(args) => init::init(args, given, out),
+        Command::Explain(args) => explain::explain(args, out),
+        Command::Completions(args) => pages::completions(args, out),
+        Command::Man(args) => pages::man(args, out),
+        _ => Err(CommandError::Wrong("this command needs settings".to_owned())),
+    }
+}
+
+/// Says that the settings cannot be used; to `doctor` that is a finding like any other.
+///
+/// # Errors
+/// `error`, for every other command.
+pub fn with_wrong_settings(
+    command: &Command,
+    error: ConfigError,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    match command {
+        Command::Doctor(args) => doctor::with_wrong_settings(args, &error, out),
+        _ => Err(error.into()),
     }
 }

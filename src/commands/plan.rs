@@ -117,7 +117,7 @@ pub(super) async fn command(
     let all = args.all || args.json;
     let how =
         Making { writes_rejects: false, deletes_max: if all { usize::MAX } else { DELETES_SHOWN } };
-    let (_, shutdown) = signals::listen(out, &signals::Sends::default())?;
+    let shutdown = signals::listen_for_import(out)?;
     let (file, ground) = (args.file.as_deref(), Importing::begin(out, shutdown));
     let Proposal { staged, plan } =
         propose(settings, &store, file, &args.manifest, how, &ground).await?;

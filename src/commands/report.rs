@@ -1,4 +1,4 @@
-//! `deskbatch report`: outcomes as CSV or JSON.
+//! `deskbatch report`: outcomes as CSV, JSON or a page.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -8,7 +8,7 @@ use std::path::Path;
 use futures_util::TryStreamExt as _;
 
 use super::queue::no_batch;
-use super::{CommandError, Exit};
+use super::{CommandError, Exit, page};
 use crate::cli::{Only, ReportArgs, ReportFormat};
 use crate::config::Settings;
 use crate::job::JobState;
@@ -29,11 +29,18 @@ pub(super) async fn report(
     {
         return Err(no_batch(batch));
     }
-    if let Some(path) = args.output.as_deref().filter(|path| same_file(path, store.path())) {
-        return Err(CommandError::Wrong(format!(
-            "-o: {} is the queue file itself; name another file",
-            path.display()
-        )));
+    for (flag, path) in [("-o", &args.output), ("--html", &args.html)] {
+        if let Some(path) = path.as_deref().filter(|path| same_file(path, store.path())) {
+            return Err(CommandError::Wrong(format!(
+                "{flag}: {} is the queue file itself; name another file",
+                path.display()
+            )));
+        }
+    }
+    if let Some(path) = &args.html {
+        page::write(settings, args.batch, &store, path, out).await?;
+        store.close().await;
+        return Ok(Exit::Done);
     }
     let filter = RecordFilter {
         state: args.only.and_then(state),
@@ -71,7 +78,7 @@ fn state(only: Only) -> Option<JobState> {
 
 /// What people asked a bot is nobody else's business, also where a file was before that
 /// others could read.
-fn private(path: &Path) -> io::Result<File> {
+pub(super) fn private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     if file.metadata()?.is_file() {
         file.set_permissions(Permissions::from_mode(0o600))?;

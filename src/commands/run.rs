@@ -7,13 +7,15 @@ use futures_util::TryStreamExt as _;
 use super::consent::{self, Consent};
 use super::expected::basis_of;
 use super::finish::Told;
+use super::metrics_file::MetricsFile;
 use super::reading::Importing;
-use super::{CommandError, Exit, approved, finish, signals, turn};
+use super::{CommandError, Exit, approved, dashboard, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
 use crate::desk::{HttpSettings, HttpTransport};
 use crate::job::{App, JobState};
+use crate::manifest::must_be_there;
 use crate::output::{Output, RunSummaryText, follow};
 use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, Urgency};
 use crate::sandbox::{Sandbox, SandboxSettings};
@@ -22,7 +24,7 @@ use crate::store::{ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock
 /// How many refused jobs the summary names.
 const REFUSED_SHOWN: u32 = 20;
 
-/// Runs the command, and lets `--on-finish` know.
+/// Runs the command, and lets `--metrics-file` and `--on-finish` know.
 pub(super) async fn run(
     settings: &Settings,
     args: &RunArgs,
@@ -30,7 +32,9 @@ pub(super) async fn run(
 ) -> Result<Exit, CommandError> {
     let clock = SystemClock::new();
     let mut told = Told::default();
-    let ended = import_and_drain(settings, args, &clock, &mut told, out).await;
+    let metrics = MetricsFile::new(settings, out);
+    let ended = import_and_drain(settings, args, &clock, &metrics, &mut told, out).await;
+    metrics.conclude(&ended, &clock).await;
     finish::tell(settings, &ended, &told, clock.wall_ms(), out).await;
     ended
 }
@@ -39,17 +43,22 @@ async fn import_and_drain(
     settings: &Settings,
     args: &RunArgs,
     clock: &SystemClock,
+    metrics: &MetricsFile,
     told: &mut Told,
     out: &Output,
 ) -> Result<Exit, CommandError> {
+    if let Some(file) = &args.file {
+        must_be_there(file)?;
+    }
     let deadline = settings.max_duration().map(|most| clock.now() + most);
     let mut account = settings.account()?;
     let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));
     let behaviour = behaviour.transpose()?;
     let store = Store::open(&settings.database).await?;
     let lock = turn::take(settings, &store, clock, deadline, out).await?;
-    let sends = signals::Sends::default();
-    let (stopper, shutdown) = signals::listen(out, &sends)?;
+    let _kept = metrics.keep(&store, clock).await;
+    let dashboard = dashboard::take_for_run(settings).await?;
+    let (shutdown, sends) = signals::listen_for_run(out, clock, deadline)?;
     let ground = Importing::begin(out, shutdown.clone());
     let consent = match (&args.plan, &args.file) {
         (Some(digest), _) => approved::take(settings, args, digest, &store, &ground).await?,
@@ -58,8 +67,8 @@ async fn import_and_drain(
         }
         (None, None) => consent::what_waits(settings, args, &account, &store, &ground).await?,
     };
-    let (deletes, approved) = match consent {
-        Consent::Given { deletes, approved } => (deletes, approved),
+    let (deletes, approved, batch) = match consent {
+        Consent::Given { deletes, approved, batch } => (deletes, approved, batch),
         Consent::Finished(exit) => return Ok(exit),
         Consent::Refused => {
             out.must_say("nothing was imported and nothing was sent");
@@ -67,11 +76,10 @@ async fn import_and_drain(
         }
     };
     if store.open_of(account.app, approved).await? == 0 {
-        let text = nothing_to_do(account.app, approved, &store);
-        told.says(&text);
-        out.say(&text);
+        let failed = store.failed_in(batch.as_slice(), BatchId::MAX).await?;
+        let text = nothing_to_do(account.app, approved, failed, &store);
         store.close().await;
-        return Ok(Exit::Done);
+        return Ok(told.nothing_to_do(&text, failed, out));
     }
     let rehearsal = match behaviour {
         Some(behaviour) => Some(start_sandbox(behaviour, &mut account, out).await?),
@@ -79,32 +87,38 @@ async fn import_and_drain(
     };
     let scope = match approved {
         Some(approval) => Scope::Approved(approval),
-        None => Scope::Batches {
-            unfinished: store.unfinished_batches(account.app).await?,
-            last: store.last_batch().await?,
-        },
+        None => {
+            let mut named = store.unfinished_batches(account.app).await?;
+            named.extend(batch);
+            Scope::Batches { named, last: store.last_batch().await? }
+        }
     };
     let limits = settings.runner(account.app, deletes, approved);
     sends.begin();
-    if let Some(deadline) = deadline {
-        let clock = clock.clone();
-        tokio::spawn(async move {
-            clock.sleep_until(deadline).await;
-            stopper.time_is_over();
-        });
-    }
+    let events = Events::new();
+    let dashboard = dashboard.map(|taken| taken.serve(settings, &store, Some(&events), out));
     let ground = Ground { settings, store: &store, lock: &lock, clock, out };
-    let report = ground.drain(account, limits, shutdown).await?;
+    let report = ground.drain(account, limits, events, shutdown).await?;
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;
     }
     let exit = conclude(settings, &store, &report, &scope, told, out).await?;
+    if let Some(dashboard) = dashboard {
+        dashboard.stop().await;
+    }
     store.close().await;
     Ok(exit)
 }
 
-/// Names the app: jobs of another one, or of its other library, may well be waiting.
-fn nothing_to_do(app: App, approved: Option<ApprovalId>, store: &Store) -> String {
+/// Names the app: jobs of another one, or of its other library, may well be waiting. What was
+/// asked for is not done where jobs of the file that was named have failed.
+fn nothing_to_do(app: App, approved: Option<ApprovalId>, failed: u64, store: &Store) -> String {
+    if failed > 0 {
+        return format!(
+            "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \
+             deskbatch retry takes them back"
+        );
+    }
     if approved.is_some() {
         return "nothing to do: newer imports speak for everything that was left of this plan"
             .to_owned();
@@ -119,8 +133,9 @@ fn nothing_to_do(app: App, approved: Option<ApprovalId>, store: &Store) -> Strin
 
 /// Whose failures are this run's business.
 enum Scope {
-    /// Those of the batches that were unfinished, and of all after the last.
-    Batches { unfinished: Vec<BatchId>, last: BatchId },
+    /// Those of these batches, which were unfinished or whose file was named, and of all after
+    /// the last.
+    Batches { named: Vec<BatchId>, last: BatchId },
     /// Those of an approval.
     Approved(ApprovalId),
 }
@@ -171,6 +186,7 @@ impl Ground<'_> {
         &self,
         account: Account,
         limits: RunnerSettings,
+        events: Events,
         shutdown: Shutdown,
     ) -> Result<RunReport, CommandError> {
         let Self { settings, store, lock, clock, out } = *self;
@@ -185,7 +201,6 @@ impl Ground<'_> {
             connect_timeout: timeouts.connect,
             total_timeout: timeouts.total,
         })?;
-        let events = Events::new();
         let chunk = basis_of(settings, store, limits.app).await?.chunk;
         let heard = events.listen();
         let watcher =
@@ -216,7 +231,7 @@ async fn conclude(
     let mut counts = store.counts_of(app).await?;
     let mut unapproved = 0;
     let failed = match scope {
-        Scope::Batches { unfinished, last } => store.failed_in(unfinished, *last).await?,
+        Scope::Batches { named, last } => store.failed_in(named, *last).await?,
         Scope::Approved(approval) => {
             let left = store.open_of(app, Some(*approval)).await?;
             unapproved = counts.open().saturating_sub(left);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CommandError;
+use crate::clock::{Clock, Moment};
 use crate::output::Output;
 use crate::runner::{Shutdown, Stopper, shutdown};
 
@@ -24,20 +25,19 @@ impl Sends {
 }
 
 /// Listens from now on. Until this is called, a signal ends the process the usual way. Others
-/// may ask for an end too.
-pub(super) fn listen(out: &Output, sends: &Sends) -> Result<(Stopper, Shutdown), CommandError> {
+/// may ask for an end too. The first signal is answered with `word`.
+pub(super) fn listen(
+    out: &Output,
+    word: impl Fn() -> &'static str + Send + 'static,
+) -> Result<(Stopper, Shutdown), CommandError> {
     let failed = || CommandError::io("signals cannot be listened for");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed())?;
     let (stopper, shutdown) = shutdown();
-    let (others, out, sends) = (stopper.clone(), out.clone(), sends.clone());
+    let (others, out) = (stopper.clone(), out.clone());
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
-        out.say(if sends.0.load(Ordering::Relaxed) {
-            "stopping: waiting for the requests that are out; once more stops at once"
-        } else {
-            "stopping: undoing the import; once more stops at once"
-        });
+        out.say(word());
         stopper.press();
         loop {
             either(&mut interrupt, &mut terminate).await;
@@ -45,6 +45,37 @@ pub(super) fn listen(out: &Output, sends: &Sends) -> Result<(Stopper, Shutdown),
         }
     });
     Ok((others, shutdown))
+}
+
+/// What an import says to the first signal.
+const IMPORT_ENDS: &str = "stopping: undoing the import; once more stops at once";
+
+/// What a run says to it.
+const RUN_ENDS: &str = "stopping: waiting for the requests that are out; once more stops at once";
+
+/// The same for a command that imports and sends nothing.
+pub(super) fn listen_for_import(out: &Output) -> Result<Shutdown, CommandError> {
+    Ok(listen(out, || IMPORT_ENDS)?.1)
+}
+
+/// The same for a run, and at `deadline`, if there is one, the time is over: as good as a first signal.
+pub(super) fn listen_for_run<C: Clock>(
+    out: &Output,
+    clock: &C,
+    deadline: Option<Moment>,
+) -> Result<(Shutdown, Sends), CommandError> {
+    let sends = Sends::default();
+    let begun = sends.clone();
+    let word = move || if begun.0.load(Ordering::Relaxed) { RUN_ENDS } else { IMPORT_ENDS };
+    let (stopper, shutdown) = listen(out, word)?;
+    if let Some(deadline) = deadline {
+        let clock = clock.clone();
+        tokio::spawn(async move {
+            clock.sleep_until(deadline).await;
+            stopper.time_is_over();
+        });
+    }
+    Ok((shutdown, sends))
 }
 
 /// SIGXFSZ, which has this number on Linux and on macOS.

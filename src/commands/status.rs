@@ -77,7 +77,7 @@ pub(super) struct Shown {
 }
 
 /// How long the gate stays closed after a refusal as too fast, roughly.
-const CLOSED: Duration = Duration::from_millis(1_500);
+pub(super) const CLOSED: Duration = Duration::from_millis(1_500);
 
 /// Runs the command.
 pub(super) async fn status(

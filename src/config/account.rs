@@ -57,7 +57,7 @@ impl Settings {
             return Ok(Account { app, identifier, signer, endpoint: None });
         }
         let identifier = self.identifier()?;
-        let signer = self.signer(&identifier, app)?;
+        let signer = self.signer(&identifier, app.sdkappid)?;
         Ok(Account { app, identifier, signer, endpoint: self.endpoint()? })
     }
 
@@ -94,22 +94,37 @@ impl Settings {
         self.raw.secret_key.as_ref()
     }
 
+    /// The ready-made UserSig.
+    pub fn usersig(&self) -> Option<&SecretString> {
+        self.raw.usersig.as_ref()
+    }
+
     /// How long a UserSig made from the key is good for, in seconds.
     pub fn usersig_lifetime_s(&self) -> u64 {
         self.raw.usersig_lifetime_s.unwrap_or(DAY_S)
     }
 
-    fn signer(&self, identifier: &str, app: App) -> Result<Signer, ConfigError> {
+    /// Everything that a call needs and that is missing or wrong, not the first thing alone.
+    pub fn lacking(&self) -> Vec<ConfigError> {
+        [
+            self.app().err(),
+            if self.rehearsal { None } else { self.identifier().err() },
+            if self.rehearsal { None } else { self.signer("", 0).err() },
+            self.endpoint().err(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn signer(&self, identifier: &str, sdkappid: u64) -> Result<Signer, ConfigError> {
         match (&self.raw.secret_key, &self.raw.usersig) {
             (Some(_), Some(_)) => Err(ConfigError::new(
                 "both a secret key and a UserSig are set: keep one of DESKBATCH_SECRET_KEY and DESKBATCH_USERSIG",
             )),
-            (Some(key), None) => Ok(Signer::with_key(
-                identifier,
-                app.sdkappid,
-                key.clone(),
-                self.usersig_lifetime_s(),
-            )),
+            (Some(key), None) => {
+                Ok(Signer::with_key(identifier, sdkappid, key.clone(), self.usersig_lifetime_s()))
+            }
             (None, Some(usersig)) => Ok(Signer::ready_made(usersig.clone())),
             (None, None) => Err(ConfigError::new(
                 "no secret key: set DESKBATCH_SECRET_KEY, or secret_key in deskbatch.toml, or give a ready-made \

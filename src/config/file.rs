@@ -1,13 +1,17 @@
 //! The settings' file: found, read, checked for who else can read it, and merged under
 //! flags and environment.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{ConfigError, has_secret};
-use crate::cli::{SandboxArgs, SettingsArgs};
+use toml::{Table, Value};
+
+use super::{ConfigError, FileFound, has_account_secret, has_secret};
+use crate::cli::{SANDBOX_TABLE, SandboxArgs, SettingsArgs, settings};
+use crate::nearest::nearest;
 
 /// The file that is read when none is named.
 const DEFAULT: &str = "deskbatch.toml";
@@ -16,15 +20,20 @@ const DEFAULT: &str = "deskbatch.toml";
 const WORD_BYTES_MAX: usize = 24;
 
 /// Reads the file at `path`, which must be there, or the default one, which need not.
-pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
+pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<FileFound>), ConfigError> {
     let named = path.is_some();
     let path = path.unwrap_or(Path::new(DEFAULT));
     let (text, mode) = match text_and_mode(path) {
         Ok(read) => read,
         Err(e) if e.kind() == io::ErrorKind::NotFound && !named => {
-            return Ok(SettingsArgs::default());
+            return Ok((SettingsArgs::default(), None));
         }
-        Err(e) => return Err(ConfigError(format!("{} cannot be read: {e}", path.display()))),
+        Err(e) => {
+            let path = path.display();
+            return Err(ConfigError(format!(
+                "{path} cannot be read: {e}: name another file with --config, or write one with deskbatch init {path}"
+            )));
+        }
     };
     let args = parse(&text, &path.display().to_string())?;
     if has_secret(&args) && mode & 0o077 != 0 {
@@ -33,7 +42,40 @@ pub(super) fn read(path: Option<&Path>) -> Result<SettingsArgs, ConfigError> {
             path = path.display()
         )));
     }
-    Ok(args)
+    let values = values(&text, &args);
+    let mode = mode & 0o7777;
+    Ok((args, Some(FileFound { path: path.to_owned(), mode, values })))
+}
+
+/// The settings of the file as text, secrets masked.
+fn values(text: &str, args: &SettingsArgs) -> BTreeMap<String, String> {
+    let Ok(table) = text.parse::<Table>() else { return BTreeMap::new() };
+    let sandbox = table.get(SANDBOX_TABLE).and_then(Value::as_table).cloned().unwrap_or_default();
+    let known = settings();
+    let shown = |key: String, value: &Value| {
+        let is_secret = known.iter().any(|setting| setting.key == key && setting.is_secret());
+        let text = if is_secret { "set".to_owned() } else { in_words(value) };
+        // An empty secret is none.
+        (!is_secret || has_secret(args)).then_some((key, text))
+    };
+    let own = table.iter().filter(|(key, _)| *key != SANDBOX_TABLE);
+    let own = own.filter_map(|(key, value)| shown(key.clone(), value));
+    let below =
+        sandbox.iter().filter_map(|(key, value)| shown(format!("{SANDBOX_TABLE}.{key}"), value));
+    own.chain(below).collect()
+}
+
+/// A value as a flag would have it.
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(in_words).collect::<Vec<_>>().join(","),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(truth) => truth.to_string(),
+        Value::Datetime(time) => time.to_string(),
+        Value::Table(_) => "a table".to_owned(),
+    }
 }
 
 /// Reads the `text` of the file that errors call `name`.
@@ -43,7 +85,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<SettingsArgs, ConfigError>
         let before = e.span().map_or(0, |span| span.start);
         let line_ends = text.bytes().take(before).map(|byte| usize::from(byte == b'\n'));
         let line = 1 + line_ends.sum::<usize>();
-        let message = without_long_words(&without_value(e.message()));
+        let message = without_long_words(&in_plain_words(e.message()));
         ConfigError(format!("{name}, line {line}: {message}"))
     })
 }
@@ -59,15 +101,57 @@ fn text_and_mode(path: &Path) -> io::Result<(String, u32)> {
 
 /// A value of the wrong kind is quoted by the reader of the file, and a key without its
 /// quotes, or in the wrong line, is such a value.
-fn without_value(message: &str) -> String {
+fn in_plain_words(message: &str) -> String {
+    if let Some(key) =
+        message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
+    {
+        return unknown_key(key, !message.contains("`sdkappid`"));
+    }
     match message.rsplit_once(", expected ") {
         Some((head, expected)) if head.starts_with("invalid type: ") => {
-            format!("a value of the wrong kind, expected {expected}")
+            format!("a value of the wrong kind, expected {}", kind(expected))
         }
         Some((head, expected)) if head.starts_with("invalid value: ") => {
-            format!("an impossible value, expected {expected}")
+            format!("an impossible value, expected {}", kind(expected))
         }
         _ => message.to_owned(),
+    }
+}
+
+/// A kind of value as people call it.
+fn kind(expected: &str) -> &str {
+    match expected {
+        "u32" | "u64" | "usize" => "a whole number from 0, without quotes",
+        "f64" => "a number, without quotes",
+        "a boolean" => "true or false, without quotes",
+        "a string" => "text in quotes",
+        other => other,
+    }
+}
+
+/// What is wrong with a key that no setting has. Everything below `[sandbox]` belongs to it,
+/// which is not what people expect who add a line at the end.
+fn unknown_key(key: &str, in_sandbox: bool) -> String {
+    let table = format!("{SANDBOX_TABLE}.");
+    let known = settings();
+    let of_sandbox = known.iter().filter_map(|setting| setting.key.strip_prefix(&table));
+    let others = known.iter().map(|setting| setting.key.as_str());
+    let others = others.filter(|key| !key.starts_with(&table) && *key != "config");
+    let (of_sandbox, others): (Vec<&str>, Vec<&str>) = (of_sandbox.collect(), others.collect());
+    if in_sandbox && others.contains(&key) {
+        return format!(
+            "`{key}` is no setting of the sandbox: put the line above [{SANDBOX_TABLE}]"
+        );
+    }
+    if !in_sandbox && of_sandbox.contains(&key) {
+        return format!(
+            "`{key}` is a setting of the sandbox: put it below a line [{SANDBOX_TABLE}]"
+        );
+    }
+    let keys = if in_sandbox { of_sandbox } else { others };
+    match nearest(key, keys) {
+        Some(meant) => format!("unknown key `{key}`: did you mean `{meant}`?"),
+        None => format!("unknown key `{key}`: deskbatch run --help names the keys there are"),
     }
 }
 
@@ -87,7 +171,7 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
     // A region given nearer replaces an endpoint given farther, and the other way round;
     // the same for the two kinds of secret.
     let place = over.region.is_some() || over.endpoint.is_some();
-    let secret = has_secret(&over);
+    let secret = has_account_secret(&over);
     SettingsArgs {
         database: over.database.or(under.database),
         sdkappid: over.sdkappid.or(under.sdkappid),
@@ -106,6 +190,7 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
         max_duration: over.max_duration.or(under.max_duration),
         wait: over.wait.or(under.wait),
         on_finish: over.on_finish.or(under.on_finish),
+        metrics_file: over.metrics_file.or(under.metrics_file),
         connect_timeout_ms: over.connect_timeout_ms.or(under.connect_timeout_ms),
         timeout_ms: over.timeout_ms.or(under.timeout_ms),
         usersig_lifetime_s: over.usersig_lifetime_s.or(under.usersig_lifetime_s),
@@ -114,6 +199,8 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
         log_format: over.log_format.or(under.log_format),
         secret_key: if secret { over.secret_key } else { under.secret_key },
         usersig: if secret { over.usersig } else { under.usersig },
+        dashboard: over.dashboard.or(under.dashboard),
+        dashboard_token: over.dashboard_token.or(under.dashboard_token),
         sandbox: over.sandbox.or(under.sandbox),
     }
 }

@@ -6,7 +6,9 @@
 //! works without one.
 
 mod account;
+mod dashboard;
 mod file;
+mod origin;
 mod rehearsal;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +18,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use account::Account;
 use account::{endpoint, secret_from_environment};
+pub use dashboard::DashboardAt;
+pub use origin::{Effective, FileFound, Origin, UnknownVariable, unknown_variables};
 pub use rehearsal::sandbox_settings;
 
-use crate::cli::{Cli, LogFormat, SandboxArgs, SettingsArgs};
+use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs};
 use crate::desk::Endpoint;
 use crate::job::App;
 use crate::runner::RunnerSettings;
@@ -28,7 +32,8 @@ use crate::store::ApprovalId;
 pub const RATE_DOCUMENTED: f64 = 5.0;
 
 /// The environment variables that hold a secret, for whoever passes the environment on.
-pub const SECRET_VARIABLES: [&str; 2] = ["DESKBATCH_SECRET_KEY", "DESKBATCH_USERSIG"];
+pub const SECRET_VARIABLES: [&str; 3] =
+    ["DESKBATCH_SECRET_KEY", "DESKBATCH_USERSIG", "DESKBATCH_DASHBOARD_TOKEN"];
 
 /// What is wrong with the settings, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,8 @@ impl ConfigError {
 pub struct Settings {
     /// The queue file; the rehearsal's own with `--sandbox`.
     pub database: PathBuf,
+    /// Where `run` keeps the queue's metrics, if anywhere; a rehearsal's own with `--sandbox`.
+    pub metrics_file: Option<PathBuf>,
     /// Whether this is a rehearsal.
     pub rehearsal: bool,
     /// Whether to be silent when all is well.
@@ -56,6 +63,12 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// How the sandbox behaves, as the file has it.
     pub sandbox: SandboxArgs,
+    /// The settings' file, if there is one.
+    pub file: Option<FileFound>,
+    /// What flags and variables said.
+    given: Given,
+    /// The queue file of runs that are no rehearsal.
+    database_of_runs: PathBuf,
     raw: SettingsArgs,
     endpoint: Option<Endpoint>,
 }
@@ -78,8 +91,10 @@ impl Settings {
         let mut raw = cli.settings.clone();
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
-        let file = file::read(cli.config.as_deref())?;
-        Self::check(file::merge(raw, file), cli.sandbox)
+        raw.dashboard_token = secret_from_environment("DESKBATCH_DASHBOARD_TOKEN")?;
+        let (args, file) = file::read(cli.config.as_deref())?;
+        let settings = Self::check(file::merge(raw, args), cli.sandbox)?;
+        Ok(Self { file, given: cli.given.clone(), ..settings })
     }
 
     /// The same from the text of a file alone. No API: the way in for tests that feed it
@@ -89,11 +104,17 @@ impl Settings {
         Self::check(file::parse(text, "deskbatch.toml")?, rehearsal)
     }
 
-    fn check(raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
+    fn check(mut raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
+        raw.dashboard_token = raw.dashboard_token.filter(|token| !token.expose_secret().is_empty());
         let database = database_path(raw.database.as_deref().unwrap_or("deskbatch.db"))?;
         let endpoint = endpoint(&raw)?;
+        let metrics_file = raw.metrics_file.as_deref();
         let settings = Self {
-            database: if rehearsal { rehearsal_path(&database) } else { database },
+            metrics_file: metrics_file.map(|path| metrics_path(path, rehearsal)).transpose()?,
+            database: if rehearsal { rehearsal_path(&database) } else { database.clone() },
+            database_of_runs: database,
+            file: None,
+            given: Given::new(),
             rehearsal,
             quiet: raw.quiet.unwrap_or(false),
             log: raw.log.clone().unwrap_or_else(|| "warn".to_owned()),
@@ -104,6 +125,7 @@ impl Settings {
         };
         settings.check_rate()?;
         settings.check_limits()?;
+        settings.check_dashboard()?;
         Ok(settings)
     }
 
@@ -166,14 +188,14 @@ impl Settings {
         // second is no limit, and spacing has to stay above a nanosecond.
         if !(1.0 / 3_600.0..=1_000_000.0).contains(&rate) {
             return Err(ConfigError(format!(
-                "rate: {rate} is not a number of requests a second above 0"
+                "rate: {rate} is not a number of requests a second above 0: give {RATE_DOCUMENTED} or less, as 0.5"
             )));
         }
         let loopback = self.rehearsal || self.endpoint.as_ref().is_none_or(Endpoint::is_loopback);
         if rate > RATE_DOCUMENTED && !loopback {
             return Err(ConfigError(format!(
                 "rate: the service allows {RATE_DOCUMENTED} requests a second; {rate} is possible only toward a sandbox \
-                 on this machine"
+                 on this machine: give {RATE_DOCUMENTED} or less, or rehearse with --sandbox"
             )));
         }
         Ok(())
@@ -205,9 +227,9 @@ const DAY_S: u64 = 86_400;
 
 fn between(name: &str, value: Option<u64>, least: u64, most: u64) -> Result<(), ConfigError> {
     match value {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(ConfigError(format!("{name}: {value} is not between {least} and {most}")))
-        }
+        Some(value) if !(least..=most).contains(&value) => Err(ConfigError(format!(
+            "{name}: {value} is not between {least} and {most}: give a number between them, or leave it out"
+        ))),
         _ => Ok(()),
     }
 }
@@ -224,7 +246,9 @@ fn database_path(text: &str) -> Result<PathBuf, ConfigError> {
         _ => text,
     };
     if path.is_empty() || path.contains('?') {
-        return Err(ConfigError(format!("database: {text:?} is not a path")));
+        return Err(ConfigError(format!(
+            "database: {text:?} is not a path: name a file, as deskbatch.db, or leave it out"
+        )));
     }
     Ok(PathBuf::from(path))
 }
@@ -241,12 +265,30 @@ fn rehearsal_path(path: &Path) -> PathBuf {
     }
 }
 
+/// The file for metrics. What a rehearsal did must not be taken for the real thing, so its file
+/// has a name that no exporter reads: `deskbatch.prom` → `deskbatch.prom.sandbox`.
+fn metrics_path(path: &Path, rehearsal: bool) -> Result<PathBuf, ConfigError> {
+    if path.extension().is_none_or(|ending| ending != "prom") {
+        return Err(ConfigError(format!(
+            "metrics_file: {} does not end in .prom: the node exporter reads no other file; call it deskbatch.prom",
+            path.display()
+        )));
+    }
+    Ok(if rehearsal { path.with_extension("prom.sandbox") } else { path.to_owned() })
+}
+
 /// Whether `args` holds a secret.
 fn has_secret(args: &SettingsArgs) -> bool {
-    let filled = |secret: &Option<SecretString>| {
-        secret.as_ref().is_some_and(|s| !s.expose_secret().is_empty())
-    };
-    filled(&args.secret_key) || filled(&args.usersig)
+    has_account_secret(args) || filled(args.dashboard_token.as_ref())
+}
+
+/// Whether `args` holds what proves who we are.
+fn has_account_secret(args: &SettingsArgs) -> bool {
+    filled(args.secret_key.as_ref()) || filled(args.usersig.as_ref())
+}
+
+fn filled(secret: Option<&SecretString>) -> bool {
+    secret.is_some_and(|secret| !secret.expose_secret().is_empty())
 }
 
 #[cfg(test)]
@@ -262,6 +304,19 @@ mod tests {
         assert_eq!(path("sqlite:///var/q.db").as_deref(), Ok("/var/q.db"));
         assert!(path("postgres://host/q").unwrap_err().contains("postgres"));
         assert!(path("sqlite:").is_err());
+    }
+
+    #[test]
+    fn a_metrics_file_ends_in_prom_and_that_of_a_rehearsal_does_not() {
+        let path = |text: &str, rehearsal| {
+            let path = metrics_path(Path::new(text), rehearsal);
+            path.map(|path| path.display().to_string()).map_err(|e| e.0)
+        };
+        assert_eq!(path("/var/lib/a.b.prom", false).as_deref(), Ok("/var/lib/a.b.prom"));
+        assert_eq!(path("/var/lib/a.b.prom", true).as_deref(), Ok("/var/lib/a.b.prom.sandbox"));
+        for wrong in ["", "prom", ".prom", "a.prom.txt", "a.PROM", "-"] {
+            assert!(path(wrong, false).unwrap_err().contains("does not end in .prom"), "{wrong}");
+        }
     }
 
     #[test]

@@ -54,7 +54,10 @@ pub fn sandbox_settings(
     to.desk_off.extend(args.desk_off);
     if let Some(path) = args.known_ids {
         let text = std::fs::read_to_string(&path).map_err(|e| {
-            ConfigError(format!("sandbox known_ids: {} cannot be read: {e}", path.display()))
+            ConfigError(format!(
+                "sandbox known_ids: {} cannot be read: {e}: name a file with one id a line",
+                path.display()
+            ))
         })?;
         let ids = text.lines().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);
         to.known_ids = KnownIds::Listed(ids.collect());

@@ -60,7 +60,9 @@ impl HttpSettings {
 
 /// The HTTP client cannot be set up on this machine; most likely it has no certificates.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set up the HTTP client: {0}")]
+#[error(
+    "the HTTP client cannot be set up: {0}: install the machine's certificates (ca-certificates), or name a file of them in SSL_CERT_FILE"
+)]
 pub struct ClientError(String);
 
 /// The real way to the service. A proxy that the environment names is used toward other
@@ -75,12 +77,52 @@ pub struct HttpTransport {
 
 /// Which issuers of certificates are believed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Trust {
+pub(super) enum Trust {
     /// Those the operating system believes.
     System,
     /// None: every certificate is refused. For clear text, which has none, so that a
     /// rehearsal works on a machine without any certificates.
     Nobody,
+}
+
+impl Trust {
+    /// As `endpoint` needs it.
+    pub(super) fn toward(endpoint: &Endpoint) -> Self {
+        if endpoint.is_encrypted() { Self::System } else { Self::Nobody }
+    }
+}
+
+/// The client through which everything goes that leaves for `endpoint`.
+pub(super) fn client(
+    endpoint: &Endpoint,
+    connect_timeout: Duration,
+    total_timeout: Duration,
+    trust: Trust,
+) -> Result<Client, ClientError> {
+    // The only error is that another part of the process came first, with the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("deskbatch/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        // reqwest would repeat what it thinks was not processed, past the gate.
+        .retry(retry::never())
+        .referer(false)
+        .http1_only()
+        .pool_idle_timeout(IDLE_MAX)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .connect_timeout(connect_timeout.min(total_timeout / 2))
+        .timeout(total_timeout)
+        .https_only(endpoint.is_encrypted());
+    if endpoint.is_loopback() {
+        // Whatever a proxy or a resolver would make of it, it stays on this machine.
+        let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let here = here.map(|address| SocketAddr::new(address, 0));
+        builder = builder.no_proxy().resolve_to_addrs("localhost", &here);
+    }
+    if trust == Trust::Nobody {
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| ClientError(describe(&error)))
 }
 
 impl HttpTransport {
@@ -89,37 +131,13 @@ impl HttpTransport {
     /// # Errors
     /// When the machine's certificates cannot be loaded.
     pub fn new(settings: &HttpSettings) -> Result<Self, ClientError> {
-        let encrypted = settings.endpoint.is_encrypted();
-        Self::trusting(settings, if encrypted { Trust::System } else { Trust::Nobody })
+        Self::trusting(settings, Trust::toward(&settings.endpoint))
     }
 
     fn trusting(settings: &HttpSettings, trust: Trust) -> Result<Self, ClientError> {
-        // The only error is that another part of the process came first, with the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let endpoint = settings.endpoint.clone();
         let base = Url::parse(endpoint.base()).map_err(|error| ClientError(error.to_string()))?;
-        let mut builder = Client::builder()
-            .user_agent(concat!("deskbatch/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            // reqwest would repeat what it thinks was not processed, past the gate.
-            .retry(retry::never())
-            .referer(false)
-            .http1_only()
-            .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .connect_timeout(settings.connect_timeout.min(settings.total_timeout / 2))
-            .timeout(settings.total_timeout)
-            .https_only(endpoint.is_encrypted());
-        if endpoint.is_loopback() {
-            // Whatever a proxy or a resolver would make of it, it stays on this machine.
-            let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            let here = here.map(|address| SocketAddr::new(address, 0));
-            builder = builder.no_proxy().resolve_to_addrs("localhost", &here);
-        }
-        if trust == Trust::Nobody {
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|error| ClientError(describe(&error)))?;
+        let client = client(&endpoint, settings.connect_timeout, settings.total_timeout, trust)?;
         Ok(Self { client, endpoint, base, identifier: percent_encoded(&settings.identifier) })
     }
 
@@ -203,7 +221,7 @@ async fn read(mut response: Response) -> (Answer, String) {
 }
 
 /// What went wrong, from the causes alone: reqwest's own errors show the address.
-fn describe(error: &reqwest::Error) -> String {
+pub(super) fn describe(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     let mut texts: Vec<String> = Vec::new();
     for text in causes.filter(|cause| !cause.is::<reqwest::Error>()).map(ToString::to_string) {

@@ -8,8 +8,10 @@
 
 mod answer;
 mod http;
+mod probe;
 mod region;
 mod usersig;
+mod written;
 
 use std::future::Future;
 
@@ -22,8 +24,10 @@ use crate::verdict::Answer;
 #[doc(hidden)]
 pub use answer::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use http::{ClientError, HttpSettings, HttpTransport};
+pub use probe::{Met, Obstacle, host_to_look_up, look_up, meet, proxy_variable};
 pub use region::{Endpoint, Region};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};
+pub use written::{Written, read_usersig};
 
 /// One request: these questions of this application shall have this status.
 #[derive(Debug, Clone)]

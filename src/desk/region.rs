@@ -11,6 +11,8 @@ use std::str::FromStr;
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 
+use crate::nearest::did_you_mean;
+
 /// A data centre of the vendor. An SDKAppID lives in exactly one; at another the service
 /// answers 70016 or 70020.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,7 +89,9 @@ impl FromStr for Region {
         };
         let wanted = letters(text);
         Self::ALL.into_iter().find(|region| letters(region.name()) == wanted).ok_or_else(|| {
-            format!("not a region: use one of {}", Self::ALL.map(Self::name).join(", "))
+            let names = Self::ALL.map(Self::name);
+            let meant = did_you_mean(text, names);
+            format!("not a region: {meant}use one of {}", names.join(", "))
         })
     }
 }

@@ -104,7 +104,7 @@ pub enum ManifestError {
     },
     /// The header has no known name for the id.
     #[error(
-        "{name}: no column holds the question ids: name it question_id \
+        "{name}: no column holds the question ids: {meant}name it question_id \
              (StandardQuestionId, standard_question_id and id are known too); \
              the header has: {found}"
     )]
@@ -113,10 +113,12 @@ pub enum ManifestError {
         name: String,
         /// The columns of the header.
         found: String,
+        /// The column that was meant to be it, as a question; may be empty.
+        meant: String,
     },
     /// The header has no status and none was given for all rows.
     #[error(
-        "{name}: no column is named status: add one, or give one status for all rows \
+        "{name}: no column is named status: {meant}add one, or give one status for all rows \
              with --status; the header has: {found}"
     )]
     NoStatusColumn {
@@ -124,6 +126,8 @@ pub enum ManifestError {
         name: String,
         /// The columns of the header.
         found: String,
+        /// The column that was meant to be it, as a question; may be empty.
+        meant: String,
     },
     /// One name, two columns: no telling which is meant.
     #[error("{name}: the column {column} stands twice in the header: rename or remove one")]

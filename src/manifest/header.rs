@@ -6,6 +6,7 @@ use csv::{ByteRecord, ReaderBuilder};
 
 use super::bad::shown;
 use super::error::ManifestError;
+use crate::nearest::nearest;
 
 /// The names of the id column, the most specific first.
 const ID_NAMES: [&str; 4] = ["question_id", "StandardQuestionId", "standard_question_id", "id"];
@@ -39,15 +40,16 @@ impl Columns {
             return Err(ManifestError::Utf16 { name: name.to_owned() });
         }
         let Some((id, column)) = id_column(header) else {
-            return Err(ManifestError::NoIdColumn { name: name.to_owned(), found: list(header) });
+            let (found, meant) = (list(header), meant(header, &ID_NAMES));
+            return Err(ManifestError::NoIdColumn { name: name.to_owned(), found, meant });
         };
         only_once(name, header, column)?;
         if !wants_status {
             return Ok(Self { id, status: None });
         }
         let Some(status) = position(header, "status") else {
-            let found = list(header);
-            return Err(ManifestError::NoStatusColumn { name: name.to_owned(), found });
+            let (found, meant) = (list(header), meant(header, &["status"]));
+            return Err(ManifestError::NoStatusColumn { name: name.to_owned(), found, meant });
         };
         only_once(name, header, "status")?;
         Ok(Self { id, status: Some(status) })
@@ -83,6 +85,17 @@ fn list(header: &ByteRecord) -> String {
         names.push(format!("and {} more", header.len() - COLUMNS_LISTED_MAX));
     }
     names.join(", ")
+}
+
+/// The first column whose name is nearly one of `names`, as a question.
+fn meant(header: &ByteRecord, names: &[&str]) -> String {
+    let slip = header.iter().take(COLUMNS_LISTED_MAX).find_map(|field| {
+        let field = std::str::from_utf8(field.trim_ascii()).ok()?;
+        Some((field, nearest(field, names.iter().copied())?))
+    });
+    slip.map_or_else(String::new, |(field, name)| {
+        format!("did you mean {name} by {}? ", shown(field.as_bytes()))
+    })
 }
 
 /// Whether `byte` can be told from quotes, line ends and parts of other characters.

@@ -17,7 +17,7 @@ mod tests;
 mod window;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::str::FromStr;
@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use csv::ByteRecord;
 
 use crate::job::{NewJob, QuestionId, Status};
+use crate::nearest::did_you_mean;
 
 pub use bad::BadRow;
 pub use error::ManifestError;
@@ -79,7 +80,10 @@ impl FromStr for OnConflict {
         [Self::First, Self::Last]
             .into_iter()
             .find(|choice| text.eq_ignore_ascii_case(&choice.to_string()))
-            .ok_or_else(|| "not a choice: use first or last".to_owned())
+            .ok_or_else(|| {
+                let meant = did_you_mean(text, ["first", "last"]);
+                format!("not a choice: {meant}use first or last")
+            })
     }
 }
 
@@ -327,6 +331,19 @@ impl Manifest {
     }
 }
 
+/// Fails if there is no file at `path`, so that a mistyped name is told before anything else.
+/// It is not opened: a pipe can be opened once.
+///
+/// # Errors
+/// [`ManifestError::Open`].
+pub fn must_be_there(path: &Path) -> Result<(), ManifestError> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    let found = fs::metadata(path).map(drop);
+    found.map_err(|source| ManifestError::Open { name: path.display().to_string(), source })
+}
+
 /// The system opens a folder and fails only when it is read, which would look like a
 /// broken disk. Its size too, where it has one.
 fn open_file(path: &Path) -> io::Result<(File, Option<u64>)> {
@@ -335,7 +352,7 @@ fn open_file(path: &Path) -> io::Result<(File, Option<u64>)> {
     if found.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    Ok((file, found.is_file().then(|| found.len())))
+    Ok((file, found.is_file().then_some(found.len())))
 }
 
 /// The first record that has text in it. An error if its quotes are wrong: it may then

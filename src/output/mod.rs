@@ -13,6 +13,7 @@ mod view;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
 use indicatif::MultiProgress;
+use secrecy::SecretString;
 use tracing_subscriber::fmt::MakeWriter;
 
 pub use board::Board;
@@ -45,8 +46,16 @@ impl Output {
     /// # Errors
     /// When stdout cannot be written, other than because its reader has gone.
     pub fn data(&self, text: &str) -> io::Result<()> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// The same of bytes.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        ignore_broken_pipe(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+        ignore_broken_pipe(stdout.write_all(bytes).and_then(|()| stdout.flush()))
     }
 
     /// Talk: what went well, unless quiet.
@@ -75,6 +84,20 @@ impl Output {
         let mut answer = String::new();
         let read = io::stdin().lock().read_line(&mut answer);
         read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+    }
+
+    /// Asks for a line; `None` at the end of the input.
+    pub fn ask_line(&self, question: &str) -> Option<String> {
+        let _ = write!(io::stderr().lock(), "{question} ");
+        let mut answer = String::new();
+        let read = io::stdin().lock().read_line(&mut answer);
+        matches!(read, Ok(1..)).then(|| answer.trim().to_owned())
+    }
+
+    /// The same without showing what is typed.
+    pub fn ask_secret(&self, question: &str) -> Option<SecretString> {
+        let _ = write!(io::stderr().lock(), "{question} ");
+        rpassword::read_password().ok().map(|answer| SecretString::from(answer.trim()))
     }
 
     /// A buffered stdout for long data.

@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_import_is_told_by_bytes_where_their_number_is_known_and_by_rows_elsewhere() {
-        let mib = |n| n * 1_048_576;
+        let mib = |n: u64| n * 1_048_576;
         let reading = Reading::Rows { rows: 7_000, bytes: mib(3) / 2, total: Some(mib(60)) };
         assert_eq!(reading.line("jobs.csv"), "reading jobs.csv: 1.5 of 60.0 MiB, 7000 rows");
         let reading = Reading::Rows { rows: 7_000, bytes: mib(3), total: None };

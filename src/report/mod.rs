@@ -1,7 +1,11 @@
-//! Reports: records in, CSV or JSON out, one record at a time.
+//! Reports: records in, CSV or JSON out, one record at a time; and the page for people, from
+//! figures of the whole queue.
 //!
 //! The CSV is itself a manifest with more columns: what is reported as failed can be
 //! imported again as it is. Text that came from a server never starts a formula.
+
+mod facts;
+pub mod html;
 
 use std::io::{self, Write};
 
@@ -9,6 +13,8 @@ use serde::Serialize;
 
 use crate::clock::utc_text;
 use crate::store::Record;
+
+pub use facts::{About, Estimate, Facts};
 
 /// The columns of the CSV, in order.
 pub const COLUMNS: [&str; 10] = [

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::ledger::{Ledger, SeenRequest};
 use crate::clock::utc_text;
+use crate::text::visible;
 use crate::verdict;
 
 /// How many of the newest requests are listed.
@@ -35,24 +36,19 @@ struct Text<T>(T);
 
 impl<T: Display> Display for Text<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string().chars() {
+        // What turns the direction of text, and other tricks that are not seen, first.
+        for c in visible(&self.0.to_string()).chars() {
             match c {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                // What turns the direction of text, and other tricks that are not seen.
-                c if c.is_control() || is_invisible(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
                 c => f.write_char(c)?,
             }
         }
         Ok(())
     }
-}
-
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A value, or a dash where there is none.

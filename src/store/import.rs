@@ -286,7 +286,7 @@ impl Import {
             match sqlx::query(how).execute(&mut self.connection).await {
                 // The engine has done that by itself when it was stopped.
                 Err(_) if how == "ROLLBACK" => {}
-                ended => drop(ended.doing("finish an import")?),
+                ended => ended.map(drop).doing("finish an import")?,
             }
             if self.staging.rows > FOLD_ROWS {
                 fold(&mut self.connection).await;

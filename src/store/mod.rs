@@ -14,14 +14,19 @@ mod claim;
 mod import;
 mod learned;
 mod lock;
+mod look;
+mod metrics;
 mod open;
+mod overview;
 mod prune;
 mod records;
 mod runs;
 mod settle;
+mod sittings;
 mod staging;
 mod status;
 mod tallies;
+mod traffic;
 mod waits;
 mod write;
 
@@ -35,12 +40,19 @@ pub use claim::Claimed;
 pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use learned::{KeptPace, KeptSize};
 pub use lock::{Holder, RunLock};
+pub use look::Changes;
+pub use metrics::{
+    AppFigures, Figures, LATENCY_BOUNDS_MS, LastRun, LatencyFigures, VerdictFigures,
+};
+pub use overview::{BatchTally, CodeTally, Listed, Overview};
 pub use prune::Pruned;
 pub use records::{Record, RecordFilter};
 pub use runs::{RunEnding, Taken};
 pub use settle::{Done, Return, Settlement};
+pub use sittings::{Bucket, Cause, Waits};
 pub use staging::{RowGroup, StopImport};
 pub use status::{QueueCounts, QueueStatus, RunSummary};
+pub use traffic::{RequestCounts, RunTally, Traffic};
 pub use waits::{Wait, WaitsFor};
 
 /// The number of a batch in its queue file.
@@ -77,7 +89,9 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// Another run has the queue.
-    #[error("another run has this queue: {0}")]
+    #[error(
+        "another run has this queue: {0}: let it come to its end; deskbatch status shows how far it is"
+    )]
     Held(Holder),
     /// A request was settled by somebody else: this process lost the queue.
     #[error(
@@ -99,8 +113,14 @@ pub enum StoreError {
     #[error("{} was removed or replaced while this run had it: another run may be going on, so nothing more was \
              sent; what is there now is shown by deskbatch status", .0.display())]
     Replaced(PathBuf),
+    /// The queue file is not the one that was opened.
+    #[error("{} was removed or replaced since it was opened: what is shown is from before; start again to see what is \
+             there now", .0.display())]
+    Gone(PathBuf),
     /// A row says what cannot be.
-    #[error("{table} row {row} is impossible: {reason}")]
+    #[error(
+        "{table} row {row} is impossible: {reason}: deskbatch doctor looks whether the file is damaged"
+    )]
     Impossible {
         /// The table.
         table: &'static str,
@@ -143,6 +163,8 @@ impl<T> Doing<T> for Result<T, sqlx::Error> {
 #[derive(Debug, Clone)]
 pub struct Store {
     path: PathBuf,
+    /// Which file that was; `None`: it is in memory.
+    found: lock::Identity,
     /// One connection: writers queue up here instead of meeting in the file.
     writer: SqlitePool,
     readers: SqlitePool,

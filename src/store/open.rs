@@ -16,10 +16,11 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _, SqliteConnection};
 
+use super::lock::identity;
 use super::{Doing as _, Store, StoreError};
 
 /// `PRAGMA application_id` of a queue file: the four letters `desk`.
-const APPLICATION_ID: i64 = 0x6465_736b;
+pub(super) const APPLICATION_ID: i64 = 0x6465_736b;
 
 /// The engine's code for "file is not a database".
 const SQLITE_NOTADB: &str = "26";
@@ -58,10 +59,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "size_limits", include_str!("../../migrations/0004_size_limits.sql")),
     (5, "pruned", include_str!("../../migrations/0005_pruned.sql")),
     (6, "waits", include_str!("../../migrations/0006_waits.sql")),
-    (7, "tallies", include_str!("../../migrations/0007_tallies.sql")),
+    (7, "figures", include_str!("../../migrations/0007_figures.sql")),
+    (8, "tallies", include_str!("../../migrations/0008_tallies.sql")),
 ];
 
 impl Store {
+    /// The version of the layout that this program gives its queue files.
+    pub fn layout() -> i64 {
+        MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0)
+    }
+
     /// Opens the queue file at `path`, making it (readable by its owner alone) and
     /// bringing it up to date as needed.
     ///
@@ -106,7 +113,7 @@ impl Store {
             SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
         let writer = pool.connect_with(options).await.doing("imagine an empty queue")?;
         migrate(path, &writer).await?;
-        Ok(Self { path: path.to_owned(), readers: writer.clone(), writer })
+        Ok(Self { path: path.to_owned(), found: None, readers: writer.clone(), writer })
     }
 
     async fn connect(path: PathBuf) -> Result<Self, StoreError> {
@@ -133,7 +140,7 @@ impl Store {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self { path, writer, readers })
+        Ok(Self { found: identity(&path), path, writer, readers })
     }
 }
 
@@ -202,7 +209,7 @@ async fn recognise(path: &Path, options: &SqliteConnectOptions) -> Result<(), St
 }
 
 /// Tells a file that may not be used from one that is broken.
-fn not_opened(path: &Path, source: sqlx::Error) -> StoreError {
+pub(super) fn not_opened(path: &Path, source: sqlx::Error) -> StoreError {
     if engine_code(&source).is_some_and(|code| NOT_USABLE.contains(&code)) {
         return StoreError::Unusable { path: path.to_owned(), source: io::Error::other(source) };
     }

@@ -10,6 +10,7 @@ use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use super::claim::json;
+use super::metrics::count_pruned;
 use super::open::is_busy;
 use super::write::{fold, turn};
 use super::{BatchId, Doing as _, RunLock, Store, StoreError};
@@ -95,19 +96,19 @@ impl Store {
         if free <= pages / KEPT_FREE {
             return Ok(true);
         }
-        if figure(connection, "PRAGMA auto_vacuum").await? != AUTO_VACUUM_INCREMENTAL {
-            let Ok(_lock) = RunLock::take(self.path(), now_ms) else { return Ok(false) };
-            let anew = "PRAGMA auto_vacuum = incremental; VACUUM";
-            match sqlx::raw_sql(anew).execute(&mut *connection).await {
-                Err(e) if is_busy(&e) => return Ok(false),
-                written => drop(written.doing(DOING)?),
-            }
-        } else {
+        if figure(connection, "PRAGMA auto_vacuum").await? == AUTO_VACUUM_INCREMENTAL {
             while figure(connection, "PRAGMA freelist_count").await? > pages / KEPT_FREE {
                 begin(connection).await?;
                 let slice = format!("PRAGMA incremental_vacuum({SLICE_PAGES})");
                 sqlx::raw_sql(AssertSqlSafe(slice)).execute(&mut *connection).await.doing(DOING)?;
                 commit(connection).await?;
+            }
+        } else {
+            let Ok(_lock) = RunLock::take(self.path(), now_ms) else { return Ok(false) };
+            let anew = "PRAGMA auto_vacuum = incremental; VACUUM";
+            match sqlx::raw_sql(anew).execute(&mut *connection).await {
+                Err(e) if is_busy(&e) => return Ok(false),
+                written => written.map(drop).doing(DOING)?,
             }
         }
         fold(connection).await;
@@ -246,6 +247,8 @@ async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Resul
     .await?;
     begin(connection).await?;
     if found.rows_affected() > 0 {
+        // Counters that others watch go up only.
+        count_pruned(connection).await?;
         execute(
             connection,
             before_ms,

@@ -9,7 +9,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::waits::read_wait;
 use super::{ApprovalId, Doing as _, RunId, Store, StoreError, Wait};
-use crate::job::{App, Library};
+use crate::job::{App, JobState, Library};
 
 /// Jobs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -42,6 +42,17 @@ impl QueueCounts {
     /// Jobs with a recorded outcome.
     pub fn done(&self) -> u64 {
         self.succeeded + self.failed + self.cancelled + self.superseded
+    }
+
+    pub(super) fn of(&mut self, state: JobState) -> &mut u64 {
+        match state {
+            JobState::Pending => &mut self.pending,
+            JobState::InFlight => &mut self.in_flight,
+            JobState::Succeeded => &mut self.succeeded,
+            JobState::Failed => &mut self.failed,
+            JobState::Cancelled => &mut self.cancelled,
+            JobState::Superseded => &mut self.superseded,
+        }
     }
 }
 

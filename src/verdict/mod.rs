@@ -82,6 +82,25 @@ impl Class {
             Self::BadCall | Self::Stop => Verdict::Stop,
         }
     }
+
+    /// What the run does with a code of this class, in words: what `explain` and
+    /// docs/codes.md say.
+    pub fn consequence(self) -> &'static str {
+        match self {
+            Self::Success => "the jobs have succeeded",
+            Self::Rate => {
+                "closes the gate for a second or more, then sends the same chunk again; no attempt counts"
+            }
+            Self::Retry => "sends the same chunk again after a wait",
+            Self::Renew => {
+                "makes a new UserSig once and sends the same chunk again; refused again, it stops"
+            }
+            Self::Item | Self::Malformed | Self::Unknown => {
+                "searches the chunk for the bad questions; those have failed with this code"
+            }
+            Self::BadCall | Self::Stop => "stops with everything pending",
+        }
+    }
 }
 
 /// One line of the table: a code or a range of codes with one meaning.

@@ -150,7 +150,7 @@ async fn a_manifest_comes_from_stdin_and_the_settings_from_the_file() {
             "max_duration = \"soon\"",
             "line 1: \"soon\" is not a length of time: write 7d, 12h, 90m or 30s",
         ),
-        ("wait = 5", "a value of the wrong kind, expected a string"),
+        ("wait = 5", "a value of the wrong kind, expected text in quotes"),
         ("on_finish = \" \"", "there is no command in it"),
     ] {
         place.write("deskbatch.toml", wrong);

@@ -208,3 +208,26 @@ async fn too_many_failures_are_3_and_nothing_more_leaves() {
         assert_eq!(sandbox.ledger().total, 50);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_manifest_whose_jobs_failed_is_1_until_they_have_not() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let (good, bad) = (question("a"), question("missing"));
+    place.write("jobs.csv", manifest([(good.as_str(), "4"), (bad.as_str(), "5")]));
+    place.write("other.csv", manifest([(good.as_str(), "5")]));
+    ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1);
+    for _ in 0..2 {
+        let said = said(&ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 1));
+        has(&said, &["nothing is left to send, 1 jobs of it have failed", "report --only failed"]);
+    }
+    // What waits besides is sent, and does not hide it.
+    ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
+    ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 1);
+    assert_eq!(place.status()["pending"], 0);
+    // Without its name nothing was asked for it, and a newer intent speaks for it in the end.
+    ends(place.fast(&sandbox, &["run"]), 0);
+    place.write("mended.csv", manifest([(bad.as_str(), "4")]));
+    ends(place.fast(&sandbox, &["import", "mended.csv"]), 0);
+    ends(place.fast(&sandbox, &["cancel", "--batch", "3"]), 0);
+    ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
+}

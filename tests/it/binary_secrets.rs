@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output};
@@ -22,6 +24,9 @@ use crate::support::{Place, data, manifest, question, said};
 use crate::support_binary::{Going, Recorder, ends, has, sandbox_with};
 
 const KEY: &str = "0f5c1d7e9ab24d68b3f02e6a8c1d5e7f90b1a2c3d4e5f60718293a4b5c6d7e8f";
+
+/// What the dashboard asks for.
+const TOKEN: &str = "b7e0c94d1f6a4e83a25d70916c3bf8e2";
 
 /// A sandbox that takes [`KEY`], and a recorder before it.
 async fn recorded(change: impl FnOnce(&mut SandboxSettings)) -> (Sandbox, Recorder) {
@@ -44,7 +49,8 @@ type Secrets = HashSet<Vec<u8>>;
 /// escaped, in the usual alphabet, and of the signature inside it.
 fn secrets(usersigs: &[String]) -> Secrets {
     assert!(!usersigs.is_empty() && usersigs.iter().all(|usersig| usersig.len() > 100));
-    let mut whole = vec![KEY.to_owned(), STANDARD.encode(KEY)];
+    let mut whole =
+        vec![KEY.to_owned(), STANDARD.encode(KEY), TOKEN.to_owned(), STANDARD.encode(TOKEN)];
     for sent in usersigs {
         let made = sent.replace("%2A", "*").replace("%2D", "-").replace("%5F", "_");
         let usual = made.replace('*', "+").replace('-', "/").replace('_', "=");
@@ -77,7 +83,8 @@ fn folder_is_clean(place: &Place, secrets: &Secrets) {
 }
 
 /// Command lines of every kind, with the exit code of each: what works, what fails on the
-/// way, and what is wrong from the start. `sandbox` does not end by itself and comes apart.
+/// way, and what is wrong from the start. `sandbox` and `dashboard` do not end by themselves and come
+/// apart.
 const COMMANDS: &[(&[&str], i32)] = &[
     (&["plan", "jobs.csv"], 0),
     (&["plan", "jobs.csv", "--json"], 0),
@@ -89,11 +96,18 @@ const COMMANDS: &[(&[&str], i32)] = &[
     (&["report"], 0),
     (&["report", "--format", "json", "-o", "report.json"], 0),
     (&["report", "-o", "report.csv"], 0),
+    (&["report", "--html", "page.html"], 0),
     (&["import", "bad.csv", "--rejects", "rejects.csv"], 0),
     (&["retry"], 0),
     (&["cancel", "--batch", "1"], 0),
     (&["prune", "--older-than", "0s"], 0),
+    (&["init", "made.toml"], 0),
+    (&["config", "show"], 0),
+    (&["config", "show", "--json"], 0),
     (&["doctor"], 0),
+    (&["doctor", "--json", "--offline"], 0),
+    (&["completions", "bash"], 0),
+    (&["man", "run"], 0),
     (&["explain"], 0),
     (&["explain", "70001"], 0),
     (&["usersig"], 0),
@@ -112,6 +126,8 @@ fn traced(place: &Place, endpoint: &str, format: &str, args: &[&str]) -> Command
         .env("DESKBATCH_IDENTIFIER", "administrator")
         .env("DESKBATCH_SECRET_KEY", KEY)
         .env("DESKBATCH_RATE", "200")
+        .env("DESKBATCH_DASHBOARD", "127.0.0.1:0")
+        .env("DESKBATCH_DASHBOARD_TOKEN", TOKEN)
         .env("RUST_LOG", "trace,hyper=trace,reqwest=trace,rustls=trace")
         .env("RUST_BACKTRACE", "full");
     command
@@ -140,7 +156,30 @@ fn every_command(place: &Place, recorder: &Recorder, format: &str) -> Vec<(Strin
     let stdout = std::io::read_to_string(stdout).unwrap().into_bytes();
     let status = ExitStatus::default();
     printed.push((args.join(" "), Output { status, stdout, stderr }));
+    printed.push((
+        "dashboard".to_owned(),
+        dashboard(traced(place, &recorder.endpoint(), format, &["dashboard"])),
+    ));
     printed
+}
+
+/// What the dashboard says, and what it serves to whoever knows its token.
+fn dashboard(command: Command) -> Output {
+    let mut dashboard = Going::start(command);
+    dashboard.says("the dashboard is at http://");
+    let addr =
+        dashboard.said.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let mut stdout = Vec::new();
+    for path in [&format!("/?token={TOKEN}"), "/", "/healthz", "/metrics", "/nothing"] {
+        let mut stream = TcpStream::connect(&addr).unwrap();
+        let head = format!("Host: x\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n");
+        write!(stream, "GET {path} HTTP/1.1\r\n{head}\r\n").unwrap();
+        stream.read_to_end(&mut stdout).unwrap();
+    }
+    has(&String::from_utf8_lossy(&stdout), &["<h1", "set, not shown", "\"status\":\"ok\""]);
+    dashboard.signal(Signal::TERM);
+    let stderr = dashboard.ends(0).into_bytes();
+    Output { status: ExitStatus::default(), stdout, stderr }
 }
 
 #[test]
@@ -154,7 +193,7 @@ fn every_command_there_is_has_its_line_in_the_tests_of_secrets() {
         .collect();
     let mut tested: BTreeSet<&str> =
         COMMANDS.iter().filter(|(_, code)| *code != 2).map(|(args, _)| args[0]).collect();
-    tested.insert("sandbox");
+    tested.extend(["sandbox", "dashboard"]);
     assert_eq!(tested, listed, "add the new command to COMMANDS in tests/it/binary_secrets.rs");
 }
 

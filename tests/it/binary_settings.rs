@@ -74,6 +74,7 @@ fn every_setting_has_its_variable() {
         ("ENDPOINT", "http://gateway.example", "endpoint: "),
         ("LIBRARY", "books", "--library"),
         ("DATABASE", "postgres://host/db", "database: postgres"),
+        ("METRICS_FILE", "deskbatch.txt", "metrics_file: deskbatch.txt does not end in .prom"),
         ("RATE", "0", "rate: 0"),
         ("CHUNK", "10001", "chunk: 10001"),
         ("IN_FLIGHT", "65", "in_flight: 65"),

@@ -328,3 +328,11 @@ async fn the_doctor_tells_a_whole_queue_from_a_damaged_one_and_what_to_do() {
     let output = ends(place.fast(&sandbox, &["doctor"]), 70);
     has(&data(&output), &["bad  queue     deskbatch.db is damaged", "restore it from a backup"]);
 }
+
+#[test]
+fn a_name_that_is_not_there_is_told_before_anything_is_asked_for() {
+    let place = Place::new();
+    let said = said(&ends(place.deskbatch(&["run", "absent.csv"]), 2));
+    has(&said, &["absent.csv", "No such file"]);
+    assert!(!said.contains("SDKAPPID") && place.files().is_empty(), "{said}");
+}

@@ -1,73 +1,42 @@
-//! The documents say what is: settings, exit codes, examples and the names of tests.
+//! The documents say what is: settings, exit codes, examples, links and the names of tests.
 
 use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory as _;
-use deskbatch::cli::Cli;
+use deskbatch::store::RunEnding;
 
-fn read(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
-}
-
-/// Every setting as the command line has it: flag, variable, default in the help text.
-fn settings() -> Vec<(String, String, Option<String>)> {
-    let mut command = Cli::command();
-    command.build();
-    let run = command.find_subcommand("run").unwrap().clone();
-    let mut found = Vec::new();
-    for arg in command.get_arguments().chain(run.get_arguments()) {
-        let (Some(flag), Some(variable)) = (arg.get_long(), arg.get_env()) else { continue };
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let default = help.split_once("[default: ").map(|(_, rest)| {
-            rest.trim_end_matches(']').split([',', ' ']).next().unwrap().to_owned()
-        });
-        found.push((format!("--{flag}"), variable.to_string_lossy().into_owned(), default));
-    }
-    found.sort();
-    found.dedup();
-    found
-}
-
-#[test]
-fn the_readme_has_every_setting_with_its_three_names_and_its_default() {
-    let readme = read("README.md");
-    let settings = settings();
-    assert!(settings.len() > 30, "{settings:?}");
-    for (flag, variable, default) in settings {
-        let row = readme
-            .lines()
-            .find(|line| line.starts_with(&format!("| `{flag}` |")))
-            .unwrap_or_else(|| panic!("README.md has no row for {flag}"));
-        assert!(row.contains(&format!("`{variable}`")), "{flag}: {variable} is missing");
-        let key = flag.trim_start_matches("--").replace('-', "_");
-        assert!(key == "config" || row.contains(&format!("`{key}`")), "{flag}: {key} is missing");
-        if let Some(default) = default {
-            assert!(row.contains(&default), "{flag}: the default {default} is missing");
-        }
-    }
-}
+use crate::support_docs::{pages, read, root};
 
 #[test]
 fn every_test_that_the_documents_name_is_there() {
     let mut sources = String::new();
     for folder in ["src", "tests"] {
-        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
+        collect(&root().join(folder), &mut sources);
     }
-    let readme = read("README.md");
-    let guarantees = readme.split("## Guarantees").nth(1).unwrap().split("\n## ").next().unwrap();
-    let security = read("SECURITY.md");
-    for (document, text) in [("README.md", guarantees), ("SECURITY.md", &security)] {
-        let words = text.split('`').skip(1).step_by(2);
-        let is_test = |word: &&str| {
-            word.matches('_').count() > 2 && !word.contains(|c: char| c.is_uppercase())
-        };
-        let names: Vec<&str> = words.filter(is_test).collect();
-        assert!(names.len() >= 10, "{document}: {names:?}");
-        for name in names {
-            assert!(sources.contains(&format!("fn {name}(")), "{document} names a test {name}");
+    let mut named = 0;
+    for page in pages() {
+        let text = read(&page);
+        for name in named_tests(&text) {
+            assert!(sources.contains(&format!("fn {name}(")), "{page} names a test {name}");
+            named += 1;
         }
     }
+    assert!(named >= 60, "{named}");
+}
+
+/// What stands in backticks and is called as tests are: words with more than three
+/// underscores between them.
+fn named_tests(page: &str) -> Vec<&str> {
+    // Fences are blocks of their own; what they show is no name.
+    let prose = page.split("```").step_by(2);
+    let words = prose.flat_map(|text| text.split('`').skip(1).step_by(2));
+    let is_test = |word: &&str| {
+        // A metric's name is as long.
+        word.matches('_').count() > 3
+            && !word.starts_with("deskbatch_")
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    words.filter(is_test).collect()
 }
 
 #[test]
@@ -110,7 +79,7 @@ fn every_key_of_the_example_file_is_a_setting() {
 #[test]
 fn the_map_in_the_architecture_names_every_room_and_nothing_else() {
     let map = read("ARCHITECTURE.md");
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let src = root().join("src");
     for entry in fs::read_dir(src).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(map.contains(&format!("\n  {name}")), "ARCHITECTURE.md has no line for src/{name}");
@@ -119,7 +88,74 @@ fn the_map_in_the_architecture_names_every_room_and_nothing_else() {
 
 #[test]
 fn no_page_has_a_figure_that_nobody_filled_in() {
-    for name in ["README.md", "SECURITY.md", "docs/performance.md", "docs/reliability.md"] {
-        assert!(!read(name).contains("_FIGURE"), "{name}");
+    for name in pages() {
+        assert!(!read(&name).contains("_FIGURE"), "{name}");
     }
+}
+
+#[test]
+fn the_page_for_after_a_failure_knows_every_ending_and_every_exit_code() {
+    let page = read("docs/after-a-failure.md");
+    let endings = [
+        RunEnding::Drained,
+        RunEnding::Signal,
+        RunEnding::TimeOver,
+        RunEnding::Outage,
+        RunEnding::Refused,
+        RunEnding::Suspicious,
+        RunEnding::TooManyFailures,
+        RunEnding::Broken,
+    ];
+    for ending in endings {
+        assert!(page.contains(&format!("| `{}` |", ending.name())), "{ending:?}");
+    }
+    for page in ["README.md", "docs/cron.md", "docs/after-a-failure.md"] {
+        let text = read(page);
+        for code in [1, 2, 3, 4, 5, 70] {
+            assert!(text.contains(&format!("\n| {code} | ")), "{page}: {code}");
+        }
+    }
+}
+
+#[test]
+fn the_index_names_every_page() {
+    let index = read("docs/README.md");
+    for page in pages() {
+        let Some(name) = page.strip_prefix("docs/").filter(|name| *name != "README.md") else {
+            continue;
+        };
+        assert!(index.contains(&format!("]({name})")), "docs/README.md has no line for {name}");
+    }
+}
+
+#[test]
+fn every_link_of_a_page_leads_somewhere() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let folder = root().join(&page);
+        let text = read(&page);
+        let prose: String = text.split("```").step_by(2).collect();
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (path, part) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let target = if path.is_empty() { folder.clone() } else { folder.with_file_name(path) };
+            let found = fs::read_to_string(&target);
+            let there = target.exists() && (part.is_empty() || has_part(&found.unwrap(), part));
+            if !there {
+                wrong.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whether a heading of `page` has this anchor, made as GitHub makes it.
+fn has_part(page: &str, part: &str) -> bool {
+    page.lines().filter(|line| line.starts_with('#')).any(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().replace(' ', "-") == part
+    })
 }

@@ -164,7 +164,9 @@ async fn a_row_that_cannot_be_is_an_error_that_names_it_and_claims_nothing() {
     let id = queue.id("b b").await;
     assert_eq!(
         refused.to_string(),
-        format!("jobs row {id} is impossible: question_id: has a blank inside")
+        format!(
+            "jobs row {id} is impossible: question_id: has a blank inside: deskbatch doctor looks whether the file is damaged"
+        )
     );
     assert_eq!(queue.tally().await, "pending 2");
     let open = queue.figure("SELECT count(*) FROM requests WHERE verdict IS NULL").await;

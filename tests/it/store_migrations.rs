@@ -24,7 +24,7 @@ const ROWS: &str = "
              (1, 1, 4, 'c', 4, 'pending', NULL, 0, NULL, 2), (1, 1, 5, 'd', 6, 'pending', NULL, 0, NULL, NULL);";
 
 /// What later versions added, by the version; only rows that were there can be lost.
-const LATER_ROWS: [(i64, &str); 5] = [
+const LATER_ROWS: [(i64, &str); 6] = [
     (
         2,
         "INSERT INTO approvals (id, app_id, digest, terms, created_ms) VALUES (1, 1, printf('%064d', 7), 'rows 1', 5);
@@ -32,8 +32,9 @@ const LATER_ROWS: [(i64, &str); 5] = [
     ),
     (3, "INSERT INTO paces VALUES (1, 6, 4.5, 4.9, 20.0, 0.5, 0.25)"),
     (4, "INSERT INTO size_limits VALUES (1, 1735689600000, 100, 200)"),
-    (7, RECOUNT),
-    (7, "INSERT INTO upkeep VALUES (1, 1735689600000)"),
+    (7, "INSERT INTO pruned_requests VALUES (1, 'applied', 100, 2, 200, 150)"),
+    (8, RECOUNT),
+    (8, "INSERT INTO upkeep VALUES (1, 1735689600000)"),
 ];
 
 /// The migrations' files, oldest first: version, name, SQL.

@@ -226,6 +226,21 @@ async fn no_statement_of_a_run_looks_at_every_job() {
 }
 
 #[tokio::test]
+async fn what_machines_watch_is_counted_from_indexes_alone() {
+    let queue = Queue::idle().await;
+    let mut counted = 0;
+    for sql in statements("metrics.rs") {
+        for step in plan(&queue, &sql).await {
+            let rows_are_many = ["SCAN jobs", "SCAN requests"].iter().any(|s| step.starts_with(s));
+            counted += usize::from(rows_are_many);
+            assert!(!rows_are_many || step.contains("INDEX"), "{step}:\n{sql}");
+        }
+    }
+    // Free jobs and those with an outcome; the held and those in flight are few.
+    assert!(counted >= 2, "{counted}");
+}
+
+#[tokio::test]
 async fn a_claim_reads_its_jobs_in_order_from_the_index_that_is_for_it() {
     let queue = Queue::idle().await;
     let claims: Vec<String> = statements("claim.rs")

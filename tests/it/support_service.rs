@@ -292,7 +292,8 @@ impl Bench {
             self.settings.clone(),
             events,
         );
-        let ended = self.drive(runner.run(&self.queue.lock, shutdown), meanwhile).await;
+        let run = Box::pin(runner.run(&self.queue.lock, shutdown));
+        let ended = self.drive(run, meanwhile).await;
         let events: Vec<Event> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
         check_events(&events, open, ended.as_ref().ok());
         *self.events.lock().unwrap() = events;

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Builds the Debian package of deskbatch for this machine: target/debian/deskbatch_*.deb.
+# Needs the Rust toolchain, a C compiler and cargo-deb (cargo install cargo-deb --locked).
+set -eu
+cd "$(dirname "$0")/.."
+
+command -v cargo-deb >/dev/null || {
+  echo "missing: cargo-deb: cargo install cargo-deb --locked" >&2
+  exit 1
+}
+# `contrib/build-deb.sh --quick` packs what `cargo build --release` makes: larger, and built in less time.
+case ${1:-} in
+  '') profile=dist folder=dist ;;
+  --quick) profile=release folder=release ;;
+  *)
+    echo "usage: contrib/build-deb.sh [--quick]" >&2
+    exit 2
+    ;;
+esac
+cargo build --locked --profile "$profile" --bin deskbatch
+binary=target/$folder/deskbatch
+"$binary" --version
+# What the binary writes about itself goes into the package as well (assets in Cargo.toml).
+rm -rf target/man target/completions
+mkdir -p target/man target/completions
+"$binary" man --dir target/man
+"$binary" completions bash >target/completions/deskbatch
+"$binary" completions zsh >target/completions/_deskbatch
+"$binary" completions fish >target/completions/deskbatch.fish
+cargo deb --locked --no-build --profile "$profile"
+ls -l target/debian/*.deb

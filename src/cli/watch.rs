@@ -1,0 +1,66 @@
+//! What people look at the queue with: the flags of `report` and `dashboard`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// `deskbatch report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Only these jobs
+    #[arg(long, value_name = "WHICH")]
+    pub only: Option<Only>,
+
+    /// Only jobs of this batch
+    #[arg(long, value_name = "NUMBER")]
+    pub batch: Option<i64>,
+
+    /// CSV, which can be imported again, or JSON
+    #[arg(long, value_name = "FORMAT", default_value = "csv")]
+    pub format: ReportFormat,
+
+    /// Write to FILE instead of stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Write one page for people to FILE: what was asked, what became of it, and how it went
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "format", "output"])]
+    pub html: Option<PathBuf>,
+}
+
+/// `deskbatch dashboard`.
+#[derive(Debug, Args)]
+pub struct DashboardArgs {
+    /// Where to listen; port 0 takes a free one [default: the setting `dashboard`, or
+    /// 127.0.0.1:8048]
+    #[arg(id = "dashboard_addr", long = "addr", value_name = "ADDRESS")]
+    pub addr: Option<String>,
+}
+
+/// Which jobs a report has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Only {
+    /// Waiting to be sent.
+    Pending,
+    /// In a request without a recorded answer.
+    InFlight,
+    /// Taken by the service.
+    Succeeded,
+    /// Refused by the service.
+    Failed,
+    /// Cancelled before they were sent.
+    Cancelled,
+    /// Overtaken by a newer import.
+    Superseded,
+    /// Those that some request without a known answer carried.
+    InDoubt,
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A manifest with more columns.
+    Csv,
+    /// An array of objects, one a line.
+    Json,
+}

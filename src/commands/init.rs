@@ -1,0 +1,308 @@
+//! `deskbatch init`: a settings' file with comments, filled in.
+//!
+//! The text is that of deskbatch.example.toml, so that the two cannot drift apart. Each
+//! answer is judged at once, by the checks that a run makes. Never overwrites a file, never
+//! leaves half of one, and never shows the key.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{CommandError, Exit};
+use crate::cli::{Given, InitArgs, SANDBOX_TABLE};
+use crate::config::Settings;
+use crate::desk::Region;
+use crate::output::Output;
+
+/// The file with all its comments, values for nobody in particular in it.
+const TEMPLATE: &str = include_str!("../../deskbatch.example.toml");
+
+/// What is asked for: the key, the question, and the answer that Enter stands for.
+const QUESTIONS: [(&str, &str, Option<&str>); 3] = [
+    ("sdkappid", "SDKAppID, the number of your application:", None),
+    ("identifier", "App administrator account [administrator]:", Some("administrator")),
+    ("region", "Region:", None),
+];
+
+/// Runs the command.
+pub(super) fn init(args: &InitArgs, given: &Given, out: &Output) -> Result<Exit, CommandError> {
+    let path = args.file.as_path();
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(is_there(path));
+    }
+    let mut answers = answers_given(given)?;
+    let mut secret = None;
+    if out.can_ask() {
+        ask_for_the_rest(&mut answers, out)?;
+        secret = ask_for_the_key(out)?;
+    }
+    let text = filled_in(&answers, secret.as_ref());
+    Settings::from_text(&text, false)?;
+    write_new(path, text.as_bytes())?;
+    out.say(&format!("{} is written, for you alone", path.display()));
+    for what in missing(&answers, secret.is_some()) {
+        out.say(&format!("still missing: {what}"));
+    }
+    let named = if path == Path::new("deskbatch.toml") {
+        String::new()
+    } else {
+        format!(" --config {}", path.display())
+    };
+    out.say(&format!("next: deskbatch doctor{named}"));
+    Ok(Exit::Done)
+}
+
+/// Keys and values, the values as text.
+type Answers = Vec<(String, String)>;
+
+/// What flags said already, judged.
+fn answers_given(given: &Given) -> Result<Answers, CommandError> {
+    let in_file = |key: &&String| *key != "config" && !key.starts_with(SANDBOX_TABLE);
+    let mut answers = Answers::new();
+    for (key, (_, value)) in given.iter().filter(|(key, _)| in_file(key)) {
+        judged(key, value)?;
+        answers.push((key.clone(), value.clone()));
+    }
+    Ok(answers)
+}
+
+fn ask_for_the_rest(answers: &mut Answers, out: &Output) -> Result<(), CommandError> {
+    let has = |answers: &Answers, key: &str| answers.iter().any(|(known, _)| known == key);
+    for (key, question, usual) in QUESTIONS {
+        if has(answers, key) || (key == "region" && has(answers, "endpoint")) {
+            continue;
+        }
+        if key == "region" {
+            for (at, region) in Region::ALL.iter().enumerate() {
+                out.must_say(&format!("  {}  {region}", at + 1));
+            }
+        }
+        answers.push((key.to_owned(), ask(key, question, usual, out)?));
+    }
+    Ok(())
+}
+
+/// Asks until the answer holds.
+fn ask(
+    key: &str,
+    question: &str,
+    usual: Option<&str>,
+    out: &Output,
+) -> Result<String, CommandError> {
+    loop {
+        let Some(answer) = out.ask_line(question) else { return Err(left()) };
+        let answer = match (answer.as_str(), usual) {
+            ("", Some(usual)) => usual.to_owned(),
+            ("", None) => continue,
+            _ if key == "region" => region_of(&answer),
+            _ => answer,
+        };
+        match judged(key, &answer) {
+            Ok(()) => return Ok(answer),
+            Err(error) => out.must_say(&error.text()),
+        }
+    }
+}
+
+/// A number from the list, or a name, as the file shall have it.
+fn region_of(answer: &str) -> String {
+    let at = answer.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+    let listed = at.and_then(|at| Region::ALL.get(at).copied());
+    listed.or_else(|| answer.parse().ok()).map_or_else(|| answer.to_owned(), |r| r.to_string())
+}
+
+fn ask_for_the_key(out: &Output) -> Result<Option<SecretString>, CommandError> {
+    let question = "Secret key, not shown (Enter leaves it to DESKBATCH_SECRET_KEY):";
+    let Some(secret) = out.ask_secret(question) else { return Err(left()) };
+    Ok(Some(secret).filter(|secret| !secret.expose_secret().is_empty()))
+}
+
+fn left() -> CommandError {
+    CommandError::Wrong("left before the last answer: nothing was written".to_owned())
+}
+
+/// The checks that a run makes, of this value alone.
+fn judged(key: &str, value: &str) -> Result<(), CommandError> {
+    let line = line(key, value);
+    let is_text = line.ends_with('"');
+    if !is_text && value.parse::<f64>().is_err() && value.parse::<bool>().is_err() {
+        return Err(CommandError::Wrong(format!("{key}: {value} is not a number: digits alone")));
+    }
+    let settings = Settings::from_text(&line, false)
+        .map_err(|e| CommandError::Wrong(shorn(&e.to_string())))?;
+    match key {
+        "sdkappid" => drop(settings.app()?),
+        "identifier" => drop(settings.identifier()?),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Nobody has seen the line that an answer stands in.
+fn shorn(error: &str) -> String {
+    error.trim_start_matches("deskbatch.toml, line 1: ").to_owned()
+}
+
+/// `key = value`, quoted where the example is.
+fn line(key: &str, value: &str) -> String {
+    let starts = [format!("{key} = "), format!("# {key} = ")];
+    let example = TEMPLATE
+        .lines()
+        .find_map(|line| starts.iter().find_map(|start| line.strip_prefix(start.as_str())));
+    let is_text = example.is_none_or(|value| value.starts_with('"'));
+    let value = if is_text { quoted(value) } else { value.to_owned() };
+    format!("{key} = {value}")
+}
+
+fn quoted(text: &str) -> String {
+    // What JSON writes for text, TOML reads.
+    serde_json::Value::from(text).to_string()
+}
+
+/// The template with these values, and what it has for nobody in particular left out.
+fn filled_in(answers: &Answers, secret: Option<&SecretString>) -> String {
+    let mut answers = answers.clone();
+    if let Some(secret) = secret {
+        answers.push(("secret_key".to_owned(), secret.expose_secret().to_owned()));
+    }
+    let mut text = String::new();
+    let mut in_sandbox = false;
+    for old in TEMPLATE.lines() {
+        in_sandbox |= old.trim_start_matches("# ") == format!("[{SANDBOX_TABLE}]");
+        let key = old.trim_start_matches("# ").split(" = ").next().unwrap_or_default();
+        let answer = answers.iter().position(|(known, _)| known == key && !in_sandbox);
+        match answer.map(|at| answers.remove(at)) {
+            Some((key, value)) => text.push_str(&with_comment(&line(&key, &value), old)),
+            None if QUESTIONS.iter().any(|(asked, ..)| *asked == key) && !old.starts_with('#') => {
+                text.push_str("# ");
+                text.push_str(old);
+            }
+            None => text.push_str(old),
+        }
+        text.push('\n');
+        // Where the region stands; keys that the template does not have come here as well.
+        if key == "region" {
+            let others: Answers = answers.extract_if(.., |(key, _)| !in_template(key)).collect();
+            for (key, value) in others {
+                text.push_str(&line(&key, &value));
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+fn in_template(key: &str) -> bool {
+    TEMPLATE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")))
+}
+
+/// The comment at the end of the template's line stays where it is true.
+fn with_comment(new: &str, old: &str) -> String {
+    match old.split_once("  #") {
+        Some((_, comment)) => format!("{new:<32}#{comment}"),
+        None => new.to_owned(),
+    }
+}
+
+fn missing(answers: &Answers, has_key: bool) -> Vec<String> {
+    let has = |key: &str| answers.iter().any(|(known, _)| known == key);
+    let asked = QUESTIONS.iter().map(|(key, ..)| *key);
+    let unanswered = asked.filter(|key| !has(key) && (*key != "region" || !has("endpoint")));
+    let mut missing: Vec<String> = unanswered
+        .map(|key| format!("{key}: fill it in there, or set DESKBATCH_{}", key.to_uppercase()))
+        .collect();
+    if !has_key {
+        missing.push(
+            "the secret key: fill in secret_key there, or set DESKBATCH_SECRET_KEY".to_owned(),
+        );
+    }
+    missing
+}
+
+/// Writes the whole file, readable by its owner alone, under a name that nobody has yet.
+fn write_new(path: &Path, text: &[u8]) -> Result<(), CommandError> {
+    let what = format!("{} cannot be written: name a file in a folder of yours", path.display());
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = write_private(&beside, text)
+        // A link is made of a whole file, and fails where there is one already.
+        .and_then(|()| fs::hard_link(&beside, path));
+    let _ = fs::remove_file(&beside);
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(is_there(path)),
+        written => written.map_err(CommandError::io(what)),
+    }
+}
+
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+fn is_there(path: &Path) -> CommandError {
+    CommandError::Wrong(format!(
+        "{} is there already: nothing was written; edit it, or name another file: deskbatch init FILE",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(pairs: &[(&str, &str)]) -> Answers {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn only_the_lines_that_were_answered_differ_from_the_template() {
+        let text = filled_in(
+            &answers(&[("sdkappid", "1400111222"), ("identifier", "ops"), ("region", "tokyo")]),
+            None,
+        );
+        let differ = |(a, b): &(&str, &str)| a != b;
+        let changed: Vec<&str> =
+            text.lines().zip(TEMPLATE.lines()).filter(differ).map(|(new, _)| new).collect();
+        assert_eq!(
+            changed,
+            ["sdkappid = 1400111222", "identifier = \"ops\"", "region = \"tokyo\""]
+        );
+        assert_eq!(text.lines().count(), TEMPLATE.lines().count());
+        // Without an answer nobody is spoken for.
+        let text = filled_in(&Answers::new(), None);
+        for line in ["# sdkappid = 1400000000", "# identifier = \"administrator\""] {
+            assert!(text.lines().any(|found| found == line), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_any_flag_said_is_in_the_file_and_loads() {
+        let text = filled_in(
+            &answers(&[
+                ("chunk", "20"),
+                ("endpoint", "https://gate.example/a\"b"),
+                ("library", "faq"),
+                ("max_failures", "5"),
+                ("quiet", "true"),
+            ]),
+            Some(&"it's \"quoted\" \\ key".into()),
+        );
+        for line in [
+            "chunk = 20                      # questions a request",
+            "library = \"faq\"                 # or \"faq\"",
+            "max_failures = \"5\"",
+            "quiet = true",
+            "# region = \"singapore\"",
+        ] {
+            assert!(text.lines().any(|found| found.starts_with(line)), "{line}\n{text}");
+        }
+        let settings = Settings::from_text(&text, false).unwrap();
+        assert_eq!(settings.chunk(), 20);
+        assert_eq!(settings.secret_key().unwrap().expose_secret(), "it's \"quoted\" \\ key");
+    }
+}

@@ -1,0 +1,154 @@
+//! The page for people: what the settings say of it, and writing it to a file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::CommandError;
+use super::expected::Basis;
+use super::report::private;
+use super::status::CLOSED;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Origin, Settings};
+use crate::forecast::{Seen, forecast};
+use crate::output::{Output, range_text};
+use crate::report::html::{self, Place};
+use crate::report::{About, Estimate, Facts};
+use crate::store::{BatchId, Store};
+
+/// The most refused questions that a file lists.
+const REFUSED_MAX: u32 = 10_000;
+
+/// How many names for a file on the way are tried.
+const NAMES_TRIED: u32 = 100;
+
+/// What the settings say of the page. It lists `refused_max` refused questions.
+pub(super) fn about(settings: &Settings, batch: Option<BatchId>, refused_max: u32) -> About {
+    let flags = if settings.rehearsal {
+        " --sandbox".to_owned()
+    } else if settings.database == Path::new("deskbatch.db") {
+        String::new()
+    } else {
+        format!(" --database {}", settings.database.display())
+    };
+    About {
+        database: settings.database.display().to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        flags,
+        rate: settings.rate(),
+        batch,
+        refused_max,
+        settings: shown(settings),
+        estimate: estimate(settings),
+    }
+}
+
+/// The settings that a page names: none that holds a command or a filter, since either may hold
+/// anything, and of the sandbox's those alone that somebody has set.
+fn shown(settings: &Settings) -> Vec<(String, String)> {
+    const NOT_SHOWN: [&str; 2] = ["log", "on_finish"];
+    let all = settings.effective(settings.rehearsal).into_iter();
+    let named =
+        all.filter(|setting| !NOT_SHOWN.contains(&setting.key.as_str())).filter(|setting| {
+            let is_set = !matches!(setting.origin, Origin::Default | Origin::Nowhere);
+            is_set || !setting.key.starts_with("sandbox.")
+        });
+    named
+        .map(|setting| {
+            let value = match setting.value {
+                Some(_) if setting.is_secret => "set, not shown".to_owned(),
+                Some(value) => value,
+                None => "not set".to_owned(),
+            };
+            (setting.key, value)
+        })
+        .collect()
+}
+
+/// How long the rest takes if it is like what the newest run has done, as `status` tells it.
+fn estimate(settings: &Settings) -> Estimate {
+    let (rate, chunk, app) = (settings.rate(), settings.chunk(), settings.app().ok());
+    Arc::new(move |facts: &Facts| {
+        let counts = facts.overview.counts();
+        if counts.open() == 0 {
+            return None;
+        }
+        let of_app = |of| app.is_none_or(|app| app == of);
+        let paces = facts.paces.iter().filter(|kept| of_app(kept.app));
+        let sizes = facts.sizes.iter().filter(|kept| of_app(kept.app));
+        let Basis { chunk, mut speed } = Basis::of(rate, chunk, paces, sizes);
+        let mut seen = Seen::default();
+        if let Some(run) = facts.overview.runs.rows.first() {
+            let (succeeded, failed) = facts.overview.newest_run;
+            let sent = &run.requests;
+            seen = Seen::of_totals(succeeded, failed, sent.applied + sent.rejected);
+            speed.requests = seen.requests;
+            speed.closings = sent.throttled;
+            speed.closed = CLOSED.saturating_mul(u32::try_from(sent.throttled).unwrap_or(u32::MAX));
+        }
+        let left = forecast([counts.open(), 0, 0], chunk, seen, speed);
+        Some(format!(
+            "{} to {} requests, {}",
+            left.requests.start(),
+            left.requests.end(),
+            range_text(&left.time)
+        ))
+    })
+}
+
+/// Writes the page of the queue, or of one batch, to `path`.
+pub(super) async fn write(
+    settings: &Settings,
+    batch: Option<BatchId>,
+    store: &Store,
+    path: &Path,
+    out: &Output,
+) -> Result<(), CommandError> {
+    let about = about(settings, batch, REFUSED_MAX);
+    let facts = Facts::gather(store, &about, SystemClock::new().wall_ms()).await?;
+    let page = html::page(&facts, &about, Place::File);
+    let what = format!("{} cannot be written", path.display());
+    write_whole(path, page.as_bytes()).map_err(CommandError::io(what))?;
+    out.say(&format!("wrote {}: open it in a browser", path.display()));
+    Ok(())
+}
+
+/// The whole file or what was there before, never a half: written beside it under another
+/// name, and renamed. A device or a pipe is written as it is.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // What a link leads to is replaced, not the link.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return private(path)?.write_all(bytes);
+    }
+    let (mut file, beside) = create_beside(path)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// A new file that its owner alone can read, in the folder of `path`.
+fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    let process = std::process::id();
+    let mut tried = 0;
+    loop {
+        let mut name = name.clone();
+        name.push(format!(".{process}-{tried}.new"));
+        let beside = path.with_file_name(name);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside) {
+            Ok(file) => return Ok((file, beside)),
+            // Left behind by a process that was killed in the middle.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tried < NAMES_TRIED => tried += 1,
+            Err(e) => return Err(e),
+        }
+    }
+}

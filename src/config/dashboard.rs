@@ -1,0 +1,123 @@
+//! Where the dashboard listens, and who may look at it.
+
+use std::net::SocketAddr;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{ConfigError, Settings};
+
+/// Where `deskbatch dashboard` listens when nothing else is said.
+const DEFAULT: &str = "127.0.0.1:8048";
+
+/// The shortest token: shorter ones can be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// Where the dashboard listens, and what it asks for.
+#[derive(Debug, Clone)]
+pub struct DashboardAt {
+    /// The address; on loopback unless there is a token.
+    pub addr: SocketAddr,
+    /// What whoever looks has to know.
+    pub token: Option<SecretString>,
+}
+
+impl Settings {
+    /// Where a run serves its dashboard; `None`: nowhere.
+    ///
+    /// # Errors
+    /// When others could look at it without a token, or the address is none.
+    pub fn dashboard(&self) -> Result<Option<DashboardAt>, ConfigError> {
+        let addr = self.raw.dashboard.as_deref();
+        addr.map(|addr| self.dashboard_at("dashboard", addr)).transpose()
+    }
+
+    /// The same for the command that does nothing else; `addr` is its own flag.
+    ///
+    /// # Errors
+    /// As for [`Settings::dashboard`].
+    pub fn dashboard_alone(&self, addr: Option<&str>) -> Result<DashboardAt, ConfigError> {
+        match (addr, self.dashboard()?) {
+            (Some(addr), _) => self.dashboard_at("--addr", addr),
+            (None, Some(at)) => Ok(at),
+            (None, None) => self.dashboard_at("dashboard", DEFAULT),
+        }
+    }
+
+    fn dashboard_at(&self, name: &str, text: &str) -> Result<DashboardAt, ConfigError> {
+        let addr = read(text).ok_or_else(|| {
+            ConfigError(format!(
+                "{name}: {text:?} is not an address to listen at: write it as 127.0.0.1:8048; port 0 takes a free one"
+            ))
+        })?;
+        let token = self.raw.dashboard_token.clone();
+        if token.is_none() && !addr.ip().is_loopback() {
+            return Err(ConfigError(format!(
+                "{name}: other machines reach {addr}, and nothing asks who they are: set DESKBATCH_DASHBOARD_TOKEN, or \
+                 listen at 127.0.0.1"
+            )));
+        }
+        Ok(DashboardAt { addr, token })
+    }
+
+    /// A token that is there has to be worth asking for, and has to fit into a header.
+    pub(super) fn check_dashboard(&self) -> Result<(), ConfigError> {
+        if let Some(token) = &self.raw.dashboard_token {
+            let token = token.expose_secret();
+            if token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(ConfigError(format!(
+                    "dashboard_token: it has to be at least {TOKEN_BYTES_MIN} letters, digits or signs without blanks; \
+                     `openssl rand -hex 32` makes a good one"
+                )));
+            }
+        }
+        self.dashboard().map(drop)
+    }
+}
+
+/// Reads an address; the name that every machine has for itself is no question for a resolver.
+fn read(text: &str) -> Option<SocketAddr> {
+    let text = text.trim();
+    let numbers = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    numbers.as_deref().unwrap_or(text).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(toml: &str) -> Result<Option<DashboardAt>, String> {
+        Settings::from_text(toml, false).and_then(|s| s.dashboard()).map_err(|e| e.0)
+    }
+
+    #[test]
+    fn others_may_look_with_a_token_alone() {
+        assert!(at("").unwrap().is_none());
+        for addr in ["127.0.0.1:8048", "localhost:8048", "[::1]:0", "127.9.9.9:1"] {
+            let at = at(&format!("dashboard = {addr:?}")).unwrap().unwrap();
+            assert!(at.addr.ip().is_loopback(), "{addr}");
+        }
+        let open = "dashboard = \"0.0.0.0:8048\"\n";
+        let refused = at(open).unwrap_err();
+        assert!(refused.contains("set DESKBATCH_DASHBOARD_TOKEN"), "{refused}");
+        let token = "dashboard_token = \"0123456789abcdef\"";
+        assert!(at(&format!("{open}{token}")).unwrap().unwrap().token.is_some());
+    }
+
+    #[test]
+    fn a_token_that_can_be_guessed_or_does_not_fit_is_refused_and_not_shown() {
+        for token in ["012345678-short", "with a blank in it", "nöt-ascii-0123456789"] {
+            let refused = at(&format!("dashboard_token = {token:?}")).unwrap_err();
+            assert!(refused.contains("at least 16") && !refused.contains(token), "{refused}");
+        }
+        // As an unset variable in a unit file is.
+        assert!(at("dashboard_token = \"\"").is_ok());
+    }
+
+    #[test]
+    fn an_address_needs_its_port() {
+        for addr in ["8048", "127.0.0.1", "example.org:80", ":8048", "http://127.0.0.1:8048"] {
+            let refused = at(&format!("dashboard = {addr:?}")).unwrap_err();
+            assert!(refused.contains("127.0.0.1:8048"), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether the service can be reached, without calling it.
+//!
+//! Duty: look up its name, and ask its host for the head of its front page over the very
+//! client that calls go through. Relies on that client for limits of time and for
+//! certificates. Never makes an API call, never sends a credential, never shows a path.
+
+use std::error::Error as _;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::DATE;
+
+use super::Endpoint;
+use super::http::{Trust, client, describe};
+
+/// The variables by which a proxy is named, the most particular first.
+const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// What the host said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// The HTTP status of its front page, whatever it is.
+    pub http_status: u16,
+    /// Its `Date` header, if it sent one.
+    pub date: Option<String>,
+}
+
+/// What stands between this machine and the service; each is something else to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nobody listens there.
+    Refused,
+    /// Nothing came back in time.
+    TimedOut,
+    /// The certificate is not believed, and why.
+    Certificate(String),
+    /// The machine's own certificates cannot be used, and why.
+    NoCertificates(String),
+    /// Something else, in words.
+    Other(String),
+}
+
+/// The environment variable that names a proxy toward `endpoint`; `None` when there is none.
+pub fn proxy_variable(endpoint: &Endpoint) -> Option<&'static str> {
+    let is_set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if endpoint.is_loopback() { None } else { PROXIES.iter().find(is_set).copied() }
+}
+
+/// The name that has to be looked up before `endpoint` can be called; `None` for an address.
+pub fn host_to_look_up(endpoint: &Endpoint) -> Option<String> {
+    let url = Url::parse(endpoint.base()).ok()?;
+    let host = url.host_str()?.to_owned();
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    (!is_address && !endpoint.is_loopback()).then_some(host)
+}
+
+/// The addresses of `host`. Sets no limit of time.
+///
+/// # Errors
+/// When nobody knows the name.
+pub async fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
+    let found = tokio::net::lookup_host((host, 443)).await?;
+    let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// Asks the host of `endpoint` for the head of its front page.
+///
+/// # Errors
+/// What stands in the way.
+pub async fn meet(
+    endpoint: &Endpoint,
+    connect_timeout: Duration,
+    total_timeout: Duration,
+) -> Result<Met, Obstacle> {
+    let client = client(endpoint, connect_timeout, total_timeout, Trust::toward(endpoint))
+        .map_err(|error| Obstacle::NoCertificates(error.to_string()))?;
+    let mut root = Url::parse(endpoint.base()).map_err(|e| Obstacle::Other(e.to_string()))?;
+    root.set_path("/");
+    let answer = client.head(root).send().await.map_err(|error| obstacle(&error))?;
+    let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+    Ok(Met { http_status: answer.status().as_u16(), date })
+}
+
+fn obstacle(error: &reqwest::Error) -> Obstacle {
+    if error.is_timeout() {
+        return Obstacle::TimedOut;
+    }
+    let text = describe(error);
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let mut kinds =
+        causes.filter_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind));
+    if kinds.any(|kind| kind == io::ErrorKind::ConnectionRefused) {
+        return Obstacle::Refused;
+    }
+    if text.contains("certificate") { Obstacle::Certificate(text) } else { Obstacle::Other(text) }
+}

@@ -1,0 +1,254 @@
+//! Which metrics there are, what each means, and where its value comes from.
+//!
+//! A gauge is what can go down: jobs, which `retry` takes back and `prune` drops. A counter
+//! never does: requests, of which the store remembers what it prunes.
+
+use super::Ended;
+use super::exposition::{Family, Labels, Value, seconds};
+use crate::job::{JobState, Status};
+use crate::store::{AppFigures, Figures, LATENCY_BOUNDS_MS};
+use crate::verdict::{Class, explain};
+
+/// Every verdict that a request can have, in the words of the queue.
+const VERDICTS: [&str; 7] =
+    ["applied", "throttled", "transient", "renew", "rejected", "stop", "orphaned"];
+
+/// The label of a code that no list of the vendor has, and of refusals without a code.
+const OTHER: &str = "other";
+
+/// The queue's metrics, in the order of docs/metrics.md.
+pub(super) fn of_queue(figures: &Figures, rate: f64) -> Vec<Family> {
+    let mut families = about_the_file(figures, rate);
+    families.extend(about_jobs(&figures.apps));
+    families.extend(about_requests(&figures.apps));
+    families.extend(about_runs(&figures.apps));
+    families
+}
+
+/// Every family that there is, without a value.
+pub(super) fn all() -> Vec<Family> {
+    let nothing = Figures { apps: Vec::new(), file_bytes: None, log_bytes: 0 };
+    let mut families = of_queue(&nothing, 0.0);
+    families.extend(of_end(&Ended::default()));
+    families
+}
+
+fn about_the_file(figures: &Figures, rate: f64) -> Vec<Family> {
+    let mut build = Family::gauge(
+        "deskbatch_build_info",
+        "Always 1; the version of deskbatch that wrote this is a label.",
+    );
+    build.add(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Value::Whole(1));
+    let mut bytes = Family::gauge(
+        "deskbatch_queue_file_bytes",
+        "Size of the queue file and of the write-ahead log beside it, in bytes.",
+    );
+    if let Some(file_bytes) = figures.file_bytes {
+        for (file, size) in [("queue", file_bytes), ("log", figures.log_bytes)] {
+            bytes.add(vec![("file", file.to_owned())], Value::Whole(size));
+        }
+    }
+    let mut limit = Family::gauge(
+        "deskbatch_rate_limit_requests_per_second",
+        "The limit that is set: requests a second for each app and library.",
+    );
+    limit.add(Vec::new(), Value::Real(rate));
+    let mut learned = Family::gauge(
+        "deskbatch_learned_rate_requests_per_second",
+        "The pace that runs have learned the service to bear, in requests a second.",
+    );
+    for of_app in &figures.apps {
+        if let Some(rate) = of_app.learned_rate {
+            learned.add(labels(of_app), Value::Real(rate));
+        }
+    }
+    vec![build, bytes, limit, learned]
+}
+
+fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
+    let mut jobs = Family::gauge(
+        "deskbatch_jobs",
+        "Jobs in the queue file, by the status asked for and the state they are in.",
+    );
+    let mut failed = Family::gauge(
+        "deskbatch_failed_jobs",
+        "Jobs that the service refused, by its error code; other: a code that no list has.",
+    );
+    let mut batches = Family::gauge(
+        "deskbatch_unfinished_batches",
+        "Batches with a job that is pending or in flight.",
+    );
+    let mut oldest = Family::gauge(
+        "deskbatch_oldest_open_job_timestamp_seconds",
+        "When the oldest job that is pending or in flight was imported, in Unix seconds.",
+    );
+    for of_app in apps {
+        for (status, counts) in Status::ALL.into_iter().zip(of_app.jobs) {
+            for (state, count) in JobState::ALL.into_iter().zip(counts) {
+                let more = [("status", status.name()), ("state", state.name())];
+                jobs.add(with(of_app, &more), Value::Whole(count));
+            }
+        }
+        for (code, count) in by_known_code(of_app) {
+            failed.add(with(of_app, &[("code", &code)]), Value::Whole(count));
+        }
+        batches.add(labels(of_app), Value::Whole(of_app.unfinished_batches));
+        if let Some(since_ms) = of_app.oldest_open_ms {
+            oldest.add(labels(of_app), Value::Real(seconds(since_ms)));
+        }
+    }
+    vec![jobs, failed, batches, oldest]
+}
+
+/// Failed jobs by code, the codes that no list has in one.
+fn by_known_code(of_app: &AppFigures) -> Vec<(String, u64)> {
+    let known = |code: i64| explain(code).class != Class::Unknown;
+    let mut by_code = Vec::new();
+    let mut other = 0;
+    for (code, count) in &of_app.failed {
+        match code.filter(|code| known(*code)) {
+            Some(code) => by_code.push((code.to_string(), *count)),
+            None => other += count,
+        }
+    }
+    if other > 0 {
+        by_code.push((OTHER.to_owned(), other));
+    }
+    by_code
+}
+
+fn about_requests(apps: &[AppFigures]) -> Vec<Family> {
+    let mut requests = Family::counter(
+        "deskbatch_requests",
+        "Requests with a recorded end, by what that meant for the run.",
+    );
+    let mut carried = Family::counter(
+        "deskbatch_request_jobs",
+        "Jobs that these requests carried; one job may be carried by several.",
+    );
+    let mut in_flight = Family::gauge(
+        "deskbatch_requests_in_flight",
+        "Requests without a recorded end: in flight, or lost with a run that died.",
+    );
+    let mut duration = Family::histogram(
+        "deskbatch_request_duration_seconds",
+        "Time from a request's leaving to its answer or to when it was given up, in seconds.",
+    );
+    for of_app in apps {
+        for verdict in VERDICTS {
+            let of_verdict = of_app.requests.get(verdict).copied().unwrap_or_default();
+            let labels = || with(of_app, &[("verdict", verdict)]);
+            requests.add(labels(), Value::Count(of_verdict.requests));
+            carried.add(labels(), Value::Count(of_verdict.jobs));
+        }
+        in_flight.add(labels(of_app), Value::Whole(of_app.in_flight));
+        duration.add(labels(of_app), latency(of_app));
+    }
+    vec![requests, carried, in_flight, duration]
+}
+
+fn latency(of_app: &AppFigures) -> Value {
+    let latency = &of_app.latency;
+    let mut buckets = Vec::new();
+    let mut after = 0;
+    // What an older version kept with a bound of its own counts to the next one above it.
+    for bound in LATENCY_BOUNDS_MS.into_iter().chain([i64::MAX]) {
+        let count = latency.by_bound.range(after + 1..=bound).map(|(_, count)| count).sum();
+        let le = if bound == i64::MAX { f64::INFINITY } else { seconds(bound) };
+        buckets.push((le, count));
+        after = bound;
+    }
+    let sum_ms = i64::try_from(latency.sum_ms).unwrap_or(i64::MAX);
+    Value::Histogram(seconds(sum_ms), buckets)
+}
+
+fn about_runs(apps: &[AppFigures]) -> Vec<Family> {
+    let mut active = Family::gauge(
+        "deskbatch_run_active",
+        "1 while a run has begun and no end of it is recorded, else 0.",
+    );
+    let mut start = Family::gauge(
+        "deskbatch_last_run_start_timestamp_seconds",
+        "When the newest run began, in Unix seconds.",
+    );
+    let mut end = Family::gauge(
+        "deskbatch_last_run_end_timestamp_seconds",
+        "When the newest run ended, in Unix seconds; absent while it goes on.",
+    );
+    let mut ending = Family::gauge(
+        "deskbatch_last_run_ending",
+        "Always 1; how the newest run ended is a label; absent while it goes on.",
+    );
+    let mut answer = Family::gauge(
+        "deskbatch_last_answer_timestamp_seconds",
+        "When a request of the newest run last got its recorded end, in Unix seconds.",
+    );
+    for of_app in apps {
+        let run = of_app.last_run.as_ref();
+        let goes_on = run.is_some_and(|run| run.ending.is_none());
+        active.add(labels(of_app), Value::Whole(u64::from(goes_on)));
+        let Some(run) = run else { continue };
+        start.add(labels(of_app), Value::Real(seconds(run.started_ms)));
+        if let Some(finished_ms) = run.finished_ms {
+            end.add(labels(of_app), Value::Real(seconds(finished_ms)));
+        }
+        if let Some(how) = &run.ending {
+            ending.add(with(of_app, &[("ending", how)]), Value::Whole(1));
+        }
+        if let Some(answered_ms) = run.answered_ms {
+            answer.add(labels(of_app), Value::Real(seconds(answered_ms)));
+        }
+    }
+    vec![active, start, end, ending, answer]
+}
+
+/// How the command of a run ended. The order is what [`Ended::read`] relies on.
+pub(super) fn of_end(ended: &Ended) -> Vec<Family> {
+    let mut code = Family::gauge(
+        "deskbatch_last_run_exit_code",
+        "The exit code of the last deskbatch run that had the queue.",
+    );
+    let mut at = Family::gauge(
+        "deskbatch_last_run_exit_timestamp_seconds",
+        "When that was, in Unix seconds.",
+    );
+    let mut success = Family::gauge(
+        "deskbatch_last_success_timestamp_seconds",
+        "When a deskbatch run last ended with exit code 0, in Unix seconds.",
+    );
+    if let Some((last, at_ms)) = ended.last {
+        code.add(Vec::new(), Value::Whole(u64::from(last)));
+        at.add(Vec::new(), Value::Real(seconds(at_ms)));
+    }
+    if let Some(success_ms) = ended.success_ms {
+        success.add(Vec::new(), Value::Real(seconds(success_ms)));
+    }
+    vec![code, at, success]
+}
+
+/// Which app and library a series is about.
+fn labels(of_app: &AppFigures) -> Labels {
+    with(of_app, &[])
+}
+
+fn with(of_app: &AppFigures, more: &[(&'static str, &str)]) -> Labels {
+    let app = of_app.app;
+    let mut labels =
+        vec![("sdkappid", app.sdkappid.to_string()), ("library", app.library.name().to_owned())];
+    labels.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Verdict;
+
+    #[test]
+    fn every_verdict_that_an_answer_can_have_is_told_of() {
+        use Verdict::{Applied, Rejected, Renew, Stop, Throttled, Transient};
+        for verdict in [Applied, Throttled, Transient, Renew, Rejected, Stop] {
+            assert!(VERDICTS.contains(&verdict.name()), "{verdict}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The upper half of the page: the outcome in words and figures, what was sent, and
+//! outcomes by status and by code.
+
+use maud::{Markup, html};
+
+use super::chart;
+use super::words::{counted, ending, figure, length, moment, number, per_second, rate, time};
+use crate::job::Status;
+use crate::report::facts::{About, Facts};
+use crate::store::{Cause, CodeTally, QueueCounts, RunTally, Waits};
+use crate::text::visible;
+use crate::verdict::explain;
+
+/// A run of which nothing was heard for so long may have died, in milliseconds.
+const SILENT_MS: i64 = 10 * 60_000;
+
+/// The newest run, while it goes on as far as can be seen.
+fn going(facts: &Facts) -> Option<&RunTally> {
+    let run = facts.overview.runs.rows.first()?;
+    let heard_ms = run.last_ms.unwrap_or(run.started_ms);
+    (run.ending.is_none() && facts.now_ms - heard_ms < SILENT_MS).then_some(run)
+}
+
+/// What became of what was asked, in one sentence.
+fn headline(facts: &Facts, counts: &QueueCounts) -> String {
+    let total = counts.total();
+    let of_all = |n: u64| format!("{} of {}", number(n), counted(total, "question", "questions"));
+    let were = |n: u64| if n == 1 { "was" } else { "were" };
+    let refused = match counts.failed {
+        0 => String::new(),
+        n => format!(", {} {} refused", number(n), were(n)),
+    };
+    if total == 0 {
+        "Nothing has been asked for yet.".to_owned()
+    } else if counts.open() > 0 && going(facts).is_some() {
+        format!("Under way: {} settled{refused}.", of_all(counts.done()))
+    } else if counts.open() > 0 && counts.done() == 0 {
+        let wait = if total == 1 { "waits" } else { "wait" };
+        format!("{} {wait} to be sent.", counted(total, "question", "questions"))
+    } else if counts.open() > 0 {
+        format!("Stopped with work left: {} settled{refused}.", of_all(counts.done()))
+    } else if counts.failed == 0 && counts.succeeded == total {
+        match total {
+            1 => "Done: the one question is as asked.".to_owned(),
+            n => format!("Done: all {} questions are as asked.", number(n)),
+        }
+    } else if counts.failed == 0 {
+        format!("Done: {} as asked, the rest was called off.", of_all(counts.succeeded))
+    } else {
+        format!(
+            "Done, but for {}: {} as asked{refused}.",
+            number(counts.failed),
+            of_all(counts.succeeded)
+        )
+    }
+}
+
+/// The first part of the page.
+pub(super) fn outcome(facts: &Facts, about: &About) -> Markup {
+    let counts = facts.overview.counts();
+    let title = headline(facts, &counts);
+    html! {
+        section #outcome aria-labelledby="headline" {
+            h1 #headline { (title) }
+            p.lede { (asked(facts, &counts)) }
+            (chart::strip(&counts))
+            dl.figures {
+                (tile("good", "as asked", counts.succeeded))
+                (tile("bad", "refused", counts.failed))
+                @if counts.open() > 0 { (tile("idle", "waiting", counts.pending)) }
+                @if counts.in_flight > 0 { (tile("going", "in flight", counts.in_flight)) }
+                @if counts.cancelled > 0 { (tile("off", "cancelled", counts.cancelled)) }
+                @if counts.superseded > 0 { (tile("off", "superseded", counts.superseded)) }
+            }
+            @if facts.overview.succeeded_in_doubt > 0 {
+                p.note {
+                    (counted(facts.overview.succeeded_in_doubt, "deletion was", "deletions were"))
+                    " found done when repeated after an answer was lost; they count as done."
+                }
+            }
+            (next(facts, about, &counts))
+        }
+    }
+}
+
+fn tile(kind: &str, name: &str, n: u64) -> Markup {
+    html! {
+        div class=(kind) { dt { (name) } dd { (number(n)) } }
+    }
+}
+
+/// What was asked for, and since when.
+fn asked(facts: &Facts, counts: &QueueCounts) -> Markup {
+    let overview = &facts.overview;
+    if counts.total() == 0 {
+        return html! { "Import a manifest, and it is shown here." };
+    }
+    let parts: Vec<String> = Status::ALL
+        .iter()
+        .zip(&overview.asked)
+        .filter(|(_, counts)| counts.total() > 0)
+        .map(|(status, counts)| format!("{} {status}", number(counts.total())))
+        .collect();
+    html! {
+        "Asked for: " (parts.join(", "))
+        @if let [batch] = overview.batches.rows.as_slice() {
+            ", from " span.name { (visible(&batch.name)) } ", imported " (time(batch.created_ms)) " UTC."
+        } @else if overview.batches.total > 0 {
+            ", in " (counted(overview.batches.total, "batch", "batches")) "."
+        } @else {
+            "."
+        }
+    }
+}
+
+/// What a reader would do now.
+fn next(facts: &Facts, about: &About, counts: &QueueCounts) -> Markup {
+    let command = |words: &str| html! { code { "deskbatch " (words) (visible(&about.flags)) } };
+    if counts.open() > 0 && going(facts).is_some() {
+        return html! {
+            @if let Some(left) = (about.estimate)(facts) { p.note { "Left: " (left) "." } }
+        };
+    }
+    let stopped = facts.overview.runs.rows.first().filter(|_| counts.open() > 0);
+    let why = stopped.and_then(|run| run.ending.as_deref()).filter(|word| *word != "drained");
+    html! {
+        @if let Some(word) = why { p.note { "The last run " (ending(word)) "." } }
+        @if counts.open() > 0 || counts.failed > 0 {
+            ul.next {
+                @if counts.open() > 0 {
+                    li { span { "Send what is left" } (command("run")) }
+                }
+                @if counts.failed > 0 {
+                    li { span { "List what was refused, to mend it" } (command("report --only failed -o failed.csv")) }
+                    li { span { "Or take it back as it is" } (command("retry")) }
+                }
+            }
+        }
+    }
+}
+
+/// What was sent, how fast, and what held it up.
+pub(super) fn sending(facts: &Facts, about: &About) -> Markup {
+    let traffic = &facts.overview.traffic;
+    let sent = &traffic.requests;
+    if sent.total == 0 {
+        return html! { section #sending hidden {} };
+    }
+    html! {
+        section #sending aria-labelledby="sending-title" {
+            h2 #sending-title { "Requests" }
+            p { (pace(facts, about)) }
+            (chart::requests(traffic, about.rate))
+            dl.facts {
+                (fact("applied", "Taken", sent.applied))
+                (fact("rejected", "Refused for what they carried", sent.rejected))
+                (fact("throttled", "Refused as too fast", sent.throttled))
+                (fact("transient", "Without a usable answer", sent.transient))
+                @if sent.refused > 0 { (fact("stop", "Refused for the account", sent.refused)) }
+                @if sent.orphaned > 0 { (fact("orphaned", "Answer lost with its run", sent.orphaned)) }
+                @if sent.in_flight > 0 { (fact("out", "Out now", sent.in_flight)) }
+                @if let Some(mean_ms) = sent.latency_ms.checked_div(sent.answered) {
+                    div { dt { "An answer takes" } dd { (number(mean_ms)) " ms" } }
+                    div { dt { "The slowest took" } dd { (number(sent.latency_ms_max)) " ms" } }
+                }
+            }
+            p.note { (waited(&traffic.waits)) }
+        }
+    }
+}
+
+fn fact(class: &str, name: &str, n: u64) -> Markup {
+    html! { div class=(class) { dt { (name) } dd { (number(n)) } } }
+}
+
+/// How fast requests left in the sitting that is drawn.
+fn pace(facts: &Facts, about: &About) -> String {
+    let traffic = &facts.overview.traffic;
+    let Some((first, last)) = traffic.sitting else { return String::new() };
+    let runs = facts.overview.runs.rows.iter().filter(|run| (first..=last).contains(&run.id));
+    let (mut sent, mut span_ms) = (0, 0);
+    for run in runs {
+        if let (Some(from_ms), Some(to_ms)) = (run.first_ms, run.last_ms) {
+            sent += run.requests.total;
+            span_ms += to_ms - from_ms;
+        }
+    }
+    let which =
+        if first == last { format!("Run {last}") } else { format!("Runs {first} to {last}") };
+    let requests = counted(sent, "request", "requests");
+    if sent < 2 || span_ms == 0 {
+        return format!("{which}: {requests}.");
+    }
+    // Between the first and the last there is one gap less than there are requests.
+    let pace = rate(per_second(sent - 1, span_ms));
+    format!(
+        "{which}: {requests} in {}, {pace} a second of {} allowed.",
+        length(span_ms),
+        rate(about.rate)
+    )
+}
+
+/// What held it up, in words.
+fn waited(waits: &[Waits]) -> Markup {
+    let why = |cause| match cause {
+        Cause::Frequency => "because the service asked to slow down",
+        Cause::Trouble => "because nothing got through",
+        Cause::Other => "for slow answers or due times",
+    };
+    html! {
+        @if waits.is_empty() { "Nothing held it up." }
+        @for waits in waits {
+            "Waited " (counted(waits.count, "time", "times")) " " (why(waits.cause)) ": "
+            (length(waits.total_ms)) " in all, " (length(waits.longest_ms)) " the longest. "
+        }
+    }
+}
+
+/// Outcomes by the status that was asked for.
+pub(super) fn statuses(facts: &Facts) -> Markup {
+    let counts = facts.overview.counts();
+    if counts.total() == 0 {
+        return html! { section #statuses hidden {} };
+    }
+    let off = counts.cancelled + counts.superseded > 0;
+    let cells = |counts: &QueueCounts| {
+        html! {
+            td.n { (number(counts.total())) }
+            td.n { (number(counts.succeeded)) }
+            td.n { (number(counts.failed)) }
+            td.n { (number(counts.open())) }
+            @if off { td.n { (number(counts.cancelled + counts.superseded)) } }
+        }
+    };
+    html! {
+        section #statuses aria-labelledby="statuses-title" {
+            h2 #statuses-title { "By status" }
+            div.scroll #statuses-scroll tabindex="0" role="group" aria-labelledby="statuses-title" {
+                table {
+                    thead { tr {
+                        th scope="col" { "Status" } th.n scope="col" { "Asked" }
+                        th.n scope="col" { "As asked" } th.n scope="col" { "Refused" }
+                        th.n scope="col" { "Open" }
+                        @if off { th.n scope="col" { "Called off" } }
+                    } }
+                    tbody {
+                        @for (status, counts) in Status::ALL.iter().zip(&facts.overview.asked) {
+                            tr { th scope="row" { (status) } (cells(counts)) }
+                        }
+                        tr.sum { th scope="row" { "all" } (cells(&counts)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Refusals by code, with what each means and what to do.
+pub(super) fn codes(facts: &Facts, about: &About) -> Markup {
+    let codes = &facts.overview.codes;
+    if codes.rows.is_empty() {
+        return html! { section #codes hidden {} };
+    }
+    let more = codes.total.saturating_sub(codes.rows.len() as u64);
+    html! {
+        section #codes aria-labelledby="codes-title" {
+            h2 #codes-title { "By code" }
+            div.scroll #codes-scroll tabindex="0" role="group" aria-labelledby="codes-title" {
+                table {
+                    thead { tr {
+                        th.n scope="col" { "Code" } th.n scope="col" { "Refused" }
+                        th scope="col" { "Meaning, and what to do" }
+                    } }
+                    tbody { @for tally in &codes.rows { (code(tally)) } }
+                }
+            }
+            @if more > 0 {
+                p.note { (counted(more, "more code", "more codes")) " in " code { "deskbatch report --only failed" (visible(&about.flags)) } }
+            }
+        }
+    }
+}
+
+fn code(tally: &CodeTally) -> Markup {
+    let row = tally.code.map(explain);
+    html! {
+        tr {
+            th.n scope="row" { @match tally.code { Some(code) => { (code) }, None => { "none" } } }
+            td.n { (number(tally.failed_total())) }
+            td {
+                @match row {
+                    Some(row) => { p { (capital(row.meaning)) "." } p.quiet { "To do: " (row.advice) "." } }
+                    None => { p { "Refused without a code." } }
+                }
+                @if let Some(info) = tally.info.as_deref().filter(|info| !info.is_empty()) {
+                    p.quiet { "The service said: " q { (visible(info)) } }
+                }
+                @if tally.succeeded > 0 {
+                    p.quiet { (counted(tally.succeeded, "deletion", "deletions")) " counted as done although repeated in vain" }
+                }
+            }
+        }
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// How long ago a moment was, if it is told at all: for runs that may have died.
+pub(super) fn state_of(run: &RunTally, now_ms: i64) -> String {
+    match run.ending.as_deref() {
+        Some(word) => ending(word).to_owned(),
+        None => {
+            let heard_ms = run.last_ms.unwrap_or(run.started_ms);
+            match now_ms - heard_ms {
+                silent if silent >= SILENT_MS => {
+                    format!("no sign of life since {}: it waits, or it died", moment(heard_ms))
+                }
+                _ => format!("going on, process {}", figure(run.pid)),
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The page from made-up facts.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::job::{App, JobState, Library, Status};
+use crate::store::{
+    BatchTally, Bucket, CodeTally, Listed, Overview, QueueCounts, Record, RequestCounts, RunTally,
+    Traffic,
+};
+
+const NOW_MS: i64 = 1_735_689_600_000;
+const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
+const HOSTILE: &str =
+    "</script><script>alert(1)</script>\u{202e}<img src=x onerror=alert(2)>\"'&\0";
+const SHOWN: &str = "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}&lt;img src=x onerror=alert(2)&gt;\
+                     &quot;'&amp;\\u{0}";
+
+fn about() -> About {
+    About {
+        database: "deskbatch.db".to_owned(),
+        version: "9.9.9",
+        flags: String::new(),
+        rate: 5.0,
+        batch: None,
+        refused_max: 2,
+        settings: vec![("chunk".to_owned(), "100 questions".to_owned())],
+        estimate: Arc::new(|_| Some("3 to 4 min".to_owned())),
+    }
+}
+
+fn record(id: &str, info: &str) -> Record {
+    Record {
+        id: 1,
+        question_id: id.to_owned(),
+        status: Status::Delete,
+        state: JobState::Failed,
+        error_code: Some(-50_003),
+        error_info: Some(info.to_owned()),
+        attempts: 2,
+        in_doubt: true,
+        batch: "jobs".to_owned(),
+        line: 7,
+        finished_ms: Some(NOW_MS),
+    }
+}
+
+fn facts(asked: [QueueCounts; 3]) -> Facts {
+    let none = || Listed { rows: Vec::new(), total: 0 };
+    let overview = Overview {
+        asked,
+        codes: none(),
+        succeeded_in_doubt: 0,
+        newest_run: (0, 0),
+        batches: Listed { rows: Vec::new(), total: 0 },
+        runs: Listed { rows: Vec::new(), total: 0 },
+        traffic: Traffic::default(),
+    };
+    let (refused, paces, sizes) = (Vec::new(), Vec::new(), Vec::new());
+    Facts { overview, refused, paces, sizes, now_ms: NOW_MS }
+}
+
+fn counts(succeeded: u64, failed: u64, pending: u64) -> QueueCounts {
+    QueueCounts { pending, succeeded, failed, ..QueueCounts::default() }
+}
+
+fn run(ending: Option<&str>) -> RunTally {
+    let requests =
+        RequestCounts { total: 11, applied: 10, throttled: 1, ..RequestCounts::default() };
+    RunTally {
+        id: 3,
+        app: APP,
+        host: HOSTILE.to_owned(),
+        pid: 42,
+        started_ms: NOW_MS - 2_000,
+        finished_ms: ending.map(|_| NOW_MS),
+        ending: ending.map(str::to_owned),
+        requests,
+        first_ms: Some(NOW_MS - 2_000),
+        last_ms: Some(NOW_MS),
+    }
+}
+
+/// A queue whose every text is hostile.
+fn hostile() -> Facts {
+    let mut facts = facts([counts(3, 0, 0), counts(0, 0, 0), counts(0, 3, 0)]);
+    let tally = CodeTally {
+        code: Some(-50_003),
+        failed: [0, 0, 3],
+        succeeded: 0,
+        info: Some(HOSTILE.to_owned()),
+    };
+    facts.overview.codes = Listed { rows: vec![tally], total: 1 };
+    facts.overview.batches = Listed {
+        rows: vec![BatchTally {
+            id: 1,
+            app: APP,
+            name: HOSTILE.to_owned(),
+            source: "jobs.csv".to_owned(),
+            created_ms: NOW_MS,
+            rows: 6,
+            duplicates: 0,
+            rejected: 0,
+            cancelled_ms: None,
+            counts: counts(3, 3, 0),
+        }],
+        total: 3,
+    };
+    facts.overview.runs = Listed { rows: vec![run(Some("drained"))], total: 1 };
+    facts.refused = vec![record(HOSTILE, HOSTILE), record("plain", "")];
+    facts
+}
+
+#[test]
+fn hostile_text_stays_text_wherever_it_stands() {
+    let about = About {
+        database: HOSTILE.to_owned(),
+        settings: vec![("chunk".to_owned(), HOSTILE.to_owned())],
+        ..about()
+    };
+    let page = page(&hostile(), &about, Place::File);
+    assert!(page.matches(SHOWN).count() >= 8, "{page}");
+    assert_eq!(page.matches("<script").count(), 1);
+    assert!(!page.contains("<img") && !page.contains('\u{202e}') && !page.contains('\0'));
+}
+
+#[test]
+fn the_policy_allows_what_stands_in_the_page_and_nothing_else() {
+    for place in [Place::File, Place::Live { generation: 7 }] {
+        let page = page(&hostile(), &about(), place);
+        let policy = policy(place);
+        let in_page = policy.replace('\'', "&#39;");
+        assert!(page.contains(&policy) || page.contains(&in_page), "{policy}");
+        for (tag, end) in [("<style>", "</style>"), ("<script>", "</script>")] {
+            let text = page.split(tag).nth(1).unwrap().split(end).next().unwrap();
+            let hash = STANDARD.encode(Sha256::digest(text));
+            assert!(policy.contains(&format!("'sha256-{hash}'")), "{tag}");
+        }
+        assert_eq!(policy.contains("connect-src 'self'"), place != Place::File);
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"));
+        // No style that the policy would refuse, and nothing to load.
+        assert!(
+            !page.contains(" style=") && !page.contains(" src=\"") && !page.contains("@import")
+        );
+        assert!(!page.contains("url("));
+    }
+}
+
+#[test]
+fn a_list_that_was_cut_says_what_is_left_out_and_where_all_of_it_is() {
+    let page = page(&hostile(), &About { batch: Some(1), ..about() }, Place::File);
+    assert!(page.contains("The first 2 of 3; the CSV has all: "), "{page}");
+    assert!(page.contains("deskbatch report --only failed --batch 1 -o failed.csv"));
+    assert!(page.contains("2 older batches not shown."));
+    assert!(page.contains("No question has this id") || page.contains("no question has this id"));
+}
+
+#[test]
+fn the_headline_tells_the_outcome_in_words_and_figures() {
+    let told = |counts: QueueCounts, run: Option<RunTally>| {
+        let mut facts = facts([counts, QueueCounts::default(), QueueCounts::default()]);
+        facts.overview.runs = Listed { total: 1, rows: run.into_iter().collect() };
+        let page = page(&facts, &about(), Place::File);
+        page.split("<h1 id=\"headline\">").nth(1).unwrap().split('<').next().unwrap().to_owned()
+    };
+    let ended = || Some(run(Some("signal")));
+    assert_eq!(told(counts(0, 0, 0), None), "Nothing has been asked for yet.");
+    assert_eq!(told(counts(0, 0, 1), None), "1 question waits to be sent.");
+    assert_eq!(told(counts(1_312, 0, 0), ended()), "Done: all 1,312 questions are as asked.");
+    assert_eq!(
+        told(counts(307, 5, 0), ended()),
+        "Done, but for 5: 307 of 312 questions as asked, 5 were refused."
+    );
+    assert_eq!(
+        told(counts(7, 1, 2), ended()),
+        "Stopped with work left: 8 of 10 questions settled, 1 was refused."
+    );
+    assert_eq!(told(counts(7, 0, 3), Some(run(None))), "Under way: 7 of 10 questions settled.");
+    let silent = RunTally { last_ms: Some(NOW_MS - 3_600_000), ..run(None) };
+    assert_eq!(
+        told(counts(7, 0, 3), Some(silent)),
+        "Stopped with work left: 7 of 10 questions settled."
+    );
+}
+
+#[test]
+fn drawings_have_a_text_and_take_the_colours_of_the_style_sheet() {
+    let mut facts = hostile();
+    let at = |n: i64| Bucket { at_ms: NOW_MS + n * 1_000, requests: run(None).requests };
+    facts.overview.traffic = Traffic {
+        requests: RequestCounts { in_flight: 1, transient: 1, total: 13, ..run(None).requests },
+        sitting: Some((3, 3)),
+        bucket_ms: 1_000,
+        buckets: (0..3).map(at).collect(),
+        waits: Vec::new(),
+    };
+    let page = page(&facts, &about(), Place::File);
+    let drawings: Vec<&str> = page.split("<svg ").skip(1).collect();
+    // The strip, and the chart in two sizes.
+    assert_eq!(drawings.len(), 3);
+    for drawing in drawings {
+        let drawing = drawing.split("</svg>").next().unwrap();
+        assert!(drawing.contains("role=\"img\" aria-label=\""), "{drawing}");
+        for (name, colour) in ["fill", "stroke"].into_iter().flat_map(|name| {
+            let marks = drawing.split(&format!(" {name}=\"#")[..]).skip(1).collect::<Vec<_>>();
+            marks.into_iter().map(move |rest| (name, rest[..6].to_owned()))
+        }) {
+            assert!(
+                STYLE.contains(&format!("[{name}=\"#{colour}\"]")),
+                "{name} {colour} is not in page.css"
+            );
+        }
+    }
+    assert!(page.contains(
+        "33 in all, at most 11 a second in any 1.0 s, against a limit of 5; 3 refused as too fast."
+    ));
+}
+
+#[test]
+fn a_page_from_a_server_has_the_same_sections_in_the_same_words() {
+    let facts = hostile();
+    let live = page(&facts, &about(), Place::Live { generation: 7 });
+    assert!(live.contains("<body data-generation=\"7\">"));
+    for section in sections(&facts, &about()) {
+        assert!(live.contains(&section.html), "{}", section.id);
+        assert!(section.html.contains(&format!("id=\"{}\"", section.id)), "{}", section.id);
+    }
+}

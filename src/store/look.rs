@@ -1,0 +1,80 @@
+//! Watching a queue from outside a run: has it changed, is it still there, can it be read?
+//!
+//! Reads alone. None of it costs more with more jobs.
+
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection as _, Sqlite};
+
+use super::lock::identity;
+use super::open::{APPLICATION_ID, not_opened};
+use super::{Doing as _, Store, StoreError};
+
+/// Tells whether anybody has written to the queue, this process or another.
+#[derive(Debug)]
+pub struct Changes {
+    /// The engine counts what others commit, as one connection sees it.
+    connection: PoolConnection<Sqlite>,
+    seen: Option<i64>,
+}
+
+impl Changes {
+    /// Whether anything was committed since this was last asked; the first time, yes.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn any(&mut self) -> Result<bool, StoreError> {
+        let version: i64 = sqlx::query_scalar("PRAGMA data_version")
+            .fetch_one(&mut *self.connection)
+            .await
+            .doing("look for changes")?;
+        Ok(self.seen.replace(version) != Some(version))
+    }
+}
+
+impl Store {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn changes(&self) -> Result<Changes, StoreError> {
+        let connection = self.readers.acquire().await.doing("look for changes")?;
+        Ok(Changes { connection, seen: None })
+    }
+
+    /// Looks whether the queue file is still the one that was opened, and can be read: by a
+    /// connection of its own, since others have pages in memory that the disk has lost.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] or [`StoreError::Gone`] when the file is not there or another
+    /// one, or what the engine says of it.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        match identity(&self.path) {
+            None => return Err(StoreError::Missing(self.path.clone())),
+            now if now != self.found => return Err(StoreError::Gone(self.path.clone())),
+            Some(_) => {}
+        }
+        let options = SqliteConnectOptions::new().filename(&self.path).read_only(true);
+        let asked = async {
+            let mut connection = SqliteConnection::connect_with(&options).await?;
+            let id: i64 =
+                sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+            // The last page of each table that grows.
+            sqlx::query(
+                "SELECT (SELECT max(id) FROM jobs), (SELECT max(id) FROM requests), (SELECT max(id) FROM runs)",
+            )
+            .fetch_one(&mut connection)
+            .await?;
+            connection.close().await?;
+            Ok(id)
+        };
+        match asked.await {
+            Ok(APPLICATION_ID) => Ok(()),
+            Ok(id) => Err(StoreError::Foreign {
+                path: self.path.clone(),
+                reason: format!("it is a database of another program, id {id}"),
+            }),
+            Err(e) => Err(not_opened(&self.path, e)),
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The queue in figures for machines: by app, from one moment, counters that only go up.
+//!
+//! Jobs are told by their tallies and never counted; where requests and failed jobs are, the
+//! statements read indexes and no table. What a prune drops of the requests is added up in the transaction that drops it
+//! ([`count_pruned`]), and told together with what is there.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
+
+use super::{Doing as _, Store, StoreError};
+use crate::job::{App, Status};
+
+/// Upper bounds of the times to an answer that are counted apart, in milliseconds. They are
+/// kept with what was pruned: a new one between two of them would count from then on only.
+pub const LATENCY_BOUNDS_MS: [i64; 10] =
+    [25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
+
+/// The bound of a row of `requests`: 0 where its time is not known, the engine's largest
+/// number where it was longer than all of them.
+macro_rules! latency_le_ms {
+    () => {
+        "CASE WHEN latency_ms IS NULL THEN 0 WHEN latency_ms <= 25 THEN 25 WHEN latency_ms <= 50 THEN 50
+              WHEN latency_ms <= 100 THEN 100 WHEN latency_ms <= 250 THEN 250 WHEN latency_ms <= 500 THEN 500
+              WHEN latency_ms <= 1000 THEN 1000 WHEN latency_ms <= 2500 THEN 2500
+              WHEN latency_ms <= 5000 THEN 5000 WHEN latency_ms <= 10000 THEN 10000
+              WHEN latency_ms <= 30000 THEN 30000 ELSE 9223372036854775807 END"
+    };
+}
+
+/// Requests with one verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VerdictFigures {
+    /// How many there were.
+    pub requests: u64,
+    /// How many jobs they carried together.
+    pub jobs: u64,
+}
+
+/// Times from a request's leaving to its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LatencyFigures {
+    /// How many requests, by upper bound in milliseconds; [`i64::MAX`] for longer than all
+    /// of [`LATENCY_BOUNDS_MS`]. Not cumulative.
+    pub by_bound: BTreeMap<i64, u64>,
+    /// All times together, in milliseconds.
+    pub sum_ms: u64,
+}
+
+/// The newest run of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastRun {
+    /// When it began, in UTC milliseconds.
+    pub started_ms: i64,
+    /// When it ended; `None` while it goes on, or if it died and nobody has noticed yet.
+    pub finished_ms: Option<i64>,
+    /// How it ended.
+    pub ending: Option<String>,
+    /// When a request of it was settled last, in UTC milliseconds.
+    pub answered_ms: Option<i64>,
+}
+
+/// What is known of one app and library.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppFigures {
+    /// Which.
+    pub app: App,
+    /// Jobs by status and state, in the orders of [`Status::ALL`] and [`JobState::ALL`].
+    pub jobs: [[u64; 6]; 3],
+    /// Failed jobs by the service's code; `None`: it gave none.
+    pub failed: BTreeMap<Option<i64>, u64>,
+    /// Batches with an open job.
+    pub unfinished_batches: u64,
+    /// When the oldest of these was imported, in UTC milliseconds.
+    pub oldest_open_ms: Option<i64>,
+    /// Requests ever made, by the verdict on their answer; those that were pruned too.
+    pub requests: BTreeMap<String, VerdictFigures>,
+    /// Requests without a recorded answer.
+    pub in_flight: u64,
+    /// How long answers took, ever.
+    pub latency: LatencyFigures,
+    /// Requests a second that runs have learned to be borne.
+    pub learned_rate: Option<f64>,
+    /// The newest run.
+    pub last_run: Option<LastRun>,
+}
+
+/// The whole queue in figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figures {
+    /// By app, in the order in which they came to the queue.
+    pub apps: Vec<AppFigures>,
+    /// The size of the queue file, in bytes; `None` if it is not there.
+    pub file_bytes: Option<u64>,
+    /// The size of its write-ahead log, in bytes; 0 if there is none.
+    pub log_bytes: u64,
+}
+
+type Apps = BTreeMap<i64, AppFigures>;
+
+impl Store {
+    /// The whole queue in figures, from one moment.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read or holds an impossible row.
+    pub async fn figures(&self) -> Result<Figures, StoreError> {
+        let mut tx = self.readers.begin().await.doing("read its figures")?;
+        let mut apps = known_apps(&mut tx).await?;
+        add_up_jobs(&mut tx, &mut apps).await?;
+        count_failed(&mut tx, &mut apps).await?;
+        look_at_batches(&mut tx, &mut apps).await?;
+        count_requests(&mut tx, &mut apps).await?;
+        look_at_runs(&mut tx, &mut apps).await?;
+        tx.rollback().await.doing("read its figures")?;
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        Ok(Figures {
+            apps: apps.into_values().collect(),
+            file_bytes: fs::metadata(&self.path).ok().map(|file| file.len()),
+            log_bytes: fs::metadata(log).map_or(0, |file| file.len()),
+        })
+    }
+}
+
+/// Every app, with the pace that was learned for it and nothing else yet.
+async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, StoreError> {
+    let doing = "read its apps";
+    let rows = sqlx::query(
+        "SELECT id, sdkappid, library, paces.rate FROM apps LEFT JOIN paces ON paces.app_id = apps.id",
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing(doing)?;
+    let mut apps = Apps::new();
+    for row in &rows {
+        let id: i64 = row.try_get(0).doing(doing)?;
+        let impossible = |reason: String| StoreError::Impossible { table: "apps", row: id, reason };
+        let library: &str = row.try_get(2).doing(doing)?;
+        let app =
+            App { sdkappid: count(row, 1, doing)?, library: library.parse().map_err(impossible)? };
+        apps.insert(
+            id,
+            AppFigures {
+                app,
+                jobs: [[0; 6]; 3],
+                failed: BTreeMap::new(),
+                unfinished_batches: 0,
+                oldest_open_ms: None,
+                requests: BTreeMap::new(),
+                in_flight: 0,
+                latency: LatencyFigures::default(),
+                learned_rate: row.try_get(3).doing(doing)?,
+                last_run: None,
+            },
+        );
+    }
+    Ok(apps)
+}
+
+/// Jobs by status and state, as the tallies have them.
+async fn add_up_jobs(
+    tx: &mut Transaction<'static, Sqlite>,
+    apps: &mut Apps,
+) -> Result<(), StoreError> {
+    let doing = "add up jobs";
+    let rows = sqlx::query(
+        "SELECT app_id, status, sum(pending), sum(in_flight), sum(succeeded), sum(failed), sum(cancelled),
+                sum(superseded)
+         FROM tallies JOIN batches ON batches.id = batch_id GROUP BY app_id, status",
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing(doing)?;
+    for row in &rows {
+        let figures = of_app(apps, row, "tallies")?;
+        let status: i64 = row.try_get(1).doing(doing)?;
+        let at = Status::ALL.into_iter().position(|known| known.code() == status);
+        let at = at.ok_or_else(|| StoreError::Impossible {
+            table: "tallies",
+            row: 0,
+            reason: format!("status {status}"),
+        })?;
+        for (state, jobs) in figures.jobs[at].iter_mut().enumerate() {
+            *jobs = count(row, 2 + state, doing)?;
+        }
+    }
+    Ok(())
+}
+
+/// The codes of jobs that failed.
+async fn count_failed(
+    tx: &mut Transaction<'static, Sqlite>,
+    apps: &mut Apps,
+) -> Result<(), StoreError> {
+    let doing = "count failed jobs";
+    let rows = sqlx::query(
+        "SELECT app_id, error_code, count(*) FROM jobs WHERE state = 'failed' GROUP BY app_id, error_code",
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing(doing)?;
+    for row in &rows {
+        let code: Option<i64> = row.try_get(1).doing(doing)?;
+        of_app(apps, row, "jobs")?.failed.insert(code, count(row, 2, doing)?);
+    }
+    Ok(())
+}
+
+async fn look_at_batches(
+    tx: &mut Transaction<'static, Sqlite>,
+    apps: &mut Apps,
+) -> Result<(), StoreError> {
+    let doing = "look for unfinished batches";
+    let rows = sqlx::query(
+        "SELECT app_id, count(*), min(created_ms) FROM batches
+         WHERE id IN (SELECT batch_id FROM tallies WHERE pending + in_flight > 0) GROUP BY app_id",
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing(doing)?;
+    for row in &rows {
+        let figures = of_app(apps, row, "batches")?;
+        figures.unfinished_batches = count(row, 1, doing)?;
+        figures.oldest_open_ms = row.try_get(2).doing(doing)?;
+    }
+    Ok(())
+}
+
+async fn count_requests(
+    tx: &mut Transaction<'static, Sqlite>,
+    apps: &mut Apps,
+) -> Result<(), StoreError> {
+    let doing = "count requests";
+    // By run first, in the order of the index; the few groups that this leaves are added up.
+    let rows = sqlx::query(concat!(
+        "SELECT app_id, verdict, le_ms, sum(requests), sum(jobs), sum(sum_ms) FROM (
+           SELECT (SELECT app_id FROM runs WHERE id = run_id) AS app_id, verdict, ",
+        latency_le_ms!(),
+        " AS le_ms, count(*) AS requests, sum(job_count) AS jobs, sum(coalesce(latency_ms, 0)) AS sum_ms
+           FROM requests INDEXED BY requests_figures GROUP BY run_id, verdict, 3
+           UNION ALL
+           SELECT app_id, verdict, latency_le_ms, requests, jobs, latency_ms FROM pruned_requests)
+         GROUP BY app_id, verdict, le_ms",
+    ))
+    .fetch_all(&mut **tx)
+    .await
+    .doing(doing)?;
+    for row in &rows {
+        let figures = of_app(apps, row, "requests")?;
+        let (requests, jobs) = (count(row, 3, doing)?, count(row, 4, doing)?);
+        let verdict: Option<String> = row.try_get(1).doing(doing)?;
+        let Some(verdict) = verdict else {
+            figures.in_flight += requests;
+            continue;
+        };
+        let of_verdict = figures.requests.entry(verdict).or_default();
+        of_verdict.requests += requests;
+        of_verdict.jobs += jobs;
+        let le_ms: i64 = row.try_get(2).doing(doing)?;
+        if le_ms > 0 {
+            *figures.latency.by_bound.entry(le_ms).or_default() += requests;
+            figures.latency.sum_ms += count(row, 5, doing)?;
+        }
+    }
+    Ok(())
+}
+
+async fn look_at_runs(
+    tx: &mut Transaction<'static, Sqlite>,
+    apps: &mut Apps,
+) -> Result<(), StoreError> {
+    let doing = "find the last runs";
+    let rows = sqlx::query(
+        "SELECT app_id, started_ms, finished_ms, ending,
+                (SELECT max(answered_ms) FROM requests INDEXED BY requests_figures WHERE run_id = runs.id)
+         FROM runs WHERE id IN (SELECT max(id) FROM runs GROUP BY app_id)",
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing(doing)?;
+    for row in &rows {
+        of_app(apps, row, "runs")?.last_run = Some(LastRun {
+            started_ms: row.try_get(1).doing(doing)?,
+            finished_ms: row.try_get(2).doing(doing)?,
+            ending: row.try_get(3).doing(doing)?,
+            answered_ms: row.try_get(4).doing(doing)?,
+        });
+    }
+    Ok(())
+}
+
+/// The figures of the app that a row of `table` begins with.
+fn of_app<'a>(
+    apps: &'a mut Apps,
+    row: &SqliteRow,
+    table: &'static str,
+) -> Result<&'a mut AppFigures, StoreError> {
+    let id: Option<i64> = row.try_get(0).doing("read its figures")?;
+    let figures = id.and_then(|id| apps.get_mut(&id));
+    let reason = || format!("its app {id:?} is not there");
+    figures.ok_or_else(|| StoreError::Impossible { table, row: 0, reason: reason() })
+}
+
+fn count(row: &SqliteRow, at: usize, doing: &'static str) -> Result<u64, StoreError> {
+    let n: i64 = row.try_get(at).doing(doing)?;
+    Ok(u64::try_from(n).unwrap_or_default())
+}
+
+/// Adds up what [`figures`](Store::figures) tells of the requests in `temp.unused`, which are
+/// about to be dropped in the same transaction.
+pub(super) async fn count_pruned(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(concat!(
+        "INSERT INTO pruned_requests (app_id, verdict, latency_le_ms, requests, jobs, latency_ms)
+         SELECT (SELECT app_id FROM runs WHERE id = run_id), verdict, ",
+        latency_le_ms!(),
+        ", count(*), sum(job_count), sum(coalesce(latency_ms, 0))
+         FROM requests WHERE id IN (SELECT id FROM temp.unused) GROUP BY 1, 2, 3
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, jobs = jobs + excluded.jobs,
+           latency_ms = latency_ms + excluded.latency_ms",
+    ))
+    .execute(connection)
+    .await
+    .map(drop)
+    .doing("count old requests")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bounds_in_sql_are_those_that_are_told() {
+        let sql = latency_le_ms!();
+        for bound in LATENCY_BOUNDS_MS {
+            assert!(sql.contains(&format!("WHEN latency_ms <= {bound} THEN {bound}")), "{bound}");
+        }
+        assert_eq!(sql.matches("latency_ms <=").count(), LATENCY_BOUNDS_MS.len());
+        assert!(LATENCY_BOUNDS_MS.is_sorted() && sql.contains(&i64::MAX.to_string()));
+    }
+}

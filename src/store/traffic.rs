@@ -1,0 +1,232 @@
+//! What was sent, and when: runs, their requests, and the requests over time.
+//!
+//! Only reads; sums by the engine, as in [`overview`](super::overview). Requests over time are
+//! told for the newest run, and for those before it that belong to the same sitting.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::overview::{Listed, app, stretches};
+use super::sittings::{Bucket, Waits, bucket_ms, buckets, sitting, waits};
+use super::{Doing as _, RunId, StoreError};
+use crate::job::App;
+
+/// What is being done, for errors.
+pub(super) const DOING: &str = "sum up its requests";
+
+/// Requests, by what their answers meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RequestCounts {
+    /// All of them.
+    pub total: u64,
+    /// Taken: every question that they carried is as asked.
+    pub applied: u64,
+    /// Refused for what they carried.
+    pub rejected: u64,
+    /// Refused as too fast.
+    pub throttled: u64,
+    /// Without a usable answer.
+    pub transient: u64,
+    /// Refused for the UserSig, or for good.
+    pub refused: u64,
+    /// Those whose answer was lost with their run.
+    pub orphaned: u64,
+    /// Those without a recorded answer yet.
+    pub in_flight: u64,
+    /// Answered ones, and what their answers took in sum, in milliseconds.
+    pub answered: u64,
+    /// See `answered`.
+    pub latency_ms: u64,
+    /// The slowest answer, in milliseconds.
+    pub latency_ms_max: u64,
+}
+
+impl RequestCounts {
+    pub(super) fn add(&mut self, verdict: Option<&str>, requests: u64) -> Result<(), StoreError> {
+        self.total += requests;
+        let counted = match verdict {
+            None => &mut self.in_flight,
+            Some("applied") => &mut self.applied,
+            Some("rejected") => &mut self.rejected,
+            Some("throttled") => &mut self.throttled,
+            Some("transient") => &mut self.transient,
+            Some("renew" | "stop") => &mut self.refused,
+            Some("orphaned") => &mut self.orphaned,
+            Some(other) => {
+                let reason = format!("verdict {other}");
+                return Err(StoreError::Impossible { table: "requests", row: 0, reason });
+            }
+        };
+        *counted += requests;
+        Ok(())
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        self.total += other.total;
+        self.applied += other.applied;
+        self.rejected += other.rejected;
+        self.throttled += other.throttled;
+        self.transient += other.transient;
+        self.refused += other.refused;
+        self.orphaned += other.orphaned;
+        self.in_flight += other.in_flight;
+        self.answered += other.answered;
+        self.latency_ms += other.latency_ms;
+        self.latency_ms_max = self.latency_ms_max.max(other.latency_ms_max);
+    }
+}
+
+/// A run and what it sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunTally {
+    /// Its number.
+    pub id: RunId,
+    /// The app and library that it was for.
+    pub app: App,
+    /// The host it ran on.
+    pub host: String,
+    /// Its process.
+    pub pid: i64,
+    /// When it began, in UTC milliseconds.
+    pub started_ms: i64,
+    /// When it ended; `None` while it goes on, or if it died and nobody has noticed yet.
+    pub finished_ms: Option<i64>,
+    /// How it ended.
+    pub ending: Option<String>,
+    /// Its requests.
+    pub requests: RequestCounts,
+    /// When the first of them left, in UTC milliseconds.
+    pub first_ms: Option<i64>,
+    /// When the last of them left.
+    pub last_ms: Option<i64>,
+}
+
+/// Requests in sum, and over the time of one sitting.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Of every run that is meant.
+    pub requests: RequestCounts,
+    /// The first and the last run of the sitting.
+    pub sitting: Option<(RunId, RunId)>,
+    /// How long a bucket is, in milliseconds.
+    pub bucket_ms: i64,
+    /// The sitting from its first request to its last, without a gap.
+    pub buckets: Vec<Bucket>,
+    /// Its pauses within runs, by cause.
+    pub waits: Vec<Waits>,
+}
+
+/// The runs that had to do with what was imported at `since`, or all, and what they sent.
+pub(super) async fn read(
+    connection: &mut SqliteConnection,
+    since: Option<i64>,
+    listed_max: usize,
+    wait_ms_min: i64,
+) -> Result<(Listed<RunTally>, Traffic), StoreError> {
+    let rows = sqlx::query(
+        "SELECT runs.id, sdkappid, library, host, pid, started_ms, finished_ms, ending
+         FROM runs JOIN apps ON apps.id = runs.app_id
+         WHERE ?1 IS NULL OR finished_ms IS NULL OR finished_ms >= ?1 ORDER BY runs.id DESC LIMIT ?2",
+    )
+    .bind(since)
+    .bind(i64::try_from(listed_max).unwrap_or(i64::MAX))
+    .fetch_all(&mut *connection)
+    .await
+    .doing("list runs")?;
+    let row = sqlx::query(
+        "SELECT count(*), min(id) FROM runs WHERE ?1 IS NULL OR finished_ms IS NULL OR finished_ms >= ?1",
+    )
+    .bind(since)
+    .fetch_one(&mut *connection)
+    .await
+    .doing("list runs")?;
+    let total = count(&row, 0).doing("list runs")?;
+    let first: Option<RunId> = row.try_get(1).doing("list runs")?;
+    let sums = by_run(connection, first.unwrap_or(RunId::MAX)).await?;
+    let mut requests = RequestCounts::default();
+    for sum in sums.values() {
+        requests.add_all(&sum.requests);
+    }
+    let runs = rows.iter().map(|row| read_run(row, &sums)).collect::<Result<Vec<_>, _>>()?;
+    let mut traffic = Traffic { requests, ..Traffic::default() };
+    if let Some(sitting) = sitting(&runs) {
+        traffic.sitting = Some((sitting.first, sitting.last));
+        traffic.bucket_ms = bucket_ms(sitting.to_ms - sitting.from_ms);
+        traffic.buckets = buckets(connection, sitting, traffic.bucket_ms).await?;
+        traffic.waits = waits(connection, sitting, wait_ms_min).await?;
+    }
+    Ok((Listed { rows: runs, total }, traffic))
+}
+
+/// What one run sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    requests: RequestCounts,
+    first_ms: Option<i64>,
+    last_ms: Option<i64>,
+}
+
+async fn by_run(
+    connection: &mut SqliteConnection,
+    first_run: RunId,
+) -> Result<BTreeMap<RunId, Sum>, StoreError> {
+    let ends = sqlx::query("SELECT (SELECT min(id) FROM requests), (SELECT max(id) FROM requests)")
+        .fetch_one(&mut *connection)
+        .await
+        .doing(DOING)?;
+    let mut sums: BTreeMap<RunId, Sum> = BTreeMap::new();
+    for (first, last) in stretches(&ends).doing(DOING)? {
+        let rows = sqlx::query(
+            "SELECT run_id, verdict, count(*), min(slot_ms), max(slot_ms),
+                    count(latency_ms), coalesce(sum(latency_ms), 0), coalesce(max(latency_ms), 0)
+             FROM requests WHERE id BETWEEN ? AND ? AND run_id >= ? GROUP BY run_id, verdict",
+        )
+        .bind(first)
+        .bind(last)
+        .bind(first_run)
+        .fetch_all(&mut *connection)
+        .await
+        .doing(DOING)?;
+        for row in &rows {
+            let run: RunId = row.try_get(0).doing(DOING)?;
+            let sum = sums.entry(run).or_default();
+            let verdict: Option<&str> = row.try_get(1).doing(DOING)?;
+            sum.requests.add(verdict, count(row, 2).doing(DOING)?)?;
+            let (from, to): (i64, i64) =
+                (row.try_get(3).doing(DOING)?, row.try_get(4).doing(DOING)?);
+            sum.first_ms = Some(sum.first_ms.map_or(from, |first| first.min(from)));
+            sum.last_ms = sum.last_ms.max(Some(to));
+            sum.requests.answered += count(row, 5).doing(DOING)?;
+            sum.requests.latency_ms += count(row, 6).doing(DOING)?;
+            let slowest = count(row, 7).doing(DOING)?;
+            sum.requests.latency_ms_max = sum.requests.latency_ms_max.max(slowest);
+        }
+    }
+    Ok(sums)
+}
+
+fn read_run(row: &SqliteRow, sums: &BTreeMap<RunId, Sum>) -> Result<RunTally, StoreError> {
+    let doing = "list runs";
+    let id: RunId = row.try_get(0).doing(doing)?;
+    let sum = sums.get(&id).copied().unwrap_or_default();
+    Ok(RunTally {
+        id,
+        app: app(row, 1, "runs", id)?,
+        host: row.try_get(3).doing(doing)?,
+        pid: row.try_get(4).doing(doing)?,
+        started_ms: row.try_get(5).doing(doing)?,
+        finished_ms: row.try_get(6).doing(doing)?,
+        ending: row.try_get(7).doing(doing)?,
+        requests: sum.requests,
+        first_ms: sum.first_ms,
+        last_ms: sum.last_ms,
+    })
+}
+
+/// A column that counts something.
+pub(super) fn count(row: &SqliteRow, at: usize) -> Result<u64, sqlx::Error> {
+    let n: i64 = row.try_get(at)?;
+    Ok(u64::try_from(n).unwrap_or_default())
+}

@@ -1,0 +1,127 @@
+//! The queue as the page sees it, from the real engine.
+
+use deskbatch::job::Status;
+use deskbatch::store::{Cause, QueueCounts};
+
+use crate::support_core::{NOW_MS, Queue};
+
+/// Puts requests of run `run` in: when each left after [`NOW_MS`], and its verdict.
+async fn sent(queue: &Queue, run: i64, requests: &[(i64, &str)]) {
+    for (at, verdict) in requests {
+        let left = NOW_MS + at;
+        queue
+            .sql(&format!(
+                "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms, answered_ms, latency_ms, verdict)
+                 VALUES ({run}, 4, '1', 1, {left}, {left} + 50, 50, '{verdict}')"
+            ))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_counted_by_status_state_code_and_batch() {
+    let mut queue = Queue::idle().await;
+    queue.import("a enable, b enable, c delete, d disable").await;
+    queue.run = queue.begin_run().await;
+    let claimed = queue.claim(1).await;
+    queue.fail(&claimed, -50_003).await;
+    let claimed = queue.claim(1).await;
+    queue.succeed(&claimed).await;
+    let all = queue.store.overview(None, 1_000).await.unwrap();
+    let of_batch = queue.store.overview(Some(3), 1_000).await.unwrap();
+    let counts = |succeeded, failed, pending| QueueCounts {
+        pending,
+        succeeded,
+        failed,
+        ..QueueCounts::default()
+    };
+    assert_eq!(of_batch.asked, [counts(1, 1, 0), counts(0, 0, 1), counts(0, 0, 1)]);
+    assert_eq!(of_batch.counts(), counts(1, 1, 2));
+    let codes: Vec<_> = of_batch.codes.rows.iter().map(|code| (code.code, code.failed)).collect();
+    assert_eq!(codes, [(Some(-50_003), [1, 0, 0])]);
+    assert_eq!(of_batch.newest_run, (1, 1));
+    assert_eq!((of_batch.batches.total, of_batch.batches.rows[0].counts), (1, counts(1, 1, 2)));
+    // The bystanders of every queue are in the sum.
+    assert_eq!(all.counts(), queue.store.status().await.unwrap().counts);
+    assert_eq!(all.batches.rows.iter().map(|batch| batch.id).collect::<Vec<_>>(), [3, 2, 1]);
+    assert_eq!(all.codes.total, 2);
+}
+
+#[tokio::test]
+async fn more_rows_than_one_statement_sums_are_all_counted() {
+    let queue = Queue::idle().await;
+    queue.import_many(3, Status::Delete).await;
+    // As after a prune: numbers far apart.
+    queue.sql("UPDATE jobs SET id = id + 250000 WHERE batch_id = 3").await;
+    let overview = queue.store.overview(Some(3), 1_000).await.unwrap();
+    assert_eq!(overview.asked[2].pending, 3);
+    assert_eq!(overview.batches.rows[0].counts.pending, 3);
+}
+
+#[tokio::test]
+async fn requests_are_told_over_time_with_what_held_them_up() {
+    let mut queue = Queue::idle().await;
+    queue.run = queue.begin_run().await;
+    let went = [
+        (0, "applied"),
+        (200, "throttled"),
+        (400, "applied"),
+        (3_400, "applied"),
+        (3_600, "transient"),
+        (9_600, "rejected"),
+        (12_000, "applied"),
+    ];
+    sent(&queue, queue.run, &went).await;
+    let traffic = queue.store.overview(None, 1_000).await.unwrap().traffic;
+    assert_eq!(traffic.sitting, Some((queue.run, queue.run)));
+    assert_eq!((traffic.bucket_ms, traffic.buckets.len()), (1_000, 13));
+    let first = traffic.buckets[0];
+    assert_eq!((first.at_ms, first.requests.total, first.requests.throttled), (NOW_MS, 3, 1));
+    assert_eq!(traffic.buckets.iter().map(|bucket| bucket.requests.total).sum::<u64>(), 7);
+    // The bystanders' request is one more.
+    assert_eq!(
+        (traffic.requests.total, traffic.requests.applied, traffic.requests.rejected),
+        (8, 4, 2)
+    );
+    assert_eq!((traffic.requests.latency_ms_max, traffic.requests.answered), (50, 7));
+    let waits: Vec<_> =
+        traffic.waits.iter().map(|waits| (waits.cause, waits.count, waits.total_ms)).collect();
+    // What left before the "too fast" came back is no cause of the first pause.
+    assert_eq!(waits, [(Cause::Trouble, 1, 6_000), (Cause::Other, 2, 5_400)]);
+}
+
+#[tokio::test]
+async fn a_refusal_that_came_within_a_pause_is_its_cause() {
+    let mut queue = Queue::idle().await;
+    queue.run = queue.begin_run().await;
+    sent(&queue, queue.run, &[(0, "throttled"), (20, "applied"), (2_000, "applied")]).await;
+    let waits = queue.store.overview(None, 1_000).await.unwrap().traffic.waits;
+    assert_eq!(waits.len(), 1);
+    assert_eq!((waits[0].cause, waits[0].count, waits[0].longest_ms), (Cause::Frequency, 1, 1_980));
+}
+
+#[tokio::test]
+async fn a_change_is_seen_once_whoever_made_it() {
+    let queue = Queue::idle().await;
+    let mut changes = queue.store.changes().await.unwrap();
+    assert!(changes.any().await.unwrap());
+    assert!(!changes.any().await.unwrap());
+    // By this process, and by another connection as another process has it.
+    queue.import("a enable").await;
+    assert!(changes.any().await.unwrap() && !changes.any().await.unwrap());
+    queue.sql("UPDATE batches SET name = 'other' WHERE id = 3").await;
+    assert!(changes.any().await.unwrap() && !changes.any().await.unwrap());
+    queue.store.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_knows_the_runs_since_its_import_and_no_earlier_ones() {
+    let mut queue = Queue::idle().await;
+    queue.import("a enable").await;
+    queue.run = queue.begin_run().await;
+    let claimed = queue.claim(1).await;
+    queue.succeed(&claimed).await;
+    let runs = queue.store.overview(Some(3), 1_000).await.unwrap().runs;
+    assert_eq!(runs.rows.iter().map(|run| run.id).collect::<Vec<_>>(), [queue.run]);
+    assert_eq!(queue.store.overview(None, 1_000).await.unwrap().runs.total, 2);
+}

@@ -1,0 +1,105 @@
+//! What the tests of the documents share: the pages, their fenced blocks, and the one way to
+//! hold a page to what is or, with `DESKBATCH_UPDATE_DOCS=1`, to write it anew.
+//!
+//! Never writes anything but the pages, and nothing at all without that variable.
+
+use std::fs;
+use std::path::Path;
+
+/// How a page that is out of date is brought up to date.
+const UPDATE: &str = "DESKBATCH_UPDATE_DOCS=1 cargo test --test it docs";
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// README.md, SECURITY.md and every page in docs/, by name from the root.
+pub fn pages() -> Vec<String> {
+    let mut names = vec!["README.md".to_owned(), "SECURITY.md".to_owned()];
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if Path::new(&name).extension().is_some_and(|ending| ending == "md") {
+            names.push(format!("docs/{name}"));
+        }
+    }
+    names.sort();
+    names
+}
+
+/// A fenced block of a page.
+#[derive(Debug, Clone)]
+pub struct Fence {
+    /// What stands behind the opening fence: `sh recipe=nightly`.
+    pub info: String,
+    /// The lines between, each with its end.
+    pub text: String,
+    /// The number of the opening fence's line.
+    pub line: usize,
+}
+
+impl Fence {
+    /// The language: the first word.
+    pub fn language(&self) -> &str {
+        self.info.split(' ').next().unwrap_or_default()
+    }
+
+    /// The value of `key=` among the other words.
+    pub fn word(&self, key: &str) -> Option<&str> {
+        self.info.split(' ').skip(1).find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+}
+
+pub fn fences(page: &str) -> Vec<Fence> {
+    let mut found: Vec<Fence> = Vec::new();
+    let mut open = false;
+    for (at, line) in page.lines().enumerate() {
+        match (line.strip_prefix("```"), open) {
+            (Some(info), false) => {
+                found.push(Fence { info: info.to_owned(), text: String::new(), line: at + 1 });
+                open = true;
+            }
+            (Some(_), true) => open = false,
+            (None, true) => {
+                let fence = found.last_mut().unwrap();
+                fence.text.push_str(line);
+                fence.text.push('\n');
+            }
+            (None, false) => {}
+        }
+    }
+    assert!(!open, "a block is not closed");
+    found
+}
+
+/// Whether pages are to be written instead of compared.
+pub fn updates() -> bool {
+    std::env::var_os("DESKBATCH_UPDATE_DOCS").is_some_and(|value| value == "1")
+}
+
+/// Holds the part of `page` between its two comments called `name` to `text`.
+#[track_caller]
+pub fn hold_part(page: &str, name: &str, text: &str) {
+    let whole = read(page);
+    let begin = format!("<!-- generated: {name} -->\n");
+    let (head, rest) = whole.split_once(&begin).unwrap_or_else(|| panic!("{page} lacks {begin}"));
+    let (old, tail) = rest.split_once("<!-- end -->").unwrap_or_else(|| panic!("{page}: no end"));
+    if old == text {
+        return;
+    }
+    assert!(updates(), "{page} is out of date ({name}): {UPDATE}\nit should have:\n{text}");
+    fs::write(root().join(page), format!("{head}{begin}{text}<!-- end -->{tail}")).unwrap();
+}
+
+/// Holds `page` to `text`, which differs from what is committed only where it has to.
+#[track_caller]
+pub fn hold(page: &str, text: &str, why: &str) {
+    if read(page) == text {
+        return;
+    }
+    assert!(updates(), "{page} is out of date: {UPDATE}\n{why}");
+    fs::write(root().join(page), text).unwrap();
+}
