@@ -17,9 +17,9 @@ use crate::support::Place;
 use crate::support_docs::{Fence, fences, hold, pages, read, root};
 
 /// What is not compared: times of day and lengths of time, the sandbox's port, the process and
-/// its machine, its free disk, how fast it went, and how many requests a search or an outage took, which the
+/// its machine, its free disk, the size of the queue, how fast it went, and how many requests a search or an outage took, which the
 /// time that the answers took and chance decide.
-const VARIES: [(&str, &str); 10] = [
+const VARIES: [(&str, &str); 11] = [
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"[\d.]+ (s|min|h)\b", "LONG"),
@@ -30,6 +30,7 @@ const VARIES: [(&str, &str); 10] = [
     (r"requests( +)\d+:", "requests${1}N:"),
     (r"[\d.]+ [KMGT]iB free, room for about \d+ more", "SOME free, room for N more"),
     (r"\b(\d+ to )?\d+ requests\b", "N requests"),
+    (r"file( +)[\d.]+ MB", "file${1}SIZE"),
 ];
 
 /// What the pages call the folder of a session.
