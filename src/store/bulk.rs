@@ -2,13 +2,15 @@
 //!
 //! Questions come in no order, so the index of them is the dear part: a row that goes to a place
 //! of its own costs a page of it. Where the rows are many compared with those that are there,
-//! the index is made anew from all of them, in one sort. Relies on `staging.rs` for the rows.
+//! it is made anew from all of them, in one sort, and so is that of claims; and where none are
+//! there, no question can be found before the next import, which makes its index. Relies on
+//! `staging.rs` for the rows.
 
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
 use super::tallies::{Change, Tally, change, make, read_tally};
 use super::{ApprovalId, BatchId, Doing as _, StoreError};
-use crate::job::JobState;
+use crate::job::{JobState, Status};
 
 /// Fewer rows than this never make the index of questions anew.
 const ANEW_ROWS_MIN: i64 = 20_000;
@@ -18,20 +20,27 @@ const ANEW_ROWS_MIN: i64 = 20_000;
 const ANEW_TIMES: i64 = 8;
 
 /// As the migration has it; a test compares them.
-const JOBS_NEWEST: &str =
-    "CREATE UNIQUE INDEX jobs_newest ON jobs (question_id, app_id) WHERE newest = 1";
+const JOBS_CLAIM: &str = "CREATE INDEX jobs_claim ON jobs (app_id, status, due_ms) WHERE state = 'pending' AND held_by IS NULL";
 
-/// What is done to the index of questions.
+/// As the migration has it, too.
+const JOBS_NEWEST: &str =
+    "CREATE UNIQUE INDEX IF NOT EXISTS jobs_newest ON jobs (question_id, app_id) WHERE newest = 1";
+
+/// What is done to the indexes that take every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Index {
-    /// It takes the rows one by one.
+    /// They take the rows one by one.
     Kept,
-    /// It goes, and is made anew from all rows.
+    /// They go, and are made anew from all rows.
     Anew,
+    /// The same, but the next import makes that of questions. Only where no job is there: until
+    /// then, that a manifest names each question once is what keeps the rule of one newest intent.
+    Later,
 }
 
 impl Index {
-    /// What costs less for so many `rows`, and whether any job is there that they could meet.
+    /// What costs less for so many `rows`, and whether any job is there that they could meet;
+    /// if so, the index is there too when this returns.
     pub(super) async fn choose(
         connection: &mut SqliteConnection,
         rows: u64,
@@ -40,12 +49,16 @@ impl Index {
             "SELECT coalesce(sum(pending + in_flight + succeeded + failed + cancelled + superseded), 0)
              FROM tallies",
         )
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await
         .doing("look how large the queue is")?;
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        if there == 0 {
+            return Ok((if rows >= ANEW_ROWS_MIN { Self::Later } else { Self::Kept }, false));
+        }
+        run(connection, JOBS_NEWEST).await?;
         let many = rows >= ANEW_ROWS_MIN && rows.saturating_mul(ANEW_TIMES) >= there;
-        Ok((if many { Self::Anew } else { Self::Kept }, there > 0))
+        Ok((if many { Self::Anew } else { Self::Kept }, true))
     }
 }
 
@@ -60,8 +73,8 @@ pub(super) async fn step_back(
 ) -> Result<u64, StoreError> {
     let found = if jobs_are_there { find_older(connection, app_id).await? } else { 0 };
     let shares = if found == 0 { Vec::new() } else { older_shares(connection).await? };
-    if index == Index::Anew {
-        run(connection, "DROP INDEX jobs_newest").await?;
+    if index != Index::Kept {
+        run(connection, "DROP INDEX IF EXISTS jobs_newest; DROP INDEX jobs_claim").await?;
     }
     if found == 0 {
         return Ok(0);
@@ -131,6 +144,7 @@ pub(super) async fn insert(
     connection: &mut SqliteConnection,
     app_id: i64,
     batch: BatchId,
+    by_status: [u64; 3],
     index: Index,
 ) -> Result<(), StoreError> {
     // The types of the rows have been checked, and all else in them stands in this statement:
@@ -147,14 +161,12 @@ pub(super) async fn insert(
     .doing("write jobs");
     run(connection, "PRAGMA ignore_check_constraints = OFF").await?;
     let written = written?;
-    sqlx::query(
-        "INSERT INTO tallies (batch_id, status, approval_id, pending)
-         SELECT ?, status, 0, count(*) FROM temp.staged GROUP BY status",
-    )
-    .bind(batch)
-    .execute(&mut *connection)
-    .await
-    .doing("keep its figures")?;
+    for (status, jobs) in Status::ALL.into_iter().zip(by_status).filter(|(_, jobs)| *jobs > 0) {
+        let tally = Tally { batch, status: status.code(), approval: 0 };
+        make(connection, tally).await?;
+        let pending = i64::try_from(jobs).unwrap_or(i64::MAX);
+        change(connection, tally, Change { pending, ..Change::default() }).await?;
+    }
     if written.rows_affected() > 0 {
         // The numbers follow one another.
         let rows = i64::try_from(written.rows_affected()).unwrap_or(i64::MAX);
@@ -165,6 +177,9 @@ pub(super) async fn insert(
             .execute(&mut *connection)
             .await
             .doing("keep its figures")?;
+    }
+    if index != Index::Kept {
+        run(connection, JOBS_CLAIM).await?;
     }
     if index == Index::Anew {
         run(connection, JOBS_NEWEST).await?;

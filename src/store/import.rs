@@ -217,7 +217,7 @@ impl Import {
         let (connection, rows) = (&mut self.connection, self.staging.rows);
         let index = Index::choose(connection, rows).await?;
         self.superseded = step_back(connection, self.app_id, self.now_ms, index).await?;
-        insert(connection, self.app_id, self.batch, index.0).await
+        insert(connection, self.app_id, self.batch, self.staging.by_status, index.0).await
     }
 
     /// Says what the import does, before it is durable: a caller that does not want it

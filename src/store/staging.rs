@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, AssertSqlSafe};
 
 use super::{Doing as _, StoreError};
-use crate::job::NewJob;
+use crate::job::{NewJob, Status};
 
 /// Rows written by one statement.
 const GROUP_ROWS: usize = 1_000;
@@ -54,6 +54,7 @@ impl StopImport {
 pub struct RowGroup {
     values: SqliteArguments,
     rows: usize,
+    by_status: [u64; 3],
 }
 
 impl RowGroup {
@@ -68,6 +69,7 @@ impl RowGroup {
         let _ = self.values.add(job.question_id.into_text());
         let _ = self.values.add(job.status.code());
         self.rows += 1;
+        self.by_status[job.status as usize] += 1;
     }
 
     /// Whether it should be written before it takes more.
@@ -88,6 +90,8 @@ pub(super) struct Staging {
     full: Arc<str>,
     replaced: bool,
     pub(super) rows: u64,
+    /// The rows by status, in the order of [`Status::ALL`], once all are there.
+    pub(super) by_status: [u64; 3],
 }
 
 fn insert(rows: usize) -> String {
@@ -105,7 +109,7 @@ impl Staging {
         let tables = "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, status INTEGER);
                       CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, status INTEGER)";
         sqlx::raw_sql(tables).execute(connection).await.doing(DOING)?;
-        Ok(Self { full: insert(GROUP_ROWS).into(), replaced: false, rows: 0 })
+        Ok(Self { full: insert(GROUP_ROWS).into(), replaced: false, rows: 0, by_status: [0; 3] })
     }
 
     pub(super) async fn add(
@@ -113,7 +117,7 @@ impl Staging {
         connection: &mut SqliteConnection,
         group: RowGroup,
     ) -> Result<(), StoreError> {
-        let RowGroup { values, rows } = group;
+        let RowGroup { values, rows, by_status } = group;
         if rows == 0 {
             return Ok(());
         }
@@ -125,6 +129,9 @@ impl Staging {
             sqlx::query_with(some, values).persistent(false).execute(connection).await
         };
         self.rows += done.doing(DOING)?.rows_affected();
+        for (sum, more) in self.by_status.iter_mut().zip(by_status) {
+            *sum += more;
+        }
         Ok(())
     }
 
@@ -159,6 +166,15 @@ impl Staging {
              WHERE question_id IN (SELECT question_id FROM temp.replaced);
              DROP TABLE temp.replaced;
              CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, status INTEGER)";
-        sqlx::raw_sql(apply).execute(connection).await.map(drop).doing(DOING)
+        sqlx::raw_sql(apply).execute(&mut *connection).await.doing(DOING)?;
+        for (status, rows) in Status::ALL.into_iter().zip(&mut self.by_status) {
+            let now: i64 = sqlx::query_scalar("SELECT count(*) FROM temp.staged WHERE status = ?")
+                .bind(status.code())
+                .fetch_one(&mut *connection)
+                .await
+                .doing(DOING)?;
+            *rows = u64::try_from(now).unwrap_or_default();
+        }
+        Ok(())
     }
 }

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use deskbatch::isolate::Findings;
 use deskbatch::job::{JobState, Status};
-use deskbatch::store::Return;
+use deskbatch::store::{Imported, Return, Store};
 use deskbatch::verdict::Verdict;
-use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection as _, Row as _};
 
-use crate::support_core::{APP, NOW_MS, Queue};
+use crate::support_core::{APP, NOW_MS, Queue, many, parse, totals};
 
 /// A job of the bystanders' batch, as `(columns, values)` change it.
 fn job(columns: &str, values: &str) -> String {
@@ -289,19 +290,48 @@ async fn what_an_import_supersedes_is_found_by_question() {
     );
 }
 
+const INDEXES: &str = "SELECT sql FROM sqlite_schema WHERE type = 'index' ORDER BY name";
+
 #[tokio::test]
-async fn an_index_that_an_import_makes_anew_is_the_one_of_the_migration() {
+async fn indexes_that_an_import_makes_anew_are_those_of_the_migration() {
     let queue = Queue::begun().await;
-    let schema = "SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = 'jobs_newest'";
     let texts =
-        async || -> Vec<String> { queue.ask(schema).await.iter().map(|row| row.get(0)).collect() };
+        async || -> Vec<String> { queue.ask(INDEXES).await.iter().map(|row| row.get(0)).collect() };
     let before = texts().await;
     queue.import_many(20_000, Status::Enable).await;
     queue.import("q0001 delete").await;
-    assert_eq!((before.len(), texts().await), (1, before));
+    assert_eq!(texts().await, before);
     let duplicate = "INSERT INTO jobs (batch_id, app_id, line, question_id, status) VALUES (3, 1, 9, 'q0002', 4)";
     let refused = queue.try_sql(duplicate).await.unwrap_err().to_string();
     assert!(refused.contains("UNIQUE constraint failed"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_first_large_import_leaves_the_index_of_questions_to_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(store.path());
+    let mut raw = SqliteConnection::connect_with(&options).await.unwrap();
+    let mut indexes =
+        async || -> Vec<String> { sqlx::query_scalar(INDEXES).fetch_all(&mut raw).await.unwrap() };
+    let import = async |number, manifest: &str| {
+        let jobs = parse(manifest);
+        let totals = totals(number, jobs.len() as u64);
+        let mut import = store.begin_import(APP, NOW_MS).await.unwrap();
+        for job in jobs {
+            import.add(job).await.unwrap();
+        }
+        import.commit(&totals).await.unwrap()
+    };
+    let before = indexes().await;
+    import(1, &many(20_000, Status::Enable)).await;
+    let without: Vec<String> =
+        before.iter().filter(|sql| !sql.contains("jobs_newest")).cloned().collect();
+    assert_eq!((indexes().await, without.len()), (without, before.len() - 1));
+    let imported = import(2, "q0001 delete, new enable").await;
+    assert_eq!(imported, Imported::New { batch: 2, superseded: 1 });
+    assert_eq!(indexes().await, before);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
