@@ -6,12 +6,12 @@
 //! finds the jobs of that one alone.
 
 use std::borrow::Cow;
+use std::sync::PoisonError;
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, Transaction};
 
-use super::tallies::{Change, Shares, change_all, read_tally};
-use super::{Doing as _, RequestId, RunId, Store, StoreError};
+use super::tallies::{Change, Shares, Tally, change_all};
+use super::{BatchId, Doing as _, RequestId, RunId, Store, StoreError};
 use crate::job::{Job, JobId, JobState, QuestionId, Status, fold_ids};
 
 /// Jobs that are in flight now, and the durable row of the request that shall carry them.
@@ -47,16 +47,16 @@ impl Store {
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.write("claim jobs").await?;
-        let pool = pool_of(&mut tx, run).await?;
+        let pool = self.pool_of(&mut tx, run).await?;
         let Some((first, status)) = next_job(&mut tx, pool, &mut jobs_max, slot_ms).await? else {
             return Ok(None);
         };
-        let rows = sqlx::query(AssertSqlSafe(pool.sql(FREE)))
+        let rows = sqlx::query_scalar(AssertSqlSafe(pool.sql(FREE)))
             .bind(pool.id())
             .bind(slot_ms)
             .bind(status.code())
             .bind(i64::try_from(jobs_max(status, first)).unwrap_or(i64::MAX))
-            .fetch_all(&mut *tx)
+            .fetch_one(&mut *tx)
             .await
             .doing("claim jobs")?;
         claim(tx, run, status, rows, slot_ms).await
@@ -76,15 +76,16 @@ impl Store {
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.write("claim held jobs").await?;
-        let rows = sqlx::query(
-            "SELECT id, question_id, in_doubt, batch_id, status, coalesce(approval_id, 0) FROM jobs
-             WHERE id IN (SELECT value FROM json_each(?1))
-               AND state = 'pending' AND held_by = ?2 AND status = ?3 ORDER BY id",
+        let rows = sqlx::query_scalar(
+            "SELECT json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
+               SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM jobs
+               WHERE id IN (SELECT value FROM json_each(?1))
+                 AND state = 'pending' AND held_by = ?2 AND status = ?3 ORDER BY id LIMIT -1)",
         )
         .bind(json(ids))
         .bind(run)
         .bind(status.code())
-        .fetch_all(&mut *tx)
+        .fetch_one(&mut *tx)
         .await
         .doing("claim held jobs")?;
         claim(tx, run, status, rows, slot_ms).await
@@ -126,7 +127,7 @@ impl Store {
         with_deletes: bool,
     ) -> Result<Option<i64>, StoreError> {
         let mut reader = self.readers.acquire().await.doing("look for what is due")?;
-        let pool = pool_of(&mut reader, run).await?;
+        let pool = self.pool_of(&mut reader, run).await?;
         sqlx::query_scalar(AssertSqlSafe(pool.sql(NEXT_DUE)))
             .bind(pool.id())
             .bind(with_deletes)
@@ -134,11 +135,28 @@ impl Store {
             .await
             .doing("look for what is due")
     }
+
+    /// Where `run` finds free jobs. Looked for once: it stays as it is while the run goes on.
+    async fn pool_of(
+        &self,
+        connection: &mut SqliteConnection,
+        run: RunId,
+    ) -> Result<Pool, StoreError> {
+        let known = *self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        match known {
+            Some((of, pool)) if of == run => Ok(pool),
+            _ => {
+                let pool = find_pool(connection, run).await?;
+                *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some((run, pool));
+                Ok(pool)
+            }
+        }
+    }
 }
 
 /// Where a run finds free jobs.
 #[derive(Debug, Clone, Copy)]
-enum Pool {
+pub(super) enum Pool {
     /// Among those of its app.
     App(i64),
     /// Among those of the approval that it is bound to.
@@ -184,13 +202,18 @@ const FIRST: &str = "
             AND other.app_id = job.app_id AND other.question_id = job.question_id)
       ORDER BY due_ms, id LIMIT 1)";
 
-/// Free jobs of one status that are due, the oldest first.
+/// Free jobs of one status that are due, the oldest first, as rows of [`Found`].
 const FREE: &str = "
-    SELECT id, question_id, in_doubt, batch_id, status, coalesce(approval_id, 0) FROM jobs AS job
-    WHERE job.app_id = ?1 AND status = ?3 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
-      AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
-          AND other.app_id = job.app_id AND other.question_id = job.question_id)
-    ORDER BY due_ms, id LIMIT ?4";
+    SELECT json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
+      SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM jobs AS job
+      WHERE job.app_id = ?1 AND status = ?3 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
+        AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
+            AND other.app_id = job.app_id AND other.question_id = job.question_id)
+      ORDER BY due_ms, id LIMIT ?4)";
+
+/// A job to be claimed: number, question, whether in doubt, batch and approval (0: none). All of a
+/// claim come in one row, as JSON: each row of its own wakes two threads.
+type Found = (JobId, String, i64, BatchId, i64);
 
 /// When the next free job is due.
 const NEXT_DUE: &str = "
@@ -204,7 +227,7 @@ const NEXT_DUE: &str = "
       SELECT min(due_ms) FROM jobs AS job
       WHERE job.app_id = ?1 AND status = 6 AND state = 'pending' AND held_by IS NULL AND ?2)";
 
-async fn pool_of(connection: &mut SqliteConnection, run: RunId) -> Result<Pool, StoreError> {
+async fn find_pool(connection: &mut SqliteConnection, run: RunId) -> Result<Pool, StoreError> {
     const DOING: &str = "look at its run";
     let row = sqlx::query("SELECT app_id, approval_id FROM runs WHERE id = ? AND ending IS NULL")
         .bind(run)
@@ -268,34 +291,35 @@ pub(super) async fn free_held(
     Ok(())
 }
 
-/// `pending → in_flight` for `rows`, with the row of their request. A run that another one has
+/// `pending → in_flight` for `rows`, a list of [`Found`], with the row of their request. A run that another one has
 /// taken for dead claims nothing.
 async fn claim(
     mut tx: Transaction<'static, Sqlite>,
     run: RunId,
     status: Status,
-    rows: Vec<SqliteRow>,
+    rows: String,
     slot_ms: i64,
 ) -> Result<Option<Claimed>, StoreError> {
-    if rows.is_empty() {
+    let found: Vec<Found> = serde_json::from_str(&rows)
+        .map_err(|e| sqlx::Error::Decode(e.into()))
+        .doing("claim jobs")?;
+    if found.is_empty() {
         return Ok(None);
     }
-    let begun =
-        sqlx::query("UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL")
-            .bind(run)
-            .execute(&mut *tx)
-            .await
-            .doing("claim jobs")?;
-    if begun.rows_affected() == 0 {
-        return Err(StoreError::TakenOver { run });
+    let mut shares = Shares::new();
+    for (_, _, _, batch, approval) in &found {
+        let tally = Tally { batch: *batch, status: status.code(), approval: *approval };
+        *shares.entry(tally).or_default() += 1;
     }
-    let jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
+    let jobs = found.into_iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
     // No RETURNING on a table that others refer to: the engine would then look through
     // all of them for rows that wait for the new one.
     let noted = sqlx::query(
-        "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?)",
+        "UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL;
+         INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?)",
     )
+    .bind(run)
     .bind(run)
     .bind(status.code())
     .bind(fold_ids(ids.iter().copied()))
@@ -304,12 +328,11 @@ async fn claim(
     .execute(&mut *tx)
     .await
     .doing("note a request")?;
+    if noted.rows_affected() < 2 {
+        return Err(StoreError::TakenOver { run });
+    }
     let request: RequestId = noted.last_insert_rowid();
     set_in_flight(&mut tx, request, &ids).await?;
-    let mut shares = Shares::new();
-    for row in &rows {
-        *shares.entry(read_tally(row, 3).doing("claim jobs")?).or_default() += 1;
-    }
     let moved = |jobs| Change::moved(JobState::Pending, JobState::InFlight, jobs);
     change_all(&mut tx, &shares, moved).await?;
     tx.commit().await.doing("claim jobs")?;
@@ -347,14 +370,11 @@ async fn set_in_flight(
     changed.map(drop).doing("claim jobs")
 }
 
-fn read_job(row: &SqliteRow) -> Result<Job, StoreError> {
-    let id: JobId = row.try_get(0).doing("read a job")?;
-    let question_id: &str = row.try_get(1).doing("read a job")?;
-    let in_doubt: bool = row.try_get(2).doing("read a job")?;
+fn read_job((id, question_id, in_doubt, ..): Found) -> Result<Job, StoreError> {
     let question_id = QuestionId::parse(question_id.as_bytes()).map_err(|reason| {
         StoreError::Impossible { table: "jobs", row: id, reason: format!("question_id: {reason}") }
     })?;
-    Ok(Job { id, question_id, in_doubt })
+    Ok(Job { id, question_id, in_doubt: in_doubt != 0 })
 }
 
 /// Numbers as a JSON array: one bound value however many there are.

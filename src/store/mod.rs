@@ -31,6 +31,7 @@ mod waits;
 mod write;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
@@ -168,6 +169,8 @@ pub struct Store {
     /// One connection: writers queue up here instead of meeting in the file.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Where the run that claims finds its jobs.
+    pool: Arc<Mutex<Option<(RunId, claim::Pool)>>>,
 }
 
 impl Store {

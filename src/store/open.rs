@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -113,7 +114,13 @@ impl Store {
             SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
         let writer = pool.connect_with(options).await.doing("imagine an empty queue")?;
         migrate(path, &writer).await?;
-        Ok(Self { path: path.to_owned(), found: None, readers: writer.clone(), writer })
+        Ok(Self {
+            path: path.to_owned(),
+            found: None,
+            readers: writer.clone(),
+            writer,
+            pool: Arc::default(),
+        })
     }
 
     async fn connect(path: PathBuf) -> Result<Self, StoreError> {
@@ -140,7 +147,7 @@ impl Store {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self { found: identity(&path), path, writer, readers })
+        Ok(Self { found: identity(&path), path, writer, readers, pool: Arc::default() })
     }
 }
 
