@@ -186,7 +186,7 @@ mod tests {
             error_info: Some("=HYPERLINK(\"x\")".to_owned()),
             attempts: 2,
             in_doubt: true,
-            batch: "+batch".to_owned(),
+            batch: "+batch".into(),
             line: 7,
             finished_ms: Some(1_735_689_600_250),
         }

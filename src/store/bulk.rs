@@ -105,13 +105,14 @@ pub(super) async fn step_back(
 }
 
 /// Finds the jobs that speak for the staged questions now. In the order of the questions, so
-/// that the index is read once from one end to the other.
+/// that the index is read once from one end to the other, and written in that of their numbers.
 async fn find_older(connection: &mut SqliteConnection, app_id: i64) -> Result<u64, StoreError> {
     run(connection, "CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)").await?;
     let found = sqlx::query(
         "INSERT INTO temp.older SELECT job.id
          FROM (SELECT question_id FROM temp.staged ORDER BY question_id LIMIT -1) AS staged
-         CROSS JOIN jobs AS job ON job.question_id = staged.question_id AND job.app_id = ? AND job.newest = 1",
+         CROSS JOIN jobs AS job ON job.question_id = staged.question_id AND job.app_id = ? AND job.newest = 1
+         ORDER BY job.id",
     )
     .bind(app_id)
     .execute(connection)

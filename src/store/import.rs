@@ -106,6 +106,8 @@ impl Store {
         // What its rows refer to is made in the same transaction.
         let options = (*self.writer.connect_options()).clone().foreign_keys(false);
         let options = options.pragma("cache_size", format!("-{CACHE_KIB}")).pragma("threads", "1");
+        // Temporary tables have a cache of their own.
+        let options = options.pragma("temp.cache_size", format!("-{CACHE_KIB}"));
         let mut connection = SqliteConnection::connect_with(&options).await.doing(DOING)?;
         let staging = Staging::begin(&mut connection).await?;
         Ok(Import {

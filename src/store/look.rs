@@ -4,7 +4,7 @@
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection as _, Sqlite};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
 use super::lock::identity;
 use super::open::{APPLICATION_ID, not_opened};
@@ -54,7 +54,10 @@ impl Store {
             now if now != self.found => return Err(StoreError::Gone(self.path.clone())),
             Some(_) => {}
         }
-        let options = SqliteConnectOptions::new().filename(&self.path).read_only(true);
+        let options = SqliteConnectOptions::new()
+            .filename(&self.path)
+            .read_only(true)
+            .disable_statement_logging();
         let asked = async {
             let mut connection = SqliteConnection::connect_with(&options).await?;
             let id: i64 =

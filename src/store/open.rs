@@ -15,7 +15,9 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection,
+};
 
 use super::lock::identity;
 use super::{Doing as _, Store, StoreError};
@@ -108,6 +110,7 @@ impl Store {
         // By a name, so that an import's connection finds the same queue.
         let options = SqliteConnectOptions::from_str("sqlite::memory:")
             .doing("imagine an empty queue")?
+            .disable_statement_logging()
             .foreign_keys(true);
         // It is gone with its connection, so there is one, and nothing ends it early.
         let pool =
@@ -126,6 +129,8 @@ impl Store {
     async fn connect(path: PathBuf) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(&path)
+            // It would warn users of whatever takes a second.
+            .disable_statement_logging()
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .synchronous(SqliteSynchronous::Full);

@@ -277,7 +277,7 @@ async fn a_record_says_everything_that_is_known_of_its_job() {
             error_info: Some("no".to_owned()),
             attempts: 1,
             in_doubt: false,
-            batch: "manifest-2".to_owned(),
+            batch: "manifest-2".into(),
             line: 2,
             finished_ms: Some(5),
         }

@@ -39,7 +39,7 @@ fn record(id: &str, info: &str) -> Record {
         error_info: Some(info.to_owned()),
         attempts: 2,
         in_doubt: true,
-        batch: "jobs".to_owned(),
+        batch: "jobs".into(),
         line: 7,
         finished_ms: Some(NOW_MS),
     }
