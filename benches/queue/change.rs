@@ -2,12 +2,12 @@
 
 use crate::import::again;
 use crate::manifest;
-use crate::measure::{Contestant, Ground, Took, in_turn, runs, say_head, say_taken};
+use crate::measure::{Contestant, Ground, Lines, Took, in_turn, runs};
 use crate::shapes::Shape;
 use crate::support::deskbatch;
 
 pub fn run(ground: &Ground) {
-    say_head("change: all jobs of a queue at once (the ratios are to each other)");
+    Lines::Apart.head("change: all jobs of a queue at once");
     for &rows in &ground.sizes {
         let file = ground.path("import.csv");
         manifest::write(&file, (0..rows).rev(), None);
@@ -26,7 +26,7 @@ pub fn run(ground: &Ground) {
         for (name, taken) in ["cancel", "retry", "supersession"].into_iter().zip(&taken) {
             ground.keep(name, rows, taken.median());
         }
-        say_taken(rows, &taken);
+        Lines::Apart.rows(rows, &taken);
     }
 }
 

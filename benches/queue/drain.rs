@@ -1,8 +1,8 @@
 //! Drain: the real binary with its limit off against the loop by hand, and what one request
 //! costs the runner, by part.
 
+use std::cell::RefCell;
 use std::path::Path;
-use std::sync::Mutex;
 
 use deskbatch::clock::Clock as _;
 use deskbatch::desk::{Call, Endpoint, HttpSettings, HttpTransport, Signer, Transport as _};
@@ -11,13 +11,14 @@ use deskbatch::job::{App, Library, QuestionId, Status};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 use deskbatch::store::{RunEnding, RunLock, Settlement, Store};
 use deskbatch::verdict::{Answer, Verdict};
+use sqlx::{Connection as _, Row as _};
 
 use crate::by_hand::{self, Steps};
 use crate::manifest::question;
 use crate::measure::{
     Contestant, Ground, Taken, Took, in_turn, on_runtime, runs, seconds, thousands,
 };
-use crate::shapes::{CHUNK, Shape, figure};
+use crate::shapes::{CHUNK, Shape, connect, figure};
 use crate::support::{deskbatch, median, real, say};
 use crate::toward::SandboxProcess;
 
@@ -25,6 +26,16 @@ use crate::toward::SandboxProcess;
 const APP: App = App { sdkappid: SANDBOX_SDKAPPID, library: Library::Chitchat };
 /// Far above what any machine sends, and the most that the binary takes.
 const NO_LIMIT: &str = "1000000";
+/// The most rows that are drained.
+const ROWS_MAX: usize = 1_000_000;
+
+/// What the runs of one size told beside their time.
+#[derive(Default)]
+struct Told {
+    by_hand: Vec<Steps>,
+    alone: Vec<Steps>,
+    courses: Vec<Course>,
+}
 
 pub fn run(ground: &Ground) {
     say("\n## drain: no limit, no latency, chunks of 100, every outcome durable (FULL)\n");
@@ -34,28 +45,31 @@ pub fn run(ground: &Ground) {
     );
     say("| --- | --- | --- | --- | --- | --- | --- |");
     let mut parts = Vec::new();
-    for &rows in &ground.sizes {
-        let steps = Mutex::new(Vec::new());
-        let taken = in_turn(
-            runs(rows),
-            vec![
-                Contestant::new("deskbatch run", || ours(ground, rows)),
-                Contestant::new("loop by hand", || {
-                    let (took, of_run) = by_hand(ground, rows);
-                    steps.lock().expect("no panic").push(of_run);
-                    took
-                }),
-            ],
-        );
-        say_speeds(rows, &taken);
+    // More says nothing more, and the sandbox remembers every question.
+    for &rows in ground.sizes.iter().filter(|rows| **rows <= ROWS_MAX) {
+        let told = RefCell::new(Told::default());
+        let contestants = vec![
+            Contestant::new("deskbatch run", || {
+                let (took, course) = ours(ground, rows);
+                told.borrow_mut().courses.push(course);
+                took
+            }),
+            Contestant::new("loop by hand", || {
+                let (took, steps) = by_hand(ground, rows);
+                told.borrow_mut().by_hand.push(steps);
+                took
+            }),
+            Contestant::new("parts", || {
+                let (seconds, steps) = ground.time(|| alone(ground, rows));
+                told.borrow_mut().alone.push(steps);
+                Took { seconds, peak_mib: 0 }
+            }),
+        ];
+        let taken = in_turn(runs(rows), contestants);
+        say_speeds(rows, &taken[..2]);
         ground.keep("drain", rows, taken[0].median());
         ground.keep("drain by hand", rows, taken[1].median());
-        let steps = steps.into_inner().expect("no panic");
-        let whole = taken[0].median() * 1e6 / real(rows.div_ceil(CHUNK));
-        let whole_by_hand = taken[1].median() * 1e6 / real(rows.div_ceil(CHUNK));
-        let by_hand = line("loop by hand", rows, whole_by_hand, &steps);
-        let alone: Vec<Steps> = (0..runs(rows)).map(|_| alone(ground, rows)).collect();
-        parts.push([line("deskbatch", rows, whole, &alone), by_hand]);
+        parts.push((rows, [taken[0].median(), taken[1].median()], told.into_inner()));
     }
     say(
         "\nWhat a request of 100 costs, in microseconds. Of deskbatch, HTTP, claim and settle are each",
@@ -65,10 +79,52 @@ pub fn run(ground: &Ground) {
     );
     say("| rows | what | a request | HTTP | claim | settle | the rest |");
     say("| --- | --- | --- | --- | --- | --- | --- |");
-    parts.iter().flatten().for_each(|line| say(line));
+    for (rows, medians, told) in &parts {
+        say_steps("deskbatch", *rows, medians[0], &told.alone);
+        say_steps("loop by hand", *rows, medians[1], &told.by_hand);
+    }
+    say(
+        "\nThe course of a run of deskbatch, by what it has noted: it begins not knowing what the service bears.\n",
+    );
+    say("| rows | first 100 requests | a request after those |");
+    say("| --- | --- | --- |");
+    for (rows, _, told) in &parts {
+        say_course(*rows, &told.courses);
+    }
 }
 
-fn ours(ground: &Ground, rows: usize) -> Took {
+/// How a run went on, from its requests.
+struct Course {
+    first_ms: f64,
+    /// `None` where there were no more.
+    later_us: Option<f64>,
+}
+
+fn say_course(rows: usize, courses: &[Course]) {
+    let first = median(&courses.iter().map(|course| course.first_ms).collect::<Vec<_>>());
+    let later: Vec<f64> = courses.iter().filter_map(|course| course.later_us).collect();
+    let later =
+        if later.is_empty() { "none".to_owned() } else { format!("{:.0} µs", median(&later)) };
+    say(&format!("| {} | {first:.0} ms | {later} |", thousands(rows)));
+}
+
+async fn course(queue: &Path) -> Course {
+    let mut connection = connect(queue).await;
+    let row = sqlx::query(
+        "SELECT min(slot_ms), max(answered_ms) FILTER (WHERE id <= 100), max(answered_ms), count(*) FROM requests",
+    );
+    let row = row.fetch_one(&mut connection).await.expect("requests");
+    let at = |column: usize| usize::try_from(row.get::<i64, _>(column)).unwrap_or_default();
+    let (left, first, last, requests) = (at(0), at(1), at(2), at(3));
+    let later = requests.checked_sub(100).filter(|later| *later > 0);
+    connection.close().await.expect("closed");
+    Course {
+        first_ms: real(first - left),
+        later_us: later.map(|later| real(last - first) * 1e3 / real(later)),
+    }
+}
+
+fn ours(ground: &Ground, rows: usize) -> (Took, Course) {
     let room = ground.room();
     let queue = Shape::OneStatus.copied(ground, rows, room.path());
     let sandbox = SandboxProcess::start(room.path());
@@ -76,7 +132,7 @@ fn ours(ground: &Ground, rows: usize) -> Took {
     command.env("DESKBATCH_ENDPOINT", &sandbox.endpoint);
     let took = ground.child(&mut command);
     assert_eq!(figure(ground, &queue, "succeeded"), rows);
-    took
+    (took, on_runtime(course(&queue)))
 }
 
 fn by_hand(ground: &Ground, rows: usize) -> (Took, Steps) {
@@ -104,12 +160,15 @@ fn say_speeds(rows: usize, all: &[Taken]) {
     }
 }
 
-fn line(name: &str, rows: usize, whole: f64, steps: &[Steps]) -> String {
+fn say_steps(name: &str, rows: usize, seconds: f64, steps: &[Steps]) {
     let of = |step: fn(&Steps) -> f64| median(&steps.iter().map(step).collect::<Vec<_>>());
     let (http, claim, outcome) = (of(|s| s.http), of(|s| s.claim), of(|s| s.outcome));
+    let whole = seconds * 1e6 / real(rows.div_ceil(CHUNK));
     let rest = whole - http - claim - outcome;
     let rows = thousands(rows);
-    format!("| {rows} | {name} | {whole:.0} | {http:.0} | {claim:.0} | {outcome:.0} | {rest:.0} |")
+    say(&format!(
+        "| {rows} | {name} | {whole:.0} | {http:.0} | {claim:.0} | {outcome:.0} | {rest:.0} |"
+    ));
 }
 
 /// Each part of our request without the others, through the library.

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::manifest;
-use crate::measure::{Contestant, Ground, in_turn, runs, say_head, say_taken};
+use crate::measure::{Contestant, Ground, Lines, Took, in_turn, runs};
 use crate::peers::{Peers, SHELL_IMPORTS, python_import, shell_import};
 use crate::shapes::Shape;
 use crate::support::deskbatch;
 
 pub fn run(ground: &Ground, peers: &Peers) {
-    say_head("import: a manifest into a new queue file");
+    Lines::Peers.head("import: a manifest into a new queue file");
     for &rows in &ground.sizes {
         let file = ground.path("import.csv");
         manifest::write(&file, 0..rows, None);
@@ -24,9 +24,9 @@ pub fn run(ground: &Ground, peers: &Peers) {
         if let Some(shell) = taken.get(1).filter(|_| peers.sqlite3) {
             ground.keep("sqlite3 .import", rows, shell.median());
         }
-        say_taken(rows, &taken);
+        Lines::Peers.rows(rows, &taken);
     }
-    say_head(
+    Lines::Apart.head(
         "import: a second manifest into a queue that has as many jobs, half of them the same questions",
     );
     for &rows in &ground.sizes {
@@ -35,12 +35,12 @@ pub fn run(ground: &Ground, peers: &Peers) {
         let second = Contestant::new("deskbatch import", || again(ground, rows, &file));
         let taken = in_turn(runs(rows), vec![second]);
         ground.keep("import, half again", rows, taken[0].median());
-        say_taken(rows, &taken);
+        Lines::Apart.rows(rows, &taken);
     }
 }
 
 /// Imports `file` into a queue of `rows` pending jobs.
-pub fn again(ground: &Ground, rows: usize, file: &Path) -> crate::measure::Took {
+pub fn again(ground: &Ground, rows: usize, file: &Path) -> Took {
     let room = ground.room();
     let queue = Shape::Pending.copied(ground, rows, room.path());
     let file = file.to_str().expect("a path");

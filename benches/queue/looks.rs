@@ -1,8 +1,6 @@
 //! Looks at a queue: `status`, also while a large change goes on, and `report`.
 
-use std::process::Stdio;
-
-use crate::measure::{Contestant, Ground, in_turn, runs, say_head, say_taken, seconds, thousands};
+use crate::measure::{Contestant, Ground, Lines, in_turn, runs, seconds, thousands};
 use crate::peers::{Peers, shell_csv};
 use crate::shapes::Shape;
 use crate::support::{deskbatch, say};
@@ -19,7 +17,7 @@ const AS_WRITTEN: &str = "SELECT question_id, CASE jobs.status WHEN 4 THEN 'enab
     FROM jobs JOIN batches ON batches.id = batch_id ORDER BY jobs.id";
 
 pub fn status(ground: &Ground) {
-    say_head("status: of a queue of finished jobs and one that is pending");
+    Lines::Apart.head("status: of a queue of finished jobs and one that is pending");
     for &rows in &ground.sizes {
         let queue = Shape::Finished.made(ground, rows);
         let look = |args: &'static [&'static str]| {
@@ -31,41 +29,44 @@ pub fn status(ground: &Ground) {
         let json = Contestant::new("deskbatch status --json", || look(&["status", "--json"]));
         let taken = in_turn(runs(rows), vec![text, json]);
         ground.keep("status", rows, taken[0].median());
-        say_taken(rows, &taken);
+        Lines::Apart.rows(rows, &taken);
     }
     say("\n`status --json` again and again while `retry` takes all jobs back:\n");
-    say("| rows | looks | the most that one took | retry |");
+    say("| rows | retries | looks | the most that one took |");
     say("| --- | --- | --- | --- |");
     for &rows in &ground.sizes {
-        let (looks, most, retry) = beside_a_retry(ground, rows);
-        say(&format!("| {} | {looks} | {} | {} |", thousands(rows), seconds(most), seconds(retry)));
+        let (mut looks, mut most) = (0, 0.0_f64);
+        for _ in 0..runs(rows) {
+            for look in beside_a_retry(ground, rows) {
+                looks += 1;
+                most = most.max(look);
+            }
+        }
+        say(&format!("| {} | {} | {looks} | {} |", thousands(rows), runs(rows), seconds(most)));
     }
 }
 
-/// How many looks there were, the longest of them, and what the retry took.
-fn beside_a_retry(ground: &Ground, rows: usize) -> (usize, f64, f64) {
+/// What each look took that began while a retry went on.
+fn beside_a_retry(ground: &Ground, rows: usize) -> Vec<f64> {
     let room = ground.room();
     let queue = Shape::Failed.copied(ground, rows, room.path());
     let mut retry = deskbatch(room.path(), &["retry", "--quiet"]);
     let mut retry = retry.env("DESKBATCH_DATABASE", &queue).spawn().expect("the binary starts");
-    let (mut looks, mut most) = (0, 0.0_f64);
-    let (took, status) = ground.time(|| {
-        loop {
-            let mut look = deskbatch(room.path(), &["status", "--json"]);
-            look.env("DESKBATCH_DATABASE", &queue).stderr(Stdio::null());
-            most = most.max(ground.child(&mut look).seconds);
-            looks += 1;
-            if let Some(status) = retry.try_wait().expect("a child") {
-                break status;
-            }
+    let mut looks = Vec::new();
+    let status = loop {
+        let mut look = deskbatch(room.path(), &["status", "--json"]);
+        look.env("DESKBATCH_DATABASE", &queue);
+        looks.push(ground.child(&mut look).seconds);
+        if let Some(status) = retry.try_wait().expect("a child") {
+            break status;
         }
-    });
+    };
     assert!(status.success(), "retry ended with {status}");
-    (looks, most, took)
+    looks
 }
 
 pub fn report(ground: &Ground, peers: &Peers) {
-    say_head("report: finished jobs as CSV, to nowhere");
+    Lines::Peers.head("report: finished jobs as CSV, to nowhere");
     for &rows in &ground.sizes {
         let queue = &Shape::Finished.made(ground, rows);
         let mut contestants = vec![Contestant::new("deskbatch report", || {
@@ -85,6 +86,6 @@ pub fn report(ground: &Ground, peers: &Peers) {
         }
         let taken = in_turn(runs(rows), contestants);
         ground.keep("report", rows, taken[0].median());
-        say_taken(rows, &taken);
+        Lines::Peers.rows(rows, &taken);
     }
 }

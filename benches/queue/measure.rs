@@ -165,30 +165,50 @@ pub fn in_turn(runs: usize, mut contestants: Vec<Contestant>) -> Vec<Taken> {
     all
 }
 
-/// The head of a table of contestants.
-pub fn say_head(title: &str) {
-    say(&format!("\n## {title}\n"));
-    say("| rows | runs | what | median | least to most | deskbatch by it | peak memory |");
-    say("| --- | --- | --- | --- | --- | --- | --- |");
+/// What the lines of a table say of the first of each size.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// It is ours, and the others do the same work.
+    Peers,
+    /// Each is a work of its own.
+    Apart,
 }
 
-/// Its lines for `rows` rows; the first is ours.
-pub fn say_taken(rows: usize, all: &[Taken]) {
-    let ours = all[0].median();
-    for (at, taken) in all.iter().enumerate() {
-        let ratio = match at {
-            0 => String::new(),
-            _ => format!("{:.2}", ours / taken.median()),
+impl Lines {
+    /// Says the head of a table.
+    pub fn head(self, title: &str) {
+        say(&format!("\n## {title}\n"));
+        let (ratio, rule) = match self {
+            Self::Peers => (" deskbatch by it |", " --- |"),
+            Self::Apart => ("", ""),
         };
-        say(&format!(
-            "| {} | {} | {} | {} | {} | {ratio} | {} MiB |",
-            thousands(rows),
-            taken.seconds.len(),
-            taken.name,
-            seconds(taken.median()),
-            taken.range(),
-            taken.peak_mib
-        ));
+        say(&format!("| rows | runs | what | median | least to most | peak memory |{ratio}"));
+        say(&format!("| --- | --- | --- | --- | --- | --- |{rule}"));
+    }
+
+    /// Says what came out for `rows` rows.
+    pub fn rows(self, rows: usize, all: &[Taken]) {
+        let ours = all[0].median();
+        for (at, taken) in all.iter().enumerate() {
+            let ratio = match (self, at) {
+                (Self::Apart, _) => String::new(),
+                (Self::Peers, 0) => " |".to_owned(),
+                (Self::Peers, _) => format!(" {:.2} |", ours / taken.median()),
+            };
+            // It was over before anybody looked.
+            let peak = match taken.peak_mib {
+                0 => "not known".to_owned(),
+                mib => format!("{mib} MiB"),
+            };
+            say(&format!(
+                "| {} | {} | {} | {} | {} | {peak} |{ratio}",
+                thousands(rows),
+                taken.seconds.len(),
+                taken.name,
+                seconds(taken.median()),
+                taken.range()
+            ));
+        }
     }
 }
 

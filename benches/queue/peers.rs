@@ -45,13 +45,14 @@ pub struct Peers {
 impl Peers {
     /// Looks, and says what it found together with the machine.
     pub fn find() -> Self {
-        let sqlite3 = version("sqlite3", &["--version"]);
+        let sqlite3 = version("sqlite3", &["--version"], 1);
         let python = version(
             "python3",
             &[
                 "-c",
                 "import sqlite3, sys; print(sys.version.split()[0], 'with SQLite', sqlite3.sqlite_version)",
             ],
+            4,
         );
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         say(&format!(
@@ -69,11 +70,11 @@ impl Peers {
     }
 }
 
-/// The first words of what a program says of its version.
-fn version(program: &str, args: &[&str]) -> Option<String> {
+/// At most so many words of what a program says of its version.
+fn version(program: &str, args: &[&str], most: usize) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    let words: Vec<&str> = text.split_whitespace().take(4).collect();
+    let words: Vec<&str> = text.split_whitespace().take(most).collect();
     output.status.success().then(|| words.join(" "))
 }
 
