@@ -96,7 +96,7 @@ pub fn run(ground: &Ground) {
 /// How a run went on, from its requests.
 struct Course {
     first_ms: f64,
-    /// `None` where there were no more.
+    /// `None` where there were few more.
     later_us: Option<f64>,
 }
 
@@ -104,7 +104,7 @@ fn say_course(rows: usize, courses: &[Course]) {
     let first = median(&courses.iter().map(|course| course.first_ms).collect::<Vec<_>>());
     let later: Vec<f64> = courses.iter().filter_map(|course| course.later_us).collect();
     let later =
-        if later.is_empty() { "none".to_owned() } else { format!("{:.0} µs", median(&later)) };
+        if later.is_empty() { "too few".to_owned() } else { format!("{:.0} µs", median(&later)) };
     say(&format!("| {} | {first:.0} ms | {later} |", thousands(rows)));
 }
 
@@ -116,7 +116,8 @@ async fn course(queue: &Path) -> Course {
     let row = row.fetch_one(&mut connection).await.expect("requests");
     let at = |column: usize| usize::try_from(row.get::<i64, _>(column)).unwrap_or_default();
     let (left, first, last, requests) = (at(0), at(1), at(2), at(3));
-    let later = requests.checked_sub(100).filter(|later| *later > 0);
+    // Moments are whole milliseconds: a few requests would say nothing.
+    let later = requests.checked_sub(100).filter(|later| *later > 100);
     connection.close().await.expect("closed");
     Course {
         first_ms: real(first - left),

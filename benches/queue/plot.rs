@@ -26,7 +26,8 @@ pub fn costs(folder: &Path, points: &Points) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder)?;
     let path = folder.join("queue.svg");
     let (rows, seconds): (Vec<f64>, Vec<f64>) = points.values().flatten().copied().unzip();
-    let x = least(&rows)..most(&rows) * 1.05;
+    // What is left free on the right is for the names.
+    let x = least(&rows)..most(&rows) * (most(&rows) / least(&rows)).max(10.0).powf(0.45);
     let y = power_below(least(&seconds))..most(&seconds) * 2.0;
     let area = SVGBackend::new(&path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
@@ -41,11 +42,14 @@ pub fn costs(folder: &Path, points: &Points) -> Result<(), Box<dyn Error>> {
         .configure_mesh()
         .x_desc("rows")
         .y_desc("seconds")
-        .x_label_formatter(&|rows| format!("{rows:.0}"))
+        .x_label_formatter(&|rows| power_text(*rows))
         .y_label_formatter(&ToString::to_string)
         .light_line_style(WHITE)
         .draw()?;
-    for (at, (name, points)) in points.iter().enumerate() {
+    let mut lines: Vec<_> = points.iter().collect();
+    let last = |points: &[(f64, f64)]| points.last().map_or(0.0, |point| point.1);
+    lines.sort_by(|one, other| last(other.1).total_cmp(&last(one.1)));
+    for (at, (name, points)) in lines.into_iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
         // The second time round the lines are thin.
         let style = colour.stroke_width(if at < COLOURS.len() { 3 } else { 1 });
@@ -56,12 +60,18 @@ pub fn costs(folder: &Path, points: &Points) -> Result<(), Box<dyn Error>> {
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::MiddleRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;
     area.present()?;
     Ok(())
+}
+
+/// A power of ten as a number; nothing for what lies between.
+fn power_text(value: f64) -> String {
+    let is_power = (value.log10() - value.log10().round()).abs() < 1e-9;
+    if is_power { format!("{value:.0}") } else { String::new() }
 }
 
 /// The greatest power of ten that is not above `value`.
