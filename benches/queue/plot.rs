@@ -23,6 +23,9 @@ const COLOURS: [RGBColor; 7] = [
 
 /// Draws `queue.svg`.
 pub fn costs(folder: &Path, points: &Points) -> Result<(), Box<dyn Error>> {
+    if points.is_empty() {
+        return Err("none of these sections grows with rows".into());
+    }
     fs::create_dir_all(folder)?;
     let path = folder.join("queue.svg");
     let (rows, seconds): (Vec<f64>, Vec<f64>) = points.values().flatten().copied().unzip();
