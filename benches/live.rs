@@ -5,16 +5,17 @@
 //! `-- --seconds N` makes it longer. Figures of the machine come from `/proc`, so they are
 //! missing where there is none.
 
+#[path = "support/mod.rs"]
+mod support;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use deskbatch::clock::{Clock as _, SystemClock};
-use deskbatch::sandbox::{
-    Ledger, SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox, SandboxSettings,
-};
+use deskbatch::sandbox::{Ledger, SANDBOX_SDKAPPID, Sandbox, SandboxSettings};
+use support::{cpu_s, deskbatch, peak_mib, real, say};
 
 const LIMIT: f64 = 5.0;
 /// The ways there, in milliseconds: what each takes, and the most that is added, evenly
@@ -61,14 +62,8 @@ async fn run(sandbox: &Sandbox, seconds: u64) -> String {
         let _ = writeln!(manifest, "{SANDBOX_SDKAPPID}-@RBT#DeskDefaultRobot-{job:016},disable");
     }
     fs::write(folder.path().join("jobs.csv"), manifest).expect("written");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_deskbatch"))
-        .args(["run", "jobs.csv", "--quiet"])
-        .current_dir(folder.path())
+    let mut child = deskbatch(folder.path(), &["run", "jobs.csv", "--quiet"])
         .env("DESKBATCH_ENDPOINT", sandbox.endpoint())
-        .env("DESKBATCH_SDKAPPID", SANDBOX_SDKAPPID.to_string())
-        .env("DESKBATCH_IDENTIFIER", SANDBOX_IDENTIFIER)
-        .env("DESKBATCH_SECRET_KEY", SANDBOX_KEY)
-        .stdin(Stdio::null())
         .spawn()
         .expect("the binary starts");
     let clock = SystemClock::new();
@@ -117,32 +112,4 @@ fn figures(ledger: &Ledger) -> String {
         share(first + 10.0),
         ledger.largest_second
     )
-}
-
-/// Seconds of processor time that a process has taken.
-fn cpu_s(process: &Path) -> Option<f64> {
-    const TICKS_A_SECOND: f64 = 100.0;
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((user + system) / TICKS_A_SECOND)
-}
-
-/// The most memory that a process ever had resident.
-fn peak_mib(process: &Path) -> u64 {
-    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_default() / 1_024
-}
-
-#[allow(clippy::cast_precision_loss, reason = "small counts")]
-fn real(n: usize) -> f64 {
-    n as f64
-}
-
-#[allow(clippy::print_stdout, reason = "a benchmark prints its table")]
-fn say(line: &str) {
-    println!("{line}");
 }

@@ -1,0 +1,243 @@
+//! Drain: the real binary with its limit off against the loop by hand, and what one request
+//! costs the runner, by part.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use deskbatch::clock::Clock as _;
+use deskbatch::desk::{Call, Endpoint, HttpSettings, HttpTransport, Signer, Transport as _};
+use deskbatch::isolate::Findings;
+use deskbatch::job::{App, Library, QuestionId, Status};
+use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
+use deskbatch::store::{RunEnding, RunLock, Settlement, Store};
+use deskbatch::verdict::{Answer, Verdict};
+use sqlx::{Connection as _, Row as _};
+
+use crate::by_hand::{self, Steps};
+use crate::manifest::question;
+use crate::measure::{
+    Contestant, Ground, Taken, Took, in_turn, on_runtime, runs, seconds, thousands,
+};
+use crate::shapes::{CHUNK, Shape, connect, figure};
+use crate::support::{deskbatch, median, real, say};
+use crate::toward::SandboxProcess;
+
+/// Whose jobs they are.
+const APP: App = App { sdkappid: SANDBOX_SDKAPPID, library: Library::Chitchat };
+/// Far above what any machine sends, and the most that the binary takes.
+const NO_LIMIT: &str = "1000000";
+/// The most rows that are drained.
+const ROWS_MAX: usize = 1_000_000;
+
+/// What the runs of one size told beside their time.
+#[derive(Default)]
+struct Told {
+    by_hand: Vec<Steps>,
+    alone: Vec<Steps>,
+    courses: Vec<Course>,
+}
+
+pub fn run(ground: &Ground) {
+    say("\n## drain: no limit, no latency, chunks of 100, every outcome durable (FULL)\n");
+    say("The time of deskbatch is that of its process, from start to end.\n");
+    say(
+        "| rows | runs | what | ids a second | median | least to most | share of the loop by hand |",
+    );
+    say("| --- | --- | --- | --- | --- | --- | --- |");
+    let mut parts = Vec::new();
+    // More says nothing more, and the sandbox remembers every question.
+    for &rows in ground.sizes.iter().filter(|rows| **rows <= ROWS_MAX) {
+        let told = RefCell::new(Told::default());
+        let contestants = vec![
+            Contestant::new("deskbatch run", || {
+                let (took, course) = ours(ground, rows);
+                told.borrow_mut().courses.push(course);
+                took
+            }),
+            Contestant::new("loop by hand", || {
+                let (took, steps) = by_hand(ground, rows);
+                told.borrow_mut().by_hand.push(steps);
+                took
+            }),
+            Contestant::new("parts", || {
+                let (seconds, steps) = ground.time(|| alone(ground, rows));
+                told.borrow_mut().alone.push(steps);
+                Took { seconds, peak_mib: 0 }
+            }),
+        ];
+        let taken = in_turn(runs(rows), contestants);
+        say_speeds(rows, &taken[..2]);
+        ground.keep("drain", rows, taken[0].median());
+        ground.keep("drain by hand", rows, taken[1].median());
+        parts.push((rows, [taken[0].median(), taken[1].median()], told.into_inner()));
+    }
+    say(
+        "\nWhat a request of 100 costs, in microseconds. Of deskbatch, HTTP, claim and settle are each",
+    );
+    say(
+        "measured alone; the rest is what its run takes beside their sum, start and end included.\n",
+    );
+    say("| rows | what | a request | HTTP | claim | settle | the rest |");
+    say("| --- | --- | --- | --- | --- | --- | --- |");
+    for (rows, medians, told) in &parts {
+        say_steps("deskbatch", *rows, medians[0], &told.alone);
+        say_steps("loop by hand", *rows, medians[1], &told.by_hand);
+    }
+    say(
+        "\nThe course of a run of deskbatch, by what it has noted: it begins not knowing what the service bears.\n",
+    );
+    say("| rows | first 100 requests | a request after those |");
+    say("| --- | --- | --- |");
+    for (rows, _, told) in &parts {
+        say_course(*rows, &told.courses);
+    }
+}
+
+/// How a run went on, from its requests.
+struct Course {
+    first_ms: f64,
+    /// `None` where there were few more.
+    later_us: Option<f64>,
+}
+
+fn say_course(rows: usize, courses: &[Course]) {
+    let first = median(&courses.iter().map(|course| course.first_ms).collect::<Vec<_>>());
+    let later: Vec<f64> = courses.iter().filter_map(|course| course.later_us).collect();
+    let later =
+        if later.is_empty() { "too few".to_owned() } else { format!("{:.0} µs", median(&later)) };
+    say(&format!("| {} | {first:.0} ms | {later} |", thousands(rows)));
+}
+
+async fn course(queue: &Path) -> Course {
+    let mut connection = connect(queue).await;
+    let row = sqlx::query(
+        "SELECT min(slot_ms), max(answered_ms) FILTER (WHERE id <= 100), max(answered_ms), count(*) FROM requests",
+    );
+    let row = row.fetch_one(&mut connection).await.expect("requests");
+    let at = |column: usize| usize::try_from(row.get::<i64, _>(column)).unwrap_or_default();
+    let (left, first, last, requests) = (at(0), at(1), at(2), at(3));
+    // Moments are whole milliseconds: a few requests would say nothing.
+    let later = requests.checked_sub(100).filter(|later| *later > 100);
+    connection.close().await.expect("closed");
+    Course {
+        first_ms: real(first - left),
+        later_us: later.map(|later| real(last - first) * 1e3 / real(later)),
+    }
+}
+
+fn ours(ground: &Ground, rows: usize) -> (Took, Course) {
+    let room = ground.room();
+    let queue = Shape::OneStatus.copied(ground, rows, room.path());
+    let sandbox = SandboxProcess::start(room.path());
+    let mut command = deskbatch(room.path(), &["run", "--quiet", "--rate", NO_LIMIT]);
+    command.env("DESKBATCH_ENDPOINT", &sandbox.endpoint);
+    let took = ground.child(&mut command);
+    assert_eq!(figure(ground, &queue, "succeeded"), rows);
+    (took, on_runtime(course(&queue)))
+}
+
+fn by_hand(ground: &Ground, rows: usize) -> (Took, Steps) {
+    let room = ground.room();
+    let path = room.path().join("by-hand.db");
+    on_runtime(by_hand::fill(&path, rows));
+    let sandbox = SandboxProcess::start(room.path());
+    let (seconds, steps) = ground.time(|| on_runtime(by_hand::drain(&path, &sandbox.endpoint)));
+    (Took { seconds, peak_mib: 0 }, steps)
+}
+
+fn say_speeds(rows: usize, all: &[Taken]) {
+    let by_hand = all[1].median();
+    for taken in all {
+        let a_second = real(rows) / taken.median();
+        say(&format!(
+            "| {} | {} | {} | {a_second:.0} | {} | {} | {:.2} |",
+            thousands(rows),
+            taken.seconds.len(),
+            taken.name,
+            seconds(taken.median()),
+            taken.range(),
+            by_hand / taken.median()
+        ));
+    }
+}
+
+fn say_steps(name: &str, rows: usize, seconds: f64, steps: &[Steps]) {
+    let of = |step: fn(&Steps) -> f64| median(&steps.iter().map(step).collect::<Vec<_>>());
+    let (http, claim, outcome) = (of(|s| s.http), of(|s| s.claim), of(|s| s.outcome));
+    let whole = seconds * 1e6 / real(rows.div_ceil(CHUNK));
+    let rest = whole - http - claim - outcome;
+    let rows = thousands(rows);
+    say(&format!(
+        "| {rows} | {name} | {whole:.0} | {http:.0} | {claim:.0} | {outcome:.0} | {rest:.0} |"
+    ));
+}
+
+/// Each part of our request without the others, through the library.
+fn alone(ground: &Ground, rows: usize) -> Steps {
+    let room = ground.room();
+    let queue = Shape::OneStatus.copied(ground, rows, room.path());
+    let sandbox = SandboxProcess::start(room.path());
+    on_runtime(async {
+        let http = http_alone(ground, rows, &sandbox.endpoint).await;
+        let (claim, outcome) = store_alone(ground, &queue).await;
+        Steps { claim, http, outcome }
+    })
+}
+
+/// The same calls one after the other, without a queue.
+async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
+    let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
+    let settings = HttpSettings::new(endpoint, SANDBOX_IDENTIFIER);
+    let transport = HttpTransport::new(&settings).expect("a transport");
+    let mut signer =
+        Signer::with_key(SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID, SANDBOX_KEY.into(), 86_400);
+    let usersig = signer.current(ground.clock.wall_ms());
+    let mut spent = 0.0;
+    for from in (0..rows).step_by(CHUNK) {
+        let ids = (from..rows.min(from + CHUNK))
+            .map(|number| QuestionId::parse(question(number).as_bytes()).expect("a question"));
+        let call = Call {
+            app: APP,
+            status: Status::Disable,
+            ids: ids.collect(),
+            usersig: usersig.clone(),
+        };
+        let began = ground.clock.now();
+        let reply = transport.send(&call).await;
+        spent += ground.clock.now().since(began).as_secs_f64();
+        assert_eq!(reply.answer, Answer::Code(0), "{}", reply.info);
+    }
+    spent * 1e6 / real(rows.div_ceil(CHUNK))
+}
+
+/// Every claim and every settling, without a request: what one of each takes.
+async fn store_alone(ground: &Ground, queue: &Path) -> (f64, f64) {
+    let clock = &ground.clock;
+    let store = Store::open(queue).await.expect("a queue");
+    let lock = RunLock::take(store.path(), clock.wall_ms()).expect("the lock");
+    let run = store.begin_run(&lock, APP, clock.wall_ms()).await.expect("a run").run;
+    let (mut claims, mut settlings, mut requests) = (0.0, 0.0, 0);
+    loop {
+        let began = clock.now();
+        let claimed = store.claim_free(run, |_, _| CHUNK, clock.wall_ms()).await.expect("a claim");
+        let Some(claimed) = claimed else { break };
+        let between = clock.now();
+        let settled = Settlement {
+            request: claimed.request,
+            run,
+            verdict: Verdict::Applied,
+            answered_ms: clock.wall_ms(),
+            latency_ms: 0,
+            http_status: Some(200),
+            code: Some(0),
+            info: String::new(),
+        };
+        store.settle_succeeded(&settled, &Findings::default()).await.expect("settled");
+        claims += between.since(began).as_secs_f64();
+        settlings += clock.now().since(between).as_secs_f64();
+        requests += 1;
+    }
+    store.end_run(run, RunEnding::Drained, clock.wall_ms()).await.expect("ended");
+    store.close().await;
+    (claims * 1e6 / real(requests), settlings * 1e6 / real(requests))
+}

@@ -1,0 +1,91 @@
+//! Looks at a queue: `status`, also while a large change goes on, and `report`.
+
+use crate::measure::{Contestant, Ground, Lines, in_turn, runs, seconds, thousands};
+use crate::peers::{Peers, shell_csv};
+use crate::shapes::Shape;
+use crate::support::{deskbatch, say};
+
+/// What a report has, as it is stored.
+const AS_STORED: &str =
+    "SELECT question_id, status, state, error_code, error_info, attempts, in_doubt, batches.name,
+    line, finished_ms FROM jobs JOIN batches ON batches.id = batch_id ORDER BY jobs.id";
+
+/// The same, as a report writes it.
+const AS_WRITTEN: &str = "SELECT question_id, CASE jobs.status WHEN 4 THEN 'enable' WHEN 5 THEN 'disable' ELSE 'delete' END,
+    state, error_code, error_info, attempts, in_doubt, batches.name, line,
+    strftime('%Y-%m-%dT%H:%M:%SZ', finished_ms / 1000, 'unixepoch')
+    FROM jobs JOIN batches ON batches.id = batch_id ORDER BY jobs.id";
+
+pub fn status(ground: &Ground) {
+    Lines::Apart.head("status: of a queue of finished jobs and one that is pending");
+    for &rows in &ground.sizes {
+        let queue = Shape::Finished.made(ground, rows);
+        let look = |args: &'static [&'static str]| {
+            let mut command = deskbatch(ground.folder.path(), args);
+            command.env("DESKBATCH_DATABASE", &queue);
+            ground.child(&mut command)
+        };
+        let text = Contestant::new("deskbatch status", || look(&["status"]));
+        let json = Contestant::new("deskbatch status --json", || look(&["status", "--json"]));
+        let taken = in_turn(runs(rows), vec![text, json]);
+        ground.keep("status", rows, taken[0].median());
+        Lines::Apart.rows(rows, &taken);
+    }
+    say("\n`status --json` again and again while `retry` takes all jobs back:\n");
+    say("| rows | retries | looks | the most that one took |");
+    say("| --- | --- | --- | --- |");
+    for &rows in &ground.sizes {
+        let (mut looks, mut most) = (0, 0.0_f64);
+        for _ in 0..runs(rows) {
+            for look in beside_a_retry(ground, rows) {
+                looks += 1;
+                most = most.max(look);
+            }
+        }
+        say(&format!("| {} | {} | {looks} | {} |", thousands(rows), runs(rows), seconds(most)));
+    }
+}
+
+/// What each look took that began while a retry went on.
+fn beside_a_retry(ground: &Ground, rows: usize) -> Vec<f64> {
+    let room = ground.room();
+    let queue = Shape::Failed.copied(ground, rows, room.path());
+    let mut retry = deskbatch(room.path(), &["retry", "--quiet"]);
+    let mut retry = retry.env("DESKBATCH_DATABASE", &queue).spawn().expect("the binary starts");
+    let mut looks = Vec::new();
+    let status = loop {
+        let mut look = deskbatch(room.path(), &["status", "--json"]);
+        look.env("DESKBATCH_DATABASE", &queue);
+        looks.push(ground.child(&mut look).seconds);
+        if let Some(status) = retry.try_wait().expect("a child") {
+            break status;
+        }
+    };
+    assert!(status.success(), "retry ended with {status}");
+    looks
+}
+
+pub fn report(ground: &Ground, peers: &Peers) {
+    Lines::Peers.head("report: finished jobs as CSV, to nowhere");
+    for &rows in &ground.sizes {
+        let queue = &Shape::Finished.made(ground, rows);
+        let mut contestants = vec![Contestant::new("deskbatch report", || {
+            let mut command = deskbatch(ground.folder.path(), &["report", "-o", "/dev/null"]);
+            ground.child(command.env("DESKBATCH_DATABASE", queue))
+        })];
+        if peers.sqlite3 {
+            contestants.extend(
+                [
+                    ("sqlite3 -csv, as stored", AS_STORED),
+                    ("sqlite3 -csv, the same text", AS_WRITTEN),
+                ]
+                .map(|(name, query)| {
+                    Contestant::new(name, move || ground.child(&mut shell_csv(queue, query)))
+                }),
+            );
+        }
+        let taken = in_turn(runs(rows), contestants);
+        ground.keep("report", rows, taken[0].median());
+        Lines::Peers.rows(rows, &taken);
+    }
+}
