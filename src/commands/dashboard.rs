@@ -81,6 +81,6 @@ impl Taken {
         }
         let about = page::about(settings, None, REFUSED_MAX);
         let heard = events.map(Events::listen);
-        self.bound.serve(store.clone(), about, self.token, SystemClock::new(), heard)
+        self.bound.serve(store, about, self.token, SystemClock::new(), heard)
     }
 }

@@ -205,6 +205,14 @@ impl<C: Clock> Hub<C> {
     pub(super) async fn ended(&self) {
         let _ = self.latest.subscribe().wait_for(|shown| shown.over).await;
     }
+
+    /// Lets go of the queue, once nobody reads it any more.
+    pub(super) async fn close(&self) {
+        if let Some(changes) = self.reading.lock().await.changes.take() {
+            changes.close().await;
+        }
+        self.store.clone().close().await;
+    }
 }
 
 /// Returns when a run of this process tells something; at once where there is none.

@@ -1,10 +1,11 @@
 //! The page, live: the queue's figures for whoever looks, while a run goes on or without one.
 //!
-//! Reads the queue through the store alone, so it works beside a run of another process; a run
-//! of this process wakes it by its events. One reading serves all who look, at most one a
-//! second and never more than a fifth of the time; nobody looks: nothing is read. Whoever is
-//! slow gets the newest state when ready for it, and nothing is kept for them meanwhile. It
-//! never writes, and a run never waits for it but for a moment at the end.
+//! Reads the queue through the store alone, by connections of its own, so it works beside a run
+//! of another process; a run of this process wakes it by its events. One reading serves all who
+//! look, at most one a second and never more than a fifth of the time; nobody looks: nothing is
+//! read. Whoever is slow gets the newest state when ready for it, and nothing is kept for them
+//! meanwhile. It never writes, and a run never waits for it but for a moment at the end, when
+//! whoever is still connected is cut off.
 
 mod access;
 mod hub;
@@ -12,10 +13,8 @@ mod listener;
 mod routes;
 mod stream;
 
-use std::future::{Future, IntoFuture as _};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,13 +28,16 @@ use crate::runner::Event;
 use crate::store::Store;
 use access::Access;
 use hub::Hub;
-use listener::CountingListener;
+use listener::Limits;
 
 /// How long a stop waits for a last look at the queue while somebody looks.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// How long it then waits for what is on its way to them.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Whether the dashboard shall end.
+type Stop = bool;
 
 /// An address that is taken, so that nobody else gets it; nothing is answered yet.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Bound {
     /// there is one. `events` of a run in this process tell when to look at the queue.
     pub fn serve(
         self,
-        store: Store,
+        store: &Store,
         about: About,
         token: Option<SecretString>,
         clock: impl Clock,
@@ -72,16 +74,21 @@ impl Bound {
     ) -> Dashboard {
         let (stop, stopped) = watch::channel(false);
         let (ended, serving) = watch::channel(());
-        let hub = Arc::new(Hub::new(store, about, clock.clone()));
-        let access = Access::new(token, self.addr.port());
-        let router = routes::router(Arc::clone(&hub), access);
-        let listener = CountingListener::new(self.tcp);
-        let server =
-            axum::serve(listener, router).with_graceful_shutdown(asked_to_stop(stopped.clone()));
+        let hub = Arc::new(Hub::new(store.apart(), about, clock.clone()));
+        let router = routes::router(Arc::clone(&hub), Access::new(token, self.addr.port()));
         tokio::spawn(async move {
             let looking = hub.keep_fresh(events, asked_to_stop(stopped.clone()));
-            let (server, last) = (server.into_future(), last_look(&hub, &clock, stopped.clone()));
-            tokio::join!(looking, last, cut_after_grace(server, stopped, &hub, &clock));
+            let last = last_look(&hub, &clock, stopped.clone());
+            let over = after_grace(&hub, &clock);
+            let limits = Limits::default();
+            let serving =
+                listener::serve(self.tcp, router, limits, clock.clone(), stopped.clone(), over);
+            tokio::join!(looking, last, serving);
+            // Nobody reads any more, so this takes no time.
+            tokio::select! {
+                () = hub.close() => {}
+                () = clock.sleep_until(clock.now() + GRACE) => {}
+            }
             drop(ended);
         });
         Dashboard { stop, serving }
@@ -92,7 +99,7 @@ impl Bound {
 #[derive(Debug)]
 pub struct Dashboard {
     /// Set, or dropped with the dashboard: it ends.
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     /// Closed once it has ended.
     serving: watch::Receiver<()>,
 }
@@ -107,12 +114,12 @@ impl Dashboard {
 }
 
 /// Returns when told to stop, and when nobody is left who could tell.
-async fn asked_to_stop(mut stopped: watch::Receiver<bool>) {
+async fn asked_to_stop(mut stopped: watch::Receiver<Stop>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 /// Shows the end to whoever looks. A queue that takes long to read is shown as it was.
-async fn last_look<C: Clock>(hub: &Hub<C>, clock: &C, stopped: watch::Receiver<bool>) {
+async fn last_look<C: Clock>(hub: &Hub<C>, clock: &C, stopped: watch::Receiver<Stop>) {
     asked_to_stop(stopped).await;
     tokio::select! {
         () = hub.look_once_more() => {}
@@ -121,21 +128,8 @@ async fn last_look<C: Clock>(hub: &Hub<C>, clock: &C, stopped: watch::Receiver<b
     hub.end();
 }
 
-/// Serves to the end; who does not take what is sent is not waited for long.
-async fn cut_after_grace<C: Clock>(
-    server: impl Future<Output = io::Result<()>>,
-    stopped: watch::Receiver<bool>,
-    hub: &Hub<C>,
-    clock: &C,
-) {
-    let over = async {
-        asked_to_stop(stopped).await;
-        hub.ended().await;
-        clock.sleep_until(clock.now() + GRACE).await;
-    };
-    let mut server = pin!(server);
-    tokio::select! {
-        _ = &mut server => {}
-        () = over => {}
-    }
+/// Returns when whoever has not taken what was sent is not waited for any more.
+async fn after_grace<C: Clock>(hub: &Hub<C>, clock: &C) {
+    hub.ended().await;
+    clock.sleep_until(clock.now() + GRACE).await;
 }

@@ -125,3 +125,20 @@ async fn a_batch_knows_the_runs_since_its_import_and_no_earlier_ones() {
     assert_eq!(runs.rows.iter().map(|run| run.id).collect::<Vec<_>>(), [queue.run]);
     assert_eq!(queue.store.overview(None, 1_000).await.unwrap().runs.total, 2);
 }
+
+#[tokio::test]
+async fn who_watches_a_queue_keeps_nobody_from_closing_it() {
+    let queue = Queue::idle().await;
+    let mut changes = queue.store.changes().await.unwrap();
+    let apart = queue.store.apart();
+    let mut others = apart.changes().await.unwrap();
+    assert!(changes.any().await.unwrap() && others.any().await.unwrap());
+    let counts = queue.store.status().await.unwrap().counts;
+    queue.store.clone().close().await;
+    // What has connections of its own reads on.
+    assert_eq!(apart.status().await.unwrap().counts, counts);
+    assert!(!others.any().await.unwrap());
+    others.close().await;
+    apart.close().await;
+    drop(changes);
+}
