@@ -29,7 +29,7 @@ pub(super) async fn dashboard(
     let dashboard = taken.serve(settings, &store, None, out);
     out.say("Ctrl-C ends it");
     shutdown.asked(Urgency::Finish).await;
-    dashboard.stop().await;
+    dashboard.stop("the dashboard was stopped").await;
     store.close().await;
     Ok(Exit::Done)
 }

@@ -31,16 +31,16 @@ pub(super) struct Limits {
     /// The most connections at once; a browser has up to six.
     pub(super) connections_max: usize,
     /// How long the head of a request may take, from the connection or the last answer on.
-    pub(super) head_max: Duration,
+    pub(super) head_within: Duration,
     /// How long nothing of an answer may be taken; somebody who listens is sent something
     /// twice in that time.
-    pub(super) stall_max: Duration,
+    pub(super) stall: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let wait = Duration::from_secs(30);
-        Self { connections_max: 128, head_max: wait, stall_max: wait }
+        Self { connections_max: 128, head_within: wait, stall: wait }
     }
 }
 
@@ -64,14 +64,13 @@ pub(super) async fn serve<C: Clock>(
             let (tcp, _) = Listener::accept(&mut tcp).await;
             let _ = tcp.set_nodelay(true);
             while going.try_join_next().is_some() {}
-            let line =
-                Line { tcp, stall_max: limits.stall_max, clock: clock.clone(), stalled: None };
-            going.spawn(answer(line, router.clone(), limits.head_max, stopped.clone(), permit));
+            let line = Line { tcp, stall: limits.stall, clock: clock.clone(), stalled: None };
+            going.spawn(answer(line, router.clone(), limits.head_within, stopped.clone(), permit));
         }
     };
     tokio::select! {
         () = accepting => {}
-        () = asked_to_stop(stopped.clone()) => {}
+        _ = asked_to_stop(stopped.clone()) => {}
     }
     drop(tcp);
     let all_ended = async { while going.join_next().await.is_some() {} };
@@ -89,19 +88,19 @@ pub(super) async fn serve<C: Clock>(
 async fn answer<C: Clock>(
     line: Line<C>,
     router: Router,
-    head_max: Duration,
+    head_within: Duration,
     stopped: watch::Receiver<Stop>,
     _place: Option<OwnedSemaphorePermit>,
 ) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_max)
+        .header_read_timeout(head_within)
         .serve_connection(TokioIo::new(line), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
     // How a connection ends is its client's business.
     tokio::select! {
         _ = &mut connection => return,
-        () = asked_to_stop(stopped) => {}
+        _ = asked_to_stop(stopped) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
@@ -110,7 +109,7 @@ async fn answer<C: Clock>(
 /// A connection that fails when nothing can be written to it for too long.
 struct Line<C> {
     tcp: TcpStream,
-    stall_max: Duration,
+    stall: Duration,
     clock: C,
     /// Ends when it has been too long; none while writing goes on.
     stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -121,9 +120,9 @@ impl<C> Unpin for Line<C> {}
 
 impl<C: Clock> Line<C> {
     fn is_patient(&mut self, context: &mut Context<'_>) -> bool {
-        let (clock, stall_max) = (&self.clock, self.stall_max);
+        let (clock, stall) = (&self.clock, self.stall);
         let stalled = self.stalled.get_or_insert_with(|| {
-            let (clock, until) = (clock.clone(), clock.now() + stall_max);
+            let (clock, until) = (clock.clone(), clock.now() + stall);
             Box::pin(async move { clock.sleep_until(until).await })
         });
         stalled.as_mut().poll(context).is_pending()
@@ -149,9 +148,9 @@ impl<C: Clock> AsyncWrite for Line<C> {
         match Pin::new(&mut self.tcp).poll_write(context, bytes) {
             Poll::Pending if self.is_patient(context) => Poll::Pending,
             Poll::Pending => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            written => {
+            Poll::Ready(written) => {
                 self.stalled = None;
-                written
+                Poll::Ready(written)
             }
         }
     }
@@ -211,7 +210,7 @@ mod tests {
     async fn who_has_no_request_gives_the_place_to_the_next_one() {
         let limits = Limits {
             connections_max: 3,
-            head_max: Duration::from_millis(100),
+            head_within: Duration::from_millis(100),
             ..Limits::default()
         };
         with(limits, ManualClock::new(0), 1, async |addr| {

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
@@ -36,8 +37,11 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 /// How long it then waits for what is on its way to them.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Whether the dashboard shall end.
-type Stop = bool;
+/// What whoever looks is told at the end; none: it goes on.
+type Stop = Option<&'static str>;
+
+/// The same where nobody said anything.
+const STOPPED: &str = "the dashboard was stopped";
 
 /// An address that is taken, so that nobody else gets it; nothing is answered yet.
 #[derive(Debug)]
@@ -72,12 +76,12 @@ impl Bound {
         clock: impl Clock,
         events: Option<broadcast::Receiver<Event>>,
     ) -> Dashboard {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
         let (ended, serving) = watch::channel(());
         let hub = Arc::new(Hub::new(store.apart(), about, clock.clone()));
         let router = routes::router(Arc::clone(&hub), Access::new(token, self.addr.port()));
         tokio::spawn(async move {
-            let looking = hub.keep_fresh(events, asked_to_stop(stopped.clone()));
+            let looking = hub.keep_fresh(events, asked_to_stop(stopped.clone()).map(drop));
             let last = last_look(&hub, &clock, stopped.clone());
             let over = after_grace(&hub, &clock);
             let limits = Limits::default();
@@ -105,27 +109,28 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// Tells whoever looks how it stands now and that it is over, and ends.
-    pub async fn stop(mut self) {
-        self.stop.send_replace(true);
+    /// Tells whoever looks how it stands now and, in `words`, that it is over, and ends.
+    pub async fn stop(mut self, words: &'static str) {
+        self.stop.send_replace(Some(words));
         // The server sends nothing; it only lets go of its end.
         while self.serving.changed().await.is_ok() {}
     }
 }
 
-/// Returns when told to stop, and when nobody is left who could tell.
-async fn asked_to_stop(mut stopped: watch::Receiver<Stop>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
+/// Returns when told to stop, and when nobody is left who could tell, with the words for it.
+async fn asked_to_stop(mut stopped: watch::Receiver<Stop>) -> &'static str {
+    let stop = stopped.wait_for(Option::is_some).await;
+    stop.ok().and_then(|words| *words).unwrap_or(STOPPED)
 }
 
 /// Shows the end to whoever looks. A queue that takes long to read is shown as it was.
 async fn last_look<C: Clock>(hub: &Hub<C>, clock: &C, stopped: watch::Receiver<Stop>) {
-    asked_to_stop(stopped).await;
+    let words = asked_to_stop(stopped).await;
     tokio::select! {
         () = hub.look_once_more() => {}
         () = clock.sleep_until(clock.now() + LAST_LOOK) => {}
     }
-    hub.end();
+    hub.end(words);
 }
 
 /// Returns when whoever has not taken what was sent is not waited for any more.
