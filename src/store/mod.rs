@@ -20,6 +20,7 @@ mod open;
 mod overview;
 mod prune;
 mod records;
+mod rows;
 mod runs;
 mod settle;
 mod sittings;

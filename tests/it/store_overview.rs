@@ -142,3 +142,20 @@ async fn who_watches_a_queue_keeps_nobody_from_closing_it() {
     apart.close().await;
     drop(changes);
 }
+
+#[tokio::test]
+async fn a_pause_at_the_edge_of_what_one_statement_sums_is_told_once() {
+    let mut queue = Queue::idle().await;
+    queue.run = queue.begin_run().await;
+    let went = [(0, "applied"), (200, "applied"), (3_200, "applied"), (3_400, "applied")];
+    sent(&queue, queue.run, &went).await;
+    // As after a prune: numbers far apart.
+    let far = format!("UPDATE requests SET id = id + 250000 WHERE slot_ms >= {NOW_MS} + 3200");
+    queue.sql(&far).await;
+    let traffic = queue.store.overview(None, 1_000).await.unwrap().traffic;
+    let waits: Vec<_> =
+        traffic.waits.iter().map(|waits| (waits.cause, waits.count, waits.total_ms)).collect();
+    assert_eq!(waits, [(Cause::Other, 1, 3_000)]);
+    let sent: Vec<u64> = traffic.buckets.iter().map(|bucket| bucket.requests.total).collect();
+    assert_eq!(sent, [2, 0, 0, 2]);
+}
