@@ -29,7 +29,7 @@ pub(super) async fn dashboard(
     let dashboard = taken.serve(settings, &store, None, out);
     out.say("Ctrl-C ends it");
     shutdown.asked(Urgency::Finish).await;
-    dashboard.stop().await;
+    dashboard.stop("the dashboard was stopped").await;
     store.close().await;
     Ok(Exit::Done)
 }
@@ -81,6 +81,6 @@ impl Taken {
         }
         let about = page::about(settings, None, REFUSED_MAX);
         let heard = events.map(Events::listen);
-        self.bound.serve(store.clone(), about, self.token, SystemClock::new(), heard)
+        self.bound.serve(store, about, self.token, SystemClock::new(), heard)
     }
 }

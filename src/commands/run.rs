@@ -104,7 +104,7 @@ async fn import_and_drain(
     }
     let exit = conclude(settings, &store, &report, &scope, told, out).await?;
     if let Some(dashboard) = dashboard {
-        dashboard.stop().await;
+        dashboard.stop("over: this is how it ended").await;
     }
     store.close().await;
     Ok(exit)

@@ -68,8 +68,11 @@ impl Access {
             return Admission::Look;
         }
         if uri.path() == "/" && token_in(uri).is_some_and(|shown| same(&shown, token)) {
+            // Lax, not strict: a link in a mail that is read in the browser comes from another
+            // site, and a strict cookie would not be sent where it then leads. All that can
+            // be had by it is a look, and no other page can read the answer.
             return Admission::TakeCookie(format!(
-                "{}={cookie}; Path=/; HttpOnly; SameSite=Strict",
+                "{}={cookie}; Path=/; HttpOnly; SameSite=Lax",
                 self.cookie_name
             ));
         }
@@ -173,7 +176,7 @@ mod tests {
         else {
             panic!("no cookie")
         };
-        assert!(cookie.contains("; HttpOnly; SameSite=Strict") && !cookie.contains("0123456789"));
+        assert!(cookie.contains("; HttpOnly; SameSite=Lax") && !cookie.contains("0123456789"));
         let pair = cookie.split(';').next().unwrap();
         let with = |cookie: &str| admit(Some(TOKEN), "/healthz", &[(header::COOKIE, cookie)]);
         assert_eq!(with(&format!("a=b; {pair}")), Admission::Look);

@@ -1,7 +1,8 @@
 //! The newest state of the page, read once for all who look.
 //!
 //! A section has the number of the generation that changed it last, so that whoever has seen
-//! generation 7 needs the sections that are newer, and no other.
+//! generation 7 needs the sections that are newer, and no other. Generations are counted from
+//! the time at which the server began, so that those of an earlier one are older.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast, watch};
 
 use crate::clock::{Clock, Moment};
+use crate::metrics;
 use crate::report::html::{Section, sections};
 use crate::report::{About, Facts};
 use crate::runner::Event;
@@ -39,8 +41,8 @@ pub(super) struct Shown {
     pub(super) sections: Vec<Versioned>,
     /// Why the queue cannot be read, if so; the sections are from before.
     pub(super) trouble: Option<String>,
-    /// Nothing will change any more.
-    pub(super) over: bool,
+    /// Nothing will change any more, in these words.
+    pub(super) over: Option<&'static str>,
 }
 
 impl Shown {
@@ -89,7 +91,11 @@ pub(super) struct Hub<C> {
     pub(super) about: About,
     clock: C,
     latest: watch::Sender<Shown>,
+    /// Apart from `latest`: who waits for the end does not look.
+    over: watch::Sender<bool>,
     reading: Mutex<Reading>,
+    /// What machines were told last, and when that was read. Whoever has it reads.
+    figures: Mutex<Option<(Moment, String)>>,
 }
 
 /// How reading goes. Whoever has it reads; nobody else does then.
@@ -103,8 +109,11 @@ struct Reading {
 
 impl<C: Clock> Hub<C> {
     pub(super) fn new(store: Store, about: About, clock: C) -> Self {
-        let (latest, _) = watch::channel(Shown::default());
-        Self { store, about, clock, latest, reading: Mutex::default() }
+        let generation = u64::try_from(clock.wall_ms()).unwrap_or_default();
+        let (latest, _) = watch::channel(Shown { generation, ..Shown::default() });
+        let (over, _) = watch::channel(false);
+        let (reading, figures) = (Mutex::default(), Mutex::default());
+        Self { store, about, clock, latest, over, reading, figures }
     }
 
     /// The newest state, looked for now unless that was done a moment ago.
@@ -150,9 +159,13 @@ impl<C: Clock> Hub<C> {
             Some(changes) => changes.any().await?,
             None => true,
         };
+        if changed {
+            // Until it is gathered: a look that is cut short has told nobody.
+            reading.gathered = None;
+        }
         let now = self.clock.now();
         let is_fresh = |at: Moment| now.since(at) < STALE;
-        if !changed && reading.gathered.is_some_and(is_fresh) {
+        if reading.gathered.is_some_and(is_fresh) {
             return Ok(None);
         }
         let facts = Facts::gather(&self.store, &self.about, self.clock.wall_ms()).await?;
@@ -193,17 +206,40 @@ impl<C: Clock> Hub<C> {
         }
     }
 
-    /// Nothing changes any more.
-    pub(super) fn end(&self) {
+    /// The queue's figures for machines, at most a moment old. However many ask, one reads.
+    pub(super) async fn figures(&self) -> Result<String, StoreError> {
+        let mut kept = self.figures.lock().await;
+        let now = self.clock.now();
+        match &*kept {
+            Some((read, text)) if now.since(*read) < REST_MIN => Ok(text.clone()),
+            _ => {
+                let text = metrics::text(&self.store, self.about.rate).await?;
+                *kept = Some((self.clock.now(), text.clone()));
+                Ok(text)
+            }
+        }
+    }
+
+    /// Nothing changes any more; whoever looks is told so in these words.
+    pub(super) fn end(&self, words: &'static str) {
         self.latest.send_modify(|shown| {
-            shown.over = true;
+            shown.over = Some(words);
             shown.generation += 1;
         });
+        self.over.send_replace(true);
     }
 
     /// Returns once [`Hub::end`] was called.
     pub(super) async fn ended(&self) {
-        let _ = self.latest.subscribe().wait_for(|shown| shown.over).await;
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    /// Lets go of the queue, once nobody reads it any more.
+    pub(super) async fn close(&self) {
+        if let Some(changes) = self.reading.lock().await.changes.take() {
+            changes.close().await;
+        }
+        self.store.clone().close().await;
     }
 }
 
@@ -226,7 +262,18 @@ async fn heard(events: &mut Option<broadcast::Receiver<Event>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use futures_util::FutureExt as _;
+    use tempfile::TempDir;
+
     use super::*;
+    use crate::clock::ManualClock;
+    use crate::job::{App, Library};
+    use crate::store::{RunEnding, RunLock};
+
+    const NOW_MS: i64 = 1_735_689_600_000;
 
     fn section(id: &'static str, html: &str) -> Section {
         Section { id, html: html.to_owned() }
@@ -253,5 +300,95 @@ mod tests {
         assert!(shown.trouble.as_deref().is_some_and(|text| text.contains("queue.db")));
         assert_eq!((shown.generation, shown.sections.len()), (2, 1));
         assert!(shown.take(Ok(None)) && shown.trouble.is_none());
+    }
+    /// On a queue file of its own, which goes with the folder.
+    async fn hub() -> (TempDir, ManualClock, Hub<ManualClock>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+        let about = About {
+            database: "queue.db".to_owned(),
+            version: "0",
+            flags: String::new(),
+            rate: 5.0,
+            batch: None,
+            refused_max: 1,
+            settings: Vec::new(),
+            estimate: Arc::new(|_: &Facts| None),
+        };
+        let clock = ManualClock::new(NOW_MS);
+        (folder, clock.clone(), Hub::new(store, about, clock))
+    }
+
+    /// Lets a run begin and end.
+    async fn write(store: &Store) {
+        let lock = RunLock::take(store.path(), NOW_MS).unwrap();
+        let app = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
+        let run = store.begin_run(&lock, app, NOW_MS).await.unwrap().run;
+        store.end_run(run, RunEnding::Drained, NOW_MS).await.unwrap();
+    }
+
+    /// Lets `look` go on so many times; whether it came to its end.
+    async fn cut_after(times: usize, look: impl Future<Output = ()>) -> bool {
+        let (mut look, mut left) = (pin!(look), times);
+        std::future::poll_fn(|context| {
+            if left == 0 {
+                return Poll::Ready(false);
+            }
+            left -= 1;
+            look.as_mut().poll(context).map(|()| true)
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_look_that_is_cut_short_wherever_it_is_loses_no_change() {
+        let (_folder, _, hub) = hub().await;
+        hub.refresh(true).await;
+        for times in 0.. {
+            let before = hub.latest.borrow().generation;
+            write(&hub.store).await;
+            let was_whole = cut_after(times, hub.refresh(true)).await;
+            if !was_whole {
+                hub.refresh(true).await;
+            }
+            assert_eq!(hub.latest.borrow().generation, before + 1, "cut after {times}");
+            if was_whole {
+                break;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn generations_of_an_earlier_server_are_older() {
+        let (_folder, clock, hub) = hub().await;
+        hub.refresh(true).await;
+        let seen = hub.fresh().await.generation;
+        clock.advance(REST_MIN);
+        let next = Hub::new(hub.store.clone(), hub.about.clone(), clock);
+        let shown = next.fresh().await;
+        assert!(!shown.sections.is_empty());
+        assert!(shown.sections.iter().all(|part| part.since > seen));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_end_does_not_look() {
+        let (_folder, _, hub) = hub().await;
+        let mut ended = pin!(hub.ended());
+        assert!(ended.as_mut().now_or_never().is_none() && !hub.is_watched());
+        let watching = hub.watch();
+        assert!(hub.is_watched());
+        hub.end("over");
+        ended.await;
+        assert_eq!(watching.borrow().over, Some("over"));
+    }
+
+    #[tokio::test]
+    async fn figures_are_read_once_a_moment_however_many_ask() {
+        let (_folder, clock, hub) = hub().await;
+        let first = hub.figures().await.unwrap();
+        write(&hub.store).await;
+        assert_eq!(hub.figures().await.unwrap(), first);
+        clock.advance(REST_MIN);
+        assert_ne!(hub.figures().await.unwrap(), first);
     }
 }

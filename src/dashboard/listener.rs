@@ -1,58 +1,135 @@
-//! Connections, of which there are only so many at once; the next one waits until one ends.
+//! Connections: only so many at once, none for longer than it is used, and none at all once
+//! the dashboard has ended.
+//!
+//! Each is a task that the server holds, so that nothing of the queue is held by one that
+//! stays. Whoever has no whole request in time, or takes nothing of an answer, gives the place
+//! to the next one: this is all that a stranger without the token can cost.
 
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use axum::Router;
 use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 
-/// The most connections at once; a browser has up to six.
-const CONNECTIONS_MAX: usize = 128;
+use super::{Stop, asked_to_stop};
+use crate::clock::Clock;
 
-/// Accepts connections while there are few enough.
-#[derive(Debug)]
-pub(super) struct CountingListener {
-    tcp: TcpListener,
-    free: Arc<Semaphore>,
+/// What strangers are given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The most connections at once; a browser has up to six.
+    pub(super) connections_max: usize,
+    /// How long the head of a request may take, from the connection or the last answer on.
+    pub(super) head_within: Duration,
+    /// How long nothing of an answer may be taken; somebody who listens is sent something
+    /// twice in that time.
+    pub(super) stall: Duration,
 }
 
-impl CountingListener {
-    pub(super) fn new(tcp: TcpListener) -> Self {
-        Self { tcp, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+impl Default for Limits {
+    fn default() -> Self {
+        let wait = Duration::from_secs(30);
+        Self { connections_max: 128, head_within: wait, stall: wait }
     }
 }
 
-impl Listener for CountingListener {
-    type Io = Counted;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Counted, SocketAddr) {
-        // It is never closed, so a permit always comes.
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
-        // axum's own way with a TcpListener waits and tries again when accepting fails.
-        let (tcp, addr) = Listener::accept(&mut self.tcp).await;
-        let _ = tcp.set_nodelay(true);
-        (Counted { tcp, _permit: permit }, addr)
+/// Answers until it is asked to stop, and lets what is on its way get there until `over`. No
+/// connection is left when it returns.
+pub(super) async fn serve<C: Clock>(
+    mut tcp: TcpListener,
+    router: Router,
+    limits: Limits,
+    clock: C,
+    stopped: watch::Receiver<Stop>,
+    over: impl Future<Output = ()>,
+) {
+    let free = Arc::new(Semaphore::new(limits.connections_max));
+    let mut going = JoinSet::new();
+    let accepting = async {
+        loop {
+            // It is never closed, so a permit always comes.
+            let permit = Arc::clone(&free).acquire_owned().await.ok();
+            // axum's own way with a TcpListener waits and tries again when accepting fails.
+            let (tcp, _) = Listener::accept(&mut tcp).await;
+            let _ = tcp.set_nodelay(true);
+            while going.try_join_next().is_some() {}
+            let line = Line { tcp, stall: limits.stall, clock: clock.clone(), stalled: None };
+            going.spawn(answer(line, router.clone(), limits.head_within, stopped.clone(), permit));
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        _ = asked_to_stop(stopped.clone()) => {}
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+    drop(tcp);
+    let all_ended = async { while going.join_next().await.is_some() {} };
+    let was_cut = tokio::select! {
+        () = all_ended => false,
+        () = over => true,
+    };
+    if was_cut {
+        going.shutdown().await;
     }
 }
 
-/// A connection that gives back its place when it ends.
-#[derive(Debug)]
-pub(super) struct Counted {
+/// Answers on one connection until it ends, or until what was asked for is answered once it is
+/// asked to stop.
+async fn answer<C: Clock>(
+    line: Line<C>,
+    router: Router,
+    head_within: Duration,
+    stopped: watch::Receiver<Stop>,
+    _place: Option<OwnedSemaphorePermit>,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_within)
+        .serve_connection(TokioIo::new(line), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    // How a connection ends is its client's business.
+    tokio::select! {
+        _ = &mut connection => return,
+        _ = asked_to_stop(stopped) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// A connection that fails when nothing can be written to it for too long.
+struct Line<C> {
     tcp: TcpStream,
-    _permit: Option<OwnedSemaphorePermit>,
+    stall: Duration,
+    clock: C,
+    /// Ends when it has been too long; none while writing goes on.
+    stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl AsyncRead for Counted {
+/// What has to stay where it is has a box.
+impl<C> Unpin for Line<C> {}
+
+impl<C: Clock> Line<C> {
+    fn is_patient(&mut self, context: &mut Context<'_>) -> bool {
+        let (clock, stall) = (&self.clock, self.stall);
+        let stalled = self.stalled.get_or_insert_with(|| {
+            let (clock, until) = (clock.clone(), clock.now() + stall);
+            Box::pin(async move { clock.sleep_until(until).await })
+        });
+        stalled.as_mut().poll(context).is_pending()
+    }
+}
+
+impl<C: Clock> AsyncRead for Line<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -62,13 +139,20 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl<C: Clock> AsyncWrite for Line<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(context, bytes)
+        match Pin::new(&mut self.tcp).poll_write(context, bytes) {
+            Poll::Pending if self.is_patient(context) => Poll::Pending,
+            Poll::Pending => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(written) => {
+                self.stalled = None;
+                Poll::Ready(written)
+            }
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -77,5 +161,89 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    async fn sent(addr: SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// Waits for the beginning of an answer.
+    async fn is_answered(stream: &mut TcpStream) {
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+    }
+
+    /// Serves a page of so many bytes until `test` is done with its address.
+    async fn with<T: Future<Output = ()>>(
+        limits: Limits,
+        clock: ManualClock,
+        page_bytes: usize,
+        test: impl FnOnce(SocketAddr) -> T,
+    ) {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = tcp.local_addr().unwrap();
+        let router = Router::new().route("/", get(async move || vec![b'x'; page_bytes]));
+        let (_stop, stopped) = watch::channel(Stop::default());
+        tokio::select! {
+            () = serve(tcp, router, limits, clock, stopped, std::future::pending()) => {}
+            () = test(addr) => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_no_request_gives_the_place_to_the_next_one() {
+        let limits = Limits {
+            connections_max: 3,
+            head_within: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        with(limits, ManualClock::new(0), 1, async |addr| {
+            let mut idle = sent(addr, REQUEST).await;
+            is_answered(&mut idle).await;
+            let _silent = sent(addr, "").await;
+            let _half = sent(addr, "GET / HTTP/1.1\r\n").await;
+            for _ in 0..3 {
+                is_answered(&mut sent(addr, REQUEST).await).await;
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_an_answer_gives_the_place_to_the_next_one() {
+        let limits = Limits { connections_max: 1, ..Limits::default() };
+        let clock = ManualClock::new(0);
+        // More than the buffers between the two take.
+        with(limits, clock.clone(), 64 << 20, async |addr| {
+            let _deaf = sent(addr, REQUEST).await;
+            let mut next = sent(addr, REQUEST).await;
+            let time_goes_on = async {
+                loop {
+                    clock.advance_to_next_sleeper().await;
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = time_goes_on => {}
+                () = is_answered(&mut next) => {}
+            }
+        })
+        .await;
     }
 }

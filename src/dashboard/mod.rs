@@ -1,10 +1,11 @@
 //! The page, live: the queue's figures for whoever looks, while a run goes on or without one.
 //!
-//! Reads the queue through the store alone, so it works beside a run of another process; a run
-//! of this process wakes it by its events. One reading serves all who look, at most one a
-//! second and never more than a fifth of the time; nobody looks: nothing is read. Whoever is
-//! slow gets the newest state when ready for it, and nothing is kept for them meanwhile. It
-//! never writes, and a run never waits for it but for a moment at the end.
+//! Reads the queue through the store alone, by connections of its own, so it works beside a run
+//! of another process; a run of this process wakes it by its events. One reading serves all who
+//! look, at most one a second and never more than a fifth of the time; nobody looks: nothing is
+//! read. Whoever is slow gets the newest state when ready for it, and nothing is kept for them
+//! meanwhile. It never writes, and a run never waits for it but for a moment at the end, when
+//! whoever is still connected is cut off.
 
 mod access;
 mod hub;
@@ -12,13 +13,12 @@ mod listener;
 mod routes;
 mod stream;
 
-use std::future::{Future, IntoFuture as _};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
@@ -29,13 +29,19 @@ use crate::runner::Event;
 use crate::store::Store;
 use access::Access;
 use hub::Hub;
-use listener::CountingListener;
+use listener::Limits;
 
 /// How long a stop waits for a last look at the queue while somebody looks.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// How long it then waits for what is on its way to them.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// What whoever looks is told at the end; none: it goes on.
+type Stop = Option<&'static str>;
+
+/// The same where nobody said anything.
+const STOPPED: &str = "the dashboard was stopped";
 
 /// An address that is taken, so that nobody else gets it; nothing is answered yet.
 #[derive(Debug)]
@@ -64,24 +70,29 @@ impl Bound {
     /// there is one. `events` of a run in this process tell when to look at the queue.
     pub fn serve(
         self,
-        store: Store,
+        store: &Store,
         about: About,
         token: Option<SecretString>,
         clock: impl Clock,
         events: Option<broadcast::Receiver<Event>>,
     ) -> Dashboard {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
         let (ended, serving) = watch::channel(());
-        let hub = Arc::new(Hub::new(store, about, clock.clone()));
-        let access = Access::new(token, self.addr.port());
-        let router = routes::router(Arc::clone(&hub), access);
-        let listener = CountingListener::new(self.tcp);
-        let server =
-            axum::serve(listener, router).with_graceful_shutdown(asked_to_stop(stopped.clone()));
+        let hub = Arc::new(Hub::new(store.apart(), about, clock.clone()));
+        let router = routes::router(Arc::clone(&hub), Access::new(token, self.addr.port()));
         tokio::spawn(async move {
-            let looking = hub.keep_fresh(events, asked_to_stop(stopped.clone()));
-            let (server, last) = (server.into_future(), last_look(&hub, &clock, stopped.clone()));
-            tokio::join!(looking, last, cut_after_grace(server, stopped, &hub, &clock));
+            let looking = hub.keep_fresh(events, asked_to_stop(stopped.clone()).map(drop));
+            let last = last_look(&hub, &clock, stopped.clone());
+            let over = after_grace(&hub, &clock);
+            let limits = Limits::default();
+            let serving =
+                listener::serve(self.tcp, router, limits, clock.clone(), stopped.clone(), over);
+            tokio::join!(looking, last, serving);
+            // Nobody reads any more, so this takes no time.
+            tokio::select! {
+                () = hub.close() => {}
+                () = clock.sleep_until(clock.now() + GRACE) => {}
+            }
             drop(ended);
         });
         Dashboard { stop, serving }
@@ -92,50 +103,38 @@ impl Bound {
 #[derive(Debug)]
 pub struct Dashboard {
     /// Set, or dropped with the dashboard: it ends.
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     /// Closed once it has ended.
     serving: watch::Receiver<()>,
 }
 
 impl Dashboard {
-    /// Tells whoever looks how it stands now and that it is over, and ends.
-    pub async fn stop(mut self) {
-        self.stop.send_replace(true);
+    /// Tells whoever looks how it stands now and, in `words`, that it is over, and ends.
+    pub async fn stop(mut self, words: &'static str) {
+        self.stop.send_replace(Some(words));
         // The server sends nothing; it only lets go of its end.
         while self.serving.changed().await.is_ok() {}
     }
 }
 
-/// Returns when told to stop, and when nobody is left who could tell.
-async fn asked_to_stop(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
+/// Returns when told to stop, and when nobody is left who could tell, with the words for it.
+async fn asked_to_stop(mut stopped: watch::Receiver<Stop>) -> &'static str {
+    let stop = stopped.wait_for(Option::is_some).await;
+    stop.ok().and_then(|words| *words).unwrap_or(STOPPED)
 }
 
 /// Shows the end to whoever looks. A queue that takes long to read is shown as it was.
-async fn last_look<C: Clock>(hub: &Hub<C>, clock: &C, stopped: watch::Receiver<bool>) {
-    asked_to_stop(stopped).await;
+async fn last_look<C: Clock>(hub: &Hub<C>, clock: &C, stopped: watch::Receiver<Stop>) {
+    let words = asked_to_stop(stopped).await;
     tokio::select! {
         () = hub.look_once_more() => {}
         () = clock.sleep_until(clock.now() + LAST_LOOK) => {}
     }
-    hub.end();
+    hub.end(words);
 }
 
-/// Serves to the end; who does not take what is sent is not waited for long.
-async fn cut_after_grace<C: Clock>(
-    server: impl Future<Output = io::Result<()>>,
-    stopped: watch::Receiver<bool>,
-    hub: &Hub<C>,
-    clock: &C,
-) {
-    let over = async {
-        asked_to_stop(stopped).await;
-        hub.ended().await;
-        clock.sleep_until(clock.now() + GRACE).await;
-    };
-    let mut server = pin!(server);
-    tokio::select! {
-        _ = &mut server => {}
-        () = over => {}
-    }
+/// Returns when whoever has not taken what was sent is not waited for any more.
+async fn after_grace<C: Clock>(hub: &Hub<C>, clock: &C) {
+    hub.ended().await;
+    clock.sleep_until(clock.now() + GRACE).await;
 }

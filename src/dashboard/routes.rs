@@ -29,8 +29,7 @@ pub(super) struct Served<C> {
     places: Arc<Semaphore>,
 }
 
-/// Everything that is served. What machines read goes here too: it stands behind the same
-/// guard, and has `served.hub.store` and `served.hub.about.rate`.
+/// Everything that is served, what machines read too: all of it stands behind the same guard.
 pub(super) fn router<C: Clock>(hub: Arc<Hub<C>>, access: Access) -> Router {
     let served = Arc::new(Served { hub, places: Arc::new(Semaphore::new(CLIENTS_MAX)) });
     Router::new()
@@ -134,7 +133,7 @@ async fn events<C: Clock>(
         uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("since="));
     let seen = last.or(asked).and_then(|id| id.parse().ok()).unwrap_or_default();
     let states = served.hub.watch();
-    // A generation that is yet to come was counted by a server before this one.
+    // A generation that is yet to come was counted before the clock was set back.
     let now = served.hub.fresh().await.generation;
     let seen = if seen > now { 0 } else { seen };
     Sse::new(stream::events(states, seen, place)).keep_alive(KeepAlive::default()).into_response()
@@ -154,7 +153,7 @@ async fn health<C: Clock>(State(served): State<Arc<Served<C>>>) -> Response {
 
 /// The queue's figures for Prometheus.
 async fn figures<C: Clock>(State(served): State<Arc<Served<C>>>) -> Response {
-    match metrics::text(&served.hub.store, served.hub.about.rate).await {
+    match served.hub.figures().await {
         Ok(text) => typed(StatusCode::OK, metrics::CONTENT_TYPE, text),
         Err(e) => said(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", whole_text(&e))),
     }

@@ -53,10 +53,9 @@ impl Client {
     /// What of `shown` is news.
     fn news(&mut self, shown: &Shown) -> VecDeque<Sent> {
         let mut news = VecDeque::new();
-        let generation = shown.generation.to_string();
         for part in shown.sections.iter().filter(|part| part.since > self.seen) {
             let data = json!({ "id": part.section.id, "html": part.section.html });
-            news.push_back(Sent::default().event("section").id(&generation).data(data.to_string()));
+            news.push_back(Sent::default().event("section").data(data.to_string()));
         }
         self.seen = self.seen.max(shown.generation);
         if !self.said || self.trouble != shown.trouble {
@@ -71,10 +70,56 @@ impl Client {
             self.said = true;
             self.trouble.clone_from(&shown.trouble);
         }
-        if shown.over {
-            news.push_back(Sent::default().event("over").data("over: this is how it ended"));
+        if let Some(words) = shown.over {
+            news.push_back(Sent::default().event("over").data(words));
             self.over = true;
         }
+        // Of the last alone: whoever loses the connection before it has not seen all of this.
+        if let Some(last) = news.pop_back() {
+            news.push_back(last.id(shown.generation.to_string()));
+        }
         news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::to_bytes;
+    use axum::response::IntoResponse as _;
+    use axum::response::sse::Sse;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::dashboard::hub::Versioned;
+    use crate::report::html::Section;
+
+    /// Everything that somebody who has seen `seen` is sent of a page that is over.
+    async fn sent(seen: u64) -> String {
+        let section = |id, since| Versioned {
+            section: Arc::new(Section { id, html: format!("<p>{id}") }),
+            since,
+        };
+        let sections = vec![section("a", 7), section("b", 9), section("c", 9)];
+        let over = Some("this is how it ended");
+        let shown = Shown { generation: 9, sections, over, ..Shown::default() };
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (_states, watching) = watch::channel(shown);
+        let answer = Sse::new(events(watching, seen, place)).into_response();
+        let bytes = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_who_got_all_of_a_state_has_seen_it() {
+        let text = sent(7).await;
+        let events: Vec<&str> = text.split_terminator("\n\n").collect();
+        assert_eq!(events.len(), 4, "{text}");
+        for (event, part) in events.iter().zip(["<p>b", "<p>c", "live", "this is how it ended"]) {
+            assert!(event.contains(part), "{text}");
+        }
+        let seen: Vec<bool> = events.iter().map(|event| event.contains("id: 9")).collect();
+        assert_eq!(seen, [false, false, false, true], "{text}");
     }
 }

@@ -7,6 +7,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::import::app_id;
+use super::rows::app;
 use super::{Doing as _, Store, StoreError};
 use crate::gate::Learned;
 use crate::isolate::SizeLimit;
@@ -181,15 +182,7 @@ fn kept_size(row: &SqliteRow) -> Result<KeptSize, StoreError> {
     Ok(KeptSize { app: app_of("size_limits", row)?, limit, learned_ms })
 }
 
-/// The app that a row of `table` is for.
+/// The app that a row of `table` is for; it begins with the app's two columns.
 fn app_of(table: &'static str, row: &SqliteRow) -> Result<App, StoreError> {
-    let doing = "read what was learned";
-    let app_id: i64 = row.try_get("app_id").doing(doing)?;
-    let impossible = |reason: String| StoreError::Impossible { table, row: app_id, reason };
-    let library: String = row.try_get("library").doing(doing)?;
-    let sdkappid: i64 = row.try_get("sdkappid").doing(doing)?;
-    Ok(App {
-        sdkappid: u64::try_from(sdkappid).map_err(|e| impossible(e.to_string()))?,
-        library: library.parse().map_err(impossible)?,
-    })
+    app(row, 0, table, row.try_get("app_id").doing("read what was learned")?)
 }

@@ -2,9 +2,8 @@
 //!
 //! Reads alone. None of it costs more with more jobs.
 
-use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::lock::identity;
 use super::open::{APPLICATION_ID, not_opened};
@@ -13,8 +12,9 @@ use super::{Doing as _, Store, StoreError};
 /// Tells whether anybody has written to the queue, this process or another.
 #[derive(Debug)]
 pub struct Changes {
-    /// The engine counts what others commit, as one connection sees it.
-    connection: PoolConnection<Sqlite>,
+    /// The engine counts what others commit, as one connection sees it. None of the readers,
+    /// whose closing waits for all that are in use.
+    connection: SqliteConnection,
     seen: Option<i64>,
 }
 
@@ -25,10 +25,17 @@ impl Changes {
     /// When the queue file cannot be read.
     pub async fn any(&mut self) -> Result<bool, StoreError> {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version")
-            .fetch_one(&mut *self.connection)
+            .fetch_one(&mut self.connection)
             .await
             .doing("look for changes")?;
         Ok(self.seen.replace(version) != Some(version))
+    }
+
+    /// Ends watching. Nothing is lost if it is dropped instead, but its connection is then
+    /// closed at some later time.
+    pub async fn close(self) {
+        // Nothing was written.
+        let _ = self.connection.close().await;
     }
 }
 
@@ -38,7 +45,9 @@ impl Store {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn changes(&self) -> Result<Changes, StoreError> {
-        let connection = self.readers.acquire().await.doing("look for changes")?;
+        let options = self.readers.connect_options();
+        let connection = SqliteConnection::connect_with(&options).await;
+        let connection = connection.map_err(|e| not_opened(&self.path, e))?;
         Ok(Changes { connection, seen: None })
     }
 

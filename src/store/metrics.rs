@@ -11,6 +11,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
+use super::rows::{app, count};
 use super::{Doing as _, Store, StoreError};
 use crate::job::{App, Status};
 
@@ -132,14 +133,10 @@ async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, Store
     let mut apps = Apps::new();
     for row in &rows {
         let id: i64 = row.try_get(0).doing(doing)?;
-        let impossible = |reason: String| StoreError::Impossible { table: "apps", row: id, reason };
-        let library: &str = row.try_get(2).doing(doing)?;
-        let app =
-            App { sdkappid: count(row, 1, doing)?, library: library.parse().map_err(impossible)? };
         apps.insert(
             id,
             AppFigures {
-                app,
+                app: app(row, 1, "apps", id)?,
                 jobs: [[0; 6]; 3],
                 failed: BTreeMap::new(),
                 unfinished_batches: 0,
@@ -179,7 +176,7 @@ async fn add_up_jobs(
             reason: format!("status {status}"),
         })?;
         for (state, jobs) in figures.jobs[at].iter_mut().enumerate() {
-            *jobs = count(row, 2 + state, doing)?;
+            *jobs = count(row, 2 + state).doing(doing)?;
         }
     }
     Ok(())
@@ -199,7 +196,7 @@ async fn count_failed(
     .doing(doing)?;
     for row in &rows {
         let code: Option<i64> = row.try_get(1).doing(doing)?;
-        of_app(apps, row, "jobs")?.failed.insert(code, count(row, 2, doing)?);
+        of_app(apps, row, "jobs")?.failed.insert(code, count(row, 2).doing(doing)?);
     }
     Ok(())
 }
@@ -218,7 +215,7 @@ async fn look_at_batches(
     .doing(doing)?;
     for row in &rows {
         let figures = of_app(apps, row, "batches")?;
-        figures.unfinished_batches = count(row, 1, doing)?;
+        figures.unfinished_batches = count(row, 1).doing(doing)?;
         figures.oldest_open_ms = row.try_get(2).doing(doing)?;
     }
     Ok(())
@@ -234,7 +231,7 @@ async fn count_requests(
                   FROM requests INDEXED BY requests_figures GROUP BY run_id, verdict, latency_ms";
     let mut rows = sqlx::query(groups).fetch(&mut **tx);
     while let Some(row) = rows.try_next().await.doing(doing)? {
-        let requests = count(&row, 3, doing)?;
+        let requests = count(&row, 3).doing(doing)?;
         let latency_ms: Option<i64> = row.try_get(2).doing(doing)?;
         let sum_ms = requests * u64::try_from(latency_ms.unwrap_or(0)).unwrap_or_default();
         add_requests(apps, &row, bound_of(latency_ms), sum_ms)?;
@@ -243,7 +240,7 @@ async fn count_requests(
     let pruned =
         "SELECT app_id, verdict, latency_le_ms, requests, jobs, latency_ms FROM pruned_requests";
     for row in sqlx::query(pruned).fetch_all(&mut **tx).await.doing(doing)? {
-        let (bound, sum_ms) = (row.try_get(2).doing(doing)?, count(&row, 5, doing)?);
+        let (bound, sum_ms) = (row.try_get(2).doing(doing)?, count(&row, 5).doing(doing)?);
         add_requests(apps, &row, bound, sum_ms)?;
     }
     Ok(())
@@ -258,7 +255,7 @@ fn add_requests(
 ) -> Result<(), StoreError> {
     let doing = "count requests";
     let figures = of_app(apps, row, "requests")?;
-    let (requests, jobs) = (count(row, 3, doing)?, count(row, 4, doing)?);
+    let (requests, jobs) = (count(row, 3).doing(doing)?, count(row, 4).doing(doing)?);
     let verdict: Option<&str> = row.try_get(1).doing(doing)?;
     let Some(verdict) = verdict else {
         figures.in_flight += requests;
@@ -312,11 +309,6 @@ fn of_app<'a>(
     let figures = id.and_then(|id| apps.get_mut(&id));
     let reason = || format!("its app {id:?} is not there");
     figures.ok_or_else(|| StoreError::Impossible { table, row: 0, reason: reason() })
-}
-
-fn count(row: &SqliteRow, at: usize, doing: &'static str) -> Result<u64, StoreError> {
-    let n: i64 = row.try_get(at).doing(doing)?;
-    Ok(u64::try_from(n).unwrap_or_default())
 }
 
 /// Adds up what [`figures`](Store::figures) tells of the requests in `temp.unused`, which are

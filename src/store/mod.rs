@@ -20,6 +20,7 @@ mod open;
 mod overview;
 mod prune;
 mod records;
+mod rows;
 mod runs;
 mod settle;
 mod sittings;
@@ -189,7 +190,8 @@ impl Store {
         }
     }
 
-    /// Closes every connection; the last one folds the write-ahead log into the file.
+    /// Closes every connection; the last one folds the write-ahead log into the file. Waits for
+    /// those that are in use, which each is for the length of one call and no longer.
     pub async fn close(self) {
         self.readers.close().await;
         self.writer.close().await;

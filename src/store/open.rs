@@ -149,11 +149,25 @@ impl Store {
         let options = options.journal_mode(SqliteJournalMode::Wal);
         // For connections that come later, an import's too.
         writer.set_connect_options(options.clone().busy_timeout(TURN));
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
-            .connect_lazy_with(options.pragma("query_only", "on"));
+        let readers = pool_of(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { found: identity(&path), path, writer, readers, pool: Arc::default() })
     }
+
+    /// The same queue file by other connections, made when they are needed: who has this one
+    /// neither waits for those that have the other nor keeps it from closing.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let like = |pool: &SqlitePool| {
+            let connections_max = pool.options().get_max_connections();
+            pool_of(connections_max).connect_lazy_with(pool.connect_options().as_ref().clone())
+        };
+        let (writer, readers) = (like(&self.writer), like(&self.readers));
+        Self { path: self.path.clone(), found: self.found, writer, readers, pool: Arc::default() }
+    }
+}
+
+fn pool_of(connections_max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections_max)
 }
 
 /// Makes the file with mode 0600 if it is not there, and resolves links, so that the lock

@@ -10,12 +10,10 @@ use std::collections::BTreeMap;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row as _, SqlitePool};
 
+use super::rows::{app, count, ends, stretches};
 use super::traffic::{self, RunTally, Traffic};
 use super::{BatchId, Doing as _, QueueCounts, Store, StoreError};
 use crate::job::{App, JobState, Status};
-
-/// Rows that one statement sums.
-const STRETCH_ROWS: i64 = 100_000;
 
 /// The most batches and runs that are listed, newest first.
 const LISTED_MAX: usize = 100;
@@ -156,14 +154,6 @@ async fn overview(
     })
 }
 
-/// Stretches that cover every row of a table whose first and last numbers `row` has.
-pub(super) fn stretches(row: &SqliteRow) -> Result<Vec<(i64, i64)>, sqlx::Error> {
-    let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-    let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
-    let starts = (first..=last).step_by(usize::try_from(STRETCH_ROWS).unwrap_or(usize::MAX));
-    Ok(starts.map(|start| (start, (start + STRETCH_ROWS - 1).min(last))).collect())
-}
-
 /// Sums over jobs, while they are made.
 #[derive(Debug, Default)]
 struct Tally {
@@ -180,13 +170,13 @@ impl Tally {
     ) -> Result<Self, StoreError> {
         let mut tally = Self::default();
         tally.add_up_states(connection, batch).await?;
-        let ends = sqlx::query(
+        let row = sqlx::query(
             "SELECT min(id), max(id) FROM jobs WHERE state = 'failed' OR error_code IS NOT NULL",
         )
         .fetch_one(&mut *connection)
         .await
         .doing(DOING)?;
-        for (first, last) in stretches(&ends).doing(DOING)? {
+        for (first, last) in stretches(ends(&row).doing(DOING)?) {
             let rows = sqlx::query(
                 "SELECT status, state, error_code, count(*), max(error_info)
                  FROM jobs WHERE id BETWEEN ?1 AND ?2 AND (?3 IS NULL OR batch_id = ?3)
@@ -225,7 +215,7 @@ impl Tally {
             let at = status_at(row, "tallies")?;
             let of_batch = self.batches.entry(row.try_get(7).doing(DOING)?).or_default();
             for (column, state) in (1..).zip(JobState::ALL) {
-                let jobs = traffic::count(row, column).doing(DOING)?;
+                let jobs = count(row, column).doing(DOING)?;
                 *self.asked[at].of(state) += jobs;
                 *of_batch.of(state) += jobs;
             }
@@ -237,7 +227,7 @@ impl Tally {
         let at = status_at(row, "jobs")?;
         let refused = row.try_get::<&str, _>(1).doing(DOING)? == JobState::Failed.name();
         let code: Option<i64> = row.try_get(2).doing(DOING)?;
-        let jobs = traffic::count(row, 3).doing(DOING)?;
+        let jobs = count(row, 3).doing(DOING)?;
         let tally = self.codes.entry(code).or_insert_with(|| CodeTally {
             code,
             failed: [0; 3],
@@ -263,7 +253,7 @@ async fn newest_run(connection: &mut SqliteConnection) -> Result<(u64, u64), Sto
         .await
         .doing(DOING)?;
     let Some(row) = row else { return Ok((0, 0)) };
-    Ok((traffic::count(&row, 0).doing(DOING)?, traffic::count(&row, 1).doing(DOING)?))
+    Ok((count(&row, 0).doing(DOING)?, count(&row, 1).doing(DOING)?))
 }
 
 /// Where the status that a row of `table` begins with stands in [`Status::ALL`].
@@ -298,7 +288,7 @@ async fn batches(
     .await
     .doing(doing)?;
     let listed = rows.iter().map(|row| read_batch(row, counts)).collect::<Result<_, _>>()?;
-    Ok(Listed { rows: listed, total: traffic::count(&all, 0).doing(doing)? })
+    Ok(Listed { rows: listed, total: count(&all, 0).doing(doing)? })
 }
 
 fn read_batch(
@@ -318,21 +308,5 @@ fn read_batch(
         rejected: row.try_get(8).doing(doing)?,
         cancelled_ms: row.try_get(9).doing(doing)?,
         counts: counts.get(&id).copied().unwrap_or_default(),
-    })
-}
-
-/// The app in the columns `at` and the next one, of row `id` of `table`.
-pub(super) fn app(
-    row: &SqliteRow,
-    at: usize,
-    table: &'static str,
-    id: i64,
-) -> Result<App, StoreError> {
-    let impossible = |reason: String| StoreError::Impossible { table, row: id, reason };
-    let sdkappid: i64 = row.try_get(at).doing("read an app")?;
-    let library: &str = row.try_get(at + 1).doing("read an app")?;
-    Ok(App {
-        sdkappid: u64::try_from(sdkappid).map_err(|e| impossible(e.to_string()))?,
-        library: library.parse().map_err(impossible)?,
     })
 }

@@ -1,11 +1,14 @@
 //! Sittings: the requests of the newest run over time, with those before it that belong to the
 //! same work, and the pauses in them. Only reads, as `traffic`, to which it belongs.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::traffic::{DOING, RequestCounts, RunTally, count};
-use super::{Doing as _, RunId, StoreError};
+use super::rows::{count, stretches};
+use super::traffic::{DOING, RequestCounts, RunTally};
+use super::{Doing as _, RequestId, RunId, StoreError};
 
 /// The most stretches that the time of requests is cut into.
 const BUCKETS_MAX: i64 = 96;
@@ -78,6 +81,14 @@ pub struct Waits {
     pub longest_ms: i64,
 }
 
+impl Waits {
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.total_ms += other.total_ms;
+        self.longest_ms = self.longest_ms.max(other.longest_ms);
+    }
+}
+
 /// Runs that are shown on one axis of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sitting {
@@ -123,76 +134,96 @@ pub(super) fn bucket_ms(span_ms: i64) -> i64 {
     }
 }
 
+/// The requests of the sitting, whose first and last number `ids` has, a stretch at a time.
 pub(super) async fn buckets(
     connection: &mut SqliteConnection,
     sitting: Sitting,
+    ids: Option<(RequestId, RequestId)>,
     bucket_ms: i64,
 ) -> Result<Vec<Bucket>, StoreError> {
     let Sitting { first, last, from_ms, to_ms } = sitting;
     let starts = (from_ms..=to_ms).step_by(usize::try_from(bucket_ms).unwrap_or(usize::MAX));
     let mut buckets: Vec<Bucket> =
         starts.map(|at_ms| Bucket { at_ms, requests: RequestCounts::default() }).collect();
-    let rows = sqlx::query(
-        "SELECT (slot_ms - ?1) / ?2, verdict, count(*) FROM requests
-         WHERE run_id BETWEEN ?3 AND ?4 AND slot_ms BETWEEN ?1 AND ?5 GROUP BY 1, 2",
-    )
-    .bind(from_ms)
-    .bind(bucket_ms)
-    .bind(first)
-    .bind(last)
-    .bind(to_ms)
-    .fetch_all(connection)
-    .await
-    .doing(DOING)?;
-    for row in &rows {
-        let at: i64 = row.try_get(0).doing(DOING)?;
-        if let Some(bucket) = usize::try_from(at).ok().and_then(|at| buckets.get_mut(at)) {
-            let verdict: Option<&str> = row.try_get(1).doing(DOING)?;
-            bucket.requests.add(verdict, count(row, 2).doing(DOING)?)?;
+    for (from, to) in stretches(ids) {
+        let rows = sqlx::query(
+            "SELECT (slot_ms - ?1) / ?2, verdict, count(*) FROM requests
+             WHERE id BETWEEN ?6 AND ?7 AND +run_id BETWEEN ?3 AND ?4 AND slot_ms BETWEEN ?1 AND ?5
+             GROUP BY 1, 2",
+        )
+        .bind(from_ms)
+        .bind(bucket_ms)
+        .bind(first)
+        .bind(last)
+        .bind(to_ms)
+        .bind(from)
+        .bind(to)
+        .fetch_all(&mut *connection)
+        .await
+        .doing(DOING)?;
+        for row in &rows {
+            let at: i64 = row.try_get(0).doing(DOING)?;
+            if let Some(bucket) = usize::try_from(at).ok().and_then(|at| buckets.get_mut(at)) {
+                let verdict: Option<&str> = row.try_get(1).doing(DOING)?;
+                bucket.requests.add(verdict, count(row, 2).doing(DOING)?)?;
+            }
         }
     }
     Ok(buckets)
 }
 
-/// Pauses within a run. What is out when trouble comes still leaves, so the cause is looked
-/// for among the answers that came in the pause.
+/// Pauses within a run, as in [`buckets`] a stretch at a time, each with the request before it.
+/// What is out when trouble comes still leaves, so the cause is looked for among the answers
+/// that came in the pause.
 pub(super) async fn waits(
     connection: &mut SqliteConnection,
     sitting: Sitting,
+    ids: Option<(RequestId, RequestId)>,
     wait_ms_min: i64,
 ) -> Result<Vec<Waits>, StoreError> {
-    let rows = sqlx::query(
-        "WITH pauses AS (
-           SELECT id, before_ms, slot_ms - before_ms AS ms FROM (
-             SELECT id, slot_ms, run_id, lag(slot_ms) OVER (ORDER BY id) AS before_ms,
-                    lag(run_id) OVER (ORDER BY id) AS run_before
-             FROM requests WHERE run_id BETWEEN ?1 AND ?2)
-           WHERE run_before = run_id AND slot_ms - before_ms >= ?3)
-         SELECT (SELECT verdict FROM requests
-                 WHERE requests.id BETWEEN pauses.id - ?4 AND pauses.id - 1
-                   AND verdict IN ('throttled', 'transient') AND answered_ms >= before_ms
-                 ORDER BY requests.id DESC LIMIT 1), count(*), sum(ms), max(ms)
-         FROM pauses GROUP BY 1",
-    )
-    .bind(sitting.first)
-    .bind(sitting.last)
-    .bind(wait_ms_min)
-    .bind(LOOK_BACK)
-    .fetch_all(connection)
-    .await
-    .doing(DOING)?;
-    let read = |row: &SqliteRow| -> Result<Waits, sqlx::Error> {
-        let cause = match row.try_get::<Option<&str>, _>(0)? {
-            Some("throttled") => Cause::Frequency,
-            Some(_) => Cause::Trouble,
-            None => Cause::Other,
-        };
-        let (total_ms, longest_ms) = (row.try_get(2)?, row.try_get(3)?);
-        Ok(Waits { cause, count: count(row, 1)?, total_ms, longest_ms })
+    let mut waits: BTreeMap<Cause, Waits> = BTreeMap::new();
+    for (from, to) in stretches(ids) {
+        let rows = sqlx::query(
+            "WITH pauses AS (
+               SELECT id, before_ms, slot_ms - before_ms AS ms FROM (
+                 SELECT id, slot_ms, run_id, lag(slot_ms) OVER (ORDER BY id) AS before_ms,
+                        lag(run_id) OVER (ORDER BY id) AS run_before
+                 FROM requests
+                 WHERE id BETWEEN coalesce((SELECT id FROM requests WHERE id < ?5 AND +run_id BETWEEN ?1 AND ?2
+                                            ORDER BY id DESC LIMIT 1), ?5) AND ?6
+                   AND +run_id BETWEEN ?1 AND ?2)
+               WHERE run_before = run_id AND slot_ms - before_ms >= ?3)
+             SELECT (SELECT verdict FROM requests
+                     WHERE requests.id BETWEEN pauses.id - ?4 AND pauses.id - 1
+                       AND verdict IN ('throttled', 'transient') AND answered_ms >= before_ms
+                     ORDER BY requests.id DESC LIMIT 1), count(*), sum(ms), max(ms)
+             FROM pauses GROUP BY 1",
+        )
+        .bind(sitting.first)
+        .bind(sitting.last)
+        .bind(wait_ms_min)
+        .bind(LOOK_BACK)
+        .bind(from)
+        .bind(to)
+        .fetch_all(&mut *connection)
+        .await
+        .doing(DOING)?;
+        for row in &rows {
+            let more = read_waits(row).doing(DOING)?;
+            waits.entry(more.cause).and_modify(|waits| waits.add(&more)).or_insert(more);
+        }
+    }
+    Ok(waits.into_values().collect())
+}
+
+fn read_waits(row: &SqliteRow) -> Result<Waits, sqlx::Error> {
+    let cause = match row.try_get::<Option<&str>, _>(0)? {
+        Some("throttled") => Cause::Frequency,
+        Some(_) => Cause::Trouble,
+        None => Cause::Other,
     };
-    let mut waits: Vec<Waits> = rows.iter().map(read).collect::<Result<_, _>>().doing(DOING)?;
-    waits.sort_by_key(|waits| waits.cause);
-    Ok(waits)
+    let (total_ms, longest_ms) = (row.try_get(2)?, row.try_get(3)?);
+    Ok(Waits { cause, count: count(row, 1)?, total_ms, longest_ms })
 }
 
 #[cfg(test)]

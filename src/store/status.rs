@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::rows::count;
 use super::waits::read_wait;
 use super::{ApprovalId, Doing as _, RunId, Store, StoreError, Wait};
 use crate::job::{App, JobState, Library};
@@ -131,14 +132,14 @@ impl Store {
         let mut tx = self.readers.begin().await.doing("read its figures")?;
         let row = sqlx::query(SUMS_OF_ALL).fetch_one(&mut *tx).await.doing("add up jobs")?;
         let counts = read_counts(&row).doing("add up jobs")?;
-        let succeeded_in_doubt = figure(&row, 6).doing("add up jobs")?;
+        let succeeded_in_doubt = count(&row, 6).doing("add up jobs")?;
         let row = sqlx::query(
             "SELECT coalesce(sum(requests), 0), coalesce(sum(throttled), 0), coalesce(sum(orphaned), 0) FROM runs",
         )
         .fetch_one(&mut *tx)
         .await
         .doing("add up requests")?;
-        let of_runs = |at| figure(&row, at).doing("add up requests");
+        let of_runs = |at| count(&row, at).doing("add up requests");
         let run = sqlx::query(
             "SELECT runs.id, host, pid, started_ms, finished_ms, ending, requests, throttled, reached, succeeded,
                     failed, sdkappid, library, approval_id, waits_for, waits_since_ms, waits_until_ms
@@ -227,7 +228,7 @@ pub(super) async fn open_by_status(
     .fetch_one(connection)
     .await
     .doing("add up jobs")?;
-    let open = |at| figure(&row, at).doing("add up jobs");
+    let open = |at| count(&row, at).doing("add up jobs");
     Ok([open(0)?, open(1)?, open(2)?])
 }
 
@@ -237,19 +238,15 @@ const SUMS_OF_ALL: &str = "
            coalesce(sum(found_done), 0)
     FROM tallies";
 
-fn figure(row: &SqliteRow, at: usize) -> Result<u64, sqlx::Error> {
-    Ok(u64::try_from(row.try_get::<i64, _>(at)?).unwrap_or_default())
-}
-
 /// In the order of [`JobState::ALL`].
 fn read_counts(row: &SqliteRow) -> Result<QueueCounts, sqlx::Error> {
     Ok(QueueCounts {
-        pending: figure(row, 0)?,
-        in_flight: figure(row, 1)?,
-        succeeded: figure(row, 2)?,
-        failed: figure(row, 3)?,
-        cancelled: figure(row, 4)?,
-        superseded: figure(row, 5)?,
+        pending: count(row, 0)?,
+        in_flight: count(row, 1)?,
+        succeeded: count(row, 2)?,
+        failed: count(row, 3)?,
+        cancelled: count(row, 4)?,
+        superseded: count(row, 5)?,
     })
 }
 

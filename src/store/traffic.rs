@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::overview::{Listed, app, stretches};
+use super::overview::Listed;
+use super::rows::{app, count, ends, stretches};
 use super::sittings::{Bucket, Waits, bucket_ms, buckets, sitting, waits};
-use super::{Doing as _, RunId, StoreError};
+use super::{Doing as _, RequestId, RunId, StoreError};
 use crate::job::App;
 
 /// What is being done, for errors.
@@ -154,8 +155,10 @@ pub(super) async fn read(
     if let Some(sitting) = sitting(&runs) {
         traffic.sitting = Some((sitting.first, sitting.last));
         traffic.bucket_ms = bucket_ms(sitting.to_ms - sitting.from_ms);
-        traffic.buckets = buckets(connection, sitting, traffic.bucket_ms).await?;
-        traffic.waits = waits(connection, sitting, wait_ms_min).await?;
+        let ids = sums.range(sitting.first..=sitting.last).map(|(_, sum)| sum.ids);
+        let ids = ids.fold(None, widest);
+        traffic.buckets = buckets(connection, sitting, ids, traffic.bucket_ms).await?;
+        traffic.waits = waits(connection, sitting, ids, wait_ms_min).await?;
     }
     Ok((Listed { rows: runs, total }, traffic))
 }
@@ -166,21 +169,34 @@ struct Sum {
     requests: RequestCounts,
     first_ms: Option<i64>,
     last_ms: Option<i64>,
+    /// The numbers of its first and its last request.
+    ids: Option<(RequestId, RequestId)>,
+}
+
+/// From the first of both to the last.
+fn widest(
+    one: Option<(RequestId, RequestId)>,
+    other: Option<(RequestId, RequestId)>,
+) -> Option<(RequestId, RequestId)> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
+        (one, other) => one.or(other),
+    }
 }
 
 async fn by_run(
     connection: &mut SqliteConnection,
     first_run: RunId,
 ) -> Result<BTreeMap<RunId, Sum>, StoreError> {
-    let ends = sqlx::query("SELECT (SELECT min(id) FROM requests), (SELECT max(id) FROM requests)")
+    let row = sqlx::query("SELECT (SELECT min(id) FROM requests), (SELECT max(id) FROM requests)")
         .fetch_one(&mut *connection)
         .await
         .doing(DOING)?;
     let mut sums: BTreeMap<RunId, Sum> = BTreeMap::new();
-    for (first, last) in stretches(&ends).doing(DOING)? {
+    for (first, last) in stretches(ends(&row).doing(DOING)?) {
         let rows = sqlx::query(
             "SELECT run_id, verdict, count(*), min(slot_ms), max(slot_ms),
-                    count(latency_ms), coalesce(sum(latency_ms), 0), coalesce(max(latency_ms), 0)
+                    count(latency_ms), coalesce(sum(latency_ms), 0), coalesce(max(latency_ms), 0), min(id), max(id)
              FROM requests WHERE id BETWEEN ? AND ? AND run_id >= ? GROUP BY run_id, verdict",
         )
         .bind(first)
@@ -202,6 +218,8 @@ async fn by_run(
             sum.requests.latency_ms += count(row, 6).doing(DOING)?;
             let slowest = count(row, 7).doing(DOING)?;
             sum.requests.latency_ms_max = sum.requests.latency_ms_max.max(slowest);
+            let ids = (row.try_get(8).doing(DOING)?, row.try_get(9).doing(DOING)?);
+            sum.ids = widest(sum.ids, Some(ids));
         }
     }
     Ok(sums)
@@ -223,10 +241,4 @@ fn read_run(row: &SqliteRow, sums: &BTreeMap<RunId, Sum>) -> Result<RunTally, St
         first_ms: sum.first_ms,
         last_ms: sum.last_ms,
     })
-}
-
-/// A column that counts something.
-pub(super) fn count(row: &SqliteRow, at: usize) -> Result<u64, sqlx::Error> {
-    let n: i64 = row.try_get(at)?;
-    Ok(u64::try_from(n).unwrap_or_default())
 }

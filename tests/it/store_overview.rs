@@ -125,3 +125,37 @@ async fn a_batch_knows_the_runs_since_its_import_and_no_earlier_ones() {
     assert_eq!(runs.rows.iter().map(|run| run.id).collect::<Vec<_>>(), [queue.run]);
     assert_eq!(queue.store.overview(None, 1_000).await.unwrap().runs.total, 2);
 }
+
+#[tokio::test]
+async fn who_watches_a_queue_keeps_nobody_from_closing_it() {
+    let queue = Queue::idle().await;
+    let mut changes = queue.store.changes().await.unwrap();
+    let apart = queue.store.apart();
+    let mut others = apart.changes().await.unwrap();
+    assert!(changes.any().await.unwrap() && others.any().await.unwrap());
+    let counts = queue.store.status().await.unwrap().counts;
+    queue.store.clone().close().await;
+    // What has connections of its own reads on.
+    assert_eq!(apart.status().await.unwrap().counts, counts);
+    assert!(!others.any().await.unwrap());
+    others.close().await;
+    apart.close().await;
+    drop(changes);
+}
+
+#[tokio::test]
+async fn a_pause_at_the_edge_of_what_one_statement_sums_is_told_once() {
+    let mut queue = Queue::idle().await;
+    queue.run = queue.begin_run().await;
+    let went = [(0, "applied"), (200, "applied"), (3_200, "applied"), (3_400, "applied")];
+    sent(&queue, queue.run, &went).await;
+    // As after a prune: numbers far apart.
+    let far = format!("UPDATE requests SET id = id + 250000 WHERE slot_ms >= {NOW_MS} + 3200");
+    queue.sql(&far).await;
+    let traffic = queue.store.overview(None, 1_000).await.unwrap().traffic;
+    let waits: Vec<_> =
+        traffic.waits.iter().map(|waits| (waits.cause, waits.count, waits.total_ms)).collect();
+    assert_eq!(waits, [(Cause::Other, 1, 3_000)]);
+    let sent: Vec<u64> = traffic.buckets.iter().map(|bucket| bucket.requests.total).collect();
+    assert_eq!(sent, [2, 0, 0, 2]);
+}
