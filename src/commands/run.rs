@@ -9,6 +9,7 @@ use super::expected::basis_of;
 use super::finish::Told;
 use super::metrics_file::MetricsFile;
 use super::reading::Importing;
+use super::signals::{Phase, RunSignals};
 use super::{CommandError, Exit, approved, dashboard, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
@@ -19,7 +20,9 @@ use crate::manifest::must_be_there;
 use crate::output::{Output, RunSummaryText, follow};
 use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, Urgency};
 use crate::sandbox::{Sandbox, SandboxSettings};
-use crate::store::{ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store};
+use crate::store::{
+    ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store, StoreError,
+};
 
 /// How many refused jobs the summary names.
 const REFUSED_SHOWN: u32 = 20;
@@ -33,20 +36,30 @@ pub(super) async fn run(
     let clock = SystemClock::new();
     let mut told = Told::default();
     let metrics = MetricsFile::new(settings, out);
-    let ended = import_and_drain(settings, args, &clock, &metrics, &mut told, out).await;
+    let signals = signals::listen_for_run(out)?;
+    let around = Around { clock: &clock, metrics: &metrics, signals: &signals };
+    let ended = import_and_drain(settings, args, &around, &mut told, out).await;
     metrics.conclude(&ended, &clock).await;
-    finish::tell(settings, &ended, &told, clock.wall_ms(), out).await;
+    signals.enter(Phase::Finish);
+    finish::tell(settings, &ended, &told, &clock, signals.finish(), out).await;
     ended
+}
+
+/// What goes on around a run from its beginning to its end.
+struct Around<'a> {
+    clock: &'a SystemClock,
+    metrics: &'a MetricsFile,
+    signals: &'a RunSignals,
 }
 
 async fn import_and_drain(
     settings: &Settings,
     args: &RunArgs,
-    clock: &SystemClock,
-    metrics: &MetricsFile,
+    around: &Around<'_>,
     told: &mut Told,
     out: &Output,
 ) -> Result<Exit, CommandError> {
+    let Around { clock, metrics, signals } = *around;
     if let Some(file) = &args.file {
         must_be_there(file)?;
     }
@@ -54,24 +67,22 @@ async fn import_and_drain(
     let mut account = settings.account()?;
     let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));
     let behaviour = behaviour.transpose()?;
-    let store = Store::open(&settings.database).await?;
-    let lock = turn::take(settings, &store, clock, deadline, out).await?;
+    let shutdown = signals.run();
+    let store = open(settings, shutdown.clone()).await?;
+    let lock = turn::take(settings, &store, clock, deadline, shutdown.clone(), out).await?;
+    signals.time_ends(clock, deadline);
+    signals.enter(Phase::Import);
     let _kept = metrics.keep(&store, clock).await;
     let dashboard = dashboard::take_for_run(settings).await?;
-    let (shutdown, sends) = signals::listen_for_run(out, clock, deadline)?;
     let ground = Importing::begin(out, shutdown.clone());
-    let consent = match (&args.plan, &args.file) {
-        (Some(digest), _) => approved::take(settings, args, digest, &store, &ground).await?,
-        (None, Some(file)) => {
-            consent::import(settings, args, file, &account, &store, &ground).await?
-        }
-        (None, None) => consent::what_waits(settings, args, &account, &store, &ground).await?,
-    };
+    let consent = agree(settings, args, &account, &store, &ground).await?;
     let (deletes, approved, batch) = match consent {
         Consent::Given { deletes, approved, batch } => (deletes, approved, batch),
-        Consent::Finished(exit) => return Ok(exit),
+        Consent::Finished { text, failed } => return Ok(told.nothing_to_do(&text, failed, out)),
         Consent::Refused => {
-            out.must_say("nothing was imported and nothing was sent");
+            let text = "nothing was imported and nothing was sent";
+            told.says(text);
+            out.must_say(text);
             return Ok(Exit::Wrong);
         }
     };
@@ -94,7 +105,7 @@ async fn import_and_drain(
         }
     };
     let limits = settings.runner(account.app, deletes, approved);
-    sends.begin();
+    signals.enter(Phase::Send);
     let events = Events::new();
     let dashboard = dashboard.map(|taken| taken.serve(settings, &store, Some(&events), out));
     let ground = Ground { settings, store: &store, lock: &lock, clock, out };
@@ -108,6 +119,30 @@ async fn import_and_drain(
     }
     store.close().await;
     Ok(exit)
+}
+
+/// Imports what is to be imported, if it is wanted.
+async fn agree(
+    settings: &Settings,
+    args: &RunArgs,
+    account: &Account,
+    store: &Store,
+    ground: &Importing,
+) -> Result<Consent, CommandError> {
+    match (&args.plan, &args.file) {
+        (Some(digest), _) => approved::take(settings, args, digest, store, ground).await,
+        (None, Some(file)) => consent::import(settings, args, file, account, store, ground).await,
+        (None, None) => consent::what_waits(settings, args, account, store, ground).await,
+    }
+}
+
+/// Opens the queue, which may wait for another process that writes to it.
+async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Store, CommandError> {
+    tokio::select! {
+        biased;
+        () = shutdown.asked(Urgency::Finish) => Err(StoreError::Stopped.into()),
+        store = Store::open(&settings.database) => Ok(store?),
+    }
 }
 
 /// Names the app: jobs of another one, or of its other library, may well be waiting. What was

@@ -1,6 +1,8 @@
 //! What a run that nobody watches is told beforehand: how long it may take, how long to wait
 //! for its turn, and whom to tell when it has ended.
 
+use std::io::Write as _;
+
 use deskbatch::sandbox::SANDBOX_KEY;
 use deskbatch::store::RunLock;
 
@@ -29,6 +31,20 @@ async fn a_run_whose_time_is_over_is_3_and_leaves_the_rest_pending() {
     assert_eq!(place.counts(), [1, 0, 2, 0, 0, 0]);
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(place.counts(), [0, 0, 3, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_time_is_over_while_it_imports_is_3_with_nothing_imported() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let mut command = place.fast(&sandbox, &["run", "-", "--max-duration", "500ms", "--yes"]);
+    command.args(["--on-finish", "cat >told.json"]);
+    // What writes to it never comes to an end.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(enabling(1).as_bytes()).unwrap();
+    command.stdin(reader);
+    has(&Going::start(command).ends(3), &["nothing was imported"]);
+    assert_eq!(summary(&place, "told.json")["exit"], 3);
+    assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
