@@ -96,14 +96,7 @@ async fn import_and_drain(
         Some(behaviour) => Some(start_sandbox(behaviour, &mut account, out).await?),
         None => None,
     };
-    let scope = match approved {
-        Some(approval) => Scope::Approved(approval),
-        None => {
-            let mut named = store.unfinished_batches(account.app).await?;
-            named.extend(batch);
-            Scope::Batches { named, last: store.last_batch().await? }
-        }
-    };
+    let scope = Scope::of(account.app, approved, batch, &store).await?;
     let limits = settings.runner(account.app, deletes, approved);
     signals.enter(Phase::Send);
     let events = Events::new();
@@ -166,13 +159,60 @@ fn nothing_to_do(app: App, approved: Option<ApprovalId>, failed: u64, store: &St
     )
 }
 
-/// Whose failures are this run's business.
-enum Scope {
+/// Whose failures are this run's business, as it begins.
+struct Scope {
+    whose: Whose,
+    /// How many jobs of it had been cancelled and superseded.
+    withdrawn: [u64; 2],
+}
+
+enum Whose {
     /// Those of these batches, which were unfinished or whose file was named, and of all after
     /// the last.
     Batches { named: Vec<BatchId>, last: BatchId },
     /// Those of an approval.
     Approved(ApprovalId),
+}
+
+impl Scope {
+    async fn of(
+        app: App,
+        approved: Option<ApprovalId>,
+        batch: Option<BatchId>,
+        store: &Store,
+    ) -> Result<Self, CommandError> {
+        let whose = if let Some(approval) = approved {
+            Whose::Approved(approval)
+        } else {
+            let mut named = store.unfinished_batches(app).await?;
+            named.extend(batch);
+            Whose::Batches { named, last: store.last_batch().await? }
+        };
+        let withdrawn = whose.withdrawn(app, store).await?;
+        Ok(Self { whose, withdrawn })
+    }
+
+    /// How many have been cancelled and superseded since.
+    async fn withdrawn_since(&self, app: App, store: &Store) -> Result<[u64; 2], CommandError> {
+        let [cancelled, superseded] = self.whose.withdrawn(app, store).await?;
+        let [cancelled_before, superseded_before] = self.withdrawn;
+        Ok([
+            cancelled.saturating_sub(cancelled_before),
+            superseded.saturating_sub(superseded_before),
+        ])
+    }
+}
+
+impl Whose {
+    async fn withdrawn(&self, app: App, store: &Store) -> Result<[u64; 2], CommandError> {
+        Ok(match self {
+            Self::Approved(approval) => store.withdrawn_of(*approval).await?,
+            Self::Batches { .. } => {
+                let counts = store.counts_of(app).await?;
+                [counts.cancelled, counts.superseded]
+            }
+        })
+    }
 }
 
 async fn start_sandbox(
@@ -265,9 +305,9 @@ async fn conclude(
     let app = settings.app()?;
     let mut counts = store.counts_of(app).await?;
     let mut unapproved = 0;
-    let failed = match scope {
-        Scope::Batches { named, last } => store.failed_in(named, *last).await?,
-        Scope::Approved(approval) => {
+    let failed = match &scope.whose {
+        Whose::Batches { named, last } => store.failed_in(named, *last).await?,
+        Whose::Approved(approval) => {
             let left = store.open_of(app, Some(*approval)).await?;
             unapproved = counts.open().saturating_sub(left);
             counts.pending = left.saturating_sub(counts.in_flight);
@@ -281,13 +321,16 @@ async fn conclude(
         ..RecordFilter::default()
     };
     let refused: Vec<Record> = store.records(filter).try_collect().await?;
+    // A newer import may speak for what this run has seen refused; it was, all the same.
+    let failed = failed.max(refused.len() as u64);
     told.concluded(report, counts, failed, &refused);
     let text = RunSummaryText {
         report,
         counts,
         failed,
-        approved: matches!(scope, Scope::Approved(_)),
+        approved: matches!(scope.whose, Whose::Approved(_)),
         unapproved,
+        withdrawn: scope.withdrawn_since(app, store).await?,
         refused: &refused,
         database: &settings.database,
         rehearsal: settings.rehearsal,
