@@ -4,14 +4,15 @@
 //! between the comparison and the import. What was accepted is noted in the queue with the
 //! jobs that it covers: the same command line goes on after an interruption.
 
+use std::fmt::Write as _;
+
+use super::CommandError;
 use super::consent::Consent;
 use super::import::commit;
 use super::plan::{Making, Proposal, propose};
 use super::reading::Importing;
-use super::{CommandError, Exit};
 use crate::cli::RunArgs;
 use crate::config::Settings;
-use crate::output::Output;
 use crate::plan::{DIGEST_CHARS, Plan};
 use crate::store::{Approval, Store};
 
@@ -51,13 +52,13 @@ pub(super) async fn take(
             }
             match approved {
                 Some(_) => Ok(Consent::Given { deletes: true, approved, batch: None }),
-                None => Ok(finished("nothing to do, as the plan has it", 0, out)),
+                None => Ok(finished("nothing to do, as the plan has it", 0)),
             }
         }
         Next::Done(approval) => {
             staged.undo().await?;
             let text = "this plan was begun before, and nothing of it is left to be done";
-            Ok(finished(text, approval.failed, out))
+            Ok(finished(text, approval.failed))
         }
         Next::Refuse(changed) => {
             staged.undo().await?;
@@ -94,13 +95,12 @@ fn next(prior: Option<Approval>, plan: &Plan, digest: &str) -> Next {
     }
 }
 
-fn finished(text: &str, failed: u64, out: &Output) -> Consent {
-    if failed == 0 {
-        out.say(text);
-        return Consent::Finished(Exit::Done);
+fn finished(text: &str, failed: u64) -> Consent {
+    let mut text = text.to_owned();
+    if failed > 0 {
+        let _ = write!(text, "; {failed} of its jobs failed");
     }
-    out.must_say(&format!("{text}; {failed} of its jobs failed"));
-    Consent::Finished(Exit::SomeFailed)
+    Consent::Finished { text, failed }
 }
 
 fn refused(plan: &Plan, changed: &[&str]) -> CommandError {

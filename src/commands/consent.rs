@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use super::CommandError;
-use super::Exit;
 use super::expected::basis_of;
 use super::import::{Staged, commit, stage};
 use super::plan::{DELETES_SHOWN, Making, Proposal, plan_of, propose};
@@ -20,7 +19,12 @@ pub(super) enum Consent {
     /// Nothing.
     Refused,
     /// Nothing is left of what was agreed to.
-    Finished(Exit),
+    Finished {
+        /// What people are told.
+        text: String,
+        /// How many of its jobs have failed.
+        failed: u64,
+    },
     /// The run.
     Given {
         /// Deletes, if somebody was asked or said so beforehand. Without that, such as are

@@ -25,7 +25,7 @@ pub(super) async fn dashboard(
     let flag = if args.addr.is_some() { "--addr" } else { "--dashboard" };
     let taken = Taken { bound: bind(&at, flag).await?, token: at.token };
     // Before anybody is told where it is, and may end it.
-    let (_, mut shutdown) = signals::listen(out, || "stopping")?;
+    let mut shutdown = signals::listen(out, "stopping")?;
     let dashboard = taken.serve(settings, &store, None, out);
     out.say("Ctrl-C ends it");
     shutdown.asked(Urgency::Finish).await;

@@ -2,19 +2,34 @@
 //!
 //! The only place that starts a process. It gets the summary as one JSON object on its stdin
 //! and the exit code as `$1`; it never gets a secret: the variables that hold one are taken
-//! from its environment. What it comes to changes nothing of the run.
+//! from its environment. What it comes to changes nothing of the run. It has a process group of
+//! its own, which is ended when a signal comes or it takes too long.
 
-use std::io::{self, Write as _};
-use std::process::{Command, Stdio};
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use serde::Serialize;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
 
 use super::{CommandError, Exit};
+use crate::clock::Clock;
 use crate::config::{SECRET_VARIABLES, Settings};
 use crate::output::Output;
-use crate::runner::{RunReport, Totals};
+use crate::runner::{RunReport, Shutdown, Totals, Urgency};
 use crate::store::{QueueCounts, Record};
 use crate::verdict::explain;
+
+/// The longest that the command may take.
+const LONGEST: Duration = Duration::from_mins(10);
+
+/// How long a command that was told to end is waited for before it is killed.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether what the command began has ended, too.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a run has come to, gathered while it goes on; whatever is not known stays empty.
 #[derive(Debug, Default, Serialize)]
@@ -115,12 +130,14 @@ impl ToldJob {
     }
 }
 
-/// Runs the command that `settings` name, if they name one, and waits for it.
-pub(super) async fn tell(
+/// Runs the command that `settings` name, if they name one, and waits for it, unless
+/// `shutdown` asks for its end.
+pub(super) async fn tell<C: Clock>(
     settings: &Settings,
     ended: &Result<Exit, CommandError>,
     told: &Told,
-    finished_ms: i64,
+    clock: &C,
+    shutdown: Shutdown,
     out: &Output,
 ) {
     let Some(command) = settings.on_finish() else { return };
@@ -137,33 +154,137 @@ pub(super) async fn tell(
         rehearsal: settings.rehearsal,
         sdkappid: settings.app().ok().map(|app| app.sdkappid),
         library: settings.library().name(),
-        finished_ms,
+        finished_ms: clock.wall_ms(),
         told,
     };
     let mut text = serde_json::to_string(&summary).unwrap_or_default();
     text.push('\n');
-    let command = command.to_owned();
-    let ran = tokio::task::spawn_blocking(move || in_shell(&command, exit, &text)).await;
-    let trouble = match ran {
-        Ok(Ok(status)) if status.success() => return,
-        Ok(Ok(status)) => status.to_string(),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
+    let trouble = match in_shell(command, exit, &text, clock, shutdown).await {
+        Ok(Came::Ended(status)) if status.success() => return,
+        Ok(Came::Ended(status)) => format!("failed: {status}"),
+        Ok(Came::Stopped) => "was ended by a signal, before it was done".to_owned(),
+        Ok(Came::TooLong) => {
+            format!("was ended: it was not done within {} min", LONGEST.as_secs() / 60)
+        }
+        Err(error) => format!("failed: {error}"),
     };
-    out.must_say(&format!("deskbatch: the command of --on-finish failed: {trouble}"));
+    out.must_say(&format!("deskbatch: the command of --on-finish {trouble}"));
 }
 
-fn in_shell(command: &str, exit: Exit, stdin: &str) -> io::Result<std::process::ExitStatus> {
+/// What came of the command.
+#[derive(Debug, PartialEq, Eq)]
+enum Came {
+    /// It ended by itself.
+    Ended(ExitStatus),
+    /// It was ended, as asked.
+    Stopped,
+    /// It was ended after [`LONGEST`].
+    TooLong,
+}
+
+async fn in_shell<C: Clock>(
+    command: &str,
+    exit: Exit,
+    stdin: &str,
+    clock: &C,
+    mut shutdown: Shutdown,
+) -> io::Result<Came> {
     let mut shell = Command::new("sh");
     shell.args(["-c", command, "deskbatch", &(exit as u8).to_string()]).stdin(Stdio::piped());
+    shell.process_group(0);
     for name in SECRET_VARIABLES {
         shell.env_remove(name);
     }
     let mut child = shell.spawn()?;
-    // Dropped at the end of the statement, so that its reader comes to an end. A command that
-    // does not read is none the worse for it.
-    let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(stdin.as_bytes()));
-    let status = child.wait()?;
-    crate::output::ignore_broken_pipe(written)?;
-    Ok(status)
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let pipe = child.stdin.take();
+    let came = tokio::select! {
+        biased;
+        status = told(&mut child, pipe, stdin) => return Ok(Came::Ended(status?)),
+        () = shutdown.asked(Urgency::Finish) => Came::Stopped,
+        () = clock.sleep_until(clock.now() + LONGEST) => Came::TooLong,
+    };
+    end(&mut child, group, clock, shutdown).await?;
+    Ok(came)
+}
+
+/// Writes to the command and waits for its end. One that does not read is none the worse for it.
+async fn told(
+    child: &mut Child,
+    pipe: Option<tokio::process::ChildStdin>,
+    text: &str,
+) -> io::Result<ExitStatus> {
+    // Dropped when all is written, so that its reader comes to an end.
+    let write = async {
+        match pipe {
+            Some(mut pipe) => pipe.write_all(text.as_bytes()).await,
+            None => Ok(()),
+        }
+    };
+    tokio::select! {
+        biased;
+        // What it has left behind may have the pipe still, and never read.
+        status = child.wait() => status,
+        written = write => {
+            let status = child.wait().await?;
+            crate::output::ignore_broken_pipe(written)?;
+            Ok(status)
+        }
+    }
+}
+
+/// Asks the command and all that it began to end, and kills what does not, soon or when asked
+/// to end at once.
+async fn end<C: Clock>(
+    child: &mut Child,
+    group: Option<Pid>,
+    clock: &C,
+    mut shutdown: Shutdown,
+) -> io::Result<()> {
+    // No group: it has ended meanwhile.
+    let Some(group) = group else { return Ok(()) };
+    // A signal that finds nobody has nothing to do.
+    let _ = kill_process_group(group, Signal::TERM);
+    let patience = clock.now() + ENDS_WITHIN;
+    let gone = async {
+        child.wait().await?;
+        while test_kill_process_group(group).is_ok() {
+            clock.sleep_until(clock.now() + LOOK_EVERY).await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        ended = gone => return ended,
+        () = shutdown.asked(Urgency::Now) => {}
+        () = clock.sleep_until(patience) => {}
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    child.wait().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::runner::shutdown;
+
+    #[tokio::test]
+    async fn a_command_that_takes_too_long_is_ended_with_all_that_it_began() {
+        let clock = ManualClock::new(0);
+        // Whatever waits for the pipe waits for the last process that has it.
+        let (stopper, asked) = shutdown();
+        let ended = in_shell("sleep 3600 & sleep 3600", Exit::Done, "{}\n", &clock, asked);
+        let time = async {
+            assert_eq!(clock.next_sleeper().await.0, LONGEST);
+            loop {
+                clock.advance_to_next_sleeper().await;
+            }
+        };
+        tokio::select! {
+            came = ended => assert_eq!(came.unwrap(), Came::TooLong),
+            () = time => unreachable!(),
+        }
+        drop(stopper);
+    }
 }

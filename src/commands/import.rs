@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::reading::{Importing, preview, read_into};
+use super::reading::{Importing, open, preview, read_into};
 use super::{CommandError, Exit, signals};
 use crate::cli::{ImportArgs, ManifestArgs};
 use crate::clock::{Clock as _, SystemClock};
@@ -88,7 +88,7 @@ pub(super) async fn stage(
         on_conflict: args.on_conflict,
         sdkappid: app.sdkappid,
     };
-    let manifest = Manifest::open(file, &options)?;
+    let manifest = open(file, options, ground).await?;
     let bad = BadRows::new(file, store.path(), args, writes_rejects)?;
     let mut import = store.begin_import(app, SystemClock::new().wall_ms()).await?;
     import.heed(ground.stop()).await?;

@@ -1,7 +1,8 @@
 //! `--metrics-file`: the queue's metrics in a file for the node exporter's textfile collector,
 //! kept while a run goes on and left behind by it.
 //!
-//! The file belongs to whoever has the queue: a run that is refused the queue leaves it alone.
+//! The file belongs to whoever has the queue: a run that ends before it has got the queue leaves
+//! it alone while another one has it.
 //! What it says of earlier runs is read from it again before each writing, so that two runs
 //! one after the other never take back what the other one said. A file that cannot be
 //! written never ends a run; it is said once.
@@ -10,7 +11,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::metrics::{self, Ended};
 use crate::output::Output;
-use crate::store::Store;
+use crate::store::{RunLock, Store};
 
 /// How often the file is written while a run goes on: as often as Prometheus asks by habit.
 const EVERY: Duration = Duration::from_secs(15);
@@ -50,6 +51,8 @@ struct Target {
 #[derive(Debug, Default)]
 struct State {
     ended: Ended,
+    /// Whether this run has had the queue.
+    has_had: bool,
     warned: bool,
 }
 
@@ -80,6 +83,7 @@ impl MetricsFile {
     /// queue, and nobody else.
     pub(super) async fn keep<C: Clock>(&self, store: &Store, clock: &C) -> Keeping {
         let Some(target) = self.0.clone() else { return Keeping(None) };
+        target.state().has_had = true;
         target.write_queue(store).await;
         let (store, clock) = (store.clone(), clock.clone());
         let writer = tokio::spawn(async move {
@@ -96,7 +100,7 @@ impl MetricsFile {
     pub(super) async fn conclude<C: Clock>(&self, ended: &Result<Exit, CommandError>, clock: &C) {
         let Some(target) = &self.0 else { return };
         let exit = ended.as_ref().map_or_else(CommandError::exit, |exit| *exit);
-        if exit == Exit::Busy {
+        if exit == Exit::Busy || target.is_anothers() {
             return;
         }
         let queue = tokio::select! {
@@ -108,6 +112,19 @@ impl MetricsFile {
 }
 
 impl Target {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the file is that of a going run, and this one has had no part in it. How this
+    /// one ended must not stand there until that one ends.
+    fn is_anothers(&self) -> bool {
+        // The lock lies beside the file itself, not beside a link to it.
+        let database = self.database.canonicalize();
+        let database = database.as_deref().unwrap_or(&self.database);
+        !self.state().has_had && matches!(RunLock::holder_of(database), Ok(Some(_)))
+    }
+
     async fn write_queue(&self, store: &Store) {
         match metrics::text(store, self.rate).await {
             Ok(queue) => self.write(&queue, |ended| ended),
@@ -127,7 +144,7 @@ impl Target {
     /// Puts the metrics of the `queue` into the file, with what is known of how runs ended
     /// after `change`.
     fn write(&self, queue: &str, change: impl FnOnce(Ended) -> Ended) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let earlier = Ended::read(&earlier(&self.path), &self.database);
         if earlier != Ended::default() {
             state.ended = earlier;
@@ -192,7 +209,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::job::{App, Library};
-    use crate::store::{RunEnding, RunLock};
+    use crate::store::RunEnding;
 
     const NOW_MS: i64 = 1_735_689_600_000;
     const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };

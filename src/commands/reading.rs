@@ -13,7 +13,7 @@ use super::CommandError;
 use super::import::BadRows;
 use crate::clock::{Clock as _, SystemClock};
 use crate::job::NewJob;
-use crate::manifest::{Manifest, ReadSoFar, Row, Totals};
+use crate::manifest::{Manifest, ManifestOptions, ReadSoFar, Row, Totals};
 use crate::output::{Output, Reading, ReadingBoard};
 use crate::runner::{Shutdown, Urgency};
 use crate::store::{Import, Preview, RowGroup, SameManifest, StopImport, StoreError};
@@ -78,6 +78,22 @@ impl Importing {
             answer = told => Ok(answer.unwrap_or(false)),
             () = self.stopped() => Err(StoreError::Stopped.into()),
         }
+    }
+}
+
+/// Opens the manifest at `file`, whose first line may be long in coming.
+pub(super) async fn open(
+    file: &Path,
+    options: ManifestOptions,
+    ground: &Importing,
+) -> Result<Manifest, CommandError> {
+    let (tell, told) = oneshot::channel();
+    let file = file.to_owned();
+    thread::spawn(move || tell.send(Manifest::open(&file, &options)));
+    tokio::select! {
+        biased;
+        opened = told => Ok(opened.map_err(|_| StoreError::Stopped)??),
+        () = ground.stopped() => Err(StoreError::Stopped.into()),
     }
 }
 

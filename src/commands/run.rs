@@ -9,6 +9,7 @@ use super::expected::basis_of;
 use super::finish::Told;
 use super::metrics_file::MetricsFile;
 use super::reading::Importing;
+use super::signals::{Phase, RunSignals};
 use super::{CommandError, Exit, approved, dashboard, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
@@ -19,7 +20,9 @@ use crate::manifest::must_be_there;
 use crate::output::{Output, RunSummaryText, follow};
 use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, Urgency};
 use crate::sandbox::{Sandbox, SandboxSettings};
-use crate::store::{ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store};
+use crate::store::{
+    ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store, StoreError,
+};
 
 /// How many refused jobs the summary names.
 const REFUSED_SHOWN: u32 = 20;
@@ -33,20 +36,30 @@ pub(super) async fn run(
     let clock = SystemClock::new();
     let mut told = Told::default();
     let metrics = MetricsFile::new(settings, out);
-    let ended = import_and_drain(settings, args, &clock, &metrics, &mut told, out).await;
+    let signals = signals::listen_for_run(out)?;
+    let around = Around { clock: &clock, metrics: &metrics, signals: &signals };
+    let ended = import_and_drain(settings, args, &around, &mut told, out).await;
     metrics.conclude(&ended, &clock).await;
-    finish::tell(settings, &ended, &told, clock.wall_ms(), out).await;
+    signals.enter(Phase::Finish);
+    finish::tell(settings, &ended, &told, &clock, signals.finish(), out).await;
     ended
+}
+
+/// What goes on around a run from its beginning to its end.
+struct Around<'a> {
+    clock: &'a SystemClock,
+    metrics: &'a MetricsFile,
+    signals: &'a RunSignals,
 }
 
 async fn import_and_drain(
     settings: &Settings,
     args: &RunArgs,
-    clock: &SystemClock,
-    metrics: &MetricsFile,
+    around: &Around<'_>,
     told: &mut Told,
     out: &Output,
 ) -> Result<Exit, CommandError> {
+    let Around { clock, metrics, signals } = *around;
     if let Some(file) = &args.file {
         must_be_there(file)?;
     }
@@ -54,24 +67,22 @@ async fn import_and_drain(
     let mut account = settings.account()?;
     let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));
     let behaviour = behaviour.transpose()?;
-    let store = Store::open(&settings.database).await?;
-    let lock = turn::take(settings, &store, clock, deadline, out).await?;
+    let shutdown = signals.run();
+    let store = open(settings, shutdown.clone()).await?;
+    let lock = turn::take(settings, &store, clock, deadline, shutdown.clone(), out).await?;
+    signals.time_ends(clock, deadline);
+    signals.enter(Phase::Import);
     let _kept = metrics.keep(&store, clock).await;
     let dashboard = dashboard::take_for_run(settings).await?;
-    let (shutdown, sends) = signals::listen_for_run(out, clock, deadline)?;
     let ground = Importing::begin(out, shutdown.clone());
-    let consent = match (&args.plan, &args.file) {
-        (Some(digest), _) => approved::take(settings, args, digest, &store, &ground).await?,
-        (None, Some(file)) => {
-            consent::import(settings, args, file, &account, &store, &ground).await?
-        }
-        (None, None) => consent::what_waits(settings, args, &account, &store, &ground).await?,
-    };
+    let consent = agree(settings, args, &account, &store, &ground).await?;
     let (deletes, approved, batch) = match consent {
         Consent::Given { deletes, approved, batch } => (deletes, approved, batch),
-        Consent::Finished(exit) => return Ok(exit),
+        Consent::Finished { text, failed } => return Ok(told.nothing_to_do(&text, failed, out)),
         Consent::Refused => {
-            out.must_say("nothing was imported and nothing was sent");
+            let text = "nothing was imported and nothing was sent";
+            told.says(text);
+            out.must_say(text);
             return Ok(Exit::Wrong);
         }
     };
@@ -85,16 +96,9 @@ async fn import_and_drain(
         Some(behaviour) => Some(start_sandbox(behaviour, &mut account, out).await?),
         None => None,
     };
-    let scope = match approved {
-        Some(approval) => Scope::Approved(approval),
-        None => {
-            let mut named = store.unfinished_batches(account.app).await?;
-            named.extend(batch);
-            Scope::Batches { named, last: store.last_batch().await? }
-        }
-    };
+    let scope = Scope::of(account.app, approved, batch, &store).await?;
     let limits = settings.runner(account.app, deletes, approved);
-    sends.begin();
+    signals.enter(Phase::Send);
     let events = Events::new();
     let dashboard = dashboard.map(|taken| taken.serve(settings, &store, Some(&events), out));
     let ground = Ground { settings, store: &store, lock: &lock, clock, out };
@@ -108,6 +112,30 @@ async fn import_and_drain(
     }
     store.close().await;
     Ok(exit)
+}
+
+/// Imports what is to be imported, if it is wanted.
+async fn agree(
+    settings: &Settings,
+    args: &RunArgs,
+    account: &Account,
+    store: &Store,
+    ground: &Importing,
+) -> Result<Consent, CommandError> {
+    match (&args.plan, &args.file) {
+        (Some(digest), _) => approved::take(settings, args, digest, store, ground).await,
+        (None, Some(file)) => consent::import(settings, args, file, account, store, ground).await,
+        (None, None) => consent::what_waits(settings, args, account, store, ground).await,
+    }
+}
+
+/// Opens the queue, which may wait for another process that writes to it.
+async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Store, CommandError> {
+    tokio::select! {
+        biased;
+        () = shutdown.asked(Urgency::Finish) => Err(StoreError::Stopped.into()),
+        store = Store::open(&settings.database) => Ok(store?),
+    }
 }
 
 /// Names the app: jobs of another one, or of its other library, may well be waiting. What was
@@ -131,13 +159,60 @@ fn nothing_to_do(app: App, approved: Option<ApprovalId>, failed: u64, store: &St
     )
 }
 
-/// Whose failures are this run's business.
-enum Scope {
+/// Whose failures are this run's business, as it begins.
+struct Scope {
+    whose: Whose,
+    /// How many jobs of it had been cancelled and superseded.
+    withdrawn: [u64; 2],
+}
+
+enum Whose {
     /// Those of these batches, which were unfinished or whose file was named, and of all after
     /// the last.
     Batches { named: Vec<BatchId>, last: BatchId },
     /// Those of an approval.
     Approved(ApprovalId),
+}
+
+impl Scope {
+    async fn of(
+        app: App,
+        approved: Option<ApprovalId>,
+        batch: Option<BatchId>,
+        store: &Store,
+    ) -> Result<Self, CommandError> {
+        let whose = if let Some(approval) = approved {
+            Whose::Approved(approval)
+        } else {
+            let mut named = store.unfinished_batches(app).await?;
+            named.extend(batch);
+            Whose::Batches { named, last: store.last_batch().await? }
+        };
+        let withdrawn = whose.withdrawn(app, store).await?;
+        Ok(Self { whose, withdrawn })
+    }
+
+    /// How many have been cancelled and superseded since.
+    async fn withdrawn_since(&self, app: App, store: &Store) -> Result<[u64; 2], CommandError> {
+        let [cancelled, superseded] = self.whose.withdrawn(app, store).await?;
+        let [cancelled_before, superseded_before] = self.withdrawn;
+        Ok([
+            cancelled.saturating_sub(cancelled_before),
+            superseded.saturating_sub(superseded_before),
+        ])
+    }
+}
+
+impl Whose {
+    async fn withdrawn(&self, app: App, store: &Store) -> Result<[u64; 2], CommandError> {
+        Ok(match self {
+            Self::Approved(approval) => store.withdrawn_of(*approval).await?,
+            Self::Batches { .. } => {
+                let counts = store.counts_of(app).await?;
+                [counts.cancelled, counts.superseded]
+            }
+        })
+    }
 }
 
 async fn start_sandbox(
@@ -230,9 +305,9 @@ async fn conclude(
     let app = settings.app()?;
     let mut counts = store.counts_of(app).await?;
     let mut unapproved = 0;
-    let failed = match scope {
-        Scope::Batches { named, last } => store.failed_in(named, *last).await?,
-        Scope::Approved(approval) => {
+    let failed = match &scope.whose {
+        Whose::Batches { named, last } => store.failed_in(named, *last).await?,
+        Whose::Approved(approval) => {
             let left = store.open_of(app, Some(*approval)).await?;
             unapproved = counts.open().saturating_sub(left);
             counts.pending = left.saturating_sub(counts.in_flight);
@@ -246,13 +321,16 @@ async fn conclude(
         ..RecordFilter::default()
     };
     let refused: Vec<Record> = store.records(filter).try_collect().await?;
+    // A newer import may speak for what this run has seen refused; it was, all the same.
+    let failed = failed.max(refused.len() as u64);
     told.concluded(report, counts, failed, &refused);
     let text = RunSummaryText {
         report,
         counts,
         failed,
-        approved: matches!(scope, Scope::Approved(_)),
+        approved: matches!(scope.whose, Whose::Approved(_)),
         unapproved,
+        withdrawn: scope.withdrawn_since(app, store).await?,
         refused: &refused,
         database: &settings.database,
         rehearsal: settings.rehearsal,

@@ -20,7 +20,7 @@ pub(super) async fn sandbox(
         .await
         .map_err(CommandError::io(format!("the sandbox cannot listen at {}", args.addr)))?;
     // Before anybody is told where it is, and may end it.
-    let (_, mut shutdown) = signals::listen(out, || "stopping")?;
+    let mut shutdown = signals::listen(out, "stopping")?;
     let endpoint = sandbox.endpoint();
     let mut text = format!("export DESKBATCH_ENDPOINT={endpoint}\n");
     if own_key {

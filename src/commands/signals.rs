@@ -1,9 +1,10 @@
-//! Ctrl-C and SIGTERM: the first lets requests in flight finish, or undoes an import; the second
-//! ends at once.
+//! Ctrl-C, SIGTERM and a terminal that goes away (SIGHUP): the first lets requests in flight
+//! finish, or undoes an import; the second ends at once.
 //! And the signal of a limit on files, which is an error like others.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fs;
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,70 +13,111 @@ use crate::clock::{Clock, Moment};
 use crate::output::Output;
 use crate::runner::{Shutdown, Stopper, shutdown};
 
-/// Whether requests may be out, which a signal then lets come back. Before that, an import is
-/// all that there is to be ended.
-#[derive(Clone, Default)]
-pub(super) struct Sends(Arc<AtomicBool>);
+/// What a run is at, by which a signal is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It waits for its turn at the queue.
+    Turn,
+    /// It imports; nothing has been sent.
+    Import,
+    /// Requests may be out.
+    Send,
+    /// It is over, and its end is told.
+    Finish,
+}
 
-impl Sends {
-    /// From now on they may.
-    pub(super) fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+impl Phase {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Turn => "stopping: no longer waiting for the queue; nothing was sent",
+            Self::Import => "stopping: undoing the import; once more stops at once",
+            Self::Send => {
+                "stopping: waiting for the requests that are out; once more stops at once"
+            }
+            Self::Finish => "stopping: ending the command of --on-finish; once more kills it",
+        }
     }
 }
 
-/// Listens from now on. Until this is called, a signal ends the process the usual way. Others
-/// may ask for an end too. The first signal is answered with `word`.
-pub(super) fn listen(
-    out: &Output,
-    word: impl Fn() -> &'static str + Send + 'static,
-) -> Result<(Stopper, Shutdown), CommandError> {
-    let failed = || CommandError::io("signals cannot be listened for");
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed())?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed())?;
-    let (stopper, shutdown) = shutdown();
-    let (others, out) = (stopper.clone(), out.clone());
-    tokio::spawn(async move {
-        either(&mut interrupt, &mut terminate).await;
-        out.say(word());
-        stopper.press();
-        loop {
-            either(&mut interrupt, &mut terminate).await;
-            stopper.press();
-        }
-    });
-    Ok((others, shutdown))
+/// The signals that a run hears, and where it stands.
+pub(super) struct RunSignals {
+    phase: Arc<Mutex<Phase>>,
+    stopper: Stopper,
+    run: Shutdown,
+    finish: Shutdown,
 }
 
-/// What an import says to the first signal.
-const IMPORT_ENDS: &str = "stopping: undoing the import; once more stops at once";
+impl RunSignals {
+    /// From now on a signal means `phase`.
+    pub(super) fn enter(&self, phase: Phase) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
 
-/// What a run says to it.
-const RUN_ENDS: &str = "stopping: waiting for the requests that are out; once more stops at once";
+    /// What ends the run.
+    pub(super) fn run(&self) -> Shutdown {
+        self.run.clone()
+    }
 
-/// The same for a command that imports and sends nothing.
-pub(super) fn listen_for_import(out: &Output) -> Result<Shutdown, CommandError> {
-    Ok(listen(out, || IMPORT_ENDS)?.1)
-}
+    /// What ends the telling of its end. Signals that came before do not count here.
+    pub(super) fn finish(&self) -> Shutdown {
+        self.finish.clone()
+    }
 
-/// The same for a run, and at `deadline`, if there is one, the time is over: as good as a first signal.
-pub(super) fn listen_for_run<C: Clock>(
-    out: &Output,
-    clock: &C,
-    deadline: Option<Moment>,
-) -> Result<(Shutdown, Sends), CommandError> {
-    let sends = Sends::default();
-    let begun = sends.clone();
-    let word = move || if begun.0.load(Ordering::Relaxed) { RUN_ENDS } else { IMPORT_ENDS };
-    let (stopper, shutdown) = listen(out, word)?;
-    if let Some(deadline) = deadline {
-        let clock = clock.clone();
+    /// At `deadline`, if there is one, the run's time is over: as good as a first signal.
+    pub(super) fn time_ends<C: Clock>(&self, clock: &C, deadline: Option<Moment>) {
+        let Some(deadline) = deadline else { return };
+        let (clock, stopper) = (clock.clone(), self.stopper.clone());
         tokio::spawn(async move {
             clock.sleep_until(deadline).await;
             stopper.time_is_over();
         });
     }
-    Ok((shutdown, sends))
+}
+
+/// Listens from now on. Until this is called, a signal ends the process the usual way. The
+/// first signal is answered with `word`.
+pub(super) fn listen(out: &Output, word: &'static str) -> Result<Shutdown, CommandError> {
+    let mut heard = Heard::begin()?;
+    let ((stopper, shutdown), out) = (shutdown(), out.clone());
+    tokio::spawn(async move {
+        heard.next().await;
+        out.say(word);
+        stopper.press();
+        loop {
+            heard.next().await;
+            stopper.press();
+        }
+    });
+    Ok(shutdown)
+}
+
+/// The same for a command that imports and sends nothing.
+pub(super) fn listen_for_import(out: &Output) -> Result<Shutdown, CommandError> {
+    listen(out, Phase::Import.word())
+}
+
+/// The same for a run, from its very beginning.
+pub(super) fn listen_for_run(out: &Output) -> Result<RunSignals, CommandError> {
+    let mut heard = Heard::begin()?;
+    let ((stopper, run), (finisher, finish)) = (shutdown(), shutdown());
+    let phase = Arc::new(Mutex::new(Phase::Turn));
+    let signals = RunSignals { phase: phase.clone(), stopper: stopper.clone(), run, finish };
+    let (run, finish, out) = (signals.run(), signals.finish(), out.clone());
+    tokio::spawn(async move {
+        loop {
+            heard.next().await;
+            let phase = *phase.lock().unwrap_or_else(PoisonError::into_inner);
+            let (asks, asked) = match phase {
+                Phase::Finish => (&finisher, &finish),
+                Phase::Turn | Phase::Import | Phase::Send => (&stopper, &run),
+            };
+            if !asked.is_asked() {
+                out.say(phase.word());
+            }
+            asks.press();
+        }
+    });
+    Ok(signals)
 }
 
 /// SIGXFSZ, which has this number on Linux and on macOS.
@@ -88,9 +130,63 @@ pub(super) fn outlive_size_limits() -> Result<(), CommandError> {
     heard.map(drop).map_err(CommandError::io("signals cannot be listened for"))
 }
 
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The signals that ask for an end.
+struct Heard {
+    interrupt: Signal,
+    terminate: Signal,
+    /// `None`: whoever began this process wants it to outlive its terminal, as `nohup` does.
+    hangup: Option<Signal>,
+}
+
+impl Heard {
+    fn begin() -> Result<Self, CommandError> {
+        let failed = || CommandError::io("signals cannot be listened for");
+        let listen = |kind| signal(kind).map_err(failed());
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: hangup_counts().then(|| listen(SignalKind::hangup())).transpose()?,
+        })
+    }
+
+    async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// Whether SIGHUP is not ignored. Where the system does not tell, it is left as it was found.
+fn hangup_counts() -> bool {
+    fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| ignores_hangup(&status) == Some(false))
+}
+
+/// What the `status` of a process says: the lowest bit is the signal with number 1.
+fn ignores_hangup(status: &str) -> Option<bool> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok().map(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_says_whether_it_ignores_a_hangup() {
+        assert_eq!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\n"), Some(true));
+        assert_eq!(
+            ignores_hangup("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"),
+            Some(false)
+        );
+        assert_eq!(ignores_hangup("Name:\tx\n"), None);
     }
 }

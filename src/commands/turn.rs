@@ -6,6 +6,7 @@ use super::CommandError;
 use crate::clock::{Clock, Moment};
 use crate::config::Settings;
 use crate::output::Output;
+use crate::runner::{Shutdown, Urgency};
 use crate::store::{RunLock, Store, StoreError};
 
 /// How often a lock that somebody else has is tried again. The system tells nobody when it
@@ -18,12 +19,14 @@ const LOOKS_MIN: u32 = 3;
 /// Takes the queue for a run, or says who has it.
 ///
 /// # Errors
-/// [`StoreError::Held`] when the wait, or the run's time, is over.
+/// [`StoreError::Held`] when the wait, or the run's time, is over; [`StoreError::Stopped`] when
+/// `shutdown` asks for it.
 pub(super) async fn take<C: Clock>(
     settings: &Settings,
     store: &Store,
     clock: &C,
     deadline: Option<Moment>,
+    mut shutdown: Shutdown,
     out: &Output,
 ) -> Result<RunLock, CommandError> {
     let wait = settings.wait();
@@ -43,6 +46,10 @@ pub(super) async fn take<C: Clock>(
         if looks == LOOKS_MIN {
             out.say(&format!("another run has the queue ({holder}): waiting for it to end"));
         }
-        clock.sleep_until(now + LOOK_EVERY).await;
+        tokio::select! {
+            biased;
+            () = shutdown.asked(Urgency::Finish) => return Err(StoreError::Stopped.into()),
+            () = clock.sleep_until(now + LOOK_EVERY) => {}
+        }
     }
 }

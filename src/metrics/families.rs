@@ -206,7 +206,7 @@ fn about_runs(apps: &[AppFigures]) -> Vec<Family> {
 pub(super) fn of_end(ended: &Ended) -> Vec<Family> {
     let mut code = Family::gauge(
         "deskbatch_last_run_exit_code",
-        "The exit code of the last deskbatch run that had the queue.",
+        "The exit code of the last deskbatch run that no other run kept from the queue.",
     );
     let mut at = Family::gauge(
         "deskbatch_last_run_exit_timestamp_seconds",

@@ -24,6 +24,8 @@ pub struct RunSummaryText<'a> {
     pub approved: bool,
     /// Open jobs that the plan did not have.
     pub unapproved: u64,
+    /// Jobs that others cancelled and superseded while it went on.
+    pub withdrawn: [u64; 2],
     /// The first of the jobs that failed in this run.
     pub refused: &'a [Record],
     /// The queue file.
@@ -71,7 +73,14 @@ impl RunSummaryText<'_> {
                     .to_owned()
             }
             RunEnding::Drained if self.failed > 0 => {
-                format!("Finished: nothing is left to send, {} jobs failed.", self.failed)
+                format!(
+                    "Finished: nothing is left to send, {} jobs failed{}.",
+                    self.failed,
+                    self.meanwhile()
+                )
+            }
+            RunEnding::Drained if self.withdrawn != [0, 0] => {
+                format!("Finished: nothing is left to send{}.", self.meanwhile())
             }
             RunEnding::Drained => "Finished: everything asked for is done.".to_owned(),
             RunEnding::Signal => "Stopped as asked; the rest is pending.".to_owned(),
@@ -93,6 +102,18 @@ impl RunSummaryText<'_> {
             ),
             RunEnding::TooManyFailures => self.too_many_failures(),
             RunEnding::Broken => "Stopped by a fault.".to_owned(),
+        }
+    }
+
+    /// What others did while the run went on.
+    fn meanwhile(&self) -> String {
+        match self.withdrawn {
+            [0, 0] => String::new(),
+            [cancelled, 0] => format!("; {cancelled} were cancelled meanwhile"),
+            [0, superseded] => format!("; {superseded} were superseded meanwhile"),
+            [cancelled, superseded] => {
+                format!("; {cancelled} were cancelled and {superseded} superseded meanwhile")
+            }
         }
     }
 

@@ -115,6 +115,8 @@ pub struct Runner<C: Clock, T> {
     failures_max: Option<u64>,
     /// When to keep the next time what was learned.
     keep_at: Moment,
+    /// Whether no more requests will leave, whatever becomes of the gate.
+    stopping: bool,
     /// The size that is kept for the next run.
     size_kept: Option<SizeLimit>,
     random: fastrand::Rng,
@@ -160,6 +162,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             last_word: None,
             failures_max: None,
             keep_at: Moment::default(),
+            stopping: false,
             size_kept: None,
         }
     }

@@ -14,6 +14,10 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         run: RunId,
         change: Change,
     ) -> Result<(), StoreError> {
+        if self.stopping {
+            // Nobody waits for the gate any more; the last answers are what is waited for.
+            return Ok(());
+        }
         match change {
             Change::None => Ok(()),
             Change::Opened => {
@@ -46,6 +50,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     /// Tells that no more requests will leave.
     pub(super) async fn tell_of_stopping(&mut self, run: RunId) -> Result<(), StoreError> {
+        self.stopping = true;
         self.events.send(Event::Stopping { in_flight: self.flights.len() });
         let since_ms = self.clock.wall_ms();
         let until_ms = since_ms.saturating_add(ms(self.settings.grace));

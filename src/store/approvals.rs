@@ -121,6 +121,21 @@ impl Store {
         Ok(u64::try_from(open).unwrap_or_default())
     }
 
+    /// How many jobs of an approval have been cancelled, and how many superseded.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn withdrawn_of(&self, approval: ApprovalId) -> Result<[u64; 2], StoreError> {
+        let (cancelled, superseded): (i64, i64) = sqlx::query_as(
+            "SELECT coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0) FROM tallies WHERE approval_id = ?",
+        )
+        .bind(approval)
+        .fetch_one(&self.readers)
+        .await
+        .doing("count approved jobs")?;
+        Ok([cancelled, superseded].map(|jobs| u64::try_from(jobs).unwrap_or_default()))
+    }
+
     /// Jobs of an approval that failed and speak for their questions still.
     ///
     /// # Errors

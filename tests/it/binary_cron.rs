@@ -1,11 +1,14 @@
 //! What a run that nobody watches is told beforehand: how long it may take, how long to wait
 //! for its turn, and whom to tell when it has ended.
 
+use std::io::Write as _;
+use std::time::Duration;
+
 use deskbatch::sandbox::SANDBOX_KEY;
 use deskbatch::store::RunLock;
 
 use crate::support::{Place, manifest, question, said};
-use crate::support_binary::{Going, ends, ends_with_input, has, sandbox};
+use crate::support_binary::{Going, ends, ends_with_input, has, sandbox, sandbox_with};
 
 fn enabling(count: usize) -> String {
     let ids: Vec<String> = (0..count).map(|n| question(&format!("q{n}"))).collect();
@@ -29,6 +32,20 @@ async fn a_run_whose_time_is_over_is_3_and_leaves_the_rest_pending() {
     assert_eq!(place.counts(), [1, 0, 2, 0, 0, 0]);
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(place.counts(), [0, 0, 3, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_time_is_over_while_it_imports_is_3_with_nothing_imported() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let mut command = place.fast(&sandbox, &["run", "-", "--max-duration", "500ms", "--yes"]);
+    command.args(["--on-finish", "cat >told.json"]);
+    // What writes to it never comes to an end.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(enabling(1).as_bytes()).unwrap();
+    command.stdin(reader);
+    has(&Going::start(command).ends(3), &["nothing was imported"]);
+    assert_eq!(summary(&place, "told.json")["exit"], 3);
+    assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,6 +136,41 @@ async fn whoever_shall_be_told_hears_of_every_end() {
     let status = place.deskbatch(&["status", "--sandbox", "--json"]).output().unwrap();
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!((&status["succeeded"], &status["last_run"]["id"]), (&6.into(), &2.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shall_be_told_hears_how_a_finished_plan_had_ended() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("bad.csv", format!("question_id,status\n{},4\n", question("missing1")));
+    let plan = ends(place.fast(&sandbox, &["plan", "bad.csv", "--json"]), 0);
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let digest = plan["digest"].as_str().unwrap();
+    let run = ["run", "bad.csv", "--plan", digest, "--on-finish", "cat >told.json", "--quiet"];
+    for _ in 0..2 {
+        ends(place.fast(&sandbox, &run), 1);
+    }
+    let told = summary(&place, "told.json");
+    assert_eq!((&told["failed"], &told["run"]), (&1.into(), &serde_json::Value::Null));
+    has(told["text"].as_str().unwrap(), &["nothing of it is left", "1 of its jobs failed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_withdrew_while_a_run_went_on_is_not_told_as_done() {
+    let sandbox = sandbox_with(|s| {
+        s.script = Some("ok,late".parse().unwrap());
+        s.late = Duration::from_secs(1);
+    })
+    .await;
+    let place = Place::new();
+    place.write("jobs.csv", enabling(9));
+    let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]);
+    command.args(["--in-flight", "1", "--timeout-ms", "600000"]);
+    let going = Going::start(command);
+    sandbox.seen(2).await;
+    ends(place.fast(&sandbox, &["cancel", "--batch", "1"]), 0);
+    let talk = going.ends(0);
+    has(&talk, &["Finished: nothing is left to send; ", " were cancelled meanwhile."]);
+    assert!(!talk.contains("everything asked for is done"), "{talk}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

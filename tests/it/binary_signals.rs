@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use deskbatch::sandbox::Sandbox;
+use deskbatch::store::RunLock;
 use rustix::process::Signal;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{Place, manifest, question, said};
-use crate::support_binary::{Going, ends, has, sandbox, sandbox_with};
+use crate::support_binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
 use crate::support_terminal::{closes, on_terminal};
 
 /// Two questions to be enabled, one disabled, three deleted.
@@ -111,7 +112,12 @@ async fn the_plan_names_the_host_of_the_region_and_the_minutes() {
 
 /// Runs 60 jobs of one request each whose first eight answers after the probe's stay out;
 /// all of them are in flight when this returns.
-async fn busy(place: &Place, late: Duration) -> (deskbatch::sandbox::Sandbox, Going) {
+async fn busy(place: &Place, late: Duration) -> (Sandbox, Going) {
+    busy_by(place, late, &["env", "--default-signal=HUP"]).await
+}
+
+/// The same, begun by the program `by`.
+async fn busy_by(place: &Place, late: Duration, by: &[&str]) -> (Sandbox, Going) {
     let sandbox = sandbox_with(|s| {
         s.script = Some("ok,late*8".parse().unwrap());
         s.late = late;
@@ -121,14 +127,14 @@ async fn busy(place: &Place, late: Duration) -> (deskbatch::sandbox::Sandbox, Go
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "disable"))));
     let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]);
     command.args(["--in-flight", "8", "--timeout-ms", "600000", "--grace-s", "3600"]);
-    let run = Going::start(command);
+    let run = Going::start(by_way_of(by, &command));
     sandbox.seen(9).await;
     (sandbox, run)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_sends_nothing_more_and_records_what_is_in_flight() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let place = Place::new();
         let (sandbox, mut run) = busy(&place, Duration::from_millis(500)).await;
         run.signal(signal);
@@ -189,6 +195,57 @@ async fn without_grace_a_signal_leaves_what_is_out_to_the_next_run() {
     assert_eq!(place.counts(), [0, 1, 0, 0, 0, 0]);
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_shall_outlive_its_terminal_does_not_hear_it_go() {
+    let place = Place::new();
+    let (_sandbox, mut run) = busy_by(&place, Duration::from_millis(500), &["nohup"]).await;
+    run.signal(Signal::HUP);
+    // Had the first one been heard, this would be the second, and end the run at once.
+    run.signal(Signal::TERM);
+    run.says("stopping: waiting for the requests that are out");
+    has(&run.ends(3), &["Stopped as asked", "succeeded  9"]);
+    assert_eq!(place.counts(), [51, 0, 9, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_a_run_waits_for_its_turn_is_3_and_told() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", deleting());
+    let lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    let told = ["--on-finish", "cat >told.json", "--yes", "--wait", "10m"];
+    let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
+    command.args(told);
+    let mut run = Going::start(command);
+    run.says("waiting for it to end");
+    run.signal(Signal::TERM);
+    run.says("stopping: no longer waiting for the queue; nothing was sent");
+    has(&run.ends(3), &["stopped as asked: nothing was imported"]);
+    let told: serde_json::Value = serde_json::from_str(&place.read("told.json")).unwrap();
+    assert_eq!((&told["exit"], &told["run"]), (&3.into(), &serde_json::Value::Null));
+    drop(lock);
+    assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_command_that_is_told_of_the_end_and_all_that_it_began() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    // What is left of it would keep stderr open, and this test from ending.
+    let patient = "echo up >&2; sleep 3600 & sleep 3600";
+    let stubborn = "trap '' TERM; echo up >&2; while :; do sleep 3600; done";
+    for (command, presses) in [(patient, 1), (stubborn, 2)] {
+        let mut run = Going::start(place.fast(&sandbox, &["run", "--on-finish", command]));
+        run.says("up\n");
+        run.signal(Signal::TERM);
+        run.says("stopping: ending the command of --on-finish; once more kills it");
+        if presses == 2 {
+            run.signal(Signal::INT);
+        }
+        let talk = run.ends(0);
+        has(&talk, &["the command of --on-finish was ended by a signal, before it was done"]);
+        assert!(!talk.contains("requests that are out"), "{talk}");
+    }
 }
 
 /// A run that waits for the queue, which another process keeps writing to as long as the

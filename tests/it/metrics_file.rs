@@ -14,7 +14,7 @@ use deskbatch::store::Store;
 use rustix::process::Signal;
 
 use crate::support::{Place, manifest, question, said};
-use crate::support_binary::{Going, ends, has, sandbox, sandbox_with};
+use crate::support_binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
 use crate::support_metrics::{Metrics, has_promtool, promtool};
 
 const CODE: &str = "deskbatch_last_run_exit_code";
@@ -30,17 +30,7 @@ fn run(place: &Place, sandbox: &Sandbox, args: &[&str]) -> Command {
 
 /// The same command, whose files are for its user alone.
 fn with_umask(umask: &str, command: &Command) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
-    shell.arg(command.get_program()).args(command.get_args());
-    shell.current_dir(command.get_current_dir().unwrap());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell
+    by_way_of(&["sh", "-c", &format!("umask {umask}; exec \"$0\" \"$@\"")], command)
 }
 
 fn metrics(place: &Place) -> Metrics {
@@ -137,6 +127,13 @@ async fn a_run_that_is_refused_the_queue_leaves_the_file_of_the_going_one_alone(
     sandbox.seen(1).await;
     assert_eq!(metrics(&place).all(CODE, &[]), [0.0; 0], "it has not ended");
     ends(run(&place, &sandbox, &[]), 5);
+    // Nor does one that is wrong before it asks for the queue, or is stopped while it waits.
+    ends(run(&place, &sandbox, &["no-such.csv"]), 2);
+    ends(with_umask("022", &run(&place, &sandbox, &["--sdkappid", "0"])), 2);
+    let mut waits = Going::start(run(&place, &sandbox, &["--wait", "10m"]));
+    waits.says("waiting for it to end");
+    waits.signal(Signal::TERM);
+    waits.ends(3);
     // The going run itself may have written meanwhile; how one ended it cannot say.
     assert_eq!(metrics(&place).all(CODE, &[]), [0.0; 0]);
     going.signal(Signal::TERM);

@@ -52,6 +52,40 @@ async fn a_stop_lets_what_is_out_come_back_and_leaves_the_rest_pending() {
     assert_eq!(queue.counts().await.succeeded, 100);
 }
 
+#[tokio::test]
+async fn a_gate_that_shuts_or_opens_while_a_run_stops_is_nobodys_business() {
+    let mut queue = Queue::new().await;
+    queue.settings.chunk_jobs_max = 1;
+    queue.import(Status::Enable, &strs(&names("a", 20))).await;
+    let service = Service::new(&queue.clock).latency(Duration::from_secs(2));
+    let mut requests = 0;
+    // The third and what comes after it are refused as too fast.
+    let service = service.play(move |_| {
+        requests += 1;
+        if requests < 3 { OK } else { Answer::Code(-14) }
+    });
+    let (stopper, listening) = shutdown();
+    let events = Events::new();
+    let mut heard = events.listen();
+    tokio::select! {
+        report = queue.run_with(&service, Queue::signer(), listening, events.clone()) => {
+            let report = report.unwrap();
+            assert_eq!((report.ending, report.totals.throttled), (RunEnding::Signal, 1));
+        }
+        () = press(&service, &stopper, 3, 1) => unreachable!(),
+    }
+    let (mut stopping, mut after) = (false, Vec::new());
+    while let Ok(event) = heard.try_recv() {
+        stopping |= matches!(event, Event::Stopping { .. });
+        if stopping {
+            after.push(event);
+        }
+    }
+    assert!(stopping);
+    let of_the_gate = |event: &Event| matches!(event, Event::Closed { .. } | Event::Opened);
+    assert!(!after.iter().any(of_the_gate), "{after:?}");
+}
+
 /// Stops a run whose first answer never comes; the job is then in flight in the queue.
 async fn abandoned(presses: u32) -> Queue {
     let queue = Queue::new().await;

@@ -37,6 +37,20 @@ pub fn ends(mut command: Command, code: i32) -> Output {
     output
 }
 
+/// The same command, begun by the program `by`, which becomes it.
+pub fn by_way_of(by: &[&str], command: &Command) -> Command {
+    let mut way = Command::new(by[0]);
+    way.args(&by[1..]).arg(command.get_program()).args(command.get_args());
+    way.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => way.env(name, value),
+            None => way.env_remove(name),
+        };
+    }
+    way
+}
+
 /// The same with `input` on stdin.
 #[track_caller]
 pub fn ends_with_input(mut command: Command, input: &[u8], code: i32) -> Output {
