@@ -89,7 +89,7 @@ pub(super) async fn open(
 ) -> Result<Manifest, CommandError> {
     let (tell, told) = oneshot::channel();
     let file = file.to_owned();
-    thread::spawn(move || tell.send(Manifest::open(&file, &options)));
+    thread::spawn(move || drop(tell.send(Manifest::open(&file, &options))));
     tokio::select! {
         biased;
         opened = told => Ok(opened.map_err(|_| StoreError::Stopped)??),
