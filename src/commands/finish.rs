@@ -279,6 +279,8 @@ mod tests {
             assert_eq!(clock.next_sleeper().await.0, LONGEST);
             loop {
                 clock.advance_to_next_sleeper().await;
+                // Whoever was woken has to be let on.
+                tokio::task::yield_now().await;
             }
         };
         tokio::select! {
