@@ -2,7 +2,8 @@
 //!
 //! Ids come from whoever wrote a manifest, error texts from whoever answers. A page or a
 //! terminal shows them, so what is not seen, turns the direction of writing or moves the
-//! cursor is spelled out here. Making no markup of text is the page's own business.
+//! cursor is spelled out here. Making no markup of text is the page's own business; so that a
+//! command line can be copied, a word of it is quoted here as a shell takes it.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -24,6 +25,15 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// `word` as a shell takes it for one word.
+pub fn shell_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,%+@".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+}
+
 /// Control characters, line breaks too; marks that turn the direction of text; and what
 /// takes no room, so that two different ids could look the same.
 fn is_hidden(c: char) -> bool {
@@ -38,6 +48,18 @@ fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_takes_every_word_for_one() {
+        for (word, shown) in [
+            ("a-b_c.d/e:f", "a-b_c.d/e:f"),
+            ("", "''"),
+            ("my queue $x.db", "'my queue $x.db'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(shell_word(word), shown);
+        }
+    }
 
     #[test]
     fn what_is_not_seen_is_spelled_out_and_all_else_stays() {

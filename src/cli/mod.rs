@@ -23,7 +23,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 pub use help::command;
 pub use known::{Given, SANDBOX_TABLE, Setting, VARIABLE_START, Way, settings};
 pub use pages::{Page, completions, man_pages};
-pub use plan::{PlanArgs, run_line};
+pub use plan::{PlanArgs, all_line, run_line};
 pub use queue::{CancelArgs, PruneArgs, RetryArgs};
 pub use sandbox::SandboxArgs;
 pub use settings::{LogFormat, SettingsArgs};

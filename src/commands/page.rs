@@ -26,17 +26,10 @@ const NAMES_TRIED: u32 = 100;
 
 /// What the settings say of the page. It lists `refused_max` refused questions.
 pub(super) fn about(settings: &Settings, batch: Option<BatchId>, refused_max: u32) -> About {
-    let flags = if settings.rehearsal {
-        " --sandbox".to_owned()
-    } else if settings.database == Path::new("deskbatch.db") {
-        String::new()
-    } else {
-        format!(" --database {}", settings.database.display())
-    };
     About {
         database: settings.database.display().to_string(),
         version: env!("CARGO_PKG_VERSION"),
-        flags,
+        flags: settings.flags(),
         rate: settings.rate(),
         batch,
         refused_max,

@@ -255,6 +255,8 @@ async fn conclude(
         unapproved,
         refused: &refused,
         database: &settings.database,
+        flags: settings.flags(),
+        flags_of_runs: settings.flags_of_runs(),
         rehearsal: settings.rehearsal,
     };
     let exit = match report.ending {
