@@ -25,6 +25,14 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The same of several lines, whose ends stay what they are.
+pub fn visible_lines(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c| c != '\n' && is_hidden(c)) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.split('\n').map(visible).collect::<Vec<_>>().join("\n"))
+}
+
 /// `word` as a shell takes it for one word.
 pub fn shell_word(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,%+@".contains(c);
@@ -48,6 +56,12 @@ fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(visible_lines("a\n\u{1b}[2Jb\n"), "a\n\\u{1b}[2Jb\n");
+        assert!(matches!(visible_lines("a\nb"), Cow::Borrowed("a\nb")));
+    }
 
     #[test]
     fn a_shell_takes_every_word_for_one() {
