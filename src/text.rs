@@ -33,6 +33,25 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split('\n').map(visible).collect::<Vec<_>>().join("\n"))
 }
 
+/// The same of JSON, by JSON's own rule: whoever reads it gets the very same text.
+pub fn visible_json(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c| c != '\n' && is_hidden(c)) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if c == '\n' || !is_hidden(c) {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a String cannot fail.
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// `word` as a shell takes it for one word.
 pub fn shell_word(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,%+@".contains(c);
@@ -61,6 +80,15 @@ mod tests {
     fn lines_stay_lines() {
         assert_eq!(visible_lines("a\n\u{1b}[2Jb\n"), "a\n\\u{1b}[2Jb\n");
         assert!(matches!(visible_lines("a\nb"), Cow::Borrowed("a\nb")));
+    }
+
+    #[test]
+    fn json_says_the_same_as_before() {
+        let json = serde_json::json!({ "name": "a\u{1b}\u{9b}\u{202e}\u{e0041}b" });
+        let text = json.to_string();
+        let shown = visible_json(&text);
+        assert!(shown.is_ascii(), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), json);
     }
 
     #[test]

@@ -88,6 +88,21 @@ pub(super) fn without_variables(command: Command) -> Command {
     command
 }
 
+/// The same, deaf to variables with nothing in them, as a unit's file or a compose file leaves them.
+pub(super) fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.to_string_lossy().trim().is_empty())
+    };
+    let mut command = command.mut_args(|arg| {
+        if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg }
+    });
+    for below in command.get_subcommands_mut() {
+        *below = without_empty_variables(std::mem::take(below));
+    }
+    command
+}
+
 /// The help of `command` and of everything below it, `path` being the words before it.
 fn with_help(command: Command, path: &str) -> Command {
     let path = format!("{path} {}", command.get_name()).trim_start().to_owned();

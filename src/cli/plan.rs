@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser as _};
+use clap::{Args, FromArgMatches as _};
 
+use super::help::without_variables;
 use super::{Cli, Command, ManifestArgs};
 use crate::text::shell_word;
 
@@ -61,7 +62,9 @@ fn line(
     });
     let is_read = |line: &Vec<OsString>| {
         let line = std::iter::once(OsString::from("deskbatch")).chain(line.iter().cloned());
-        Cli::try_parse_from(line).is_ok_and(|cli| is_right(&cli.command))
+        let matches = without_variables(super::command()).try_get_matches_from(line);
+        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+        cli.is_ok_and(|cli| is_right(&cli.command))
     };
     let mut line = lines.find(is_read).unwrap_or_else(|| vec![to.into()]);
     let end = line.iter().position(|word| word == "--").unwrap_or(line.len());

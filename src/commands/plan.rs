@@ -135,7 +135,8 @@ pub(super) async fn command(
             plan_text(&plan, &forecast, &all_line(&words))
         )
     };
-    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+    let written = if args.json { out.json(&text) } else { out.data(&text) };
+    written.map_err(CommandError::io("stdout cannot be written"))?;
     Ok(Exit::Done)
 }
 

@@ -22,7 +22,7 @@ pub use dashboard::DashboardAt;
 pub use origin::{Effective, FileFound, Origin, UnknownVariable, unknown_variables};
 pub use rehearsal::sandbox_settings;
 
-use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs};
+use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs, Way};
 use crate::desk::Endpoint;
 use crate::job::App;
 use crate::runner::RunnerSettings;
@@ -93,6 +93,12 @@ impl Settings {
     /// When a value is impossible, names what to do.
     pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
         let mut raw = cli.settings.clone();
+        let way = |key| cli.given.get(key).map(|(way, _)| way);
+        match (way("region"), way("endpoint")) {
+            (Some(Way::Flag), Some(Way::Variable)) => raw.endpoint = None,
+            (Some(Way::Variable), Some(Way::Flag)) => raw.region = None,
+            _ => {}
+        }
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
         raw.dashboard_token = secret_from_environment("DESKBATCH_DASHBOARD_TOKEN")?;
@@ -109,7 +115,9 @@ impl Settings {
     }
 
     fn check(mut raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
-        raw.dashboard_token = raw.dashboard_token.filter(|token| !token.expose_secret().is_empty());
+        for secret in [&mut raw.secret_key, &mut raw.usersig, &mut raw.dashboard_token] {
+            *secret = secret.take().filter(|secret| !secret.expose_secret().is_empty());
+        }
         let database = database_path(raw.database.as_deref().unwrap_or(DATABASE))?;
         let endpoint = endpoint(&raw)?;
         let metrics_file = raw.metrics_file.as_deref();

@@ -16,7 +16,7 @@ use indicatif::MultiProgress;
 use secrecy::SecretString;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::text::visible_lines;
+use crate::text::{visible_json, visible_lines};
 
 pub use board::Board;
 pub use plan::plan_text;
@@ -43,7 +43,15 @@ impl Output {
         self.quiet
     }
 
-    /// Data, to stdout: lines for people, in which names of strangers may stand, or JSON.
+    /// The same of JSON: for a program it stays what it was.
+    ///
+    /// # Errors
+    /// As below.
+    pub fn json(&self, text: &str) -> io::Result<()> {
+        self.bytes(visible_json(text).as_bytes())
+    }
+
+    /// Data, to stdout: lines for people, in which names of strangers may stand.
     ///
     /// # Errors
     /// When stdout cannot be written, other than because its reader has gone.

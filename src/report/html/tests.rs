@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::job::{App, JobState, Library, Status};
 use crate::store::{
-    BatchTally, Bucket, CodeTally, Holder, Listed, Overview, QueueCounts, Record, RequestCounts, RunTally,
-    Traffic,
+    BatchTally, Bucket, CodeTally, Holder, Listed, Overview, QueueCounts, Record, RequestCounts,
+    RunTally, Traffic,
 };
 
 const NOW_MS: i64 = 1_735_689_600_000;
