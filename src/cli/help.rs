@@ -67,6 +67,11 @@ const WITHOUT_SETTINGS: [&str; 3] = ["explain", "completions", "man"];
 /// What stands under `-h`.
 const MORE: &str = "--help has all settings, with units, ranges, variables and examples.";
 
+/// The same for a run, which has more of them than a screen has lines.
+const MORE_OF_RUN: &str = "\
+Also: --max-duration, --wait, --on-finish, --metrics-file, --dashboard.
+--help has all settings, with units, ranges, variables and examples.";
+
 /// The whole command line, with its help.
 pub fn command() -> Command {
     let mut command = with_help(Cli::command(), "");
@@ -150,7 +155,11 @@ fn about_what_concerns_it(command: Command) -> Command {
     let name = command.get_name().to_owned();
     let concerns = CONCERNS.iter().find(|(of, _)| *of == name).map(|(_, headings)| *headings);
     let without = WITHOUT_SETTINGS.contains(&name.as_str());
-    let after_help = if without { String::new() } else { MORE.to_owned() };
+    let after_help = match name.as_str() {
+        _ if without => "",
+        "run" => MORE_OF_RUN,
+        _ => MORE,
+    };
     command.after_help(after_help).mut_args(|arg| {
         let is_ours = arg.get_env().is_some() || arg.get_id() == SANDBOX_TABLE;
         let heading = arg.get_help_heading().map(str::to_owned);

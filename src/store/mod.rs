@@ -81,8 +81,8 @@ pub enum StoreError {
     #[error("{} was written by a newer deskbatch: nothing was changed; use that version", .0.display())]
     Newer(PathBuf),
     /// The file or its folder cannot be used.
-    #[error("the queue file {} cannot be opened: {source}: give this user the right to read and write it and its \
-             folder, which has to be there, or name another file with --database", path.display())]
+    #[error("the queue file {} cannot be opened: {source}: it and its folder have to be there and writable by this \
+             user, or name another file with --database", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
