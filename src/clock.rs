@@ -244,7 +244,7 @@ pub fn read_duration(text: &str) -> Result<Duration, String> {
     read(text).ok_or_else(|| {
         // What can be read with small numbers in it was none but for its length.
         let units = text.split(|c: char| c.is_ascii_digit()).filter(|unit| !unit.is_empty());
-        let small: String = units.map(|unit| format!("1{unit}")).collect();
+        let small = format!("1{}", units.collect::<Vec<_>>().join("1"));
         if read(&small).is_some() && text.starts_with(|c: char| c.is_ascii_digit()) {
             return format!("{text:?} is too long: write a shorter time, as 7d, 12h, 90m or 30s");
         }
