@@ -232,11 +232,24 @@ pub fn read_http_date_ms(text: &str) -> Option<i64> {
 /// # Errors
 /// What is wrong with the text, and what would do.
 pub fn read_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a length of time: write 7d, 12h, 90m or 30s");
-    let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
-    let days_of_24_hours = jiff::SpanRelativeTo::days_are_24_hours();
-    let length = span.to_duration(days_of_24_hours).map_err(|_| wrong())?;
-    Duration::try_from(length).map_err(|_| wrong())
+    let read = |text: &str| -> Option<Duration> {
+        let span: jiff::Span = text.parse().ok()?;
+        let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+        Duration::try_from(length).ok()
+    };
+    let text = text.trim();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    read(text).ok_or_else(|| {
+        // What can be read with small numbers in it was none but for its length.
+        let units = text.split(|c: char| c.is_ascii_digit()).filter(|unit| !unit.is_empty());
+        let small = format!("1{}", units.collect::<Vec<_>>().join("1"));
+        if read(&small).is_some() && text.starts_with(|c: char| c.is_ascii_digit()) {
+            return format!("{text:?} is too long: write a shorter time, as 7d, 12h, 90m or 30s");
+        }
+        format!("{text:?} is not a length of time: write 7d, 12h, 90m or 30s")
+    })
 }
 
 #[cfg(test)]
@@ -277,12 +290,17 @@ mod tests {
             ("12h", hours(12)),
             ("1h 30m", Duration::from_mins(90)),
             ("0s", Duration::ZERO),
+            ("0", Duration::ZERO),
         ] {
             assert_eq!(read_duration(text), Ok(length), "{text}");
         }
-        for wrong in ["", "7", "d", "-3d", "3 months", "soon", "999999999999d"] {
+        for wrong in ["", "7", "d", "-3d", "3 months", "soon"] {
             let refused = read_duration(wrong).expect_err("refused");
-            assert!(refused.contains("write 7d"), "{refused}");
+            assert!(refused.contains("is not a length of time: write 7d"), "{refused}");
+        }
+        for long in ["99999999999d", "999999999999999999999999h", "99999999999d 1h"] {
+            let refused = read_duration(long).expect_err("refused");
+            assert!(refused.contains("is too long: write a shorter time"), "{refused}");
         }
     }
 

@@ -56,7 +56,10 @@ fn start_log(settings: &Settings, out: &Output) -> Result<(), CommandError> {
             settings.log
         ))
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(out.clone());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(out.clone())
+        .with_ansi(out.has_colours());
     match settings.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -67,6 +67,11 @@ const WITHOUT_SETTINGS: [&str; 3] = ["explain", "completions", "man"];
 /// What stands under `-h`.
 const MORE: &str = "--help has all settings, with units, ranges, variables and examples.";
 
+/// The same for a run, which has more of them than a screen has lines.
+const MORE_OF_RUN: &str = "\
+Also: --max-duration, --wait, --on-finish, --metrics-file, --dashboard.
+--help has all settings, with units, ranges, variables and examples.";
+
 /// The whole command line, with its help.
 pub fn command() -> Command {
     let mut command = with_help(Cli::command(), "");
@@ -84,6 +89,21 @@ pub(super) fn without_variables(command: Command) -> Command {
     let mut command = command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
     for below in command.get_subcommands_mut() {
         *below = without_variables(std::mem::take(below));
+    }
+    command
+}
+
+/// The same, deaf to variables with nothing in them, as a unit's file or a compose file leaves them.
+pub(super) fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.to_string_lossy().trim().is_empty())
+    };
+    let mut command = command.mut_args(|arg| {
+        if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg }
+    });
+    for below in command.get_subcommands_mut() {
+        *below = without_empty_variables(std::mem::take(below));
     }
     command
 }
@@ -135,7 +155,11 @@ fn about_what_concerns_it(command: Command) -> Command {
     let name = command.get_name().to_owned();
     let concerns = CONCERNS.iter().find(|(of, _)| *of == name).map(|(_, headings)| *headings);
     let without = WITHOUT_SETTINGS.contains(&name.as_str());
-    let after_help = if without { String::new() } else { MORE.to_owned() };
+    let after_help = match name.as_str() {
+        _ if without => "",
+        "run" => MORE_OF_RUN,
+        _ => MORE,
+    };
     command.after_help(after_help).mut_args(|arg| {
         let is_ours = arg.get_env().is_some() || arg.get_id() == SANDBOX_TABLE;
         let heading = arg.get_help_heading().map(str::to_owned);

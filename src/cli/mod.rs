@@ -23,7 +23,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 pub use help::command;
 pub use known::{Given, SANDBOX_TABLE, Setting, VARIABLE_START, Way, settings};
 pub use pages::{Page, completions, man_pages};
-pub use plan::{PlanArgs, run_line};
+pub use plan::{PlanArgs, all_line, run_line};
 pub use queue::{CancelArgs, PruneArgs, RetryArgs};
 pub use sandbox::SandboxArgs;
 pub use settings::{LogFormat, SettingsArgs};
@@ -74,7 +74,7 @@ impl Cli {
         if let Some(cli) = Self::read_without_settings() {
             return cli;
         }
-        let mut command = command();
+        let mut command = help::without_empty_variables(command());
         let matches = command.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|e| {
             whence::told(&command, e).exit();
         });
@@ -237,6 +237,8 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Show a run that goes on elsewhere on this machine until it has ended
+    ///
+    /// The limit that it names is --rate of its own settings: the queue does not have the run's.
     #[arg(long, short)]
     pub watch: bool,
 

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser as _};
+use clap::{Args, FromArgMatches as _};
 
+use super::help::without_variables;
 use super::{Cli, Command, ManifestArgs};
+use crate::text::shell_word;
 
 /// `deskbatch plan`.
 #[derive(Debug, Args)]
@@ -30,33 +32,45 @@ pub struct PlanArgs {
 /// after the program's name, with `run` in the place of `plan`. What came from the
 /// environment or the settings' file is still there.
 pub fn run_line(args: &[OsString], digest: &str) -> String {
-    let is_ours = |word: &OsString| word == "--json" || word == "--all";
-    let words: Vec<OsString> = args.iter().filter(|word| !is_ours(word)).cloned().collect();
-    // The word may be a flag's value as well: the command is where `run` makes a run.
-    let places = (0..words.len()).filter(|at| words[*at] == "plan");
-    let mut lines = places.map(|at| {
-        let mut line = words.clone();
-        line[at] = "run".into();
-        line
-    });
-    let is_run = |line: &Vec<OsString>| {
-        let line = std::iter::once(OsString::from("deskbatch")).chain(line.iter().cloned());
-        matches!(Cli::try_parse_from(line), Ok(Cli { command: Command::Run(_), .. }))
-    };
-    let mut line = lines.find(is_run).unwrap_or_else(|| vec!["run".into()]);
-    let end = line.iter().position(|word| word == "--").unwrap_or(line.len());
-    line.splice(end..end, ["--plan".into(), digest.into()]);
-    let words = line.iter().map(|word| quoted(&word.to_string_lossy()));
-    std::iter::once("deskbatch".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+    let is_run = |command: &Command| matches!(command, Command::Run(_));
+    line(args, ("plan", "run"), is_run, &["--plan", digest])
 }
 
-/// As a shell takes it for one word.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,%+@".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+/// The command line that shows the same plan with every question that would be deleted; `args`
+/// are those of a plan or of the run that asks.
+pub fn all_line(args: &[OsString]) -> String {
+    let is_plan = |command: &Command| matches!(command, Command::Plan(_));
+    let from = if args.iter().any(|word| word == "plan") { "plan" } else { "run" };
+    line(args, (from, "plan"), is_plan, &["--all"])
+}
+
+/// The words of `args` with another command, and `more` behind them.
+fn line(
+    args: &[OsString],
+    (from, to): (&str, &str),
+    is_right: impl Fn(&Command) -> bool,
+    more: &[&str],
+) -> String {
+    let is_ours = |word: &OsString| word == "--json" || word == "--all";
+    let words: Vec<OsString> = args.iter().filter(|word| !is_ours(word)).cloned().collect();
+    // The word may be a flag's value as well: the command is where the other one makes sense.
+    let places = (0..words.len()).filter(|at| words[*at] == from);
+    let mut lines = places.map(|at| {
+        let mut line = words.clone();
+        line[at] = to.into();
+        line
+    });
+    let is_read = |line: &Vec<OsString>| {
+        let line = std::iter::once(OsString::from("deskbatch")).chain(line.iter().cloned());
+        let matches = without_variables(super::command()).try_get_matches_from(line);
+        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+        cli.is_ok_and(|cli| is_right(&cli.command))
+    };
+    let mut line = lines.find(is_read).unwrap_or_else(|| vec![to.into()]);
+    let end = line.iter().position(|word| word == "--").unwrap_or(line.len());
+    line.splice(end..end, more.iter().map(OsString::from));
+    let words = line.iter().map(|word| shell_word(&word.to_string_lossy()).into_owned());
+    std::iter::once("deskbatch".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -77,5 +91,17 @@ mod tests {
         }
         let words = ["plan", "it's mine.csv"].map(OsString::from);
         assert_eq!(run_line(&words, "D"), r"deskbatch run 'it'\''s mine.csv' --plan D");
+    }
+
+    #[test]
+    fn every_delete_is_named_by_the_same_words_and_all() {
+        for (words, line) in [
+            ("plan a.csv --again", "plan a.csv --again --all"),
+            ("--sandbox run a.csv", "--sandbox plan a.csv --all"),
+            ("run --status delete -- -a.csv", "plan --status delete --all -- -a.csv"),
+        ] {
+            let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            assert_eq!(all_line(&words), format!("deskbatch {line}"));
+        }
     }
 }

@@ -64,7 +64,13 @@ pub struct SettingsArgs {
     ///
     /// The service allows 5 for each application and call. Fewer leave room for other programs
     /// that use the same application; parts are possible, as 0.5.
-    #[arg(long, global = true, env = "DESKBATCH_RATE", value_name = "N")]
+    #[arg(
+        long,
+        global = true,
+        env = "DESKBATCH_RATE",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub rate: Option<f64>,
 
     /// Questions a request, 1 to 10000 [default: 100]
@@ -91,7 +97,13 @@ pub struct SettingsArgs {
     /// Stop when N jobs, or N% of the open ones, have failed [default: none]
     ///
     /// As 20, or 2.5% of those that are open at the start. What is left stays pending, and the run ends with 3.
-    #[arg(long, global = true, env = "DESKBATCH_MAX_FAILURES", value_name = "N")]
+    #[arg(
+        long,
+        global = true,
+        env = "DESKBATCH_MAX_FAILURES",
+        value_name = "N",
+        allow_hyphen_values = true
+    )]
     pub max_failures: Option<FailuresMax>,
 
     /// Stop when nothing has got through for so long [default: 600]
@@ -108,13 +120,13 @@ pub struct SettingsArgs {
     pub grace_s: Option<u64>,
 
     /// Stop after so long with what is left pending, as 90s, 45m or 2h [default: none]
-    #[arg(long, global = true, env = "DESKBATCH_MAX_DURATION", value_name = "DURATION",
+    #[arg(long, global = true, env = "DESKBATCH_MAX_DURATION", value_name = "DURATION", allow_hyphen_values = true,
           value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub max_duration: Option<Duration>,
 
     /// Wait so long for a run that has the queue to end, as 30s or 10m [default: 0s]
-    #[arg(long, global = true, env = "DESKBATCH_WAIT", value_name = "DURATION",
+    #[arg(long, global = true, env = "DESKBATCH_WAIT", value_name = "DURATION", allow_hyphen_values = true,
           value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub wait: Option<Duration>,

@@ -19,7 +19,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FORMAT", default_value = "csv")]
     pub format: ReportFormat,
 
-    /// Write to FILE instead of stdout
+    /// Write to FILE instead of stdout, which is `-`
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 

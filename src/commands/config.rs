@@ -22,7 +22,8 @@ pub(super) fn config(
     // What no rehearsal could use is told here as well.
     sandbox_settings(settings, &args.rehearsal, None)?;
     let text = if args.json { as_json(settings) } else { as_text(settings, args) };
-    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+    let written = if args.json { out.json(&text) } else { out.data(&text) };
+    written.map_err(CommandError::io("stdout cannot be written"))?;
     Ok(Exit::Done)
 }
 

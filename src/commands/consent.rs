@@ -8,7 +8,7 @@ use super::expected::basis_of;
 use super::import::{Staged, commit, stage};
 use super::plan::{DELETES_SHOWN, Making, Proposal, plan_of, propose};
 use super::reading::Importing;
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, all_line};
 use crate::config::{Account, Settings};
 use crate::output::plan_text;
 use crate::plan::{Plan, deletes};
@@ -108,7 +108,8 @@ async fn ask(
     ground: &Importing,
 ) -> Result<bool, CommandError> {
     let forecast = basis_of(settings, store, plan.app).await?.forecast(plan.open.counts);
-    ground.out.must_say(&plan_text(plan, &forecast));
+    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    ground.out.must_say(&plan_text(plan, &forecast, &all_line(&words)));
     ground.ask(format!("Delete {} questions?", plan.open.deletes())).await
 }
 

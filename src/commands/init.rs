@@ -4,18 +4,19 @@
 //! answer is judged at once, by the checks that a run makes. Never overwrites a file, never
 //! leaves half of one, and never shows the key.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::whole_file::{IfThere, write_whole};
 use super::{CommandError, Exit};
 use crate::cli::{Given, InitArgs, SANDBOX_TABLE};
 use crate::config::Settings;
 use crate::desk::Region;
 use crate::output::Output;
+use crate::text::shell_word;
 
 /// The file with all its comments, values for nobody in particular in it.
 const TEMPLATE: &str = include_str!("../../deskbatch.example.toml");
@@ -30,6 +31,12 @@ const QUESTIONS: [(&str, &str, Option<&str>); 3] = [
 /// Runs the command.
 pub(super) fn init(args: &InitArgs, given: &Given, out: &Output) -> Result<Exit, CommandError> {
     let path = args.file.as_path();
+    if path == Path::new("-") {
+        return Err(CommandError::Wrong(
+            "init: - is no file: it may hold the key, so it is written for you alone; name a file, as deskbatch.toml"
+                .to_owned(),
+        ));
+    }
     if fs::symlink_metadata(path).is_ok() {
         return Err(is_there(path));
     }
@@ -49,7 +56,7 @@ pub(super) fn init(args: &InitArgs, given: &Given, out: &Output) -> Result<Exit,
     let named = if path == Path::new("deskbatch.toml") {
         String::new()
     } else {
-        format!(" --config {}", path.display())
+        format!(" --config {}", shell_word(&path.to_string_lossy()))
     };
     out.say(&format!("next: deskbatch doctor{named}"));
     Ok(Exit::Done)
@@ -224,24 +231,10 @@ fn missing(answers: &Answers, has_key: bool) -> Vec<String> {
 
 /// Writes the whole file, readable by its owner alone, under a name that nobody has yet.
 fn write_new(path: &Path, text: &[u8]) -> Result<(), CommandError> {
-    let what = format!("{} cannot be written: name a file in a folder of yours", path.display());
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = write_private(&beside, text)
-        // A link is made of a whole file, and fails where there is one already.
-        .and_then(|()| fs::hard_link(&beside, path));
-    let _ = fs::remove_file(&beside);
-    match written {
+    match write_whole(path, text, 0o600, IfThere::Refuse) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(is_there(path)),
-        written => written.map_err(CommandError::io(what)),
+        written => written.map_err(CommandError::output(path)),
     }
-}
-
-fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
 }
 
 fn is_there(path: &Path) -> CommandError {

@@ -7,15 +7,14 @@
 //! one after the other never take back what the other one said. A file that cannot be
 //! written never ends a run; it is said once.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::whole_file::{IfThere, write_whole};
 use super::{CommandError, Exit};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -151,7 +150,9 @@ impl Target {
         }
         state.ended = change(state.ended);
         let text = format!("{queue}{}", metrics::ended(&self.database, state.ended));
-        let Err(e) = replace(&self.path, text.as_bytes()) else { return };
+        let Err(e) = write_whole(&self.path, text.as_bytes(), MODE, IfThere::Replace) else {
+            return;
+        };
         if !state.warned {
             state.warned = true;
             self.out.must_say(&format!(
@@ -169,38 +170,6 @@ fn earlier(path: &Path) -> String {
     match fs::metadata(path) {
         Ok(found) if ours(&found) => fs::read_to_string(path).unwrap_or_default(),
         _ => String::new(),
-    }
-}
-
-/// Puts `text` in place of the file at `path`, whole: nobody ever reads half of it.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    // The exporter reads every file that ends in .prom, and this must be none.
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = create(&temporary).and_then(|mut file| {
-        file.write_all(text)?;
-        // Whatever the umask has taken away.
-        file.set_permissions(Permissions::from_mode(MODE))?;
-        file.sync_data()?;
-        fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-/// Makes a new file, never one that a link leads to; what a dead process of the same number
-/// left there goes.
-fn create(path: &Path) -> io::Result<File> {
-    let new = || OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
-    match new() {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(path)?;
-            new()
-        }
-        made => made,
     }
 }
 
@@ -287,26 +256,5 @@ mod tests {
         fs::remove_file(folder.path().join("deskbatch.prom")).unwrap();
         first.conclude(&Ok(Exit::Refused), &clock).await;
         assert_eq!(said(), done.then(4, NOW_MS + 15_000));
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_for_all_to_read_and_leaves_nothing_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deskbatch.prom");
-        fs::write(&path, "old").unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        // A link that a stranger has put where the new one is made.
-        let victim = folder.path().join("victim");
-        fs::write(&victim, "mine").unwrap();
-        let temporary = format!("deskbatch.prom.{}.tmp", std::process::id());
-        std::os::unix::fs::symlink(&victim, folder.path().join(temporary)).unwrap();
-        replace(&path, b"new").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        replace(&path, b"new").unwrap_err();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

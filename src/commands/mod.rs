@@ -27,8 +27,10 @@ mod status;
 mod turn;
 mod usersig;
 mod watch;
+mod whole_file;
 
 use std::io;
+use std::path::Path;
 
 use crate::cli::{Cli, Command, Given};
 use crate::config::{ConfigError, Settings};
@@ -113,6 +115,20 @@ impl CommandError {
         |source| Self::Io { what, source }
     }
 
+    /// The same of a file that was named: a name that cannot be is a typing error, and no
+    /// machine is broken by it.
+    fn output(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.display().to_string();
+        move |source| {
+            let what = format!("{path} cannot be written");
+            if is_wrong_name(source.kind()) {
+                let advice = "name a file in a folder that is there";
+                return Self::Wrong(format!("{what}: {source}: {advice}"));
+            }
+            Self::Io { what, source }
+        }
+    }
+
     /// The exit code: one total match.
     pub fn exit(&self) -> Exit {
         match self {
@@ -124,6 +140,7 @@ impl CommandError {
                 StoreError::Missing(_) | StoreError::Foreign { .. } | StoreError::Newer(_) => {
                     Exit::Wrong
                 }
+                StoreError::Unusable { source, .. } if is_wrong_name(source.kind()) => Exit::Wrong,
                 StoreError::Held(_) => Exit::Busy,
                 StoreError::Stopped => Exit::Stopped,
                 StoreError::Unusable { .. }
@@ -131,6 +148,7 @@ impl CommandError {
                 | StoreError::TakenOver { .. }
                 | StoreError::Replaced(_)
                 | StoreError::Gone(_)
+                | StoreError::Damaged { .. }
                 | StoreError::Impossible { .. }
                 | StoreError::Sql { .. } => Exit::Broken,
             },
@@ -153,8 +171,17 @@ impl CommandError {
             }
             cause = error.source();
         }
+        if let Self::Store(e) = self {
+            text.extend(e.advice().into_iter().flat_map(|advice| [": ", advice]));
+        }
         text
     }
+}
+
+/// Whether the system says that there is no such place for a file.
+fn is_wrong_name(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
+    matches!(kind, NotFound | NotADirectory | IsADirectory | InvalidInput | InvalidFilename)
 }
 
 /// What to do about what the system says of a file or an address.

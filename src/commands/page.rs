@@ -1,15 +1,12 @@
 //! The page for people: what the settings say of it, and writing it to a file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::CommandError;
 use super::expected::Basis;
-use super::report::private;
 use super::status::CLOSED;
+use super::whole_file::{IfThere, write_whole};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Origin, Settings};
 use crate::forecast::{Seen, forecast};
@@ -21,22 +18,12 @@ use crate::store::{BatchId, Store};
 /// The most refused questions that a file lists.
 const REFUSED_MAX: u32 = 10_000;
 
-/// How many names for a file on the way are tried.
-const NAMES_TRIED: u32 = 100;
-
 /// What the settings say of the page. It lists `refused_max` refused questions.
 pub(super) fn about(settings: &Settings, batch: Option<BatchId>, refused_max: u32) -> About {
-    let flags = if settings.rehearsal {
-        " --sandbox".to_owned()
-    } else if settings.database == Path::new("deskbatch.db") {
-        String::new()
-    } else {
-        format!(" --database {}", settings.database.display())
-    };
     About {
         database: settings.database.display().to_string(),
         version: env!("CARGO_PKG_VERSION"),
-        flags,
+        flags: settings.flags(),
         rate: settings.rate(),
         batch,
         refused_max,
@@ -98,7 +85,7 @@ fn estimate(settings: &Settings) -> Estimate {
     })
 }
 
-/// Writes the page of the queue, or of one batch, to `path`.
+/// Writes the page of the queue, or of one batch, to `path`; `-` is stdout.
 pub(super) async fn write(
     settings: &Settings,
     batch: Option<BatchId>,
@@ -109,46 +96,11 @@ pub(super) async fn write(
     let about = about(settings, batch, REFUSED_MAX);
     let facts = Facts::gather(store, &about, SystemClock::new().wall_ms()).await?;
     let page = html::page(&facts, &about, Place::File);
-    let what = format!("{} cannot be written", path.display());
-    write_whole(path, page.as_bytes()).map_err(CommandError::io(what))?;
+    if path == Path::new("-") {
+        return out.bytes(page.as_bytes()).map_err(CommandError::io("stdout cannot be written"));
+    }
+    write_whole(path, page.as_bytes(), 0o600, IfThere::Replace)
+        .map_err(CommandError::output(path))?;
     out.say(&format!("wrote {}: open it in a browser", path.display()));
     Ok(())
-}
-
-/// The whole file or what was there before, never a half: written beside it under another
-/// name, and renamed. A device or a pipe is written as it is.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // What a link leads to is replaced, not the link.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return private(path)?.write_all(bytes);
-    }
-    let (mut file, beside) = create_beside(path)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
-}
-
-/// A new file that its owner alone can read, in the folder of `path`.
-fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
-    let process = std::process::id();
-    let mut tried = 0;
-    loop {
-        let mut name = name.clone();
-        name.push(format!(".{process}-{tried}.new"));
-        let beside = path.with_file_name(name);
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside) {
-            Ok(file) => return Ok((file, beside)),
-            // Left behind by a process that was killed in the middle.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tried < NAMES_TRIED => tried += 1,
-            Err(e) => return Err(e),
-        }
-    }
 }

@@ -20,8 +20,7 @@ pub(super) fn man(args: &ManArgs, out: &Output) -> Result<Exit, CommandError> {
     if let Some(folder) = &args.dir {
         for page in &pages {
             let path = folder.join(page.file_name());
-            let what = format!("{} cannot be written: name a folder that is there", path.display());
-            fs::write(&path, &page.text).map_err(CommandError::io(what))?;
+            fs::write(&path, &page.text).map_err(CommandError::output(&path))?;
         }
         out.say(&format!("{} pages are in {}", pages.len(), folder.display()));
         return Ok(Exit::Done);

@@ -10,7 +10,7 @@ use super::expected::basis_of;
 use super::import::{Staged, stage};
 use super::reading::Importing;
 use super::{CommandError, Exit, signals};
-use crate::cli::{ManifestArgs, PlanArgs, run_line};
+use crate::cli::{ManifestArgs, PlanArgs, all_line, run_line};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::desk::Endpoint;
@@ -132,10 +132,11 @@ pub(super) async fn command(
     } else {
         format!(
             "{}\n\ndigest of this plan:\n{digest}\nto do this and nothing more:\n{command}\n",
-            plan_text(&plan, &forecast)
+            plan_text(&plan, &forecast, &all_line(&words))
         )
     };
-    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+    let written = if args.json { out.json(&text) } else { out.data(&text) };
+    written.map_err(CommandError::io("stdout cannot be written"))?;
     Ok(Exit::Done)
 }
 

@@ -20,10 +20,11 @@ pub(super) async fn retry(
         return Err(no_batch(batch));
     }
     let retried = store.retry_failed(&args.code, args.batch).await?;
-    out.say(&format!(
-        "{} failed jobs are pending again; deskbatch run sends them",
-        retried.pending
-    ));
+    let then = match retried.pending {
+        0 => String::new(),
+        _ => format!("; deskbatch run{} sends them", settings.flags()),
+    };
+    out.say(&format!("{} failed jobs are pending again{then}", retried.pending));
     if retried.overtaken > 0 {
         out.say(&format!(
             "{} were left alone: a newer import speaks for their questions",

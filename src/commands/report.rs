@@ -51,10 +51,11 @@ pub(super) async fn report(
         ..RecordFilter::default()
     };
     let to = |path: &Path| format!("{} cannot be written", path.display());
-    let what = args.output.as_deref().map_or("stdout cannot be written".to_owned(), to);
-    let written = match &args.output {
+    let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    let what = output.map_or("stdout cannot be written".to_owned(), to);
+    let written = match output {
         Some(path) => {
-            let file = private(path).map_err(CommandError::io(what.clone()))?;
+            let file = private(path).map_err(CommandError::output(path))?;
             write(&store, filter, args.format, BufWriter::new(file)).await?
         }
         None => ignore_broken_pipe(write(&store, filter, args.format, out.stream()).await?),
@@ -78,7 +79,7 @@ fn state(only: Only) -> Option<JobState> {
 
 /// What people asked a bot is nobody else's business, also where a file was before that
 /// others could read.
-pub(super) fn private(path: &Path) -> io::Result<File> {
+fn private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     if file.metadata()?.is_file() {
         file.set_permissions(Permissions::from_mode(0o600))?;

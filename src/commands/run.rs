@@ -333,6 +333,8 @@ async fn conclude(
         withdrawn: scope.withdrawn_since(app, store).await?,
         refused: &refused,
         database: &settings.database,
+        flags: settings.flags(),
+        flags_of_runs: settings.flags_of_runs(),
         rehearsal: settings.rehearsal,
     };
     let exit = match report.ending {

@@ -91,7 +91,8 @@ pub(super) async fn status(
     } else {
         let shown = gather(&store, SystemClock::new().wall_ms()).await?;
         let text = if args.json { json(settings, &shown) } else { text(settings, &shown) };
-        out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+        let written = if args.json { out.json(&text) } else { out.data(&text) };
+        written.map_err(CommandError::io("stdout cannot be written"))?;
         Exit::Done
     };
     store.close().await;

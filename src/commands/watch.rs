@@ -24,7 +24,7 @@ pub(super) async fn watch(
 ) -> Result<Exit, CommandError> {
     let failed = || CommandError::io("stdout cannot be written");
     let clock = SystemClock::new();
-    let mut board = Board::new(out, clock.now());
+    let mut board = Board::new(out, clock.now()).at_once(clock.now());
     let mut watched = Watched::default();
     let mut said = String::new();
     loop {
@@ -33,7 +33,7 @@ pub(super) async fn watch(
         if args.json {
             let line = json(settings, &shown);
             if line != said {
-                out.data(&line).map_err(failed())?;
+                out.json(&line).map_err(failed())?;
                 said = line;
             }
         }

@@ -158,7 +158,7 @@ pub(super) fn endpoint(raw: &SettingsArgs) -> Result<Option<Endpoint>, ConfigErr
         (Some(region), None) => {
             let region: Region = region
                 .parse()
-                .map_err(|reason| ConfigError(format!("region: {region}: {reason}")))?;
+                .map_err(|reason| ConfigError(format!("region: {region:?}: {reason}")))?;
             Ok(Some(Endpoint::of_region(region)))
         }
         (None, Some(url)) => url

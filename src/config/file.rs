@@ -42,13 +42,13 @@ pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<FileFoun
             path = path.display()
         )));
     }
-    let values = values(&text, &args);
+    let values = values(&text);
     let mode = mode & 0o7777;
     Ok((args, Some(FileFound { path: path.to_owned(), mode, values })))
 }
 
 /// The settings of the file as text, secrets masked.
-fn values(text: &str, args: &SettingsArgs) -> BTreeMap<String, String> {
+fn values(text: &str) -> BTreeMap<String, String> {
     let Ok(table) = text.parse::<Table>() else { return BTreeMap::new() };
     let sandbox = table.get(SANDBOX_TABLE).and_then(Value::as_table).cloned().unwrap_or_default();
     let known = settings();
@@ -56,7 +56,7 @@ fn values(text: &str, args: &SettingsArgs) -> BTreeMap<String, String> {
         let is_secret = known.iter().any(|setting| setting.key == key && setting.is_secret());
         let text = if is_secret { "set".to_owned() } else { in_words(value) };
         // An empty secret is none.
-        (!is_secret || has_secret(args)).then_some((key, text))
+        (!is_secret || value.as_str() != Some("")).then_some((key, text))
     };
     let own = table.iter().filter(|(key, _)| *key != SANDBOX_TABLE);
     let own = own.filter_map(|(key, value)| shown(key.clone(), value));

@@ -22,14 +22,18 @@ pub use dashboard::DashboardAt;
 pub use origin::{Effective, FileFound, Origin, UnknownVariable, unknown_variables};
 pub use rehearsal::sandbox_settings;
 
-use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs};
+use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs, Way};
 use crate::desk::Endpoint;
 use crate::job::App;
 use crate::runner::RunnerSettings;
 use crate::store::ApprovalId;
+use crate::text::shell_word;
 
 /// The vendor's limit, in requests a second for each app and command.
 pub const RATE_DOCUMENTED: f64 = 5.0;
+
+/// The queue file when none is named.
+const DATABASE: &str = "deskbatch.db";
 
 /// The environment variables that hold a secret, for whoever passes the environment on.
 pub const SECRET_VARIABLES: [&str; 3] =
@@ -89,6 +93,12 @@ impl Settings {
     /// When a value is impossible, names what to do.
     pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
         let mut raw = cli.settings.clone();
+        let way = |key| cli.given.get(key).map(|(way, _)| way);
+        match (way("region"), way("endpoint")) {
+            (Some(Way::Flag), Some(Way::Variable)) => raw.endpoint = None,
+            (Some(Way::Variable), Some(Way::Flag)) => raw.region = None,
+            _ => {}
+        }
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
         raw.dashboard_token = secret_from_environment("DESKBATCH_DASHBOARD_TOKEN")?;
@@ -105,8 +115,10 @@ impl Settings {
     }
 
     fn check(mut raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
-        raw.dashboard_token = raw.dashboard_token.filter(|token| !token.expose_secret().is_empty());
-        let database = database_path(raw.database.as_deref().unwrap_or("deskbatch.db"))?;
+        for secret in [&mut raw.secret_key, &mut raw.usersig, &mut raw.dashboard_token] {
+            *secret = secret.take().filter(|secret| !secret.expose_secret().is_empty());
+        }
+        let database = database_path(raw.database.as_deref().unwrap_or(DATABASE))?;
         let endpoint = endpoint(&raw)?;
         let metrics_file = raw.metrics_file.as_deref();
         let settings = Self {
@@ -147,6 +159,27 @@ impl Settings {
             grace: Duration::from_secs(raw.grace_s.unwrap_or(10)),
             seed: fastrand::u64(..),
         }
+    }
+
+    /// What has to follow a command to mean the same settings' file and the same queue, with a
+    /// space in front, quoted as a shell takes it; empty when both are the usual ones.
+    pub fn flags(&self) -> String {
+        let sandbox = if self.rehearsal { " --sandbox" } else { "" };
+        format!("{}{sandbox}", self.flags_of_runs())
+    }
+
+    /// The same for a run that is no rehearsal.
+    pub fn flags_of_runs(&self) -> String {
+        let mut flags = String::new();
+        if let Some((_, file)) = self.given.get("config") {
+            flags.push_str(" --config ");
+            flags.push_str(&shell_word(file));
+        }
+        if self.database_of_runs != Path::new(DATABASE) {
+            flags.push_str(" --database ");
+            flags.push_str(&shell_word(&self.database_of_runs.to_string_lossy()));
+        }
+        flags
     }
 
     /// Requests a second.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Settings, rehearsal_path};
+use super::{Settings, metrics_path, rehearsal_path};
 use crate::cli::{Setting, VARIABLE_START, Way, settings};
 use crate::desk::Endpoint;
 use crate::nearest::nearest;
@@ -148,8 +148,11 @@ impl Settings {
     fn rehearse(&self, all: &mut [Effective]) {
         let database = rehearsal_path(&self.database_of_runs).display().to_string();
         let sdkappid = self.raw.sdkappid.is_none().then(|| SANDBOX_SDKAPPID.to_string());
+        let metrics_file = self.raw.metrics_file.as_deref();
+        let metrics_file = metrics_file.and_then(|path| metrics_path(path, true).ok());
         let own = [
             ("database", Some(database)),
+            ("metrics_file", metrics_file.map(|path| path.display().to_string())),
             ("sdkappid", sdkappid),
             ("identifier", Some(SANDBOX_IDENTIFIER.to_owned())),
             ("secret_key", Some(SET.to_owned())),
@@ -170,14 +173,23 @@ impl Settings {
     }
 }
 
-/// Of two settings, the one from the file gives way to the one that is given nearer.
+/// Of two settings, the one that is given farther gives way to the one that is given nearer.
 fn pass_over(all: &mut [Effective], one: &'static str, other: &'static str) {
+    let nearness = |all: &[Effective], key: &str| {
+        let setting = all.iter().find(|setting| setting.key == key)?;
+        match setting.origin {
+            Origin::Flag(_) => Some(2),
+            Origin::Variable(_) => Some(1),
+            Origin::File(_) => Some(0),
+            _ => None,
+        }
+    };
     for (nearer, farther) in [(one, other), (other, one)] {
-        let is_near = |origin: &Origin| matches!(origin, Origin::Flag(_) | Origin::Variable(_));
-        let given_near = all.iter().any(|s| s.key == nearer && is_near(&s.origin));
-        let from_file =
-            |s: &&mut Effective| s.key == farther && matches!(s.origin, Origin::File(_));
-        if given_near && let Some(setting) = all.iter_mut().find(from_file) {
+        let (near, far) = (nearness(all, nearer), nearness(all, farther));
+        if far.is_some()
+            && near > far
+            && let Some(setting) = all.iter_mut().find(|setting| setting.key == farther)
+        {
             (setting.value, setting.origin) = (None, Origin::PassedOver(nearer));
         }
     }
@@ -185,7 +197,8 @@ fn pass_over(all: &mut [Effective], one: &'static str, other: &'static str) {
 
 /// The path in an address can be a gateway's secret.
 fn host_alone(url: String) -> String {
-    url.parse::<Endpoint>().map_or(url, |endpoint| endpoint.to_string())
+    let scheme = |endpoint: &Endpoint| if endpoint.is_encrypted() { "https" } else { "http" };
+    url.parse::<Endpoint>().map_or(url, |endpoint| format!("{}://{endpoint}", scheme(&endpoint)))
 }
 
 /// A variable that begins like a setting's and is none, and what was meant, if that can be told.

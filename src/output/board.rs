@@ -38,6 +38,12 @@ impl Board {
         Self { out: out.clone(), bar, is_terminal, next_line: now + LINE_EVERY, width: None }
     }
 
+    /// The same, with its first line at once: of a run that may be half done.
+    #[must_use]
+    pub fn at_once(self, now: Moment) -> Self {
+        Self { next_line: now, ..self }
+    }
+
     /// When it wants to show something again at the latest.
     pub fn next(&self, now: Moment) -> Moment {
         if self.is_terminal { now + DRAW_EVERY } else { self.next_line }

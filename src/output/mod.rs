@@ -16,6 +16,8 @@ use indicatif::MultiProgress;
 use secrecy::SecretString;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::text::{visible_json, visible_lines};
+
 pub use board::Board;
 pub use plan::plan_text;
 pub use progress::{Recent, follow};
@@ -41,15 +43,23 @@ impl Output {
         self.quiet
     }
 
-    /// Data, to stdout.
+    /// The same of JSON: for a program it stays what it was.
+    ///
+    /// # Errors
+    /// As below.
+    pub fn json(&self, text: &str) -> io::Result<()> {
+        self.bytes(visible_json(text).as_bytes())
+    }
+
+    /// Data, to stdout: lines for people, in which names of strangers may stand.
     ///
     /// # Errors
     /// When stdout cannot be written, other than because its reader has gone.
     pub fn data(&self, text: &str) -> io::Result<()> {
-        self.bytes(text.as_bytes())
+        self.bytes(visible_lines(text).as_bytes())
     }
 
-    /// The same of bytes.
+    /// The same of bytes that are passed on as they are.
     ///
     /// # Errors
     /// As above.
@@ -69,8 +79,13 @@ impl Output {
     pub fn must_say(&self, text: &str) {
         self.bars.suspend(|| {
             // Nobody is left to be told if stderr is gone.
-            let _ = writeln!(io::stderr().lock(), "{text}");
+            let _ = writeln!(io::stderr().lock(), "{}", visible_lines(text));
         });
+    }
+
+    /// Whether talk may be coloured: on a terminal alone, and not where `NO_COLOR` says anything.
+    pub fn has_colours(&self) -> bool {
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
     }
 
     /// Whether somebody is there to be asked.
@@ -80,7 +95,7 @@ impl Output {
 
     /// Asks a question that only an explicit yes answers with yes.
     pub fn ask(&self, question: &str) -> bool {
-        let _ = write!(io::stderr().lock(), "{question} [y/N] ");
+        let _ = write!(io::stderr().lock(), "{} [y/N] ", visible_lines(question));
         let mut answer = String::new();
         let read = io::stdin().lock().read_line(&mut answer);
         read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")

@@ -7,8 +7,9 @@ use crate::forecast::Forecast;
 use crate::job::Status;
 use crate::plan::{Effect, FilePlan, JobsSum, Plan};
 
-/// What a run sends, what it takes, where that comes from, and what it deletes.
-pub fn plan_text(plan: &Plan, forecast: &Forecast) -> String {
+/// What a run sends, what it takes, where that comes from, and what it deletes; `all_line` is the
+/// command line that names every delete.
+pub fn plan_text(plan: &Plan, forecast: &Forecast, all_line: &str) -> String {
     let mut text = format!(
         "This run sends to {}, for application {}, library {}:",
         plan.endpoint, plan.app.sdkappid, plan.app.library
@@ -28,7 +29,7 @@ pub fn plan_text(plan: &Plan, forecast: &Forecast) -> String {
     }
     write_waiting(&mut text, plan);
     write_in_flight(&mut text, plan);
-    write_deletes(&mut text, plan);
+    write_deletes(&mut text, plan, all_line);
     text
 }
 
@@ -96,7 +97,7 @@ fn write_in_flight(text: &mut String, plan: &Plan) {
     }
 }
 
-fn write_deletes(text: &mut String, plan: &Plan) {
+fn write_deletes(text: &mut String, plan: &Plan, all_line: &str) {
     if plan.deletes.is_empty() {
         return;
     }
@@ -106,6 +107,6 @@ fn write_deletes(text: &mut String, plan: &Plan) {
     }
     let more = plan.open.deletes().saturating_sub(plan.deletes.len() as u64);
     if more > 0 {
-        let _ = write!(text, "\n  and {more} more: deskbatch plan --all names them");
+        let _ = write!(text, "\n  and {more} more: {all_line} names them");
     }
 }

@@ -71,7 +71,9 @@ impl Recent {
     pub fn rate(&self, now: Moment, requests: u64) -> f64 {
         let Some((from, before)) = self.seen.front() else { return 0.0 };
         let seconds = now.since(*from).as_secs_f64().max(1.0);
-        requests.saturating_sub(*before) as f64 / seconds
+        // The very first leaves as the time begins: there is a gap less than there are requests.
+        let before = (*before).max(1);
+        requests.saturating_sub(before) as f64 / seconds
     }
 }
 
@@ -187,7 +189,7 @@ mod tests {
         let mut progress = Progress::new(at(0), 100, 5.0);
         assert_eq!(progress.view(at(0)).doing, Doing::Beginning);
         progress.take(&Event::Began { run: 1, open: 3_000, orphans: 0 }, at(0));
-        for _ in 0..10 {
+        for _ in 0..11 {
             progress.take(&left(), at(1));
         }
         let totals = Totals { requests: 10, succeeded: 900, failed: 2, ..Totals::default() };
@@ -223,6 +225,18 @@ mod tests {
         }
         assert!(recent.rate(at(120), 500).abs() < f64::EPSILON);
         assert!(recent.seen.len() <= 12);
+    }
+
+    #[test]
+    fn the_rate_of_the_first_seconds_is_not_above_that_of_the_slots() {
+        let slot = |n| Moment(Duration::from_millis(n * 200));
+        let mut recent = Recent::default();
+        recent.note(slot(0), 0);
+        for n in 0..=40 {
+            recent.note(slot(n), n + 1);
+            assert!(recent.rate(slot(n), n + 1) <= 5.0, "slot {n}");
+        }
+        assert!((recent.rate(slot(40), 41) - 5.0).abs() < 0.01);
     }
 
     #[test]

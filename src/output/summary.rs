@@ -30,6 +30,10 @@ pub struct RunSummaryText<'a> {
     pub refused: &'a [Record],
     /// The queue file.
     pub database: &'a Path,
+    /// What has to follow a command to mean the same queue, with a space in front.
+    pub flags: String,
+    /// The same for a run that is no rehearsal.
+    pub flags_of_runs: String,
     /// Whether it was a rehearsal.
     pub rehearsal: bool,
 }
@@ -208,33 +212,28 @@ impl RunSummaryText<'_> {
     }
 
     fn next_steps(&self) -> Vec<String> {
-        let sandbox = if self.rehearsal {
-            " --sandbox".to_owned()
-        } else if self.database == Path::new("deskbatch.db") {
-            String::new()
-        } else {
-            format!(" --database {}", self.database.display())
-        };
+        let flags = &self.flags;
         let mut steps = Vec::new();
         let step = |what: &str, command: &str| format!("{what:44}  deskbatch {command}");
         if self.counts.open() > 0 && self.approved {
             steps.push("send what is left of the plan: the same command again".to_owned());
         } else if self.counts.open() > 0 {
-            steps.push(step("send what is left:", &format!("run{sandbox}")));
+            steps.push(step("send what is left:", &format!("run{flags}")));
         }
         if self.failed > 0 {
-            let report = format!("report{sandbox} --only failed -o failed.csv");
+            let report = format!("report{flags} --only failed -o failed.csv");
             steps.push(step("list what was refused, mend it, import it:", &report));
-            let run = format!("run{sandbox}");
+            let run = format!("run{flags}");
             let then = if self.approved { "the same command again" } else { &run };
-            let retry = format!("retry{sandbox}, then {then}");
+            let retry = format!("retry{flags}, then {then}");
             steps.push(step("or send it again as it is:", &retry));
         }
         if self.unapproved > 0 {
-            steps.push(step("look at what else waits:", &format!("plan{sandbox}")));
+            steps.push(step("look at what else waits:", &format!("plan{flags}")));
         }
         if self.rehearsal && self.counts.open() == 0 {
-            steps.push(step("do it for real, with your account:", "run FILE"));
+            let real = format!("run FILE{}", self.flags_of_runs);
+            steps.push(step("do it for real, with your account:", &real));
         }
         steps
     }

@@ -8,7 +8,8 @@ use futures_util::TryStreamExt as _;
 
 use crate::job::JobState;
 use crate::store::{
-    BatchId, KeptPace, KeptSize, Overview, Record, RecordFilter, Store, StoreError,
+    BatchId, Holder, KeptPace, KeptSize, Overview, Record, RecordFilter, RunLock, RunTally, Store,
+    StoreError,
 };
 
 /// A pause of less than so many slots is no wait.
@@ -59,6 +60,8 @@ pub struct Facts {
     pub paces: Vec<KeptPace>,
     /// The same for the size of a request.
     pub sizes: Vec<KeptSize>,
+    /// Who has the queue for a run.
+    pub running: Option<Holder>,
     /// When this was gathered, in UTC milliseconds.
     pub now_ms: i64,
 }
@@ -69,6 +72,8 @@ impl Facts {
     /// # Errors
     /// When the queue file cannot be read or holds an impossible row.
     pub async fn gather(store: &Store, about: &About, now_ms: i64) -> Result<Self, StoreError> {
+        // Asked first: a run that has ended since has its end in the queue.
+        let running = RunLock::holder_of(store.path())?;
         #[allow(clippy::cast_possible_truncation, reason = "the rate is at least one an hour")]
         let wait_ms_min = (WAIT_SLOTS * 1_000.0 / about.rate).max(WAIT_MS_MIN) as i64;
         let overview = store.overview(about.batch, wait_ms_min).await?;
@@ -84,6 +89,14 @@ impl Facts {
             store.records(filter).try_collect().await?
         };
         let (paces, sizes) = (store.paces().await?, store.sizes(now_ms).await?);
-        Ok(Self { overview, refused, paces, sizes, now_ms })
+        Ok(Self { overview, refused, paces, sizes, running, now_ms })
+    }
+
+    /// Whether `run` goes on: it has no end yet, and its process has the queue. One that has
+    /// died left the lock, whatever the queue says of it.
+    pub fn goes_on(&self, run: &RunTally) -> bool {
+        // Whoever takes the lock has no number for a moment.
+        let is_its = |holder: &Holder| holder.pid == 0 || i64::from(holder.pid) == run.pid;
+        run.ending.is_none() && self.running.as_ref().is_some_and(is_its)
     }
 }

@@ -82,13 +82,22 @@ pub enum StoreError {
     #[error("{} was written by a newer deskbatch: nothing was changed; use that version", .0.display())]
     Newer(PathBuf),
     /// The file or its folder cannot be used.
-    #[error("the queue file {} cannot be opened: {source}; its folder has to be there and writable, or name another \
-             file with --database", path.display())]
+    #[error("the queue file {} cannot be opened: {source}: it and its folder have to be there and writable by this \
+             user, or name another file with --database", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The engine finds that the file is not as it left it.
+    #[error("the queue file {} is damaged: {source}: keep a copy of it, let deskbatch doctor look at it, and put back \
+             your last good copy, or name another file with --database", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the engine said.
+        source: sqlx::Error,
     },
     /// Another run has the queue.
     #[error(
@@ -143,6 +152,25 @@ pub enum StoreError {
         source: sqlx::Error,
     },
 }
+
+impl StoreError {
+    /// What to do about what the engine said, where the text does not have it.
+    pub fn advice(&self) -> Option<&'static str> {
+        let Self::Sql { source, .. } = self else { return None };
+        match open::engine_code(source)? {
+            open::SQLITE_CORRUPT => Some(
+                "the file is damaged: keep a copy of it, let deskbatch doctor look at it, and put back your last good copy",
+            ),
+            SQLITE_READONLY => Some(
+                "the file cannot be written: give this user the right to write it and its folder",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// The engine's code for a file that may only be read.
+const SQLITE_READONLY: i32 = 8;
 
 /// The engine's code for a statement that was asked to end; only imports are.
 const SQLITE_INTERRUPT: i32 = 9;

@@ -31,6 +31,9 @@ const SQLITE_NOTADB: &str = "26";
 /// The engine's code for "database is locked".
 const SQLITE_BUSY: i32 = 5;
 
+/// The engine's code for a file that contradicts itself.
+pub(super) const SQLITE_CORRUPT: i32 = 11;
+
 /// The engine's codes, in their low byte, for what is there already, locked, changed in its
 /// schema, or against a constraint.
 const OVERTAKEN: [i32; 5] = [1, 5, 6, 17, 19];
@@ -145,7 +148,10 @@ impl Store {
         let writer = connect_writer(&first).await.map_err(|e| not_opened(&path, e))?;
         migrate(&path, &writer).await?;
         let turn = format!("PRAGMA busy_timeout = {}", TURN.as_millis());
-        sqlx::query(AssertSqlSafe(turn)).execute(&writer).await.doing("open its file")?;
+        sqlx::query(AssertSqlSafe(turn))
+            .execute(&writer)
+            .await
+            .map_err(|e| not_opened(&path, e))?;
         let options = options.journal_mode(SqliteJournalMode::Wal);
         // For connections that come later, an import's too.
         writer.set_connect_options(options.clone().busy_timeout(TURN));
@@ -239,6 +245,9 @@ pub(super) fn not_opened(path: &Path, source: sqlx::Error) -> StoreError {
     if engine_code(&source).is_some_and(|code| NOT_USABLE.contains(&code)) {
         return StoreError::Unusable { path: path.to_owned(), source: io::Error::other(source) };
     }
+    if engine_code(&source) == Some(SQLITE_CORRUPT) {
+        return StoreError::Damaged { path: path.to_owned(), source };
+    }
     StoreError::Sql { doing: "open its file", source }
 }
 
@@ -302,7 +311,12 @@ async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
             Err(StoreError::Newer(path.to_owned()))
         }
         Err(MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _)) => {
-            Err(StoreError::Sql { doing: "bring its file up to date", source })
+            match not_opened(path, source) {
+                StoreError::Sql { source, .. } => {
+                    Err(StoreError::Sql { doing: "bring its file up to date", source })
+                }
+                other => Err(other),
+            }
         }
         Err(e) => Err(StoreError::Foreign { path: path.to_owned(), reason: e.to_string() }),
     }

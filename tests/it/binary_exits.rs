@@ -153,7 +153,7 @@ async fn a_second_run_is_5_at_once_names_the_first_and_imports_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_cannot_be_made_is_70_and_says_where() {
+async fn a_queue_that_cannot_be_made_is_2_and_says_where() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(1));
     // Below a file no folder can be, whoever asks: a missing right would not stop root.
@@ -161,7 +161,7 @@ async fn a_queue_that_cannot_be_made_is_70_and_says_where() {
         let mut command = place.fast(&sandbox, args);
         command.args(["--database", "jobs.csv/queue.db"]);
         has(
-            &said(&ends(command, 70)),
+            &said(&ends(command, 2)),
             &["jobs.csv/queue.db", "cannot be opened", "Not a directory", "--database"],
         );
     }
@@ -169,12 +169,16 @@ async fn a_queue_that_cannot_be_made_is_70_and_says_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_that_cannot_be_written_is_70_and_names_the_file() {
+async fn a_report_that_cannot_be_written_names_the_file_and_is_70_unless_the_name_is_wrong() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(1));
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
-    for (path, reason) in [("no/such/folder/r.csv", "No such file"), ("/dev/full", "No space")] {
-        let output = ends(place.deskbatch(&["report", "-o", path]), 70);
+    for (path, code, reason) in [
+        ("no/such/folder/r.csv", 2, "No such file"),
+        (".", 2, "directory"),
+        ("/dev/full", 70, "No space"),
+    ] {
+        let output = ends(place.deskbatch(&["report", "-o", path]), code);
         has(&said(&output), &[&format!("{path} cannot be written: "), reason]);
     }
     for args in [&["report"][..], &["report", "--format", "json"], &["status"]] {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command, CommandFactory as _};
 use deskbatch::cli::Cli;
+use deskbatch::config::SECRET_VARIABLES;
 use deskbatch::verdict::{CODES, Class, CodeRow, UNKNOWN, Verdict};
 
 use crate::support_docs::{hold_part, read};
@@ -114,10 +115,13 @@ fn docs_have_every_setting_with_its_three_names_its_default_and_its_unit() {
 }
 
 #[test]
-fn docs_name_the_two_secrets_as_the_program_reads_them() {
-    let (page, program) = (read("docs/settings.md"), read("src/config/mod.rs"));
-    for variable in ["DESKBATCH_SECRET_KEY", "DESKBATCH_USERSIG"] {
-        assert!(program.contains(&format!("\"{variable}\"")), "{variable} is read no more");
+fn docs_name_the_secrets_as_the_program_reads_them() {
+    let (page, readme) = (read("docs/settings.md"), read("README.md"));
+    let unit = read("contrib/systemd/deskbatch-failed@.service");
+    for variable in SECRET_VARIABLES {
+        assert!(readme.contains(&format!("`{variable}`")), "{variable} is not in README.md");
+        let unset = unit.lines().find(|line| line.starts_with("UnsetEnvironment=")).unwrap();
+        assert!(unset.contains(variable), "a mail program gets {variable}");
         let key = variable.trim_start_matches("DESKBATCH_").to_lowercase();
         assert!(page.contains(&format!("| `{variable}` | `{key}` |")), "{variable}");
     }

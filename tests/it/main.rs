@@ -15,6 +15,7 @@ mod binary_secrets;
 mod binary_settings;
 mod binary_signals;
 mod binary_watch;
+mod binary_words;
 mod binary_wrong;
 mod browser_live;
 mod browser_page;

@@ -144,7 +144,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/dashboard/", &["clock", "metrics", "report", "runner", "store"]),
     // Shares no parsing and no signing with the client, only the table of codes and what text looks like.
     ("src/sandbox/", &["clock", "job", "nearest", "text", "verdict"]),
-    ("src/output/", &["clock", "forecast", "gate", "job", "plan", "runner", "store", "verdict"]),
+    (
+        "src/output/",
+        &["clock", "forecast", "gate", "job", "plan", "runner", "store", "text", "verdict"],
+    ),
 ];
 
 #[test]

@@ -120,7 +120,8 @@ fn strange_variables() -> impl Iterator<Item = Finding> {
 
 fn tell(args: &DoctorArgs, findings: &[Finding], out: &Output) -> Result<Exit, CommandError> {
     let text = if args.json { as_json(findings) } else { as_text(findings) };
-    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+    let written = if args.json { out.json(&text) } else { out.data(&text) };
+    written.map_err(CommandError::io("stdout cannot be written"))?;
     Ok(exit(findings))
 }
 

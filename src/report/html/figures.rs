@@ -4,21 +4,19 @@
 use maud::{Markup, html};
 
 use super::chart;
-use super::words::{counted, ending, figure, length, moment, number, per_second, rate, time};
+use super::words::{counted, ending, length, number, per_second, rate, time};
 use crate::job::Status;
 use crate::report::facts::{About, Facts};
 use crate::store::{Cause, CodeTally, QueueCounts, RunTally, Waits};
 use crate::text::visible;
 use crate::verdict::explain;
 
-/// A run of which nothing was heard for so long may have died, in milliseconds.
-const SILENT_MS: i64 = 10 * 60_000;
+/// The word for a run that has no end and does not go on.
+const DIED: &str = "died";
 
-/// The newest run, while it goes on as far as can be seen.
+/// The newest run, while it goes on.
 fn going(facts: &Facts) -> Option<&RunTally> {
-    let run = facts.overview.runs.rows.first()?;
-    let heard_ms = run.last_ms.unwrap_or(run.started_ms);
-    (run.ending.is_none() && facts.now_ms - heard_ms < SILENT_MS).then_some(run)
+    facts.overview.runs.rows.first().filter(|run| facts.goes_on(run))
 }
 
 /// What became of what was asked, in one sentence.
@@ -122,7 +120,8 @@ fn next(facts: &Facts, about: &About, counts: &QueueCounts) -> Markup {
         };
     }
     let stopped = facts.overview.runs.rows.first().filter(|_| counts.open() > 0);
-    let why = stopped.and_then(|run| run.ending.as_deref()).filter(|word| *word != "drained");
+    let why = stopped.map(|run| run.ending.as_deref().unwrap_or(DIED));
+    let why = why.filter(|word| *word != "drained");
     html! {
         @if let Some(word) = why { p.note { "The last run " (ending(word)) "." } }
         @if counts.open() > 0 || counts.failed > 0 {
@@ -308,18 +307,11 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// How long ago a moment was, if it is told at all: for runs that may have died.
-pub(super) fn state_of(run: &RunTally, now_ms: i64) -> String {
+/// How a run ended, or whose process it is.
+pub(super) fn state_of(run: &RunTally, facts: &Facts) -> String {
     match run.ending.as_deref() {
         Some(word) => ending(word).to_owned(),
-        None => {
-            let heard_ms = run.last_ms.unwrap_or(run.started_ms);
-            match now_ms - heard_ms {
-                silent if silent >= SILENT_MS => {
-                    format!("no sign of life since {}: it waits, or it died", moment(heard_ms))
-                }
-                _ => format!("going on, process {}", figure(run.pid)),
-            }
-        }
+        None if facts.goes_on(run) => format!("going on, process {}", run.pid),
+        None => format!("{}, process {}", ending(DIED), run.pid),
     }
 }

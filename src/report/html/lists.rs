@@ -144,7 +144,7 @@ pub(super) fn runs(facts: &Facts) -> Markup {
                         th.n scope="col" { "Requests" } th.n scope="col" { "A second" }
                         th.n scope="col" { "Too fast" } th.n scope="col" { "No answer" } th scope="col" { "How it ended" }
                     } }
-                    tbody { @for row in &runs.rows { (run(row, facts.now_ms)) } }
+                    tbody { @for row in &runs.rows { (run(row, facts)) } }
                 }
             }
             (older(runs, "runs"))
@@ -152,7 +152,7 @@ pub(super) fn runs(facts: &Facts) -> Markup {
     }
 }
 
-fn run(run: &RunTally, now_ms: i64) -> Markup {
+fn run(run: &RunTally, facts: &Facts) -> Markup {
     let sent = &run.requests;
     let spread_ms = run.last_ms.zip(run.first_ms).map(|(last, first)| last - first);
     html! {
@@ -169,7 +169,7 @@ fn run(run: &RunTally, now_ms: i64) -> Markup {
             }
             td.n { (number(sent.throttled)) }
             td.n { (number(sent.transient + sent.orphaned)) }
-            td { (state_of(run, now_ms)) }
+            td { (state_of(run, facts)) }
         }
     }
 }

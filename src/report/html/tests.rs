@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::job::{App, JobState, Library, Status};
 use crate::store::{
-    BatchTally, Bucket, CodeTally, Listed, Overview, QueueCounts, Record, RequestCounts, RunTally,
-    Traffic,
+    BatchTally, Bucket, CodeTally, Holder, Listed, Overview, QueueCounts, Record, RequestCounts,
+    RunTally, Traffic,
 };
 
 const NOW_MS: i64 = 1_735_689_600_000;
@@ -57,7 +57,7 @@ fn facts(asked: [QueueCounts; 3]) -> Facts {
         traffic: Traffic::default(),
     };
     let (refused, paces, sizes) = (Vec::new(), Vec::new(), Vec::new());
-    Facts { overview, refused, paces, sizes, now_ms: NOW_MS }
+    Facts { overview, refused, paces, sizes, running: None, now_ms: NOW_MS }
 }
 
 fn counts(succeeded: u64, failed: u64, pending: u64) -> QueueCounts {
@@ -159,6 +159,7 @@ fn a_list_that_was_cut_says_what_is_left_out_and_where_all_of_it_is() {
 fn the_headline_tells_the_outcome_in_words_and_figures() {
     let told = |counts: QueueCounts, run: Option<RunTally>| {
         let mut facts = facts([counts, QueueCounts::default(), QueueCounts::default()]);
+        facts.running = run.as_ref().filter(|run| run.ending.is_none()).map(|_| holder(42));
         facts.overview.runs = Listed { total: 1, rows: run.into_iter().collect() };
         let page = page(&facts, &about(), Place::File);
         page.split("<h1 id=\"headline\">").nth(1).unwrap().split('<').next().unwrap().to_owned()
@@ -176,11 +177,31 @@ fn the_headline_tells_the_outcome_in_words_and_figures() {
         "Stopped with work left: 8 of 10 questions settled, 1 was refused."
     );
     assert_eq!(told(counts(7, 0, 3), Some(run(None))), "Under way: 7 of 10 questions settled.");
-    let silent = RunTally { last_ms: Some(NOW_MS - 3_600_000), ..run(None) };
-    assert_eq!(
-        told(counts(7, 0, 3), Some(silent)),
-        "Stopped with work left: 7 of 10 questions settled."
-    );
+}
+
+#[test]
+fn a_run_goes_on_while_its_process_has_the_queue_and_not_longer() {
+    let told = |pid: Option<u32>| {
+        let mut facts = facts([counts(7, 0, 3), QueueCounts::default(), QueueCounts::default()]);
+        facts.overview.runs =
+            Listed { total: 1, rows: vec![RunTally { pid: 32_660, ..run(None) }] };
+        facts.running = pid.map(holder);
+        page(&facts, &about(), Place::File)
+    };
+    let goes_on = told(Some(32_660));
+    assert!(goes_on.contains("Under way: 7 of 10 questions settled."));
+    assert!(goes_on.contains("going on, process 32660"));
+    // Nobody has it, or another run that has sent nothing yet.
+    for pid in [None, Some(7)] {
+        let died = told(pid);
+        assert!(died.contains("Stopped with work left: 7 of 10 questions settled."));
+        assert!(died.contains("The last run died in the middle."));
+        assert!(died.contains("died in the middle, process 32660") && !died.contains("Under way"));
+    }
+}
+
+fn holder(pid: u32) -> Holder {
+    Holder { host: "here".to_owned(), pid, since_ms: NOW_MS }
 }
 
 #[test]
