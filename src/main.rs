@@ -1,5 +1,6 @@
 //! The command line of deskbatch: parse, log, do, and end with the right code.
 
+use std::env;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
@@ -34,9 +35,13 @@ fn program() -> ExitCode {
         return end(&out, Err(e));
     }
     warn_of_unknown_variables(&cli, &out);
-    let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match builder.worker_threads(workers).enable_all().build() {
+    // Whoever sets the runtime's own variable means it.
+    if env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
+        builder.worker_threads(workers);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
             let what = "the runtime cannot be started".to_owned();
