@@ -62,7 +62,7 @@ async fn a_plan_sends_nothing_and_makes_no_queue() {
             "1 to 20 requests, about 1 s",
             "jobs.csv: 12 rows, 12 jobs\n  it becomes a new batch",
             &format!("deleted, 12 questions:\n  {first}\n"),
-            "and 2 more: deskbatch plan --all",
+            "and 2 more: deskbatch plan jobs.csv --all names them",
         ],
     );
     assert!(text.trim_end().lines().last().unwrap().starts_with("deskbatch run jobs.csv --plan "));

@@ -186,8 +186,9 @@ async fn where_the_queue_cannot_be_read_the_file_says_how_the_run_ended() {
     for (code, prepare) in [(2, None), (70, Some(()))] {
         let mut command = run(&place, &sandbox, &["jobs.csv"]);
         if prepare.is_some() {
+            // A name that leads to itself is none that anybody has mistyped.
             fs::remove_file(&queue).unwrap();
-            fs::create_dir(&queue).unwrap();
+            std::os::unix::fs::symlink(&queue, &queue).unwrap();
         }
         command.env("DESKBATCH_LOG", "off");
         ends(command, code);
