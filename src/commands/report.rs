@@ -24,6 +24,18 @@ pub(super) async fn report(
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let store = Store::open_existing(&settings.database).await?;
+    let written = write_report(settings, args, &store, out).await;
+    // Whatever came of it: the engine's files beside the queue go with its last connection.
+    store.close().await;
+    written.map(|()| Exit::Done)
+}
+
+async fn write_report(
+    settings: &Settings,
+    args: &ReportArgs,
+    store: &Store,
+    out: &Output,
+) -> Result<(), CommandError> {
     if let Some(batch) = args.batch
         && store.batch(batch).await?.is_none()
     {
@@ -38,9 +50,7 @@ pub(super) async fn report(
         }
     }
     if let Some(path) = &args.html {
-        page::write(settings, args.batch, &store, path, out).await?;
-        store.close().await;
-        return Ok(Exit::Done);
+        return page::write(settings, args.batch, store, path, out).await;
     }
     let filter = RecordFilter {
         state: args.only.and_then(state),
@@ -56,13 +66,11 @@ pub(super) async fn report(
     let written = match output {
         Some(path) => {
             let file = private(path).map_err(CommandError::output(path))?;
-            write(&store, filter, args.format, BufWriter::new(file)).await?
+            write(store, filter, args.format, BufWriter::new(file)).await?
         }
-        None => ignore_broken_pipe(write(&store, filter, args.format, out.stream()).await?),
+        None => ignore_broken_pipe(write(store, filter, args.format, out.stream()).await?),
     };
-    written.map_err(CommandError::io(what))?;
-    store.close().await;
-    Ok(Exit::Done)
+    written.map_err(CommandError::io(what))
 }
 
 fn state(only: Only) -> Option<JobState> {

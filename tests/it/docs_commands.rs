@@ -22,6 +22,7 @@ const PLACEHOLDERS: [(&str, &str); 6] = [
 /// Flags of other programs that the pages name.
 const FOREIGN: &[&str] = &[
     "--locked",
+    "--full",
     "--collector.textfile.directory",
     "--path",
     "--ignored",

@@ -1,5 +1,6 @@
 //! What each answer does to a run, its jobs and its pace.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use deskbatch::desk::Signer;
@@ -293,7 +294,9 @@ async fn what_is_imported_in_the_middle_is_drained_too_and_the_newest_intent_win
         while service.sent().len() < 3 {
             tokio::task::yield_now().await;
         }
+        queue.time_stands.store(true, Ordering::Relaxed);
         queue.import(Status::Disable, &["a1", "a25", "a60", "new", "bad"]).await;
+        queue.time_stands.store(false, Ordering::Relaxed);
         std::future::pending::<()>().await;
     };
     tokio::select! {

@@ -2,6 +2,7 @@
 //! clock that moves to the next thing waited for.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -161,6 +162,8 @@ pub struct Queue {
     pub clock: ManualClock,
     pub settings: RunnerSettings,
     imports: Mutex<u32>,
+    /// While this is set, no time passes: something of the test's own comes first.
+    pub time_stands: AtomicBool,
 }
 
 impl Queue {
@@ -182,7 +185,14 @@ impl Queue {
             seed: 7,
         };
         let clock = ManualClock::new(START_MS);
-        Self { _place: place, store, clock, settings, imports: Mutex::new(0) }
+        Self {
+            _place: place,
+            store,
+            clock,
+            settings,
+            time_stands: AtomicBool::new(false),
+            imports: Mutex::new(0),
+        }
     }
 
     /// Imports jobs by the last parts of their ids.
@@ -243,6 +253,9 @@ impl Queue {
                 self.clock.next_sleeper().await;
                 // Requests that were just sent are on their way before time moves.
                 for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+                while self.time_stands.load(Ordering::Relaxed) {
                     tokio::task::yield_now().await;
                 }
                 // A sleep that has ended meanwhile is no reason to move on.
