@@ -64,7 +64,7 @@ pub struct LastRun {
 pub struct AppFigures {
     /// Which.
     pub app: App,
-    /// Jobs by status and state, in the orders of [`Status::ALL`] and [`JobState::ALL`].
+    /// Jobs by status and state, in the orders of [`Status::ALL`] and [`JobState::ALL`](crate::job::JobState::ALL).
     pub jobs: [[u64; 6]; 3],
     /// Failed jobs by the service's code; `None`: it gave none.
     pub failed: BTreeMap<Option<i64>, u64>,

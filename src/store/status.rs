@@ -194,7 +194,7 @@ impl Store {
         read_counts(&row).doing("add up jobs")
     }
 
-    /// Open jobs of one app by status, in the order of [`Status::ALL`].
+    /// Open jobs of one app by status, in the order of [`Status::ALL`](crate::job::Status::ALL).
     ///
     /// # Errors
     /// When the queue file cannot be read.
