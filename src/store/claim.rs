@@ -5,14 +5,16 @@
 //! intents for it cannot overtake each other on the way. A run that is bound to an approval
 //! finds the jobs of that one alone.
 
-use std::borrow::Cow;
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
 
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, Transaction};
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
-use super::tallies::{Change, Shares, Tally, change_all};
+use super::pool::find_pool;
+use super::tallies::no_tally;
+use super::write::Write;
 use super::{BatchId, Doing as _, RequestId, RunId, Store, StoreError};
-use crate::job::{Job, JobId, JobState, QuestionId, Status, fold_ids};
+use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
 
 /// Jobs that are in flight now, and the durable row of the request that shall carry them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +36,9 @@ impl Claimed {
 
 impl Store {
     /// Claims free jobs of one status, the oldest that are due first, and as many as
-    /// `jobs_max` says for that status and the first of them; a status for which it says 0
-    /// is passed over. `None` when there is none.
+    /// `jobs_max` says for that status and the first of them; asked for job 0, which there is
+    /// not, it says the most for any. A status for which that is 0 is passed over. `None` when
+    /// there is none.
     ///
     /// # Errors
     /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
@@ -46,20 +49,27 @@ impl Store {
         mut jobs_max: impl FnMut(Status, JobId) -> usize,
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
+        const DOING: &str = "look for a job";
         let mut tx = self.write("claim jobs").await?;
         let pool = self.pool_of(&mut tx, run).await?;
-        let Some((first, status)) = next_job(&mut tx, pool, &mut jobs_max, slot_ms).await? else {
+        let mut free = sqlx::query(AssertSqlSafe(pool.free)).bind(pool.id).bind(slot_ms);
+        for status in Status::ALL {
+            free = free.bind(i64::try_from(jobs_max(status, 0)).unwrap_or(i64::MAX));
+        }
+        let row = free.fetch_one(&mut *tx).await.doing(DOING)?;
+        let mut found = read_found(row.try_get(1).doing(DOING)?)?;
+        let Some(Found(first, ..)) = found.first() else {
+            tx.rollback().await.doing(DOING)?;
             return Ok(None);
         };
-        let rows = sqlx::query_scalar(AssertSqlSafe(pool.sql(FREE)))
-            .bind(pool.id())
-            .bind(slot_ms)
-            .bind(status.code())
-            .bind(i64::try_from(jobs_max(status, first)).unwrap_or(i64::MAX))
-            .fetch_one(&mut *tx)
-            .await
-            .doing("claim jobs")?;
-        claim(tx, run, status, rows, slot_ms).await
+        let status = row.try_get(0).doing(DOING)?;
+        let status = Status::from_code(status).ok_or_else(|| StoreError::Impossible {
+            table: "jobs",
+            row: *first,
+            reason: format!("status {status}"),
+        })?;
+        found.truncate(jobs_max(status, *first));
+        claim(tx, run, status, found, slot_ms).await.map(Some)
     }
 
     /// Claims those of `ids` that `run` still holds: some may have been cancelled or
@@ -76,7 +86,7 @@ impl Store {
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut tx = self.write("claim held jobs").await?;
-        let rows = sqlx::query_scalar(
+        let rows: String = sqlx::query_scalar(
             "SELECT json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
                SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM jobs
                WHERE id IN (SELECT value FROM json_each(?1))
@@ -88,7 +98,12 @@ impl Store {
         .fetch_one(&mut *tx)
         .await
         .doing("claim held jobs")?;
-        claim(tx, run, status, rows, slot_ms).await
+        let found = read_found(&rows)?;
+        if found.is_empty() {
+            tx.rollback().await.doing("claim held jobs")?;
+            return Ok(None);
+        }
+        claim(tx, run, status, found, slot_ms).await.map(Some)
     }
 
     /// Gives those of `ids` that `run` holds back to the pool.
@@ -128,154 +143,27 @@ impl Store {
     ) -> Result<Option<i64>, StoreError> {
         let mut reader = self.readers.acquire().await.doing("look for what is due")?;
         let pool = self.pool_of(&mut reader, run).await?;
-        sqlx::query_scalar(AssertSqlSafe(pool.sql(NEXT_DUE)))
-            .bind(pool.id())
+        sqlx::query_scalar(AssertSqlSafe(pool.next_due))
+            .bind(pool.id)
             .bind(with_deletes)
             .fetch_one(&mut *reader)
             .await
             .doing("look for what is due")
     }
-
-    /// Where `run` finds free jobs. Looked for once: it stays as it is while the run goes on.
-    async fn pool_of(
-        &self,
-        connection: &mut SqliteConnection,
-        run: RunId,
-    ) -> Result<Pool, StoreError> {
-        let known = *self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        match known {
-            Some((of, pool)) if of == run => Ok(pool),
-            _ => {
-                let pool = find_pool(connection, run).await?;
-                *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some((run, pool));
-                Ok(pool)
-            }
-        }
-    }
 }
-
-/// Where a run finds free jobs.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Pool {
-    /// Among those of its app.
-    App(i64),
-    /// Among those of the approval that it is bound to.
-    Approval(i64),
-}
-
-impl Pool {
-    fn id(self) -> i64 {
-        match self {
-            Self::App(id) | Self::Approval(id) => id,
-        }
-    }
-
-    /// The same statement for either kind, each by an index of its own.
-    fn sql(self, of_app: &'static str) -> Cow<'static, str> {
-        match self {
-            Self::App(_) => of_app.into(),
-            Self::Approval(_) => of_app.replace("job.app_id = ?1", "job.approval_id = ?1").into(),
-        }
-    }
-}
-
-/// The first free job of each status that is due, if there is one.
-const FIRST: &str = "
-    SELECT status, due_ms, id FROM (
-      SELECT status, due_ms, id FROM jobs AS job
-      WHERE job.app_id = ?1 AND status = 4 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
-        AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
-            AND other.app_id = job.app_id AND other.question_id = job.question_id)
-      ORDER BY due_ms, id LIMIT 1)
-    UNION ALL
-    SELECT status, due_ms, id FROM (
-      SELECT status, due_ms, id FROM jobs AS job
-      WHERE job.app_id = ?1 AND status = 5 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
-        AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
-            AND other.app_id = job.app_id AND other.question_id = job.question_id)
-      ORDER BY due_ms, id LIMIT 1)
-    UNION ALL
-    SELECT status, due_ms, id FROM (
-      SELECT status, due_ms, id FROM jobs AS job
-      WHERE job.app_id = ?1 AND status = 6 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
-        AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
-            AND other.app_id = job.app_id AND other.question_id = job.question_id)
-      ORDER BY due_ms, id LIMIT 1)";
-
-/// Free jobs of one status that are due, the oldest first, as rows of [`Found`].
-const FREE: &str = "
-    SELECT json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
-      SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM jobs AS job
-      WHERE job.app_id = ?1 AND status = ?3 AND state = 'pending' AND held_by IS NULL AND due_ms <= ?2
-        AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
-            AND other.app_id = job.app_id AND other.question_id = job.question_id)
-      ORDER BY due_ms, id LIMIT ?4)";
 
 /// A job to be claimed: number, question, whether in doubt, batch and approval (0: none). All of a
 /// claim come in one row, as JSON: each row of its own wakes two threads.
-type Found = (JobId, String, i64, BatchId, i64);
+#[derive(Debug, Deserialize)]
+struct Found(JobId, String, i64, BatchId, i64);
 
-/// When the next free job is due.
-const NEXT_DUE: &str = "
-    SELECT min(due) FROM (
-      SELECT min(due_ms) AS due FROM jobs AS job
-      WHERE job.app_id = ?1 AND status = 4 AND state = 'pending' AND held_by IS NULL
-      UNION ALL
-      SELECT min(due_ms) FROM jobs AS job
-      WHERE job.app_id = ?1 AND status = 5 AND state = 'pending' AND held_by IS NULL
-      UNION ALL
-      SELECT min(due_ms) FROM jobs AS job
-      WHERE job.app_id = ?1 AND status = 6 AND state = 'pending' AND held_by IS NULL AND ?2)";
-
-async fn find_pool(connection: &mut SqliteConnection, run: RunId) -> Result<Pool, StoreError> {
-    const DOING: &str = "look at its run";
-    let row = sqlx::query("SELECT app_id, approval_id FROM runs WHERE id = ? AND ending IS NULL")
-        .bind(run)
-        .fetch_optional(connection)
-        .await
-        .doing(DOING)?;
-    let row = row.ok_or(StoreError::TakenOver { run })?;
-    let approval: Option<i64> = row.try_get(1).doing(DOING)?;
-    Ok(match approval {
-        Some(approval) => Pool::Approval(approval),
-        None => Pool::App(row.try_get(0).doing(DOING)?),
-    })
-}
-
-/// The free job that has been due longest.
-async fn next_job(
-    connection: &mut SqliteConnection,
-    pool: Pool,
-    mut jobs_max: impl FnMut(Status, JobId) -> usize,
-    slot_ms: i64,
-) -> Result<Option<(JobId, Status)>, StoreError> {
-    const DOING: &str = "look for a job";
-    let rows = sqlx::query(AssertSqlSafe(pool.sql(FIRST)))
-        .bind(pool.id())
-        .bind(slot_ms)
-        .fetch_all(connection)
-        .await
-        .doing(DOING)?;
-    let mut first: Option<(i64, JobId, Status)> = None;
-    for row in rows {
-        let id: JobId = row.try_get(2).doing(DOING)?;
-        let status = row.try_get(0).doing(DOING)?;
-        let status = Status::from_code(status).ok_or_else(|| StoreError::Impossible {
-            table: "jobs",
-            row: id,
-            reason: format!("status {status}"),
-        })?;
-        let key = (row.try_get(1).doing(DOING)?, id, status);
-        if jobs_max(status, id) > 0 {
-            first = Some(first.map_or(key, |first| first.min(key)));
-        }
-    }
-    Ok(first.map(|(_, id, status)| (id, status)))
+fn read_found(rows: &str) -> Result<Vec<Found>, StoreError> {
+    serde_json::from_str(rows).map_err(|e| sqlx::Error::Decode(e.into())).doing("claim jobs")
 }
 
 /// Pending jobs that `run` holds are free for any claim again.
 pub(super) async fn free_held(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut SqliteConnection,
     run: RunId,
     ids: &[JobId],
 ) -> Result<(), StoreError> {
@@ -285,99 +173,79 @@ pub(super) async fn free_held(
     )
     .bind(json(ids))
     .bind(run)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .doing("free held jobs")?;
     Ok(())
 }
 
-/// `pending → in_flight` for `rows`, a list of [`Found`], with the row of their request. A run that another one has
-/// taken for dead claims nothing.
-async fn claim(
-    mut tx: Transaction<'static, Sqlite>,
-    run: RunId,
-    status: Status,
-    rows: String,
-    slot_ms: i64,
-) -> Result<Option<Claimed>, StoreError> {
-    let found: Vec<Found> = serde_json::from_str(&rows)
-        .map_err(|e| sqlx::Error::Decode(e.into()))
-        .doing("claim jobs")?;
-    if found.is_empty() {
-        return Ok(None);
-    }
-    let mut shares = Shares::new();
-    for (_, _, _, batch, approval) in &found {
-        let tally = Tally { batch: *batch, status: status.code(), approval: *approval };
-        *shares.entry(tally).or_default() += 1;
-    }
-    let jobs = found.into_iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
-    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+/// What a claim writes, in one go, before and after the jobs are named.
+pub(super) const CLAIM: [&str; 2] = [
     // No RETURNING on a table that others refer to: the engine would then look through
     // all of them for rows that wait for the new one.
-    let noted = sqlx::query(
-        "UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL;
-         INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?)",
-    )
-    .bind(run)
-    .bind(run)
-    .bind(status.code())
-    .bind(fold_ids(ids.iter().copied()))
-    .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
-    .bind(slot_ms)
-    .execute(&mut *tx)
-    .await
-    .doing("note a request")?;
-    if noted.rows_affected() < 2 {
-        return Err(StoreError::TakenOver { run });
-    }
-    let request: RequestId = noted.last_insert_rowid();
-    set_in_flight(&mut tx, request, &ids).await?;
-    let moved = |jobs| Change::moved(JobState::Pending, JobState::InFlight, jobs);
-    change_all(&mut tx, &shares, moved).await?;
-    tx.commit().await.doing("claim jobs")?;
-    Ok(Some(Claimed { request, status, jobs }))
-}
+    "UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL;
+     INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?);
+     UPDATE jobs SET state = 'in_flight', request_id = last_insert_rowid(), held_by = NULL
+       WHERE state = 'pending' AND id ",
+    "; UPDATE tallies SET pending = pending - jobs, in_flight = in_flight + jobs
+       FROM (SELECT value ->> 0 AS batch, value ->> 1 AS approval, value ->> 2 AS jobs FROM json_each(?))
+       WHERE batch_id = batch AND status = ? AND approval_id = approval",
+];
 
-/// `pending → in_flight`. Mostly the numbers follow one another, which needs no list of them.
-async fn set_in_flight(
-    connection: &mut SqliteConnection,
-    request: RequestId,
-    ids: &[JobId],
-) -> Result<(), StoreError> {
+/// How the jobs are named.
+pub(super) const IDS: &str = "IN (SELECT value FROM json_each(?))";
+/// The same for numbers that follow one another, as they mostly do: no list of them.
+pub(super) const IDS_IN_A_ROW: &str = "BETWEEN ? AND ?";
+
+/// `pending → in_flight` for what was found, with the row of their request. A run that another
+/// one has taken for dead claims nothing.
+async fn claim(
+    mut tx: Write,
+    run: RunId,
+    status: Status,
+    found: Vec<Found>,
+    slot_ms: i64,
+) -> Result<Claimed, StoreError> {
+    let mut shares: BTreeMap<(BatchId, i64), i64> = BTreeMap::new();
+    for Found(_, _, _, batch, approval) in &found {
+        *shares.entry((*batch, *approval)).or_default() += 1;
+    }
+    let by_tally: Vec<_> =
+        shares.iter().map(|((batch, approval), jobs)| (batch, approval, jobs)).collect();
+    let jobs = found.into_iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
     let first = ids.iter().copied().min().unwrap_or_default();
     let last = ids.iter().copied().max().unwrap_or_default();
-    let changed = if usize::try_from(last - first + 1) == Ok(ids.len()) {
-        sqlx::query(
-            "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL
-             WHERE id BETWEEN ? AND ? AND state = 'pending'",
-        )
-        .bind(request)
-        .bind(first)
-        .bind(last)
-        .execute(connection)
-        .await
-    } else {
-        sqlx::query(
-            "UPDATE jobs SET state = 'in_flight', request_id = ?, held_by = NULL
-             WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",
-        )
-        .bind(request)
-        .bind(json(ids))
-        .execute(connection)
-        .await
-    };
-    changed.map(drop).doing("claim jobs")
+    let in_a_row = usize::try_from(last - first + 1) == Ok(ids.len());
+    let these = if in_a_row { IDS_IN_A_ROW } else { IDS };
+    let writes = sqlx::query(AssertSqlSafe(CLAIM.join(these)))
+        .bind(run)
+        .bind(run)
+        .bind(status.code())
+        .bind(fold_ids(ids.iter().copied()))
+        .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
+        .bind(slot_ms);
+    let writes = if in_a_row { writes.bind(first).bind(last) } else { writes.bind(json(&ids)) };
+    let done = writes.bind(json(&by_tally)).bind(status.code()).execute(&mut *tx).await;
+    let done = done.doing("claim jobs")?;
+    if done.rows_affected() != (2 + ids.len() + shares.len()) as u64 {
+        find_pool(&mut tx, run).await?;
+        let batch = shares.keys().next().map_or(0, |(batch, _)| *batch);
+        return Err(no_tally(batch));
+    }
+    let request: RequestId = done.last_insert_rowid();
+    tx.commit().await.doing("claim jobs")?;
+    Ok(Claimed { request, status, jobs })
 }
 
-fn read_job((id, question_id, in_doubt, ..): Found) -> Result<Job, StoreError> {
+fn read_job(Found(id, question_id, in_doubt, ..): Found) -> Result<Job, StoreError> {
     let question_id = QuestionId::parse(question_id.as_bytes()).map_err(|reason| {
         StoreError::Impossible { table: "jobs", row: id, reason: format!("question_id: {reason}") }
     })?;
     Ok(Job { id, question_id, in_doubt: in_doubt != 0 })
 }
 
-/// Numbers as a JSON array: one bound value however many there are.
-pub(super) fn json(ids: &[i64]) -> String {
-    serde_json::to_string(ids).unwrap_or_default()
+/// Figures as a JSON array: one bound value however many there are.
+pub(super) fn json<T: Serialize>(figures: &[T]) -> String {
+    serde_json::to_string(figures).unwrap_or_default()
 }

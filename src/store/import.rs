@@ -104,7 +104,7 @@ impl Store {
     pub async fn begin_import(&self, app: App, now_ms: i64) -> Result<Import, StoreError> {
         const DOING: &str = "begin an import";
         // What its rows refer to is made in the same transaction.
-        let options = (*self.writer.connect_options()).clone().foreign_keys(false);
+        let options = self.writer.options().clone().foreign_keys(false);
         let options = options.pragma("cache_size", format!("-{CACHE_KIB}")).pragma("threads", "1");
         // Temporary tables have a cache of their own.
         let options = options.pragma("temp.cache_size", format!("-{CACHE_KIB}"));

@@ -17,7 +17,11 @@ mod lock;
 mod look;
 mod metrics;
 mod open;
+mod overtaken;
 mod overview;
+#[cfg(test)]
+mod plans;
+mod pool;
 mod prune;
 mod records;
 mod rows;
@@ -34,7 +38,7 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::SqlitePool;
 
 pub use approvals::{Approval, ApprovalId, Survey};
 pub use batches::{BatchSummary, Retried};
@@ -195,11 +199,10 @@ pub struct Store {
     path: PathBuf,
     /// Which file that was; `None`: it is in memory.
     found: lock::Identity,
-    /// One connection: writers queue up here instead of meeting in the file.
-    writer: SqlitePool,
+    writer: write::Writer,
     readers: SqlitePool,
     /// Where the run that claims finds its jobs.
-    pool: Arc<Mutex<Option<(RunId, claim::Pool)>>>,
+    pool: Arc<Mutex<Option<(RunId, pool::Pool)>>>,
 }
 
 impl Store {
@@ -209,13 +212,8 @@ impl Store {
     }
 
     /// A write transaction that has its lock from the first statement on.
-    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        loop {
-            let tried = self.writer.begin_with("BEGIN IMMEDIATE").await;
-            if let Some(begun) = write::begun(doing, tried) {
-                return begun;
-            }
-        }
+    async fn write(&self, doing: &'static str) -> Result<write::Write, StoreError> {
+        self.writer.begin(doing).await
     }
 
     /// Closes every connection; the last one folds the write-ahead log into the file. Waits for

@@ -20,6 +20,7 @@ use sqlx::{
 };
 
 use super::lock::identity;
+use super::write::Writer;
 use super::{Doing as _, Store, StoreError};
 
 /// `PRAGMA application_id` of a queue file: the four letters `desk`.
@@ -110,23 +111,18 @@ impl Store {
             Err(StoreError::Missing(_)) => {}
             opened => return opened,
         }
-        // By a name, so that an import's connection finds the same queue.
+        // By a name, so that every connection finds the same queue.
         let options = SqliteConnectOptions::from_str("sqlite::memory:")
             .doing("imagine an empty queue")?
             .disable_statement_logging()
             .foreign_keys(true);
-        // It is gone with its connection, so there is one, and nothing ends it early.
-        let pool =
-            SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-        let writer = pool.connect_with(options).await.doing("imagine an empty queue")?;
-        migrate(path, &writer).await?;
-        Ok(Self {
-            path: path.to_owned(),
-            found: None,
-            readers: writer.clone(),
-            writer,
-            pool: Arc::default(),
-        })
+        // It is gone with its last connection, so nothing ends that of the reader early.
+        let pool = pool_of(1).idle_timeout(None).max_lifetime(None);
+        let readers = pool.connect_with(options.clone()).await.doing("imagine an empty queue")?;
+        let connected = SqliteConnection::connect_with(&options).await;
+        let writer = Writer::new(connected.doing("imagine an empty queue")?, options);
+        migrate(path, &readers).await?;
+        Ok(Self { path: path.to_owned(), found: None, writer, readers, pool: Arc::default() })
     }
 
     async fn connect(path: PathBuf) -> Result<Self, StoreError> {
@@ -145,16 +141,16 @@ impl Store {
         } else {
             options.clone()
         };
-        let writer = connect_writer(&first).await.map_err(|e| not_opened(&path, e))?;
-        migrate(&path, &writer).await?;
+        let pool = connect_writer(&first).await.map_err(|e| not_opened(&path, e))?;
+        migrate(&path, &pool).await?;
+        let mut writer = pool.acquire().await.map_err(|e| not_opened(&path, e))?.detach();
         let turn = format!("PRAGMA busy_timeout = {}", TURN.as_millis());
         sqlx::query(AssertSqlSafe(turn))
-            .execute(&writer)
+            .execute(&mut writer)
             .await
             .map_err(|e| not_opened(&path, e))?;
         let options = options.journal_mode(SqliteJournalMode::Wal);
-        // For connections that come later, an import's too.
-        writer.set_connect_options(options.clone().busy_timeout(TURN));
+        let writer = Writer::new(writer, options.clone().busy_timeout(TURN));
         let readers = pool_of(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { found: identity(&path), path, writer, readers, pool: Arc::default() })
     }
@@ -163,17 +159,17 @@ impl Store {
     /// neither waits for those that have the other nor keeps it from closing.
     #[must_use]
     pub fn apart(&self) -> Self {
-        let like = |pool: &SqlitePool| {
-            let connections_max = pool.options().get_max_connections();
-            pool_of(connections_max).connect_lazy_with(pool.connect_options().as_ref().clone())
-        };
-        let (writer, readers) = (like(&self.writer), like(&self.readers));
-        Self { path: self.path.clone(), found: self.found, writer, readers, pool: Arc::default() }
+        let options = self.readers.connect_options().as_ref().clone();
+        let readers = pool_of(READERS_MAX).connect_lazy_with(options);
+        let (path, writer) = (self.path.clone(), self.writer.apart());
+        Self { path, found: self.found, writer, readers, pool: Arc::default() }
     }
 }
 
+/// Nobody on the way could lose such a connection, so it is not asked before each use whether
+/// it still answers.
 fn pool_of(connections_max: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections_max)
+    SqlitePoolOptions::new().max_connections(connections_max).test_before_acquire(false)
 }
 
 /// Makes the file with mode 0600 if it is not there, and resolves links, so that the lock
@@ -267,7 +263,7 @@ pub(super) fn engine_code(error: &sqlx::Error) -> Option<i32> {
 /// It waits for its turn to write, which the timeout does cover, and finds the file changed.
 async fn connect_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
     let logged = options.clone().journal_mode(SqliteJournalMode::Wal);
-    let connect = || SqlitePoolOptions::new().max_connections(1).connect_with(logged.clone());
+    let connect = || pool_of(1).connect_with(logged.clone());
     let mut ended = connect().await;
     for _ in 1..MIGRATION_TRIES {
         match &ended {

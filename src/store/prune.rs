@@ -66,7 +66,7 @@ impl Store {
     pub async fn prune(&self, before_ms: i64, now_ms: i64) -> Result<Pruned, StoreError> {
         // What refers to the deleted is deleted too, or never was: to have the engine prove
         // it would look through all jobs for every request.
-        let options = (*self.writer.connect_options()).clone().foreign_keys(false);
+        let options = self.writer.options().clone().foreign_keys(false);
         let mut connection =
             SqliteConnection::connect_with(&options).await.doing("open its file")?;
         begin(&mut connection).await?;

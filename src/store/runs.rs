@@ -6,7 +6,7 @@
 use sqlx::SqliteConnection;
 
 use super::import::app_id;
-use super::settle::{drop_overtaken, overtaken};
+use super::overtaken::{all_overtaken, drop_overtaken};
 use super::tallies::{Change, all_in_flight, change_all};
 use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError};
 use crate::job::{App, JobState};
@@ -191,7 +191,7 @@ impl Store {
 /// `in_flight → pending`, in doubt, for what dead runs had in flight. Says how many there were.
 async fn return_orphans(connection: &mut SqliteConnection, now_ms: i64) -> Result<u64, StoreError> {
     let shares = all_in_flight(connection).await?;
-    let overtaken = overtaken(connection, None).await?;
+    let overtaken = all_overtaken(connection).await?;
     let orphans = sqlx::query(
         "UPDATE jobs SET state = 'pending', in_doubt = 1, attempts = attempts + 1, due_ms = 0
          WHERE state = 'in_flight'",

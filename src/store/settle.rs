@@ -3,13 +3,16 @@
 //! Every statement names the request that claimed the jobs, so an answer that comes after
 //! somebody else took over the queue changes nothing and is reported ([`StoreError::Fenced`]).
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row as _, Sqlite, Transaction};
+use std::sync::LazyLock;
 
-use super::claim::{free_held, json};
-use super::tallies::{
-    Change, Shares, Tally, carried, change, change_all, overtaken_of, read_tally,
-};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite};
+
+use super::claim::free_held;
+use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
+use super::rows::count;
+use super::tallies::{CARRIED, Change, MISSING, change, read_tally, unless_missing};
 use super::{Doing as _, RequestId, RunId, Store, StoreError};
 use crate::isolate::Findings;
 use crate::job::{JobId, JobState};
@@ -94,47 +97,39 @@ impl Store {
         in_doubt: bool,
         findings: &Findings,
     ) -> Result<Done, StoreError> {
-        let mut tx = self.write("settle a request").await?;
-        close_request(&mut tx, settled).await?;
         let keeps_code = settled.verdict != Verdict::Applied;
         let code = settled.code.filter(|_| keeps_code);
-        let shares = carried(&mut tx, settled.request).await?;
-        let overtaken = match state {
-            JobState::Failed => overtaken_of(&mut tx, settled.request).await?,
-            _ => Shares::new(),
-        };
-        let done = sqlx::query(
-            "UPDATE jobs SET state = ?, finished_ms = ?, attempts = attempts + 1, due_ms = 0,
-                    in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
-             WHERE request_id = ? AND state = 'in_flight'",
-        )
-        .bind(state.name())
-        .bind(settled.answered_ms)
-        .bind(i64::from(in_doubt))
-        .bind(code)
-        .bind(keeps_code.then_some(&settled.info))
-        .bind(settled.request)
-        .execute(&mut *tx)
-        .await
-        .doing("settle jobs")?;
         let found_done = state == JobState::Succeeded && code.is_some();
-        change_all(&mut tx, &shares, |jobs| Change {
-            found_done: if found_done { jobs } else { 0 },
-            finished_ms: settled.answered_ms,
-            ..Change::moved(JobState::InFlight, state, jobs)
-        })
-        .await?;
-        let speaks_no_more = |jobs| Change { overtaken: jobs, ..Change::default() };
-        change_all(&mut tx, &overtaken, speaks_no_more).await?;
-        let concluded = apply(&mut tx, settled, findings).await?;
-        let done = Done { jobs: done.rows_affected(), concluded };
-        let (succeeded, failed) = match state {
-            JobState::Succeeded => (done.jobs, concluded),
-            _ => (0, done.jobs + concluded),
+        let mut tx = self.write("settle a request").await?;
+        let rows = close_request(&FINAL, settled)
+            .bind(state == JobState::Succeeded)
+            .bind(found_done)
+            .bind(settled.answered_ms)
+            .bind(settled.request)
+            .bind(settled.request)
+            .bind(state.name())
+            .bind(settled.answered_ms)
+            .bind(i64::from(in_doubt))
+            .bind(code)
+            .bind(keeps_code.then_some(&settled.info))
+            .bind(settled.request)
+            .bind(state == JobState::Succeeded)
+            .bind(state == JobState::Failed)
+            .bind(settled.verdict == Verdict::Throttled)
+            .bind(has_reached(settled))
+            .bind(settled.request)
+            .fetch_all(&mut *tx)
+            .await
+            .doing("record an answer")?;
+        let [closed, missing, changed] = rows.as_slice() else {
+            return Err(sqlx::Error::RowNotFound).doing("settle a request");
         };
-        note_in_run(&mut tx, settled, succeeded, failed).await?;
+        unless_closed_before(closed, settled)?;
+        unless_missing(missing)?;
+        let jobs = count(changed, 0).doing("settle a request")?;
+        let concluded = apply(&mut tx, settled, findings).await?;
         tx.commit().await.doing("settle a request")?;
-        Ok(done)
+        Ok(Done { jobs, concluded })
     }
 
     /// `in_flight → pending` for the jobs of the request; those that a newer import or a
@@ -162,37 +157,111 @@ impl Store {
         findings: &Findings,
     ) -> Result<u64, StoreError> {
         let mut tx = self.write("settle a request").await?;
-        close_request(&mut tx, settled).await?;
-        let shares = carried(&mut tx, settled.request).await?;
-        let overtaken = overtaken(&mut tx, Some(settled.request)).await?;
-        sqlx::query(
-            "UPDATE jobs SET state = 'pending', held_by = ?, due_ms = ?, attempts = attempts + ?,
-                    in_doubt = max(in_doubt, ?)
-             WHERE request_id = ? AND state = 'in_flight'",
-        )
-        .bind(how.held_by)
-        .bind(how.due_ms)
-        .bind(i64::from(how.counts))
-        .bind(i64::from(how.in_doubt))
-        .bind(settled.request)
-        .execute(&mut *tx)
-        .await
-        .doing("return jobs")?;
-        let moved = |jobs| Change::moved(JobState::InFlight, JobState::Pending, jobs);
-        change_all(&mut tx, &shares, moved).await?;
+        let rows = close_request(&RETURNED, settled)
+            .bind(settled.request)
+            .bind(settled.request)
+            .bind(settled.request)
+            .bind(how.held_by)
+            .bind(how.due_ms)
+            .bind(i64::from(how.counts))
+            .bind(i64::from(how.in_doubt))
+            .bind(settled.request)
+            .bind(settled.verdict == Verdict::Throttled)
+            .bind(has_reached(settled))
+            .bind(settled.request)
+            .fetch_all(&mut *tx)
+            .await
+            .doing("record an answer")?;
+        let [closed, overtaken @ .., missing] = rows.as_slice() else {
+            return Err(sqlx::Error::RowNotFound).doing("return jobs");
+        };
+        unless_closed_before(closed, settled)?;
+        unless_missing(missing)?;
+        let overtaken = read_overtaken(overtaken).doing("return jobs")?;
         drop_overtaken(&mut tx, &overtaken, settled.answered_ms).await?;
-        let concluded = apply(&mut tx, settled, findings).await?;
-        note_in_run(&mut tx, settled, 0, concluded).await?;
+        apply(&mut tx, settled, findings).await?;
         tx.commit().await.doing("settle a request")?;
         Ok(overtaken.len() as u64)
     }
+}
+
+/// The second half of a request's row, and whether it was open.
+const CLOSE: &str = "
+    UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?
+      WHERE id = ? AND verdict IS NULL;
+    SELECT changes();";
+
+/// A final outcome, in one go: every question to the engine's thread costs about as much as a
+/// statement of a few rows. Rows: whether it was open, [`MISSING`], how many jobs.
+pub(super) static FINAL: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{CLOSE}
+         UPDATE tallies SET in_flight = in_flight - jobs, succeeded = succeeded + jobs * done,
+                failed = failed + jobs * (1 - done), overtaken = overtaken + old * (1 - done),
+                found_done = found_done + jobs * coded, finished_ms = max(finished_ms, at_ms)
+           FROM (SELECT *, ? AS done, ? AS coded, ? AS at_ms FROM ({CARRIED}))
+           WHERE batch_id = batch AND status = kind AND approval_id = approval;
+         {MISSING};
+         UPDATE jobs SET state = ?, finished_ms = ?, attempts = attempts + 1, due_ms = 0,
+                in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
+           WHERE request_id = ? AND state = 'in_flight';
+         SELECT changes();
+         UPDATE runs SET succeeded = succeeded + changes() * ?, failed = failed + changes() * ?,
+                throttled = throttled + ?, reached = reached + ?
+           WHERE id = (SELECT run_id FROM requests WHERE id = ?)"
+    )
+});
+
+/// The way back, likewise. Rows: whether it was open, overtaken jobs, [`MISSING`].
+pub(super) static RETURNED: LazyLock<String> = LazyLock::new(|| {
+    let overtaken = overtaken_sql("request_id = ? AND");
+    format!(
+        "{CLOSE}
+         {overtaken};
+         UPDATE tallies SET in_flight = in_flight - jobs, pending = pending + jobs FROM ({CARRIED})
+           WHERE batch_id = batch AND status = kind AND approval_id = approval;
+         {MISSING};
+         UPDATE jobs SET state = 'pending', held_by = ?, due_ms = ?, attempts = attempts + ?,
+                in_doubt = max(in_doubt, ?)
+           WHERE request_id = ? AND state = 'in_flight';
+         UPDATE runs SET throttled = throttled + ?, reached = reached + ?
+           WHERE id = (SELECT run_id FROM requests WHERE id = ?)"
+    )
+});
+
+/// `sql`, which begins with [`CLOSE`], with the values for that.
+fn close_request<'q>(
+    sql: &'static str,
+    settled: &'q Settlement,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(settled.verdict.name())
+        .bind(settled.answered_ms)
+        .bind(i64::try_from(settled.latency_ms).unwrap_or(i64::MAX))
+        .bind(settled.http_status.map(i64::from))
+        .bind(settled.code)
+        .bind(&settled.info)
+        .bind(settled.request)
+}
+
+/// Refuses a request that was not open.
+fn unless_closed_before(row: &SqliteRow, settled: &Settlement) -> Result<(), StoreError> {
+    match count(row, 0).doing("record an answer")? {
+        0 => Err(StoreError::Fenced { request: settled.request }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the service looked at the questions.
+fn has_reached(settled: &Settlement) -> bool {
+    matches!(settled.verdict, Verdict::Applied | Verdict::Rejected)
 }
 
 /// What an answer says of jobs that were not in its request: some are suspected no longer,
 /// and one may have failed without being asked alone (`pending → failed`), with the code of
 /// the last refusal that it was part of. One in doubt is never judged so: it is asked.
 async fn apply(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut SqliteConnection,
     settled: &Settlement,
     findings: &Findings,
 ) -> Result<u64, StoreError> {
@@ -210,23 +279,30 @@ async fn apply(
     .bind(refusal)
     .bind(job)
     .bind(settled.run)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .doing("settle a concluded job")?;
     if done.rows_affected() > 0 {
-        tally_concluded(tx, job, settled.answered_ms).await?;
+        tally_concluded(tx, job, settled).await?;
     }
     free_held(tx, settled.run, &[job]).await?;
     Ok(done.rows_affected())
 }
 
-/// `pending → failed` of one job in the figures.
+/// `pending → failed` of one job in the figures, those of the run too.
 async fn tally_concluded(
     connection: &mut SqliteConnection,
     job: JobId,
-    now_ms: i64,
+    settled: &Settlement,
 ) -> Result<(), StoreError> {
     const DOING: &str = "settle a concluded job";
+    sqlx::query(
+        "UPDATE runs SET failed = failed + 1 WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
+    )
+    .bind(settled.request)
+    .execute(&mut *connection)
+    .await
+    .doing(DOING)?;
     let row = sqlx::query(
         "SELECT batch_id, status, coalesce(approval_id, 0), newest = 0 FROM jobs WHERE id = ?",
     )
@@ -236,128 +312,8 @@ async fn tally_concluded(
     .doing(DOING)?;
     let moved = Change {
         overtaken: row.try_get(3).doing(DOING)?,
-        finished_ms: now_ms,
+        finished_ms: settled.answered_ms,
         ..Change::moved(JobState::Pending, JobState::Failed, 1)
     };
     change(connection, read_tally(&row, 0).doing(DOING)?, moved).await
-}
-
-/// What a request came to, in the figures of its run.
-async fn note_in_run(
-    connection: &mut SqliteConnection,
-    settled: &Settlement,
-    succeeded: u64,
-    failed: u64,
-) -> Result<(), StoreError> {
-    let reached = matches!(settled.verdict, Verdict::Applied | Verdict::Rejected);
-    sqlx::query(
-        "UPDATE runs SET throttled = throttled + ?, reached = reached + ?, succeeded = succeeded + ?,
-                failed = failed + ?
-         WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
-    )
-    .bind(settled.verdict == Verdict::Throttled)
-    .bind(reached)
-    .bind(i64::try_from(succeeded).unwrap_or(i64::MAX))
-    .bind(i64::try_from(failed).unwrap_or(i64::MAX))
-    .bind(settled.request)
-    .execute(connection)
-    .await
-    .map(drop)
-    .doing("record an answer")
-}
-
-/// Writes the second half of a request's row; refuses one that is not open.
-async fn close_request(
-    tx: &mut Transaction<'static, Sqlite>,
-    settled: &Settlement,
-) -> Result<(), StoreError> {
-    let done = sqlx::query(
-        "UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?
-         WHERE id = ? AND verdict IS NULL",
-    )
-    .bind(settled.verdict.name())
-    .bind(settled.answered_ms)
-    .bind(i64::try_from(settled.latency_ms).unwrap_or(i64::MAX))
-    .bind(settled.http_status.map(i64::from))
-    .bind(settled.code)
-    .bind(&settled.info)
-    .bind(settled.request)
-    .execute(&mut **tx)
-    .await
-    .doing("record an answer")?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::Fenced { request: settled.request })
-    }
-}
-
-/// A job in flight that a newer import or a cancel has overtaken.
-pub(super) struct Overtaken {
-    id: JobId,
-    tally: Tally,
-    /// Whether by an import.
-    superseded: bool,
-}
-
-/// Those in flight in `request`, or in any.
-pub(super) async fn overtaken(
-    connection: &mut SqliteConnection,
-    request: Option<RequestId>,
-) -> Result<Vec<Overtaken>, StoreError> {
-    const DOING: &str = "look for overtaken jobs";
-    let rows = match request {
-        Some(request) => sqlx::query(
-            "SELECT batch_id, status, coalesce(approval_id, 0), id, newest = 0 FROM jobs
-             WHERE request_id = ? AND state = 'in_flight'
-               AND (newest = 0 OR EXISTS (SELECT 1 FROM batches WHERE id = batch_id AND cancelled_ms IS NOT NULL))",
-        )
-        .bind(request),
-        None => sqlx::query(
-            "SELECT batch_id, status, coalesce(approval_id, 0), id, newest = 0 FROM jobs
-             WHERE state = 'in_flight'
-               AND (newest = 0 OR EXISTS (SELECT 1 FROM batches WHERE id = batch_id AND cancelled_ms IS NOT NULL))",
-        ),
-    };
-    let rows = rows.fetch_all(connection).await.doing(DOING)?;
-    let read = |row: &SqliteRow| -> Result<Overtaken, sqlx::Error> {
-        let (id, superseded) = (row.try_get(3)?, row.try_get(4)?);
-        Ok(Overtaken { id, tally: read_tally(row, 0)?, superseded })
-    };
-    rows.iter().map(read).collect::<Result<_, _>>().doing(DOING)
-}
-
-/// `pending → superseded | cancelled` for `overtaken` jobs that were just returned.
-pub(super) async fn drop_overtaken(
-    connection: &mut SqliteConnection,
-    overtaken: &[Overtaken],
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    for (superseded, state) in [(true, JobState::Superseded), (false, JobState::Cancelled)] {
-        let jobs = overtaken.iter().filter(|job| job.superseded == superseded);
-        let ids: Vec<JobId> = jobs.clone().map(|job| job.id).collect();
-        if ids.is_empty() {
-            continue;
-        }
-        sqlx::query(
-            "UPDATE jobs SET state = ?, held_by = NULL, due_ms = 0, finished_ms = ?
-             WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",
-        )
-        .bind(state.name())
-        .bind(now_ms)
-        .bind(json(&ids))
-        .execute(&mut *connection)
-        .await
-        .doing("drop overtaken jobs")?;
-        let mut shares = Shares::new();
-        for job in jobs {
-            *shares.entry(job.tally).or_default() += 1;
-        }
-        change_all(connection, &shares, |jobs| Change {
-            finished_ms: now_ms,
-            ..Change::moved(JobState::Pending, state, jobs)
-        })
-        .await?;
-    }
-    Ok(())
 }

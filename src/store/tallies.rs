@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{BatchId, Doing as _, RequestId, StoreError};
+use super::{BatchId, Doing as _, StoreError};
 use crate::job::JobState;
 
 /// Whose figures: those of a batch's jobs of one status, by the approval that covers them.
@@ -92,12 +92,13 @@ pub(super) async fn change(
     if done.rows_affected() == 1 {
         return Ok(());
     }
-    Err(StoreError::Impossible {
-        table: "tallies",
-        row: tally.batch,
-        reason: "it is not there although its jobs are: deskbatch doctor says what to do"
-            .to_owned(),
-    })
+    Err(no_tally(tally.batch))
+}
+
+/// A batch whose jobs are counted nowhere.
+pub(super) fn no_tally(batch: BatchId) -> StoreError {
+    let reason = "it is not there although its jobs are: deskbatch doctor says what to do";
+    StoreError::Impossible { table: "tallies", row: batch, reason: reason.to_owned() }
 }
 
 /// Makes a tally that may be new.
@@ -129,55 +130,24 @@ pub(super) async fn change_all(
     Ok(())
 }
 
-/// The jobs that a request has in flight. Mostly they are of one batch, which the first
-/// statement finds without making a row of each.
-pub(super) async fn carried(
-    connection: &mut SqliteConnection,
-    request: RequestId,
-) -> Result<Shares, StoreError> {
-    const DOING: &str = "look at a request's jobs";
-    let row = sqlx::query(
-        "SELECT count(*), min(batch_id), max(batch_id), min(status), min(coalesce(approval_id, 0)),
-                max(coalesce(approval_id, 0))
-         FROM jobs WHERE request_id = ? AND state = 'in_flight'",
-    )
-    .bind(request)
-    .fetch_one(&mut *connection)
-    .await
-    .doing(DOING)?;
-    let figure = |at: usize| row.try_get::<Option<i64>, _>(at).doing(DOING);
-    let Some(batch) = figure(1)? else { return Ok(Shares::new()) };
-    let (status, approval) = (figure(3)?.unwrap_or_default(), figure(4)?.unwrap_or_default());
-    if figure(2)? == Some(batch) && figure(5)? == Some(approval) {
-        let jobs = figure(0)?.unwrap_or_default();
-        return Ok(Shares::from([(Tally { batch, status, approval }, jobs)]));
-    }
-    let rows = sqlx::query(
-        "SELECT batch_id, status, coalesce(approval_id, 0), count(*)
-         FROM jobs WHERE request_id = ? AND state = 'in_flight' GROUP BY 1, 2, 3",
-    )
-    .bind(request)
-    .fetch_all(connection)
-    .await
-    .doing(DOING)?;
-    read_shares(&rows).doing(DOING)
-}
+/// How many jobs a request has in flight, by their tallies; of them those that a newer import
+/// speaks for.
+pub(super) const CARRIED: &str = "
+    SELECT batch_id AS batch, status AS kind, coalesce(approval_id, 0) AS approval, count(*) AS jobs,
+           count(*) FILTER (WHERE newest = 0) AS old
+    FROM jobs WHERE request_id = ? AND state = 'in_flight' GROUP BY 1, 2, 3";
 
-/// Those that a request has in flight although a newer import speaks for them.
-pub(super) async fn overtaken_of(
-    connection: &mut SqliteConnection,
-    request: RequestId,
-) -> Result<Shares, StoreError> {
-    const DOING: &str = "look at a request's jobs";
-    let rows = sqlx::query(
-        "SELECT batch_id, status, coalesce(approval_id, 0), count(*)
-         FROM jobs WHERE request_id = ? AND state = 'in_flight' AND newest = 0 GROUP BY 1, 2, 3",
-    )
-    .bind(request)
-    .fetch_all(connection)
-    .await
-    .doing(DOING)?;
-    read_shares(&rows).doing(DOING)
+/// How many of those tallies the statement before has not found, and one of their batches.
+pub(super) const MISSING: &str = "
+    SELECT count(*) - changes(), coalesce(min(batch_id), 0) FROM (
+      SELECT DISTINCT batch_id, coalesce(approval_id, 0) FROM jobs WHERE request_id = ? AND state = 'in_flight')";
+
+/// Refuses jobs that are counted nowhere, from a row of [`MISSING`].
+pub(super) fn unless_missing(row: &SqliteRow) -> Result<(), StoreError> {
+    match row.try_get::<i64, _>(0).doing("keep its figures")? {
+        0 => Ok(()),
+        _ => Err(no_tally(row.try_get(1).doing("keep its figures")?)),
+    }
 }
 
 /// All jobs in flight, by their tallies.

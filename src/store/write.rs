@@ -1,24 +1,116 @@
-//! A turn to write, and the write-ahead log afterwards.
+//! A turn to write, the one connection that this process writes by, and the write-ahead log
+//! afterwards.
 //!
 //! Relies on a connection's own busy timeout for each try. Never gives up: whoever writes
-//! ends, and a process that is killed frees the file with its death.
+//! ends, and a process that is killed frees the file with its death. The connection is no
+//! pool's: a pool asks it twice for each use whether it still answers, and each question to
+//! the engine's thread costs about as much as a small statement.
 
-use sqlx::SqliteConnection;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Doing as _, StoreError, open};
 
-/// What came of a try to begin a write; `None` while another process writes, which is nobody's
-/// fault, and ends: try again.
-pub(super) fn begun<T>(
-    doing: &'static str,
-    tried: Result<T, sqlx::Error>,
-) -> Option<Result<T, StoreError>> {
-    match tried {
-        Err(e) if open::is_busy(&e) => {
-            tracing::warn!(doing, "another process is writing to the queue: still waiting");
-            None
+/// Where writers of this process queue up, instead of meeting in the file. Clones are one place.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    place: Arc<Mutex<Place>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Open(SqliteConnection),
+    /// Not there yet, or gone with a transaction that did not come to its end.
+    Empty,
+    Closed,
+}
+
+impl Writer {
+    /// One that writes by `connection`, and by another one like `options` if that is lost.
+    pub(super) fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+        Self { options, place: Arc::new(Mutex::new(Place::Open(connection))) }
+    }
+
+    /// A place of its own for the same file, whose connection is made when it is needed.
+    pub(super) fn apart(&self) -> Self {
+        Self { options: self.options.clone(), place: Arc::new(Mutex::new(Place::Empty)) }
+    }
+
+    /// How its connections are made, for others like them.
+    pub(super) fn options(&self) -> &SqliteConnectOptions {
+        &self.options
+    }
+
+    /// Closes the connection as soon as nobody writes by it, for every clone.
+    pub(super) async fn close(self) {
+        let mut place = self.place.lock().await;
+        if let Place::Open(connection) = std::mem::replace(&mut *place, Place::Closed)
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(%error, "the queue file was not closed well");
         }
-        begun => Some(begun.doing(doing)),
+    }
+
+    /// A transaction that has its lock from the first statement on.
+    pub(super) async fn begin(&self, doing: &'static str) -> Result<Write, StoreError> {
+        let mut place = Arc::clone(&self.place).lock_owned().await;
+        let connection = match std::mem::replace(&mut *place, Place::Empty) {
+            Place::Open(connection) => connection,
+            Place::Empty => SqliteConnection::connect_with(&self.options).await.doing(doing)?,
+            Place::Closed => {
+                *place = Place::Closed;
+                return Err(sqlx::Error::PoolClosed).doing(doing);
+            }
+        };
+        let mut write = Write { place, connection };
+        turn(&mut write, doing).await?;
+        Ok(write)
+    }
+}
+
+/// A write transaction. Dropped before its end it takes its connection with it, and so leaves
+/// nothing behind.
+#[derive(Debug)]
+pub(super) struct Write {
+    place: OwnedMutexGuard<Place>,
+    connection: SqliteConnection,
+}
+
+impl Write {
+    /// Makes it durable.
+    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+        self.end("COMMIT").await
+    }
+
+    /// Undoes it, before this returns.
+    pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::query(how).execute(&mut self.connection).await?;
+        let Self { mut place, connection } = self;
+        *place = Place::Open(connection);
+        Ok(())
+    }
+}
+
+impl Deref for Write {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Write {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
     }
 }
 
@@ -29,9 +121,12 @@ pub(super) async fn turn(
     doing: &'static str,
 ) -> Result<(), StoreError> {
     loop {
-        let tried = sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await;
-        if let Some(begun) = begun(doing, tried.map(drop)) {
-            return begun;
+        match sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
+            // That is nobody's fault, and ends.
+            Err(e) if open::is_busy(&e) => {
+                tracing::warn!(doing, "another process is writing to the queue: still waiting");
+            }
+            begun => return begun.map(drop).doing(doing),
         }
     }
 }

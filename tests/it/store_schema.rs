@@ -246,29 +246,6 @@ async fn what_machines_watch_is_counted_from_indexes_alone() {
 }
 
 #[tokio::test]
-async fn a_claim_reads_its_jobs_in_order_from_the_index_that_is_for_it() {
-    let queue = Queue::idle().await;
-    let claims: Vec<String> = statements("claim.rs")
-        .into_iter()
-        .filter(|sql| sql.contains("ORDER BY due_ms, id LIMIT"))
-        .collect();
-    assert_eq!(claims.len(), 2, "the first job, and the chunk");
-    for sql in claims {
-        for (column, index) in [("app_id", "jobs_claim"), ("approval_id", "jobs_claim_approved")] {
-            // As for a run that is bound to an approval.
-            let sql = sql.replace("job.app_id = ?1", &format!("job.{column} = ?1"));
-            let plan = plan(&queue, &sql).await.join("\n");
-            let search =
-                format!("SEARCH job USING INDEX {index} ({column}=? AND status=? AND due_ms<?)");
-            let (searches, parts) = (plan.matches(&search).count(), sql.matches("LIMIT").count());
-            assert_eq!(searches, parts, "{plan}");
-            assert!(plan.contains("SEARCH other USING COVERING INDEX jobs_overtaken"), "{plan}");
-            assert!(!plan.contains("B-TREE"), "{plan}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn what_an_import_supersedes_is_found_by_question() {
     let queue = Queue::idle().await;
     let staging = "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, status INTEGER);

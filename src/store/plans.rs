@@ -1,0 +1,63 @@
+//! How the engine would run the statements of a run that are put together of parts: from the
+//! indexes that are for them, whatever the queue has. Tests alone.
+
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::claim::{CLAIM, IDS, IDS_IN_A_ROW};
+use super::pool::Pool;
+use super::settle::{FINAL, RETURNED};
+use super::{Store, tallies};
+
+/// The steps of each statement in `sql`.
+async fn plan(sql: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+    let mut tx = store.write("look at plans").await.unwrap();
+    let mut steps = Vec::new();
+    for statement in sql.split(';').filter(|text| !text.trim().is_empty()) {
+        let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+        let rows = explain.fetch_all(&mut *tx).await.unwrap();
+        steps.extend(rows.iter().map(|row| row.get::<String, _>("detail")));
+    }
+    steps
+}
+
+#[tokio::test]
+async fn a_claim_reads_its_jobs_in_order_from_the_index_that_is_for_it() {
+    for (column, index) in [("app_id", "jobs_claim"), ("approval_id", "jobs_claim_approved")] {
+        let pool = Pool::new(column, 1);
+        let steps = plan(&pool.free).await;
+        let plan = steps.join("\n");
+        let search =
+            format!("SEARCH job USING INDEX {index} ({column}=? AND status=? AND due_ms<?)");
+        // The first job of each status, and the chunk.
+        assert_eq!(plan.matches(&search).count(), 4, "{plan}");
+        let others = plan.matches("SEARCH other USING COVERING INDEX jobs_overtaken").count();
+        assert_eq!(others, 4, "{plan}");
+        // The three first ones are put in order, and nothing else is.
+        assert_eq!(plan.matches("B-TREE").count(), 1, "{plan}");
+        let sort = steps.iter().position(|step| step.contains("B-TREE")).unwrap();
+        assert_eq!(steps[sort + 1], "SCAN first", "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn no_statement_of_a_request_looks_at_every_job() {
+    let pool = Pool::new("app_id", 1);
+    let mut seen = 0;
+    let claims = [IDS, IDS_IN_A_ROW].map(|ids| CLAIM.join(ids));
+    let all = [&*pool.next_due, &claims[0], &claims[1], &FINAL, &RETURNED];
+    for sql in all {
+        for step in plan(sql).await {
+            seen += 1;
+            assert!(
+                !step.starts_with("SCAN job") && !step.starts_with("SCAN other"),
+                "{step}: {sql}"
+            );
+            // The jobs of one request are put in order for that, and nothing else is.
+            let of_a_request = sql.contains(tallies::CARRIED);
+            assert!(!step.contains("TEMP B-TREE") || of_a_request, "{step}: {sql}");
+        }
+    }
+    assert!(seen > 20, "{seen} steps of plans");
+}
