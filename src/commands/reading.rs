@@ -13,7 +13,7 @@ use super::CommandError;
 use super::import::BadRows;
 use crate::clock::{Clock as _, SystemClock};
 use crate::job::NewJob;
-use crate::manifest::{Manifest, ManifestOptions, ReadSoFar, Row, Totals};
+use crate::manifest::{Manifest, ManifestOptions, Questions, ReadSoFar, Row, Totals};
 use crate::output::{Output, Reading, ReadingBoard};
 use crate::runner::{Shutdown, Urgency};
 use crate::store::{Import, Preview, RowGroup, SameManifest, StopImport, StoreError};
@@ -134,7 +134,9 @@ pub(super) async fn read_into(
         }
         board.show(reading(&so_far, rows), clock.now());
     }
-    reader.join().unwrap_or_else(|panic| resume_unwind(panic))
+    let (totals, questions, bad) = reader.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+    import.name_questions(move |id| questions.has(id));
+    Ok((totals, bad))
 }
 
 fn reading(so_far: &ReadSoFar, rows: u64) -> Reading {
@@ -154,7 +156,7 @@ fn read(
     mut manifest: Manifest,
     mut bad: BadRows,
     pieces: &mpsc::Sender<Piece>,
-) -> Result<(Totals, BadRows), CommandError> {
+) -> Result<(Totals, Questions, BadRows), CommandError> {
     // Nobody takes them any more where the import has ended: it says why.
     let gone = |_| CommandError::from(StoreError::Stopped);
     let mut group = RowGroup::default();
@@ -169,7 +171,8 @@ fn read(
         }
     }
     pieces.blocking_send(Piece::Rows(group)).map_err(gone)?;
-    Ok((manifest.finish(), bad))
+    let (totals, questions) = manifest.finish_with_questions();
+    Ok((totals, questions, bad))
 }
 
 /// Has the import decide and write, not yet durable.

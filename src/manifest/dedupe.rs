@@ -41,6 +41,17 @@ pub(super) struct Intents {
     shards: Vec<HashMap<Key, Packed>>,
 }
 
+/// The questions that a manifest names.
+pub struct Questions(Intents);
+
+impl Questions {
+    /// Whether `id` is one of them.
+    pub fn has(&self, id: &str) -> bool {
+        let (shard, key) = self.0.find(id);
+        self.0.shards.get(shard).is_some_and(|kept| kept.contains_key(&key))
+    }
+}
+
 impl Intents {
     pub(super) fn new() -> Self {
         Self {
@@ -52,7 +63,7 @@ impl Intents {
     /// Keeps the intent of `job` if it is the first for its question; otherwise returns
     /// the one that is kept.
     pub(super) fn note(&mut self, job: &NewJob) -> Option<Intent> {
-        let (shard, key) = self.find(job);
+        let (shard, key) = self.find(job.question_id.as_str());
         match self.shards[shard].entry(key) {
             Entry::Occupied(kept) => Some(unpack(*kept.get())),
             Entry::Vacant(place) => {
@@ -64,12 +75,16 @@ impl Intents {
 
     /// Keeps the intent of `job` in place of an earlier one.
     pub(super) fn replace(&mut self, job: &NewJob) {
-        let (shard, key) = self.find(job);
+        let (shard, key) = self.find(job.question_id.as_str());
         self.shards[shard].insert(key, pack(job));
     }
 
-    fn find(&self, job: &NewJob) -> (usize, Key) {
-        let id = job.question_id.as_str();
+    /// What is left when nothing more is noted.
+    pub(super) fn into_questions(self) -> Questions {
+        Questions(self)
+    }
+
+    fn find(&self, id: &str) -> (usize, Key) {
         let [low, high] = [0, 1].map(|at: usize| self.hashers[at].hash_one(id));
         let key = (u128::from(low) | (u128::from(high) << 64)).to_le_bytes();
         (usize::from(key[0]) % SHARDS, key)
@@ -132,5 +147,11 @@ mod tests {
         assert_eq!(kept(&mut intents), Some(Intent { status: Status::Enable, line: 77 }));
         intents.replace(&job("q-77", Status::Disable, 8_000));
         assert_eq!(kept(&mut intents), Some(Intent { status: Status::Disable, line: 8_000 }));
+        let questions = intents.into_questions();
+        let has = |id| questions.has(id);
+        assert_eq!(
+            ["q-0", "q-77", "q-1999", "q-2000", "q-"].map(has),
+            [true, true, true, false, false]
+        );
     }
 }

@@ -37,6 +37,7 @@ pub use window::{DELIMITERS_MAX, RECORD_BYTES_MAX};
 
 use bad::Flaw;
 use dedupe::Intents;
+pub use dedupe::Questions;
 use header::Columns;
 use records::{Found, Records};
 use source::Digest;
@@ -265,7 +266,13 @@ impl Manifest {
     /// What the manifest came to. Call it after [`Manifest::next_row`] returned `None`:
     /// before that it speaks of what was read so far.
     pub fn finish(self) -> Totals {
-        Totals { digest: self.digest.name(&self.options), ..self.totals }
+        self.finish_with_questions().0
+    }
+
+    /// The same, and the questions that it names.
+    pub fn finish_with_questions(self) -> (Totals, Questions) {
+        let totals = Totals { digest: self.digest.name(&self.options), ..self.totals };
+        (totals, self.intents.into_questions())
     }
 
     /// The job in the record at hand.

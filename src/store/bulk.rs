@@ -2,15 +2,21 @@
 //!
 //! Questions come in no order, so the index of them is the dear part: a row that goes to a place
 //! of its own costs a page of it. Where the rows are many compared with those that are there,
-//! it is made anew from all of them, in one sort, and so is that of claims; and where none are
-//! there, no question can be found before the next import, which makes its index. Relies on
-//! `staging.rs` for the rows.
+//! older jobs are found by a look at each, the index is made anew from all rows, in one sort, and
+//! so is that of claims; and where it is not there it is left to the next import that needs it.
+//! Relies on `staging.rs` for the rows.
 
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
+use std::borrow::Cow;
+use std::fmt;
 
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
+
+use super::claim::json;
 use super::tallies::{Change, Tally, change, make, read_tally};
 use super::{ApprovalId, BatchId, Doing as _, StoreError};
-use crate::job::{JobState, Status};
+use crate::job::{JobId, JobState, Status};
 
 /// Fewer rows than this never make the index of questions anew.
 const ANEW_ROWS_MIN: i64 = 20_000;
@@ -19,6 +25,9 @@ const ANEW_ROWS_MIN: i64 = 20_000;
 /// index that outgrows memory costs about as much as so many in a sort.
 const ANEW_TIMES: i64 = 8;
 
+/// Jobs read by one statement.
+const PAGE_ROWS: i64 = 10_000;
+
 /// As the migration has it; a test compares them.
 const JOBS_CLAIM: &str = "CREATE INDEX jobs_claim ON jobs (app_id, status, due_ms) WHERE state = 'pending' AND held_by IS NULL";
 
@@ -26,39 +35,81 @@ const JOBS_CLAIM: &str = "CREATE INDEX jobs_claim ON jobs (app_id, status, due_m
 const JOBS_NEWEST: &str =
     "CREATE UNIQUE INDEX IF NOT EXISTS jobs_newest ON jobs (question_id, app_id) WHERE newest = 1";
 
-/// What is done to the indexes that take every row.
+/// What becomes of the indexes that take every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Index {
+pub(super) enum Fate {
     /// They take the rows one by one.
     Kept,
     /// They go, and are made anew from all rows.
     Anew,
-    /// The same, but the next import makes that of questions. Only where no job is there: until
-    /// then, that a manifest names each question once is what keeps the rule of one newest intent.
+    /// The same, but that of questions is left to the next import that needs it. Until then, that
+    /// a manifest names each question once and that what it supersedes steps back is what keeps
+    /// the rule of one newest intent.
     Later,
 }
 
+/// Says of a question whether the import names it.
+pub(super) struct Questions(pub(super) Box<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl fmt::Debug for Questions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Questions")
+    }
+}
+
+/// How older jobs for the same questions are found.
+#[derive(Debug)]
+enum Search {
+    /// There are none.
+    Nothing,
+    /// By every job that is there.
+    Jobs(Questions),
+    /// By the index of questions, which is there.
+    Index,
+}
+
+/// How an import deals with what costs most.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) fate: Fate,
+    search: Search,
+}
+
 impl Index {
-    /// What costs less for so many `rows`, and whether any job is there that they could meet;
-    /// if so, the index is there too when this returns.
+    /// What costs less for so many `rows`, whose `questions` may be known.
     pub(super) async fn choose(
         connection: &mut SqliteConnection,
         rows: u64,
-    ) -> Result<(Self, bool), StoreError> {
-        let there: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(pending + in_flight + succeeded + failed + cancelled + superseded), 0)
+        questions: Option<Questions>,
+    ) -> Result<Self, StoreError> {
+        const DOING: &str = "look how large the queue is";
+        let row = sqlx::query(
+            "SELECT coalesce(sum(pending + in_flight + succeeded + failed + cancelled + superseded), 0),
+                    EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'jobs_newest')
              FROM tallies",
-        )
-        .fetch_one(&mut *connection)
-        .await
-        .doing("look how large the queue is")?;
+        );
+        let row = row.fetch_one(&mut *connection).await.doing(DOING)?;
+        let there: i64 = row.try_get(0).doing(DOING)?;
+        let has_index: bool = row.try_get(1).doing(DOING)?;
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-        if there == 0 {
-            return Ok((if rows >= ANEW_ROWS_MIN { Self::Later } else { Self::Kept }, false));
-        }
-        run(connection, JOBS_NEWEST).await?;
         let many = rows >= ANEW_ROWS_MIN && rows.saturating_mul(ANEW_TIMES) >= there;
-        Ok((if many { Self::Anew } else { Self::Kept }, true))
+        let search = match questions {
+            _ if there == 0 => Search::Nothing,
+            Some(questions) if many => Search::Jobs(questions),
+            _ => {
+                run(connection, JOBS_NEWEST).await?;
+                return Ok(Self {
+                    fate: if many { Fate::Anew } else { Fate::Kept },
+                    search: Search::Index,
+                });
+            }
+        };
+        let fate = match search {
+            _ if !many => Fate::Kept,
+            Search::Jobs(_) if has_index => Fate::Anew,
+            _ => Fate::Later,
+        };
+        Ok(Self { fate, search })
     }
 }
 
@@ -69,22 +120,29 @@ pub(super) async fn step_back(
     connection: &mut SqliteConnection,
     app_id: i64,
     now_ms: i64,
-    (index, jobs_are_there): (Index, bool),
+    index: &Index,
 ) -> Result<u64, StoreError> {
-    let found = if jobs_are_there { find_older(connection, app_id).await? } else { 0 };
+    run(connection, "CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)").await?;
+    let found = match &index.search {
+        Search::Nothing => 0,
+        Search::Jobs(questions) => find_among_jobs(connection, app_id, questions).await?,
+        Search::Index => find_by_index(connection, app_id).await?,
+    };
     let shares = if found == 0 { Vec::new() } else { older_shares(connection).await? };
-    if index != Index::Kept {
+    if index.fate != Fate::Kept {
         run(connection, "DROP INDEX IF EXISTS jobs_newest; DROP INDEX jobs_claim").await?;
     }
     if found == 0 {
         return Ok(0);
     }
-    let superseded = sqlx::query(
-        "UPDATE jobs SET state = 'superseded', held_by = NULL, newest = 0, finished_ms = ?
-         WHERE id IN (SELECT id FROM temp.older) AND state = 'pending'",
+    let superseded = unchecked(
+        connection,
+        sqlx::query(
+            "UPDATE jobs SET state = 'superseded', held_by = NULL, newest = 0, finished_ms = ?
+             WHERE id IN (SELECT id FROM temp.older) AND state = 'pending'",
+        )
+        .bind(now_ms.max(0)),
     )
-    .bind(now_ms)
-    .execute(&mut *connection)
     .await
     .doing("supersede older jobs")?;
     sqlx::query(
@@ -104,13 +162,26 @@ pub(super) async fn step_back(
     Ok(superseded.rows_affected())
 }
 
+/// Runs a statement for many rows without the checks of their columns: all that it writes stands
+/// in it or was checked before, and to have the engine prove it again takes longer than the rest.
+async fn unchecked(
+    connection: &mut SqliteConnection,
+    statement: Query<'_, Sqlite, SqliteArguments>,
+) -> Result<SqliteQueryResult, sqlx::Error> {
+    let ignore = |on| AssertSqlSafe(format!("PRAGMA ignore_check_constraints = {on}"));
+    sqlx::raw_sql(ignore("ON")).execute(&mut *connection).await?;
+    let done = statement.execute(&mut *connection).await;
+    sqlx::raw_sql(ignore("OFF")).execute(connection).await?;
+    done
+}
+
 /// Finds the jobs that speak for the staged questions now. In the order of the questions, so
 /// that the index is read once from one end to the other, and written in that of their numbers.
-async fn find_older(connection: &mut SqliteConnection, app_id: i64) -> Result<u64, StoreError> {
-    run(connection, "CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)").await?;
+async fn find_by_index(connection: &mut SqliteConnection, app_id: i64) -> Result<u64, StoreError> {
+    // A subquery would put them in order row by row.
+    run(connection, "CREATE INDEX temp.staged_question ON staged (question_id)").await?;
     let found = sqlx::query(
-        "INSERT INTO temp.older SELECT job.id
-         FROM (SELECT question_id FROM temp.staged ORDER BY question_id LIMIT -1) AS staged
+        "INSERT INTO temp.older SELECT job.id FROM temp.staged AS staged INDEXED BY staged_question
          CROSS JOIN jobs AS job ON job.question_id = staged.question_id AND job.app_id = ? AND job.newest = 1
          ORDER BY job.id",
     )
@@ -119,6 +190,44 @@ async fn find_older(connection: &mut SqliteConnection, app_id: i64) -> Result<u6
     .await
     .doing("look for older jobs")?;
     Ok(found.rows_affected())
+}
+
+/// The same by a look at each job that speaks for its question.
+async fn find_among_jobs(
+    connection: &mut SqliteConnection,
+    app_id: i64,
+    questions: &Questions,
+) -> Result<u64, StoreError> {
+    const DOING: &str = "look for older jobs";
+    let (mut after, mut found) = (0, 0);
+    loop {
+        // A row of its own for each would take longer on its way here than to be read.
+        let page: String = sqlx::query_scalar(
+            "SELECT json_group_array(json_array(id, question_id)) FROM (
+               SELECT id, question_id FROM jobs WHERE id > ? AND app_id = ? AND newest = 1 ORDER BY id LIMIT ?)",
+        )
+        .bind(after)
+        .bind(app_id)
+        .bind(PAGE_ROWS)
+        .fetch_one(&mut *connection)
+        .await
+        .doing(DOING)?;
+        let page: Vec<(JobId, Cow<str>)> =
+            serde_json::from_str(&page).map_err(|e| sqlx::Error::Decode(e.into())).doing(DOING)?;
+        let Some((last, _)) = page.last() else { return Ok(found) };
+        after = *last;
+        let older: Vec<JobId> = page
+            .iter()
+            .filter(|(_, question)| (questions.0)(question))
+            .map(|(id, _)| *id)
+            .collect();
+        found += older.len() as u64;
+        sqlx::query("INSERT INTO temp.older SELECT value FROM json_each(?)")
+            .bind(json(&older))
+            .execute(&mut *connection)
+            .await
+            .doing(DOING)?;
+    }
 }
 
 /// How many of the older jobs are pending, and how many have failed, by their tallies.
@@ -146,22 +255,19 @@ pub(super) async fn insert(
     app_id: i64,
     batch: BatchId,
     by_status: [u64; 3],
-    index: Index,
+    fate: Fate,
 ) -> Result<(), StoreError> {
-    // The types of the rows have been checked, and all else in them stands in this statement:
-    // to have the engine prove it again would take longer than all the rest of it.
-    run(connection, "PRAGMA ignore_check_constraints = ON").await?;
-    let written = sqlx::query(
-        "INSERT INTO jobs (batch_id, app_id, line, question_id, status)
-         SELECT ?, ?, line, question_id, status FROM temp.staged ORDER BY rowid",
+    let written = unchecked(
+        connection,
+        sqlx::query(
+            "INSERT INTO jobs (batch_id, app_id, line, question_id, status)
+             SELECT ?, ?, line, question_id, status FROM temp.staged ORDER BY rowid",
+        )
+        .bind(batch)
+        .bind(app_id),
     )
-    .bind(batch)
-    .bind(app_id)
-    .execute(&mut *connection)
     .await
-    .doing("write jobs");
-    run(connection, "PRAGMA ignore_check_constraints = OFF").await?;
-    let written = written?;
+    .doing("write jobs")?;
     for (status, jobs) in Status::ALL.into_iter().zip(by_status).filter(|(_, jobs)| *jobs > 0) {
         let tally = Tally { batch, status: status.code(), approval: 0 };
         make(connection, tally).await?;
@@ -179,10 +285,10 @@ pub(super) async fn insert(
             .await
             .doing("keep its figures")?;
     }
-    if index != Index::Kept {
+    if fate != Fate::Kept {
         run(connection, JOBS_CLAIM).await?;
     }
-    if index == Index::Anew {
+    if fate == Fate::Anew {
         run(connection, JOBS_NEWEST).await?;
     }
     Ok(())

@@ -7,7 +7,7 @@
 
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::bulk::{Index, insert, step_back};
+use super::bulk::{Index, Questions, insert, step_back};
 use super::staging::Staging;
 use super::status::open_by_status;
 use super::write::{fold, turn};
@@ -23,6 +23,7 @@ pub struct Import {
     pub(super) now_ms: i64,
     group: RowGroup,
     staging: Staging,
+    questions: Option<Questions>,
     decides: bool,
     /// Known once it decides.
     pub(super) app_id: i64,
@@ -116,6 +117,7 @@ impl Store {
             now_ms,
             group: RowGroup::default(),
             staging,
+            questions: None,
             decides: false,
             app_id: 0,
             batch: 0,
@@ -178,6 +180,12 @@ impl Import {
         self.staging.replace(&mut self.connection, &job).await
     }
 
+    /// Tells it by `has` which questions its rows name, once all are there, and spares it to
+    /// look for them one by one where they are many.
+    pub fn name_questions(&mut self, has: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        self.questions = Some(Questions(Box::new(has)));
+    }
+
     async fn write_group(&mut self) -> Result<(), StoreError> {
         let group = std::mem::take(&mut self.group);
         self.staging.add(&mut self.connection, group).await
@@ -217,9 +225,9 @@ impl Import {
         .doing("begin an import")?;
         self.batch = noted.last_insert_rowid();
         let (connection, rows) = (&mut self.connection, self.staging.rows);
-        let index = Index::choose(connection, rows).await?;
-        self.superseded = step_back(connection, self.app_id, self.now_ms, index).await?;
-        insert(connection, self.app_id, self.batch, self.staging.by_status, index.0).await
+        let index = Index::choose(connection, rows, self.questions.take()).await?;
+        self.superseded = step_back(connection, self.app_id, self.now_ms, &index).await?;
+        insert(connection, self.app_id, self.batch, self.staging.by_status, index.fate).await
     }
 
     /// Says what the import does, before it is durable: a caller that does not want it

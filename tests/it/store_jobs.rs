@@ -1,8 +1,11 @@
 //! Importing: all of a manifest or nothing, and the newest intent wins.
 
+use std::collections::BTreeSet;
+
 use deskbatch::job::Status;
 use deskbatch::store::{Imported, Return, SameManifest};
 use deskbatch::verdict::Verdict;
+use sqlx::Row as _;
 
 use crate::support_core::{NOW_MS, OTHER_APP, Queue, many, parse, questions, totals};
 
@@ -59,6 +62,47 @@ async fn a_newer_import_supersedes_what_waits_and_leaves_the_rest() {
             .await,
         0
     );
+}
+
+/// What becomes of a queue whose every kind of job a large import names, and of its figures.
+async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>) {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable, d enable, e enable, stays enable").await;
+    queue.succeed(&queue.claim(1).await).await;
+    queue.fail(&queue.claim(1).await, -7).await;
+    let held = queue.claim(1).await;
+    queue.hold(&held).await;
+    queue.claim(1).await;
+    let manifest = format!(
+        "a delete, b delete, c delete, d delete, e delete, {}",
+        many(20_000, Status::Enable)
+    );
+    let (mut import, totals) = queue.begin_import(7, &manifest).await;
+    if names_questions {
+        let named: BTreeSet<String> =
+            parse(&manifest).iter().map(|job| job.question_id.to_string()).collect();
+        import.name_questions(move |id| named.contains(id));
+    }
+    let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
+    import.commit(&totals).await.unwrap();
+    let older = "SELECT printf('%s:%s:%d', question_id, state, newest) AS job FROM jobs WHERE batch_id = 3 ORDER BY id";
+    let older = queue.ask(older).await.iter().map(|row| row.get(0)).collect();
+    (preview.superseded, queue.tally().await, older)
+}
+
+#[tokio::test]
+async fn older_jobs_are_found_alike_by_their_index_and_by_a_look_at_each() {
+    let by_index = superseded_by_many(false).await;
+    let expected = [
+        "a:succeeded:0",
+        "b:failed:0",
+        "c:superseded:0",
+        "d:in_flight:0",
+        "e:superseded:0",
+        "stays:pending:1",
+    ];
+    assert_eq!((by_index.0, &by_index.2[..]), (2, &expected.map(str::to_owned)[..]));
+    assert_eq!(superseded_by_many(true).await, by_index);
 }
 
 #[tokio::test]

@@ -249,6 +249,7 @@ async fn what_machines_watch_is_counted_from_indexes_alone() {
 async fn what_an_import_supersedes_is_found_by_question() {
     let queue = Queue::idle().await;
     let staging = "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, status INTEGER);
+                   CREATE INDEX temp.staged_question ON staged (question_id);
                    CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)";
     queue.try_sql(staging).await.unwrap();
     let found = statements("bulk.rs");
