@@ -6,6 +6,7 @@
 //! finds the jobs of that one alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
@@ -50,13 +51,16 @@ impl Store {
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         const DOING: &str = "look for a job";
-        let mut tx = self.write("claim jobs").await?;
+        let mut tx = self.writer.take(DOING).await?;
         let pool = self.pool_of(&mut tx, run).await?;
-        let mut free = sqlx::query(AssertSqlSafe(pool.free)).bind(pool.id).bind(slot_ms);
-        for status in Status::ALL {
-            free = free.bind(i64::try_from(jobs_max(status, 0)).unwrap_or(i64::MAX));
-        }
-        let row = free.fetch_one(&mut *tx).await.doing(DOING)?;
+        let most = Status::ALL.map(|status| jobs_max(status, 0));
+        let free = || {
+            let free =
+                sqlx::query(AssertSqlSafe(Arc::clone(&pool.free))).bind(pool.id).bind(slot_ms);
+            most.iter().fold(free, |free, most| free.bind(i64::try_from(*most).unwrap_or(i64::MAX)))
+        };
+        let told = tx.begin_with(DOING, free).await?;
+        let row = told.rows.first().ok_or(sqlx::Error::RowNotFound).doing(DOING)?;
         let mut found = read_found(row.try_get(1).doing(DOING)?)?;
         let Some(Found(first, ..)) = found.first() else {
             tx.rollback().await.doing(DOING)?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use sqlx::{Row as _, SqliteConnection};
 
+use super::write::BEGIN;
 use super::{Doing as _, RunId, Store, StoreError};
 use crate::job::Status;
 
@@ -33,7 +34,7 @@ impl Store {
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
     pub(super) id: i64,
-    /// The status of the first jobs that are due, and those of it.
+    /// Begins a transaction; the status of the first jobs that are due, and those of it.
     pub(super) free: Arc<str>,
     /// When the next one is due.
     pub(super) next_due: Arc<str>,
@@ -57,7 +58,8 @@ impl Pool {
             )
         });
         let free = format!(
-            "WITH first AS MATERIALIZED (SELECT status, most FROM ({first}) ORDER BY due_ms, id LIMIT 1)
+            "{BEGIN};
+             WITH first AS MATERIALIZED (SELECT status, most FROM ({first}) ORDER BY due_ms, id LIMIT 1)
              SELECT (SELECT status FROM first),
                     json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
                SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval

@@ -6,13 +6,13 @@
 use std::sync::LazyLock;
 
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite};
 
 use super::claim::free_held;
 use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
-use super::rows::count;
 use super::tallies::{CARRIED, Change, MISSING, change, read_tally, unless_missing};
+use super::write::BEGIN;
 use super::{Doing as _, RequestId, RunId, Store, StoreError};
 use crate::isolate::Findings;
 use crate::job::{JobId, JobState};
@@ -100,33 +100,32 @@ impl Store {
         let keeps_code = settled.verdict != Verdict::Applied;
         let code = settled.code.filter(|_| keeps_code);
         let found_done = state == JobState::Succeeded && code.is_some();
-        let mut tx = self.write("settle a request").await?;
-        let rows = close_request(&FINAL, settled)
-            .bind(state == JobState::Succeeded)
-            .bind(found_done)
-            .bind(settled.answered_ms)
-            .bind(settled.request)
-            .bind(settled.request)
-            .bind(state.name())
-            .bind(settled.answered_ms)
-            .bind(i64::from(in_doubt))
-            .bind(code)
-            .bind(keeps_code.then_some(&settled.info))
-            .bind(settled.request)
-            .bind(state == JobState::Succeeded)
-            .bind(state == JobState::Failed)
-            .bind(settled.verdict == Verdict::Throttled)
-            .bind(has_reached(settled))
-            .bind(settled.request)
-            .fetch_all(&mut *tx)
-            .await
-            .doing("record an answer")?;
-        let [closed, missing, changed] = rows.as_slice() else {
+        let mut tx = self.writer.take("settle a request").await?;
+        let statements = || {
+            close_request(&FINAL, settled)
+                .bind(state == JobState::Succeeded)
+                .bind(found_done)
+                .bind(settled.answered_ms)
+                .bind(settled.request)
+                .bind(settled.request)
+                .bind(state.name())
+                .bind(settled.answered_ms)
+                .bind(i64::from(in_doubt))
+                .bind(code)
+                .bind(keeps_code.then_some(&settled.info))
+                .bind(settled.request)
+                .bind(state == JobState::Succeeded)
+                .bind(state == JobState::Failed)
+                .bind(settled.verdict == Verdict::Throttled)
+                .bind(has_reached(settled))
+                .bind(settled.request)
+        };
+        let told = tx.begin_with("record an answer", statements).await?;
+        let (&[_, closed, _, _, jobs, _], [missing]) = (&told.changes[..], &told.rows[..]) else {
             return Err(sqlx::Error::RowNotFound).doing("settle a request");
         };
         unless_closed_before(closed, settled)?;
         unless_missing(missing)?;
-        let jobs = count(changed, 0).doing("settle a request")?;
         let concluded = apply(&mut tx, settled, findings).await?;
         tx.commit().await.doing("settle a request")?;
         Ok(Done { jobs, concluded })
@@ -156,26 +155,27 @@ impl Store {
         how: Return,
         findings: &Findings,
     ) -> Result<u64, StoreError> {
-        let mut tx = self.write("settle a request").await?;
-        let rows = close_request(&RETURNED, settled)
-            .bind(settled.request)
-            .bind(settled.request)
-            .bind(settled.request)
-            .bind(how.held_by)
-            .bind(how.due_ms)
-            .bind(i64::from(how.counts))
-            .bind(i64::from(how.in_doubt))
-            .bind(settled.request)
-            .bind(settled.verdict == Verdict::Throttled)
-            .bind(has_reached(settled))
-            .bind(settled.request)
-            .fetch_all(&mut *tx)
-            .await
-            .doing("record an answer")?;
-        let [closed, overtaken @ .., missing] = rows.as_slice() else {
+        let mut tx = self.writer.take("settle a request").await?;
+        let statements = || {
+            close_request(&RETURNED, settled)
+                .bind(settled.request)
+                .bind(settled.request)
+                .bind(settled.request)
+                .bind(how.held_by)
+                .bind(how.due_ms)
+                .bind(i64::from(how.counts))
+                .bind(i64::from(how.in_doubt))
+                .bind(settled.request)
+                .bind(settled.verdict == Verdict::Throttled)
+                .bind(has_reached(settled))
+                .bind(settled.request)
+        };
+        let told = tx.begin_with("record an answer", statements).await?;
+        let ([_, closed, ..], [overtaken @ .., missing]) = (&told.changes[..], &told.rows[..])
+        else {
             return Err(sqlx::Error::RowNotFound).doing("return jobs");
         };
-        unless_closed_before(closed, settled)?;
+        unless_closed_before(*closed, settled)?;
         unless_missing(missing)?;
         let overtaken = read_overtaken(overtaken).doing("return jobs")?;
         drop_overtaken(&mut tx, &overtaken, settled.answered_ms).await?;
@@ -185,17 +185,17 @@ impl Store {
     }
 }
 
-/// The second half of a request's row, and whether it was open.
+/// The second half of a request's row, if it is open.
 const CLOSE: &str = "
     UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?
-      WHERE id = ? AND verdict IS NULL;
-    SELECT changes();";
+      WHERE id = ? AND verdict IS NULL;";
 
 /// A final outcome, in one go: every question to the engine's thread costs about as much as a
-/// statement of a few rows. Rows: whether it was open, [`MISSING`], how many jobs.
+/// statement of a few rows. The row is that of [`MISSING`].
 pub(super) static FINAL: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "{CLOSE}
+        "{BEGIN};
+         {CLOSE}
          UPDATE tallies SET in_flight = in_flight - jobs, succeeded = succeeded + jobs * done,
                 failed = failed + jobs * (1 - done), overtaken = overtaken + old * (1 - done),
                 found_done = found_done + jobs * coded, finished_ms = max(finished_ms, at_ms)
@@ -205,18 +205,18 @@ pub(super) static FINAL: LazyLock<String> = LazyLock::new(|| {
          UPDATE jobs SET state = ?, finished_ms = ?, attempts = attempts + 1, due_ms = 0,
                 in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
            WHERE request_id = ? AND state = 'in_flight';
-         SELECT changes();
          UPDATE runs SET succeeded = succeeded + changes() * ?, failed = failed + changes() * ?,
                 throttled = throttled + ?, reached = reached + ?
            WHERE id = (SELECT run_id FROM requests WHERE id = ?)"
     )
 });
 
-/// The way back, likewise. Rows: whether it was open, overtaken jobs, [`MISSING`].
+/// The way back, likewise. The rows are the overtaken jobs, and that of [`MISSING`].
 pub(super) static RETURNED: LazyLock<String> = LazyLock::new(|| {
     let overtaken = overtaken_sql("request_id = ? AND");
     format!(
-        "{CLOSE}
+        "{BEGIN};
+         {CLOSE}
          {overtaken};
          UPDATE tallies SET in_flight = in_flight - jobs, pending = pending + jobs FROM ({CARRIED})
            WHERE batch_id = batch AND status = kind AND approval_id = approval;
@@ -229,7 +229,7 @@ pub(super) static RETURNED: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// `sql`, which begins with [`CLOSE`], with the values for that.
+/// `sql`, in which [`CLOSE`] comes first, with the values for that.
 fn close_request<'q>(
     sql: &'static str,
     settled: &'q Settlement,
@@ -244,12 +244,9 @@ fn close_request<'q>(
         .bind(settled.request)
 }
 
-/// Refuses a request that was not open.
-fn unless_closed_before(row: &SqliteRow, settled: &Settlement) -> Result<(), StoreError> {
-    match count(row, 0).doing("record an answer")? {
-        0 => Err(StoreError::Fenced { request: settled.request }),
-        _ => Ok(()),
-    }
+/// Refuses a request of which none was `closed`: it was not open.
+fn unless_closed_before(closed: u64, settled: &Settlement) -> Result<(), StoreError> {
+    if closed == 0 { Err(StoreError::Fenced { request: settled.request }) } else { Ok(()) }
 }
 
 /// Whether the service looked at the questions.

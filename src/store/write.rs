@@ -9,8 +9,11 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
+use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteQueryResult, SqliteRow};
+use sqlx::{Connection as _, Either, Executor as _, Sqlite, SqliteConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Doing as _, StoreError, open};
@@ -58,6 +61,13 @@ impl Writer {
 
     /// A transaction that has its lock from the first statement on.
     pub(super) async fn begin(&self, doing: &'static str) -> Result<Write, StoreError> {
+        let mut write = self.take(doing).await?;
+        turn(&mut write, doing).await?;
+        Ok(write)
+    }
+
+    /// A transaction that is still to begin, by [`Write::begin_with`].
+    pub(super) async fn take(&self, doing: &'static str) -> Result<Write, StoreError> {
         let mut place = Arc::clone(&self.place).lock_owned().await;
         let connection = match std::mem::replace(&mut *place, Place::Empty) {
             Place::Open(connection) => connection,
@@ -67,10 +77,20 @@ impl Writer {
                 return Err(sqlx::Error::PoolClosed).doing(doing);
             }
         };
-        let mut write = Write { place, connection };
-        turn(&mut write, doing).await?;
-        Ok(write)
+        Ok(Write { place, connection })
     }
+}
+
+/// How a transaction begins that has its lock from the first statement on.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// What several statements told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// How many rows each of them changed; what it says for one that only reads means nothing.
+    pub(super) changes: Vec<u64>,
+    /// The rows of those that read.
+    pub(super) rows: Vec<SqliteRow>,
 }
 
 /// A write transaction. Dropped before its end it takes its connection with it, and so leaves
@@ -82,6 +102,22 @@ pub(super) struct Write {
 }
 
 impl Write {
+    /// Begins with `statements`, the first of which is [`BEGIN`], however long another process
+    /// writes.
+    pub(super) async fn begin_with<'q>(
+        &mut self,
+        doing: &'static str,
+        statements: impl Fn() -> Query<'q, Sqlite, SqliteArguments>,
+    ) -> Result<Told, StoreError> {
+        loop {
+            match told(self.connection.fetch_many(statements())).await {
+                // It has not begun.
+                Err(e) if open::is_busy(&e) => still_waits(doing),
+                told => return told.doing(doing),
+            }
+        }
+    }
+
     /// Makes it durable.
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
         self.end("COMMIT").await
@@ -114,6 +150,24 @@ impl DerefMut for Write {
     }
 }
 
+async fn told(
+    mut answers: BoxStream<'_, Result<Either<SqliteQueryResult, SqliteRow>, sqlx::Error>>,
+) -> Result<Told, sqlx::Error> {
+    let mut told = Told::default();
+    while let Some(answer) = answers.try_next().await? {
+        match answer {
+            Either::Left(done) => told.changes.push(done.rows_affected()),
+            Either::Right(row) => told.rows.push(row),
+        }
+    }
+    Ok(told)
+}
+
+/// That is nobody's fault, and ends.
+fn still_waits(doing: &'static str) {
+    tracing::warn!(doing, "another process is writing to the queue: still waiting");
+}
+
 /// Begins a transaction that has its lock from the first statement on, however long another
 /// process writes. Dropped with its connection, it leaves nothing behind.
 pub(super) async fn turn(
@@ -121,11 +175,8 @@ pub(super) async fn turn(
     doing: &'static str,
 ) -> Result<(), StoreError> {
     loop {
-        match sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
-            // That is nobody's fault, and ends.
-            Err(e) if open::is_busy(&e) => {
-                tracing::warn!(doing, "another process is writing to the queue: still waiting");
-            }
+        match sqlx::query(BEGIN).execute(&mut *connection).await {
+            Err(e) if open::is_busy(&e) => still_waits(doing),
             begun => return begun.map(drop).doing(doing),
         }
     }
