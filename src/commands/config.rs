@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{CommandError, Exit};
-use crate::cli::{ConfigArgs, ConfigCommand, ConfigShowArgs};
+use crate::cli::{ConfigArgs, ConfigCommand};
 use crate::config::{Effective, Settings, sandbox_settings};
 use crate::output::Output;
 
@@ -21,13 +21,13 @@ pub(super) fn config(
     let ConfigCommand::Show(args) = &args.what;
     // What no rehearsal could use is told here as well.
     sandbox_settings(settings, &args.rehearsal, None)?;
-    let text = if args.json { as_json(settings) } else { as_text(settings, args) };
+    let text = if args.json { as_json(settings) } else { as_text(settings) };
     let written = if args.json { out.json(&text) } else { out.data(&text) };
     written.map_err(CommandError::io("stdout cannot be written"))?;
     Ok(Exit::Done)
 }
 
-fn as_text(settings: &Settings, _: &ConfigShowArgs) -> String {
+fn as_text(settings: &Settings) -> String {
     let effective = settings.effective(settings.rehearsal);
     let mut text = lines(&effective);
     let changed = changed(settings, &effective);

@@ -1,12 +1,30 @@
 //! How long the rest takes, by what earlier runs have learned of the service: the one
 //! place where commands make a forecast.
 
+use std::time::Duration;
+
 use super::CommandError;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::forecast::{Forecast, Seen, Speed, forecast};
 use crate::job::App;
 use crate::store::{KeptPace, KeptSize, Store};
+
+/// How long the gate stays closed after a refusal as too fast, roughly.
+const CLOSED: Duration = Duration::from_millis(1_500);
+
+/// What the newest run has come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastRun {
+    /// Jobs that succeeded in it.
+    pub(super) succeeded: u64,
+    /// Jobs that failed in it.
+    pub(super) failed: u64,
+    /// Its requests whose questions the service looked at.
+    pub(super) reached: u64,
+    /// Its requests that were refused as too fast.
+    pub(super) throttled: u64,
+}
 
 /// What to expect of a request.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +59,20 @@ impl Basis {
         let asked = usize::try_from(chunk).unwrap_or(usize::MAX);
         let taken = sizes.map(|kept| kept.limit.passed).min();
         Self { chunk: taken.map_or(asked, |taken| taken.min(asked)), speed }
+    }
+
+    /// What it takes to send `open` jobs if they are like those of `run`; of which nothing is
+    /// known if there was none.
+    pub(super) fn forecast_after(self, open: u64, run: Option<LastRun>) -> Forecast {
+        let Self { chunk, mut speed } = self;
+        let mut seen = Seen::default();
+        if let Some(run) = run {
+            seen = Seen::of_totals(run.succeeded, run.failed, run.reached);
+            speed.requests = run.reached;
+            speed.closings = run.throttled;
+            speed.closed = CLOSED.saturating_mul(u32::try_from(run.throttled).unwrap_or(u32::MAX));
+        }
+        forecast([open, 0, 0], chunk, seen, speed)
     }
 
     /// What it takes to send `open` jobs of which nothing is known yet.

@@ -4,12 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::CommandError;
-use super::expected::Basis;
-use super::status::CLOSED;
+use super::expected::{Basis, LastRun};
 use super::whole_file::{IfThere, write_whole};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Origin, Settings};
-use crate::forecast::{Seen, forecast};
 use crate::output::{Output, range_text};
 use crate::report::html::{self, Place};
 use crate::report::{About, Estimate, Facts};
@@ -65,17 +63,15 @@ fn estimate(settings: &Settings) -> Estimate {
         let of_app = |of| app.is_none_or(|app| app == of);
         let paces = facts.paces.iter().filter(|kept| of_app(kept.app));
         let sizes = facts.sizes.iter().filter(|kept| of_app(kept.app));
-        let Basis { chunk, mut speed } = Basis::of(rate, chunk, paces, sizes);
-        let mut seen = Seen::default();
-        if let Some(run) = facts.overview.runs.rows.first() {
-            let (succeeded, failed) = facts.overview.newest_run;
-            let sent = &run.requests;
-            seen = Seen::of_totals(succeeded, failed, sent.applied + sent.rejected);
-            speed.requests = seen.requests;
-            speed.closings = sent.throttled;
-            speed.closed = CLOSED.saturating_mul(u32::try_from(sent.throttled).unwrap_or(u32::MAX));
-        }
-        let left = forecast([counts.open(), 0, 0], chunk, seen, speed);
+        let (succeeded, failed) = facts.overview.newest_run;
+        let run = facts.overview.runs.rows.first().map(|run| LastRun {
+            succeeded,
+            failed,
+            reached: run.requests.applied + run.requests.rejected,
+            throttled: run.requests.throttled,
+        });
+        let basis = Basis::of(rate, chunk, paces, sizes);
+        let left = basis.forecast_after(counts.open(), run);
         Some(format!(
             "{} to {} requests, {}",
             left.requests.start(),

@@ -1,16 +1,15 @@
 //! `deskbatch status`: the queue in figures.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use super::expected::Basis;
+use super::expected::{Basis, LastRun};
 use super::{CommandError, Exit, watch};
 use crate::cli::StatusArgs;
 use crate::clock::{Clock as _, SystemClock, utc_text};
 use crate::config::Settings;
-use crate::forecast::{Forecast, Seen, forecast};
+use crate::forecast::Forecast;
 use crate::job::App;
 use crate::output::{Output, counts_text, range_text};
 use crate::store::{
@@ -76,9 +75,6 @@ pub(super) struct Shown {
     sizes: Vec<KeptSize>,
 }
 
-/// How long the gate stays closed after a refusal as too fast, roughly.
-pub(super) const CLOSED: Duration = Duration::from_millis(1_500);
-
 /// Runs the command.
 pub(super) async fn status(
     settings: &Settings,
@@ -120,16 +116,14 @@ pub(super) fn left(settings: &Settings, shown: &Shown, open: u64) -> Forecast {
     let of_app = |of: App| app.is_none_or(|app| app == of);
     let paces = shown.paces.iter().filter(|kept| of_app(kept.app));
     let sizes = shown.sizes.iter().filter(|kept| of_app(kept.app));
-    let Basis { chunk, mut speed } = Basis::new(settings, paces, sizes);
-    let mut seen = Seen::default();
-    if let Some(run) = &shown.status.last_run {
-        let figure = |n: i64| u64::try_from(n).unwrap_or_default();
-        seen = Seen::of_totals(figure(run.succeeded), figure(run.failed), figure(run.reached));
-        speed.requests = seen.requests;
-        speed.closings = figure(run.throttled);
-        speed.closed = CLOSED.saturating_mul(u32::try_from(run.throttled).unwrap_or_default());
-    }
-    forecast([open, 0, 0], chunk, seen, speed)
+    let figure = |n: i64| u64::try_from(n).unwrap_or_default();
+    let run = shown.status.last_run.as_ref().map(|run| LastRun {
+        succeeded: figure(run.succeeded),
+        failed: figure(run.failed),
+        reached: figure(run.reached),
+        throttled: figure(run.throttled),
+    });
+    Basis::new(settings, paces, sizes).forecast_after(open, run)
 }
 
 pub(super) fn json(settings: &Settings, shown: &Shown) -> String {
