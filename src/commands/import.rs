@@ -269,7 +269,7 @@ impl BadRows {
             }
             return Ok(());
         };
-        let unwritten = || CommandError::file(path);
+        let unwritten = || CommandError::io(format!("{} cannot be written", path.display()));
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => self.writer.insert(Rejects::create(path, header).map_err(unwritten())?),
@@ -280,7 +280,9 @@ impl BadRows {
     /// The rows that are to be shown; an error where bad rows stop the import.
     fn finish(self, read: &Totals, file: &Path) -> Result<Vec<String>, CommandError> {
         if let (Some(writer), Some(path)) = (self.writer, &self.rejects) {
-            writer.finish().map_err(CommandError::file(path))?;
+            writer
+                .finish()
+                .map_err(CommandError::io(format!("{} cannot be written", path.display())))?;
         }
         if self.rejects.is_some() || read.bad == 0 {
             return Ok(self.shown);
