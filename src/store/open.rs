@@ -288,7 +288,8 @@ async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
     });
     let migrator = Migrator::with_migrations(migrations.collect());
     let mut ended = migrator.run(writer).await;
-    for _ in 1..MIGRATION_TRIES {
+    // Somebody else may be faster at each of them.
+    for _ in 1..MIGRATION_TRIES as usize + MIGRATIONS.len() {
         match &ended {
             Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _))
                 if may_be_done_by_another(e) => {}

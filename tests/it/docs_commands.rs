@@ -23,6 +23,7 @@ const PLACEHOLDERS: [(&str, &str); 6] = [
 const FOREIGN: &[&str] = &[
     "--locked",
     "--full",
+    "--rows",
     "--collector.textfile.directory",
     "--path",
     "--ignored",
