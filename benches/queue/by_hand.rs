@@ -33,6 +33,21 @@ pub struct Steps {
     pub claim: f64,
     pub http: f64,
     pub outcome: f64,
+    /// To make those two durable.
+    pub commit: f64,
+}
+
+impl Steps {
+    /// What one of `requests` costs, in microseconds, of seconds spent on all of them.
+    pub fn of_one(self, requests: usize) -> Self {
+        let of_one = |seconds: f64| seconds * 1e6 / real(requests);
+        Self {
+            claim: of_one(self.claim),
+            http: of_one(self.http),
+            outcome: of_one(self.outcome),
+            commit: of_one(self.commit),
+        }
+    }
 }
 
 async fn open(path: &Path) -> SqliteConnection {
@@ -70,31 +85,33 @@ pub async fn drain(path: &Path, endpoint: &str) -> Steps {
     let mut requests = 0;
     loop {
         let began = clock.now();
-        let Some((request, ids)) = claim(&mut db, clock.wall_ms()).await else { break };
+        let mut tx = db.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
+        let Some((request, ids)) = claim(&mut tx, clock.wall_ms()).await else { break };
         let claimed = clock.now();
+        tx.commit().await.expect("a commit");
+        let durable = clock.now();
         let code = desk.post(&ids).await;
         let answered = clock.now();
-        note(&mut db, request, code, clock.wall_ms()).await;
+        let mut tx = db.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
+        note(&mut tx, request, code, clock.wall_ms()).await;
+        let noted = clock.now();
+        tx.commit().await.expect("a commit");
         requests += 1;
         steps.claim += claimed.since(began).as_secs_f64();
-        steps.http += answered.since(claimed).as_secs_f64();
-        steps.outcome += clock.now().since(answered).as_secs_f64();
+        steps.http += answered.since(durable).as_secs_f64();
+        steps.outcome += noted.since(answered).as_secs_f64();
+        let commits = durable.since(claimed) + clock.now().since(noted);
+        steps.commit += commits.as_secs_f64();
     }
     let left = sqlx::query("SELECT count(*) FROM jobs WHERE state <> 2").fetch_one(&mut db).await;
     assert_eq!(left.expect("a count").get::<i64, _>(0), 0);
     db.close().await.expect("closed");
-    let of_request = |seconds: f64| seconds * 1e6 / real(requests);
-    Steps {
-        claim: of_request(steps.claim),
-        http: of_request(steps.http),
-        outcome: of_request(steps.outcome),
-    }
+    steps.of_one(requests)
 }
 
 /// The next jobs, in a request of their own.
-async fn claim(db: &mut SqliteConnection, now_ms: i64) -> Option<(i64, Vec<String>)> {
+async fn claim(tx: &mut SqliteConnection, now_ms: i64) -> Option<(i64, Vec<String>)> {
     let chunk = i64::try_from(CHUNK).expect("small");
-    let mut tx = db.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
     let noted = sqlx::query("INSERT INTO requests (jobs, left_ms) VALUES (?, ?)")
         .bind(chunk)
         .bind(now_ms)
@@ -114,14 +131,12 @@ async fn claim(db: &mut SqliteConnection, now_ms: i64) -> Option<(i64, Vec<Strin
     if rows.is_empty() {
         return None;
     }
-    tx.commit().await.expect("a commit");
     Some((request, rows.iter().map(|row| row.get(0)).collect()))
 }
 
 /// What became of them. Their numbers follow one another, which a loop for one job may use.
-async fn note(db: &mut SqliteConnection, request: i64, code: i64, now_ms: i64) {
+async fn note(tx: &mut SqliteConnection, request: i64, code: i64, now_ms: i64) {
     let chunk = i64::try_from(CHUNK).expect("small");
-    let mut tx = db.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
     sqlx::query("UPDATE requests SET answered_ms = ?, code = ? WHERE id = ?")
         .bind(now_ms)
         .bind(code)
@@ -141,7 +156,6 @@ async fn note(db: &mut SqliteConnection, request: i64, code: i64, now_ms: i64) {
     .execute(&mut *tx)
     .await
     .expect("jobs");
-    tx.commit().await.expect("a commit");
 }
 
 /// The call over a connection that is kept.

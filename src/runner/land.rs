@@ -1,7 +1,7 @@
 //! A request is back: what its answer means, and what becomes of its jobs.
 //!
-//! Every way through here records the answer and settles the jobs in one transaction,
-//! before anybody is told.
+//! Every way through here records the answer and settles the jobs in one turn to write; that
+//! is made durable before anybody is told.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const RENEWAL_TRIAL: Duration = Duration::from_mins(1);
 const NO_SUCH_QUESTION: Answer = Answer::Code(-50_003);
 
 impl<C: Clock, T: Transport> Runner<C, T> {
-    /// Settles one request. Says how the run has to end, if it has to.
+    /// Settles one request, which is not durable yet. Says how the run has to end, if it has to.
     pub(super) async fn land(
         &mut self,
         run: RunId,
@@ -69,7 +69,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         };
         self.tell_of_gate(run, change).await?;
         self.keep_now_and_then().await?;
-        self.events.send(Event::Settled { request, verdict, latency, totals: self.totals });
+        self.untold.push(Event::Settled { request, verdict, latency, totals: self.totals });
         Ok(ending)
     }
 
@@ -95,7 +95,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         settled: &Settlement,
     ) -> Result<Option<RunEnding>, StoreError> {
         let findings = self.work.record(flight.chunk.group, Outcome::Applied);
-        let done = self.store.settle_succeeded(settled, &findings).await?;
+        let done = self.turn.settle_succeeded(settled, &findings).await?;
         self.totals.succeeded += done.jobs;
         self.totals.failed += done.concluded;
         self.unknown = None;
@@ -118,7 +118,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         settled: &Settlement,
     ) -> Result<Option<RunEnding>, StoreError> {
         let how = Return { held_by: Some(settled.run), due_ms: 0, counts: false, in_doubt: false };
-        self.totals.overtaken += self.store.settle_returned(settled, how).await?;
+        self.totals.overtaken += self.turn.settle_returned(settled, how).await?;
         self.work.again(self.clock.now(), flight.chunk);
         Ok(None)
     }
@@ -161,7 +161,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let due_ms = settled.answered_ms.saturating_add(wait_ms);
         let how = Return { held_by: Some(settled.run), due_ms, counts: true, in_doubt };
-        self.totals.overtaken += self.store.settle_returned(&settled, how).await?;
+        self.totals.overtaken += self.turn.settle_returned(&settled, how).await?;
         self.work.again(self.clock.now() + wait, Chunk { group, trouble: Some(trouble) });
         Ok(None)
     }
@@ -206,7 +206,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 if job.in_doubt && group.status == Status::Delete && answer == NO_SUCH_QUESTION =>
             {
                 let findings = self.record_refused(group, settled);
-                let done = self.store.settle_succeeded(settled, &findings).await?;
+                let done = self.turn.settle_succeeded(settled, &findings).await?;
                 self.totals.succeeded += done.jobs;
                 self.totals.succeeded_in_doubt += done.jobs;
                 Ok(None)
@@ -223,7 +223,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         in_doubt: bool,
     ) -> Result<Option<RunEnding>, StoreError> {
         let findings = self.record_refused(group, settled);
-        let done = self.store.settle_failed(settled, in_doubt, &findings).await?;
+        let done = self.turn.settle_failed(settled, in_doubt, &findings).await?;
         self.totals.failed += done.jobs;
         Ok(None)
     }
@@ -237,7 +237,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     ) -> Result<Option<RunEnding>, StoreError> {
         let findings = self.record_refused(group, settled);
         let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
-        self.totals.overtaken += self.store.settle_refused(settled, how, &findings).await?;
+        self.totals.overtaken += self.turn.settle_refused(settled, how, &findings).await?;
         Ok(None)
     }
 
@@ -263,7 +263,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     async fn hand_back(&mut self, settled: &Settlement) -> Result<(), StoreError> {
         let how = Return { held_by: None, due_ms: 0, counts: false, in_doubt: false };
-        self.totals.overtaken += self.store.settle_returned(settled, how).await?;
+        self.totals.overtaken += self.turn.settle_returned(settled, how).await?;
         Ok(())
     }
 

@@ -43,6 +43,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             return Ok(());
         }
         self.keep_at = now + KEEP_EVERY;
+        self.commit().await?;
         self.keep().await
     }
 

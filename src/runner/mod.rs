@@ -3,9 +3,12 @@
 //! One task owns everything that changes: the gate, the work, the figures. Requests in
 //! flight are tasks of their own that know nothing but their call. A slot comes first, the
 //! claim second, sending third, so nothing that was claimed ages while it waits for a slot.
+//! An answer and the claim that follows it at once are one turn to write; it is made durable
+//! before anything is sent, told or waited for.
 //! The runner never names a concrete transport, never prints, and never reads a clock but
 //! the one it was given. Relies on the run lock being held by its caller.
 
+mod dispatch;
 mod event;
 mod flight;
 mod land;
@@ -20,19 +23,20 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use dispatch::Dispatch;
 pub use event::{Event, Events, Totals};
 use flight::{Flight, Landed, unwound};
 pub use limit::FailuresMax;
 pub use shutdown::{Shutdown, Stopper, Urgency, shutdown};
-use work::{Chunk, Work};
+use work::Work;
 
 use crate::clock::{Clock, Moment};
-use crate::desk::{Call, Signer, Transport};
-use crate::gate::{Gate, Next};
-use crate::isolate::{Group, SizeLimit};
-use crate::job::{App, Status};
+use crate::desk::{Signer, Transport};
+use crate::gate::Gate;
+use crate::isolate::SizeLimit;
+use crate::job::App;
 use crate::store::{
-    ApprovalId, Claimed, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError,
+    ApprovalId, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError, Turn,
 };
 use crate::verdict::{Answer, Verdict};
 
@@ -98,6 +102,9 @@ pub struct Runner<C: Clock, T> {
     signer: Signer,
     settings: RunnerSettings,
     events: Events,
+    /// What is written and not durable yet, and whom to tell what once it is.
+    turn: Turn,
+    untold: Vec<Event>,
     gate: Gate<C>,
     work: Work,
     flights: JoinSet<Landed>,
@@ -122,17 +129,6 @@ pub struct Runner<C: Clock, T> {
     random: fastrand::Rng,
 }
 
-/// What came of trying to send one more request.
-enum Dispatch {
-    Sent,
-    /// Nothing can leave before this moment or the next answer.
-    Until(Moment),
-    /// Nothing can leave before the next answer.
-    AfterAnswer,
-    /// Nothing is left to send.
-    Nothing,
-}
-
 impl<C: Clock, T: Transport> Runner<C, T> {
     /// A runner that has not begun.
     pub fn new(
@@ -148,6 +144,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             random: fastrand::Rng::with_seed(settings.seed),
             work: Work::new(settings.chunk_jobs_max),
             clock,
+            turn: store.turn(),
+            untold: Vec::new(),
             store,
             transport: Arc::new(transport),
             signer,
@@ -224,6 +222,18 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         lock: &RunLock,
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, StoreError> {
+        let ending = self.send_all(run, lock, shutdown).await;
+        // Whatever ended it, the answers that came before are to be kept.
+        let kept = self.commit().await;
+        ending.and_then(|ending| kept.map(|()| ending))
+    }
+
+    async fn send_all(
+        &mut self,
+        run: RunId,
+        lock: &RunLock,
+        shutdown: &mut Shutdown,
+    ) -> Result<RunEnding, StoreError> {
         loop {
             lock.check()?;
             if shutdown.is_asked() {
@@ -243,6 +253,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 Dispatch::Nothing if self.flights.is_empty() => return Ok(RunEnding::Drained),
                 Dispatch::AfterAnswer | Dispatch::Nothing => self.clock.now() + ANSWER_LATEST,
             };
+            self.commit().await?;
             let clock = self.clock.clone();
             tokio::select! {
                 biased;
@@ -257,115 +268,13 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         }
     }
 
-    /// Sends one request if one may leave and there is something to send.
-    async fn dispatch(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
-        if self.flights.len() >= self.settings.in_flight_max.min(self.gate.in_flight_max()) {
-            return Ok(Dispatch::AfterAnswer);
+    /// Makes what was written durable, and tells of it then.
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        self.turn.commit().await?;
+        for event in self.untold.drain(..) {
+            self.events.send(event);
         }
-        match self.gate.next(self.clock.now()) {
-            Next::Go => {}
-            Next::At(moment) => return Ok(Dispatch::Until(moment)),
-            Next::AfterAnswer => return Ok(Dispatch::AfterAnswer),
-        }
-        let slot_ms = self.clock.wall_ms();
-        if self.looks_elsewhere() && self.send_free(run, slot_ms).await? {
-            return Ok(Dispatch::Sent);
-        }
-        while let Some(chunk) = self.work.next(self.clock.now()) {
-            if self.send_again(run, chunk, slot_ms).await? {
-                return Ok(Dispatch::Sent);
-            }
-        }
-        if self.send_free(run, slot_ms).await? {
-            return Ok(Dispatch::Sent);
-        }
-        self.next_due(run).await
-    }
-
-    /// When something will be due, now that nothing is.
-    async fn next_due(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
-        let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
-        let free_ms = self.store.next_due_ms(run, self.settings.deletes).await?;
-        let held = self.work.next_due();
-        let Some(free_ms) = free_ms else {
-            return Ok(held.map_or(Dispatch::Nothing, Dispatch::Until));
-        };
-        if free_ms <= wall_ms && !self.flights.is_empty() {
-            // Due, but not claimed: an older job for the same question is in flight.
-            return Ok(Dispatch::AfterAnswer);
-        }
-        let wait_ms = u64::try_from(free_ms.saturating_sub(wall_ms)).unwrap_or(0).max(1);
-        let free = now + Duration::from_millis(wait_ms);
-        Ok(Dispatch::Until(held.map_or(free, |held| held.min(free))))
-    }
-
-    /// Whether one more unknown refusal would end the run. It should not be one that a
-    /// search expects anyway, so other jobs are asked if there are any.
-    fn looks_elsewhere(&self) -> bool {
-        let most = self.settings.unknown_max;
-        most > 0 && self.unknown.is_some_and(|(_, times)| times + 1 >= most)
-    }
-
-    /// Sends jobs that no chunk has had; `false` if there are none.
-    async fn send_free(&mut self, run: RunId, slot_ms: i64) -> Result<bool, StoreError> {
-        let work = &self.work;
-        let deletes = self.settings.deletes;
-        let jobs_max = |status, first| match status {
-            Status::Delete if !deletes => 0,
-            _ => work.free_jobs(status, first),
-        };
-        let Some(claimed) = self.store.claim_free(run, jobs_max, slot_ms).await? else {
-            return Ok(false);
-        };
-        let group = self.work.free_group(claimed.status, claimed.ids());
-        self.send(claimed, Chunk { group, trouble: None });
-        Ok(true)
-    }
-
-    /// Sends what is left of a chunk of the run's own; `false` if nothing is.
-    async fn send_again(
-        &mut self,
-        run: RunId,
-        mut chunk: Chunk,
-        slot_ms: i64,
-    ) -> Result<bool, StoreError> {
-        let Group { status, ids, .. } = &chunk.group;
-        let claimed = self.store.claim_held(run, *status, ids, slot_ms).await?;
-        let left = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
-        if left.len() < ids.len() {
-            let suspects = chunk.group.shrink(left);
-            self.store.free_held(run, &suspects).await?;
-        }
-        let Some(claimed) = claimed else { return Ok(false) };
-        self.send(claimed, chunk);
-        Ok(true)
-    }
-
-    fn send(&mut self, claimed: Claimed, chunk: Chunk) {
-        let Claimed { request, status, jobs } = claimed;
-        let call = Call {
-            app: self.settings.app,
-            status,
-            ids: jobs.iter().map(|job| job.question_id.clone()).collect(),
-            usersig: self.signer.current(self.clock.wall_ms()),
-        };
-        self.totals.requests += 1;
-        self.events.send(Event::Left { request, status, jobs: jobs.len() });
-        let left = self.clock.now();
-        let flight = Flight {
-            request,
-            chunk,
-            jobs,
-            ticket: self.gate.leave(left),
-            left,
-            renewals: self.renewals,
-        };
-        let (transport, clock) = (Arc::clone(&self.transport), self.clock.clone());
-        self.flights.spawn(async move {
-            let reply = transport.send(&call).await;
-            let at = clock.now();
-            Landed { flight, reply, at }
-        });
+        Ok(())
     }
 
     /// Awaits what is in flight, for as long as the grace lasts, and records it. What is
@@ -384,6 +293,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 landed = self.flights.join_next() => {
                     let Some(landed) = landed else { return Ok(()) };
                     self.land(run, unwound(landed)).await?;
+                    self.commit().await?;
                 }
                 () = clock.sleep_until(grace_ends) => return Ok(()),
             }

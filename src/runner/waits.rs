@@ -21,6 +21,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         match change {
             Change::None => Ok(()),
             Change::Opened => {
+                self.commit().await?;
                 self.store.note_wait(run, None).await?;
                 self.events.send(Event::Opened);
                 Ok(())
@@ -41,6 +42,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                     ClosedFor::Outage => WaitsFor::Outage,
                 };
                 let until_ms = now_ms.saturating_add(ms(wait));
+                self.commit().await?;
                 self.store.note_wait(run, Some(Wait { waits_for, since_ms, until_ms })).await?;
                 self.events.send(Event::Closed { why, wait, since_ms });
                 Ok(())

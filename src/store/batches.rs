@@ -120,6 +120,7 @@ impl Store {
                 .await
                 .doing("cancel a batch")?;
         if found.rows_affected() == 0 {
+            tx.rollback().await.doing("cancel a batch")?;
             return Ok(None);
         }
         // Its jobs have numbers that follow one another, so nothing else is looked at.

@@ -6,14 +6,16 @@
 //! finds the jobs of that one alone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::LazyLock;
 
-use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
+use serde::Serialize;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Row as _};
 
-use super::pool::find_pool;
-use super::tallies::no_tally;
-use super::write::Write;
+use super::pool::Pool;
+use super::tallies::uncounted;
+use super::turn::Turn;
+use super::write::Text;
 use super::{BatchId, Doing as _, RequestId, RunId, Store, StoreError};
 use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
 
@@ -35,45 +37,26 @@ impl Claimed {
     }
 }
 
-impl Store {
+impl Turn {
     /// Claims free jobs of one status, the oldest that are due first, and as many as
-    /// `jobs_max` says for that status and the first of them; asked for job 0, which there is
-    /// not, it says the most for any. A status for which that is 0 is passed over. `None` when
-    /// there is none.
+    /// `jobs_max` says for that status and the first of them, at least one; asked for job 0,
+    /// which there is not, it says the most for any. A status for which that is 0 is passed
+    /// over. `None` when there is none.
     ///
     /// # Errors
     /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
     /// be written or holds an impossible row.
     pub async fn claim_free(
-        &self,
+        &mut self,
         run: RunId,
-        mut jobs_max: impl FnMut(Status, JobId) -> usize,
+        jobs_max: impl FnMut(Status, JobId) -> usize,
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
-        const DOING: &str = "look for a job";
-        let mut tx = self.writer.take(DOING).await?;
-        let pool = self.pool_of(&mut tx, run).await?;
-        let most = Status::ALL.map(|status| jobs_max(status, 0));
-        let free = || {
-            let free =
-                sqlx::query(AssertSqlSafe(Arc::clone(&pool.free))).bind(pool.id).bind(slot_ms);
-            most.iter().fold(free, |free, most| free.bind(i64::try_from(*most).unwrap_or(i64::MAX)))
-        };
-        let told = tx.begin_with(DOING, free).await?;
-        let row = told.rows.first().ok_or(sqlx::Error::RowNotFound).doing(DOING)?;
-        let mut found = read_found(row.try_get(1).doing(DOING)?)?;
-        let Some(Found(first, ..)) = found.first() else {
-            tx.rollback().await.doing(DOING)?;
-            return Ok(None);
-        };
-        let status = row.try_get(0).doing(DOING)?;
-        let status = Status::from_code(status).ok_or_else(|| StoreError::Impossible {
-            table: "jobs",
-            row: *first,
-            reason: format!("status {status}"),
-        })?;
-        found.truncate(jobs_max(status, *first));
-        claim(tx, run, status, found, slot_ms).await.map(Some)
+        let pool = self.store.pool_of(run).await?;
+        match self.find_free(&pool, jobs_max, slot_ms).await? {
+            Some((status, found)) => self.claim(run, status, found, slot_ms).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Claims those of `ids` that `run` still holds: some may have been cancelled or
@@ -83,46 +66,118 @@ impl Store {
     /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
     /// be written or holds an impossible row.
     pub async fn claim_held(
-        &self,
+        &mut self,
         run: RunId,
         status: Status,
         ids: &[JobId],
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
-        let mut tx = self.write("claim held jobs").await?;
-        let rows: String = sqlx::query_scalar(
-            "SELECT json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
-               SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM jobs
-               WHERE id IN (SELECT value FROM json_each(?1))
-                 AND state = 'pending' AND held_by = ?2 AND status = ?3 ORDER BY id LIMIT -1)",
-        )
-        .bind(json(ids))
-        .bind(run)
-        .bind(status.code())
-        .fetch_one(&mut *tx)
-        .await
-        .doing("claim held jobs")?;
-        let found = read_found(&rows)?;
+        const DOING: &str = "claim held jobs";
+        let ids = json(ids);
+        let held =
+            |held: Query<'static, _, _>| held.bind(ids.clone()).bind(run).bind(status.code());
+        let told = self.ask(DOING, &HELD, held).await?;
+        let row = told.rows.first().ok_or(sqlx::Error::RowNotFound).doing(DOING)?;
+        let found = read_found(row.try_get(0).doing(DOING)?)?;
         if found.is_empty() {
-            tx.rollback().await.doing("claim held jobs")?;
             return Ok(None);
         }
-        claim(tx, run, status, found, slot_ms).await.map(Some)
+        self.claim(run, status, found, slot_ms).await.map(Some)
     }
 
     /// Gives those of `ids` that `run` holds back to the pool.
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn free_held(&self, run: RunId, ids: &[JobId]) -> Result<(), StoreError> {
+    pub async fn free_held(&mut self, run: RunId, ids: &[JobId]) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());
         }
-        let mut tx = self.write("free held jobs").await?;
-        free_held(&mut tx, run, ids).await?;
-        tx.commit().await.doing("free held jobs")
+        let ids = json(ids);
+        let freed = self.ask("free held jobs", &FREE_HELD, |free| free.bind(ids.clone()).bind(run));
+        let freed = freed.await;
+        self.unless_failed(freed).map(drop)
     }
 
+    async fn find_free(
+        &mut self,
+        pool: &Pool,
+        mut jobs_max: impl FnMut(Status, JobId) -> usize,
+        slot_ms: i64,
+    ) -> Result<Option<(Status, Vec<Found>)>, StoreError> {
+        const DOING: &str = "look for a job";
+        let most = Status::ALL.map(|status| jobs_max(status, 0));
+        let told = self.ask(DOING, &pool.free, |free| {
+            let free = free.bind(pool.id).bind(slot_ms);
+            most.iter().fold(free, |free, most| free.bind(i64::try_from(*most).unwrap_or(i64::MAX)))
+        });
+        let told = told.await?;
+        let row = told.rows.first().ok_or(sqlx::Error::RowNotFound).doing(DOING)?;
+        let mut found = read_found(row.try_get(1).doing(DOING)?)?;
+        let Some(first) = found.first().map(|found| found.job.id) else { return Ok(None) };
+        let status = row.try_get(0).doing(DOING)?;
+        let status = Status::from_code(status).ok_or_else(|| StoreError::Impossible {
+            table: "jobs",
+            row: first,
+            reason: format!("status {status}"),
+        })?;
+        found.truncate(jobs_max(status, first).max(1));
+        Ok(Some((status, found)))
+    }
+
+    /// `pending → in_flight` for what was found, with the row of their request. A run that
+    /// another one has taken for dead claims nothing.
+    async fn claim(
+        &mut self,
+        run: RunId,
+        status: Status,
+        found: Vec<Found>,
+        slot_ms: i64,
+    ) -> Result<Claimed, StoreError> {
+        const DOING: &str = "claim jobs";
+        let mut shares: BTreeMap<(BatchId, i64), i64> = BTreeMap::new();
+        for Found { batch, approval, .. } in &found {
+            *shares.entry((*batch, *approval)).or_default() += 1;
+        }
+        let by_tally: Vec<_> =
+            shares.iter().map(|((batch, approval), jobs)| (batch, approval, jobs)).collect();
+        let by_tally = json(&by_tally);
+        let ids: Vec<JobId> = found.iter().map(|found| found.job.id).collect();
+        let first = ids.iter().copied().min().unwrap_or_default();
+        let last = ids.iter().copied().max().unwrap_or_default();
+        let in_a_row = usize::try_from(last - first + 1) == Ok(ids.len());
+        let text = if in_a_row { &CLAIM_IN_A_ROW } else { &CLAIM };
+        let told = self.ask(DOING, text, |claim| {
+            let claim = claim
+                .bind(run)
+                .bind(run)
+                .bind(status.code())
+                .bind(fold_ids(ids.iter().copied()))
+                .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
+                .bind(slot_ms);
+            let claim =
+                if in_a_row { claim.bind(first).bind(last) } else { claim.bind(json(&ids)) };
+            claim.bind(by_tally.clone()).bind(status.code())
+        });
+        let told = told.await;
+        let told = self.unless_failed(told)?;
+        // As many as statements in `claim_text`.
+        let &[of_the_run, _, moved, tallied] = &told.changes[..] else {
+            return self.unless_failed(Err(sqlx::Error::RowNotFound).doing(DOING));
+        };
+        if of_the_run == 0 {
+            return self.unless_failed(Err(StoreError::TakenOver { run }));
+        }
+        if (moved, tallied) != (ids.len() as u64, shares.len() as u64) {
+            let uncounted = uncounted(self.open()?, told.inserted).await;
+            return self.unless_failed(uncounted.and_then(Err));
+        }
+        let jobs = found.into_iter().map(|found| found.job).collect();
+        Ok(Claimed { request: told.inserted, status, jobs })
+    }
+}
+
+impl Store {
     /// Whether `run` holds any pending job.
     ///
     /// # Errors
@@ -145,108 +200,77 @@ impl Store {
         run: RunId,
         with_deletes: bool,
     ) -> Result<Option<i64>, StoreError> {
-        let mut reader = self.readers.acquire().await.doing("look for what is due")?;
-        let pool = self.pool_of(&mut reader, run).await?;
+        let pool = self.pool_of(run).await?;
         sqlx::query_scalar(AssertSqlSafe(pool.next_due))
             .bind(pool.id)
             .bind(with_deletes)
-            .fetch_one(&mut *reader)
+            .fetch_one(&self.readers)
             .await
             .doing("look for what is due")
     }
 }
 
-/// A job to be claimed: number, question, whether in doubt, batch and approval (0: none). All of a
-/// claim come in one row, as JSON: each row of its own wakes two threads.
-#[derive(Debug, Deserialize)]
-struct Found(JobId, String, i64, BatchId, i64);
-
-fn read_found(rows: &str) -> Result<Vec<Found>, StoreError> {
-    serde_json::from_str(rows).map_err(|e| sqlx::Error::Decode(e.into())).doing("claim jobs")
+/// A job to be claimed, and where it is counted.
+struct Found {
+    job: Job,
+    batch: BatchId,
+    /// 0: none.
+    approval: i64,
 }
 
-/// Pending jobs that `run` holds are free for any claim again.
-pub(super) async fn free_held(
-    tx: &mut SqliteConnection,
-    run: RunId,
-    ids: &[JobId],
-) -> Result<(), StoreError> {
-    sqlx::query(
+/// Number, question, whether in doubt, batch and approval of each. All of a claim come in one row,
+/// as JSON: each row of its own wakes two threads.
+fn read_found(rows: &str) -> Result<Vec<Found>, StoreError> {
+    let rows: Vec<(JobId, String, i64, BatchId, i64)> = serde_json::from_str(rows)
+        .map_err(|e| sqlx::Error::Decode(e.into()))
+        .doing("claim jobs")?;
+    let read = |(id, question_id, in_doubt, batch, approval): (_, String, _, _, _)| {
+        let question_id = QuestionId::parse(question_id.as_bytes()).map_err(|reason| {
+            let reason = format!("question_id: {reason}");
+            StoreError::Impossible { table: "jobs", row: id, reason }
+        })?;
+        Ok(Found { job: Job { id, question_id, in_doubt: in_doubt != 0 }, batch, approval })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// Pending jobs that a run holds are free for any claim again.
+static FREE_HELD: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(
         "UPDATE jobs SET held_by = NULL, due_ms = 0
          WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND held_by = ?",
     )
-    .bind(json(ids))
-    .bind(run)
-    .execute(&mut *tx)
-    .await
-    .doing("free held jobs")?;
-    Ok(())
-}
+});
 
-/// What a claim writes, in one go, before and after the jobs are named.
-pub(super) const CLAIM: [&str; 2] = [
+/// Those of some jobs that a run still holds.
+static HELD: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(
+        "SELECT json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
+           SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM jobs
+           WHERE id IN (SELECT value FROM json_each(?))
+             AND state = 'pending' AND held_by = ? AND status = ? ORDER BY id LIMIT -1)"
+    )
+});
+
+/// What a claim writes, in one go, for jobs that are named one by one.
+pub(super) static CLAIM: LazyLock<Text> =
+    LazyLock::new(|| claim_text("IN (SELECT value FROM json_each(?))"));
+
+/// The same for numbers that follow one another, as they mostly do: no list of them.
+pub(super) static CLAIM_IN_A_ROW: LazyLock<Text> = LazyLock::new(|| claim_text("BETWEEN ? AND ?"));
+
+fn claim_text(these: &str) -> Text {
     // No RETURNING on a table that others refer to: the engine would then look through
     // all of them for rows that wait for the new one.
-    "UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL;
-     INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?);
-     UPDATE jobs SET state = 'in_flight', request_id = last_insert_rowid(), held_by = NULL
-       WHERE state = 'pending' AND id ",
-    "; UPDATE tallies SET pending = pending - jobs, in_flight = in_flight + jobs
-       FROM (SELECT value ->> 0 AS batch, value ->> 1 AS approval, value ->> 2 AS jobs FROM json_each(?))
-       WHERE batch_id = batch AND status = ? AND approval_id = approval",
-];
-
-/// How the jobs are named.
-pub(super) const IDS: &str = "IN (SELECT value FROM json_each(?))";
-/// The same for numbers that follow one another, as they mostly do: no list of them.
-pub(super) const IDS_IN_A_ROW: &str = "BETWEEN ? AND ?";
-
-/// `pending → in_flight` for what was found, with the row of their request. A run that another
-/// one has taken for dead claims nothing.
-async fn claim(
-    mut tx: Write,
-    run: RunId,
-    status: Status,
-    found: Vec<Found>,
-    slot_ms: i64,
-) -> Result<Claimed, StoreError> {
-    let mut shares: BTreeMap<(BatchId, i64), i64> = BTreeMap::new();
-    for Found(_, _, _, batch, approval) in &found {
-        *shares.entry((*batch, *approval)).or_default() += 1;
-    }
-    let by_tally: Vec<_> =
-        shares.iter().map(|((batch, approval), jobs)| (batch, approval, jobs)).collect();
-    let jobs = found.into_iter().map(read_job).collect::<Result<Vec<Job>, _>>()?;
-    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
-    let first = ids.iter().copied().min().unwrap_or_default();
-    let last = ids.iter().copied().max().unwrap_or_default();
-    let in_a_row = usize::try_from(last - first + 1) == Ok(ids.len());
-    let these = if in_a_row { IDS_IN_A_ROW } else { IDS };
-    let writes = sqlx::query(AssertSqlSafe(CLAIM.join(these)))
-        .bind(run)
-        .bind(run)
-        .bind(status.code())
-        .bind(fold_ids(ids.iter().copied()))
-        .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
-        .bind(slot_ms);
-    let writes = if in_a_row { writes.bind(first).bind(last) } else { writes.bind(json(&ids)) };
-    let done = writes.bind(json(&by_tally)).bind(status.code()).execute(&mut *tx).await;
-    let done = done.doing("claim jobs")?;
-    if done.rows_affected() != (2 + ids.len() + shares.len()) as u64 {
-        find_pool(&mut tx, run).await?;
-        let batch = shares.keys().next().map_or(0, |(batch, _)| *batch);
-        return Err(no_tally(batch));
-    }
-    let request: RequestId = done.last_insert_rowid();
-    tx.commit().await.doing("claim jobs")?;
-    Ok(Claimed { request, status, jobs })
-}
-
-fn read_job(Found(id, question_id, in_doubt, ..): Found) -> Result<Job, StoreError> {
-    let question_id = QuestionId::parse(question_id.as_bytes()).map_err(|reason| {
-        StoreError::Impossible { table: "jobs", row: id, reason: format!("question_id: {reason}") }
-    })?;
-    Ok(Job { id, question_id, in_doubt: in_doubt != 0 })
+    Text::new(&format!(
+        "UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL;
+         INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?);
+         UPDATE jobs SET state = 'in_flight', request_id = last_insert_rowid(), held_by = NULL
+           WHERE state = 'pending' AND id {these};
+         UPDATE tallies SET pending = pending - jobs, in_flight = in_flight + jobs
+           FROM (SELECT value ->> 0 AS batch, value ->> 1 AS approval, value ->> 2 AS jobs FROM json_each(?))
+           WHERE batch_id = batch AND status = ? AND approval_id = approval"
+    ))
 }
 
 /// Figures as a JSON array: one bound value however many there are.

@@ -32,6 +32,7 @@ mod staging;
 mod status;
 mod tallies;
 mod traffic;
+mod turn;
 mod waits;
 mod write;
 
@@ -59,6 +60,7 @@ pub use sittings::{Bucket, Cause, Waits};
 pub use staging::{RowGroup, StopImport};
 pub use status::{QueueCounts, QueueStatus, RunSummary};
 pub use traffic::{RequestCounts, RunTally, Traffic};
+pub use turn::Turn;
 pub use waits::{Wait, WaitsFor};
 
 /// The number of a batch in its queue file.

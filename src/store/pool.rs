@@ -3,39 +3,50 @@
 
 use std::sync::{Arc, PoisonError};
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::Row as _;
 
-use super::write::BEGIN;
+use super::write::Text;
 use super::{Doing as _, RunId, Store, StoreError};
 use crate::job::Status;
 
 impl Store {
     /// Where `run` finds free jobs. Looked for once: it stays as it is while the run goes on.
-    pub(super) async fn pool_of(
-        &self,
-        connection: &mut SqliteConnection,
-        run: RunId,
-    ) -> Result<Pool, StoreError> {
+    pub(super) async fn pool_of(&self, run: RunId) -> Result<Pool, StoreError> {
         let known = self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match known {
             Some((of, pool)) if of == run => Ok(pool),
             _ => {
-                let pool = find_pool(connection, run).await?;
+                let pool = self.find_pool(run).await?;
                 let kept = Some((run, pool.clone()));
                 *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = kept;
                 Ok(pool)
             }
         }
     }
+
+    async fn find_pool(&self, run: RunId) -> Result<Pool, StoreError> {
+        const DOING: &str = "look at its run";
+        let row =
+            sqlx::query("SELECT app_id, approval_id FROM runs WHERE id = ? AND ending IS NULL")
+                .bind(run)
+                .fetch_optional(&self.readers)
+                .await
+                .doing(DOING)?;
+        let row = row.ok_or(StoreError::TakenOver { run })?;
+        let approval: Option<i64> = row.try_get(1).doing(DOING)?;
+        Ok(match approval {
+            Some(approval) => Pool::new("approval_id", approval),
+            None => Pool::new("app_id", row.try_get(0).doing(DOING)?),
+        })
+    }
 }
 
-/// Which jobs those are, and the statements that ask for them: the same text each time, so that
-/// the engine makes them once.
+/// Which jobs those are, and the statements that ask for them.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
     pub(super) id: i64,
-    /// Begins a transaction; the status of the first jobs that are due, and those of it.
-    pub(super) free: Arc<str>,
+    /// The status of the first jobs that are due, and those of it.
+    pub(super) free: Text,
     /// When the next one is due.
     pub(super) next_due: Arc<str>,
 }
@@ -58,8 +69,7 @@ impl Pool {
             )
         });
         let free = format!(
-            "{BEGIN};
-             WITH first AS MATERIALIZED (SELECT status, most FROM ({first}) ORDER BY due_ms, id LIMIT 1)
+            "WITH first AS MATERIALIZED (SELECT status, most FROM ({first}) ORDER BY due_ms, id LIMIT 1)
              SELECT (SELECT status FROM first),
                     json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
                SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval
@@ -72,7 +82,7 @@ impl Pool {
             format!("SELECT min(due_ms) AS due FROM {pending} {and_wanted}")
         });
         let next_due = format!("SELECT min(due) FROM ({next_due})");
-        Self { id, free: free.into(), next_due: next_due.into() }
+        Self { id, free: Text::new(&free), next_due: next_due.into() }
     }
 }
 
@@ -81,22 +91,3 @@ const DUE: &str = "AND due_ms <= ?2
     AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.newest = 0
         AND other.app_id = job.app_id AND other.question_id = job.question_id)
     ORDER BY due_ms, id";
-
-/// Looks for it.
-pub(super) async fn find_pool(
-    connection: &mut SqliteConnection,
-    run: RunId,
-) -> Result<Pool, StoreError> {
-    const DOING: &str = "look at its run";
-    let row = sqlx::query("SELECT app_id, approval_id FROM runs WHERE id = ? AND ending IS NULL")
-        .bind(run)
-        .fetch_optional(connection)
-        .await
-        .doing(DOING)?;
-    let row = row.ok_or(StoreError::TakenOver { run })?;
-    let approval: Option<i64> = row.try_get(1).doing(DOING)?;
-    Ok(match approval {
-        Some(approval) => Pool::new("approval_id", approval),
-        None => Pool::new("app_id", row.try_get(0).doing(DOING)?),
-    })
-}

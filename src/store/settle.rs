@@ -1,4 +1,4 @@
-//! Settling: what became of a request and of its jobs, in one transaction.
+//! Settling: what became of a request and of its jobs, together.
 //!
 //! Every statement names the request that claimed the jobs, so an answer that comes after
 //! somebody else took over the queue changes nothing and is reported ([`StoreError::Fenced`]).
@@ -6,14 +6,14 @@
 use std::sync::LazyLock;
 
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{AssertSqlSafe, Row as _, Sqlite};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Row as _, Sqlite};
 
-use super::claim::free_held;
 use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
-use super::tallies::{CARRIED, Change, MISSING, change, read_tally, unless_missing};
-use super::write::BEGIN;
-use super::{Doing as _, RequestId, RunId, Store, StoreError};
+use super::tallies::{CARRIED, Change, MISSING, change, read_tally, uncounted};
+use super::turn::Turn;
+use super::write::Text;
+use super::{Doing as _, RequestId, RunId, StoreError};
 use crate::isolate::Findings;
 use crate::job::{JobId, JobState};
 use crate::verdict::Verdict;
@@ -61,7 +61,9 @@ pub struct Return {
     pub in_doubt: bool,
 }
 
-impl Store {
+const DOING: &str = "record an answer";
+
+impl Turn {
     /// `in_flight → succeeded` for the jobs of the request. An `ErrorCode` is kept with
     /// them only where it is part of the outcome: a delete in doubt whose repetition was
     /// refused because the question is gone.
@@ -69,7 +71,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
     pub async fn settle_succeeded(
-        &self,
+        &mut self,
         settled: &Settlement,
         findings: &Findings,
     ) -> Result<Done, StoreError> {
@@ -82,7 +84,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
     pub async fn settle_failed(
-        &self,
+        &mut self,
         settled: &Settlement,
         in_doubt: bool,
         findings: &Findings,
@@ -91,7 +93,18 @@ impl Store {
     }
 
     async fn settle_final(
-        &self,
+        &mut self,
+        settled: &Settlement,
+        state: JobState,
+        in_doubt: bool,
+        findings: &Findings,
+    ) -> Result<Done, StoreError> {
+        let done = self.finish(settled, state, in_doubt, findings).await;
+        self.unless_failed(done)
+    }
+
+    async fn finish(
+        &mut self,
         settled: &Settlement,
         state: JobState,
         in_doubt: bool,
@@ -100,9 +113,8 @@ impl Store {
         let keeps_code = settled.verdict != Verdict::Applied;
         let code = settled.code.filter(|_| keeps_code);
         let found_done = state == JobState::Succeeded && code.is_some();
-        let mut tx = self.writer.take("settle a request").await?;
-        let statements = || {
-            close_request(&FINAL, settled)
+        let told = self.ask(DOING, &FINAL, |settle| {
+            close_request(settle, settled)
                 .bind(state == JobState::Succeeded)
                 .bind(found_done)
                 .bind(settled.answered_ms)
@@ -119,15 +131,15 @@ impl Store {
                 .bind(settled.verdict == Verdict::Throttled)
                 .bind(has_reached(settled))
                 .bind(settled.request)
-        };
-        let told = tx.begin_with("record an answer", statements).await?;
-        let (&[_, closed, _, _, jobs, _], [missing]) = (&told.changes[..], &told.rows[..]) else {
-            return Err(sqlx::Error::RowNotFound).doing("settle a request");
+        });
+        let told = told.await?;
+        // As many as statements in `FINAL`.
+        let (&[closed, _, _, jobs, _], [missing]) = (&told.changes[..], &told.rows[..]) else {
+            return Err(sqlx::Error::RowNotFound).doing(DOING);
         };
         unless_closed_before(closed, settled)?;
-        unless_missing(missing)?;
-        let concluded = apply(&mut tx, settled, findings).await?;
-        tx.commit().await.doing("settle a request")?;
+        self.unless_missing(missing, settled.request).await?;
+        let concluded = self.apply(settled, findings).await?;
         Ok(Done { jobs, concluded })
     }
 
@@ -138,7 +150,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
     pub async fn settle_returned(
-        &self,
+        &mut self,
         settled: &Settlement,
         how: Return,
     ) -> Result<u64, StoreError> {
@@ -150,14 +162,23 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
     pub async fn settle_refused(
-        &self,
+        &mut self,
         settled: &Settlement,
         how: Return,
         findings: &Findings,
     ) -> Result<u64, StoreError> {
-        let mut tx = self.writer.take("settle a request").await?;
-        let statements = || {
-            close_request(&RETURNED, settled)
+        let overtaken = self.give_back(settled, how, findings).await;
+        self.unless_failed(overtaken)
+    }
+
+    async fn give_back(
+        &mut self,
+        settled: &Settlement,
+        how: Return,
+        findings: &Findings,
+    ) -> Result<u64, StoreError> {
+        let told = self.ask(DOING, &RETURNED, |settle| {
+            close_request(settle, settled)
                 .bind(settled.request)
                 .bind(settled.request)
                 .bind(settled.request)
@@ -169,19 +190,60 @@ impl Store {
                 .bind(settled.verdict == Verdict::Throttled)
                 .bind(has_reached(settled))
                 .bind(settled.request)
+        });
+        let told = told.await?;
+        let (&[closed, ..], [overtaken @ .., missing]) = (&told.changes[..], &told.rows[..]) else {
+            return Err(sqlx::Error::RowNotFound).doing(DOING);
         };
-        let told = tx.begin_with("record an answer", statements).await?;
-        let ([_, closed, ..], [overtaken @ .., missing]) = (&told.changes[..], &told.rows[..])
-        else {
-            return Err(sqlx::Error::RowNotFound).doing("return jobs");
-        };
-        unless_closed_before(*closed, settled)?;
-        unless_missing(missing)?;
-        let overtaken = read_overtaken(overtaken).doing("return jobs")?;
-        drop_overtaken(&mut tx, &overtaken, settled.answered_ms).await?;
-        apply(&mut tx, settled, findings).await?;
-        tx.commit().await.doing("settle a request")?;
+        unless_closed_before(closed, settled)?;
+        self.unless_missing(missing, settled.request).await?;
+        let overtaken = read_overtaken(overtaken).doing(DOING)?;
+        drop_overtaken(self.open()?, &overtaken, settled.answered_ms).await?;
+        self.apply(settled, findings).await?;
         Ok(overtaken.len() as u64)
+    }
+
+    /// Refuses jobs that are counted nowhere, by the row of [`MISSING`].
+    async fn unless_missing(
+        &mut self,
+        missing: &SqliteRow,
+        request: RequestId,
+    ) -> Result<(), StoreError> {
+        match missing.try_get::<i64, _>(0).doing(DOING)? {
+            0 => Ok(()),
+            _ => Err(uncounted(self.open()?, request).await?),
+        }
+    }
+
+    /// What an answer says of jobs that were not in its request: some are suspected no longer,
+    /// and one may have failed without being asked alone (`pending → failed`), with the code of
+    /// the last refusal that it was part of. One in doubt is never judged so: it is asked.
+    async fn apply(
+        &mut self,
+        settled: &Settlement,
+        findings: &Findings,
+    ) -> Result<u64, StoreError> {
+        const DOING: &str = "settle a concluded job";
+        self.free_held(settled.run, &findings.freed).await?;
+        let Some((job, refusal)) = findings.bad else { return Ok(0) };
+        let done = sqlx::query(
+            "UPDATE jobs SET state = 'failed', held_by = NULL, due_ms = 0, finished_ms = ?1, request_id = ?2,
+                    error_code = (SELECT code FROM requests WHERE id = ?2),
+                    error_info = (SELECT info FROM requests WHERE id = ?2)
+             WHERE id = ?3 AND state = 'pending' AND held_by = ?4 AND in_doubt = 0",
+        )
+        .bind(settled.answered_ms)
+        .bind(refusal)
+        .bind(job)
+        .bind(settled.run)
+        .execute(&mut **self.open()?)
+        .await
+        .doing(DOING)?;
+        if done.rows_affected() > 0 {
+            tally_concluded(self.open()?, job, settled).await?;
+        }
+        self.free_held(settled.run, &[job]).await?;
+        Ok(done.rows_affected())
     }
 }
 
@@ -190,12 +252,10 @@ const CLOSE: &str = "
     UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?
       WHERE id = ? AND verdict IS NULL;";
 
-/// A final outcome, in one go: every question to the engine's thread costs about as much as a
-/// statement of a few rows. The row is that of [`MISSING`].
-pub(super) static FINAL: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "{BEGIN};
-         {CLOSE}
+/// A final outcome. The row is that of [`MISSING`].
+pub(super) static FINAL: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(&format!(
+        "{CLOSE}
          UPDATE tallies SET in_flight = in_flight - jobs, succeeded = succeeded + jobs * done,
                 failed = failed + jobs * (1 - done), overtaken = overtaken + old * (1 - done),
                 found_done = found_done + jobs * coded, finished_ms = max(finished_ms, at_ms)
@@ -208,15 +268,14 @@ pub(super) static FINAL: LazyLock<String> = LazyLock::new(|| {
          UPDATE runs SET succeeded = succeeded + changes() * ?, failed = failed + changes() * ?,
                 throttled = throttled + ?, reached = reached + ?
            WHERE id = (SELECT run_id FROM requests WHERE id = ?)"
-    )
+    ))
 });
 
 /// The way back, likewise. The rows are the overtaken jobs, and that of [`MISSING`].
-pub(super) static RETURNED: LazyLock<String> = LazyLock::new(|| {
+pub(super) static RETURNED: LazyLock<Text> = LazyLock::new(|| {
     let overtaken = overtaken_sql("request_id = ? AND");
-    format!(
-        "{BEGIN};
-         {CLOSE}
+    Text::new(&format!(
+        "{CLOSE}
          {overtaken};
          UPDATE tallies SET in_flight = in_flight - jobs, pending = pending + jobs FROM ({CARRIED})
            WHERE batch_id = batch AND status = kind AND approval_id = approval;
@@ -226,15 +285,15 @@ pub(super) static RETURNED: LazyLock<String> = LazyLock::new(|| {
            WHERE request_id = ? AND state = 'in_flight';
          UPDATE runs SET throttled = throttled + ?, reached = reached + ?
            WHERE id = (SELECT run_id FROM requests WHERE id = ?)"
-    )
+    ))
 });
 
-/// `sql`, in which [`CLOSE`] comes first, with the values for that.
+/// A statement in which [`CLOSE`] comes first, with the values for that.
 fn close_request<'q>(
-    sql: &'static str,
+    statement: Query<'q, Sqlite, SqliteArguments>,
     settled: &'q Settlement,
 ) -> Query<'q, Sqlite, SqliteArguments> {
-    sqlx::query(AssertSqlSafe(sql))
+    statement
         .bind(settled.verdict.name())
         .bind(settled.answered_ms)
         .bind(i64::try_from(settled.latency_ms).unwrap_or(i64::MAX))
@@ -252,38 +311,6 @@ fn unless_closed_before(closed: u64, settled: &Settlement) -> Result<(), StoreEr
 /// Whether the service looked at the questions.
 fn has_reached(settled: &Settlement) -> bool {
     matches!(settled.verdict, Verdict::Applied | Verdict::Rejected)
-}
-
-/// What an answer says of jobs that were not in its request: some are suspected no longer,
-/// and one may have failed without being asked alone (`pending → failed`), with the code of
-/// the last refusal that it was part of. One in doubt is never judged so: it is asked.
-async fn apply(
-    tx: &mut SqliteConnection,
-    settled: &Settlement,
-    findings: &Findings,
-) -> Result<u64, StoreError> {
-    if !findings.freed.is_empty() {
-        free_held(tx, settled.run, &findings.freed).await?;
-    }
-    let Some((job, refusal)) = findings.bad else { return Ok(0) };
-    let done = sqlx::query(
-        "UPDATE jobs SET state = 'failed', held_by = NULL, due_ms = 0, finished_ms = ?1, request_id = ?2,
-                error_code = (SELECT code FROM requests WHERE id = ?2),
-                error_info = (SELECT info FROM requests WHERE id = ?2)
-         WHERE id = ?3 AND state = 'pending' AND held_by = ?4 AND in_doubt = 0",
-    )
-    .bind(settled.answered_ms)
-    .bind(refusal)
-    .bind(job)
-    .bind(settled.run)
-    .execute(&mut *tx)
-    .await
-    .doing("settle a concluded job")?;
-    if done.rows_affected() > 0 {
-        tally_concluded(tx, job, settled).await?;
-    }
-    free_held(tx, settled.run, &[job]).await?;
-    Ok(done.rows_affected())
 }
 
 /// `pending → failed` of one job in the figures, those of the run too.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{BatchId, Doing as _, StoreError};
+use super::{BatchId, Doing as _, RequestId, StoreError};
 use crate::job::JobState;
 
 /// Whose figures: those of a batch's jobs of one status, by the approval that covers them.
@@ -96,7 +96,7 @@ pub(super) async fn change(
 }
 
 /// A batch whose jobs are counted nowhere.
-pub(super) fn no_tally(batch: BatchId) -> StoreError {
+fn no_tally(batch: BatchId) -> StoreError {
     let reason = "it is not there although its jobs are: deskbatch doctor says what to do";
     StoreError::Impossible { table: "tallies", row: batch, reason: reason.to_owned() }
 }
@@ -137,17 +137,22 @@ pub(super) const CARRIED: &str = "
            count(*) FILTER (WHERE newest = 0) AS old
     FROM jobs WHERE request_id = ? AND state = 'in_flight' GROUP BY 1, 2, 3";
 
-/// How many of those tallies the statement before has not found, and one of their batches.
+/// How many of those tallies the statement before has not found.
 pub(super) const MISSING: &str = "
-    SELECT count(*) - changes(), coalesce(min(batch_id), 0) FROM (
+    SELECT count(*) - changes() FROM (
       SELECT DISTINCT batch_id, coalesce(approval_id, 0) FROM jobs WHERE request_id = ? AND state = 'in_flight')";
 
-/// Refuses jobs that are counted nowhere, from a row of [`MISSING`].
-pub(super) fn unless_missing(row: &SqliteRow) -> Result<(), StoreError> {
-    match row.try_get::<i64, _>(0).doing("keep its figures")? {
-        0 => Ok(()),
-        _ => Err(no_tally(row.try_get(1).doing("keep its figures")?)),
-    }
+/// What to say of a request some of whose jobs are counted nowhere.
+pub(super) async fn uncounted(
+    connection: &mut SqliteConnection,
+    request: RequestId,
+) -> Result<StoreError, StoreError> {
+    let batch = sqlx::query_scalar(
+        "SELECT coalesce(min(batch_id), 0) FROM jobs WHERE request_id = ? AND NOT EXISTS (
+           SELECT 1 FROM tallies WHERE tallies.batch_id = jobs.batch_id AND tallies.status = jobs.status
+             AND tallies.approval_id = coalesce(jobs.approval_id, 0))",
+    );
+    batch.bind(request).fetch_one(connection).await.doing("keep its figures").map(no_tally)
 }
 
 /// All jobs in flight, by their tallies.

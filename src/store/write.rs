@@ -10,9 +10,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use futures_util::stream::BoxStream;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteQueryResult, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{Connection as _, Either, Executor as _, Sqlite, SqliteConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -82,15 +81,41 @@ impl Writer {
 }
 
 /// How a transaction begins that has its lock from the first statement on.
-pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// What several statements told.
+/// Statements that are asked in one go, since every question to the engine's thread costs about
+/// as much as a statement of a few rows. Always the same text, so that the engine makes them once.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    first: Arc<str>,
+    later: Arc<str>,
+}
+
+impl Text {
+    pub(super) fn new(statements: &str) -> Self {
+        Self { first: format!("{BEGIN};{statements}").into(), later: statements.into() }
+    }
+
+    /// As the first of a transaction, which they begin.
+    pub(super) fn first(&self) -> Arc<str> {
+        Arc::clone(&self.first)
+    }
+
+    /// Later in one.
+    pub(super) fn later(&self) -> Arc<str> {
+        Arc::clone(&self.later)
+    }
+}
+
+/// What the statements of a [`Text`] told.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// How many rows each of them changed; what it says for one that only reads means nothing.
+    /// How many rows each of them changed; what it says for one that changes none means nothing.
     pub(super) changes: Vec<u64>,
     /// The rows of those that read.
     pub(super) rows: Vec<SqliteRow>,
+    /// The number of the last row that was inserted.
+    pub(super) inserted: i64,
 }
 
 /// A write transaction. Dropped before its end it takes its connection with it, and so leaves
@@ -102,20 +127,43 @@ pub(super) struct Write {
 }
 
 impl Write {
-    /// Begins with `statements`, the first of which is [`BEGIN`], however long another process
-    /// writes.
+    /// Begins with `statements`, which are the first of a [`Text`], however long another process
+    /// writes. What they told is without the beginning.
     pub(super) async fn begin_with<'q>(
         &mut self,
         doing: &'static str,
         statements: impl Fn() -> Query<'q, Sqlite, SqliteArguments>,
     ) -> Result<Told, StoreError> {
         loop {
-            match told(self.connection.fetch_many(statements())).await {
+            match self.ask(statements()).await {
                 // It has not begun.
                 Err(e) if open::is_busy(&e) => still_waits(doing),
-                told => return told.doing(doing),
+                Err(e) => return Err(e).doing(doing),
+                Ok(mut told) => {
+                    told.changes.remove(0);
+                    return Ok(told);
+                }
             }
         }
+    }
+
+    /// What `statements` tell.
+    pub(super) async fn ask(
+        &mut self,
+        statements: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<Told, sqlx::Error> {
+        let mut told = Told::default();
+        let mut answers = self.connection.fetch_many(statements);
+        while let Some(answer) = answers.try_next().await? {
+            match answer {
+                Either::Left(done) => {
+                    told.changes.push(done.rows_affected());
+                    told.inserted = done.last_insert_rowid();
+                }
+                Either::Right(row) => told.rows.push(row),
+            }
+        }
+        Ok(told)
     }
 
     /// Makes it durable.
@@ -148,19 +196,6 @@ impl DerefMut for Write {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
         &mut self.connection
     }
-}
-
-async fn told(
-    mut answers: BoxStream<'_, Result<Either<SqliteQueryResult, SqliteRow>, sqlx::Error>>,
-) -> Result<Told, sqlx::Error> {
-    let mut told = Told::default();
-    while let Some(answer) = answers.try_next().await? {
-        match answer {
-            Either::Left(done) => told.changes.push(done.rows_affected()),
-            Either::Right(row) => told.rows.push(row),
-        }
-    }
-    Ok(told)
 }
 
 /// That is nobody's fault, and ends.

@@ -96,4 +96,6 @@ mod support_migration;
 mod support_runner;
 mod support_service;
 mod support_terminal;
+mod support_turn;
 mod tidy;
+mod turns;

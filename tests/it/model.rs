@@ -18,6 +18,7 @@ use sqlx::Row as _;
 use crate::model_ops::{Op, op};
 use crate::model_queue::{Model, ModelJob, Verdict};
 use crate::support_core::{APP, NOW_MS, Queue, is_fenced, parse, totals};
+use crate::support_turn::AtOnce as _;
 
 /// How often each kind of operation did something.
 type Done = BTreeMap<&'static str, u64>;

@@ -11,6 +11,7 @@ use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, Step, code, http, lost, ok, unreachable};
+use crate::support_turn::AtOnce as _;
 
 /// How long after the one before it each request left.
 fn gaps(bench: &Bench) -> Vec<Duration> {

@@ -10,6 +10,7 @@ use deskbatch::store::RunEnding;
 
 use crate::support_core::{APP, NOW_MS, many};
 use crate::support_service::{Bench, Step, code, ok};
+use crate::support_turn::AtOnce as _;
 
 #[tokio::test]
 async fn every_job_is_sent_once_with_its_own_status_and_succeeds() {

@@ -3,6 +3,7 @@
 use deskbatch::job::Status;
 
 use crate::support_core::{LATER_MS, NOW_MS, OTHER_APP, Queue, questions};
+use crate::support_turn::AtOnce as _;
 
 #[tokio::test]
 async fn a_claim_takes_the_oldest_jobs_of_one_status_up_to_the_chunk() {

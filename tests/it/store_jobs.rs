@@ -8,6 +8,7 @@ use deskbatch::verdict::Verdict;
 use sqlx::Row as _;
 
 use crate::support_core::{NOW_MS, OTHER_APP, Queue, many, parse, questions, totals};
+use crate::support_turn::AtOnce as _;
 
 #[tokio::test]
 async fn a_dropped_import_leaves_nothing_behind() {

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _};
 
 use crate::support::Place;
 use crate::support_core::{APP, NOW_MS, OTHER_APP, RECOUNT, questions};
+use crate::support_turn::AtOnce as _;
 
 /// Two runs, one of them cut short with a job in its request and one that it holds.
 const ROWS: &str = "

@@ -4,6 +4,7 @@ use deskbatch::job::Status;
 use deskbatch::store::{RunEnding, StoreError, Taken};
 
 use crate::support_core::{APP, LATER_MS, NOW_MS, OTHER_APP, Queue};
+use crate::support_turn::AtOnce as _;
 
 /// A queue whose run has died with `a b` in flight, `c` held and `d` free.
 async fn left_behind() -> Queue {

@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
 
 use crate::support_core::{APP, NOW_MS, Queue, many, parse, totals};
+use crate::support_turn::AtOnce as _;
 
 /// A job of the bystanders' batch, as `(columns, values)` change it.
 fn job(columns: &str, values: &str) -> String {

@@ -6,6 +6,7 @@ use deskbatch::store::{Done, Return};
 use deskbatch::verdict::Verdict;
 
 use crate::support_core::{NOW_MS, Queue, is_fenced};
+use crate::support_turn::AtOnce as _;
 
 fn none() -> Findings {
     Findings::default()

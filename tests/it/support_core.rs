@@ -20,6 +20,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRo
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
+use crate::support_turn::AtOnce as _;
+
 /// The app whose jobs the tests move.
 pub const APP: App = App { sdkappid: 1_400_000_001, library: Library::Chitchat };
 /// Its other library: the same questions, and nothing in common.

@@ -1,0 +1,144 @@
+//! One more request: slot, claim, and off, if one may leave and there is something to send.
+//!
+//! What waits to be sent again comes before free jobs of the queue. Nothing leaves before its
+//! claim is durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flight::{Flight, Landed};
+use super::work::Chunk;
+use super::{Clock, Event, RunId, Runner, StoreError, Transport};
+use crate::clock::Moment;
+use crate::desk::Call;
+use crate::gate::Next;
+use crate::isolate::Group;
+use crate::job::Status;
+use crate::store::Claimed;
+
+/// What came of trying to send one more request.
+pub(super) enum Dispatch {
+    Sent,
+    /// Nothing can leave before this moment or the next answer.
+    Until(Moment),
+    /// Nothing can leave before the next answer.
+    AfterAnswer,
+    /// Nothing is left to send.
+    Nothing,
+}
+
+impl<C: Clock, T: Transport> Runner<C, T> {
+    /// Sends one request if one may leave and there is something to send.
+    pub(super) async fn dispatch(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
+        if self.flights.len() >= self.settings.in_flight_max.min(self.gate.in_flight_max()) {
+            return Ok(Dispatch::AfterAnswer);
+        }
+        match self.gate.next(self.clock.now()) {
+            Next::Go => {}
+            Next::At(moment) => return Ok(Dispatch::Until(moment)),
+            Next::AfterAnswer => return Ok(Dispatch::AfterAnswer),
+        }
+        let slot_ms = self.clock.wall_ms();
+        if self.looks_elsewhere() && self.send_free(run, slot_ms).await? {
+            return Ok(Dispatch::Sent);
+        }
+        while let Some(chunk) = self.work.next(self.clock.now()) {
+            if self.send_again(run, chunk, slot_ms).await? {
+                return Ok(Dispatch::Sent);
+            }
+        }
+        if self.send_free(run, slot_ms).await? {
+            return Ok(Dispatch::Sent);
+        }
+        self.next_due(run).await
+    }
+
+    /// When something will be due, now that nothing is.
+    async fn next_due(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
+        self.commit().await?;
+        let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
+        let free_ms = self.store.next_due_ms(run, self.settings.deletes).await?;
+        let held = self.work.next_due();
+        let Some(free_ms) = free_ms else {
+            return Ok(held.map_or(Dispatch::Nothing, Dispatch::Until));
+        };
+        if free_ms <= wall_ms && !self.flights.is_empty() {
+            // Due, but not claimed: an older job for the same question is in flight.
+            return Ok(Dispatch::AfterAnswer);
+        }
+        let wait_ms = u64::try_from(free_ms.saturating_sub(wall_ms)).unwrap_or(0).max(1);
+        let free = now + Duration::from_millis(wait_ms);
+        Ok(Dispatch::Until(held.map_or(free, |held| held.min(free))))
+    }
+
+    /// Whether one more unknown refusal would end the run. It should not be one that a
+    /// search expects anyway, so other jobs are asked if there are any.
+    fn looks_elsewhere(&self) -> bool {
+        let most = self.settings.unknown_max;
+        most > 0 && self.unknown.is_some_and(|(_, times)| times + 1 >= most)
+    }
+
+    /// Sends jobs that no chunk has had; `false` if there are none.
+    async fn send_free(&mut self, run: RunId, slot_ms: i64) -> Result<bool, StoreError> {
+        let work = &self.work;
+        let deletes = self.settings.deletes;
+        let jobs_max = |status, first| match status {
+            Status::Delete if !deletes => 0,
+            _ => work.free_jobs(status, first),
+        };
+        let Some(claimed) = self.turn.claim_free(run, jobs_max, slot_ms).await? else {
+            return Ok(false);
+        };
+        let group = self.work.free_group(claimed.status, claimed.ids());
+        self.send(claimed, Chunk { group, trouble: None }).await?;
+        Ok(true)
+    }
+
+    /// Sends what is left of a chunk of the run's own; `false` if nothing is.
+    async fn send_again(
+        &mut self,
+        run: RunId,
+        mut chunk: Chunk,
+        slot_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let Group { status, ids, .. } = &chunk.group;
+        let claimed = self.turn.claim_held(run, *status, ids, slot_ms).await?;
+        let left = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
+        if left.len() < ids.len() {
+            let suspects = chunk.group.shrink(left);
+            self.turn.free_held(run, &suspects).await?;
+        }
+        let Some(claimed) = claimed else { return Ok(false) };
+        self.send(claimed, chunk).await?;
+        Ok(true)
+    }
+
+    async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), StoreError> {
+        self.commit().await?;
+        let Claimed { request, status, jobs } = claimed;
+        let call = Call {
+            app: self.settings.app,
+            status,
+            ids: jobs.iter().map(|job| job.question_id.clone()).collect(),
+            usersig: self.signer.current(self.clock.wall_ms()),
+        };
+        self.totals.requests += 1;
+        self.events.send(Event::Left { request, status, jobs: jobs.len() });
+        let left = self.clock.now();
+        let flight = Flight {
+            request,
+            chunk,
+            jobs,
+            ticket: self.gate.leave(left),
+            left,
+            renewals: self.renewals,
+        };
+        let (transport, clock) = (Arc::clone(&self.transport), self.clock.clone());
+        self.flights.spawn(async move {
+            let reply = transport.send(&call).await;
+            let at = clock.now();
+            Landed { flight, reply, at }
+        });
+        Ok(())
+    }
+}

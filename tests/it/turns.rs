@@ -1,0 +1,141 @@
+//! A turn to write: what is in it is true together or not at all, and nobody hears of it before.
+
+use std::time::Duration;
+
+use deskbatch::isolate::Findings;
+use deskbatch::job::Status;
+use deskbatch::runner::{Event, shutdown};
+use deskbatch::store::{RunEnding, StoreError};
+use deskbatch::verdict::Verdict;
+
+use crate::support_core::{NOW_MS, Queue};
+use crate::support_service::{Bench, Step, ok};
+
+/// Longer than from one slot to the next, so that an answer and a claim are one turn.
+const LATE: Duration = Duration::from_secs(5);
+
+/// From then on no transaction comes to its end that has `what` in it.
+async fn no_commit_after(queue: &Queue, what: &str) {
+    queue
+        .sql(&format!(
+            "CREATE TABLE one (id INTEGER PRIMARY KEY);
+             CREATE TABLE many (one_id INTEGER REFERENCES one (id) DEFERRABLE INITIALLY DEFERRED);
+             CREATE TRIGGER no_commit {what} BEGIN INSERT INTO many VALUES (1); END"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn an_answer_and_the_claim_after_it_are_seen_together_once_they_are_committed() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable, c enable").await;
+    let first = queue.claim(1).await;
+    let settled = queue.answer(&first, Verdict::Applied, Some(0));
+    let mut turn = queue.store.turn();
+    turn.settle_succeeded(&settled, &Findings::default()).await.unwrap();
+    let second = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
+    assert_eq!(second.jobs[0].question_id.as_str(), "b");
+    assert_eq!(queue.states().await, "a:in_flight b:pending c:pending");
+    turn.commit().await.unwrap();
+    assert_eq!(queue.states().await, "a:succeeded b:in_flight c:pending");
+    // It goes on as a new one.
+    let third = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
+    turn.commit().await.unwrap();
+    turn.commit().await.unwrap();
+    assert_eq!(third.request, second.request + 1);
+    assert_eq!(queue.states().await, "a:succeeded b:in_flight c:in_flight");
+}
+
+#[tokio::test]
+async fn a_turn_that_is_dropped_or_fails_leaves_nothing_behind() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    let first = queue.claim(1).await;
+    let settled = queue.answer(&first, Verdict::Applied, Some(0));
+    let mut turn = queue.store.turn();
+    turn.settle_succeeded(&settled, &Findings::default()).await.unwrap();
+    drop(turn);
+    assert_eq!(queue.states().await, "a:in_flight b:pending");
+
+    // What fails takes back what was before it in the turn.
+    let mut turn = queue.store.turn();
+    turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
+    let unknown = deskbatch::store::Settlement { request: 999, ..settled.clone() };
+    let fenced = turn.settle_succeeded(&unknown, &Findings::default()).await.unwrap_err();
+    assert!(matches!(fenced, StoreError::Fenced { request: 999 }), "{fenced}");
+    turn.commit().await.unwrap();
+    assert_eq!(queue.states().await, "a:in_flight b:pending");
+
+    // And the turn is good for the next.
+    turn.settle_succeeded(&settled, &Findings::default()).await.unwrap();
+    turn.commit().await.unwrap();
+    assert_eq!(queue.states().await, "a:succeeded b:pending");
+}
+
+#[tokio::test]
+async fn jobs_that_are_counted_nowhere_name_the_batch_whose_figures_are_gone() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    let gone = queue.import("c enable, d enable").await;
+    let claimed = queue.claim(3).await;
+    queue.try_sql(&format!("DELETE FROM tallies WHERE batch_id = {gone}")).await.unwrap();
+    let named = format!("tallies row {gone} is impossible");
+    let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
+    let mut turn = queue.store.turn();
+    let error = turn.settle_succeeded(&settled, &Findings::default()).await.unwrap_err();
+    assert!(error.to_string().starts_with(&named), "{error}");
+    let error = turn.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
+    assert!(error.to_string().starts_with(&named), "{error}");
+    let open = queue.figure("SELECT count(*) FROM requests WHERE verdict IS NULL").await;
+    assert_eq!(open, 2, "the one that was there, and a bystander");
+}
+
+/// Jobs in requests of their own, each answered late. After the first answer the gate opens, which
+/// is a turn of its own.
+async fn three_requests() -> Bench {
+    let mut bench = Bench::new("a enable, b enable, c enable").await;
+    bench.settings.chunk_jobs_max = 1;
+    bench.service.answers_by(|_| Step::After(LATE, ok()));
+    bench
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_though_what_should_leave_next_cannot_be_read() {
+    let bench = three_requests().await;
+    bench
+        .queue
+        .sql("UPDATE jobs SET question_id = 'c c' WHERE app_id = 1 AND question_id = 'c'")
+        .await;
+    let error = bench.run_with(shutdown().1, async {}).await.unwrap_err();
+    assert!(error.to_string().contains("has a blank inside"), "{error}");
+    assert_eq!(bench.queue.states().await, "a:succeeded b:succeeded c c:pending");
+    assert_eq!(bench.happened(|event| matches!(event, Event::Settled { .. })), 2);
+    assert_eq!(bench.happened(|event| *event == Event::Ended { ending: RunEnding::Broken }), 1);
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_an_answer_that_is_not_durable() {
+    let bench = three_requests().await;
+    no_commit_after(&bench.queue, "AFTER UPDATE OF verdict ON requests").await;
+    let error = bench.run_with(shutdown().1, async {}).await.unwrap_err();
+    assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
+    assert_eq!(bench.queue.states().await, "a:in_flight b:pending c:pending");
+    assert_eq!(bench.service.seen().len(), 1);
+    assert_eq!(bench.happened(|event| matches!(event, Event::Settled { .. })), 0);
+}
+
+#[tokio::test]
+async fn nothing_leaves_whose_claim_is_not_durable() {
+    let bench = three_requests().await;
+    no_commit_after(&bench.queue, "AFTER UPDATE OF state ON jobs WHEN NEW.question_id = 'c'").await;
+    let error = bench.run_with(shutdown().1, async {}).await.unwrap_err();
+    assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
+    assert_eq!(bench.service.seen().len(), 2, "the third one is not out");
+    assert_eq!(bench.happened(|event| matches!(event, Event::Left { .. })), 2);
+    // The answer was in the same turn: the next run finds its job in flight, and asks again.
+    assert_eq!(bench.queue.states().await, "a:succeeded b:in_flight c:pending");
+    bench.queue.sql("DROP TRIGGER no_commit").await;
+    let report = bench.run().await;
+    assert_eq!((report.orphans, report.totals.succeeded), (1, 2));
+    assert_eq!(bench.service.seen()[2].status, Status::Enable);
+}
