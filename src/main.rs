@@ -1,17 +1,12 @@
 //! The command line of deskbatch: parse, log, do, and end with the right code.
 
-use std::env;
 use std::process::ExitCode;
-use std::thread::available_parallelism;
 
 use deskbatch::cli::{Cli, Command, LogFormat};
 use deskbatch::commands::{CommandError, Exit, dispatch, with_wrong_settings, without_settings};
 use deskbatch::config::{Settings, unknown_variables};
 use deskbatch::output::Output;
 use tracing_subscriber::EnvFilter;
-
-/// Threads that do the work, at most: more are of no use to it, and a service may not begin many.
-const WORKERS_MAX: usize = 4;
 
 fn main() -> ExitCode {
     // A bug ends with a code that the table of codes has. What it was has been said.
@@ -35,13 +30,8 @@ fn program() -> ExitCode {
         return end(&out, Err(e));
     }
     warn_of_unknown_variables(&cli, &out);
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // Whoever sets the runtime's own variable means it.
-    if env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
-        builder.worker_threads(workers);
-    }
-    let runtime = match builder.enable_all().build() {
+    // One thread is enough for all that waits; what computes or may block has its own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
             let what = "the runtime cannot be started".to_owned();

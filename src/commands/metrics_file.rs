@@ -8,6 +8,7 @@
 //! written never ends a run; it is said once.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -106,7 +107,8 @@ impl MetricsFile {
             queue = target.look() => queue,
             () = clock.sleep_until(clock.now() + PATIENCE) => String::new(),
         };
-        target.write(&queue, |ended| ended.then(exit as u8, clock.wall_ms()));
+        let now_ms = clock.wall_ms();
+        target.write(queue, move |ended| ended.then(exit as u8, now_ms)).await;
     }
 }
 
@@ -124,9 +126,9 @@ impl Target {
         !self.state().has_had && matches!(RunLock::holder_of(database), Ok(Some(_)))
     }
 
-    async fn write_queue(&self, store: &Store) {
+    async fn write_queue(self: &Arc<Self>, store: &Store) {
         match metrics::text(store, self.rate).await {
-            Ok(queue) => self.write(&queue, |ended| ended),
+            Ok(queue) => self.write(queue, |ended| ended).await,
             // The run meets the same trouble, and is who tells.
             Err(e) => tracing::debug!(error = %e, "the queue could not be read for its metrics"),
         }
@@ -141,8 +143,22 @@ impl Target {
     }
 
     /// Puts the metrics of the `queue` into the file, with what is known of how runs ended
-    /// after `change`.
-    fn write(&self, queue: &str, change: impl FnOnce(Ended) -> Ended) {
+    /// after `change`. A folder that does not answer holds up nobody but the caller.
+    async fn write(
+        self: &Arc<Self>,
+        queue: String,
+        change: impl FnOnce(Ended) -> Ended + Send + 'static,
+    ) {
+        let target = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || target.write_now(&queue, change));
+        if let Err(e) = written.await
+            && let Ok(panic) = e.try_into_panic()
+        {
+            resume_unwind(panic);
+        }
+    }
+
+    fn write_now(&self, queue: &str, change: impl FnOnce(Ended) -> Ended) {
         let mut state = self.state();
         let earlier = Ended::read(&earlier(&self.path), &self.database);
         if earlier != Ended::default() {

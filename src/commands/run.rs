@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
+use tokio::runtime::Handle;
 
 use super::consent::{self, Consent};
 use super::expected::basis_of;
@@ -277,9 +278,11 @@ impl Ground<'_> {
             total_timeout: timeouts.total,
         })?;
         let chunk = basis_of(settings, store, limits.app).await?.chunk;
-        let heard = events.listen();
+        let board = follow(out.clone(), clock.clone(), events.listen(), chunk, settings.rate());
+        // A terminal that is held takes nothing, which must not hold up the run.
+        let runtime = Handle::current();
         let watcher =
-            tokio::spawn(follow(out.clone(), clock.clone(), heard, chunk, settings.rate()));
+            (!out.is_quiet()).then(|| tokio::task::spawn_blocking(move || runtime.block_on(board)));
         let at_once = stuck(shutdown.clone(), clock.clone(), limits.grace);
         let runner = Runner::new(clock.clone(), store.clone(), transport, signer, limits, events);
         let report = tokio::select! {
@@ -288,7 +291,9 @@ impl Ground<'_> {
             () = at_once => return Err(CommandError::Abandoned),
         };
         // The watcher ends with the run's last event, or with the channel.
-        let _ = watcher.await;
+        if let Some(watcher) = watcher {
+            let _ = watcher.await;
+        }
         Ok(report?)
     }
 }

@@ -5,11 +5,12 @@
 use std::fs;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CommandError;
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::output::Output;
 use crate::runner::{Shutdown, Stopper, shutdown};
 
@@ -81,7 +82,7 @@ pub(super) fn listen(out: &Output, word: &'static str) -> Result<Shutdown, Comma
     let ((stopper, shutdown), out) = (shutdown(), out.clone());
     tokio::spawn(async move {
         heard.next().await;
-        out.say(word);
+        say(&out, word).await;
         stopper.press();
         loop {
             heard.next().await;
@@ -112,12 +113,23 @@ pub(super) fn listen_for_run(out: &Output) -> Result<RunSignals, CommandError> {
                 Phase::Turn | Phase::Import | Phase::Send => (&stopper, &run),
             };
             if !asked.is_asked() {
-                out.say(phase.word());
+                say(&out, phase.word()).await;
             }
             asks.press();
         }
     });
     Ok(signals)
+}
+
+/// Says `word`, or gives up on a terminal that is held: it must not hold up what was asked for.
+async fn say(out: &Output, word: &'static str) {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let (out, clock) = (out.clone(), SystemClock::new());
+    let said = tokio::task::spawn_blocking(move || out.say(word));
+    tokio::select! {
+        _ = said => {}
+        () = clock.sleep_until(clock.now() + PATIENCE) => {}
+    }
 }
 
 /// SIGXFSZ, which has this number on Linux and on macOS.

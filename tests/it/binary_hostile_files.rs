@@ -19,9 +19,7 @@ const HEAD: &[u8] = b"question_id,status,note\na,4,\n";
 
 /// `deskbatch import FILE` within the limit of memory.
 fn import(place: &Place, file: &str) -> Command {
-    let mut inner = place.deskbatch(&["import", file, "--sdkappid", "1"]);
-    // Each worker has a stack of its own, and a large machine has many.
-    inner.env("TOKIO_WORKER_THREADS", "2");
+    let inner = place.deskbatch(&["import", file, "--sdkappid", "1"]);
     let mut command = Command::new("sh");
     let limited = format!("ulimit -d {MEMORY_KIB_MAX} && exec \"$@\"");
     command.args(["-c", &limited, "sh"]).arg(inner.get_program()).args(inner.get_args());
