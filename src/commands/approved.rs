@@ -27,7 +27,7 @@ pub(super) async fn take(
     let (digest, out) = (read_digest(digest)?, &ground.out);
     // No run but this one can change what is left of it: this one has the lock.
     let prior = store.find_approval(settings.app()?, &digest).await?;
-    let how = Making { writes_rejects: true, deletes_max: 0 };
+    let how = Making { only_looks: false, deletes_max: 0 };
     let file = args.file.as_deref();
     let Proposal { mut staged, plan } =
         propose(settings, store, file, &args.manifest, how, ground).await?;

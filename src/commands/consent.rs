@@ -47,7 +47,7 @@ pub(super) async fn import(
     store: &Store,
     ground: &Importing,
 ) -> Result<Consent, CommandError> {
-    let staged = || stage(store, account.app, file, &args.manifest, true, ground);
+    let staged = || stage(store, account.app, file, &args.manifest, false, ground);
     let plan = async |staged: &mut Staged| {
         plan_of(settings, staged, Some(file), &args.manifest, DELETES_SHOWN).await
     };
@@ -92,7 +92,7 @@ pub(super) async fn what_waits(
     if !ground.out.can_ask() {
         return Err(needs_yes(open));
     }
-    let how = Making { writes_rejects: false, deletes_max: DELETES_SHOWN };
+    let how = Making { only_looks: true, deletes_max: DELETES_SHOWN };
     let Proposal { staged, plan } =
         propose(settings, store, None, &args.manifest, how, ground).await?;
     staged.undo().await?;

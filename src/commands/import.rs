@@ -66,20 +66,21 @@ pub(super) async fn command(
     let store = Store::open(&settings.database).await?;
     let shutdown = signals::listen_for_import(out)?;
     let ground = Importing::begin(out, shutdown);
-    let staged = stage(&store, app, &args.file, &args.manifest, true, &ground).await?;
+    let staged = stage(&store, app, &args.file, &args.manifest, false, &ground).await?;
     commit(&store, staged, app, &args.manifest, out).await?;
     store.close().await;
     Ok(Exit::Done)
 }
 
 /// Reads the manifest at `file` into an open import. Bad rows go to `--rejects` if that is
-/// given and `writes_rejects`; without it they are an error, and nothing is left behind.
+/// given, unless the import `only_looks`, to be undone; without it they are an error, and nothing
+/// is left behind.
 pub(super) async fn stage(
     store: &Store,
     app: App,
     file: &Path,
     args: &ManifestArgs,
-    writes_rejects: bool,
+    only_looks: bool,
     ground: &Importing,
 ) -> Result<Staged, CommandError> {
     let options = ManifestOptions {
@@ -89,9 +90,12 @@ pub(super) async fn stage(
         sdkappid: app.sdkappid,
     };
     let manifest = open(file, options, ground).await?;
-    let bad = BadRows::new(file, store.path(), args, writes_rejects)?;
+    let bad = BadRows::new(file, store.path(), args, !only_looks)?;
     let mut import = store.begin_import(app, SystemClock::new().wall_ms()).await?;
     import.heed(ground.stop()).await?;
+    if only_looks {
+        import.only_looks();
+    }
     let filled = tokio::select! {
         filled = fill(&mut import, manifest, bad, file, args, ground) => filled,
         // Dropped, it leaves nothing behind either.

@@ -31,8 +31,8 @@ pub(super) struct Proposal {
 /// How a plan is made.
 #[derive(Clone, Copy)]
 pub(super) struct Making {
-    /// Whether bad rows are written to `--rejects`.
-    pub(super) writes_rejects: bool,
+    /// Whether it will be undone: then bad rows are not written to `--rejects`.
+    pub(super) only_looks: bool,
     /// So many of the questions to be deleted are named.
     pub(super) deletes_max: usize,
 }
@@ -48,7 +48,7 @@ pub(super) async fn propose(
 ) -> Result<Proposal, CommandError> {
     let app = settings.app()?;
     let mut staged = match file {
-        Some(file) => stage(store, app, file, args, how.writes_rejects, ground).await?,
+        Some(file) => stage(store, app, file, args, how.only_looks, ground).await?,
         None => Staged::nothing(store.begin_review(app, SystemClock::new().wall_ms()).await?),
     };
     let plan = plan_of(settings, &mut staged, file, args, how.deletes_max).await?;
@@ -116,7 +116,7 @@ pub(super) async fn command(
     let store = Store::open_or_imagine(&settings.database).await?;
     let all = args.all || args.json;
     let how =
-        Making { writes_rejects: false, deletes_max: if all { usize::MAX } else { DELETES_SHOWN } };
+        Making { only_looks: true, deletes_max: if all { usize::MAX } else { DELETES_SHOWN } };
     let shutdown = signals::listen_for_import(out)?;
     let (file, ground) = (args.file.as_deref(), Importing::begin(out, shutdown));
     let Proposal { staged, plan } =

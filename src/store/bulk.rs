@@ -76,11 +76,13 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// What costs less for so many `rows`, whose `questions` may be known.
+    /// What costs less for so many `rows`, whose `questions` may be known. What `only_looks` makes
+    /// no index, which would go with it.
     pub(super) async fn choose(
         connection: &mut SqliteConnection,
         rows: u64,
         questions: Option<Questions>,
+        only_looks: bool,
     ) -> Result<Self, StoreError> {
         const DOING: &str = "look how large the queue is";
         let row = sqlx::query(
@@ -95,7 +97,7 @@ impl Index {
         let many = rows >= ANEW_ROWS_MIN && rows.saturating_mul(ANEW_TIMES) >= there;
         let search = match questions {
             _ if there == 0 => Search::Nothing,
-            Some(questions) if many => Search::Jobs(questions),
+            Some(questions) if many || (only_looks && !has_index) => Search::Jobs(questions),
             _ => {
                 run(connection, JOBS_NEWEST).await?;
                 return Ok(Self {
@@ -343,4 +345,37 @@ pub(super) async fn approve(
         change(connection, from, gone).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_small_import_makes_the_index_that_it_needs_unless_it_only_looks() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+        let mut tx = store.write("test").await.unwrap();
+        let there = "
+            INSERT INTO apps (id, sdkappid, library) VALUES (1, 1, 'faq');
+            INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
+              VALUES (1, 1, 'b', 'b.csv', printf('%064d', 1), 1, 1, 1, 0, 0);
+            INSERT INTO tallies (batch_id, status, approval_id, pending) VALUES (1, 4, 0, 1)";
+        run(&mut tx, there).await.unwrap();
+        for (has_index, only_looks, by_index) in
+            [(true, true, true), (true, false, true), (false, true, false), (false, false, true)]
+        {
+            run(&mut tx, if has_index { JOBS_NEWEST } else { "DROP INDEX IF EXISTS jobs_newest" })
+                .await
+                .unwrap();
+            let questions = Questions(Box::new(|_| false));
+            let index = Index::choose(&mut tx, 1, Some(questions), only_looks).await.unwrap();
+            assert_eq!(index.fate, Fate::Kept);
+            assert_eq!(matches!(index.search, Search::Index), by_index, "{has_index} {only_looks}");
+            let has = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'jobs_newest'");
+            let has = has.fetch_optional(&mut *tx).await.unwrap().is_some();
+            assert_eq!(has, by_index, "{has_index} {only_looks}");
+        }
+    }
 }

@@ -28,6 +28,9 @@ impl Store {
             looked = self.check_rows(&mut wrong).await;
         }
         if looked.is_ok() && wrong.is_empty() {
+            looked = self.check_intents(&mut wrong).await;
+        }
+        if looked.is_ok() && wrong.is_empty() {
             looked = self.check_figures(&mut wrong).await;
         }
         match looked {
@@ -59,6 +62,21 @@ impl Store {
                 row.map_or_else(|| format!("a row of {table}"), |row| format!("{table} row {row}"));
             wrong.push(format!("{which} refers to a row of {parent} that is not there"));
         }
+        Ok(())
+    }
+
+    /// That each question has one newest intent. The index that holds that is away between a large
+    /// import and the next one that needs it.
+    async fn check_intents(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        const INDEX: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'jobs_newest'";
+        if sqlx::query_scalar::<_, i64>(INDEX).fetch_one(&self.readers).await? > 0 {
+            return Ok(());
+        }
+        let twice = sqlx::query_scalar(
+            "SELECT 'jobs row ' || max(id) || ' is as new as row ' || min(id) || ' for the same question' FROM jobs
+             WHERE newest = 1 GROUP BY app_id, question_id HAVING count(*) > 1",
+        );
+        wrong.extend(twice.fetch_all(&self.readers).await?);
         Ok(())
     }
 

@@ -24,6 +24,7 @@ pub struct Import {
     group: RowGroup,
     staging: Staging,
     questions: Option<Questions>,
+    only_looks: bool,
     decides: bool,
     /// Known once it decides.
     pub(super) app_id: i64,
@@ -118,6 +119,7 @@ impl Store {
             group: RowGroup::default(),
             staging,
             questions: None,
+            only_looks: false,
             decides: false,
             app_id: 0,
             batch: 0,
@@ -186,6 +188,11 @@ impl Import {
         self.questions = Some(Questions(Box::new(has)));
     }
 
+    /// Tells it that it will be undone after its preview, whatever that says.
+    pub fn only_looks(&mut self) {
+        self.only_looks = true;
+    }
+
     async fn write_group(&mut self) -> Result<(), StoreError> {
         let group = std::mem::take(&mut self.group);
         self.staging.add(&mut self.connection, group).await
@@ -225,7 +232,7 @@ impl Import {
         .doing("begin an import")?;
         self.batch = noted.last_insert_rowid();
         let (connection, rows) = (&mut self.connection, self.staging.rows);
-        let index = Index::choose(connection, rows, self.questions.take()).await?;
+        let index = Index::choose(connection, rows, self.questions.take(), self.only_looks).await?;
         self.superseded = step_back(connection, self.app_id, self.now_ms, &index).await?;
         insert(connection, self.app_id, self.batch, self.staging.by_status, index.fate).await
     }

@@ -288,12 +288,13 @@ async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
     });
     let migrator = Migrator::with_migrations(migrations.collect());
     let mut ended = migrator.run(writer).await;
-    // Somebody else may be faster at each of them.
-    for _ in 1..MIGRATION_TRIES as usize + MIGRATIONS.len() {
-        match &ended {
-            Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _))
-                if may_be_done_by_another(e) => {}
-            _ => break,
+    let (mut tries, mut done) = (1, 0);
+    while let Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _)) = &ended {
+        let before = std::mem::replace(&mut done, migrations_done(writer).await);
+        // Somebody else may be faster at each of them.
+        tries = if done > before { 1 } else { tries + 1 };
+        if !may_be_done_by_another(e) || tries > MIGRATION_TRIES {
+            break;
         }
         // What was cut short may have left the schema open to changes by hand.
         sqlx::query("PRAGMA writable_schema = RESET")
@@ -317,6 +318,12 @@ async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), StoreError> {
         }
         Err(e) => Err(StoreError::Foreign { path: path.to_owned(), reason: e.to_string() }),
     }
+}
+
+/// How many migrations the file has had; 0 where it cannot be asked.
+async fn migrations_done(writer: &SqlitePool) -> i64 {
+    let done = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations");
+    done.fetch_one(writer).await.unwrap_or_default()
 }
 
 /// Whether the engine refused what another process has made meanwhile. A full or broken disk

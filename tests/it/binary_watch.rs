@@ -52,6 +52,23 @@ fn until(lines: &mut impl Iterator<Item = Value>, is_it: impl Fn(&Value) -> bool
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_held_does_not_hold_up_the_run() {
+    let (place, sandbox) = (Place::new(), sandbox_with(|_| ()).await);
+    let ids: Vec<String> = (0..60).map(|n| question(&format!("q{n}"))).collect();
+    place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
+    let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]);
+    command.env("DESKBATCH_RATE", "20");
+    let mut run = on_terminal_of(80, &command);
+    run.exp_string("0 failed, ").unwrap();
+    // Ctrl-S; whatever is written from then on waits for Ctrl-Q.
+    run.send_control('s').unwrap();
+    sandbox.seen(60).await;
+    run.send_control('q').unwrap();
+    has(&closes(run, 0), &["60"]);
+    assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_sees_what_a_run_of_another_process_waits_for_and_its_end() {
     for waits_for in ["slow_down", "outage"] {
         let place = Place::new();

@@ -29,6 +29,26 @@ async fn a_row_that_refers_to_nothing_is_named() {
 }
 
 #[tokio::test]
+async fn a_question_with_two_newest_intents_is_named_while_no_index_forbids_it() {
+    let queue = Queue::begun().await;
+    queue.import("a enable").await;
+    queue.sql("DROP INDEX jobs_newest").await;
+    assert_eq!(queue.store.check().await.unwrap(), Vec::<String>::new());
+    let older = queue.id("a").await;
+    queue
+        .sql(
+            "INSERT INTO jobs (batch_id, app_id, line, question_id, status)
+             SELECT batch_id, app_id, 9, question_id, 6 FROM jobs WHERE question_id = 'a' AND app_id = 1",
+        )
+        .await;
+    let newer = queue.id("a").await;
+    assert_eq!(
+        queue.store.check().await.unwrap(),
+        [format!("jobs row {newer} is as new as row {older} for the same question")]
+    );
+}
+
+#[tokio::test]
 async fn a_page_that_was_overwritten_is_found() {
     let queue = Queue::idle().await;
     queue.import_many(2_000, Status::Enable).await;
