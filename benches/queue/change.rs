@@ -2,7 +2,7 @@
 
 use crate::import::again;
 use crate::manifest;
-use crate::measure::{Contestant, Ground, Lines, Took, in_turn, runs};
+use crate::measure::{Contestant, Ground, Lines, RUNS, Took, in_turn};
 use crate::shapes::Shape;
 use crate::support::deskbatch;
 
@@ -12,7 +12,7 @@ pub fn run(ground: &Ground) {
         let file = ground.path("import.csv");
         manifest::write(&file, (0..rows).rev(), None);
         let taken = in_turn(
-            runs(rows),
+            RUNS,
             vec![
                 Contestant::new("cancel --batch 1", || {
                     command(ground, Shape::Pending, rows, &["cancel", "--batch", "1", "--quiet"])

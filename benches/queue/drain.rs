@@ -16,7 +16,7 @@ use sqlx::{Connection as _, Row as _};
 use crate::by_hand::{self, Steps};
 use crate::manifest::question;
 use crate::measure::{
-    Contestant, Ground, Taken, Took, in_turn, on_runtime, runs, seconds, thousands,
+    Contestant, Ground, RUNS, Taken, Took, in_turn, on_runtime, seconds, thousands,
 };
 use crate::shapes::{CHUNK, Shape, connect, figure};
 use crate::support::{deskbatch, median, real, say};
@@ -65,7 +65,7 @@ pub fn run(ground: &Ground) {
                 Took { seconds, peak_mib: 0 }
             }),
         ];
-        let taken = in_turn(runs(rows), contestants);
+        let taken = in_turn(RUNS, contestants);
         say_speeds(rows, &taken[..2]);
         ground.keep("drain", rows, taken[0].median());
         ground.keep("drain by hand", rows, taken[1].median());

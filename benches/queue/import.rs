@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::manifest;
-use crate::measure::{Contestant, Ground, Lines, Took, in_turn, runs};
+use crate::measure::{Contestant, Ground, Lines, RUNS, Took, in_turn};
 use crate::peers::{Peers, SHELL_IMPORTS, python_import, shell_import};
 use crate::shapes::Shape;
 use crate::support::deskbatch;
@@ -19,7 +19,7 @@ pub fn run(ground: &Ground, peers: &Peers) {
             ground.child(&mut deskbatch(room.path(), &["import", file, "--sandbox", "--quiet"]))
         })];
         contestants.extend(of_peers(ground, peers, &file));
-        let taken = in_turn(runs(rows), contestants);
+        let taken = in_turn(RUNS, contestants);
         ground.keep("import", rows, taken[0].median());
         if let Some(shell) = taken.get(1).filter(|_| peers.sqlite3) {
             ground.keep("sqlite3 .import", rows, shell.median());
@@ -33,7 +33,7 @@ pub fn run(ground: &Ground, peers: &Peers) {
         let file = ground.path("import.csv");
         manifest::write(&file, (rows / 2..rows / 2 + rows).rev(), None);
         let second = Contestant::new("deskbatch import", || again(ground, rows, &file));
-        let taken = in_turn(runs(rows), vec![second]);
+        let taken = in_turn(RUNS, vec![second]);
         ground.keep("import, half again", rows, taken[0].median());
         Lines::Apart.rows(rows, &taken);
     }

@@ -1,6 +1,6 @@
 //! Looks at a queue: `status`, also while a large change goes on, and `report`.
 
-use crate::measure::{Contestant, Ground, Lines, in_turn, runs, seconds, thousands};
+use crate::measure::{Contestant, Ground, Lines, RUNS, in_turn, seconds, thousands};
 use crate::peers::{Peers, shell_csv};
 use crate::shapes::Shape;
 use crate::support::{deskbatch, say};
@@ -27,7 +27,7 @@ pub fn status(ground: &Ground) {
         };
         let text = Contestant::new("deskbatch status", || look(&["status"]));
         let json = Contestant::new("deskbatch status --json", || look(&["status", "--json"]));
-        let taken = in_turn(runs(rows), vec![text, json]);
+        let taken = in_turn(RUNS, vec![text, json]);
         ground.keep("status", rows, taken[0].median());
         Lines::Apart.rows(rows, &taken);
     }
@@ -36,13 +36,13 @@ pub fn status(ground: &Ground) {
     say("| --- | --- | --- | --- |");
     for &rows in &ground.sizes {
         let (mut looks, mut most) = (0, 0.0_f64);
-        for _ in 0..runs(rows) {
+        for _ in 0..RUNS {
             for look in beside_a_retry(ground, rows) {
                 looks += 1;
                 most = most.max(look);
             }
         }
-        say(&format!("| {} | {} | {looks} | {} |", thousands(rows), runs(rows), seconds(most)));
+        say(&format!("| {} | {} | {looks} | {} |", thousands(rows), RUNS, seconds(most)));
     }
 }
 
@@ -84,7 +84,7 @@ pub fn report(ground: &Ground, peers: &Peers) {
                 }),
             );
         }
-        let taken = in_turn(runs(rows), contestants);
+        let taken = in_turn(RUNS, contestants);
         ground.keep("report", rows, taken[0].median());
         Lines::Peers.rows(rows, &taken);
     }

@@ -18,9 +18,6 @@ use tempfile::TempDir;
 
 use crate::support::{median, peak_mib, real, say};
 
-/// From so many rows on three runs have to do.
-const MANY_ROWS: usize = 5_000_000;
-
 /// Seconds by rows for each cost, for the picture.
 pub type Points = BTreeMap<&'static str, Vec<(f64, f64)>>;
 
@@ -98,10 +95,8 @@ impl Ground {
     }
 }
 
-/// How often something of so many rows is run.
-pub fn runs(rows: usize) -> usize {
-    if rows < MANY_ROWS { 5 } else { 3 }
-}
+/// How often something is run.
+pub const RUNS: usize = 5;
 
 /// Waits; only for looks at a child that nobody announces.
 #[allow(clippy::disallowed_methods, reason = "a look every so often at another process")]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use deskbatch::clock::Clock as _;
 use rustix::fs::{Advice, fadvise};
 
-use crate::measure::{Ground, pause, runs, seconds, thousands};
+use crate::measure::{Ground, RUNS, pause, seconds, thousands};
 use crate::shapes::Shape;
 use crate::support::{deskbatch, median, say};
 
@@ -24,16 +24,16 @@ pub fn run(ground: &Ground) {
     say("| queue | runs | warm | by a queue of 1,000 | cold | by a queue of 1,000 |");
     say("| --- | --- | --- | --- | --- | --- |");
     let small = measured(ground, Shape::Pending, SMALL);
-    say_line("1,000 pending", runs(SMALL), small, small);
+    say_line("1,000 pending", RUNS, small, small);
     for &rows in &ground.sizes {
         let pending = measured(ground, Shape::Pending, rows);
         ground.keep("start, all pending", rows, pending.0);
         let text = format!("{} pending", thousands(rows));
-        say_line(&text, runs(rows), pending, small);
+        say_line(&text, RUNS, pending, small);
         let finished = measured(ground, Shape::Finished, rows);
         ground.keep("start, all finished but one", rows, finished.0);
         let text = format!("{} finished and 1 pending", thousands(rows));
-        say_line(&text, runs(rows), finished, small);
+        say_line(&text, RUNS, finished, small);
     }
 }
 
@@ -51,7 +51,7 @@ fn say_line(queue: &str, runs: usize, of: Figures, small: Figures) {
 
 fn measured(ground: &Ground, shape: Shape, rows: usize) -> Figures {
     let (mut warm, mut cold) = (Vec::new(), Vec::new());
-    for _ in 0..runs(rows) {
+    for _ in 0..RUNS {
         warm.extend(first_request(ground, shape, rows, false));
         cold.extend(first_request(ground, shape, rows, true));
     }
