@@ -10,6 +10,7 @@
 use std::fs;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::store::{RunLock, Store};
 /// How often the file is written while a run goes on: as often as Prometheus asks by habit.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// The longest that the end of a run waits for a look at the queue.
+/// The longest that the end of a run waits for a look at the queue, and then for the file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Everybody may read it: the exporter is another user.
@@ -45,14 +46,15 @@ struct Target {
     database: PathBuf,
     rate: f64,
     out: Output,
+    /// Whether this run has had the queue.
+    has_had: AtomicBool,
+    /// Held while the file is written, so by nobody who may not wait for that.
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     ended: Ended,
-    /// Whether this run has had the queue.
-    has_had: bool,
     warned: bool,
 }
 
@@ -74,6 +76,7 @@ impl MetricsFile {
             database: settings.database.clone(),
             rate: settings.rate(),
             out: out.clone(),
+            has_had: AtomicBool::new(false),
             state: Mutex::default(),
         });
         Self(target.map(Arc::new))
@@ -83,7 +86,7 @@ impl MetricsFile {
     /// queue, and nobody else.
     pub(super) async fn keep<C: Clock>(&self, store: &Store, clock: &C) -> Keeping {
         let Some(target) = self.0.clone() else { return Keeping(None) };
-        target.state().has_had = true;
+        target.has_had.store(true, Ordering::Relaxed);
         target.write_queue(store).await;
         let (store, clock) = (store.clone(), clock.clone());
         let writer = tokio::spawn(async move {
@@ -108,7 +111,10 @@ impl MetricsFile {
             () = clock.sleep_until(clock.now() + PATIENCE) => String::new(),
         };
         let now_ms = clock.wall_ms();
-        target.write(queue, move |ended| ended.then(exit as u8, now_ms)).await;
+        tokio::select! {
+            () = target.write(queue, move |ended| ended.then(exit as u8, now_ms)) => {}
+            () = clock.sleep_until(clock.now() + PATIENCE) => {}
+        }
     }
 }
 
@@ -123,7 +129,7 @@ impl Target {
         // The lock lies beside the file itself, not beside a link to it.
         let database = self.database.canonicalize();
         let database = database.as_deref().unwrap_or(&self.database);
-        !self.state().has_had && matches!(RunLock::holder_of(database), Ok(Some(_)))
+        !self.has_had.load(Ordering::Relaxed) && matches!(RunLock::holder_of(database), Ok(Some(_)))
     }
 
     async fn write_queue(self: &Arc<Self>, store: &Store) {
@@ -205,6 +211,7 @@ mod tests {
             database: folder.join("queue.db"),
             rate: 5.0,
             out: Output::new(true),
+            has_had: AtomicBool::new(false),
             state: Mutex::default(),
         })))
     }

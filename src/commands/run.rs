@@ -285,16 +285,19 @@ impl Ground<'_> {
             (!out.is_quiet()).then(|| tokio::task::spawn_blocking(move || runtime.block_on(board)));
         let at_once = stuck(shutdown.clone(), clock.clone(), limits.grace);
         let runner = Runner::new(clock.clone(), store.clone(), transport, signer, limits, events);
-        let report = tokio::select! {
-            report = runner.run(lock, shutdown) => report,
-            // A run may be left anywhere: the next one finds what it had in flight.
-            () = at_once => return Err(CommandError::Abandoned),
+        let shown = async {
+            let report = runner.run(lock, shutdown).await;
+            // The watcher ends with the run's last event, or with the channel.
+            if let Some(watcher) = watcher {
+                let _ = watcher.await;
+            }
+            report
         };
-        // The watcher ends with the run's last event, or with the channel.
-        if let Some(watcher) = watcher {
-            let _ = watcher.await;
+        tokio::select! {
+            report = shown => Ok(report?),
+            // A run may be left anywhere: the next one finds what it had in flight.
+            () = at_once => Err(CommandError::Abandoned),
         }
-        Ok(report?)
     }
 }
 

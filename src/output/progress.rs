@@ -28,6 +28,7 @@ pub async fn follow<C: Clock>(
     loop {
         let redraw = board.next(clock.now());
         tokio::select! {
+            biased;
             event = events.recv() => match event {
                 Ok(Event::Ended { .. }) | Err(RecvError::Closed) => break,
                 Ok(event) => progress.take(&event, clock.now()),

@@ -67,9 +67,9 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             Verdict::Rejected => self.rejected(flight, &settled, reply.answer).await?,
             Verdict::Stop => self.refused(&settled, reply.answer).await?,
         };
+        self.untold.push(Event::Settled { request, verdict, latency, totals: self.totals });
         self.tell_of_gate(run, change).await?;
         self.keep_now_and_then().await?;
-        self.untold.push(Event::Settled { request, verdict, latency, totals: self.totals });
         Ok(ending)
     }
 

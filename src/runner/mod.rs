@@ -268,11 +268,14 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         }
     }
 
-    /// Makes what was written durable, and tells of it then.
+    /// Makes what was written durable, and tells of it then. Of what was undone nobody is told.
     async fn commit(&mut self) -> Result<(), StoreError> {
-        self.turn.commit().await?;
-        for event in self.untold.drain(..) {
-            self.events.send(event);
+        let untold = std::mem::take(&mut self.untold);
+        if self.turn.is_open() {
+            self.turn.commit().await?;
+            for event in untold {
+                self.events.send(event);
+            }
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 Ok(())
             }
             Change::Closed { why, until } => {
+                self.commit().await?;
                 let (now, now_ms) = (self.clock.now(), self.clock.wall_ms());
                 let wait = until.since(now);
                 let since_ms = match why {
@@ -42,7 +43,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                     ClosedFor::Outage => WaitsFor::Outage,
                 };
                 let until_ms = now_ms.saturating_add(ms(wait));
-                self.commit().await?;
                 self.store.note_wait(run, Some(Wait { waits_for, since_ms, until_ms })).await?;
                 self.events.send(Event::Closed { why, wait, since_ms });
                 Ok(())

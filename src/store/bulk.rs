@@ -76,8 +76,8 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// What costs less for so many `rows`, whose `questions` may be known. What `only_looks` makes
-    /// no index, which would go with it.
+    /// What costs less for so many `rows`, whose `questions` may be known. A few that it `only_looks`
+    /// for are not worth an index, which would be undone with them.
     pub(super) async fn choose(
         connection: &mut SqliteConnection,
         rows: u64,

@@ -1,4 +1,4 @@
-//! The claim: jobs into a request, in one transaction, before it leaves.
+//! The claim: jobs into a request, in a run's turn to write, before it leaves.
 //!
 //! A claim touches as many rows as it takes, whatever the size of the queue. A question
 //! that is in flight for an older job is left alone until that one is settled, so that two
@@ -38,10 +38,10 @@ impl Claimed {
 }
 
 impl Turn {
-    /// Claims free jobs of one status, the oldest that are due first, and as many as
-    /// `jobs_max` says for that status and the first of them, at least one; asked for job 0,
-    /// which there is not, it says the most for any. A status for which that is 0 is passed
-    /// over. `None` when there is none.
+    /// Claims free jobs of one status, the oldest that are due first. `jobs_max` is asked twice: for
+    /// job 0, which there is not, it says the most for any job of a status, where 0 passes that
+    /// status over; then how many with this first one, which is at least one. `None` when there
+    /// is none.
     ///
     /// # Errors
     /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
@@ -169,7 +169,7 @@ impl Turn {
             return self.unless_failed(Err(StoreError::TakenOver { run }));
         }
         if (moved, tallied) != (ids.len() as u64, shares.len() as u64) {
-            let uncounted = uncounted(self.open()?, told.inserted).await;
+            let uncounted = uncounted(self.begun()?, told.inserted).await;
             return self.unless_failed(uncounted.and_then(Err));
         }
         let jobs = found.into_iter().map(|found| found.job).collect();

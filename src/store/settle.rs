@@ -198,7 +198,7 @@ impl Turn {
         unless_closed_before(closed, settled)?;
         self.unless_missing(missing, settled.request).await?;
         let overtaken = read_overtaken(overtaken).doing(DOING)?;
-        drop_overtaken(self.open()?, &overtaken, settled.answered_ms).await?;
+        drop_overtaken(self.begun()?, &overtaken, settled.answered_ms).await?;
         self.apply(settled, findings).await?;
         Ok(overtaken.len() as u64)
     }
@@ -211,7 +211,7 @@ impl Turn {
     ) -> Result<(), StoreError> {
         match missing.try_get::<i64, _>(0).doing(DOING)? {
             0 => Ok(()),
-            _ => Err(uncounted(self.open()?, request).await?),
+            _ => Err(uncounted(self.begun()?, request).await?),
         }
     }
 
@@ -236,11 +236,11 @@ impl Turn {
         .bind(refusal)
         .bind(job)
         .bind(settled.run)
-        .execute(&mut **self.open()?)
+        .execute(&mut **self.begun()?)
         .await
         .doing(DOING)?;
         if done.rows_affected() > 0 {
-            tally_concluded(self.open()?, job, settled).await?;
+            tally_concluded(self.begun()?, job, settled).await?;
         }
         self.free_held(settled.run, &[job]).await?;
         Ok(done.rows_affected())

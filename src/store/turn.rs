@@ -1,4 +1,4 @@
-//! A run's turn to write: the answers that have come and the claim of what leaves next, in one
+//! A run's turn to write: an answer that has come and the claim of what leaves next, in one
 //! transaction, since making it durable is most of what a small one costs.
 //!
 //! Nothing that was written is true before [`Turn::commit`]: until then nobody may be told of an
@@ -29,6 +29,11 @@ impl Store {
 }
 
 impl Turn {
+    /// Whether something is written that is not durable yet.
+    pub fn is_open(&self) -> bool {
+        self.write.is_some()
+    }
+
     /// Makes durable what was written since the last time, if anything was.
     ///
     /// # Errors
@@ -40,8 +45,8 @@ impl Turn {
         }
     }
 
-    /// What `text` tells, with the values that `bind` gives it. Where it changes something, the
-    /// turn has to be undone after an error.
+    /// What `text` tells, with the values that `bind` gives it. After an error the turn has to be
+    /// undone where it changes something; it has not begun where it is the first.
     pub(super) async fn ask<'q>(
         &mut self,
         doing: &'static str,
@@ -49,24 +54,21 @@ impl Turn {
         bind: impl Fn(Query<'q, Sqlite, SqliteArguments>) -> Query<'q, Sqlite, SqliteArguments>,
     ) -> Result<Told, StoreError> {
         let query = |text| bind(sqlx::query(AssertSqlSafe(text)));
-        let (write, told) = match self.write.take() {
-            Some(mut write) => {
-                let told = write.ask(query(text.later())).await.doing(doing);
-                (write, told)
-            }
-            None => {
-                let mut write = self.store.writer.take(doing).await?;
-                let told = write.begin_with(doing, || query(text.first())).await;
-                (write, told)
-            }
+        let Some(mut write) = self.write.take() else {
+            let mut write = self.store.writer.take(doing).await?;
+            let told = write.begin_with(doing, || query(text.first())).await?;
+            self.write = Some(write);
+            return Ok(told);
         };
+        let told = write.ask(query(text.later())).await.doing(doing);
         self.write = Some(write);
         told
     }
 
-    /// The open transaction, for statements after its first.
-    pub(super) fn open(&mut self) -> Result<&mut Write, StoreError> {
-        self.write.as_mut().ok_or(sqlx::Error::WorkerCrashed).doing("go on writing")
+    /// Its transaction, for statements after the first.
+    pub(super) fn begun(&mut self) -> Result<&mut Write, StoreError> {
+        let none = || sqlx::Error::Protocol("no transaction has begun".to_owned());
+        self.write.as_mut().ok_or_else(none).doing("go on writing")
     }
 
     /// Undoes the turn where `done` is an error.

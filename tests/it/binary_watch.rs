@@ -3,7 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::Command;
+use std::time::Duration;
 
+use deskbatch::clock::{Clock as _, SystemClock};
 use deskbatch::sandbox::SANDBOX_SDKAPPID;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -62,7 +64,11 @@ async fn a_terminal_that_is_held_does_not_hold_up_the_run() {
     run.exp_string("0 failed, ").unwrap();
     // Ctrl-S; whatever is written from then on waits for Ctrl-Q.
     run.send_control('s').unwrap();
-    sandbox.seen(60).await;
+    let clock = SystemClock::new();
+    tokio::select! {
+        () = sandbox.seen(60) => {}
+        () = clock.sleep_until(clock.now() + Duration::from_mins(1)) => panic!("it was held up"),
+    }
     run.send_control('q').unwrap();
     has(&closes(run, 0), &["60"]);
     assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);

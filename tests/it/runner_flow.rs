@@ -353,8 +353,8 @@ async fn events_tell_the_story_in_order_and_add_up() {
     }
     assert!(matches!(story[0], Event::Began { open: 3, .. }), "{story:?}");
     assert!(matches!(story[1], Event::Left { jobs: 3, .. }), "{story:?}");
-    assert!(matches!(story[2], Event::Closed { .. }), "{story:?}");
-    assert!(matches!(story[3], Event::Settled { verdict: Verdict::Throttled, .. }), "{story:?}");
+    assert!(matches!(story[2], Event::Settled { verdict: Verdict::Throttled, .. }), "{story:?}");
+    assert!(matches!(story[3], Event::Closed { .. }), "{story:?}");
     assert!(matches!(story.last(), Some(Event::Ended { ending: RunEnding::Drained })));
     let last = story.iter().rev().find_map(|event| match event {
         Event::Settled { totals, .. } => Some(*totals),

@@ -132,10 +132,24 @@ async fn nothing_leaves_whose_claim_is_not_durable() {
     assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
     assert_eq!(bench.service.seen().len(), 2, "the third one is not out");
     assert_eq!(bench.happened(|event| matches!(event, Event::Left { .. })), 2);
+    assert_eq!(bench.happened(|event| matches!(event, Event::Settled { .. })), 1, "of the first");
     // The answer was in the same turn: the next run finds its job in flight, and asks again.
     assert_eq!(bench.queue.states().await, "a:succeeded b:in_flight c:pending");
     bench.queue.sql("DROP TRIGGER no_commit").await;
     let report = bench.run().await;
     assert_eq!((report.orphans, report.totals.succeeded), (1, 2));
     assert_eq!(bench.service.seen()[2].status, Status::Enable);
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_an_answer_that_went_with_a_claim_that_failed() {
+    let bench = three_requests().await;
+    let broken = "CREATE TRIGGER broken AFTER UPDATE OF state ON jobs
+                    WHEN NEW.question_id = 'c' AND NEW.state = 'in_flight'
+                  BEGIN SELECT RAISE(FAIL, 'no more'); END";
+    bench.queue.sql(broken).await;
+    let error = bench.run_with(shutdown().1, async {}).await.unwrap_err();
+    assert!(error.to_string().contains("no more"), "{error}");
+    assert_eq!(bench.queue.states().await, "a:succeeded b:in_flight c:pending");
+    assert_eq!(bench.happened(|event| matches!(event, Event::Settled { .. })), 1, "of the first");
 }
