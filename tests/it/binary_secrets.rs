@@ -367,7 +367,7 @@ fn a_panic_is_70_and_shows_no_secret() {
     let secrets = pieces(&[KEY.to_owned()]);
     // The runtime panics where it may have some files open but not all that it needs, when the
     // settings and the key in them are loaded.
-    let panicked = (3..12).any(|files| {
+    let panicked = (3..64).any(|files| {
         let inner = traced(&place, "http://127.0.0.1:9", "text", &["status"]);
         let mut command = Command::new("sh");
         let limited = format!("ulimit -n {files} && exec \"$@\"");
