@@ -12,7 +12,7 @@ use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::pool::Pool;
+use super::pool::{FOUND, Pool};
 use super::tallies::uncounted;
 use super::turn::Turn;
 use super::write::Text;
@@ -54,7 +54,7 @@ impl Turn {
     ) -> Result<Option<Claimed>, StoreError> {
         let pool = self.store.pool_of(run).await?;
         match self.find_free(&pool, jobs_max, slot_ms).await? {
-            Some((status, found)) => self.claim(run, status, found, slot_ms).await.map(Some),
+            Some((status, found)) => self.claim(run, status, found, slot_ms).await,
             None => Ok(None),
         }
     }
@@ -82,7 +82,7 @@ impl Turn {
         if found.is_empty() {
             return Ok(None);
         }
-        self.claim(run, status, found, slot_ms).await.map(Some)
+        self.claim(run, status, found, slot_ms).await
     }
 
     /// Gives those of `ids` that `run` holds back to the pool.
@@ -133,6 +133,17 @@ impl Turn {
         status: Status,
         found: Vec<Found>,
         slot_ms: i64,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let claimed = self.write_claim(run, status, found, slot_ms).await;
+        self.unless_failed(claimed).map(Some)
+    }
+
+    async fn write_claim(
+        &mut self,
+        run: RunId,
+        status: Status,
+        found: Vec<Found>,
+        slot_ms: i64,
     ) -> Result<Claimed, StoreError> {
         const DOING: &str = "claim jobs";
         let mut shares: BTreeMap<(BatchId, i64), i64> = BTreeMap::new();
@@ -159,18 +170,16 @@ impl Turn {
                 if in_a_row { claim.bind(first).bind(last) } else { claim.bind(json(&ids)) };
             claim.bind(by_tally.clone()).bind(status.code())
         });
-        let told = told.await;
-        let told = self.unless_failed(told)?;
+        let told = told.await?;
         // As many as statements in `claim_text`.
         let &[of_the_run, _, moved, tallied] = &told.changes[..] else {
-            return self.unless_failed(Err(sqlx::Error::RowNotFound).doing(DOING));
+            return Err(sqlx::Error::RowNotFound).doing(DOING);
         };
         if of_the_run == 0 {
-            return self.unless_failed(Err(StoreError::TakenOver { run }));
+            return Err(StoreError::TakenOver { run });
         }
         if (moved, tallied) != (ids.len() as u64, shares.len() as u64) {
-            let uncounted = uncounted(self.begun()?, told.inserted).await;
-            return self.unless_failed(uncounted.and_then(Err));
+            return Err(uncounted(self.begun()?, told.inserted).await?);
         }
         let jobs = found.into_iter().map(|found| found.job).collect();
         Ok(Claimed { request: told.inserted, status, jobs })
@@ -218,8 +227,7 @@ struct Found {
     approval: i64,
 }
 
-/// Number, question, whether in doubt, batch and approval of each. All of a claim come in one row,
-/// as JSON: each row of its own wakes two threads.
+/// Reads what [`FOUND`] asks for.
 fn read_found(rows: &str) -> Result<Vec<Found>, StoreError> {
     let rows: Vec<(JobId, String, i64, BatchId, i64)> = serde_json::from_str(rows)
         .map_err(|e| sqlx::Error::Decode(e.into()))
@@ -244,12 +252,10 @@ static FREE_HELD: LazyLock<Text> = LazyLock::new(|| {
 
 /// Those of some jobs that a run still holds.
 static HELD: LazyLock<Text> = LazyLock::new(|| {
-    Text::new(
-        "SELECT json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
-           SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM jobs
-           WHERE id IN (SELECT value FROM json_each(?))
+    Text::new(&format!(
+        "SELECT {FOUND} jobs WHERE id IN (SELECT value FROM json_each(?))
              AND state = 'pending' AND held_by = ? AND status = ? ORDER BY id LIMIT -1)"
-    )
+    ))
 });
 
 /// What a claim writes, in one go, for jobs that are named one by one.

@@ -10,7 +10,7 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 use super::bulk::{Index, Questions, insert, step_back};
 use super::staging::Staging;
 use super::status::open_by_status;
-use super::write::{fold, turn};
+use super::write::{begin_on, fold};
 use super::{ApprovalId, BatchId, Doing as _, RowGroup, StopImport, Store, StoreError};
 use crate::job::{App, NewJob};
 
@@ -202,7 +202,7 @@ impl Import {
     /// Begins the transaction that decides. Other writers wait from now on.
     pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
         const DOING: &str = "begin an import";
-        turn(&mut self.connection, DOING).await?;
+        begin_on(&mut self.connection, DOING).await?;
         self.decides = true;
         self.app_id = app_id(&mut self.connection, self.app).await?;
         let saved = sqlx::query("SAVEPOINT before_rows").execute(&mut self.connection).await;

@@ -70,10 +70,7 @@ impl Pool {
         });
         let free = format!(
             "WITH first AS MATERIALIZED (SELECT status, most FROM ({first}) ORDER BY due_ms, id LIMIT 1)
-             SELECT (SELECT status FROM first),
-                    json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
-               SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval
-               FROM {} {DUE} LIMIT coalesce((SELECT most FROM first), 0))",
+             SELECT (SELECT status FROM first), {FOUND} {} {DUE} LIMIT coalesce((SELECT most FROM first), 0))",
             pending("(SELECT status FROM first)")
         );
         let next_due = each(&|status| {
@@ -85,6 +82,13 @@ impl Pool {
         Self { id, free: Text::new(&free), next_due: next_due.into() }
     }
 }
+
+/// Number, question, whether in doubt, batch and approval (0: none) of the jobs of a table and the
+/// conditions that follow, up to a bracket. All come in one row, as JSON: each row of its own wakes
+/// two threads.
+pub(super) const FOUND: &str = "
+    json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
+      SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM";
 
 /// Those that are due and whose question is not in flight for an older job, the oldest first.
 const DUE: &str = "AND due_ms <= ?2

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 use super::claim::json;
 use super::metrics::count_pruned;
 use super::open::is_busy;
-use super::write::{fold, turn};
+use super::write::{begin_on, fold};
 use super::{BatchId, Doing as _, RunLock, Store, StoreError};
 
 /// Jobs deleted by one transaction.
@@ -158,7 +158,7 @@ async fn old_batches(
 }
 
 async fn begin(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    turn(connection, "drop old batches").await
+    begin_on(connection, "drop old batches").await
 }
 
 async fn commit(connection: &mut SqliteConnection) -> Result<(), StoreError> {

@@ -61,7 +61,7 @@ impl Writer {
     /// A transaction that has its lock from the first statement on.
     pub(super) async fn begin(&self, doing: &'static str) -> Result<Write, StoreError> {
         let mut write = self.take(doing).await?;
-        turn(&mut write, doing).await?;
+        begin_on(&mut write, doing).await?;
         Ok(write)
     }
 
@@ -205,7 +205,7 @@ fn still_waits(doing: &'static str) {
 
 /// Begins a transaction that has its lock from the first statement on, however long another
 /// process writes. Dropped with its connection, it leaves nothing behind.
-pub(super) async fn turn(
+pub(super) async fn begin_on(
     connection: &mut SqliteConnection,
     doing: &'static str,
 ) -> Result<(), StoreError> {
