@@ -68,6 +68,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "waits", include_str!("../../migrations/0006_waits.sql")),
     (7, "figures", include_str!("../../migrations/0007_figures.sql")),
     (8, "tallies", include_str!("../../migrations/0008_tallies.sql")),
+    (9, "checks", include_str!("../../migrations/0009_checks.sql")),
 ];
 
 impl Store {

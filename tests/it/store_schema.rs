@@ -89,6 +89,37 @@ async fn a_row_that_cannot_be_true_cannot_be_written() {
     queue.check().await;
 }
 
+#[tokio::test]
+async fn each_state_has_what_belongs_to_it_and_nothing_else() {
+    let queue = Queue::begun().await;
+    let holder = queue.run;
+    for state in ["pending", "in_flight", "succeeded", "failed", "cancelled", "superseded", "done"] {
+        let is_open = ["pending", "in_flight"].contains(&state);
+        let is_told = ["succeeded", "failed"].contains(&state);
+        for has in 0..1 << 5 {
+            let [finished, held, sent, tried, coded] = [0, 1, 2, 3, 4].map(|bit| has >> bit & 1 == 1);
+            let possible = state != "done"
+                && finished != is_open
+                && (!held || state == "pending")
+                && (sent || state != "in_flight" && !is_told)
+                && (tried || !is_told)
+                && (!coded || is_told);
+            let values = [
+                if finished { "1" } else { "NULL" }.to_owned(),
+                if held { holder.to_string() } else { "NULL".to_owned() },
+                if sent { "1" } else { "NULL" }.to_owned(),
+                i32::from(tried).to_string(),
+                if coded { "-7" } else { "NULL" }.to_owned(),
+            ];
+            let values = format!("'{state}', {}", values.join(", "));
+            let sql = job("state, finished_ms, held_by, request_id, attempts, error_code", &values);
+            let taken = queue.try_sql(&format!("SAVEPOINT one; {sql}")).await.is_ok();
+            queue.try_sql("ROLLBACK TO one; RELEASE one").await.unwrap();
+            assert_eq!(taken, possible, "{sql}");
+        }
+    }
+}
+
 /// The bare moves between states that the row of a job alone does not forbid, beyond the
 /// legal ones: both ends have an outcome, or neither.
 const UNSEEN_BY_THE_SCHEMA: [(JobState, JobState); 7] = [
