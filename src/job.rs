@@ -216,17 +216,8 @@ impl QuestionId {
     /// blank or an unprintable character.
     pub fn parse(field: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(field).map_err(|_| "not UTF-8 text".to_owned())?.trim();
-        if text.is_empty() {
-            return Err("empty".to_owned());
-        }
-        if text.len() > QUESTION_ID_BYTES_MAX {
-            return Err(format!("{} bytes, at most {QUESTION_ID_BYTES_MAX} allowed", text.len()));
-        }
-        match text.chars().find(|c| !is_printable(*c)) {
-            Some(c) if c.is_whitespace() => Err("has a blank inside".to_owned()),
-            Some(c) => Err(format!("has the unprintable character U+{:04X}", u32::from(c))),
-            None => Ok(Self(text.into())),
-        }
+        check_id(text)?;
+        Ok(Self(text.into()))
     }
 
     /// The id as the service sees it.
@@ -249,6 +240,34 @@ impl QuestionId {
 impl fmt::Display for QuestionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+impl TryFrom<String> for QuestionId {
+    type Error = String;
+
+    /// Checks a text as [`QuestionId::parse`] does, and keeps it as it is.
+    fn try_from(text: String) -> Result<Self, String> {
+        check_id(&text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+fn check_id(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("empty".to_owned());
+    }
+    if text.len() > QUESTION_ID_BYTES_MAX {
+        return Err(format!("{} bytes, at most {QUESTION_ID_BYTES_MAX} allowed", text.len()));
+    }
+    // Nearly every id is of such characters alone.
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    match text.chars().find(|c| !is_printable(*c)) {
+        Some(c) if c.is_whitespace() => Err("has a blank inside".to_owned()),
+        Some(c) => Err(format!("has the unprintable character U+{:04X}", u32::from(c))),
+        None => Ok(()),
     }
 }
 

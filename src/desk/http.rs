@@ -14,10 +14,10 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, Url, redirect, retry};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{Call, Endpoint, Reply, Transport, answer};
-use crate::job::Library;
+use crate::job::{Library, QuestionId};
 use crate::verdict::Answer;
 
 /// The most that is read of an answer; a real one has about a hundred bytes.
@@ -73,6 +73,15 @@ pub struct HttpTransport {
     base: Url,
     /// Percent-encoded once.
     identifier: String,
+}
+
+/// What a request carries; section 1 of the contract notes.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "StandardQuestionIds")]
+    ids: &'a [QuestionId],
+    #[serde(rename = "Status")]
+    status: i64,
 }
 
 /// Which issuers of certificates are believed.
@@ -164,12 +173,14 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     async fn send(&self, call: &Call) -> Reply {
-        let body = json!({ "StandardQuestionIds": call.ids, "Status": call.status.code() });
+        let body = Body { ids: &call.ids, status: call.status.code() };
+        // Numbers and texts can always be written.
+        let body = serde_json::to_string(&body).unwrap_or_default();
         let request = self
             .client
             .post(self.url(call))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body.to_string());
+            .body(body);
         let (answer, info, http_status) = match request.send().await {
             Err(error) => (without_answer(&error), describe(&error), None),
             Ok(response) => {

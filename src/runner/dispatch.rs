@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::flight::{Flight, Landed};
 use super::work::Chunk;
-use super::{Clock, Event, RunId, Runner, StoreError, Transport};
+use super::{Clock, Event, RunId, RunLock, Runner, StoreError, Transport};
 use crate::clock::Moment;
 use crate::desk::Call;
 use crate::gate::Next;
@@ -28,13 +28,18 @@ pub(super) enum Dispatch {
 }
 
 impl<C: Clock, T: Transport> Runner<C, T> {
-    /// Sends one request if one may leave and there is something to send.
-    pub(super) async fn dispatch(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
+    /// Sends one request if one may leave, the queue is still this run's, and there is something
+    /// to send.
+    pub(super) async fn dispatch(
+        &mut self,
+        run: RunId,
+        lock: &RunLock,
+    ) -> Result<Dispatch, StoreError> {
         if self.flights.len() >= self.settings.in_flight_max.min(self.gate.in_flight_max()) {
             return Ok(Dispatch::AfterAnswer);
         }
         match self.gate.next(self.clock.now()) {
-            Next::Go => {}
+            Next::Go => lock.check()?,
             Next::At(moment) => return Ok(Dispatch::Until(moment)),
             Next::AfterAnswer => return Ok(Dispatch::AfterAnswer),
         }
@@ -116,19 +121,21 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), StoreError> {
         self.commit().await?;
         let Claimed { request, status, jobs } = claimed;
+        let (number, in_doubt) = (jobs.len(), jobs.iter().any(|job| job.in_doubt));
         let call = Call {
             app: self.settings.app,
             status,
-            ids: jobs.iter().map(|job| job.question_id.clone()).collect(),
+            ids: jobs.into_iter().map(|job| job.question_id).collect(),
             usersig: self.signer.current(self.clock.wall_ms()),
         };
         self.totals.requests += 1;
-        self.events.send(Event::Left { request, status, jobs: jobs.len() });
+        self.events.send(Event::Left { request, status, jobs: number });
         let left = self.clock.now();
         let flight = Flight {
             request,
             chunk,
-            jobs,
+            jobs: number,
+            in_doubt,
             ticket: self.gate.leave(left),
             left,
             renewals: self.renewals,

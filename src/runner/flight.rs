@@ -6,7 +6,6 @@ use super::work::Chunk;
 use crate::clock::Moment;
 use crate::desk::Reply;
 use crate::gate::Ticket;
-use crate::job::Job;
 use crate::store::RequestId;
 
 /// A request on its way.
@@ -14,7 +13,10 @@ use crate::store::RequestId;
 pub(super) struct Flight {
     pub(super) request: RequestId,
     pub(super) chunk: Chunk,
-    pub(super) jobs: Vec<Job>,
+    /// How many jobs it carries.
+    pub(super) jobs: usize,
+    /// Whether any of them was sent before without a known answer.
+    pub(super) in_doubt: bool,
     pub(super) ticket: Ticket,
     pub(super) left: Moment,
     /// How many renewals its UserSig had seen.

@@ -199,11 +199,12 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             return Ok(Some(RunEnding::Suspicious));
         }
         let group = flight.chunk.group;
-        match flight.jobs.as_slice() {
+        match flight.jobs {
             // Sent before without a known answer, and now there is no such question: the
             // first one was applied, or it never was there. Either way it is as was asked.
-            [job]
-                if job.in_doubt && group.status == Status::Delete && answer == NO_SUCH_QUESTION =>
+            1 if flight.in_doubt
+                && group.status == Status::Delete
+                && answer == NO_SUCH_QUESTION =>
             {
                 let findings = self.record_refused(group, settled);
                 let done = self.turn.settle_succeeded(settled, &findings).await?;
@@ -211,7 +212,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 self.totals.succeeded_in_doubt += done.jobs;
                 Ok(None)
             }
-            [_] => self.failed_alone(group, settled, false).await,
+            1 => self.failed_alone(group, settled, false).await,
             _ => self.refused_together(group, settled, false).await,
         }
     }

@@ -235,7 +235,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, StoreError> {
         loop {
-            lock.check()?;
             if shutdown.is_asked() {
                 return Ok(shutdown.ending());
             }
@@ -247,7 +246,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             if self.too_many_failed() {
                 return Ok(RunEnding::TooManyFailures);
             }
-            let wait_until = match self.dispatch(run).await? {
+            let wait_until = match self.dispatch(run, lock).await? {
                 Dispatch::Sent => continue,
                 Dispatch::Until(moment) => moment,
                 Dispatch::Nothing if self.flights.is_empty() => return Ok(RunEnding::Drained),

@@ -233,7 +233,7 @@ fn read_found(rows: &str) -> Result<Vec<Found>, StoreError> {
         .map_err(|e| sqlx::Error::Decode(e.into()))
         .doing("claim jobs")?;
     let read = |(id, question_id, in_doubt, batch, approval): (_, String, _, _, _)| {
-        let question_id = QuestionId::parse(question_id.as_bytes()).map_err(|reason| {
+        let question_id = QuestionId::try_from(question_id).map_err(|reason| {
             let reason = format!("question_id: {reason}");
             StoreError::Impossible { table: "jobs", row: id, reason }
         })?;
