@@ -87,7 +87,7 @@ async fn run(sandbox: &Sandbox, seconds: u64) -> String {
     match (began, last) {
         (Some((from, cpu_from, _)), Some((to, cpu_to, peak))) => {
             let share = (cpu_to - cpu_from) / to.since(from).as_secs_f64();
-            format!("{:.1} % of a core | {peak} MiB", share * 100.0)
+            format!("{:.2} % of a core | {peak} MiB", share * 100.0)
         }
         _ => "not known | not known".to_owned(),
     }

@@ -28,3 +28,15 @@ UPDATE sqlite_schema SET sql =
     CHECK (error_code IS NULL OR state IN (''succeeded'', ''failed''))', '')
  WHERE type = 'table' AND name = 'jobs';
 PRAGMA writable_schema = RESET;
+
+-- What is in flight is found by its request: the request's row has the numbers of its jobs. An
+-- index of those jobs would take each of them in and out again.
+DROP INDEX jobs_in_flight;
+CREATE VIEW in_flight (request, job) AS
+  SELECT requests.id, jobs.id
+    FROM requests
+    -- 1-100,107 in two rows.
+    CROSS JOIN json_each('["' || replace(requests.jobs, ',', '","') || '"]') AS span
+    CROSS JOIN jobs ON jobs.id BETWEEN CAST(span.value AS INTEGER)
+                                   AND CAST(substr(span.value, instr(span.value, '-') + 1) AS INTEGER)
+   WHERE requests.verdict IS NULL AND jobs.request_id = requests.id AND jobs.state = 'in_flight';

@@ -235,7 +235,7 @@ async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
         let Some(claimed) = claimed else { break };
         requests += 1;
         answered = Some(Settlement {
-            request: claimed.request,
+            carried: claimed.carried.clone(),
             run,
             verdict: Verdict::Applied,
             answered_ms: clock.wall_ms(),

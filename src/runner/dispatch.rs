@@ -120,7 +120,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), StoreError> {
         self.commit().await?;
-        let Claimed { request, status, jobs } = claimed;
+        let Claimed { carried, status, jobs } = claimed;
         let (number, in_doubt) = (jobs.len(), jobs.iter().any(|job| job.in_doubt));
         let call = Call {
             app: self.settings.app,
@@ -129,10 +129,10 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             usersig: self.signer.current(self.clock.wall_ms()),
         };
         self.totals.requests += 1;
-        self.events.send(Event::Left { request, status, jobs: number });
+        self.events.send(Event::Left { request: carried.request(), status, jobs: number });
         let left = self.clock.now();
         let flight = Flight {
-            request,
+            carried,
             chunk,
             jobs: number,
             in_doubt,

@@ -6,12 +6,12 @@ use super::work::Chunk;
 use crate::clock::Moment;
 use crate::desk::Reply;
 use crate::gate::Ticket;
-use crate::store::RequestId;
+use crate::store::Carried;
 
 /// A request on its way.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) request: RequestId,
+    pub(super) carried: Carried,
     pub(super) chunk: Chunk,
     /// How many jobs it carries.
     pub(super) jobs: usize,

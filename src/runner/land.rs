@@ -36,8 +36,9 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     ) -> Result<Option<RunEnding>, StoreError> {
         let Landed { flight, reply, at } = landed;
         let verdict = reply.answer.verdict();
+        let request = flight.carried.request();
         let settled = Settlement {
-            request: flight.request,
+            carried: flight.carried.clone(),
             run,
             verdict,
             answered_ms: self.clock.wall_ms(),
@@ -50,14 +51,14 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             info: reply.info,
         };
         tracing::debug!(
-            request = flight.request,
+            request,
             verdict = verdict.name(),
             code = settled.code,
             http_status = settled.http_status,
             latency_ms = settled.latency_ms,
             "answer"
         );
-        let (request, latency) = (flight.request, at.since(flight.left));
+        let latency = at.since(flight.left);
         let change = self.tell_gate(&flight, verdict, at);
         let ending = match verdict {
             Verdict::Applied => self.applied(flight, &settled).await?,
@@ -248,7 +249,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             (_, Some(Class::Item)) => Blame::Questions,
             _ => Blame::Request,
         };
-        self.work.record(group, Outcome::Refused { refusal: settled.request, of })
+        self.work.record(group, Outcome::Refused { refusal: settled.carried.request(), of })
     }
 
     /// Nothing would be accepted: the jobs go back as they were, and the run ends.

@@ -304,7 +304,7 @@ async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(),
 const OPEN: &str = "
     SELECT id FROM jobs WHERE app_id = ?1 AND status IN (4, 5, 6) AND state = 'pending' AND held_by IS NULL
     UNION ALL SELECT id FROM jobs WHERE held_by IS NOT NULL AND state = 'pending' AND app_id = ?1
-    UNION ALL SELECT id FROM jobs WHERE state = 'in_flight' AND app_id = ?1";
+    UNION ALL SELECT id FROM in_flight JOIN jobs ON jobs.id = in_flight.job WHERE app_id = ?1";
 
 /// What would be sent: status, question, batch, number and whether in flight of every open job
 /// of app ?1 that speaks for its question, in the order of the questions.

@@ -16,7 +16,7 @@ const SQLITE_CORRUPT: i32 = 11;
 impl Store {
     /// What is wrong with the file, a line each; none when it is sound. The engine looks at
     /// every page, then for rows that refer to a row that is not there and for questions with two
-    /// newest intents; then jobs and requests are counted, and compared with the figures that are
+    /// newest intents, and for jobs in flight that no open request has; then jobs and requests are counted, and compared with the figures that are
     /// kept of them.
     ///
     /// # Errors
@@ -30,6 +30,9 @@ impl Store {
         }
         if looked.is_ok() && wrong.is_empty() {
             looked = self.check_intents(&mut wrong).await;
+        }
+        if looked.is_ok() && wrong.is_empty() {
+            looked = self.check_flights(&mut wrong).await;
         }
         if looked.is_ok() && wrong.is_empty() {
             looked = self.check_figures(&mut wrong).await;
@@ -78,6 +81,16 @@ impl Store {
              WHERE newest = 1 GROUP BY app_id, question_id HAVING count(*) > 1",
         );
         wrong.extend(twice.fetch_all(&self.readers).await?);
+        Ok(())
+    }
+
+    /// That each job in flight is in the row of an open request, by which alone it is found.
+    async fn check_flights(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        let lost = sqlx::query_scalar(
+            "SELECT 'jobs row ' || id || ' is in flight, and no open request has it' FROM jobs
+             WHERE state = 'in_flight' AND id NOT IN (SELECT job FROM in_flight)",
+        );
+        wrong.extend(lost.fetch_all(&self.readers).await?);
         Ok(())
     }
 

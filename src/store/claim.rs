@@ -5,13 +5,13 @@
 //! intents for it cannot overtake each other on the way. A run that is bound to an approval
 //! finds the jobs of that one alone.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::carried::{Carried, OfJobs, SHARES};
 use super::pool::{FOUND, Pool};
 use super::tallies::uncounted;
 use super::turn::Turn;
@@ -22,8 +22,8 @@ use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
 /// Jobs that are in flight now, and the durable row of the request that shall carry them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
-    /// The request.
-    pub request: RequestId,
+    /// The request, and what it carries.
+    pub carried: Carried,
     /// The status all of them shall have.
     pub status: Status,
     /// The jobs, at least one.
@@ -31,6 +31,11 @@ pub struct Claimed {
 }
 
 impl Claimed {
+    /// The number of its request.
+    pub fn request(&self) -> RequestId {
+        self.carried.request
+    }
+
     /// The numbers of its jobs.
     pub fn ids(&self) -> Vec<JobId> {
         self.jobs.iter().map(|job| job.id).collect()
@@ -146,43 +151,32 @@ impl Turn {
         slot_ms: i64,
     ) -> Result<Claimed, StoreError> {
         const DOING: &str = "claim jobs";
-        let mut shares: BTreeMap<(BatchId, i64), i64> = BTreeMap::new();
-        for Found { batch, approval, .. } in &found {
-            *shares.entry((*batch, *approval)).or_default() += 1;
-        }
-        let by_tally: Vec<_> =
-            shares.iter().map(|((batch, approval), jobs)| (batch, approval, jobs)).collect();
-        let by_tally = json(&by_tally);
-        let ids: Vec<JobId> = found.iter().map(|found| found.job.id).collect();
-        let first = ids.iter().copied().min().unwrap_or_default();
-        let last = ids.iter().copied().max().unwrap_or_default();
-        let in_a_row = usize::try_from(last - first + 1) == Ok(ids.len());
-        let text = if in_a_row { &CLAIM_IN_A_ROW } else { &CLAIM };
-        let told = self.ask(DOING, text, |claim| {
+        let counted = found.iter().map(|found| (found.job.id, found.batch, found.approval));
+        let mut carried = Carried::new(status, counted);
+        let told = self.ask(DOING, carried.form(&CLAIM), |claim| {
             let claim = claim
                 .bind(run)
                 .bind(run)
                 .bind(status.code())
-                .bind(fold_ids(ids.iter().copied()))
-                .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
+                .bind(fold_ids(found.iter().map(|found| found.job.id)))
+                .bind(i64::try_from(carried.jobs).unwrap_or(i64::MAX))
                 .bind(slot_ms);
-            let claim =
-                if in_a_row { claim.bind(first).bind(last) } else { claim.bind(json(&ids)) };
-            claim.bind(by_tally.clone()).bind(status.code())
+            carried.bind(claim).bind(carried.shares.clone()).bind(status.code())
         });
         let told = told.await?;
-        // As many as statements in `claim_text`.
+        // As many as statements in `CLAIM`.
         let &[of_the_run, _, moved, tallied] = &told.changes[..] else {
             return Err(sqlx::Error::RowNotFound).doing(DOING);
         };
         if of_the_run == 0 {
             return Err(StoreError::TakenOver { run });
         }
-        if (moved, tallied) != (ids.len() as u64, shares.len() as u64) {
-            return Err(uncounted(self.begun()?, told.inserted).await?);
+        if (moved, tallied) != (carried.jobs, carried.tallies) {
+            return Err(uncounted(self.begun()?, &carried).await?);
         }
+        carried.request = told.inserted;
         let jobs = found.into_iter().map(|found| found.job).collect();
-        Ok(Claimed { request: told.inserted, status, jobs })
+        Ok(Claimed { carried, status, jobs })
     }
 }
 
@@ -258,26 +252,20 @@ static HELD: LazyLock<Text> = LazyLock::new(|| {
     ))
 });
 
-/// What a claim writes, in one go, for jobs that are named one by one.
-pub(super) static CLAIM: LazyLock<Text> =
-    LazyLock::new(|| claim_text("IN (SELECT value FROM json_each(?))"));
-
-/// The same for numbers that follow one another, as they mostly do: no list of them.
-pub(super) static CLAIM_IN_A_ROW: LazyLock<Text> = LazyLock::new(|| claim_text("BETWEEN ? AND ?"));
-
-fn claim_text(these: &str) -> Text {
+/// What a claim writes, in one go.
+pub(super) static CLAIM: LazyLock<OfJobs> = LazyLock::new(|| {
     // No RETURNING on a table that others refer to: the engine would then look through
     // all of them for rows that wait for the new one.
-    Text::new(&format!(
-        "UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL;
-         INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?);
-         UPDATE jobs SET state = 'in_flight', request_id = last_insert_rowid(), held_by = NULL
-           WHERE state = 'pending' AND id {these};
-         UPDATE tallies SET pending = pending - jobs, in_flight = in_flight + jobs
-           FROM (SELECT value ->> 0 AS batch, value ->> 1 AS approval, value ->> 2 AS jobs FROM json_each(?))
-           WHERE batch_id = batch AND status = ? AND approval_id = approval"
-    ))
-}
+    OfJobs::new(|these| {
+        format!(
+            "UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL;
+             INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?);
+             UPDATE jobs SET state = 'in_flight', request_id = last_insert_rowid(), held_by = NULL
+               WHERE state = 'pending' AND {these};
+             UPDATE tallies SET pending = pending - jobs, in_flight = in_flight + jobs {SHARES}"
+        )
+    })
+});
 
 /// Figures as a JSON array: one bound value however many there are.
 pub(super) fn json<T: Serialize>(figures: &[T]) -> String {

@@ -9,6 +9,7 @@
 mod approvals;
 mod batches;
 mod bulk;
+mod carried;
 mod check;
 mod claim;
 mod import;
@@ -43,6 +44,7 @@ use sqlx::SqlitePool;
 
 pub use approvals::{Approval, ApprovalId, Survey};
 pub use batches::{BatchSummary, Retried};
+pub use carried::Carried;
 pub use claim::Claimed;
 pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use learned::{KeptPace, KeptSize};

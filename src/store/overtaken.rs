@@ -9,11 +9,11 @@ use super::tallies::{Change, Shares, Tally, change_all, read_tally};
 use super::{Doing as _, StoreError};
 use crate::job::{JobId, JobState};
 
-/// Jobs in flight, those of one request or all, that a newer import or a cancel has overtaken.
-pub(super) fn overtaken_sql(of: &str) -> String {
+/// Jobs in flight, of `these`, that a newer import or a cancel has overtaken.
+pub(super) fn overtaken_sql(these: &str) -> String {
     format!(
         "SELECT batch_id, status, coalesce(approval_id, 0), id, newest = 0 FROM jobs
-         WHERE {of} state = 'in_flight'
+         WHERE {these} AND state = 'in_flight'
            AND (newest = 0 OR EXISTS (SELECT 1 FROM batches WHERE id = batch_id AND cancelled_ms IS NOT NULL))"
     )
 }
@@ -31,8 +31,8 @@ pub(super) async fn all_overtaken(
     connection: &mut SqliteConnection,
 ) -> Result<Vec<Overtaken>, StoreError> {
     const DOING: &str = "look for overtaken jobs";
-    let rows =
-        sqlx::query(AssertSqlSafe(overtaken_sql(""))).fetch_all(connection).await.doing(DOING)?;
+    let overtaken = overtaken_sql("id IN (SELECT job FROM in_flight)");
+    let rows = sqlx::query(AssertSqlSafe(overtaken)).fetch_all(connection).await.doing(DOING)?;
     read_overtaken(&rows).doing(DOING)
 }
 

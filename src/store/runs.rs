@@ -194,7 +194,7 @@ async fn return_orphans(connection: &mut SqliteConnection, now_ms: i64) -> Resul
     let overtaken = all_overtaken(connection).await?;
     let orphans = sqlx::query(
         "UPDATE jobs SET state = 'pending', in_doubt = 1, attempts = attempts + 1, due_ms = 0
-         WHERE state = 'in_flight'",
+         WHERE id IN (SELECT job FROM in_flight)",
     )
     .execute(&mut *connection)
     .await

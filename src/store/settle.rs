@@ -6,14 +6,14 @@
 use std::sync::LazyLock;
 
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Row as _, Sqlite};
 
+use super::carried::{Carried, OfJobs, SHARES};
 use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
-use super::tallies::{CARRIED, Change, MISSING, change, read_tally, uncounted};
+use super::tallies::{Change, change, read_tally, uncounted};
 use super::turn::Turn;
-use super::write::Text;
-use super::{Doing as _, RequestId, RunId, StoreError};
+use super::{Doing as _, RunId, StoreError};
 use crate::isolate::Findings;
 use crate::job::{JobId, JobState};
 use crate::verdict::Verdict;
@@ -21,8 +21,8 @@ use crate::verdict::Verdict;
 /// The second half of a request's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
-    /// The request.
-    pub request: RequestId,
+    /// The request, and what its claim says that it carries.
+    pub carried: Carried,
     /// The run that sent it.
     pub run: RunId,
     /// What its answer means.
@@ -110,37 +110,58 @@ impl Turn {
         in_doubt: bool,
         findings: &Findings,
     ) -> Result<Done, StoreError> {
+        let carried = &settled.carried;
         let keeps_code = settled.verdict != Verdict::Applied;
         let code = settled.code.filter(|_| keeps_code);
-        let found_done = state == JobState::Succeeded && code.is_some();
-        let told = self.ask(DOING, &FINAL, |settle| {
-            close_request(settle, settled)
-                .bind(state == JobState::Succeeded)
+        let (text, found_done) = match state {
+            JobState::Succeeded => (&SUCCEEDED, code.is_some()),
+            _ => (&FAILED, false),
+        };
+        let told = self.ask(DOING, carried.form(text), |settle| {
+            let settle = close_request(settle, settled)
                 .bind(found_done)
                 .bind(settled.answered_ms)
-                .bind(settled.request)
-                .bind(settled.request)
-                .bind(state.name())
+                .bind(carried.shares.clone())
+                .bind(carried.status.code())
                 .bind(settled.answered_ms)
                 .bind(i64::from(in_doubt))
                 .bind(code)
-                .bind(keeps_code.then_some(&settled.info))
-                .bind(settled.request)
-                .bind(state == JobState::Succeeded)
-                .bind(state == JobState::Failed)
+                .bind(keeps_code.then_some(&settled.info));
+            let settle = carried
+                .bind(settle)
+                .bind(carried.request)
                 .bind(settled.verdict == Verdict::Throttled)
                 .bind(has_reached(settled))
-                .bind(settled.request)
+                .bind(carried.request);
+            match state {
+                JobState::Succeeded => settle,
+                _ => carried.bind(settle).bind(carried.request),
+            }
         });
         let told = told.await?;
-        // As many as statements in `FINAL`.
-        let (&[closed, _, _, jobs, _], [missing]) = (&told.changes[..], &told.rows[..]) else {
-            return Err(sqlx::Error::RowNotFound).doing(DOING);
-        };
-        unless_closed_before(closed, settled)?;
-        self.unless_missing(missing, settled.request).await?;
+        let jobs = self.settled_jobs(&told.changes, settled).await?;
         let concluded = self.apply(settled, findings).await?;
         Ok(Done { jobs, concluded })
+    }
+
+    /// How many jobs left their flight: all of the request, if it was open. `changes` are those
+    /// of [`CLOSE`] and the statements after it.
+    async fn settled_jobs(
+        &mut self,
+        changes: &[u64],
+        settled: &Settlement,
+    ) -> Result<u64, StoreError> {
+        let Carried { request, jobs, tallies, .. } = settled.carried;
+        let &[closed, tallied, moved, ..] = changes else {
+            return Err(sqlx::Error::RowNotFound).doing(DOING);
+        };
+        if closed == 0 {
+            return Err(StoreError::Fenced { request });
+        }
+        if (moved, tallied) != (jobs, tallies) {
+            return Err(uncounted(self.begun()?, &settled.carried).await?);
+        }
+        Ok(moved)
     }
 
     /// `in_flight → pending` for the jobs of the request; those that a newer import or a
@@ -177,42 +198,28 @@ impl Turn {
         how: Return,
         findings: &Findings,
     ) -> Result<u64, StoreError> {
-        let told = self.ask(DOING, &RETURNED, |settle| {
-            close_request(settle, settled)
-                .bind(settled.request)
-                .bind(settled.request)
-                .bind(settled.request)
+        let carried = &settled.carried;
+        let told = self.ask(DOING, carried.form(&RETURNED), |settle| {
+            let settle = close_request(carried.bind(settle), settled)
+                .bind(carried.shares.clone())
+                .bind(carried.status.code())
                 .bind(how.held_by)
                 .bind(how.due_ms)
                 .bind(i64::from(how.counts))
-                .bind(i64::from(how.in_doubt))
-                .bind(settled.request)
+                .bind(i64::from(how.in_doubt));
+            carried
+                .bind(settle)
+                .bind(carried.request)
                 .bind(settled.verdict == Verdict::Throttled)
                 .bind(has_reached(settled))
-                .bind(settled.request)
+                .bind(carried.request)
         });
         let told = told.await?;
-        let (&[closed, ..], [overtaken @ .., missing]) = (&told.changes[..], &told.rows[..]) else {
-            return Err(sqlx::Error::RowNotFound).doing(DOING);
-        };
-        unless_closed_before(closed, settled)?;
-        self.unless_missing(missing, settled.request).await?;
-        let overtaken = read_overtaken(overtaken).doing(DOING)?;
+        self.settled_jobs(told.changes.get(1..).unwrap_or_default(), settled).await?;
+        let overtaken = read_overtaken(&told.rows).doing(DOING)?;
         drop_overtaken(self.begun()?, &overtaken, settled.answered_ms).await?;
         self.apply(settled, findings).await?;
         Ok(overtaken.len() as u64)
-    }
-
-    /// Refuses jobs that are counted nowhere, by the row of [`MISSING`].
-    async fn unless_missing(
-        &mut self,
-        missing: &SqliteRow,
-        request: RequestId,
-    ) -> Result<(), StoreError> {
-        match missing.try_get::<i64, _>(0).doing(DOING)? {
-            0 => Ok(()),
-            _ => Err(uncounted(self.begun()?, request).await?),
-        }
     }
 
     /// What an answer says of jobs that were not in its request: some are suspected no longer,
@@ -252,40 +259,53 @@ const CLOSE: &str = "
     UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?
       WHERE id = ? AND verdict IS NULL;";
 
-/// A final outcome. The row is that of [`MISSING`].
-pub(super) static FINAL: LazyLock<Text> = LazyLock::new(|| {
-    Text::new(&format!(
-        "{CLOSE}
-         UPDATE tallies SET in_flight = in_flight - jobs, succeeded = succeeded + jobs * done,
-                failed = failed + jobs * (1 - done), overtaken = overtaken + old * (1 - done),
-                found_done = found_done + jobs * coded, finished_ms = max(finished_ms, at_ms)
-           FROM (SELECT *, ? AS done, ? AS coded, ? AS at_ms FROM ({CARRIED}))
-           WHERE batch_id = batch AND status = kind AND approval_id = approval;
-         {MISSING};
-         UPDATE jobs SET state = ?, finished_ms = ?, attempts = attempts + 1, due_ms = 0,
-                in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
-           WHERE request_id = ? AND state = 'in_flight';
-         UPDATE runs SET succeeded = succeeded + changes() * ?, failed = failed + changes() * ?,
-                throttled = throttled + ?, reached = reached + ?
-           WHERE id = (SELECT run_id FROM requests WHERE id = ?)"
-    ))
+/// Statements in which [`CLOSE`] comes first, then tallies, then jobs. Each does nothing where the
+/// one before has changed nothing: the answer is too late, which is told afterwards.
+pub(super) static SUCCEEDED: LazyLock<OfJobs> =
+    LazyLock::new(|| OfJobs::new(|these| ended_as(JobState::Succeeded, these)));
+
+/// The same, and those that a newer import speaks for are counted apart.
+pub(super) static FAILED: LazyLock<OfJobs> = LazyLock::new(|| {
+    OfJobs::new(|these| {
+        let failed = ended_as(JobState::Failed, these);
+        format!(
+            "{failed};
+             UPDATE tallies SET overtaken = overtaken + old
+               FROM (SELECT batch_id AS batch, status AS kind, coalesce(approval_id, 0) AS approval, count(*) AS old
+                     FROM jobs WHERE {these} AND request_id = ? AND newest = 0 GROUP BY 1, 2, 3)
+               WHERE batch_id = batch AND status = kind AND approval_id = approval AND changes() > 0"
+        )
+    })
 });
 
-/// The way back, likewise. The rows are the overtaken jobs, and that of [`MISSING`].
-pub(super) static RETURNED: LazyLock<Text> = LazyLock::new(|| {
-    let overtaken = overtaken_sql("request_id = ? AND");
-    Text::new(&format!(
+fn ended_as(state: JobState, these: &str) -> String {
+    format!(
         "{CLOSE}
-         {overtaken};
-         UPDATE tallies SET in_flight = in_flight - jobs, pending = pending + jobs FROM ({CARRIED})
-           WHERE batch_id = batch AND status = kind AND approval_id = approval;
-         {MISSING};
-         UPDATE jobs SET state = 'pending', held_by = ?, due_ms = ?, attempts = attempts + ?,
-                in_doubt = max(in_doubt, ?)
-           WHERE request_id = ? AND state = 'in_flight';
-         UPDATE runs SET throttled = throttled + ?, reached = reached + ?
-           WHERE id = (SELECT run_id FROM requests WHERE id = ?)"
-    ))
+         UPDATE tallies SET in_flight = in_flight - jobs, {state} = {state} + jobs,
+                found_done = found_done + jobs * ?, finished_ms = max(finished_ms, ?) {SHARES};
+         UPDATE jobs SET state = '{state}', finished_ms = ?, attempts = attempts + 1, due_ms = 0,
+                in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
+           WHERE {these} AND request_id = ? AND state = 'in_flight';
+         UPDATE runs SET {state} = {state} + changes(), throttled = throttled + ?, reached = reached + ?
+           WHERE id = (SELECT run_id FROM requests WHERE id = ?) AND changes() > 0"
+    )
+}
+
+/// The way back, likewise, after the overtaken jobs, which are its rows.
+pub(super) static RETURNED: LazyLock<OfJobs> = LazyLock::new(|| {
+    OfJobs::new(|these| {
+        let overtaken = overtaken_sql(these);
+        format!(
+            "{overtaken};
+             {CLOSE}
+             UPDATE tallies SET in_flight = in_flight - jobs, pending = pending + jobs {SHARES};
+             UPDATE jobs SET state = 'pending', held_by = ?, due_ms = ?, attempts = attempts + ?,
+                    in_doubt = max(in_doubt, ?)
+               WHERE {these} AND request_id = ? AND state = 'in_flight';
+             UPDATE runs SET throttled = throttled + ?, reached = reached + ?
+               WHERE id = (SELECT run_id FROM requests WHERE id = ?) AND changes() > 0"
+        )
+    })
 });
 
 /// A statement in which [`CLOSE`] comes first, with the values for that.
@@ -300,12 +320,7 @@ fn close_request<'q>(
         .bind(settled.http_status.map(i64::from))
         .bind(settled.code)
         .bind(&settled.info)
-        .bind(settled.request)
-}
-
-/// Refuses a request of which none was `closed`: it was not open.
-fn unless_closed_before(closed: u64, settled: &Settlement) -> Result<(), StoreError> {
-    if closed == 0 { Err(StoreError::Fenced { request: settled.request }) } else { Ok(()) }
+        .bind(settled.carried.request)
 }
 
 /// Whether the service looked at the questions.
@@ -323,7 +338,7 @@ async fn tally_concluded(
     sqlx::query(
         "UPDATE runs SET failed = failed + 1 WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
     )
-    .bind(settled.request)
+    .bind(settled.carried.request)
     .execute(&mut *connection)
     .await
     .doing(DOING)?;

@@ -6,11 +6,13 @@
 //! where the two differ.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{BatchId, Doing as _, RequestId, StoreError};
+use super::carried::{Carried, OfJobs};
+use super::{BatchId, Doing as _, StoreError};
 use crate::job::JobState;
 
 /// Whose figures: those of a batch's jobs of one status, by the approval that covers them.
@@ -130,29 +132,23 @@ pub(super) async fn change_all(
     Ok(())
 }
 
-/// How many jobs a request has in flight, by their tallies; of them those that a newer import
-/// speaks for.
-pub(super) const CARRIED: &str = "
-    SELECT batch_id AS batch, status AS kind, coalesce(approval_id, 0) AS approval, count(*) AS jobs,
-           count(*) FILTER (WHERE newest = 0) AS old
-    FROM jobs WHERE request_id = ? AND state = 'in_flight' GROUP BY 1, 2, 3";
-
-/// How many of those tallies the statement before has not found.
-pub(super) const MISSING: &str = "
-    SELECT count(*) - changes() FROM (
-      SELECT DISTINCT batch_id, coalesce(approval_id, 0) FROM jobs WHERE request_id = ? AND state = 'in_flight')";
-
 /// What to say of a request some of whose jobs are counted nowhere.
 pub(super) async fn uncounted(
     connection: &mut SqliteConnection,
-    request: RequestId,
+    carried: &Carried,
 ) -> Result<StoreError, StoreError> {
-    let batch = sqlx::query_scalar(
-        "SELECT coalesce(min(batch_id), 0) FROM jobs WHERE request_id = ? AND NOT EXISTS (
-           SELECT 1 FROM tallies WHERE tallies.batch_id = jobs.batch_id AND tallies.status = jobs.status
-             AND tallies.approval_id = coalesce(jobs.approval_id, 0))",
-    );
-    batch.bind(request).fetch_one(connection).await.doing("keep its figures").map(no_tally)
+    static UNCOUNTED: LazyLock<OfJobs> = LazyLock::new(|| {
+        OfJobs::new(|these| {
+            format!(
+                "SELECT coalesce(min(batch_id), 0) FROM jobs WHERE {these} AND NOT EXISTS (
+                   SELECT 1 FROM tallies WHERE tallies.batch_id = jobs.batch_id AND tallies.status = jobs.status
+                     AND tallies.approval_id = coalesce(jobs.approval_id, 0))"
+            )
+        })
+    });
+    let batch = sqlx::query(AssertSqlSafe(carried.form(&UNCOUNTED).later()));
+    let batch = carried.bind(batch).fetch_one(connection).await.and_then(|row| row.try_get(0));
+    batch.doing("keep its figures").map(no_tally)
 }
 
 /// All jobs in flight, by their tallies.
@@ -160,7 +156,7 @@ pub(super) async fn all_in_flight(connection: &mut SqliteConnection) -> Result<S
     const DOING: &str = "look at jobs in flight";
     let rows = sqlx::query(
         "SELECT batch_id, status, coalesce(approval_id, 0), count(*)
-         FROM jobs WHERE state = 'in_flight' GROUP BY 1, 2, 3",
+         FROM in_flight JOIN jobs ON jobs.id = in_flight.job GROUP BY 1, 2, 3",
     )
     .fetch_all(connection)
     .await

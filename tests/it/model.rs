@@ -7,7 +7,7 @@ use std::path::Path;
 use deskbatch::isolate::Findings;
 use deskbatch::job::{JobId, Status};
 use deskbatch::store::{
-    Claimed, Imported, Return, RunEnding, SameManifest, Settlement, StoreError,
+    Carried, Claimed, Imported, RequestId, Return, RunEnding, SameManifest, Settlement, StoreError,
 };
 use deskbatch::verdict::Verdict as Meaning;
 use proptest::prelude::*;
@@ -28,6 +28,8 @@ struct Both {
     queue: Queue,
     model: Model,
     now_ms: i64,
+    /// What each request carries, as its claim has said.
+    carried: BTreeMap<RequestId, Carried>,
 }
 
 impl Both {
@@ -47,7 +49,7 @@ impl Both {
         let mut model = Model::new(job, batch, request, run);
         queue.run = queue.begin_run().await;
         model.begin_run(NOW_MS);
-        Self { queue, model, now_ms: NOW_MS }
+        Self { queue, model, now_ms: NOW_MS, carried: BTreeMap::new() }
     }
 
     fn jobs(&self, which: &[Index]) -> Vec<JobId> {
@@ -71,7 +73,7 @@ impl Both {
                 let run = self.queue.run;
                 let claimed = self.queue.store.claim_free(run, |_, _| *most, now_ms).await;
                 let expected = self.model.claim_free(*most);
-                claimed_as(claimed, expected, "claim free")
+                self.claimed_as(claimed, expected, "claim free")
             }
             Op::ClaimHeld { which, status } => self.claim_held(which, i64::from(*status)).await,
             Op::Settle { which, verdict, code, freed, bad } => {
@@ -124,7 +126,8 @@ impl Both {
     async fn claim_held(&mut self, which: &[Index], code: i64) -> Option<&'static str> {
         let (ids, status) = (self.jobs(which), Status::from_code(code).unwrap());
         let claimed = self.queue.store.claim_held(self.queue.run, status, &ids, self.now_ms).await;
-        claimed_as(claimed, self.model.claim_held(&ids, code), "claim held")
+        let expected = self.model.claim_held(&ids, code);
+        self.claimed_as(claimed, expected, "claim held")
     }
 
     async fn import(
@@ -192,7 +195,7 @@ impl Both {
         let meaning =
             if verdict == Verdict::Succeeded { Meaning::Applied } else { Meaning::Rejected };
         let settled = Settlement {
-            request,
+            carried: self.carried[&request].clone(),
             run: self.queue.run,
             verdict: meaning,
             answered_ms: self.now_ms,
@@ -225,6 +228,26 @@ impl Both {
             (false, Verdict::Failed) => Some(name),
             (false, _) if failed(&self.model) > before => Some("conclude"),
             (false, _) => Some(name),
+        }
+    }
+
+    /// The same jobs, or none for a run that is over.
+    fn claimed_as(
+        &mut self,
+        claimed: Result<Option<Claimed>, StoreError>,
+        expected: Option<Vec<JobId>>,
+        name: &'static str,
+    ) -> Option<&'static str> {
+        match (claimed, expected) {
+            // Where nothing could be claimed nobody asks whose run it is.
+            (Err(StoreError::TakenOver { .. }) | Ok(None), None) => None,
+            (Ok(claimed), Some(expected)) => {
+                let ids = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
+                assert_eq!(ids, expected, "{name}");
+                self.carried.extend(claimed.map(|claimed| (claimed.request(), claimed.carried)));
+                (!expected.is_empty()).then_some(name)
+            }
+            (claimed, expected) => panic!("{name}: {claimed:?}, not {expected:?}"),
         }
     }
 
@@ -286,27 +309,6 @@ impl Both {
             self.model.batches.iter().map(|row| (row.id, row.cancelled, row.pruned)).collect();
         assert_eq!(real, expected, "batches");
         self.queue.check_figures().await;
-    }
-}
-
-/// The same jobs, or none for a run that is over.
-fn claimed_as(
-    claimed: Result<Option<Claimed>, StoreError>,
-    expected: Option<Vec<JobId>>,
-    name: &'static str,
-) -> Option<&'static str> {
-    match (claimed, expected) {
-        // Where nothing could be claimed nobody asks whose run it is.
-        (Err(StoreError::TakenOver { .. }) | Ok(None), None) => None,
-        (Ok(claimed), Some(expected)) => {
-            assert_eq!(
-                claimed.map(|claimed| claimed.ids()).unwrap_or_default(),
-                expected,
-                "{name}"
-            );
-            (!expected.is_empty()).then_some(name)
-        }
-        (claimed, expected) => panic!("{name}: {claimed:?}, not {expected:?}"),
     }
 }
 

@@ -5,8 +5,10 @@ use std::os::unix::fs::FileExt as _;
 
 use deskbatch::job::Status;
 use deskbatch::store::Store;
+use sqlx::Row as _;
 
-use crate::support_core::{APP, Queue};
+use crate::support_core::{APP, NOW_MS, Queue};
+use crate::support_turn::AtOnce as _;
 
 #[tokio::test]
 async fn a_sound_queue_has_nothing_wrong() {
@@ -46,6 +48,30 @@ async fn a_question_with_two_newest_intents_is_named_while_no_index_forbids_it()
         queue.store.check().await.unwrap(),
         [format!("jobs row {newer} is as new as row {older} for the same question")]
     );
+}
+
+#[tokio::test]
+async fn a_job_in_flight_that_no_open_request_has_is_named() {
+    let queue = Queue::begun().await;
+    queue.import_many(5, Status::Enable).await;
+    let all = queue.claim(5).await;
+    queue.hold(&all).await;
+    // Numbers in a row, and others.
+    let ids = all.ids();
+    let odd = [ids[0], ids[2], ids[4]];
+    let odd = queue.store.claim_held(queue.run, Status::Enable, &odd, NOW_MS).await.unwrap();
+    let even = queue.store.claim_held(queue.run, Status::Enable, &ids[1..2], NOW_MS).await.unwrap();
+    assert_eq!(queue.store.check().await.unwrap(), Vec::<String>::new());
+    let carried =
+        queue.ask("SELECT request, job FROM in_flight WHERE request > 2 ORDER BY job").await;
+    let carried: Vec<(i64, i64)> = carried.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let (odd, even) = (odd.unwrap().request(), even.unwrap().request());
+    assert_eq!(carried, [(odd, ids[0]), (even, ids[1]), (odd, ids[2]), (odd, ids[4])]);
+
+    let other = format!("{}-{}", ids[0], ids[2]);
+    queue.sql(&format!("UPDATE requests SET jobs = '{other}' WHERE id = {odd}")).await;
+    let wrong = queue.store.check().await.unwrap();
+    assert_eq!(wrong, [format!("jobs row {} is in flight, and no open request has it", ids[4])]);
 }
 
 #[tokio::test]

@@ -29,12 +29,12 @@ async fn a_claim_writes_down_its_request_before_anything_leaves() {
         .ask(&format!(
             "SELECT run_id || ' ' || status || ' ' || jobs || ' ' || job_count || ' ' || (slot_ms - {NOW_MS})
                || ' ' || coalesce(verdict, 'open') FROM requests WHERE id = {}",
-            claimed.request
+            claimed.request()
         ))
         .await[0];
     let expected = format!("{} 4 {},{} 2 0 open", queue.run, ids[0], ids[1]);
     assert_eq!(sqlx::Row::get::<String, _>(row, 0), expected);
-    assert_eq!(queue.job("a").await, format!("in_flight request={}", claimed.request));
+    assert_eq!(queue.job("a").await, format!("in_flight request={}", claimed.request()));
     queue.check().await;
 }
 

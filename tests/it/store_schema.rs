@@ -93,11 +93,13 @@ async fn a_row_that_cannot_be_true_cannot_be_written() {
 async fn each_state_has_what_belongs_to_it_and_nothing_else() {
     let queue = Queue::begun().await;
     let holder = queue.run;
-    for state in ["pending", "in_flight", "succeeded", "failed", "cancelled", "superseded", "done"] {
+    for state in ["pending", "in_flight", "succeeded", "failed", "cancelled", "superseded", "done"]
+    {
         let is_open = ["pending", "in_flight"].contains(&state);
         let is_told = ["succeeded", "failed"].contains(&state);
         for has in 0..1 << 5 {
-            let [finished, held, sent, tried, coded] = [0, 1, 2, 3, 4].map(|bit| has >> bit & 1 == 1);
+            let [finished, held, sent, tried, coded] =
+                [0, 1, 2, 3, 4].map(|bit| has >> bit & 1 == 1);
             let possible = state != "done"
                 && finished != is_open
                 && (!held || state == "pending")
@@ -171,7 +173,7 @@ async fn the_store_makes_every_legal_transition_and_no_other() {
         .await
         .unwrap()
         .unwrap();
-    let findings = Findings { bad: Some((ids[1], together.request)), ..none.clone() };
+    let findings = Findings { bad: Some((ids[1], together.request())), ..none.clone() };
     let settled = queue.answer(&alone, Verdict::Applied, Some(0));
     queue.store.settle_succeeded(&settled, &findings).await.unwrap();
     // Returned while overtaken, and while cancelled: two steps each.
@@ -211,7 +213,7 @@ async fn no_call_of_the_store_moves_a_job_in_a_state_that_it_may_not_leave() {
     let other = queue.claim(1).await;
     let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: true };
     let findings =
-        Findings { freed: ids.to_vec(), bad: Some((ids[0], failed.request)), kept: vec![] };
+        Findings { freed: ids.to_vec(), bad: Some((ids[0], failed.request())), kept: vec![] };
     let settled = queue.answer(&other, Verdict::Transient, None);
     queue.store.settle_refused(&settled, how, &findings).await.unwrap();
     assert_eq!(queue.states().await, format!("{before} x:pending"));
@@ -249,7 +251,7 @@ async fn no_statement_of_a_run_looks_at_every_job() {
                 seen += 1;
                 let whole = step.starts_with("SCAN job") || step.starts_with("SCAN other");
                 // What these indexes hold is what is in flight or held, all of it wanted.
-                let partial = step.contains("jobs_in_flight") || step.contains("jobs_held");
+                let partial = step.contains("requests_open") || step.contains("jobs_held");
                 assert!(!whole || partial, "{file}: {step}:\n{sql}");
                 assert!(!step.contains("TEMP B-TREE"), "{file}: {step}:\n{sql}");
             }

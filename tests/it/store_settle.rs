@@ -23,9 +23,9 @@ async fn a_request_that_was_applied_settles_its_jobs_and_no_others() {
     assert_eq!(queue.states().await, "a:succeeded b:succeeded c:in_flight");
     assert_eq!(
         queue.job("a").await,
-        format!("succeeded request={} attempts=1 finished=50", first.request)
+        format!("succeeded request={} attempts=1 finished=50", first.request())
     );
-    assert_eq!(queue.job("c").await, format!("in_flight request={}", second.request));
+    assert_eq!(queue.job("c").await, format!("in_flight request={}", second.request()));
 }
 
 #[tokio::test]
@@ -57,7 +57,10 @@ async fn attempts_count_only_where_they_are_told_to() {
         let how = Return { held_by: None, due_ms: 0, counts, in_doubt: false };
         let settled = queue.answer(&claimed, Verdict::Throttled, Some(-14));
         queue.store.settle_returned(&settled, how).await.unwrap();
-        assert_eq!(queue.job("a").await, format!("pending request={}{attempts}", claimed.request));
+        assert_eq!(
+            queue.job("a").await,
+            format!("pending request={}{attempts}", claimed.request())
+        );
     }
     queue.check().await;
 }
@@ -169,7 +172,7 @@ async fn a_conclusion_fails_the_held_job_with_the_code_of_its_refusal() {
         .unwrap();
     let settled = queue.answer(&part, Verdict::Applied, Some(0));
     let findings =
-        Findings { freed: vec![ids[2]], bad: Some((ids[1], together.request)), ..none() };
+        Findings { freed: vec![ids[2]], bad: Some((ids[1], together.request())), ..none() };
     let done = queue.store.settle_succeeded(&settled, &findings).await.unwrap();
     assert_eq!(done, Done { jobs: 1, concluded: 1 });
     assert_eq!(
@@ -197,7 +200,7 @@ async fn nothing_is_concluded_of_a_job_in_doubt_or_of_one_that_is_gone() {
             None => queue.claim(1).await,
         };
         let settled = queue.answer(&part, Verdict::Applied, Some(0));
-        let findings = Findings { bad: Some((ids[bad], together.request)), ..none() };
+        let findings = Findings { bad: Some((ids[bad], together.request())), ..none() };
         let done = queue.store.settle_succeeded(&settled, &findings).await.unwrap();
         assert_eq!(done.concluded, 0);
     }

@@ -137,7 +137,7 @@ impl Queue {
         queue.run = queue.begin_run().await;
         queue
             .sql(&format!(
-                "INSERT INTO requests (id, run_id, status, jobs, job_count, slot_ms) VALUES (2, 1, 4, '9', 1, 3);
+                "INSERT INTO requests (id, run_id, status, jobs, job_count, slot_ms) VALUES (2, 1, 4, '8', 1, 3);
                  INSERT INTO jobs (batch_id, app_id, line, question_id, status, state, due_ms, held_by, request_id)
                    VALUES (1, 1, 6, 'by-5', 4, 'in_flight', 0, NULL, 2),
                           (1, 1, 7, 'by-6', 4, 'pending', {LATER_MS}, NULL, NULL),
@@ -222,7 +222,7 @@ impl Queue {
     /// The answer to a claim's request.
     pub fn answer(&self, claimed: &Claimed, verdict: Verdict, code: Option<i64>) -> Settlement {
         Settlement {
-            request: claimed.request,
+            carried: claimed.carried.clone(),
             run: self.run,
             verdict,
             answered_ms: NOW_MS + 50,

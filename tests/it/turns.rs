@@ -42,34 +42,37 @@ async fn an_answer_and_the_claim_after_it_are_seen_together_once_they_are_commit
     let third = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     turn.commit().await.unwrap();
     turn.commit().await.unwrap();
-    assert_eq!(third.request, second.request + 1);
+    assert_eq!(third.request(), second.request() + 1);
     assert_eq!(queue.states().await, "a:succeeded b:in_flight c:in_flight");
 }
 
 #[tokio::test]
 async fn a_turn_that_is_dropped_or_fails_leaves_nothing_behind() {
     let queue = Queue::begun().await;
+    queue.import("o enable").await;
+    let before = queue.claim(1).await;
+    queue.succeed(&before).await;
+    let settled_before = queue.answer(&before, Verdict::Applied, Some(0));
     queue.import("a enable, b enable").await;
     let first = queue.claim(1).await;
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
     let mut turn = queue.store.turn();
     turn.settle_succeeded(&settled, &Findings::default()).await.unwrap();
     drop(turn);
-    assert_eq!(queue.states().await, "a:in_flight b:pending");
+    assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
     // What fails takes back what was before it in the turn.
     let mut turn = queue.store.turn();
     turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
-    let unknown = deskbatch::store::Settlement { request: 999, ..settled.clone() };
-    let fenced = turn.settle_succeeded(&unknown, &Findings::default()).await.unwrap_err();
-    assert!(matches!(fenced, StoreError::Fenced { request: 999 }), "{fenced}");
+    let fenced = turn.settle_succeeded(&settled_before, &Findings::default()).await.unwrap_err();
+    assert!(matches!(fenced, StoreError::Fenced { .. }), "{fenced}");
     turn.commit().await.unwrap();
-    assert_eq!(queue.states().await, "a:in_flight b:pending");
+    assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
     // And the turn is good for the next.
     turn.settle_succeeded(&settled, &Findings::default()).await.unwrap();
     turn.commit().await.unwrap();
-    assert_eq!(queue.states().await, "a:succeeded b:pending");
+    assert_eq!(queue.states().await, "o:succeeded a:succeeded b:pending");
 }
 
 #[tokio::test]

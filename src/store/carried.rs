@@ -1,0 +1,113 @@
+//! What a request carries: which jobs, and in which tallies they are counted. Its claim finds
+//! that out, and nobody but its run changes it while the request is open: so the answer, which
+//! brings the same jobs to an end, looks for nothing again.
+
+use std::collections::BTreeMap;
+
+use sqlx::Sqlite;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+
+use super::claim::json;
+use super::write::Text;
+use super::{BatchId, RequestId};
+use crate::job::{JobId, Status};
+
+/// See the head of this file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// 0 before it is claimed.
+    pub(super) request: RequestId,
+    pub(super) status: Status,
+    /// How many jobs.
+    pub(super) jobs: u64,
+    first: JobId,
+    last: JobId,
+    /// Their numbers as JSON, where they do not follow one another.
+    listed: Option<String>,
+    /// How many tallies.
+    pub(super) tallies: u64,
+    /// Batch, approval (0: none) and number of jobs of each tally, as JSON.
+    pub(super) shares: String,
+}
+
+impl Carried {
+    /// Jobs of `status`, at least one, by their numbers, batches and approvals (0: none).
+    pub(super) fn new(
+        status: Status,
+        jobs: impl Iterator<Item = (JobId, BatchId, i64)> + Clone,
+    ) -> Self {
+        let ids = jobs.clone().map(|(id, ..)| id);
+        let first = ids.clone().min().unwrap_or_default();
+        let last = ids.clone().max().unwrap_or_default();
+        let ids: Vec<JobId> = ids.collect();
+        let mut shares: BTreeMap<(BatchId, i64), i64> = BTreeMap::new();
+        for (_, batch, approval) in jobs {
+            *shares.entry((batch, approval)).or_default() += 1;
+        }
+        let by_tally: Vec<_> =
+            shares.iter().map(|((batch, approval), jobs)| (batch, approval, jobs)).collect();
+        let in_a_row = usize::try_from(last - first + 1) == Ok(ids.len());
+        Self {
+            request: 0,
+            status,
+            jobs: ids.len() as u64,
+            first,
+            last,
+            listed: (!in_a_row).then(|| json(&ids)),
+            tallies: by_tally.len() as u64,
+            shares: json(&by_tally),
+        }
+    }
+
+    /// The number of the request.
+    pub fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// The form of the text that is for these jobs.
+    pub(super) fn form<'t>(&self, text: &'t OfJobs) -> &'t Text {
+        if self.listed.is_some() { &text.listed } else { &text.in_a_row }
+    }
+
+    /// The value, or the two, that [`OfJobs`] asks for in the place of the jobs.
+    pub(super) fn bind<'q>(
+        &self,
+        statement: Query<'q, Sqlite, SqliteArguments>,
+    ) -> Query<'q, Sqlite, SqliteArguments> {
+        match &self.listed {
+            Some(ids) => statement.bind(ids.clone()),
+            None => statement.bind(self.first).bind(self.last),
+        }
+    }
+}
+
+/// A text that names jobs, in two forms: numbers that follow one another, as they mostly do, need
+/// no list.
+#[derive(Debug)]
+pub(super) struct OfJobs {
+    in_a_row: Text,
+    listed: Text,
+}
+
+impl OfJobs {
+    /// `statements` with the condition that a job's number has to meet.
+    pub(super) fn new(statements: impl Fn(&str) -> String) -> Self {
+        Self {
+            in_a_row: Text::new(&statements("id BETWEEN ? AND ?")),
+            listed: Text::new(&statements("id IN (SELECT value FROM json_each(?))")),
+        }
+    }
+
+    /// Both, for those who look at plans.
+    #[cfg(test)]
+    pub(super) fn forms(&self) -> [&Text; 2] {
+        [&self.in_a_row, &self.listed]
+    }
+}
+
+/// The tallies of what a request carries, beside those of the table: two values, the shares and
+/// the status. Nothing where the statement before has changed nothing.
+pub(super) const SHARES: &str = "
+    FROM (SELECT value ->> 0 AS batch, value ->> 1 AS approval, value ->> 2 AS jobs FROM json_each(?))
+    WHERE batch_id = batch AND status = ? AND approval_id = approval AND changes() > 0";
