@@ -78,7 +78,7 @@ pub fn printable(text: &str, secrets: &[&str]) -> String {
 /// service may show a part of what it was sent.
 fn without_pieces(text: &str, secret: &str) -> String {
     if text.len() < SECRET_PIECE_BYTES {
-        // As that of most answers, which have none.
+        // Most answers have no text at all.
         return text.to_owned();
     }
     let pieces: HashSet<&[u8]> = secret.as_bytes().windows(SECRET_PIECE_BYTES).collect();

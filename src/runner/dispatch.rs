@@ -39,6 +39,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             return Ok(Dispatch::AfterAnswer);
         }
         match self.gate.next(self.clock.now()) {
+            // While nothing may leave nobody need look.
             Next::Go => lock.check()?,
             Next::At(moment) => return Ok(Dispatch::Until(moment)),
             Next::AfterAnswer => return Ok(Dispatch::AfterAnswer),
@@ -94,7 +95,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let Some(claimed) = self.turn.claim_free(run, jobs_max, slot_ms).await? else {
             return Ok(false);
         };
-        let group = self.work.free_group(claimed.status, claimed.ids());
+        let group = self.work.free_group(claimed.status(), claimed.ids());
         self.send(claimed, Chunk { group, trouble: None }).await?;
         Ok(true)
     }
@@ -120,7 +121,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), StoreError> {
         self.commit().await?;
-        let Claimed { carried, status, jobs } = claimed;
+        let status = claimed.status();
+        let Claimed { carried, jobs } = claimed;
         let (number, in_doubt) = (jobs.len(), jobs.iter().any(|job| job.in_doubt));
         let call = Call {
             app: self.settings.app,

@@ -3,8 +3,8 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::claim::json;
 use super::tallies::{Change, change_all, read_shares};
+use super::write::json;
 use super::{BatchId, Doing as _, Store, StoreError};
 use crate::job::JobState;
 

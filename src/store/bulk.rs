@@ -13,8 +13,8 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
-use super::claim::json;
 use super::tallies::{Change, Tally, change, make, read_tally};
+use super::write::json;
 use super::{ApprovalId, BatchId, Doing as _, StoreError};
 use crate::job::{JobId, JobState, Status};
 
@@ -300,11 +300,12 @@ async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(),
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop).doing("write jobs")
 }
 
-/// The open jobs of app ?1, by the three indexes that have them and few others.
+/// The open jobs of app ?1, by the two indexes and the view that have them and few others. The
+/// sign keeps the engine from an index of its own of all jobs.
 const OPEN: &str = "
     SELECT id FROM jobs WHERE app_id = ?1 AND status IN (4, 5, 6) AND state = 'pending' AND held_by IS NULL
     UNION ALL SELECT id FROM jobs WHERE held_by IS NOT NULL AND state = 'pending' AND app_id = ?1
-    UNION ALL SELECT id FROM in_flight JOIN jobs ON jobs.id = in_flight.job WHERE app_id = ?1";
+    UNION ALL SELECT id FROM in_flight CROSS JOIN jobs ON jobs.id = in_flight.job WHERE +app_id = ?1";
 
 /// What would be sent: status, question, batch, number and whether in flight of every open job
 /// of app ?1 that speaks for its question, in the order of the questions.

@@ -1,6 +1,9 @@
 //! What a request carries: which jobs, and in which tallies they are counted. Its claim finds
-//! that out, and nobody but its run changes it while the request is open: so the answer, which
-//! brings the same jobs to an end, looks for nothing again.
+//! that out, and its answer, which brings the same jobs on, does not look for it again.
+//!
+//! Relies on the run lock: whoever has it alone claims, settles and approves, and nothing else
+//! moves a job in flight, or its batch, status or approval, while its request is open. Where that
+//! does not hold, the figures do not fit and nothing is written.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +11,27 @@ use sqlx::Sqlite;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 
-use super::claim::json;
-use super::write::Text;
-use super::{BatchId, RequestId};
+use super::write::{Text, json};
+use super::{BatchId, RequestId, StoreError};
 use crate::job::{JobId, Status};
 
-/// See the head of this file.
+/// A request, and what it carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Carried {
-    /// 0 before it is claimed.
     pub(super) request: RequestId,
+    pub(super) load: Load,
+}
+
+impl Carried {
+    /// The number of the request.
+    pub fn request(&self) -> RequestId {
+        self.request
+    }
+}
+
+/// Jobs that go together, and where they are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Load {
     pub(super) status: Status,
     /// How many jobs.
     pub(super) jobs: u64,
@@ -31,7 +45,7 @@ pub struct Carried {
     pub(super) shares: String,
 }
 
-impl Carried {
+impl Load {
     /// Jobs of `status`, at least one, by their numbers, batches and approvals (0: none).
     pub(super) fn new(
         status: Status,
@@ -49,7 +63,6 @@ impl Carried {
             shares.iter().map(|((batch, approval), jobs)| (batch, approval, jobs)).collect();
         let in_a_row = usize::try_from(last - first + 1) == Ok(ids.len());
         Self {
-            request: 0,
             status,
             jobs: ids.len() as u64,
             first,
@@ -60,9 +73,10 @@ impl Carried {
         }
     }
 
-    /// The number of the request.
-    pub fn request(&self) -> RequestId {
-        self.request
+    /// That its jobs are not as its claim has found them.
+    pub(super) fn changed(&self) -> StoreError {
+        let reason = "it, or one of those that went with it, was changed by another program while it was on its way";
+        StoreError::Impossible { table: "jobs", row: self.first, reason: reason.to_owned() }
     }
 
     /// The form of the text that is for these jobs.

@@ -15,9 +15,9 @@ const SQLITE_CORRUPT: i32 = 11;
 
 impl Store {
     /// What is wrong with the file, a line each; none when it is sound. The engine looks at
-    /// every page, then for rows that refer to a row that is not there and for questions with two
-    /// newest intents, and for jobs in flight that no open request has; then jobs and requests are counted, and compared with the figures that are
-    /// kept of them.
+    /// every page, then for rows that refer to a row that is not there, questions with two newest
+    /// intents, and jobs in flight that no open request has; then jobs and requests are counted,
+    /// and compared with the figures that are kept of them.
     ///
     /// # Errors
     /// When the file cannot be read.

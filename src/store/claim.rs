@@ -7,15 +7,14 @@
 
 use std::sync::LazyLock;
 
-use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::carried::{Carried, OfJobs, SHARES};
+use super::carried::{Carried, Load, OfJobs, SHARES};
 use super::pool::{FOUND, Pool};
-use super::tallies::uncounted;
+use super::tallies::mismatch;
 use super::turn::Turn;
-use super::write::Text;
+use super::write::{Text, json};
 use super::{BatchId, Doing as _, RequestId, RunId, Store, StoreError};
 use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
 
@@ -24,8 +23,6 @@ use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
 pub struct Claimed {
     /// The request, and what it carries.
     pub carried: Carried,
-    /// The status all of them shall have.
-    pub status: Status,
     /// The jobs, at least one.
     pub jobs: Vec<Job>,
 }
@@ -34,6 +31,11 @@ impl Claimed {
     /// The number of its request.
     pub fn request(&self) -> RequestId {
         self.carried.request
+    }
+
+    /// The status that all of its jobs shall have.
+    pub fn status(&self) -> Status {
+        self.carried.load.status
     }
 
     /// The numbers of its jobs.
@@ -152,16 +154,16 @@ impl Turn {
     ) -> Result<Claimed, StoreError> {
         const DOING: &str = "claim jobs";
         let counted = found.iter().map(|found| (found.job.id, found.batch, found.approval));
-        let mut carried = Carried::new(status, counted);
-        let told = self.ask(DOING, carried.form(&CLAIM), |claim| {
+        let load = Load::new(status, counted);
+        let told = self.ask(DOING, load.form(&CLAIM), |claim| {
             let claim = claim
                 .bind(run)
                 .bind(run)
                 .bind(status.code())
                 .bind(fold_ids(found.iter().map(|found| found.job.id)))
-                .bind(i64::try_from(carried.jobs).unwrap_or(i64::MAX))
+                .bind(i64::try_from(load.jobs).unwrap_or(i64::MAX))
                 .bind(slot_ms);
-            carried.bind(claim).bind(carried.shares.clone()).bind(status.code())
+            load.bind(claim).bind(load.shares.clone()).bind(status.code())
         });
         let told = told.await?;
         // As many as statements in `CLAIM`.
@@ -171,12 +173,12 @@ impl Turn {
         if of_the_run == 0 {
             return Err(StoreError::TakenOver { run });
         }
-        if (moved, tallied) != (carried.jobs, carried.tallies) {
-            return Err(uncounted(self.begun()?, &carried).await?);
+        if (moved, tallied) != (load.jobs, load.tallies) {
+            return Err(mismatch(self.begun()?, &load).await?);
         }
-        carried.request = told.inserted;
+        let carried = Carried { request: told.inserted, load };
         let jobs = found.into_iter().map(|found| found.job).collect();
-        Ok(Claimed { carried, status, jobs })
+        Ok(Claimed { carried, jobs })
     }
 }
 
@@ -266,8 +268,3 @@ pub(super) static CLAIM: LazyLock<OfJobs> = LazyLock::new(|| {
         )
     })
 });
-
-/// Figures as a JSON array: one bound value however many there are.
-pub(super) fn json<T: Serialize>(figures: &[T]) -> String {
-    serde_json::to_string(figures).unwrap_or_default()
-}

@@ -4,8 +4,8 @@
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::claim::json;
 use super::tallies::{Change, Shares, Tally, change_all, read_tally};
+use super::write::json;
 use super::{Doing as _, StoreError};
 use crate::job::{JobId, JobState};
 

@@ -4,7 +4,9 @@
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Store;
+use super::bulk::to_be_sent;
 use super::claim::CLAIM;
+use super::overtaken::overtaken_sql;
 use super::pool::Pool;
 use super::settle::{FAILED, RETURNED, SUCCEEDED};
 
@@ -57,7 +59,24 @@ async fn no_statement_of_a_request_looks_at_every_job() {
             // The jobs of one request are put in order for that, and nothing else is.
             let of_a_request = sql.contains("newest = 0 GROUP BY");
             assert!(!step.contains("TEMP B-TREE") || of_a_request, "{step}: {sql}");
+            assert!(!step.contains("AUTOMATIC"), "{step}: {sql}");
         }
     }
     assert!(seen > 20, "{seen} steps of plans");
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_found_by_open_requests_and_the_numbers_of_their_jobs() {
+    let texts = [
+        "SELECT job FROM in_flight".to_owned(),
+        overtaken_sql("id IN (SELECT job FROM in_flight)"),
+        to_be_sent(),
+    ];
+    for sql in texts {
+        let steps = plan(&sql).await.join("\n");
+        let found = "SCAN requests USING INDEX requests_open";
+        let jobs = "SEARCH jobs USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
+        assert!(steps.contains(found) && steps.contains(jobs), "{steps}: {sql}");
+        assert!(!steps.contains("AUTOMATIC") && !steps.contains("SCAN jobs"), "{steps}: {sql}");
+    }
 }

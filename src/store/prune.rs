@@ -9,10 +9,9 @@
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
-use super::claim::json;
 use super::metrics::count_pruned;
 use super::open::is_busy;
-use super::write::{begin_on, fold};
+use super::write::{begin_on, fold, json};
 use super::{BatchId, Doing as _, RunLock, Store, StoreError};
 
 /// Jobs deleted by one transaction.

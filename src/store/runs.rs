@@ -188,7 +188,8 @@ impl Store {
     }
 }
 
-/// `in_flight → pending`, in doubt, for what dead runs had in flight. Says how many there were.
+/// `in_flight → pending`, in doubt, for what dead runs had in flight: to be done before their
+/// requests end, by which it is found. Says how many there were.
 async fn return_orphans(connection: &mut SqliteConnection, now_ms: i64) -> Result<u64, StoreError> {
     let shares = all_in_flight(connection).await?;
     let overtaken = all_overtaken(connection).await?;

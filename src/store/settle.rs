@@ -1,7 +1,8 @@
 //! Settling: what became of a request and of its jobs, together.
 //!
-//! Every statement names the request that claimed the jobs, so an answer that comes after
-//! somebody else took over the queue changes nothing and is reported ([`StoreError::Fenced`]).
+//! Every change is of a request that is open, and of jobs in flight in it: an answer that comes
+//! after somebody else took over the queue changes nothing and is reported
+//! ([`StoreError::Fenced`]).
 
 use std::sync::LazyLock;
 
@@ -11,7 +12,7 @@ use sqlx::{Row as _, Sqlite};
 
 use super::carried::{Carried, OfJobs, SHARES};
 use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
-use super::tallies::{Change, change, read_tally, uncounted};
+use super::tallies::{Change, change, mismatch, read_tally};
 use super::turn::Turn;
 use super::{Doing as _, RunId, StoreError};
 use crate::isolate::Findings;
@@ -110,32 +111,32 @@ impl Turn {
         in_doubt: bool,
         findings: &Findings,
     ) -> Result<Done, StoreError> {
-        let carried = &settled.carried;
+        let Carried { request, load } = &settled.carried;
         let keeps_code = settled.verdict != Verdict::Applied;
         let code = settled.code.filter(|_| keeps_code);
         let (text, found_done) = match state {
             JobState::Succeeded => (&SUCCEEDED, code.is_some()),
             _ => (&FAILED, false),
         };
-        let told = self.ask(DOING, carried.form(text), |settle| {
+        let told = self.ask(DOING, load.form(text), |settle| {
             let settle = close_request(settle, settled)
                 .bind(found_done)
                 .bind(settled.answered_ms)
-                .bind(carried.shares.clone())
-                .bind(carried.status.code())
+                .bind(load.shares.clone())
+                .bind(load.status.code())
                 .bind(settled.answered_ms)
                 .bind(i64::from(in_doubt))
                 .bind(code)
                 .bind(keeps_code.then_some(&settled.info));
-            let settle = carried
+            let settle = load
                 .bind(settle)
-                .bind(carried.request)
+                .bind(*request)
                 .bind(settled.verdict == Verdict::Throttled)
                 .bind(has_reached(settled))
-                .bind(carried.request);
+                .bind(*request);
             match state {
                 JobState::Succeeded => settle,
-                _ => carried.bind(settle).bind(carried.request),
+                _ => load.bind(settle).bind(*request),
             }
         });
         let told = told.await?;
@@ -151,15 +152,15 @@ impl Turn {
         changes: &[u64],
         settled: &Settlement,
     ) -> Result<u64, StoreError> {
-        let Carried { request, jobs, tallies, .. } = settled.carried;
+        let Carried { request, load } = &settled.carried;
         let &[closed, tallied, moved, ..] = changes else {
             return Err(sqlx::Error::RowNotFound).doing(DOING);
         };
         if closed == 0 {
-            return Err(StoreError::Fenced { request });
+            return Err(StoreError::Fenced { request: *request });
         }
-        if (moved, tallied) != (jobs, tallies) {
-            return Err(uncounted(self.begun()?, &settled.carried).await?);
+        if (moved, tallied) != (load.jobs, load.tallies) {
+            return Err(mismatch(self.begun()?, load).await?);
         }
         Ok(moved)
     }
@@ -198,21 +199,20 @@ impl Turn {
         how: Return,
         findings: &Findings,
     ) -> Result<u64, StoreError> {
-        let carried = &settled.carried;
-        let told = self.ask(DOING, carried.form(&RETURNED), |settle| {
-            let settle = close_request(carried.bind(settle), settled)
-                .bind(carried.shares.clone())
-                .bind(carried.status.code())
+        let Carried { request, load } = &settled.carried;
+        let told = self.ask(DOING, load.form(&RETURNED), |settle| {
+            let settle = close_request(load.bind(settle), settled)
+                .bind(load.shares.clone())
+                .bind(load.status.code())
                 .bind(how.held_by)
                 .bind(how.due_ms)
                 .bind(i64::from(how.counts))
                 .bind(i64::from(how.in_doubt));
-            carried
-                .bind(settle)
-                .bind(carried.request)
+            load.bind(settle)
+                .bind(*request)
                 .bind(settled.verdict == Verdict::Throttled)
                 .bind(has_reached(settled))
-                .bind(carried.request)
+                .bind(*request)
         });
         let told = told.await?;
         self.settled_jobs(told.changes.get(1..).unwrap_or_default(), settled).await?;
@@ -259,8 +259,9 @@ const CLOSE: &str = "
     UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?
       WHERE id = ? AND verdict IS NULL;";
 
-/// Statements in which [`CLOSE`] comes first, then tallies, then jobs. Each does nothing where the
-/// one before has changed nothing: the answer is too late, which is told afterwards.
+/// Statements in which [`CLOSE`] comes first, then tallies, then jobs. Where the request was not
+/// open none of them finds anything: jobs are found in flight in it, and the others do nothing
+/// where the one before has changed nothing. That the answer was too late is told afterwards.
 pub(super) static SUCCEEDED: LazyLock<OfJobs> =
     LazyLock::new(|| OfJobs::new(|these| ended_as(JobState::Succeeded, these)));
 

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::carried::{Carried, OfJobs};
+use super::carried::{Load, OfJobs};
 use super::{BatchId, Doing as _, StoreError};
 use crate::job::JobState;
 
@@ -132,23 +132,24 @@ pub(super) async fn change_all(
     Ok(())
 }
 
-/// What to say of a request some of whose jobs are counted nowhere.
-pub(super) async fn uncounted(
+/// What to say of a request that has moved other jobs, or other tallies, than its claim has found.
+pub(super) async fn mismatch(
     connection: &mut SqliteConnection,
-    carried: &Carried,
+    load: &Load,
 ) -> Result<StoreError, StoreError> {
     static UNCOUNTED: LazyLock<OfJobs> = LazyLock::new(|| {
         OfJobs::new(|these| {
             format!(
-                "SELECT coalesce(min(batch_id), 0) FROM jobs WHERE {these} AND NOT EXISTS (
+                "SELECT min(batch_id) FROM jobs WHERE {these} AND NOT EXISTS (
                    SELECT 1 FROM tallies WHERE tallies.batch_id = jobs.batch_id AND tallies.status = jobs.status
                      AND tallies.approval_id = coalesce(jobs.approval_id, 0))"
             )
         })
     });
-    let batch = sqlx::query(AssertSqlSafe(carried.form(&UNCOUNTED).later()));
-    let batch = carried.bind(batch).fetch_one(connection).await.and_then(|row| row.try_get(0));
-    batch.doing("keep its figures").map(no_tally)
+    let batch = sqlx::query(AssertSqlSafe(load.form(&UNCOUNTED).later()));
+    let batch = load.bind(batch).fetch_one(connection).await.and_then(|row| row.try_get(0));
+    let batch: Option<BatchId> = batch.doing("keep its figures")?;
+    Ok(batch.map_or_else(|| load.changed(), no_tally))
 }
 
 /// All jobs in flight, by their tallies.
@@ -156,7 +157,7 @@ pub(super) async fn all_in_flight(connection: &mut SqliteConnection) -> Result<S
     const DOING: &str = "look at jobs in flight";
     let rows = sqlx::query(
         "SELECT batch_id, status, coalesce(approval_id, 0), count(*)
-         FROM in_flight JOIN jobs ON jobs.id = in_flight.job GROUP BY 1, 2, 3",
+         FROM in_flight CROSS JOIN jobs ON jobs.id = in_flight.job GROUP BY 1, 2, 3",
     )
     .fetch_all(connection)
     .await

@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
+use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{Connection as _, Either, Executor as _, Sqlite, SqliteConnection};
@@ -226,4 +227,9 @@ pub(super) async fn fold(connection: &mut SqliteConnection) {
     if let Err(error) = sqlx::raw_sql(quietly).execute(connection).await {
         tracing::debug!(%error, "the log was not folded in");
     }
+}
+
+/// Figures as a JSON array: one bound value however many there are.
+pub(super) fn json<T: Serialize>(figures: &[T]) -> String {
+    serde_json::to_string(figures).unwrap_or_default()
 }

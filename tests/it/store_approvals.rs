@@ -33,7 +33,7 @@ async fn a_bound_run_finds_the_approved_jobs_and_no_others() {
     assert_eq!(queue.store.next_due_ms(run, true).await.unwrap(), Some(0));
     assert_eq!(queue.store.next_due_ms(run, false).await.unwrap(), None);
     let deletes = queue.claim(9).await;
-    assert_eq!((questions(&deletes).as_str(), deletes.status), ("b", Status::Delete));
+    assert_eq!((questions(&deletes).as_str(), deletes.status()), ("b", Status::Delete));
     assert_eq!(queue.try_claim(9).await, None);
     let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
     let survey = review.survey(0).await.unwrap();

@@ -10,12 +10,12 @@ async fn a_claim_takes_the_oldest_jobs_of_one_status_up_to_the_chunk() {
     let queue = Queue::begun().await;
     queue.import("a enable, b delete, c enable, d enable, e delete").await;
     let first = queue.claim(2).await;
-    assert_eq!((questions(&first).as_str(), first.status), ("a c", Status::Enable));
+    assert_eq!((questions(&first).as_str(), first.status()), ("a c", Status::Enable));
     assert_eq!(queue.states().await, "a:in_flight b:pending c:in_flight d:pending e:pending");
     let second = queue.claim(2).await;
-    assert_eq!((questions(&second).as_str(), second.status), ("b e", Status::Delete));
+    assert_eq!((questions(&second).as_str(), second.status()), ("b e", Status::Delete));
     let third = queue.claim(2).await;
-    assert_eq!((questions(&third).as_str(), third.status), ("d", Status::Enable));
+    assert_eq!((questions(&third).as_str(), third.status()), ("d", Status::Enable));
     assert_eq!(queue.try_claim(2).await, None);
 }
 
@@ -143,7 +143,7 @@ async fn a_question_in_flight_for_an_older_job_is_left_alone_until_that_is_settl
     assert_eq!(due, Some(0), "it is due, and still not to be had");
     queue.succeed(&older).await;
     let newer = queue.claim(9).await;
-    assert_eq!((questions(&newer).as_str(), newer.status), ("a", Status::Delete));
+    assert_eq!((questions(&newer).as_str(), newer.status()), ("a", Status::Delete));
     queue.check().await;
 }
 

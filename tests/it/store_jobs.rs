@@ -157,7 +157,7 @@ async fn three_imports_of_one_question_leave_one_newest() {
     assert_eq!(queue.states().await, "a:in_flight a:superseded a:pending");
     queue.hold(&claimed).await;
     assert_eq!(queue.states().await, "a:superseded a:superseded a:pending");
-    assert_eq!(queue.claim(9).await.status, Status::Delete);
+    assert_eq!(queue.claim(9).await.status(), Status::Delete);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ async fn left_behind() -> Queue {
     queue.run = queue.begin_run().await;
     queue.claim(2).await;
     let held = queue.claim(1).await;
-    assert_eq!(held.status, Status::Delete);
+    assert_eq!(held.status(), Status::Delete);
     queue.hold(&held).await;
     queue.sql(&format!("UPDATE jobs SET due_ms = {NOW_MS} + 2000 WHERE held_by IS NOT NULL")).await;
     queue

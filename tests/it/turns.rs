@@ -5,7 +5,7 @@ use std::time::Duration;
 use deskbatch::isolate::Findings;
 use deskbatch::job::Status;
 use deskbatch::runner::{Event, shutdown};
-use deskbatch::store::{RunEnding, StoreError};
+use deskbatch::store::{Return, RunEnding, StoreError};
 use deskbatch::verdict::Verdict;
 
 use crate::support_core::{NOW_MS, Queue};
@@ -65,7 +65,11 @@ async fn a_turn_that_is_dropped_or_fails_leaves_nothing_behind() {
     let mut turn = queue.store.turn();
     turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     let fenced = turn.settle_succeeded(&settled_before, &Findings::default()).await.unwrap_err();
-    assert!(matches!(fenced, StoreError::Fenced { .. }), "{fenced}");
+    let settled_before = before.request();
+    assert!(
+        matches!(fenced, StoreError::Fenced { request } if request == settled_before),
+        "{fenced}"
+    );
     turn.commit().await.unwrap();
     assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
@@ -91,6 +95,32 @@ async fn jobs_that_are_counted_nowhere_name_the_batch_whose_figures_are_gone() {
     assert!(error.to_string().starts_with(&named), "{error}");
     let open = queue.figure("SELECT count(*) FROM requests WHERE verdict IS NULL").await;
     assert_eq!(open, 2, "the one that was there, and a bystander");
+}
+
+#[tokio::test]
+async fn a_job_that_somebody_else_has_changed_in_flight_is_named_and_nothing_is_written() {
+    let queue = Queue::begun().await;
+    queue.import("a enable, b enable").await;
+    let claimed = queue.claim(2).await;
+    let changed = "UPDATE jobs SET state = 'pending' WHERE app_id = 1 AND question_id = 'b'";
+    queue.try_sql(changed).await.unwrap();
+    let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
+    let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: false };
+    let none = Findings::default();
+    let mut turn = queue.store.turn();
+    let errors = [
+        turn.settle_succeeded(&settled, &none).await.unwrap_err(),
+        turn.settle_failed(&settled, false, &none).await.unwrap_err(),
+        turn.settle_returned(&settled, how).await.unwrap_err(),
+    ];
+    let named = format!("jobs row {} is impossible: it, or one of those", queue.id("a").await);
+    for error in errors {
+        assert!(error.to_string().starts_with(&named), "{error}");
+    }
+    let open = "SELECT count(*) FROM requests WHERE verdict IS NULL AND id > 2";
+    assert_eq!(queue.figure(open).await, 1);
+    let in_flight = "SELECT in_flight FROM tallies WHERE batch_id = 3";
+    assert_eq!(queue.figure(in_flight).await, 2, "as the claim left it");
 }
 
 /// Jobs in requests of their own, each answered late. After the first answer the gate opens, which
