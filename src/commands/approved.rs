@@ -14,7 +14,7 @@ use super::reading::Importing;
 use crate::cli::RunArgs;
 use crate::config::Settings;
 use crate::plan::{DIGEST_CHARS, Plan};
-use crate::store::{Approval, Store};
+use crate::store::{Approval, RunLock, Store};
 
 /// Imports what `digest` approves, or finds what is left of it.
 pub(super) async fn take(
@@ -22,6 +22,7 @@ pub(super) async fn take(
     args: &RunArgs,
     digest: &str,
     store: &Store,
+    lock: &RunLock,
     ground: &Importing,
 ) -> Result<Consent, CommandError> {
     let (digest, out) = (read_digest(digest)?, &ground.out);
@@ -43,7 +44,7 @@ pub(super) async fn take(
         Next::Begin => {
             let mut approved = None;
             if plan.open.total() > 0 {
-                approved = Some(staged.import.approve(&digest, &plan.terms()).await?);
+                approved = Some(staged.import.approve(lock, &digest, &plan.terms()).await?);
             }
             if file.is_some() {
                 commit(store, staged, plan.app, &args.manifest, out).await?;

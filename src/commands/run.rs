@@ -76,7 +76,7 @@ async fn import_and_drain(
     let _kept = metrics.keep(&store, clock).await;
     let dashboard = dashboard::take_for_run(settings).await?;
     let ground = Importing::begin(out, shutdown.clone());
-    let consent = agree(settings, args, &account, &store, &ground).await?;
+    let consent = agree(settings, args, &account, &store, &lock, &ground).await?;
     let (deletes, approved, batch) = match consent {
         Consent::Given { deletes, approved, batch } => (deletes, approved, batch),
         Consent::Finished { text, failed } => return Ok(told.nothing_to_do(&text, failed, out)),
@@ -121,10 +121,11 @@ async fn agree(
     args: &RunArgs,
     account: &Account,
     store: &Store,
+    lock: &RunLock,
     ground: &Importing,
 ) -> Result<Consent, CommandError> {
     match (&args.plan, &args.file) {
-        (Some(digest), _) => approved::take(settings, args, digest, store, ground).await,
+        (Some(digest), _) => approved::take(settings, args, digest, store, lock, ground).await,
         (None, Some(file)) => consent::import(settings, args, file, account, store, ground).await,
         (None, None) => consent::what_waits(settings, args, account, store, ground).await,
     }

@@ -7,7 +7,7 @@
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Doing as _, Import, RunId, Store, StoreError, bulk};
+use super::{Doing as _, Import, RunId, RunLock, Store, StoreError, bulk};
 use crate::job::{App, Status};
 use crate::plan::{JobsSum, JobsSummer};
 
@@ -202,11 +202,17 @@ impl Import {
     }
 
     /// Notes an approval of everything that a survey has just taken down; durable when
-    /// this import ends, whether or not it leaves a batch.
+    /// this import ends, whether or not it leaves a batch. Who has the run lock alone may: what
+    /// is in flight then is of a run that died.
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn approve(&mut self, digest: &str, terms: &str) -> Result<ApprovalId, StoreError> {
+    pub async fn approve(
+        &mut self,
+        _held: &RunLock,
+        digest: &str,
+        terms: &str,
+    ) -> Result<ApprovalId, StoreError> {
         let noted = sqlx::query(
             "INSERT INTO approvals (app_id, digest, terms, created_ms) VALUES (?, ?, ?, ?)",
         )

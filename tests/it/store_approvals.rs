@@ -1,16 +1,19 @@
 //! Approvals in the queue: which jobs they cover, what a run that is bound to one finds, and
 //! that they come and go with the import that they belong to.
 
+use deskbatch::isolate::Findings;
 use deskbatch::job::Status;
+use deskbatch::verdict::Verdict;
 
-use crate::support_core::{APP, NOW_MS, Queue, questions};
+use crate::support_core::{APP, NOW_MS, Queue, is_fenced, questions};
+use crate::support_turn::AtOnce as _;
 
 const DIGEST: &str = "00000000000000000000000000000000000000000000000000000000000000d1";
 
 /// Approves everything that waits.
 async fn approve(queue: &Queue) -> i64 {
     let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
-    let approval = review.approve(DIGEST, "terms").await.unwrap();
+    let approval = review.approve(&queue.lock, DIGEST, "terms").await.unwrap();
     review.end_without_batch().await.unwrap();
     approval
 }
@@ -57,7 +60,7 @@ async fn an_approval_comes_and_goes_with_its_import() {
     let survey = import.survey(9).await.unwrap();
     assert_eq!((survey.open.counts, survey.waiting.counts), ([1, 0, 1], [1, 0, 0]));
     assert_eq!(survey.deletes, ["b"]);
-    import.approve(DIGEST, "terms").await.unwrap();
+    import.approve(&queue.lock, DIGEST, "terms").await.unwrap();
     drop(import);
     assert_eq!(queue.store.find_approval(APP, DIGEST).await.unwrap(), None);
 
@@ -67,7 +70,7 @@ async fn an_approval_comes_and_goes_with_its_import() {
     let (mut import, totals) = queue.begin_import(number, "a enable").await;
     import.preview(&totals.digest, deskbatch::store::SameManifest::Continues).await.unwrap();
     assert_eq!(import.open_of_known().await.unwrap(), 1);
-    import.approve(DIGEST, "terms").await.unwrap();
+    import.approve(&queue.lock, DIGEST, "terms").await.unwrap();
     import.commit(&totals).await.unwrap();
     let found = queue.store.find_approval(APP, DIGEST).await.unwrap().unwrap();
     assert_eq!((found.terms.as_str(), found.left, found.failed), ("terms", 1, 0));
@@ -90,4 +93,23 @@ async fn a_look_at_the_queue_changes_nothing() {
     assert_eq!(queue.states().await, before);
     assert_eq!(queue.figure("SELECT count(*) FROM batches").await, 3);
     queue.check().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_an_approval_has_overtaken_changes_nothing() {
+    let mut queue = Queue::idle().await;
+    queue.import("a enable, b enable").await;
+    queue.run = queue.begin_run().await;
+    let claimed = queue.claim(1).await;
+    approve(&queue).await;
+    let late = queue.answer(&claimed, Verdict::Applied, Some(0));
+    queue.store.settle_succeeded(&late, &Findings::default()).await.unwrap_err();
+    assert_eq!(queue.states().await, "a:in_flight b:pending");
+    queue.check_figures().await;
+
+    // The run that has the lock now asks again, whatever comes of the old request.
+    let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    assert!(is_fenced(&queue.store.settle_succeeded(&late, &Findings::default()).await));
+    assert_eq!((taken.orphans, queue.states().await.as_str()), (1, "a:pending b:pending"));
+    queue.check_figures().await;
 }
