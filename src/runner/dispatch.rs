@@ -136,7 +136,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let flight = Flight {
             carried,
             chunk,
-            jobs: number,
             in_doubt,
             ticket: self.gate.leave(left),
             left,

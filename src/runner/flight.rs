@@ -13,9 +13,7 @@ use crate::store::Carried;
 pub(super) struct Flight {
     pub(super) carried: Carried,
     pub(super) chunk: Chunk,
-    /// How many jobs it carries.
-    pub(super) jobs: usize,
-    /// Whether any of them was sent before without a known answer.
+    /// Whether any of its jobs was sent before without a known answer.
     pub(super) in_doubt: bool,
     pub(super) ticket: Ticket,
     pub(super) left: Moment,

@@ -200,10 +200,10 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             return Ok(Some(RunEnding::Suspicious));
         }
         let group = flight.chunk.group;
-        match flight.jobs {
+        match group.ids.as_slice() {
             // Sent before without a known answer, and now there is no such question: the
             // first one was applied, or it never was there. Either way it is as was asked.
-            1 if flight.in_doubt
+            [_] if flight.in_doubt
                 && group.status == Status::Delete
                 && answer == NO_SUCH_QUESTION =>
             {
@@ -213,7 +213,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 self.totals.succeeded_in_doubt += done.jobs;
                 Ok(None)
             }
-            1 => self.failed_alone(group, settled, false).await,
+            [_] => self.failed_alone(group, settled, false).await,
             _ => self.refused_together(group, settled, false).await,
         }
     }

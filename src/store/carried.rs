@@ -42,23 +42,20 @@ pub(super) struct Load {
     /// How many tallies.
     pub(super) tallies: u64,
     /// Batch, approval (0: none) and number of jobs of each tally, as JSON.
-    pub(super) shares: String,
+    shares: String,
 }
 
 impl Load {
     /// Jobs of `status`, at least one, by their numbers, batches and approvals (0: none).
-    pub(super) fn new(
-        status: Status,
-        jobs: impl Iterator<Item = (JobId, BatchId, i64)> + Clone,
-    ) -> Self {
-        let ids = jobs.clone().map(|(id, ..)| id);
-        let first = ids.clone().min().unwrap_or_default();
-        let last = ids.clone().max().unwrap_or_default();
-        let ids: Vec<JobId> = ids.collect();
+    pub(super) fn new(status: Status, jobs: impl Iterator<Item = (JobId, BatchId, i64)>) -> Self {
+        let mut ids: Vec<JobId> = Vec::new();
         let mut shares: BTreeMap<(BatchId, i64), i64> = BTreeMap::new();
-        for (_, batch, approval) in jobs {
+        for (id, batch, approval) in jobs {
+            ids.push(id);
             *shares.entry((batch, approval)).or_default() += 1;
         }
+        let first = ids.iter().copied().min().unwrap_or_default();
+        let last = ids.iter().copied().max().unwrap_or_default();
         let by_tally: Vec<_> =
             shares.iter().map(|((batch, approval), jobs)| (batch, approval, jobs)).collect();
         let in_a_row = usize::try_from(last - first + 1) == Ok(ids.len());
@@ -93,6 +90,14 @@ impl Load {
             Some(ids) => statement.bind(ids.clone()),
             None => statement.bind(self.first).bind(self.last),
         }
+    }
+
+    /// The values of [`SHARES`].
+    pub(super) fn bind_shares<'q>(
+        &self,
+        statement: Query<'q, Sqlite, SqliteArguments>,
+    ) -> Query<'q, Sqlite, SqliteArguments> {
+        statement.bind(self.shares.clone()).bind(self.status.code())
     }
 }
 

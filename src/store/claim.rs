@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::carried::{Carried, Load, OfJobs, SHARES};
 use super::pool::{FOUND, Pool};
-use super::tallies::mismatch;
+use super::tallies::check_moved;
 use super::turn::Turn;
 use super::write::{Text, json};
 use super::{BatchId, Doing as _, RequestId, RunId, Store, StoreError};
@@ -163,7 +163,7 @@ impl Turn {
                 .bind(fold_ids(found.iter().map(|found| found.job.id)))
                 .bind(i64::try_from(load.jobs).unwrap_or(i64::MAX))
                 .bind(slot_ms);
-            load.bind(claim).bind(load.shares.clone()).bind(status.code())
+            load.bind_shares(load.bind(claim))
         });
         let told = told.await?;
         // As many as statements in `CLAIM`.
@@ -173,9 +173,7 @@ impl Turn {
         if of_the_run == 0 {
             return Err(StoreError::TakenOver { run });
         }
-        if (moved, tallied) != (load.jobs, load.tallies) {
-            return Err(mismatch(self.begun()?, &load).await?);
-        }
+        check_moved(self.begun()?, &load, moved, tallied).await?;
         let carried = Carried { request: told.inserted, load };
         let jobs = found.into_iter().map(|found| found.job).collect();
         Ok(Claimed { carried, jobs })

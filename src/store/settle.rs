@@ -12,7 +12,7 @@ use sqlx::{Row as _, Sqlite};
 
 use super::carried::{Carried, OfJobs, SHARES};
 use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
-use super::tallies::{Change, change, mismatch, read_tally};
+use super::tallies::{Change, change, check_moved, read_tally};
 use super::turn::Turn;
 use super::{Doing as _, RunId, StoreError};
 use crate::isolate::Findings;
@@ -119,21 +119,14 @@ impl Turn {
             _ => (&FAILED, false),
         };
         let told = self.ask(DOING, load.form(text), |settle| {
-            let settle = close_request(settle, settled)
-                .bind(found_done)
-                .bind(settled.answered_ms)
-                .bind(load.shares.clone())
-                .bind(load.status.code())
+            let settle = close_request(settle, settled).bind(found_done).bind(settled.answered_ms);
+            let settle = load
+                .bind_shares(settle)
                 .bind(settled.answered_ms)
                 .bind(i64::from(in_doubt))
                 .bind(code)
                 .bind(keeps_code.then_some(&settled.info));
-            let settle = load
-                .bind(settle)
-                .bind(*request)
-                .bind(settled.verdict == Verdict::Throttled)
-                .bind(has_reached(settled))
-                .bind(*request);
+            let settle = bind_run(load.bind(settle).bind(*request), settled);
             match state {
                 JobState::Succeeded => settle,
                 _ => load.bind(settle).bind(*request),
@@ -159,9 +152,7 @@ impl Turn {
         if closed == 0 {
             return Err(StoreError::Fenced { request: *request });
         }
-        if (moved, tallied) != (load.jobs, load.tallies) {
-            return Err(mismatch(self.begun()?, load).await?);
-        }
+        check_moved(self.begun()?, load, moved, tallied).await?;
         Ok(moved)
     }
 
@@ -201,18 +192,13 @@ impl Turn {
     ) -> Result<u64, StoreError> {
         let Carried { request, load } = &settled.carried;
         let told = self.ask(DOING, load.form(&RETURNED), |settle| {
-            let settle = close_request(load.bind(settle), settled)
-                .bind(load.shares.clone())
-                .bind(load.status.code())
+            let settle = load
+                .bind_shares(close_request(load.bind(settle), settled))
                 .bind(how.held_by)
                 .bind(how.due_ms)
                 .bind(i64::from(how.counts))
                 .bind(i64::from(how.in_doubt));
-            load.bind(settle)
-                .bind(*request)
-                .bind(settled.verdict == Verdict::Throttled)
-                .bind(has_reached(settled))
-                .bind(*request)
+            bind_run(load.bind(settle).bind(*request), settled)
         });
         let told = told.await?;
         self.settled_jobs(told.changes.get(1..).unwrap_or_default(), settled).await?;
@@ -287,8 +273,7 @@ fn ended_as(state: JobState, these: &str) -> String {
          UPDATE jobs SET state = '{state}', finished_ms = ?, attempts = attempts + 1, due_ms = 0,
                 in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
            WHERE {these} AND request_id = ? AND state = 'in_flight';
-         UPDATE runs SET {state} = {state} + changes(), throttled = throttled + ?, reached = reached + ?
-           WHERE id = (SELECT run_id FROM requests WHERE id = ?) AND changes() > 0"
+         UPDATE runs SET {state} = {state} + changes(), {OF_RUN}"
     )
 }
 
@@ -303,8 +288,7 @@ pub(super) static RETURNED: LazyLock<OfJobs> = LazyLock::new(|| {
              UPDATE jobs SET state = 'pending', held_by = ?, due_ms = ?, attempts = attempts + ?,
                     in_doubt = max(in_doubt, ?)
                WHERE {these} AND request_id = ? AND state = 'in_flight';
-             UPDATE runs SET throttled = throttled + ?, reached = reached + ?
-               WHERE id = (SELECT run_id FROM requests WHERE id = ?) AND changes() > 0"
+             UPDATE runs SET {OF_RUN}"
         )
     })
 });
@@ -321,6 +305,21 @@ fn close_request<'q>(
         .bind(settled.http_status.map(i64::from))
         .bind(settled.code)
         .bind(&settled.info)
+        .bind(settled.carried.request)
+}
+
+/// What every answer counts for its run.
+const OF_RUN: &str = "throttled = throttled + ?, reached = reached + ?
+    WHERE id = (SELECT run_id FROM requests WHERE id = ?) AND changes() > 0";
+
+/// The values of [`OF_RUN`].
+fn bind_run<'q>(
+    statement: Query<'q, Sqlite, SqliteArguments>,
+    settled: &Settlement,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    statement
+        .bind(settled.verdict == Verdict::Throttled)
+        .bind(has_reached(settled))
         .bind(settled.carried.request)
 }
 

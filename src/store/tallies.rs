@@ -132,11 +132,13 @@ pub(super) async fn change_all(
     Ok(())
 }
 
-/// What to say of a request that has moved other jobs, or other tallies, than its claim has found.
-pub(super) async fn mismatch(
+/// Refuses a request that has moved another number of jobs, or of tallies, than its claim has found.
+pub(super) async fn check_moved(
     connection: &mut SqliteConnection,
     load: &Load,
-) -> Result<StoreError, StoreError> {
+    jobs: u64,
+    tallies: u64,
+) -> Result<(), StoreError> {
     static UNCOUNTED: LazyLock<OfJobs> = LazyLock::new(|| {
         OfJobs::new(|these| {
             format!(
@@ -146,10 +148,13 @@ pub(super) async fn mismatch(
             )
         })
     });
+    if (jobs, tallies) == (load.jobs, load.tallies) {
+        return Ok(());
+    }
     let batch = sqlx::query(AssertSqlSafe(load.form(&UNCOUNTED).later()));
     let batch = load.bind(batch).fetch_one(connection).await.and_then(|row| row.try_get(0));
     let batch: Option<BatchId> = batch.doing("keep its figures")?;
-    Ok(batch.map_or_else(|| load.changed(), no_tally))
+    Err(batch.map_or_else(|| load.changed(), no_tally))
 }
 
 /// All jobs in flight, by their tallies.

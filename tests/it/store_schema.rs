@@ -251,7 +251,7 @@ async fn no_statement_of_a_run_looks_at_every_job() {
                 seen += 1;
                 let whole = step.starts_with("SCAN job") || step.starts_with("SCAN other");
                 assert!(!step.contains("AUTOMATIC"), "{file}: {step}:\n{sql}");
-                // What these indexes hold is what is in flight or held, all of it wanted.
+                // What this index holds is what is held, all of it wanted.
                 let partial = step.contains("jobs_held");
                 assert!(!whole || partial, "{file}: {step}:\n{sql}");
                 assert!(!step.contains("TEMP B-TREE"), "{file}: {step}:\n{sql}");
