@@ -175,8 +175,8 @@ impl JobState {
         use JobState::{Cancelled, Failed, InFlight, Pending, Succeeded, Superseded};
         matches!(
             (self, next),
-            // A refusal can settle a job that was refused with others and not asked alone.
-            (Pending, InFlight | Failed | Cancelled | Superseded)
+            // A job that was rejected is settled once it is known what the rejection is about.
+            (Pending, InFlight | Succeeded | Failed | Cancelled | Superseded)
                 | (InFlight, Pending | Succeeded | Failed)
                 | (Failed, Pending)
         )

@@ -8,8 +8,8 @@
 //! 4. [`runner`] takes a slot, claims a chunk, sends it, judges the answer and settles it.
 //! 5. [`desk`] is the remote call; [`sandbox`] is the same API on this machine.
 //! 6. [`verdict`] says what an answer means, from one table of codes.
-//! 7. [`isolate`] finds the bad questions in a chunk that was refused; [`retry`] says how
-//!    long passing trouble is waited out.
+//! 7. [`isolate`] finds the bad questions in a chunk that was refused; [`evidence`] decides what a
+//!    rejection proves; [`retry`] says how long passing trouble is waited out.
 //! 8. [`report`] writes outcomes, as rows or as a page, and [`dashboard`] serves that page live;
 //!    [`metrics`] has figures for machines; [`output`] is the only place that prints.
 //!
@@ -25,6 +25,7 @@ pub mod commands;
 pub mod config;
 pub mod dashboard;
 pub mod desk;
+pub mod evidence;
 pub mod forecast;
 pub mod gate;
 pub mod isolate;

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use deskbatch::clock::Clock as _;
 use deskbatch::desk::{Call, Endpoint, HttpSettings, HttpTransport, Signer, Transport as _};
-use deskbatch::isolate::Findings;
 use deskbatch::job::{App, Library, QuestionId, Status};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
-use deskbatch::store::{RunEnding, RunLock, Settlement, Store};
+use deskbatch::store::{Conclusions, RunEnding, RunLock, Settlement, Store};
 use deskbatch::verdict::{Answer, Verdict};
 use sqlx::{Connection as _, Row as _};
 
@@ -223,7 +222,7 @@ async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
     loop {
         let began = clock.now();
         if let Some(settled) = &answered {
-            turn.settle_succeeded(settled, &Findings::default()).await.expect("settled");
+            turn.settle_succeeded(settled, &Conclusions::default()).await.expect("settled");
         }
         let settled = clock.now();
         let claimed = turn.claim_free(run, |_, _| CHUNK, clock.wall_ms()).await.expect("a claim");

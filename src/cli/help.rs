@@ -20,7 +20,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
         &[
             "max_failures",
             "attempts",
-            "unknown_max",
+            "rejections_max",
             "outage_s",
             "grace_s",
             "connect_timeout_ms",

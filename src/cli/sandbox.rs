@@ -14,8 +14,9 @@ use serde::Deserialize;
 pub struct SandboxArgs {
     /// Faults by chance, as throttle=0.05
     ///
-    /// throttle, bad-gateway, internal, cut-before, cut-after, late, truncated or garbage, each with
-    /// the chance that a request meets it; several by commas or repeated.
+    /// throttle, bad-gateway, internal, cut-before, cut-after, late, truncated, garbage, malformed, unknown,
+    /// unknown-2, refused or refused-applied, each with the chance that a request meets it; several by commas
+    /// or repeated.
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_FAULT",
@@ -108,14 +109,37 @@ pub struct SandboxArgs {
     #[arg(long, env = "DESKBATCH_SANDBOX_IDS_MAX", value_name = "N")]
     pub ids_max: Option<usize>,
 
-    /// The code for more than that: 70206 or -7 [default: 70206]
+    /// The most ids a request later, as 60@40: at most 60 after 40 requests; several by commas
+    #[arg(
+        long,
+        env = "DESKBATCH_SANDBOX_IDS_MAX_FALLS",
+        value_name = "N@REQUESTS",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub ids_max_falls: Vec<String>,
+
+    /// The code for more ids than that, as 70206, -7 or -50003 [default: 70206]
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_TOO_MANY_CODE",
         value_name = "CODE",
         allow_hyphen_values = true
     )]
-    pub too_many_code: Option<String>,
+    pub too_many_code: Option<i64>,
+
+    /// After N requests the app's Desk resource has lapsed: -50003 to everything [default: never]
+    #[arg(long, env = "DESKBATCH_SANDBOX_LAPSED_AFTER", value_name = "N")]
+    pub lapsed_after: Option<u64>,
+
+    /// For how long it has [default: for ever]
+    #[arg(long, env = "DESKBATCH_SANDBOX_LAPSED_FOR_MS", value_name = "MS")]
+    pub lapsed_for_ms: Option<u64>,
+
+    /// The fault that every request meets with an id in it whose last part begins with `poison`
+    /// [default: bad-gateway]
+    #[arg(long, env = "DESKBATCH_SANDBOX_POISON", value_name = "KIND")]
+    pub poison: Option<String>,
 
     /// Apps that have not activated Desk; several by commas [default: none]
     #[arg(

@@ -84,15 +84,18 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_IN_FLIGHT", value_name = "N")]
     pub in_flight: Option<u32>,
 
-    /// Tries of a chunk that meets trouble while others get through, 1 to 100 [default: 6]
+    /// Tries of a chunk that meets trouble while others get through, 1 to 100 [default: 4]
     ///
     /// "Too fast" never counts, and neither does an outage, in which nothing gets through.
     #[arg(long, global = true, env = "DESKBATCH_ATTEMPTS", value_name = "N")]
     pub attempts: Option<u32>,
 
-    /// The same unknown code so often in a row stops the run; 0: never [default: 5]
-    #[arg(long, global = true, env = "DESKBATCH_UNKNOWN_MAX", value_name = "N")]
-    pub unknown_max: Option<u32>,
+    /// Look whether the app is alive after N rejections in a row; 0: never [default: 8]
+    ///
+    /// Of rejections by codes that may be about the app or about the call, with nothing applied between
+    /// them. With 0 each such code is about the question that it is given for.
+    #[arg(long, global = true, env = "DESKBATCH_REJECTIONS_MAX", value_name = "N")]
+    pub rejections_max: Option<u32>,
 
     /// Stop when N jobs, or N% of the open ones, have failed [default: none]
     ///

@@ -12,7 +12,7 @@ use clap::{Arg, Command, value_parser};
 use crate::desk::Region;
 use crate::job::{Library, Status};
 use crate::manifest::OnConflict;
-use crate::sandbox::{AdminCode, JsonCode, RateCode, TooManyCode, UnknownIds, Window};
+use crate::sandbox::{AdminCode, Fault, JsonCode, RateCode, UnknownIds, Window};
 
 /// `arg`, knowing its words if it takes words.
 pub(super) fn known(arg: Arg) -> Arg {
@@ -26,7 +26,7 @@ pub(super) fn known(arg: Arg) -> Arg {
         "rate_code" => texts(arg, RateCode::ALL.iter().map(|word| word.name())),
         "admin_code" => texts(arg, AdminCode::ALL.iter().map(|word| word.name())),
         "json_code" => texts(arg, JsonCode::ALL.iter().map(|word| word.name())),
-        "too_many_code" => texts(arg, TooManyCode::ALL.iter().map(|word| word.name())),
+        "poison" => texts(arg, Fault::ALL.iter().map(|word| word.name())),
         "addr" => arg.value_parser(read_address),
         _ => number(arg),
     }

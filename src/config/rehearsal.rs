@@ -50,7 +50,12 @@ pub fn sandbox_settings(
     set_word(&mut to.admin_code, "admin_code", args.admin_code.as_deref())?;
     set_word(&mut to.json_code, "json_code", args.json_code.as_deref())?;
     set_word(&mut to.unknown_ids, "unknown_ids", args.unknown_ids.as_deref())?;
-    set_word(&mut to.too_many_code, "too_many_code", args.too_many_code.as_deref())?;
+    set_word(&mut to.poison, "poison", args.poison.as_deref())?;
+    set(&mut to.too_many_code, args.too_many_code);
+    to.lapsed_after = args.lapsed_after;
+    to.lapsed_for = args.lapsed_for_ms.map(Duration::from_millis);
+    let falls = args.ids_max_falls.iter().map(|text| word("ids_max_falls", text));
+    to.ids_max_falls = falls.collect::<Result<_, _>>()?;
     to.desk_off.extend(args.desk_off);
     if let Some(path) = args.known_ids {
         let text = std::fs::read_to_string(&path).map_err(|e| {

@@ -16,8 +16,8 @@ use reqwest::{Client, Response, Url, redirect, retry};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use super::{Call, Endpoint, Reply, Transport, answer};
-use crate::job::{Library, QuestionId};
+use super::{Call, Endpoint, ReadCall, Reply, Transport, answer};
+use crate::job::{App, Library, QuestionId};
 use crate::verdict::Answer;
 
 /// The most that is read of an answer; a real one has about a hundred bytes.
@@ -82,6 +82,15 @@ struct Body<'a> {
     ids: &'a [QuestionId],
     #[serde(rename = "Status")]
     status: i64,
+}
+
+/// What a read carries: the first question of a library.
+#[derive(Serialize)]
+struct ReadBody {
+    #[serde(rename = "PageIndex")]
+    page_index: u32,
+    #[serde(rename = "PageSize")]
+    page_size: u32,
 }
 
 /// Which issuers of certificates are believed.
@@ -151,34 +160,27 @@ impl HttpTransport {
     }
 
     /// The address of one attempt. It carries the UserSig: never to be shown.
-    fn url(&self, call: &Call) -> Url {
-        let command = match call.app.library {
-            Library::Chitchat => "batch_set_chitchat",
-            Library::Faq => "batch_set_faq",
-        };
+    fn url(&self, app: App, command: &str, usersig: &str) -> Url {
         let base = self.base.path().trim_end_matches('/');
         let mut url = self.base.clone();
         url.set_path(&format!("{base}/v4/openim_console_http_svc/{command}"));
         url.set_query(Some(&format!(
             "sdkappid={}&identifier={}&usersig={}&random={}&contenttype=json",
-            call.app.sdkappid,
+            app.sdkappid,
             self.identifier,
-            percent_encoded(call.usersig.expose_secret()),
+            percent_encoded(usersig),
             // The service calls it the identity of the request, so each attempt has its own.
             fastrand::u32(..),
         )));
         url
     }
-}
 
-impl Transport for HttpTransport {
-    async fn send(&self, call: &Call) -> Reply {
-        let body = Body { ids: &call.ids, status: call.status.code() };
+    async fn post(&self, app: App, command: &str, usersig: &str, body: &impl Serialize) -> Reply {
         // Numbers and texts can always be written.
-        let body = serde_json::to_string(&body).unwrap_or_default();
+        let body = serde_json::to_string(body).unwrap_or_default();
         let request = self
             .client
-            .post(self.url(call))
+            .post(self.url(app, command, usersig))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(body);
         let (answer, info, http_status) = match request.send().await {
@@ -190,9 +192,28 @@ impl Transport for HttpTransport {
             }
         };
         // The service is free to repeat the request in its text.
-        let usersig = call.usersig.expose_secret();
         let info = answer::printable(&info, &[usersig, &percent_encoded(usersig)]);
         Reply { answer, info, http_status }
+    }
+}
+
+impl Transport for HttpTransport {
+    async fn send(&self, call: &Call) -> Reply {
+        let command = match call.app.library {
+            Library::Chitchat => "batch_set_chitchat",
+            Library::Faq => "batch_set_faq",
+        };
+        let body = Body { ids: &call.ids, status: call.status.code() };
+        self.post(call.app, command, call.usersig.expose_secret(), &body).await
+    }
+
+    async fn read(&self, call: &ReadCall) -> Reply {
+        let command = match call.app.library {
+            Library::Chitchat => "list_chitchat",
+            Library::Faq => "list_faq",
+        };
+        let body = ReadBody { page_index: 1, page_size: 1 };
+        self.post(call.app, command, call.usersig.expose_secret(), &body).await
     }
 }
 

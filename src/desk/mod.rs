@@ -42,6 +42,16 @@ pub struct Call {
     pub usersig: SecretString,
 }
 
+/// A read of the app that changes nothing and is as small as the service allows: the first
+/// question of its library. It shows whether the app is alive.
+#[derive(Debug, Clone)]
+pub struct ReadCall {
+    /// The application and which of its libraries; this decides the remote command.
+    pub app: App,
+    /// The proof that the caller may do it.
+    pub usersig: SecretString,
+}
+
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -61,4 +71,8 @@ pub trait Transport: Send + Sync + 'static {
     /// transport limits by itself. A dropped future gives the call up: whether it was
     /// sent is then not known.
     fn send(&self, call: &Call) -> impl Future<Output = Reply> + Send;
+
+    /// Reads from the app, as [`Transport::send`] sends. The service counts reads apart, 5 a
+    /// second for their own command.
+    fn read(&self, call: &ReadCall) -> impl Future<Output = Reply> + Send;
 }

@@ -165,6 +165,16 @@ impl Breaker {
         }
     }
 
+    /// Something got through that was no request of this gate: there is no outage.
+    pub fn got_through(&mut self) {
+        self.failures = 0;
+        self.outage.reset();
+        // A door that was closed for frequency has no failure since.
+        if self.failing_since.take().is_some() && matches!(self.phase, Phase::Closed { .. }) {
+            self.phase = Phase::Probing { under_way: false };
+        }
+    }
+
     /// Since when nothing has got through, if anything failed since the last that did.
     pub fn failing_since(&self) -> Option<Moment> {
         self.failing_since

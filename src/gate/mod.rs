@@ -135,6 +135,12 @@ impl<C: Clock> Gate<C> {
         self.breaker.answered(ticket.pass, signal, at)
     }
 
+    /// Something got through that was no request of this gate: there is no outage. Only while
+    /// nothing is in flight.
+    pub fn got_through(&mut self) {
+        self.breaker.got_through();
+    }
+
     /// Since when nothing has got through, if anything failed since the last that did.
     pub fn failing_since(&self) -> Option<Moment> {
         self.breaker.failing_since()

@@ -55,8 +55,13 @@ impl Model {
         Self { after_good: AFTER_GOOD, after_bad: AFTER_BAD, bad: BTreeSet::new() }
     }
 
-    /// Takes in what became of one question.
+    /// Takes in what became of one question. One that was inferred to be bad is counted once,
+    /// and no longer if it passes after all.
     pub(super) fn learn(&mut self, id: JobId, bad: bool) {
+        let was_bad = if bad { self.bad.contains(&id) } else { self.bad.remove(&id) };
+        if bad && was_bad {
+            return;
+        }
         let keep = 1.0 - 1.0 / MEMORY;
         if self.follows_bad(id) {
             self.after_bad.learn(bad, AFTER_BAD, keep);

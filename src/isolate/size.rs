@@ -39,8 +39,9 @@ pub(super) struct Size {
     passes: u32,
     /// A larger group is out, or was refused for something else.
     trying: bool,
-    /// A size that is known to pass was refused once: that may have been something else.
-    doubted: bool,
+    /// A group of so many was rejected once although no question in it was bad, and that may have been
+    /// something else than its size: it is known to pass, or the code is about questions.
+    doubted: Option<usize>,
 }
 
 impl Size {
@@ -52,7 +53,7 @@ impl Size {
             eased: None,
             passes: 0,
             trying: false,
-            doubted: false,
+            doubted: None,
         }
     }
 
@@ -100,10 +101,12 @@ impl Size {
     /// So many passed together.
     pub(super) fn passed(&mut self, jobs: usize) {
         self.proven = self.proven.max(jobs);
+        if self.doubted.is_some_and(|doubted| jobs >= doubted) {
+            self.doubted = None;
+        }
         if let Some(limit) = &mut self.limit
             && jobs >= limit.passed
         {
-            self.doubted = false;
             self.trying &= jobs == limit.passed;
             limit.passed = jobs;
             limit.too_many = limit.too_many.max(jobs.saturating_add(1));
@@ -117,19 +120,20 @@ impl Size {
         }
     }
 
-    /// So many, at least two, were refused by a code although nobody among them was bad.
-    pub(super) fn too_many(&mut self, jobs: usize) {
+    /// So many, at least two, were rejected by a code although no question among them was bad.
+    /// `may_be_wrong`: the code is about questions.
+    pub(super) fn too_many(&mut self, jobs: usize, may_be_wrong: bool) {
         self.passes = 0;
         self.trying = false;
+        if self.doubted.is_none() && (may_be_wrong || jobs <= self.proven) {
+            self.doubted = Some(jobs);
+            return;
+        }
         if jobs <= self.proven {
-            if !self.doubted {
-                self.doubted = true;
-                return;
-            }
             // It passes no longer: half of it is a new beginning.
             self.proven = 0;
         }
-        self.doubted = false;
+        self.doubted = None;
         let passed = self.proven.max(jobs / 2);
         let too_many = self.limit.map_or(jobs, |limit| limit.too_many.min(jobs));
         self.limit = Some(SizeLimit { passed, too_many: too_many.max(passed + 1) });
@@ -155,7 +159,7 @@ mod tests {
             size.sent(jobs);
             if jobs > max {
                 refused += 1;
-                size.too_many(jobs);
+                size.too_many(jobs, false);
             } else {
                 size.passed(jobs);
             }
@@ -197,16 +201,16 @@ mod tests {
     fn one_refusal_of_what_is_known_to_pass_is_not_believed_and_a_second_is() {
         let mut size = Size::new(100);
         size.passed(100);
-        size.too_many(100);
+        size.too_many(100, false);
         assert_eq!((size.most(), size.limit()), (100, None));
-        size.too_many(100);
+        size.too_many(100, false);
         assert_eq!(size.most(), 50);
     }
 
     #[test]
     fn one_larger_group_is_out_at_a_time() {
         let mut size = Size::new(100);
-        size.too_many(100);
+        size.too_many(100, false);
         for _ in 0..PASSES_BEFORE_MORE {
             size.passed(50);
         }

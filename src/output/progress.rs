@@ -133,6 +133,7 @@ impl Progress {
                 // An import may have added jobs since the run began.
                 self.open = self.open.max(totals.done());
             }
+            Event::Concluded { totals } => self.totals = *totals,
             Event::Closed { why, wait, since_ms } => {
                 self.course.closed(at);
                 self.doing = Doing::Waiting { why: *why, since_ms: *since_ms, wait: *wait };

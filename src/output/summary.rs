@@ -100,8 +100,9 @@ impl RunSummaryText<'_> {
                 self.last_word()
             ),
             RunEnding::Suspicious => format!(
-                "Stopped: the same unknown refusal came again and again; everything left is pending.\n{}\n\
-                 If these refusals are right, go on with --unknown-max 0.",
+                "Stopped: every request was rejected, and nothing shows whether the questions are wrong or the call; \
+                 everything left is pending.\n{}\n\
+                 If the questions are wrong, run again with --rejections-max 0, which fails them.",
                 self.last_word()
             ),
             RunEnding::TooManyFailures => self.too_many_failures(),

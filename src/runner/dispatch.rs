@@ -29,13 +29,16 @@ pub(super) enum Dispatch {
 
 impl<C: Clock, T: Transport> Runner<C, T> {
     /// Sends one request if one may leave, the queue is still this run's, and there is something
-    /// to send.
+    /// to send. A `sample` is one question from elsewhere in the queue.
     pub(super) async fn dispatch(
         &mut self,
         run: RunId,
         lock: &RunLock,
+        sample: bool,
     ) -> Result<Dispatch, StoreError> {
-        if self.flights.len() >= self.settings.in_flight_max.min(self.gate.in_flight_max()) {
+        let by_evidence = self.sight.evidence.in_flight_max(self.settings.rejections_max);
+        let most = self.settings.in_flight_max.min(self.gate.in_flight_max()).min(by_evidence);
+        if self.flights.len() >= most {
             return Ok(Dispatch::AfterAnswer);
         }
         match self.gate.next(self.clock.now()) {
@@ -45,8 +48,11 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             Next::AfterAnswer => return Ok(Dispatch::AfterAnswer),
         }
         let slot_ms = self.clock.wall_ms();
-        if self.looks_elsewhere() && self.send_free(run, slot_ms).await? {
-            return Ok(Dispatch::Sent);
+        if sample || std::mem::take(&mut self.sight.wants_sample) {
+            let sent = self.send_sample(run, slot_ms).await?;
+            if sample || matches!(sent, Dispatch::Sent) {
+                return Ok(sent);
+            }
         }
         while let Some(chunk) = self.work.next(self.clock.now()) {
             if self.send_again(run, chunk, slot_ms).await? {
@@ -77,13 +83,6 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         Ok(Dispatch::Until(held.map_or(free, |held| held.min(free))))
     }
 
-    /// Whether one more unknown refusal would end the run. It should not be one that a
-    /// search expects anyway, so other jobs are asked if there are any.
-    fn looks_elsewhere(&self) -> bool {
-        let most = self.settings.unknown_max;
-        most > 0 && self.unknown.is_some_and(|(_, times)| times + 1 >= most)
-    }
-
     /// Sends jobs that no chunk has had; `false` if there are none.
     async fn send_free(&mut self, run: RunId, slot_ms: i64) -> Result<bool, StoreError> {
         let work = &self.work;
@@ -96,8 +95,20 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             return Ok(false);
         };
         let group = self.work.free_group(claimed.status(), claimed.ids());
-        self.send(claimed, Chunk { group, trouble: None }).await?;
+        self.send(claimed, Chunk::new(group)).await?;
         Ok(true)
+    }
+
+    /// Sends one question from the other end of the queue.
+    async fn send_sample(&mut self, run: RunId, slot_ms: i64) -> Result<Dispatch, StoreError> {
+        let deletes = self.settings.deletes;
+        let jobs_max = |status, _| usize::from(status != Status::Delete || deletes);
+        let Some(claimed) = self.turn.claim_last(run, jobs_max, slot_ms).await? else {
+            return self.next_due(run).await;
+        };
+        let group = self.work.free_group(claimed.status(), claimed.ids());
+        self.send(claimed, Chunk { is_sample: true, ..Chunk::new(group) }).await?;
+        Ok(Dispatch::Sent)
     }
 
     /// Sends what is left of a chunk of the run's own; `false` if nothing is.

@@ -47,6 +47,12 @@ pub enum Event {
         /// The run's figures after it.
         totals: Totals,
     },
+    /// Jobs have got their outcome without a request: a read has shown that the app is alive,
+    /// so that they were rejected for their questions.
+    Concluded {
+        /// The run's figures after it.
+        totals: Totals,
+    },
     /// The gate is closed for everyone.
     Closed {
         /// Why.

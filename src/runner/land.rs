@@ -11,21 +11,21 @@ use super::{
     Transport, Verdict,
 };
 use crate::clock::Moment;
+use crate::evidence::{About, Suspect};
 use crate::gate::{Change, Signal};
 use crate::isolate::{Blame, Findings, Group, Outcome};
 use crate::job::Status;
-use crate::retry::Backoff;
-use crate::verdict::{Class, explain};
+use crate::store::{Concluded, Conclusions};
 
-/// The first wait of a chunk that met passing trouble.
-const TROUBLE_FIRST: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const TROUBLE_LONGEST: Duration = Duration::from_secs(30);
+/// A chunk that gets no usable response while others get through is cut after so many requests.
+const STRIKES_WHOLE: u32 = 2;
+/// A request that takes so long to fail is sent as it is no second time: each costs a timeout.
+const SLOW_MS: u64 = 4_000;
+/// So often a question alone gets no usable response before it fails.
+const ALONE_MIN: u32 = 2;
 /// So soon after its renewal a UserSig that is refused means that no renewal will do. Later
 /// it may have run out while nothing got through for other reasons.
 const RENEWAL_TRIAL: Duration = Duration::from_mins(1);
-/// What the service says of a question that is not there.
-const NO_SUCH_QUESTION: Answer = Answer::Code(-50_003);
 
 impl<C: Clock, T: Transport> Runner<C, T> {
     /// Settles one request, which is not durable yet. Says how the run has to end, if it has to.
@@ -63,9 +63,12 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let ending = match verdict {
             Verdict::Applied => self.applied(flight, &settled).await?,
             Verdict::Throttled => self.throttled(flight, &settled).await?,
-            Verdict::Transient => self.transient(flight, settled, reply.answer).await?,
+            Verdict::Transient => self.transient(run, flight, settled, reply.answer).await?,
             Verdict::Renew => self.renew(flight, &settled, reply.answer).await?,
-            Verdict::Rejected => self.rejected(flight, &settled, reply.answer).await?,
+            Verdict::Rejected => {
+                self.rejected(flight, &settled, reply.answer, at).await?;
+                None
+            }
             Verdict::Stop => self.refused(&settled, reply.answer).await?,
         };
         self.untold.push(Event::Settled { request, verdict, latency, totals: self.totals });
@@ -95,12 +98,24 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         flight: Flight,
         settled: &Settlement,
     ) -> Result<Option<RunEnding>, StoreError> {
-        let findings = self.work.record(flight.chunk.group, Outcome::Applied);
-        let done = self.turn.settle_succeeded(settled, &findings).await?;
+        let proven = self.sight.evidence.applied(flight.left);
+        let group = flight.chunk.group;
+        if group.status == Status::Delete {
+            self.sight.refused_chunks.applied(&group.ids);
+        }
+        let findings = self.work.record(group, Outcome::Applied);
+        let conclusions = self.sight.conclusions(findings, proven);
+        let done = self.turn.settle_succeeded(settled, &conclusions).await?;
         self.totals.succeeded += done.jobs;
-        self.totals.failed += done.concluded;
-        self.unknown = None;
+        self.count_concluded(done.concluded);
         Ok(None)
+    }
+
+    /// Counts jobs that got their outcome after their own response.
+    pub(super) fn count_concluded(&mut self, concluded: Concluded) {
+        self.totals.succeeded += concluded.succeeded;
+        self.totals.succeeded_in_doubt += concluded.succeeded;
+        self.totals.failed += concluded.failed;
     }
 
     async fn throttled(
@@ -124,46 +139,78 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         Ok(None)
     }
 
-    /// Passing trouble: the same chunk again after a wait. It counts against the chunk only
+    /// No usable response: the same chunk again after a wait. It counts against the chunk only
     /// if other requests got through since it failed last; otherwise the trouble is not its
-    /// own.
+    /// own. A chunk that it counts against is cut into parts, and so is one that is all that is
+    /// left: a part that gets through proves that there is no outage.
     async fn transient(
         &mut self,
+        run: RunId,
         flight: Flight,
         mut settled: Settlement,
         answer: Answer,
     ) -> Result<Option<RunEnding>, StoreError> {
         self.totals.transient += 1;
         self.last_word = Some((answer, settled.info.clone()));
-        let Chunk { group, trouble } = flight.chunk;
-        let mut trouble = trouble.unwrap_or_else(|| Trouble {
-            strikes: 0,
-            through_seen: 0,
-            backoff: Backoff::new(TROUBLE_FIRST, TROUBLE_LONGEST),
-        });
-        if self.through > trouble.through_seen {
-            trouble.strikes += 1;
-            trouble.through_seen = self.through;
-        }
+        let Chunk { group, trouble, .. } = flight.chunk;
+        let mut trouble = trouble.unwrap_or_else(Trouble::new);
         let in_doubt = answer.may_have_been_applied();
-        let given_up = trouble.strikes >= self.settings.attempts_max;
-        if given_up && group.ids.len() == 1 {
-            settled.info = format!(
-                "given up after {} tries while other requests got through: {}",
-                trouble.strikes, settled.info
-            );
-            return self.failed_alone(group, &settled, in_doubt).await;
+        // What never left says nothing of its questions.
+        let is_struck = in_doubt && trouble.note(self.through);
+        let is_last = in_doubt && self.is_all_that_is_left(run).await?;
+        let strikes = trouble.strikes.count;
+        if let [_] = group.ids.as_slice() {
+            if strikes >= self.settings.attempts_max
+                && trouble.failures >= ALONE_MIN.min(self.settings.attempts_max)
+            {
+                settled.info = format!(
+                    "given up after {strikes} tries while other requests got through: {}",
+                    settled.info
+                );
+                return self.failed_alone(group, &settled, in_doubt).await;
+            }
+        } else {
+            let whole = if settled.latency_ms >= SLOW_MS { 1 } else { STRIKES_WHOLE };
+            let is_part = group.strikes().is_some();
+            let is_struck_enough = is_struck && (is_part || strikes >= whole);
+            if is_struck_enough || (is_last && !is_part && trouble.failures >= whole) {
+                return self.split(group, &settled, trouble, in_doubt).await;
+            }
         }
-        if given_up {
-            // One of them may be what the service stumbles over.
-            return self.refused_together(group, &settled, in_doubt).await;
-        }
+        self.sight.wants_sample = in_doubt && !is_struck;
+        // One alone, or one part of a chunk, cannot show by itself that there is no outage.
+        let is_small = group.ids.len() == 1 || group.strikes().is_some();
+        self.sight.wants_proof_of_life |= is_last && is_small;
         let wait = trouble.backoff.next_wait(&mut self.random);
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let due_ms = settled.answered_ms.saturating_add(wait_ms);
         let how = Return { held_by: Some(settled.run), due_ms, counts: true, in_doubt };
         self.totals.overtaken += self.turn.settle_returned(&settled, how).await?;
-        self.work.again(self.clock.now() + wait, Chunk { group, trouble: Some(trouble) });
+        let chunk = Chunk { group, trouble: Some(trouble), is_sample: false };
+        self.work.again(self.clock.now() + wait, chunk);
+        Ok(None)
+    }
+
+    /// Whether nothing is left to send but the jobs of the request that has just come back, and
+    /// chunks that get no usable response either.
+    async fn is_all_that_is_left(&self, run: RunId) -> Result<bool, StoreError> {
+        Ok(self.flights.is_empty()
+            && self.work.has_only_trouble()
+            && self.store.next_due_ms(run, self.settings.deletes).await?.is_none())
+    }
+
+    /// One of these may be what the service stumbles over.
+    async fn split(
+        &mut self,
+        group: Group,
+        settled: &Settlement,
+        trouble: Trouble,
+        in_doubt: bool,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        let findings = self.work.split(group, settled.carried.request(), trouble.strikes);
+        let conclusions = Conclusions { freed: findings.freed, ..Conclusions::default() };
+        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
+        self.totals.overtaken += self.turn.settle_refused(settled, how, &conclusions).await?;
         Ok(None)
     }
 
@@ -188,34 +235,40 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         self.again_at_once(flight, settled).await
     }
 
+    /// A code that says no to the content. What it proves is decided by what the app shows
+    /// afterwards, unless the code is about questions and nothing else.
     async fn rejected(
         &mut self,
         flight: Flight,
         settled: &Settlement,
         answer: Answer,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        if self.is_suspicious(answer) {
+        at: Moment,
+    ) -> Result<(), StoreError> {
+        let about = answer.about();
+        let Chunk { group, is_sample, .. } = flight.chunk;
+        self.sight.evidence.rejected(about, is_sample);
+        if about != About::Question {
             self.last_word = Some((answer, settled.info.clone()));
-            self.hand_back(settled).await?;
-            return Ok(Some(RunEnding::Suspicious));
         }
-        let group = flight.chunk.group;
-        match group.ids.as_slice() {
-            // Sent before without a known answer, and now there is no such question: the
-            // first one was applied, or it never was there. Either way it is as was asked.
-            [_] if flight.in_doubt
-                && group.status == Status::Delete
-                && answer == NO_SUCH_QUESTION =>
-            {
-                let findings = self.record_refused(group, settled);
-                let done = self.turn.settle_succeeded(settled, &findings).await?;
-                self.totals.succeeded += done.jobs;
-                self.totals.succeeded_in_doubt += done.jobs;
-                Ok(None)
+        match *group.ids.as_slice() {
+            [_] if about == About::Question => {
+                self.failed_alone(group, settled, false).await?;
             }
-            [_] => self.failed_alone(group, settled, false).await,
-            _ => self.refused_together(group, settled, false).await,
+            [job] => {
+                let is_done = Self::is_done_by_doubt(group.status, flight.in_doubt, answer);
+                let request = settled.carried.request();
+                self.refused_together(group, settled, about).await?;
+                self.sight.evidence.suspect(Suspect { job, request, about, is_done, at });
+            }
+            _ => {
+                if group.status == Status::Delete {
+                    let request = settled.carried.request();
+                    self.sight.refused_chunks.rejected(&group.ids, request);
+                }
+                self.refused_together(group, settled, about).await?;
+            }
         }
+        Ok(())
     }
 
     async fn failed_alone(
@@ -224,31 +277,31 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         settled: &Settlement,
         in_doubt: bool,
     ) -> Result<Option<RunEnding>, StoreError> {
-        let findings = self.record_refused(group, settled);
-        let done = self.turn.settle_failed(settled, in_doubt, &findings).await?;
+        let findings = self.record_refused(group, settled, About::Question);
+        let conclusions = self.sight.conclusions(findings, Vec::new());
+        let done = self.turn.settle_failed(settled, in_doubt, &conclusions).await?;
         self.totals.failed += done.jobs;
+        self.count_concluded(done.concluded);
         Ok(None)
     }
 
-    /// More than one: the bad ones among them are searched for.
+    /// The jobs stay reserved: the bad ones among them are searched for, and one alone waits
+    /// for what the app shows.
     async fn refused_together(
         &mut self,
         group: Group,
         settled: &Settlement,
-        in_doubt: bool,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        let findings = self.record_refused(group, settled);
-        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
-        self.totals.overtaken += self.turn.settle_refused(settled, how, &findings).await?;
-        Ok(None)
+        about: About,
+    ) -> Result<(), StoreError> {
+        let findings = self.record_refused(group, settled, about);
+        let conclusions = self.sight.conclusions(findings, Vec::new());
+        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt: false };
+        self.totals.overtaken += self.turn.settle_refused(settled, how, &conclusions).await?;
+        Ok(())
     }
 
-    fn record_refused(&mut self, group: Group, settled: &Settlement) -> Findings {
-        let of = match (settled.verdict, settled.code.map(|code| explain(code).class)) {
-            (Verdict::Transient, _) => Blame::Trouble,
-            (_, Some(Class::Item)) => Blame::Questions,
-            _ => Blame::Request,
-        };
+    fn record_refused(&mut self, group: Group, settled: &Settlement, about: About) -> Findings {
+        let of = if about == About::Call { Blame::Request } else { Blame::Questions };
         self.work.record(group, Outcome::Refused { refusal: settled.carried.request(), of })
     }
 
@@ -267,20 +320,5 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let how = Return { held_by: None, due_ms: 0, counts: false, in_doubt: false };
         self.totals.overtaken += self.turn.settle_returned(settled, how).await?;
         Ok(())
-    }
-
-    /// Counts unknown codes in a row. A fault that no list knows and that every chunk meets
-    /// is not the ids': going on would fail job after job.
-    fn is_suspicious(&mut self, answer: Answer) -> bool {
-        let Answer::Code(code) = answer else { return false };
-        if explain(code).class != Class::Unknown {
-            return false;
-        }
-        let times = match self.unknown {
-            Some((last, times)) if last == code => times + 1,
-            _ => 1,
-        };
-        self.unknown = Some((code, times));
-        self.settings.unknown_max > 0 && times >= self.settings.unknown_max
     }
 }

@@ -14,6 +14,7 @@ mod flight;
 mod land;
 mod learned;
 mod limit;
+mod look;
 mod shutdown;
 mod waits;
 mod work;
@@ -27,6 +28,7 @@ use dispatch::Dispatch;
 pub use event::{Event, Events, Totals};
 use flight::{Flight, Landed, unwound};
 pub use limit::FailuresMax;
+use look::{AppSight, Heeded};
 pub use shutdown::{Shutdown, Stopper, Urgency, shutdown};
 use work::Work;
 
@@ -64,8 +66,10 @@ pub struct RunnerSettings {
     pub attempts_max: u32,
     /// How long nothing may get through before the run ends.
     pub outage_max: Duration,
-    /// The same unknown code so often in a row ends the run; 0: never.
-    pub unknown_max: u32,
+    /// After so many rejections in a row, by codes that may be about the app or about the call,
+    /// with nothing applied between them, the run looks whether the app is alive; 0: never, and
+    /// every such code is about the questions.
+    pub rejections_max: u32,
     /// So many failed jobs end the run; `None`: it goes on whatever fails.
     pub failures_max: Option<FailuresMax>,
     /// How long requests in flight are waited for when the run is asked to stop.
@@ -85,6 +89,8 @@ pub struct RunReport {
     pub totals: Totals,
     /// Jobs that a dead run had left in flight.
     pub orphans: u64,
+    /// How often it has read from the app to see whether it is alive.
+    pub reads: u64,
     /// The answer that ended it, or the last trouble before it ended, and the text with it.
     pub last_word: Option<(Answer, String)>,
     /// The number of failed jobs at which it was to stop.
@@ -115,8 +121,8 @@ pub struct Runner<C: Clock, T> {
     /// nothing has got through with it yet.
     renewals: u64,
     renewal_unproven: Option<Moment>,
-    /// The unknown code that came last, and how often in a row.
-    unknown: Option<(i64, u32)>,
+    /// What rejections prove, and what was read from the app.
+    sight: AppSight,
     last_word: Option<(Answer, String)>,
     /// The limit in jobs, known once the run has begun.
     failures_max: Option<u64>,
@@ -156,7 +162,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             through: 0,
             renewals: 0,
             renewal_unproven: None,
-            unknown: None,
+            sight: AppSight::default(),
             last_word: None,
             failures_max: None,
             keep_at: Moment::default(),
@@ -210,6 +216,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             ending,
             totals: self.totals,
             orphans: taken.orphans,
+            reads: self.sight.reads,
             last_word: self.last_word,
             failures_max: self.failures_max,
             took: self.clock.now().since(began),
@@ -246,10 +253,25 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             if self.too_many_failed() {
                 return Ok(RunEnding::TooManyFailures);
             }
-            let wait_until = match self.dispatch(run, lock).await? {
-                Dispatch::Sent => continue,
+            let dispatched = match self.heed_rejections(run, shutdown).await? {
+                Heeded::Send => self.dispatch(run, lock, false).await?,
+                Heeded::Sample => self.dispatch(run, lock, true).await?,
+                Heeded::AfterAnswer => Dispatch::AfterAnswer,
+                Heeded::Again => continue,
+                Heeded::End(ending) => return Ok(ending),
+            };
+            let wait_until = match dispatched {
+                Dispatch::Sent => {
+                    self.sight.drained = false;
+                    continue;
+                }
                 Dispatch::Until(moment) => moment,
-                Dispatch::Nothing if self.flights.is_empty() => return Ok(RunEnding::Drained),
+                Dispatch::Nothing if self.flights.is_empty() => {
+                    if self.is_drained() {
+                        return Ok(RunEnding::Drained);
+                    }
+                    continue;
+                }
                 Dispatch::AfterAnswer | Dispatch::Nothing => self.clock.now() + ANSWER_LATEST,
             };
             self.commit().await?;
@@ -265,6 +287,16 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 () = clock.sleep_until(wait_until) => {}
             }
         }
+    }
+
+    /// Nothing is left to send. What waits for a later response to be recorded is asked alone,
+    /// or looked into, first.
+    fn is_drained(&mut self) -> bool {
+        if self.work.ask_inferred() {
+            return false;
+        }
+        let was_drained = std::mem::replace(&mut self.sight.drained, true);
+        was_drained || self.sight.evidence.suspects() == 0
     }
 
     /// Makes what was written durable, and tells of it then. Of what was undone nobody is told.

@@ -5,8 +5,10 @@
 //! held by the run; a job that was cancelled or superseded meanwhile simply is not there
 //! any more when its chunk is claimed.
 
+use std::time::Duration;
+
 use crate::clock::Moment;
-use crate::isolate::{Findings, Group, Isolate, Outcome, SizeLimit};
+use crate::isolate::{Findings, Group, Isolate, Outcome, SizeLimit, Strikes};
 use crate::job::{JobId, Status};
 use crate::retry::Backoff;
 
@@ -15,19 +17,58 @@ use crate::retry::Backoff;
 pub(super) struct Chunk {
     /// Its jobs.
     pub(super) group: Group,
-    /// Its history of passing trouble; `None` until there was any.
+    /// Its history of requests without a usable response; `None` until there was any.
     pub(super) trouble: Option<Trouble>,
+    /// Whether it is one question from elsewhere in the queue, sent to see whether any is
+    /// applied.
+    pub(super) is_sample: bool,
 }
 
-/// How often passing trouble has met a chunk.
+impl Chunk {
+    /// A group with the history of the chunk that it was cut from.
+    pub(super) fn new(group: Group) -> Self {
+        let trouble = group.strikes().map(Trouble::of_part);
+        Self { group, trouble, is_sample: false }
+    }
+}
+
+/// How often requests of a chunk have got no usable response.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    /// Failures that came while other requests got through.
-    pub(super) strikes: u32,
-    /// How many requests had got through when it failed last.
-    pub(super) through_seen: u64,
+    /// While other requests got through, those of the chunk that it was cut from included.
+    pub(super) strikes: Strikes,
+    /// Of this chunk as it is, whatever others met.
+    pub(super) failures: u32,
     /// Its growing waits.
     pub(super) backoff: Backoff,
+}
+
+/// The first wait of a chunk without a usable response.
+const TROUBLE_FIRST: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const TROUBLE_LONGEST: Duration = Duration::from_secs(30);
+
+impl Trouble {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self::of_part(Strikes { count: 0, through_seen: 0 })
+    }
+
+    fn of_part(strikes: Strikes) -> Self {
+        let backoff = Backoff::new(TROUBLE_FIRST, TROUBLE_LONGEST);
+        Self { strikes, failures: 0, backoff }
+    }
+
+    /// One more request without a usable response, after `through` of the run had got through.
+    /// Says whether others have got through since the last.
+    pub(super) fn note(&mut self, through: u64) -> bool {
+        self.failures += 1;
+        let is_struck = through > self.strikes.through_seen;
+        if is_struck {
+            self.strikes = Strikes { count: self.strikes.count + 1, through_seen: through };
+        }
+        is_struck
+    }
 }
 
 /// Chunks of the run's own making.
@@ -68,7 +109,7 @@ impl Work {
         let due = self.again.iter().position(|(due, _)| *due <= now);
         match due {
             Some(at) => Some(self.again.remove(at).1),
-            None => self.isolate.next_group().map(|group| Chunk { group, trouble: None }),
+            None => self.isolate.next_group().map(Chunk::new),
         }
     }
 
@@ -83,6 +124,36 @@ impl Work {
         self.isolate.record(group, outcome)
     }
 
+    /// Cuts a group whose requests get no usable response into parts.
+    pub(super) fn split(&mut self, group: Group, refusal: i64, strikes: Strikes) -> Findings {
+        self.isolate.split(group, refusal, strikes)
+    }
+
+    /// Wants everything asked alone that is only inferred; `false` if nothing is.
+    pub(super) fn ask_inferred(&mut self) -> bool {
+        self.isolate.ask_inferred();
+        !self.isolate.is_empty()
+    }
+
+    /// Forgets all chunks of the run's own: their jobs are to be claimed as any others.
+    pub(super) fn forget_searches(&mut self) {
+        self.again.clear();
+        self.isolate.forget_searches();
+    }
+
+    /// Begins the waits again: what got no usable response met no outage.
+    pub(super) fn reset_waits(&mut self) {
+        for trouble in self.again.iter_mut().filter_map(|(_, chunk)| chunk.trouble.as_mut()) {
+            trouble.backoff.reset();
+        }
+    }
+
+    /// Whether there is no chunk but such as get no usable response.
+    pub(super) fn has_only_trouble(&self) -> bool {
+        self.again.iter().all(|(_, chunk)| chunk.trouble.is_some())
+            && self.isolate.has_only_strikes()
+    }
+
     /// When the next chunk is due, if nothing is now.
     pub(super) fn next_due(&self) -> Option<Moment> {
         self.again.first().map(|(due, _)| *due)
@@ -91,13 +162,11 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::isolate::Blame;
 
     fn chunk(work: &mut Work, id: i64) -> Chunk {
-        Chunk { group: work.free_group(Status::Enable, vec![id]), trouble: None }
+        Chunk::new(work.free_group(Status::Enable, vec![id]))
     }
 
     #[test]

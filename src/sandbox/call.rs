@@ -18,6 +18,22 @@ words! {
         BatchSetChitchat = "batch_set_chitchat",
         /// The same for questions and answers.
         BatchSetFaq = "batch_set_faq",
+        /// Reads small talk questions.
+        ListChitchat = "list_chitchat",
+        /// The same for questions and answers.
+        ListFaq = "list_faq",
+    }
+}
+
+impl Command {
+    /// Whether it reads and changes nothing.
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::ListChitchat | Self::ListFaq)
+    }
+
+    /// The command of a path, if it is one.
+    pub(super) fn of_path(path: &str) -> Option<Self> {
+        path.strip_prefix(SERVICE).and_then(|name| name.parse().ok())
     }
 }
 
@@ -62,13 +78,15 @@ pub(super) struct Body {
     pub(super) ids: Vec<String>,
     /// Whether the ids are an array of at least one string and nothing else, none empty.
     pub(super) ids_are_acceptable: bool,
+    /// The number of the page that is read, from 1, and how many questions it has; `None` when
+    /// missing or not an integer.
+    pub(super) page: (Option<i64>, Option<i64>),
 }
 
 impl Call {
     pub(super) fn read(request: &Request<'_>) -> Self {
-        let command = request.path.strip_prefix(SERVICE).and_then(|name| name.parse().ok());
         Self {
-            command,
+            command: Command::of_path(request.path),
             is_post: request.method == "POST",
             query: Query::read(request.query),
             body: Body::read(request.body.unwrap_or_default()),
@@ -113,7 +131,9 @@ impl Body {
     fn read(bytes: &[u8]) -> Self {
         let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return Self::default() };
         let mut body = Self { is_json: true, ..Self::default() };
-        body.status = value.get("Status").and_then(Value::as_i64);
+        let integer = |name: &str| value.get(name).and_then(Value::as_i64);
+        body.status = integer("Status");
+        body.page = (integer("PageIndex"), integer("PageSize"));
         if let Some(Value::Array(ids)) = value.get("StandardQuestionIds") {
             body.ids = ids.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect();
             let all_are_text = body.ids.len() == ids.len();

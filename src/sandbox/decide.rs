@@ -8,7 +8,7 @@
 use super::call::{Call, Command, Request};
 use super::faults::Fault;
 use super::usersig;
-use super::world::{QuestionStatus, World};
+use super::world::{NO_SUCH_QUESTION, Page, QuestionStatus, World};
 use crate::clock::Moment;
 
 /// The request is not what the gateway reads: method, `random`, `contenttype`, escapes.
@@ -22,6 +22,8 @@ const WRONG_PATH: i64 = 60_009;
 const NO_SDKAPPID: i64 = 60_012;
 const BAD_VALUES: i64 = -7;
 const DESK_OFF: i64 = -50_040;
+/// Two codes that no list has.
+const UNKNOWN: [i64; 2] = [-59_991, -59_992];
 
 /// Both clocks: frequency counts on the steady one, signatures expire by the wall.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +44,10 @@ pub(super) struct Decision {
     pub(super) code: Option<i64>,
     /// Whether any question was set.
     pub(super) applied: bool,
+    /// What goes wrong with it.
+    pub(super) fault: Option<Fault>,
+    /// What a read has found.
+    pub(super) page: Option<Page>,
 }
 
 /// Decides one request. `fault` is what goes wrong with it.
@@ -55,11 +61,18 @@ pub(super) fn decide(
     if let Some(command) = call.command {
         world.frequency.arrive((call.query.app().unwrap_or_default(), command), now.moment);
     }
+    let fault = fault.or_else(|| world.fault_of(&call.body.ids));
     let outcome = if request.body.is_none() {
         // Too large to be read, so whatever stands in front of the service refused it.
         None
+    } else if call.command.is_some_and(Command::is_read) {
+        Some(read(&call, world, now))
     } else {
-        judge(&call, world, fault, now)
+        judge(&call, world, fault, now).map(|(code, applied)| (code, applied, None))
+    };
+    let (code, applied, page) = match outcome {
+        None => (None, false, None),
+        Some((code, applied, page)) => (Some(code), applied, page),
     };
     Decision {
         command: call.command,
@@ -67,8 +80,38 @@ pub(super) fn decide(
         random: call.query.random(),
         status: call.body.status,
         ids: call.body.ids,
-        code: outcome.map(|(code, _)| code),
-        applied: outcome.is_some_and(|(_, applied)| applied),
+        code,
+        applied,
+        fault,
+        page,
+    }
+}
+
+/// A read: the code, that nothing was set, and what was found.
+fn read(call: &Call, world: &mut World, now: Now) -> (i64, bool, Option<Page>) {
+    let page = admit(call, world, None, now).and_then(|()| {
+        if world.is_lapsed(now.moment) {
+            return Err(NO_SUCH_QUESTION);
+        }
+        if !call.body.is_json {
+            return Err(world.settings.json_code.code());
+        }
+        let (index, size) = call.body.page;
+        let positive = |n: Option<i64>| n.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        let status = match call.body.status {
+            None => None,
+            Some(4) => Some(QuestionStatus::Enabled),
+            Some(5) => Some(QuestionStatus::Disabled),
+            Some(_) => return Err(BAD_VALUES),
+        };
+        match (positive(index), positive(size)) {
+            (Some(index), Some(size)) => Ok(world.page(status, index, size)),
+            _ => Err(BAD_VALUES),
+        }
+    });
+    match page {
+        Ok(page) => (0, false, Some(page)),
+        Err(code) => (code, false, None),
     }
 }
 
@@ -79,10 +122,20 @@ fn judge(call: &Call, world: &mut World, fault: Option<Fault>, now: Now) -> Opti
         return None;
     }
     let outcome = admitted.and_then(|()| {
-        if fault == Some(Fault::Internal) {
-            return Err(TIMED_OUT_INSIDE);
+        let lapsed = world.is_lapsed(now.moment);
+        world.calls += 1;
+        match fault {
+            _ if lapsed => Err(NO_SUCH_QUESTION),
+            Some(Fault::Internal) => Err(TIMED_OUT_INSIDE),
+            Some(Fault::Malformed) => Err(BAD_VALUES),
+            Some(Fault::Unknown) => Err(UNKNOWN[0]),
+            Some(Fault::UnknownOther) => Err(UNKNOWN[1]),
+            Some(Fault::Refused) => Err(NO_SUCH_QUESTION),
+            Some(Fault::RefusedApplied) => {
+                carry_out(call, world).map(|(_, applied)| (NO_SUCH_QUESTION, applied))
+            }
+            _ => carry_out(call, world),
         }
-        carry_out(call, world)
     });
     Some(outcome.unwrap_or_else(|code| (code, false)))
 }
@@ -136,8 +189,9 @@ fn carry_out(call: &Call, world: &mut World) -> Result<(i64, bool), i64> {
     if !body.ids_are_acceptable {
         return Err(BAD_VALUES);
     }
-    if settings.ids_max > 0 && body.ids.len() > settings.ids_max {
-        return Err(settings.too_many_code.code());
+    let ids_max = world.ids_max();
+    if ids_max > 0 && body.ids.len() > ids_max {
+        return Err(settings.too_many_code);
     }
     let changed = world.change(&body.ids, target);
     Ok((changed.code, changed.applied))

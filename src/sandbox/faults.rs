@@ -29,6 +29,16 @@ words! {
         Garbage = "garbage",
         /// Answers 60008, a time-out inside the service. Not applied.
         Internal = "internal",
+        /// Answers -7, whatever the request is. Not applied.
+        Malformed = "malformed",
+        /// Answers a code that no list has. Not applied.
+        Unknown = "unknown",
+        /// Answers another such code. Not applied.
+        UnknownOther = "unknown-2",
+        /// Answers -50003 although every question exists. Not applied.
+        Refused = "refused",
+        /// The same, but applied.
+        RefusedApplied = "refused-applied",
     }
 }
 
@@ -238,7 +248,7 @@ mod tests {
         assert_eq!(
             wrong.expect_err("refused"),
             "not a fault: use throttle, bad-gateway, cut-before, cut-after, late, truncated, \
-             garbage, internal, ok"
+             garbage, internal, malformed, unknown, unknown-2, refused, refused-applied, ok"
         );
     }
 

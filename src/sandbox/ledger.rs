@@ -88,12 +88,12 @@ impl Book {
     pub(super) fn note(
         &mut self,
         decision: Decision,
-        fault: Option<Fault>,
         http: Option<u16>,
         arrived: Moment,
         now: Now,
     ) {
-        let Decision { command, sdkappid, random, status, ids, code, applied } = decision;
+        let Decision { command, sdkappid, random, status, ids, code, applied, fault, .. } =
+            decision;
         self.total = self.next_number();
         if let Some(code) = code {
             *self.codes.entry(code).or_default() += 1;
@@ -157,9 +157,11 @@ mod tests {
             ids,
             code: Some(code),
             applied: code == 0,
+            fault: None,
+            page: None,
         };
         let now = Now { moment: Moment::default(), wall_ms: 0 };
-        book.note(decision, None, Some(200), Moment::default(), now);
+        book.note(decision, Some(200), Moment::default(), now);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use ledger::{Ledger, SeenRequest};
 pub use server::Sandbox;
 pub use service::{ApiReply, ApiRequest, Service};
 pub use settings::{
-    AdminCode, Apps, JsonCode, KnownIds, RateCode, SandboxSettings, TooManyCode, UnknownIds, Window,
+    AdminCode, Apps, IdsMaxFall, JsonCode, KnownIds, RateCode, SandboxSettings, UnknownIds, Window,
 };
 // No API: the way in for tests that feed it with anything.
 #[doc(hidden)]

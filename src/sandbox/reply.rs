@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::decide::Decision;
 use super::faults::Fault;
 use super::settings::SandboxSettings;
+use super::world::{Page, QuestionStatus};
 use crate::verdict;
 
 /// What to send.
@@ -27,12 +28,8 @@ const JSON: &str = "application/json";
 const HTML: &str = "text/html";
 
 /// The reply to the sandbox's `number`th request.
-pub(super) fn reply(
-    decision: &Decision,
-    fault: Option<Fault>,
-    number: u64,
-    settings: &SandboxSettings,
-) -> Reply {
+pub(super) fn reply(decision: &Decision, number: u64, settings: &SandboxSettings) -> Reply {
+    let fault = decision.fault;
     let status = |http, body: &str| Reply {
         http,
         content_type: Some(HTML),
@@ -49,7 +46,7 @@ pub(super) fn reply(
     let answer = Reply {
         http: Some(200),
         content_type: settings.content_type.then_some(JSON),
-        body: answer_json(code, number, settings.extra_fields),
+        body: answer_json(code, number, settings.extra_fields, decision.page.as_ref()),
         hold: Duration::ZERO,
     };
     match fault {
@@ -65,7 +62,7 @@ pub(super) fn reply(
     }
 }
 
-fn answer_json(code: i64, number: u64, extra_fields: bool) -> String {
+fn answer_json(code: i64, number: u64, extra_fields: bool, page: Option<&Page>) -> String {
     let (action, info) =
         if code == 0 { ("OK", "") } else { ("FAIL", verdict::explain(code).meaning) };
     let mut answer = json!({ "ActionStatus": action, "ErrorCode": code, "ErrorInfo": info });
@@ -73,7 +70,23 @@ fn answer_json(code: i64, number: u64, extra_fields: bool) -> String {
         fields.insert("RequestId".to_owned(), json!(format!("sandbox-{number}")));
         fields.insert("Undocumented".to_owned(), json!({ "ErrorCode": 1, "List": [null, "x"] }));
     }
+    if let Some(page) = page
+        && let Some(fields) = answer.as_object_mut()
+    {
+        let questions: Vec<Value> = page.questions.iter().map(question_json).collect();
+        fields.insert("AllQuestionCount".to_owned(), json!(page.total));
+        fields.insert("StandardQuestionCount".to_owned(), json!(page.total));
+        fields.insert("QuestionList".to_owned(), json!(questions));
+    }
     answer.to_string()
+}
+
+fn question_json((id, status): &(String, QuestionStatus)) -> Value {
+    let status = if *status == QuestionStatus::Enabled { 4 } else { 5 };
+    json!({
+        "StandardQuestionId": id, "StandardQuestion": "", "Status": status, "CategoryId": 1, "Answer": "",
+        "AnswerType": 0, "QuestionType": 1, "SimilarQuestions": [],
+    })
 }
 
 fn error_page(title: &str) -> String {
@@ -84,18 +97,17 @@ fn error_page(title: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn decided(code: Option<i64>) -> Decision {
         let (command, sdkappid, random, status) = (None, None, None, None);
         let applied = code == Some(0);
-        Decision { command, sdkappid, random, status, ids: Vec::new(), code, applied }
+        let (fault, page) = (None, None);
+        Decision { command, sdkappid, random, status, ids: Vec::new(), code, applied, fault, page }
     }
 
     fn replied(code: Option<i64>, fault: Option<Fault>) -> Reply {
-        reply(&decided(code), fault, 3, &SandboxSettings::default())
+        reply(&Decision { fault, ..decided(code) }, 3, &SandboxSettings::default())
     }
 
     #[test]
@@ -118,7 +130,7 @@ mod tests {
             content_type: false,
             ..SandboxSettings::default()
         };
-        let reply = reply(&decided(Some(0)), None, 3, &settings);
+        let reply = reply(&decided(Some(0)), 3, &settings);
         let value: Value = serde_json::from_str(&reply.body).expect("JSON");
         assert_eq!((value["RequestId"].as_str(), reply.content_type), (Some("sandbox-3"), None));
         assert_eq!(value["ErrorCode"], 0);

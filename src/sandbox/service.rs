@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::call::Request;
+use super::call::{Command, Request};
 use super::decide::{Now, decide};
 use super::faults::{Fault, Faults};
 use super::ledger::{Book, Ledger};
@@ -98,7 +98,9 @@ impl Service {
 
     /// Decides one request, with a fault by script or by chance, and writes it down.
     pub(super) fn judge(&mut self, request: &Request<'_>, arrived: Moment, now: Now) -> Reply {
-        let fault = self.faults.next();
+        // A read draws no fault: a script is about the calls that change something.
+        let is_read = Command::of_path(request.path).is_some_and(Command::is_read);
+        let fault = if is_read { None } else { self.faults.next() };
         self.decide(request, fault, arrived, now)
     }
 
@@ -111,8 +113,8 @@ impl Service {
     ) -> Reply {
         let decision = decide(request, &mut self.world, fault, now);
         let number = self.book.next_number();
-        let reply = reply(&decision, fault, number, &self.world.settings);
-        self.book.note(decision, fault, reply.http, arrived, now);
+        let reply = reply(&decision, number, &self.world.settings);
+        self.book.note(decision, reply.http, arrived, now);
         reply
     }
 

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::faults::{FaultChance, FaultScript, check_chances};
+use super::faults::{Fault, FaultChance, FaultScript, check_chances};
 use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, words};
 
 words! {
@@ -63,15 +64,23 @@ words! {
     }
 }
 
-words! {
-    /// The code for more ids in a request than [`SandboxSettings::ids_max`].
-    #[derive(Default)]
-    "a code for too many ids" enum TooManyCode {
-        /// As the batch calls of the account service answer.
-        #[default]
-        Account = "70206",
-        /// As for any other value that is not acceptable.
-        Api = "-7",
+/// From so many batch calls on, at most so many ids in a request: `60@40`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdsMaxFall {
+    /// The most ids then.
+    pub to: usize,
+    /// How many batch calls come before.
+    pub after: u64,
+}
+
+impl FromStr for IdsMaxFall {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = text.split_once('@').and_then(|(to, after)| {
+            Some(Self { to: to.trim().parse().ok()?, after: after.trim().parse().ok()? })
+        });
+        read.ok_or_else(|| "not a maximum and the call it begins after: write 60@40".to_owned())
     }
 }
 
@@ -115,16 +124,6 @@ impl JsonCode {
         match self {
             Self::Api => -7,
             Self::Gateway => 60_003,
-        }
-    }
-}
-
-impl TooManyCode {
-    /// The code itself.
-    pub fn code(self) -> i64 {
-        match self {
-            Self::Account => 70_206,
-            Self::Api => -7,
         }
     }
 }
@@ -194,8 +193,19 @@ pub struct SandboxSettings {
     pub repeated_delete_ok: bool,
     /// The most ids in a request; 0 is no limit. Default 0.
     pub ids_max: usize,
-    /// The answer to more ids than that. Default 70206.
-    pub too_many_code: TooManyCode,
+    /// Later maxima, in the order of their calls. Default none.
+    pub ids_max_falls: Vec<IdsMaxFall>,
+    /// The answer to more ids than that, any code. Default 70206, as the batch calls of the
+    /// account service answer.
+    pub too_many_code: i64,
+    /// After so many batch calls the app's resource has lapsed: -50003 to everything, reads too.
+    /// Default never.
+    pub lapsed_after: Option<u64>,
+    /// For how long. Default for ever.
+    pub lapsed_for: Option<Duration>,
+    /// What goes wrong with every request that names a question whose last dash-separated part
+    /// starts with `poison`. Default bad-gateway.
+    pub poison: Fault,
     /// Faults by chance, where the script says nothing. Their sum is at most 1. Default none.
     pub chances: Vec<FaultChance>,
     /// Faults by script: one step for each API call in the order of arrival. Default none.
@@ -239,7 +249,11 @@ impl Default for SandboxSettings {
             presets_protected: true,
             repeated_delete_ok: false,
             ids_max: 0,
-            too_many_code: TooManyCode::default(),
+            ids_max_falls: Vec::new(),
+            too_many_code: 70_206,
+            lapsed_after: None,
+            lapsed_for: None,
+            poison: Fault::BadGateway,
             chances: Vec::new(),
             script: None,
             seed: 0,
@@ -292,7 +306,6 @@ mod tests {
         check(RateCode::ALL);
         check(AdminCode::ALL);
         check(JsonCode::ALL);
-        check(TooManyCode::ALL);
         check(UnknownIds::ALL);
         let wrong: Result<Window, String> = "slide".parse();
         assert_eq!(wrong, Err("not a window: use sliding, fixed".to_owned()));
@@ -307,9 +320,6 @@ mod tests {
             assert_eq!(code.name(), code.code().to_string());
         }
         for code in JsonCode::ALL {
-            assert_eq!(code.name(), code.code().to_string());
-        }
-        for code in TooManyCode::ALL {
             assert_eq!(code.name(), code.code().to_string());
         }
     }

@@ -5,11 +5,15 @@
 //! whose shape is good, and never changes a question in part of a refused request unless
 //! the settings ask for that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use std::time::Duration;
+
+use super::faults::Fault;
 use super::rate::Frequency;
 use super::settings::{KnownIds, SandboxSettings, UnknownIds};
 use super::words;
+use crate::clock::Moment;
 
 /// No question has the id, or none has it any more.
 pub(super) const NO_SUCH_QUESTION: i64 = -50_003;
@@ -55,6 +59,19 @@ pub(super) struct World {
     pub(super) settings: SandboxSettings,
     pub(super) frequency: Frequency,
     questions: HashMap<Box<str>, QuestionState>,
+    /// How many batch calls came as far as their body.
+    pub(super) calls: u64,
+    /// When the app lapsed.
+    lapsed_at: Option<Moment>,
+}
+
+/// One page of a library, as a read shows it: enabled and disabled questions in the order of
+/// their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Page {
+    /// How many questions there are on all pages.
+    pub(super) total: usize,
+    pub(super) questions: Vec<(String, QuestionStatus)>,
 }
 
 /// What came of a change of several questions.
@@ -69,7 +86,48 @@ pub(super) struct Changed {
 impl World {
     pub(super) fn new(settings: SandboxSettings) -> Self {
         let frequency = Frequency::new(&settings);
-        Self { settings, frequency, questions: HashMap::new() }
+        Self { settings, frequency, questions: HashMap::new(), calls: 0, lapsed_at: None }
+    }
+
+    /// Whether the app's resource has lapsed: from so many batch calls on, for so long.
+    pub(super) fn is_lapsed(&mut self, now: Moment) -> bool {
+        if self.settings.lapsed_after.is_none_or(|after| self.calls < after) {
+            return false;
+        }
+        let since = *self.lapsed_at.get_or_insert(now);
+        now.since(since) < self.settings.lapsed_for.unwrap_or(Duration::MAX)
+    }
+
+    /// The most ids in a request by now; 0 is no limit.
+    pub(super) fn ids_max(&self) -> usize {
+        let falls = self.settings.ids_max_falls.iter().filter(|fall| fall.after <= self.calls);
+        falls.last().map_or(self.settings.ids_max, |fall| fall.to)
+    }
+
+    /// What goes wrong with a request that names a question which the service stumbles over.
+    pub(super) fn fault_of(&self, ids: &[String]) -> Option<Fault> {
+        let is_marked = |id: &String| last_part(id).starts_with("poison");
+        let marks = self.settings.known_ids == KnownIds::Marked;
+        (marks && ids.iter().any(is_marked)).then_some(self.settings.poison)
+    }
+
+    /// One page of the library, from 1. Of ids that are known by their mark alone, those show
+    /// that some request has set.
+    pub(super) fn page(&self, status: Option<QuestionStatus>, index: usize, size: usize) -> Page {
+        let mut all: BTreeMap<&str, QuestionStatus> = BTreeMap::new();
+        if let KnownIds::Listed(known) = &self.settings.known_ids {
+            all.extend(known.iter().map(|id| (id.as_str(), QuestionStatus::Enabled)));
+        }
+        all.extend(self.questions.iter().map(|(id, question)| (&**id, question.status)));
+        all.retain(|_, is| {
+            *is != QuestionStatus::Deleted && status.is_none_or(|status| *is == status)
+        });
+        let from = (index - 1).saturating_mul(size);
+        let shown = all.iter().skip(from).take(size);
+        Page {
+            total: all.len(),
+            questions: shown.map(|(id, status)| ((*id).to_owned(), *status)).collect(),
+        }
     }
 
     pub(super) fn question(&self, id: &str) -> Option<QuestionState> {
@@ -106,7 +164,7 @@ impl World {
             let is_fine = is_delete && self.settings.repeated_delete_ok;
             return (!is_fine).then_some(NO_SUCH_QUESTION);
         }
-        let last_part = id.rsplit('-').next().unwrap_or(id);
+        let last_part = last_part(id);
         let exists = match &self.settings.known_ids {
             KnownIds::Marked => !last_part.starts_with("missing"),
             KnownIds::Listed(known) => known.contains(id),
@@ -127,6 +185,11 @@ impl World {
             self.questions.insert(id.into(), QuestionState { status, changes: 1 });
         }
     }
+}
+
+/// The part of an id that marks it.
+fn last_part(id: &str) -> &str {
+    id.rsplit('-').next().unwrap_or(id)
 }
 
 #[cfg(test)]

@@ -60,10 +60,43 @@ impl Turn {
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         let pool = self.store.pool_of(run).await?;
-        match self.find_free(&pool, jobs_max, slot_ms).await? {
+        match self.find_free(&pool, &pool.free, jobs_max, slot_ms).await? {
             Some((status, found)) => self.claim(run, status, found, slot_ms).await,
             None => Ok(None),
         }
+    }
+
+    /// Claims one free job, the last that is due: far from those that were claimed before.
+    /// `jobs_max` says 0 for a job of a status that is passed over.
+    ///
+    /// # Errors
+    /// As for [`Turn::claim_free`].
+    pub async fn claim_last(
+        &mut self,
+        run: RunId,
+        jobs_max: impl Fn(Status, JobId) -> usize,
+        slot_ms: i64,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let pool = self.store.pool_of(run).await?;
+        let one = |status, first| jobs_max(status, first).min(1);
+        match self.find_free(&pool, &pool.last, one, slot_ms).await? {
+            Some((status, found)) => self.claim(run, status, found, slot_ms).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Gives everything that `run` holds back to the pool.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn free_all_held(&mut self, run: RunId) -> Result<(), StoreError> {
+        static FREE: LazyLock<Text> = LazyLock::new(|| {
+            Text::new(
+                "UPDATE jobs SET held_by = NULL, due_ms = 0 WHERE state = 'pending' AND held_by = ?",
+            )
+        });
+        let freed = self.ask("free held jobs", &FREE, |free| free.bind(run)).await;
+        self.unless_failed(freed).map(drop)
     }
 
     /// Claims those of `ids` that `run` still holds: some may have been cancelled or
@@ -109,12 +142,13 @@ impl Turn {
     async fn find_free(
         &mut self,
         pool: &Pool,
+        text: &Text,
         mut jobs_max: impl FnMut(Status, JobId) -> usize,
         slot_ms: i64,
     ) -> Result<Option<(Status, Vec<Found>)>, StoreError> {
         const DOING: &str = "look for a job";
         let most = Status::ALL.map(|status| jobs_max(status, 0));
-        let told = self.ask(DOING, &pool.free, |free| {
+        let told = self.ask(DOING, text, |free| {
             let free = free.bind(pool.id).bind(slot_ms);
             most.iter().fold(free, |free, most| free.bind(i64::try_from(*most).unwrap_or(i64::MAX)))
         });

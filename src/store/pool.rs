@@ -47,6 +47,8 @@ pub(super) struct Pool {
     pub(super) id: i64,
     /// The status of the first jobs that are due, and those of it.
     pub(super) free: Text,
+    /// The same from the other end.
+    pub(super) last: Text,
     /// When the next one is due.
     pub(super) next_due: Arc<str>,
 }
@@ -79,7 +81,8 @@ impl Pool {
             format!("SELECT min(due_ms) AS due FROM {pending} {and_wanted}")
         });
         let next_due = format!("SELECT min(due) FROM ({next_due})");
-        Self { id, free: Text::new(&free), next_due: next_due.into() }
+        let last = Text::new(&free.replace("ORDER BY due_ms, id", "ORDER BY due_ms DESC, id DESC"));
+        Self { id, free: Text::new(&free), last, next_due: next_due.into() }
     }
 }
 

@@ -6,17 +6,17 @@
 
 use std::sync::LazyLock;
 
+use sqlx::Sqlite;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Row as _, Sqlite};
+use sqlx::sqlite::SqliteArguments;
 
 use super::carried::{Carried, OfJobs, SHARES};
+use super::conclude::{Concluded, Conclusions};
 use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
-use super::tallies::{Change, change, check_moved, read_tally};
+use super::tallies::check_moved;
 use super::turn::Turn;
 use super::{Doing as _, RunId, StoreError};
-use crate::isolate::Findings;
-use crate::job::{JobId, JobState};
+use crate::job::JobState;
 use crate::verdict::Verdict;
 
 /// The second half of a request's row.
@@ -45,8 +45,8 @@ pub struct Settlement {
 pub struct Done {
     /// Jobs of the request that have their outcome.
     pub jobs: u64,
-    /// Jobs that were not asked and have failed all the same, by conclusion.
-    pub concluded: u64,
+    /// Other jobs that have theirs by this response.
+    pub concluded: Concluded,
 }
 
 /// How jobs go back to pending.
@@ -74,9 +74,9 @@ impl Turn {
     pub async fn settle_succeeded(
         &mut self,
         settled: &Settlement,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<Done, StoreError> {
-        self.settle_final(settled, JobState::Succeeded, false, findings).await
+        self.settle_final(settled, JobState::Succeeded, false, conclusions).await
     }
 
     /// `in_flight → failed` for the jobs of the request, with its code and text. `in_doubt`
@@ -88,9 +88,9 @@ impl Turn {
         &mut self,
         settled: &Settlement,
         in_doubt: bool,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<Done, StoreError> {
-        self.settle_final(settled, JobState::Failed, in_doubt, findings).await
+        self.settle_final(settled, JobState::Failed, in_doubt, conclusions).await
     }
 
     async fn settle_final(
@@ -98,9 +98,9 @@ impl Turn {
         settled: &Settlement,
         state: JobState,
         in_doubt: bool,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<Done, StoreError> {
-        let done = self.finish(settled, state, in_doubt, findings).await;
+        let done = self.finish(settled, state, in_doubt, conclusions).await;
         self.unless_failed(done)
     }
 
@@ -109,7 +109,7 @@ impl Turn {
         settled: &Settlement,
         state: JobState,
         in_doubt: bool,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<Done, StoreError> {
         let Carried { request, load } = &settled.carried;
         let keeps_code = settled.verdict != Verdict::Applied;
@@ -134,7 +134,7 @@ impl Turn {
         });
         let told = told.await?;
         let jobs = self.settled_jobs(&told.changes, settled).await?;
-        let concluded = self.apply(settled, findings).await?;
+        let concluded = self.conclude(settled.run, conclusions, settled.answered_ms).await?;
         Ok(Done { jobs, concluded })
     }
 
@@ -167,7 +167,7 @@ impl Turn {
         settled: &Settlement,
         how: Return,
     ) -> Result<u64, StoreError> {
-        self.settle_refused(settled, how, &Findings::default()).await
+        self.settle_refused(settled, how, &Conclusions::default()).await
     }
 
     /// The same for jobs that were refused together, with what that says of others.
@@ -178,9 +178,9 @@ impl Turn {
         &mut self,
         settled: &Settlement,
         how: Return,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<u64, StoreError> {
-        let overtaken = self.give_back(settled, how, findings).await;
+        let overtaken = self.give_back(settled, how, conclusions).await;
         self.unless_failed(overtaken)
     }
 
@@ -188,7 +188,7 @@ impl Turn {
         &mut self,
         settled: &Settlement,
         how: Return,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<u64, StoreError> {
         let Carried { request, load } = &settled.carried;
         let told = self.ask(DOING, load.form(&RETURNED), |settle| {
@@ -204,39 +204,8 @@ impl Turn {
         self.settled_jobs(told.changes.get(1..).unwrap_or_default(), settled).await?;
         let overtaken = read_overtaken(&told.rows).doing(DOING)?;
         drop_overtaken(self.begun()?, &overtaken, settled.answered_ms).await?;
-        self.apply(settled, findings).await?;
+        self.conclude(settled.run, conclusions, settled.answered_ms).await?;
         Ok(overtaken.len() as u64)
-    }
-
-    /// What an answer says of jobs that were not in its request: some are suspected no longer,
-    /// and one may have failed without being asked alone (`pending → failed`), with the code of
-    /// the last refusal that it was part of. One in doubt is never judged so: it is asked.
-    async fn apply(
-        &mut self,
-        settled: &Settlement,
-        findings: &Findings,
-    ) -> Result<u64, StoreError> {
-        const DOING: &str = "settle a concluded job";
-        self.free_held(settled.run, &findings.freed).await?;
-        let Some((job, refusal)) = findings.bad else { return Ok(0) };
-        let done = sqlx::query(
-            "UPDATE jobs SET state = 'failed', held_by = NULL, due_ms = 0, finished_ms = ?1, request_id = ?2,
-                    error_code = (SELECT code FROM requests WHERE id = ?2),
-                    error_info = (SELECT info FROM requests WHERE id = ?2)
-             WHERE id = ?3 AND state = 'pending' AND held_by = ?4 AND in_doubt = 0",
-        )
-        .bind(settled.answered_ms)
-        .bind(refusal)
-        .bind(job)
-        .bind(settled.run)
-        .execute(&mut **self.begun()?)
-        .await
-        .doing(DOING)?;
-        if done.rows_affected() > 0 {
-            tally_concluded(self.begun()?, job, settled).await?;
-        }
-        self.free_held(settled.run, &[job]).await?;
-        Ok(done.rows_affected())
     }
 }
 
@@ -326,33 +295,4 @@ fn bind_run<'q>(
 /// Whether the service looked at the questions.
 fn has_reached(settled: &Settlement) -> bool {
     matches!(settled.verdict, Verdict::Applied | Verdict::Rejected)
-}
-
-/// `pending → failed` of one job in the figures, those of the run too.
-async fn tally_concluded(
-    connection: &mut SqliteConnection,
-    job: JobId,
-    settled: &Settlement,
-) -> Result<(), StoreError> {
-    const DOING: &str = "settle a concluded job";
-    sqlx::query(
-        "UPDATE runs SET failed = failed + 1 WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
-    )
-    .bind(settled.carried.request)
-    .execute(&mut *connection)
-    .await
-    .doing(DOING)?;
-    let row = sqlx::query(
-        "SELECT batch_id, status, coalesce(approval_id, 0), newest = 0 FROM jobs WHERE id = ?",
-    )
-    .bind(job)
-    .fetch_one(&mut *connection)
-    .await
-    .doing(DOING)?;
-    let moved = Change {
-        overtaken: row.try_get(3).doing(DOING)?,
-        finished_ms: settled.answered_ms,
-        ..Change::moved(JobState::Pending, JobState::Failed, 1)
-    };
-    change(connection, read_tally(&row, 0).doing(DOING)?, moved).await
 }

@@ -65,6 +65,14 @@ impl Turn {
         told
     }
 
+    /// Begins its transaction, where it has not begun.
+    pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
+        if self.write.is_none() {
+            self.write = Some(self.store.write("begin to write").await?);
+        }
+        Ok(())
+    }
+
     /// Its transaction, for statements after the first.
     pub(super) fn begun(&mut self) -> Result<&mut Write, StoreError> {
         let none = || sqlx::Error::Protocol("no transaction has begun".to_owned());

@@ -60,6 +60,8 @@ pub enum Class {
     Renew,
     /// An id, or what is in the batch, is bad.
     Item,
+    /// A question or the app: the code does not say which.
+    QuestionOrApp,
     /// The service does not accept the request; the content may be at fault.
     Malformed,
     /// The request is wrong in a part that is the same in every call.
@@ -78,7 +80,7 @@ impl Class {
             Self::Rate => Verdict::Throttled,
             Self::Retry => Verdict::Transient,
             Self::Renew => Verdict::Renew,
-            Self::Item | Self::Malformed | Self::Unknown => Verdict::Rejected,
+            Self::Item | Self::QuestionOrApp | Self::Malformed | Self::Unknown => Verdict::Rejected,
             Self::BadCall | Self::Stop => Verdict::Stop,
         }
     }
@@ -95,12 +97,33 @@ impl Class {
             Self::Renew => {
                 "makes a new UserSig once and sends the same chunk again; refused again, it stops"
             }
-            Self::Item | Self::Malformed | Self::Unknown => {
+            Self::Item => {
                 "searches the chunk for the bad questions; those have failed with this code"
+            }
+            Self::QuestionOrApp => {
+                "searches the chunk for the bad questions; those have failed with this code once the app has been seen \
+                 alive, by a request that was applied or by a read; it stops with everything pending if the app is \
+                 refused too"
+            }
+            Self::Malformed | Self::Unknown => {
+                "searches the chunk for the bad questions; those have failed with this code once another request was \
+                 applied; it stops with everything pending if every request is rejected"
             }
             Self::BadCall | Self::Stop => "stops with everything pending",
         }
     }
+}
+
+/// What a rejection is about. A code that may be about more than the questions fails none of
+/// them before a look at the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum About {
+    /// A question of the request.
+    Question,
+    /// A question, or the app as a whole.
+    QuestionOrApp,
+    /// The questions, how many they are, or the call itself.
+    Call,
 }
 
 /// One line of the table: a code or a range of codes with one meaning.
@@ -136,7 +159,7 @@ pub const UNKNOWN: CodeRow = CodeRow {
     class: Class::Unknown,
     meaning: "not in any of the vendor's lists",
     advice: "read the service's own text beside it; the run treats it as a refusal of the content \
-             and stops when it comes five times in a row without a success",
+             and stops when nothing is applied any more",
 };
 
 /// The row of `code`; [`UNKNOWN`] when no list has it.
@@ -176,6 +199,23 @@ impl Answer {
                 Verdict::Transient
             }
         }
+    }
+
+    /// What this answer is about, if its verdict is [`Verdict::Rejected`].
+    pub fn about(self) -> About {
+        match self {
+            Self::Code(code) => match explain(code).class {
+                Class::Item => About::Question,
+                Class::QuestionOrApp => About::QuestionOrApp,
+                _ => About::Call,
+            },
+            _ => About::Call,
+        }
+    }
+
+    /// Whether the same request may get another answer a little later.
+    pub fn is_passing(self) -> bool {
+        matches!(self.verdict(), Verdict::Throttled | Verdict::Transient)
     }
 
     /// Whether the change may have been made although no answer says so.

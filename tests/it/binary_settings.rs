@@ -79,7 +79,7 @@ fn every_setting_has_its_variable() {
         ("CHUNK", "10001", "chunk: 10001"),
         ("IN_FLIGHT", "65", "in_flight: 65"),
         ("ATTEMPTS", "0", "attempts: 0"),
-        ("UNKNOWN_MAX", "x", "--unknown-max"),
+        ("REJECTIONS_MAX", "x", "--rejections-max"),
         ("OUTAGE_S", "x", "--outage-s"),
         ("GRACE_S", "3601", "grace_s: 3601"),
         ("CONNECT_TIMEOUT_MS", "0", "connect_timeout_ms: 0"),

@@ -19,7 +19,7 @@ const UNITS: [(&str, &str); 12] = [
     ("chunk", "questions"),
     ("in_flight", "requests"),
     ("attempts", "requests"),
-    ("unknown_max", "answers"),
+    ("rejections_max", "rejections"),
     ("max_failures", "jobs, or %"),
     ("rate_limit", "calls a second"),
     ("ids_max", "questions"),

@@ -68,7 +68,7 @@ fn bad_ids_whose_code_may_speak_of_the_request_cost_little_more() {
 #[test]
 fn a_group_that_was_too_large_makes_nobody_bad_whatever_the_refusal_says() {
     let bad: BTreeSet<JobId> = [77, 500].into();
-    for of_size in [Blame::Questions, Blame::Request, Blame::Trouble] {
+    for of_size in [Blame::Questions, Blame::Request] {
         for jobs_max in [1, 3, 30, 99] {
             let blames = (Blame::Questions, of_size);
             let service = Service { bad: &bad, jobs_max, blames };
@@ -98,7 +98,7 @@ fn with_many_requests_in_flight_few_of_them_are_too_large() {
 }
 
 fn blames() -> impl Strategy<Value = Blame> {
-    prop::sample::select(vec![Blame::Questions, Blame::Request, Blame::Trouble])
+    prop::sample::select(vec![Blame::Questions, Blame::Request])
 }
 
 proptest! {

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use deskbatch::isolate::Findings;
 use deskbatch::job::{JobId, Status};
 use deskbatch::store::{
-    Carried, Claimed, Imported, RequestId, Return, RunEnding, SameManifest, Settlement, StoreError,
+    Carried, Claimed, Conclusions, Imported, RequestId, Return, RunEnding, SameManifest,
+    Settlement, StoreError,
 };
 use deskbatch::verdict::Verdict as Meaning;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ use sqlx::Row as _;
 use crate::model_ops::{Op, op};
 use crate::model_queue::{Model, ModelJob, Verdict};
 use crate::support_core::{APP, NOW_MS, Queue, is_fenced, parse, totals};
-use crate::support_turn::AtOnce as _;
+use crate::support_turn::{AtOnce as _, inferred};
 
 /// How often each kind of operation did something.
 type Done = BTreeMap<&'static str, u64>;
@@ -191,7 +191,8 @@ impl Both {
             self.model.jobs.iter().find(asked)?;
             Some((job, refusal.get(&self.model.requests).id))
         });
-        let findings = Findings { kept: Vec::new(), freed: freed.clone(), bad };
+        let jobs = bad.into_iter().map(|(job, request)| inferred(job, request)).collect();
+        let conclusions = Conclusions { freed: freed.clone(), jobs };
         let meaning =
             if verdict == Verdict::Succeeded { Meaning::Applied } else { Meaning::Rejected };
         let settled = Settlement {
@@ -207,15 +208,16 @@ impl Both {
         let store = &self.queue.store;
         let (name, fenced) = match verdict {
             Verdict::Succeeded => {
-                ("settle succeeded", refused(&store.settle_succeeded(&settled, &findings).await))
+                ("settle succeeded", refused(&store.settle_succeeded(&settled, &conclusions).await))
             }
-            Verdict::Failed => {
-                ("settle failed", refused(&store.settle_failed(&settled, false, &findings).await))
-            }
+            Verdict::Failed => (
+                "settle failed",
+                refused(&store.settle_failed(&settled, false, &conclusions).await),
+            ),
             Verdict::Returned { held, counts, in_doubt } => {
                 let held_by = held.then_some(self.queue.run);
                 let how = Return { held_by, due_ms: 0, counts, in_doubt };
-                let done = store.settle_refused(&settled, how, &findings).await;
+                let done = store.settle_refused(&settled, how, &conclusions).await;
                 ("settle returned", refused(&done))
             }
         };

@@ -128,6 +128,7 @@ async fn a_run_can_be_stopped_while_the_gate_is_closed_and_while_it_waits() {
         let stopper = &stopper;
         let mut count = 0;
         let (tell, mut told) = tokio::sync::watch::channel(0);
+        bench.service.reads_by(|_| http(502));
         bench.service.answers_by(move |_| {
             count += 1;
             tell.send_replace(count);

@@ -77,8 +77,13 @@ async fn passing_trouble_is_waited_out_and_the_same_chunk_goes_again_in_doubt() 
     let service = Service::new(&queue.clock).script(trouble).play(|_| OK);
     let report = queue.run(&service).await;
     assert_eq!((report.totals.transient, report.totals.succeeded), (4, 2));
+    // As it is twice, then in parts, since it is all that is left.
+    assert_eq!(
+        service.sent().iter().map(|sent| sent.ids.len()).collect::<Vec<_>>(),
+        [2, 2, 1, 1, 1, 1]
+    );
     let record = queue.record("a").await;
-    assert_eq!((record.attempts, record.in_doubt), (5, true));
+    assert_eq!((record.attempts, record.in_doubt), (4, true));
 }
 
 #[tokio::test]
@@ -160,7 +165,9 @@ async fn a_chunk_that_was_too_large_fails_nobody() {
             .play(move |sent| if sent.ids.len() > 30 { Answer::Code(code) } else { OK });
         let report = queue.run(&service).await;
         assert_eq!((report.totals.succeeded, report.totals.failed), (300, 0), "{code}");
-        assert!(service.sent().len() < 40, "{}", service.sent().len());
+        // A code that is about questions has to come twice before it is believed to be about size.
+        let most = if code == -50_003 { 60 } else { 40 };
+        assert!(service.sent().len() < most, "{}", service.sent().len());
     }
 }
 
@@ -201,7 +208,7 @@ async fn a_refused_usersig_is_renewed_once_and_a_second_refusal_stops() {
 }
 
 #[tokio::test]
-async fn five_equal_unknown_refusals_in_a_row_stop_with_everything_pending() {
+async fn unknown_code_for_everything_leaves_all_pending() {
     let mut queue = Queue::new().await;
     let jobs = names("a", 200);
     queue.import(Status::Enable, &strs(&jobs)).await;
@@ -210,10 +217,10 @@ async fn five_equal_unknown_refusals_in_a_row_stop_with_everything_pending() {
     let report = queue.run(&service).await;
     assert_eq!(report.ending, RunEnding::Suspicious);
     assert_eq!(report.last_word.unwrap().0, unknown);
-    assert!(service.sent().len() <= 5 + queue.settings.in_flight_max);
-    assert!(queue.counts().await.pending >= 199);
+    assert!(service.sent().len() <= 8, "{}", service.sent().len());
+    assert_eq!(queue.counts().await.pending, 200);
 
-    queue.settings.unknown_max = 0;
+    queue.settings.rejections_max = 0;
     let service = Service::new(&queue.clock).play(move |_| unknown);
     assert_eq!(queue.run(&service).await.ending, RunEnding::Drained);
     assert_eq!(queue.counts().await.failed, 200);
@@ -357,7 +364,7 @@ async fn events_tell_the_story_in_order_and_add_up() {
     assert!(matches!(story[3], Event::Closed { .. }), "{story:?}");
     assert!(matches!(story.last(), Some(Event::Ended { ending: RunEnding::Drained })));
     let last = story.iter().rev().find_map(|event| match event {
-        Event::Settled { totals, .. } => Some(*totals),
+        Event::Settled { totals, .. } | Event::Concluded { totals } => Some(*totals),
         _ => None,
     });
     assert_eq!(last, Some(report.totals));

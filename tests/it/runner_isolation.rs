@@ -77,7 +77,7 @@ async fn a_service_that_takes_one_id_at_a_time_gets_them_one_by_one() {
 }
 
 #[tokio::test]
-async fn the_same_unknown_refusal_five_times_in_a_row_ends_the_run() {
+async fn unknown_code_for_every_delete_ends_the_run() {
     let mut bench = Bench::new(&many(500, Status::Delete)).await;
     bench.settings.in_flight_max = 4;
     bench.service.answers_by(|_| code(-99_999));
@@ -85,17 +85,6 @@ async fn the_same_unknown_refusal_five_times_in_a_row_ends_the_run() {
     assert_eq!(report.ending, RunEnding::Suspicious);
     assert_eq!(report.last_word, Some((Answer::Code(-99_999), "text of -99999".to_owned())));
     assert!(report.totals.requests <= 8, "{}", report.totals.requests);
-    assert_eq!(report.totals.succeeded, 0);
-    assert!(report.totals.failed <= 1, "{:?}", report.totals);
-}
-
-#[tokio::test]
-#[ignore = "a search of the first chunk asks an id alone with its fourth request, before the fifth ends the run"]
-async fn unknown_refusals_that_end_a_run_leave_every_job_pending() {
-    let bench = Bench::new(&many(500, Status::Delete)).await;
-    bench.service.answers_by(|_| code(-99_999));
-    let report = bench.run().await;
-    assert_eq!(report.ending, RunEnding::Suspicious);
     assert_eq!(bench.queue.tally().await, "pending 500");
 }
 
@@ -118,7 +107,7 @@ async fn different_unknown_refusals_or_a_success_between_them_go_on() {
 #[tokio::test]
 async fn without_a_limit_of_unknown_refusals_the_run_goes_on_to_its_end() {
     let mut bench = Bench::new(&many(25, Status::Enable)).await;
-    bench.settings.unknown_max = 0;
+    bench.settings.rejections_max = 0;
     bench.service.answers_by(|_| code(-99_999));
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 25));

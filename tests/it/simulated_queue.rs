@@ -84,6 +84,9 @@ fn settle_with(
     let mut probing = true;
     loop {
         while flying.len() < if probing { 1 } else { in_flight } {
+            if flying.is_empty() && pool.is_empty() && isolate.is_empty() {
+                isolate.ask_inferred();
+            }
             let group = isolate.next_group().or_else(|| {
                 let first = *pool.first()?;
                 let size = isolate.free_jobs(Status::Disable, first);
@@ -113,7 +116,7 @@ fn settle_with(
         }
         let findings = isolate.record(group, outcome);
         pool.extend(findings.freed);
-        if let Some((id, refusal)) = findings.bad {
+        for (id, refusal) in findings.inferred {
             assert_eq!(refusal, id, "has another's code");
             assert!(settled.failed.insert(id), "{id} failed twice");
         }

@@ -107,6 +107,9 @@ impl<'a> Simulation<'a> {
     }
 
     fn next_group(&mut self) -> Option<Group> {
+        if self.pool.is_empty() && self.again.is_empty() && self.flying.is_empty() {
+            self.isolate.ask_inferred();
+        }
         self.again.pop().or_else(|| self.isolate.next_group()).or_else(|| {
             let first = *self.pool.first()?;
             let size = self.isolate.free_jobs(Status::Disable, first);
@@ -180,7 +183,7 @@ impl<'a> Simulation<'a> {
         }
         let findings = self.isolate.record(group, outcome);
         self.pool.extend(findings.freed);
-        self.failed += u64::from(findings.bad.is_some());
+        self.failed += findings.inferred.len() as u64;
     }
 }
 

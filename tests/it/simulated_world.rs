@@ -5,15 +5,15 @@
 //! crashed) may arrive all the same, as packets do. Every departure is checked against the
 //! limit, across all runs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::desk::{Call, Reply, Transport};
-use deskbatch::job::Library;
+use deskbatch::desk::{Call, ReadCall, Reply, Transport};
+use deskbatch::job::{Library, QuestionId};
 use deskbatch::sandbox::{
-    ApiReply, ApiRequest, Fault, SANDBOX_IDENTIFIER, SandboxSettings, Service, TooManyCode, Window,
+    ApiReply, ApiRequest, Fault, SANDBOX_IDENTIFIER, SandboxSettings, Service, Window,
 };
 use deskbatch::verdict::Answer;
 use fastrand::Rng;
@@ -35,8 +35,10 @@ enum Outage {
     BadGateway,
     /// Nobody answers; the request may be carried out all the same.
     Hangs,
-    /// Too fast, whatever the rate: somebody else uses the app.
+    /// Too fast, whatever the rate: another program uses the app.
     TooFast,
+    /// The app's resource has lapsed: -50003 to everything, reads too.
+    Lapsed,
 }
 
 /// What a seed has in store.
@@ -47,8 +49,16 @@ struct Weather {
     answer_ms: u64,
     /// Of 1,000 requests in bad weather, so many meet a fault.
     faults: u64,
+    /// Of 1,000 requests with several questions, so many are rejected wrongly, and applied or
+    /// not. No question meets that twice.
+    wrong_rejections: u64,
+    /// Questions by their number: the service stumbles over each of this remainder.
+    poison: Option<usize>,
     outages: Vec<(Moment, Moment, Outage)>,
 }
+
+/// What the numbers of poisonous questions are divided by.
+const POISON: usize = 23;
 
 const FAULTS: [Fault; 8] = [
     Fault::Throttle,
@@ -69,7 +79,13 @@ impl Weather {
                 // Seconds, minutes or hours.
                 let longest = *random.choice(&[30, 900, 4 * 3_600]).unwrap_or(&30);
                 let lasts = Duration::from_millis(random.u64(500..=longest * 1_000));
-                let kinds = [Outage::Down, Outage::BadGateway, Outage::Hangs, Outage::TooFast];
+                let kinds = [
+                    Outage::Down,
+                    Outage::BadGateway,
+                    Outage::Hangs,
+                    Outage::TooFast,
+                    Outage::Lapsed,
+                ];
                 (from, from + lasts, *random.choice(&kinds).unwrap_or(&Outage::Down))
             })
             .collect();
@@ -77,8 +93,17 @@ impl Weather {
             way_ms: *random.choice(&[0, 10, 100, 600]).unwrap_or(&0),
             answer_ms: *random.choice(&[5, 100, 900, 3_000]).unwrap_or(&5),
             faults: *random.choice(&[0, 0, 20, 100, 400]).unwrap_or(&0),
+            wrong_rejections: *random.choice(&[0, 0, 20, 100]).unwrap_or(&0),
+            poison: random.choice(&[None, None, Some(5)]).copied().flatten(),
             outages,
         }
+    }
+
+    fn is_poison(&self, question: &str) -> bool {
+        let digits = question
+            .trim_start_matches(|c: char| c != '-')
+            .trim_start_matches(|c: char| !c.is_ascii_digit());
+        digits.parse::<usize>().is_ok_and(|number| self.poison == Some(number % POISON))
     }
 
     fn outage(&self, now: Moment) -> Option<Outage> {
@@ -99,7 +124,7 @@ fn service(random: &mut Rng) -> Service {
         count_refused: random.bool(),
         repeated_delete_ok: random.bool(),
         ids_max: *random.choice(&[0, 0, 0, 1, 7, 30]).unwrap_or(&0),
-        too_many_code: *random.choice(TooManyCode::ALL).unwrap_or(&TooManyCode::Account),
+        too_many_code: *random.choice(&[70_206, -7]).unwrap_or(&-7),
         extra_fields: random.bool(),
         ..SandboxSettings::default()
     })
@@ -121,6 +146,8 @@ struct Inner {
     /// Of about the last second.
     departures: VecDeque<Moment>,
     returned: usize,
+    /// Questions that were rejected wrongly.
+    wronged: BTreeSet<String>,
 }
 
 impl World {
@@ -131,6 +158,7 @@ impl World {
             random: random.fork(),
             departures: VecDeque::new(),
             returned: 0,
+            wronged: BTreeSet::new(),
         };
         let began_ms = clock.wall_ms();
         Self { clock, began_ms, inner: Arc::new(Mutex::new(inner)) }
@@ -160,6 +188,11 @@ impl World {
         self.inner().service.question(question).map(|question| question.status.to_string())
     }
 
+    /// Whether no request with this question gets a usable response.
+    pub fn is_poison(&self, question: &str) -> bool {
+        self.inner().weather.is_poison(question)
+    }
+
     /// What the service saw.
     pub fn requests(&self) -> u64 {
         self.inner().service.ledger(0).total
@@ -175,10 +208,7 @@ impl World {
         inner.departures.push_back(now);
         let (way_ms, answer_ms) = (inner.weather.way_ms, inner.weather.answer_ms);
         let (way, answer) = (inner.random.u64(0..=way_ms), inner.random.u64(1..=answer_ms));
-        let fault = {
-            let Inner { weather, random, .. } = &mut *inner;
-            weather.fault(now, random)
-        };
+        let fault = inner.fault(call, now);
         Trip {
             world: self,
             call: call.clone(),
@@ -205,6 +235,19 @@ impl World {
         let request = ApiRequest { path: &path, query: &query, body: body.as_bytes() };
         let (now, wall_ms) = (self.clock.now(), self.true_wall_ms());
         self.inner().service.call(request, fault, now, wall_ms)
+    }
+
+    fn look(&self, call: &ReadCall) -> ApiReply {
+        let query = format!(
+            "sdkappid={}&identifier={SANDBOX_IDENTIFIER}&usersig={}&random=7&contenttype=json",
+            call.app.sdkappid,
+            call.usersig.expose_secret()
+        );
+        let path = "/v4/openim_console_http_svc/list_chitchat";
+        let body = json!({ "PageIndex": 1, "PageSize": 1 }).to_string();
+        let request = ApiRequest { path, query: &query, body: body.as_bytes() };
+        let (now, wall_ms) = (self.clock.now(), self.true_wall_ms());
+        self.inner().service.call(request, None, now, wall_ms)
     }
 }
 
@@ -236,6 +279,7 @@ impl Trip<'_> {
                 (without_status(Answer::NoAnswer), self.gives_up)
             }
             Some(Outage::TooFast) => self.answered(Some(Fault::Throttle), back),
+            Some(Outage::Lapsed) => (of_code(-50_003), back),
             None => self.answered(self.fault, back),
         }
     }
@@ -267,6 +311,45 @@ impl Transport for World {
         self.inner().returned += 1;
         reply
     }
+
+    async fn read(&self, call: &ReadCall) -> Reply {
+        let now = self.clock.now();
+        let outage = self.inner().weather.outage(now);
+        match outage {
+            Some(Outage::Down) => without_status(Answer::NotConnected),
+            Some(Outage::BadGateway) => with_status(502),
+            Some(Outage::Hangs) => {
+                self.clock.sleep_until(now + TIMEOUT).await;
+                without_status(Answer::NoAnswer)
+            }
+            Some(Outage::TooFast) => of_code(-14),
+            Some(Outage::Lapsed) => of_code(-50_003),
+            None => read(&self.look(call)),
+        }
+    }
+}
+
+impl Inner {
+    /// What goes wrong with a request.
+    fn fault(&mut self, call: &Call, now: Moment) -> Option<Fault> {
+        let Self { weather, random, wronged, .. } = self;
+        let ids: Vec<&str> = call.ids.iter().map(QuestionId::as_str).collect();
+        if ids.iter().any(|id| weather.is_poison(id)) {
+            return Some(Fault::BadGateway);
+        }
+        let fault = weather.fault(now, random);
+        let may_be_wronged = ids.len() > 1 && ids.iter().all(|id| !wronged.contains(*id));
+        if fault.is_none() && may_be_wronged && random.u64(0..1_000) < weather.wrong_rejections {
+            wronged.extend(ids.iter().map(|id| (*id).to_owned()));
+            let kinds = [Fault::Refused, Fault::RefusedApplied];
+            return random.choice(&kinds).copied();
+        }
+        fault
+    }
+}
+
+fn of_code(code: i64) -> Reply {
+    Reply { answer: Answer::Code(code), info: String::new(), http_status: Some(200) }
 }
 
 fn without_status(answer: Answer) -> Reply {

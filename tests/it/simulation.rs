@@ -108,7 +108,7 @@ impl Simulation {
             rate: 5.0,
             attempts_max: random.u32(2..=6),
             outage_max: Duration::from_mins(random.u64(1..=20)),
-            unknown_max: 5,
+            rejections_max: 5,
             failures_max: None,
             grace: Duration::from_secs(random.u64(0..=12)),
             seed,
@@ -257,8 +257,14 @@ impl Simulation {
 
     fn ended(&self, ended: Result<RunReport, StoreError>, steps: u32) -> RunReport {
         let report = ended.unwrap_or_else(|e| panic!("run {} after {steps} steps: {e}", self.runs));
-        // The clock is right within minutes and no code is unknown, so nothing else ends it.
-        let fine = [RunEnding::Drained, RunEnding::Signal, RunEnding::Outage];
+        // The clock is right within minutes, so nothing else ends it.
+        let fine = [
+            RunEnding::Drained,
+            RunEnding::Signal,
+            RunEnding::Outage,
+            RunEnding::Refused,
+            RunEnding::Suspicious,
+        ];
         assert!(fine.contains(&report.ending), "run {}: {report:?}", self.runs);
         report
     }

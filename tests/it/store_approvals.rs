@@ -1,7 +1,6 @@
 //! Approvals in the queue: which jobs they cover, what a run that is bound to one finds, and
 //! that they come and go with the import that they belong to.
 
-use deskbatch::isolate::Findings;
 use deskbatch::job::Status;
 use deskbatch::verdict::Verdict;
 
@@ -103,13 +102,19 @@ async fn an_answer_that_an_approval_has_overtaken_changes_nothing() {
     let claimed = queue.claim(1).await;
     approve(&queue).await;
     let late = queue.answer(&claimed, Verdict::Applied, Some(0));
-    queue.store.settle_succeeded(&late, &Findings::default()).await.unwrap_err();
+    queue
+        .store
+        .settle_succeeded(&late, &deskbatch::store::Conclusions::default())
+        .await
+        .unwrap_err();
     assert_eq!(queue.states().await, "a:in_flight b:pending");
     queue.check_figures().await;
 
     // The run that has the lock now asks again, whatever comes of the old request.
     let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
-    assert!(is_fenced(&queue.store.settle_succeeded(&late, &Findings::default()).await));
+    assert!(is_fenced(
+        &queue.store.settle_succeeded(&late, &deskbatch::store::Conclusions::default()).await
+    ));
     assert_eq!((taken.orphans, queue.states().await.as_str()), (1, "a:pending b:pending"));
     queue.check_figures().await;
 }

@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use deskbatch::isolate::Findings;
 use deskbatch::job::{JobState, Status};
-use deskbatch::store::{Imported, Return, Store};
+use deskbatch::store::{Conclusion, Conclusions, Imported, Return, Store};
 use deskbatch::verdict::Verdict;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
 
 use crate::support_core::{APP, NOW_MS, Queue, many, parse, totals};
-use crate::support_turn::AtOnce as _;
+use crate::support_turn::{AtOnce as _, inferred};
 
 /// A job of the bystanders' batch, as `(columns, values)` change it.
 fn job(columns: &str, values: &str) -> String {
@@ -159,7 +158,7 @@ async fn a_bare_change_of_state_between_open_and_final_is_refused() {
 #[tokio::test]
 async fn the_store_makes_every_legal_transition_and_no_other() {
     let queue = Queue::begun().await;
-    let none = Findings::default();
+    let none = Conclusions::default();
     queue.import("a enable, b enable, c enable, d enable, e enable").await;
     queue.succeed(&queue.claim(1).await).await;
     queue.fail(&queue.claim(1).await, -7).await;
@@ -173,9 +172,20 @@ async fn the_store_makes_every_legal_transition_and_no_other() {
         .await
         .unwrap()
         .unwrap();
-    let findings = Findings { bad: Some((ids[1], together.request())), ..none.clone() };
+    let conclusions =
+        Conclusions { jobs: vec![inferred(ids[1], together.request())], ..none.clone() };
     let settled = queue.answer(&alone, Verdict::Applied, Some(0));
-    queue.store.settle_succeeded(&settled, &findings).await.unwrap();
+    queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
+    // Rejected alone, and found done once the app was seen alive.
+    queue.import("z delete").await;
+    let gone = queue.claim(1).await;
+    queue.hold(&gone).await;
+    let (job, request) = (gone.ids()[0], gone.request());
+    let is_done = Conclusion { is_done: true, was_alone: true, ..inferred(job, request) };
+    let mut turn = queue.store.turn();
+    let done = Conclusions { jobs: vec![is_done], ..none.clone() };
+    turn.conclude(queue.run, &done, NOW_MS).await.unwrap();
+    turn.commit().await.unwrap();
     // Returned while overtaken, and while cancelled: two steps each.
     queue.import("f delete, g delete, h delete, i delete").await;
     let flying = queue.claim(2).await;
@@ -212,10 +222,10 @@ async fn no_call_of_the_store_moves_a_job_in_a_state_that_it_may_not_leave() {
     queue.import("x enable").await;
     let other = queue.claim(1).await;
     let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: true };
-    let findings =
-        Findings { freed: ids.to_vec(), bad: Some((ids[0], failed.request())), kept: vec![] };
+    let conclusions =
+        Conclusions { freed: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request())] };
     let settled = queue.answer(&other, Verdict::Transient, None);
-    queue.store.settle_refused(&settled, how, &findings).await.unwrap();
+    queue.store.settle_refused(&settled, how, &conclusions).await.unwrap();
     assert_eq!(queue.states().await, format!("{before} x:pending"));
 }
 

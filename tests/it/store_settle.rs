@@ -1,15 +1,14 @@
 //! Settling: one recorded outcome a job, and no late writes.
 
-use deskbatch::isolate::Findings;
 use deskbatch::job::Status;
-use deskbatch::store::{Done, Return};
+use deskbatch::store::{Concluded, Conclusion, Conclusions, Done, Return};
 use deskbatch::verdict::Verdict;
 
 use crate::support_core::{NOW_MS, Queue, is_fenced};
-use crate::support_turn::AtOnce as _;
+use crate::support_turn::{AtOnce as _, inferred};
 
-fn none() -> Findings {
-    Findings::default()
+fn none() -> Conclusions {
+    Conclusions::default()
 }
 
 #[tokio::test]
@@ -19,7 +18,7 @@ async fn a_request_that_was_applied_settles_its_jobs_and_no_others() {
     let (first, second) = (queue.claim(2).await, queue.claim(1).await);
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
     let done = queue.store.settle_succeeded(&settled, &none()).await.unwrap();
-    assert_eq!(done, Done { jobs: 2, concluded: 0 });
+    assert_eq!(done, Done { jobs: 2, concluded: Concluded::default() });
     assert_eq!(queue.states().await, "a:succeeded b:succeeded c:in_flight");
     assert_eq!(
         queue.job("a").await,
@@ -35,7 +34,7 @@ async fn a_refusal_is_kept_with_its_code_its_text_and_its_request() {
     let claimed = queue.claim(1).await;
     let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
     let done = queue.store.settle_failed(&settled, false, &none()).await.unwrap();
-    assert_eq!(done, Done { jobs: 1, concluded: 0 });
+    assert_eq!(done, Done { jobs: 1, concluded: Concluded::default() });
     let job = queue.job("a").await;
     let expected = "failed request=3 attempts=1 code=-50003 info=it said finished=50";
     assert_eq!(job, expected);
@@ -151,8 +150,9 @@ async fn an_answer_that_comes_after_the_queue_was_taken_over_is_fenced_off() {
     let claimed = queue.claim(9).await;
     let late = queue.answer(&claimed, Verdict::Applied, Some(0));
     queue.run = queue.begin_run().await;
-    let findings = Findings { freed: claimed.ids(), bad: Some((claimed.ids()[0], 1)), ..none() };
-    assert!(is_fenced(&queue.store.settle_succeeded(&late, &findings).await));
+    let conclusions =
+        Conclusions { freed: claimed.ids(), jobs: vec![inferred(claimed.ids()[0], 1)] };
+    assert!(is_fenced(&queue.store.settle_succeeded(&late, &conclusions).await));
     assert_eq!(queue.states().await, "a:pending b:pending");
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 in_doubt");
 }
@@ -171,10 +171,11 @@ async fn a_conclusion_fails_the_held_job_with_the_code_of_its_refusal() {
         .unwrap()
         .unwrap();
     let settled = queue.answer(&part, Verdict::Applied, Some(0));
-    let findings =
-        Findings { freed: vec![ids[2]], bad: Some((ids[1], together.request())), ..none() };
-    let done = queue.store.settle_succeeded(&settled, &findings).await.unwrap();
-    assert_eq!(done, Done { jobs: 1, concluded: 1 });
+    let jobs = vec![inferred(ids[1], together.request())];
+    let conclusions = Conclusions { freed: vec![ids[2]], jobs };
+    let done = queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
+    let concluded = Concluded { failed: 1, succeeded: 0 };
+    assert_eq!(done, Done { jobs: 1, concluded });
     assert_eq!(
         queue.job("b").await,
         "failed request=3 attempts=1 code=-50003 info=it said finished=50"
@@ -200,9 +201,41 @@ async fn nothing_is_concluded_of_a_job_in_doubt_or_of_one_that_is_gone() {
             None => queue.claim(1).await,
         };
         let settled = queue.answer(&part, Verdict::Applied, Some(0));
-        let findings = Findings { bad: Some((ids[bad], together.request())), ..none() };
-        let done = queue.store.settle_succeeded(&settled, &findings).await.unwrap();
-        assert_eq!(done.concluded, 0);
+        let jobs = vec![inferred(ids[bad], together.request())];
+        let conclusions = Conclusions { jobs, ..none() };
+        let done = queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
+        assert_eq!(done.concluded, Concluded::default());
     }
     assert_eq!(queue.states().await, "a:succeeded b:succeeded c:superseded c:pending");
+}
+
+#[tokio::test]
+async fn a_job_rejected_alone_keeps_code_and_doubt() {
+    let queue = Queue::begun().await;
+    queue.import("a delete, b delete, c delete").await;
+    let alone = queue.claim(1).await;
+    let ids = alone.ids();
+    queue.sql(&format!("UPDATE jobs SET in_doubt = 1 WHERE id = {}", ids[0])).await;
+    let settled = queue.answer(&alone, Verdict::Rejected, Some(-50_003));
+    let how = Return { held_by: Some(queue.run), due_ms: 0, counts: true, in_doubt: false };
+    queue.store.settle_refused(&settled, how, &none()).await.unwrap();
+    let gone = Conclusion {
+        job: ids[0],
+        request: alone.request(),
+        is_done: true,
+        was_alone: true,
+        in_doubt: false,
+        rejections: 9,
+    };
+    let mut turn = queue.store.turn();
+    let jobs = vec![gone, Conclusion { job: ids[0] + 1, ..gone }];
+    let conclusions = Conclusions { jobs, ..none() };
+    let done = turn.conclude(queue.run, &conclusions, NOW_MS).await.unwrap();
+    turn.commit().await.unwrap();
+    // The second is not reserved by the run.
+    assert_eq!(done, Concluded { succeeded: 1, failed: 0 });
+    assert_eq!(queue.states().await, "a:succeeded b:pending c:pending");
+    let job = queue.job("a").await;
+    assert!(job.contains("in_doubt code=-50003"), "{job}");
+    queue.check().await;
 }

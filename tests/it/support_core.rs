@@ -9,11 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use deskbatch::isolate::Findings;
 use deskbatch::job::{App, JobId, JobState, Library, NewJob, QuestionId, Status};
 use deskbatch::store::{
-    BatchId, Claimed, Import, ImportTotals, Imported, Return, RunId, RunLock, SameManifest,
-    Settlement, Store, StoreError,
+    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Return, RunId, RunLock,
+    SameManifest, Settlement, Store, StoreError,
 };
 use deskbatch::verdict::Verdict;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
@@ -235,12 +234,12 @@ impl Queue {
 
     pub async fn succeed(&self, claimed: &Claimed) {
         let settled = self.answer(claimed, Verdict::Applied, Some(0));
-        self.store.settle_succeeded(&settled, &Findings::default()).await.unwrap();
+        self.store.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     }
 
     pub async fn fail(&self, claimed: &Claimed, code: i64) {
         let settled = self.answer(claimed, Verdict::Rejected, Some(code));
-        self.store.settle_failed(&settled, false, &Findings::default()).await.unwrap();
+        self.store.settle_failed(&settled, false, &Conclusions::default()).await.unwrap();
     }
 
     /// Gives a claim back, held by the run; says how many were overtaken.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::desk::{Call, Reply, Signer, Transport};
+use deskbatch::desk::{Call, ReadCall, Reply, Signer, Transport};
 use deskbatch::job::{App, Library, NewJob, QuestionId, Status};
 use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
 use deskbatch::store::{
@@ -43,6 +43,8 @@ pub struct Service {
     /// After the first request, no answer before so many are in flight together.
     together: Option<Arc<tokio::sync::Barrier>>,
     silent: bool,
+    /// What a read is answered with.
+    read_answer: Answer,
 }
 
 struct Shared {
@@ -68,6 +70,7 @@ impl Service {
             latency: Duration::ZERO,
             together: None,
             silent: false,
+            read_answer: OK,
         }
     }
 
@@ -91,6 +94,12 @@ impl Service {
     /// Takes requests and never answers.
     pub fn silent(mut self) -> Self {
         self.silent = true;
+        self
+    }
+
+    /// Answers reads so; without it the app is alive.
+    pub fn reads(mut self, answer: Answer) -> Self {
+        self.read_answer = answer;
         self
     }
 
@@ -153,6 +162,11 @@ impl Transport for Service {
         };
         Reply { answer, info: "as the service says".to_owned(), http_status }
     }
+
+    async fn read(&self, _call: &ReadCall) -> Reply {
+        let answer = self.read_answer;
+        Reply { answer, info: "as the service says".to_owned(), http_status: Some(200) }
+    }
 }
 
 /// A queue and what runs on it.
@@ -179,7 +193,7 @@ impl Queue {
             rate: 5.0,
             attempts_max: 3,
             outage_max: Duration::from_mins(10),
-            unknown_max: 5,
+            rejections_max: 8,
             failures_max: None,
             grace: Duration::from_secs(10),
             seed: 7,

@@ -16,11 +16,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::desk::{Call, Reply, Signer, Transport};
+use deskbatch::desk::{Call, ReadCall, Reply, Signer, Transport};
 use deskbatch::job::Status;
-use deskbatch::runner::{
-    Event, Events, RunReport, Runner, RunnerSettings, Shutdown, Totals, shutdown,
-};
+use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
 use deskbatch::store::StoreError;
 use deskbatch::verdict::Answer;
 use futures_util::FutureExt as _;
@@ -29,6 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::yield_now;
 
 use crate::support_core::{APP, NOW_MS, Queue};
+use crate::support_events::check_events;
 
 /// How the service answers one request.
 #[derive(Debug, Clone)]
@@ -82,11 +81,14 @@ pub struct Seen {
 }
 
 type Rule = Box<dyn FnMut(&Seen) -> Step + Send>;
+type ReadRule = Box<dyn FnMut(Moment) -> Reply + Send>;
 
 #[derive(Default)]
 struct Desk {
     script: VecDeque<Step>,
     rule: Option<Rule>,
+    read_rule: Option<ReadRule>,
+    reads: Vec<Moment>,
     seen: Vec<Seen>,
     in_flight: usize,
     in_flight_most: usize,
@@ -125,6 +127,16 @@ impl Service {
     /// Answers every request that the script does not cover so.
     pub fn answers_by<S: Into<Step>>(&self, mut rule: impl FnMut(&Seen) -> S + Send + 'static) {
         self.desk.lock().unwrap().rule = Some(Box::new(move |seen| rule(seen).into()));
+    }
+
+    /// Answers reads so; without it the app is alive.
+    pub fn reads_by(&self, rule: impl FnMut(Moment) -> Reply + Send + 'static) {
+        self.desk.lock().unwrap().read_rule = Some(Box::new(rule));
+    }
+
+    /// When each read came.
+    pub fn reads(&self) -> Vec<Moment> {
+        self.desk.lock().unwrap().reads.clone()
     }
 
     /// Takes everything but requests with one of these questions in them, which it refuses
@@ -222,6 +234,17 @@ impl Transport for Service {
             }
         }
     }
+
+    async fn read(&self, call: &ReadCall) -> Reply {
+        assert_eq!(call.app, APP);
+        let mut desk = self.desk.lock().unwrap();
+        let at = self.clock.now();
+        if let Some(last) = desk.reads.last() {
+            assert!(at.since(*last) >= Duration::from_millis(200), "two reads at once");
+        }
+        desk.reads.push(at);
+        desk.read_rule.as_mut().map_or_else(ok, |rule| rule(at))
+    }
 }
 
 /// A queue, a service, a clock and the settings of the runs between them.
@@ -250,7 +273,7 @@ impl Bench {
             rate: 5.0,
             attempts_max: 3,
             outage_max: Duration::from_mins(10),
-            unknown_max: 5,
+            rejections_max: 8,
             failures_max: None,
             grace: Duration::from_secs(10),
             seed: 7,
@@ -347,41 +370,4 @@ async fn tick(clock: &ManualClock) {
             return;
         }
     }
-}
-
-/// The order that every run keeps, and the figures that have to add up.
-fn check_events(events: &[Event], open: u64, report: Option<&RunReport>) {
-    let [Event::Began { open: told, .. }, middle @ .., Event::Ended { ending }] = events else {
-        panic!("no beginning or no end: {events:?}");
-    };
-    assert_eq!(*told, open);
-    let (mut flying, mut left, mut last) = (BTreeMap::new(), 0_u64, Totals::default());
-    let mut stopping = false;
-    for event in middle {
-        match event {
-            Event::Left { request, jobs, .. } => {
-                assert!(!stopping, "a request left after the stop");
-                assert_eq!(flying.insert(*request, *jobs), None, "left twice");
-                left += 1;
-            }
-            Event::Settled { request, totals, .. } => {
-                let jobs = flying.remove(request).expect("settled what had left") as u64;
-                assert_eq!(totals.requests, left);
-                assert!(totals.done() >= last.done(), "{totals:?} after {last:?}");
-                // One more may fail by conclusion.
-                assert!(totals.done() - last.done() <= jobs + 1, "{totals:?} after {last:?}");
-                assert!(totals.throttled + totals.transient <= totals.requests);
-                last = *totals;
-            }
-            Event::Stopping { in_flight } => {
-                assert_eq!(*in_flight, flying.len());
-                stopping = true;
-            }
-            Event::Closed { .. } | Event::Opened => {}
-            Event::Began { .. } | Event::Ended { .. } => panic!("{event:?} in the middle"),
-        }
-    }
-    let Some(report) = report else { return };
-    assert_eq!(report.ending, *ending);
-    assert_eq!(Totals { requests: left, ..last }, report.totals);
 }

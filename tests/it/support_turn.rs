@@ -1,8 +1,9 @@
 //! Each operation of a run as a turn to write of its own, durable when it returns.
 
-use deskbatch::isolate::Findings;
 use deskbatch::job::{JobId, Status};
-use deskbatch::store::{Claimed, Done, Return, RunId, Settlement, Store, StoreError};
+use deskbatch::store::{
+    Claimed, Conclusion, Conclusions, Done, RequestId, Return, RunId, Settlement, Store, StoreError,
+};
 
 /// See the head of this file.
 #[allow(async_fn_in_trait, reason = "for tests alone")]
@@ -27,14 +28,14 @@ pub trait AtOnce {
     async fn settle_succeeded(
         &self,
         settled: &Settlement,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<Done, StoreError>;
 
     async fn settle_failed(
         &self,
         settled: &Settlement,
         in_doubt: bool,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<Done, StoreError>;
 
     async fn settle_returned(&self, settled: &Settlement, how: Return) -> Result<u64, StoreError>;
@@ -43,8 +44,13 @@ pub trait AtOnce {
         &self,
         settled: &Settlement,
         how: Return,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<u64, StoreError>;
+}
+
+/// A job that failed by a request that it was in with others.
+pub fn inferred(job: JobId, request: RequestId) -> Conclusion {
+    Conclusion { job, request, is_done: false, was_alone: false, in_doubt: false, rejections: 9 }
 }
 
 /// One operation, and its end.
@@ -84,18 +90,18 @@ impl AtOnce for Store {
     async fn settle_succeeded(
         &self,
         settled: &Settlement,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<Done, StoreError> {
-        turn!(self, settle_succeeded(settled, findings))
+        turn!(self, settle_succeeded(settled, conclusions))
     }
 
     async fn settle_failed(
         &self,
         settled: &Settlement,
         in_doubt: bool,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<Done, StoreError> {
-        turn!(self, settle_failed(settled, in_doubt, findings))
+        turn!(self, settle_failed(settled, in_doubt, conclusions))
     }
 
     async fn settle_returned(&self, settled: &Settlement, how: Return) -> Result<u64, StoreError> {
@@ -106,8 +112,8 @@ impl AtOnce for Store {
         &self,
         settled: &Settlement,
         how: Return,
-        findings: &Findings,
+        conclusions: &Conclusions,
     ) -> Result<u64, StoreError> {
-        turn!(self, settle_refused(settled, how, findings))
+        turn!(self, settle_refused(settled, how, conclusions))
     }
 }

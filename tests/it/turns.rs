@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use deskbatch::isolate::Findings;
 use deskbatch::job::Status;
 use deskbatch::runner::{Event, shutdown};
-use deskbatch::store::{Return, RunEnding, StoreError};
+use deskbatch::store::{Conclusions, Return, RunEnding, StoreError};
 use deskbatch::verdict::Verdict;
 
 use crate::support_core::{NOW_MS, Queue};
@@ -32,7 +31,7 @@ async fn an_answer_and_the_claim_after_it_are_seen_together_once_they_are_commit
     let first = queue.claim(1).await;
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
     let mut turn = queue.store.turn();
-    turn.settle_succeeded(&settled, &Findings::default()).await.unwrap();
+    turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     let second = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     assert_eq!(second.jobs[0].question_id.as_str(), "b");
     assert_eq!(queue.states().await, "a:in_flight b:pending c:pending");
@@ -57,14 +56,14 @@ async fn a_turn_that_is_dropped_or_fails_leaves_nothing_behind() {
     let first = queue.claim(1).await;
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
     let mut turn = queue.store.turn();
-    turn.settle_succeeded(&settled, &Findings::default()).await.unwrap();
+    turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     drop(turn);
     assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
     // What fails takes back what was before it in the turn.
     let mut turn = queue.store.turn();
     turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
-    let fenced = turn.settle_succeeded(&settled_before, &Findings::default()).await.unwrap_err();
+    let fenced = turn.settle_succeeded(&settled_before, &Conclusions::default()).await.unwrap_err();
     let settled_before = before.request();
     assert!(
         matches!(fenced, StoreError::Fenced { request } if request == settled_before),
@@ -74,7 +73,7 @@ async fn a_turn_that_is_dropped_or_fails_leaves_nothing_behind() {
     assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
     // And the turn is good for the next.
-    turn.settle_succeeded(&settled, &Findings::default()).await.unwrap();
+    turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     turn.commit().await.unwrap();
     assert_eq!(queue.states().await, "o:succeeded a:succeeded b:pending");
 }
@@ -89,7 +88,7 @@ async fn jobs_that_are_counted_nowhere_name_the_batch_whose_figures_are_gone() {
     let named = format!("tallies row {gone} is impossible");
     let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
     let mut turn = queue.store.turn();
-    let error = turn.settle_succeeded(&settled, &Findings::default()).await.unwrap_err();
+    let error = turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap_err();
     assert!(error.to_string().starts_with(&named), "{error}");
     let error = turn.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
     assert!(error.to_string().starts_with(&named), "{error}");
@@ -106,7 +105,7 @@ async fn a_job_that_somebody_else_has_changed_in_flight_is_named_and_nothing_is_
     queue.try_sql(changed).await.unwrap();
     let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
     let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: false };
-    let none = Findings::default();
+    let none = Conclusions::default();
     let mut turn = queue.store.turn();
     let errors = [
         turn.settle_succeeded(&settled, &none).await.unwrap_err(),

@@ -79,7 +79,7 @@ pub(super) fn ending(word: &str) -> &str {
         "time" => "stopped: its time was over",
         "outage" => "stopped: nothing got through for too long",
         "refused" => "stopped: the service refused this app or account",
-        "suspicious" => "stopped: the same unknown refusal came again and again",
+        "suspicious" => "stopped: every request was rejected",
         "failures" => "stopped: too many questions were refused",
         "broken" => "stopped by a fault",
         "died" => "died in the middle",

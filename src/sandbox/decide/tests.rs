@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::super::settings::{
-    AdminCode, Apps, JsonCode, RateCode, SandboxSettings, TooManyCode, Window,
-};
+use super::super::settings::{AdminCode, Apps, JsonCode, RateCode, SandboxSettings, Window};
 use super::super::testing::{PATH, body, query_at, sign};
 use super::super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 use super::*;
@@ -94,6 +92,8 @@ fn a_good_call_is_applied_and_everything_in_it_is_noted() {
         ids: vec!["1-a".to_owned(), "1-b".to_owned()],
         code: Some(0),
         applied: true,
+        fault: None,
+        page: None,
     };
     assert_eq!(decision, expected);
     assert_eq!(world.question("1-b").map(|q| q.status), Some(QuestionStatus::Disabled));
@@ -243,14 +243,10 @@ fn a_body_must_be_json_with_acceptable_values() {
 
 #[test]
 fn too_many_ids_are_refused_where_there_is_a_limit() {
-    for too_many_code in TooManyCode::ALL {
-        let settings = SandboxSettings {
-            ids_max: 2,
-            too_many_code: *too_many_code,
-            ..SandboxSettings::default()
-        };
+    for too_many_code in [70_206, -7, -50_003] {
+        let settings = SandboxSettings { ids_max: 2, too_many_code, ..SandboxSettings::default() };
         let three = with_body(body(4, &["1-a", "1-b", "1-c"]));
-        assert_eq!(three.code_with(&settings), too_many_code.code());
+        assert_eq!(three.code_with(&settings), too_many_code);
         assert_eq!(with_body(body(4, &["1-a", "1-b"])).code_with(&settings), 0);
     }
 }
@@ -295,6 +291,11 @@ fn each_fault_applies_or_does_not_and_is_counted_or_is_not() {
         (Fault::Truncated, Some(0), true, 1),
         (Fault::Garbage, Some(0), true, 1),
         (Fault::Internal, Some(60_008), false, 1),
+        (Fault::Malformed, Some(-7), false, 1),
+        (Fault::Unknown, Some(-59_991), false, 1),
+        (Fault::UnknownOther, Some(-59_992), false, 1),
+        (Fault::Refused, Some(-50_003), false, 1),
+        (Fault::RefusedApplied, Some(-50_003), true, 1),
     ];
     assert_eq!(rows.map(|row| row.0), Fault::ALL);
     for (fault, code, applied, counted) in rows {
@@ -322,4 +323,69 @@ fn a_body_too_large_to_be_read_gets_no_code() {
     let now = Now { moment: Moment::default(), wall_ms: SECOND * 1_000 };
     let decision = decide(&request, &mut World::new(SandboxSettings::default()), None, now);
     assert_eq!((decision.code, decision.applied), (None, false));
+}
+
+fn with_read(body: &str) -> Sent {
+    Sent { path: PATH.replace("batch_set", "list"), body: body.to_owned(), ..Sent::default() }
+}
+
+#[test]
+fn reads_show_what_was_set_page_by_page() {
+    let mut world = World::new(SandboxSettings::default());
+    assert_eq!(with_body(body(4, &["1-a", "1-b"])).to(&mut world).code, Some(0));
+    assert_eq!(with_body(body(5, &["1-c"])).to(&mut world).code, Some(0));
+    assert_eq!(with_body(body(6, &["1-b"])).to(&mut world).code, Some(0));
+    let shown = |world: &mut World, body: &str| {
+        let decision = with_read(body).to(world);
+        let page = decision.page.expect("a page");
+        let ids: Vec<String> = page.questions.into_iter().map(|(id, _)| id).collect();
+        (decision.applied, page.total, ids.join(" "))
+    };
+    let read = |world: &mut World, body: &str| shown(world, body);
+    assert_eq!(read(&mut world, r#"{"PageIndex":1,"PageSize":1}"#), (false, 2, "1-a".to_owned()));
+    assert_eq!(read(&mut world, r#"{"PageIndex":2,"PageSize":1}"#), (false, 2, "1-c".to_owned()));
+    let disabled = r#"{"PageIndex":1,"PageSize":9,"Status":5}"#;
+    assert_eq!(read(&mut world, disabled), (false, 1, "1-c".to_owned()));
+    for bad in [
+        r#"{"PageIndex":0,"PageSize":1}"#,
+        r#"{"PageIndex":1}"#,
+        r#"{"PageIndex":1,"PageSize":1,"Status":6}"#,
+    ] {
+        assert_eq!(with_read(bad).to(&mut world).code, Some(-7), "{bad}");
+    }
+}
+
+#[test]
+fn lapsed_app_refuses_calls_and_reads() {
+    let settings = SandboxSettings {
+        lapsed_after: Some(1),
+        lapsed_for: Some(Duration::from_secs(30)),
+        ..SandboxSettings::default()
+    };
+    let mut world = World::new(settings);
+    let at = |seconds| Duration::from_secs(seconds);
+    let read = |seconds| Sent { at: at(seconds), ..with_read(r#"{"PageIndex":1,"PageSize":1}"#) };
+    let call = |seconds| Sent { at: at(seconds), ..Sent::default() };
+    assert_eq!(call(0).to(&mut world).code, Some(0));
+    assert_eq!(read(1).to(&mut world).code, Some(-50_003));
+    assert_eq!(call(2).to(&mut world).code, Some(-50_003));
+    assert_eq!((call(40).to(&mut world).code, read(41).to(&mut world).code), (Some(0), Some(0)));
+}
+
+#[test]
+fn poisonous_questions_and_falling_maxima_are_by_settings() {
+    let falls = vec!["2@1".parse().expect("a fall")];
+    let settings = SandboxSettings {
+        poison: Fault::CutBefore,
+        ids_max: 3,
+        ids_max_falls: falls,
+        too_many_code: -50_003,
+        ..SandboxSettings::default()
+    };
+    let mut world = World::new(settings);
+    let poisonous = with_body(body(4, &["1-a", "1-poison7"])).to(&mut world);
+    assert_eq!((poisonous.code, poisonous.fault), (None, Some(Fault::CutBefore)));
+    let three = || with_body(body(4, &["1-a", "1-b", "1-c"]));
+    assert_eq!(three().to(&mut world).code, Some(0));
+    assert_eq!(three().to(&mut world).code, Some(-50_003));
 }
