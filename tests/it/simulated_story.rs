@@ -119,7 +119,8 @@ impl Story {
         let rows = self
             .queue
             .ask(
-                "SELECT question_id, status, state, newest, in_doubt, error_code, coalesce(error_info, '') FROM jobs
+                "SELECT question_id, status, state, newest, in_doubt, error_code, coalesce(error_info, ''), attempts
+                 FROM jobs
                  WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id",
             )
             .await;
@@ -149,8 +150,11 @@ impl Story {
                         && row.get::<&str, _>(6).starts_with("given up after"));
                 assert!(bad, "{question} failed with {code:?} for no reason");
             }
-            // It may have been deleted by this job, if it was sent and not refused for sure.
-            if status == 6 && (state == "succeeded" || in_doubt) {
+            // It may have been deleted by this job, if it was sent and not refused for sure: a rejected
+            // request may have been applied too.
+            let was_withdrawn =
+                ["superseded", "cancelled"].contains(&state) && row.get::<i64, _>(7) > 0;
+            if status == 6 && (state == "succeeded" || in_doubt || was_withdrawn) {
                 once_deleted.insert(question);
             }
         }
