@@ -63,6 +63,7 @@ mod runner_learned;
 mod runner_pace;
 mod runner_session;
 mod runner_stop;
+mod settings_values;
 mod shell_completions;
 mod shell_config;
 mod shell_help;
