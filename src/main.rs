@@ -1,12 +1,12 @@
 //! The command line of deskbatch: parse, log, do, and end with the right code.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use deskbatch::cli::{Cli, Command, LogFormat};
 use deskbatch::commands::{CommandError, Exit, dispatch, with_wrong_settings, without_settings};
 use deskbatch::config::{Settings, unknown_variables};
-use deskbatch::output::Output;
-use tracing_subscriber::EnvFilter;
+use deskbatch::output::{LogTo, Output};
 
 fn main() -> ExitCode {
     // A bug ends with a code that the table of codes has. What it was has been said.
@@ -14,21 +14,33 @@ fn main() -> ExitCode {
 }
 
 fn program() -> ExitCode {
-    let cli = Cli::read();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(usage) => return explain(&usage),
+    };
     let out = Output::new(cli.settings.quiet.unwrap_or(false));
     if cli.command.needs_no_settings() {
         return end(&out, without_settings(&cli.command, &cli.given, &out));
     }
-    let (settings, out) = match Settings::load(&cli) {
-        Ok(settings) => {
-            let out = Output::new(settings.quiet);
-            (settings, out)
+    let settings = match Settings::load(&cli) {
+        Ok(settings) => settings,
+        Err(e) => {
+            // What the command line and the environment say of the log holds all the same.
+            let json = cli.settings.log_format == Some(LogFormat::Json);
+            let to = LogTo { json, file: None };
+            let out = out.clone().with_log("warn", &to).unwrap_or(out);
+            return end(&out, with_wrong_settings(&cli.command, e, &out));
         }
-        Err(e) => return end(&out, with_wrong_settings(&cli.command, e, &out)),
     };
-    if let Err(e) = start_log(&settings, &out) {
-        return end(&out, Err(e));
-    }
+    let out = Output::new(settings.quiet);
+    let to = LogTo {
+        json: settings.log_format == LogFormat::Json,
+        file: settings.log_file().map(Path::to_owned),
+    };
+    let out = match out.clone().with_log(&settings.log, &to) {
+        Ok(out) => out,
+        Err(e) => return end(&out, Err(e.into())),
+    };
     warn_of_unknown_variables(&cli, &out);
     // One thread is enough for all that waits; what computes or may block has its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -44,22 +56,14 @@ fn program() -> ExitCode {
     end(&out, ended)
 }
 
-fn start_log(settings: &Settings, out: &Output) -> Result<(), CommandError> {
-    let filter = EnvFilter::try_new(&settings.log).map_err(|e| {
-        CommandError::Wrong(format!(
-            "log: {}: {e}: use error, warn, info, debug or trace, or a filter as deskbatch=debug",
-            settings.log
-        ))
-    })?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(out.clone())
-        .with_ansi(out.has_colours());
-    match settings.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
+/// Shows the help, the version, or what is wrong with the command line.
+fn explain(usage: &clap::Error) -> ExitCode {
+    let out = Output::new(false);
+    let text = usage.render();
+    let shown = out.usage(&text.to_string(), &text.ansi().to_string(), usage.use_stderr());
+    let exit = if usage.use_stderr() { Exit::Wrong } else { Exit::Done };
+    let what = "stdout cannot be written".to_owned();
+    end(&out, shown.map(|()| exit).map_err(|source| CommandError::Io { what, source }))
 }
 
 /// A mistyped variable would be passed over in silence, and the run would not be what was meant.
@@ -77,8 +81,15 @@ fn warn_of_unknown_variables(cli: &Cli, out: &Output) {
 
 fn end(out: &Output, ended: Result<Exit, CommandError>) -> ExitCode {
     let exit = ended.unwrap_or_else(|e| {
-        out.must_say(&format!("deskbatch: {}", e.text()));
+        let text = format!("deskbatch: {}", e.text());
+        // Another run does the work: cron need not hear of it.
+        if e.exit() == Exit::Busy {
+            out.say(&text);
+        } else {
+            out.fail(&text);
+        }
         e.exit()
     });
+    out.tell_lost();
     ExitCode::from(exit as u8)
 }

@@ -1,4 +1,5 @@
-//! Text of strangers, made safe to look at. Pure.
+//! Text of strangers, made safe to look at: one set of unsafe characters and one way to write
+//! them, for every surface. Pure.
 //!
 //! Ids come from whoever wrote a manifest, error texts from whoever answers. A page or a
 //! terminal shows them, so what is not seen, turns the direction of writing or moves the
@@ -7,15 +8,16 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::path::Path;
 
-/// `text` with every character that is not seen written as `\u{202e}`; all else stays as it is.
+/// `text` on one line, every unsafe character (see [`is_unsafe`]) written as `\u{202e}`; all else stays as it is.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hidden) {
+    if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_hidden(c) {
+        if is_unsafe(c) {
             // Writing to a String cannot fail.
             let _ = write!(shown, "\\u{{{:x}}}", u32::from(c));
         } else {
@@ -27,7 +29,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 
 /// The same of several lines, whose ends stay what they are.
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
-    if !text.contains(|c| c != '\n' && is_hidden(c)) {
+    if !text.contains(|c| c != '\n' && is_unsafe(c)) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.split('\n').map(visible).collect::<Vec<_>>().join("\n"))
@@ -35,12 +37,12 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
 
 /// The same of JSON, by JSON's own rule: whoever reads it gets the very same text.
 pub fn visible_json(text: &str) -> Cow<'_, str> {
-    if !text.contains(|c| c != '\n' && is_hidden(c)) {
+    if !text.contains(|c| c != '\n' && is_unsafe(c)) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if c == '\n' || !is_hidden(c) {
+        if c == '\n' || !is_unsafe(c) {
             shown.push(c);
             continue;
         }
@@ -52,24 +54,72 @@ pub fn visible_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// `word` as a shell takes it for one word.
+/// `word` as a shell takes it for one word. What is unsafe to show is written by its bytes, as
+/// bash, zsh and ksh read it: `$'a\\012b'`.
 pub fn shell_word(word: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,%+@".contains(c);
+    let is_plain = |c: char| !is_unsafe(c) && (c.is_alphanumeric() || "-_./:=,%+@".contains(c));
     if !word.is_empty() && word.chars().all(is_plain) {
         return Cow::Borrowed(word);
+    }
+    if word.contains(is_unsafe) {
+        let mut quoted = String::from("$'");
+        for c in word.chars() {
+            match c {
+                '\'' | '\\' => quoted.extend(['\\', c]),
+                _ if is_unsafe(c) => {
+                    for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                        // Writing to a String cannot fail.
+                        let _ = write!(quoted, "\\{byte:03o}");
+                    }
+                }
+                _ => quoted.push(c),
+            }
+        }
+        quoted.push('\'');
+        return Cow::Owned(quoted);
     }
     Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
-/// Control characters, line breaks too; marks that turn the direction of text; and what
-/// takes no room, so that two different ids could look the same.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
+/// The one set of unsafe characters, by Unicode's own classes: control characters, line breaks
+/// too (Cc, Zl, Zp); format characters, with them all that turn the direction of text (Cf); all
+/// that takes no room (`Default_Ignorable_Code_Point`: fillers, selectors, tags); private use and
+/// noncharacters, which every font shows in its own way or not at all; and the empty Braille cell.
+/// With any of them two different ids could look the same, or a name could forge a line.
+pub fn is_unsafe(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    // The last two of each plane are noncharacters.
+    let ends_plane = u32::from(c) & 0xfffe == 0xfffe;
+    ends_plane
         || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'
+            '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}'
+            | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
+            | '\u{2800}' | '\u{3164}' | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}'
+            | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}' | '\u{f0000}'..='\u{10ffff}')
+}
+
+/// Of these, what has no place even in the name of a file: control characters, line and paragraph
+/// separators, and the mark that editors put in front of a text. Others (a joiner in an emoji or in
+/// a Persian word) are part of names that people give.
+pub fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// A character by its number, as Unicode writes it: `U+202E`.
+pub fn code_point(c: char) -> String {
+    format!("U+{:04X}", u32::from(c))
+}
+
+/// The name of a file for one line of text: nothing in it can end the line.
+pub fn path_text(path: &Path) -> String {
+    visible(&path.to_string_lossy()).into_owned()
 }
 
 #[cfg(test)]
@@ -98,6 +148,7 @@ mod tests {
             ("", "''"),
             ("my queue $x.db", "'my queue $x.db'"),
             ("it's", r"'it'\''s'"),
+            ("a\nb's\u{202e}", r"$'a\012b\'s\342\200\256'"),
         ] {
             assert_eq!(shell_word(word), shown);
         }
@@ -115,8 +166,31 @@ mod tests {
         ] {
             assert_eq!(visible(text), shown, "{text:?}");
         }
-        for text in ["", "1400000000-@RBT#x", "<b>&\"'", "问题 ñ é 🙂", "\u{a0}"] {
+        for text in ["", "1400000000-@RBT#x", "<b>&\"'", "问题 ñ é 🙂 \u{fffd}", "\u{a0}"] {
             assert!(matches!(visible(text), Cow::Borrowed(same) if same == text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn name_of_a_file_stays_on_one_line() {
+        let path = Path::new("a\nsucceeded  9\t\u{1b}[2J\u{3164}.csv");
+        assert_eq!(path_text(path), "a\\u{a}succeeded  9\\u{9}\\u{1b}[2J\\u{3164}.csv");
+    }
+
+    proptest::proptest! {
+        // The classes are those of Unicode's own tables.
+        #[test]
+        fn unsafe_set_has_all_of_its_classes(
+            text in r"[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\p{Noncharacter_Code_Point}]"
+        ) {
+            proptest::prop_assert!(text.chars().all(is_unsafe), "{}", text.escape_unicode());
+        }
+
+        #[test]
+        fn unsafe_set_has_nothing_that_is_seen(
+            text in r"[[\p{L}\p{M}\p{N}\p{P}\p{S}\p{Zs}]--[\p{Default_Ignorable_Code_Point}\x{2800}\x{fffc}]]"
+        ) {
+            proptest::prop_assert!(!text.chars().any(is_unsafe), "{}", text.escape_unicode());
         }
     }
 }

@@ -29,7 +29,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
     ),
     ("Cron", &["max_duration", "wait", "on_finish", "metrics_file"]),
     ("Output", &["quiet"]),
-    ("Log", &["log", "log_format"]),
+    ("Log", &["log", "log_format", "log_file"]),
 ];
 
 /// The settings and flags that `-h` shows.

@@ -87,7 +87,7 @@ pub(super) fn given(matches: &ArgMatches) -> Given {
             ValueSource::EnvVariable => Way::Variable,
             _ => return None,
         };
-        let words = deepest.get_raw(id)?.map(|word| word.to_string_lossy().into_owned());
+        let words = deepest.get_raw(id)?.map(|word| word.to_string_lossy().trim().to_owned());
         Some((setting.key, (way, words.collect::<Vec<_>>().join(","))))
     };
     settings().into_iter().filter(|setting| !setting.is_secret()).filter_map(one).collect()

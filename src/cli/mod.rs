@@ -69,25 +69,29 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line; ends the process with help or an error where that is due.
-    pub fn read() -> Self {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// With what is wrong, or with the help or the version where that was asked for: see
+    /// [`clap::Error::use_stderr`].
+    pub fn read() -> Result<Self, clap::Error> {
         if let Some(cli) = Self::read_without_settings() {
-            return cli;
+            return Ok(cli);
         }
         let mut command = help::without_empty_variables(command());
-        let matches = command.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|e| {
-            whence::told(&command, e).exit();
-        });
-        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+        let matches = command
+            .try_get_matches_from_mut(std::env::args_os())
+            .map_err(|e| whence::told(&command, e))?;
+        let mut cli = Self::from_arg_matches(&matches)?;
         cli.given = known::given(&matches);
         if !cli.sandbox
             && let Some(flag) = sandbox::flag_of_a_rehearsal(&matches)
         {
             // Whoever asks for faults must not meet the live service.
             let text = format!("{flag} shapes a rehearsal: add --sandbox, or leave it out");
-            command.error(ErrorKind::MissingRequiredArgument, text).exit();
+            return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
-        cli
+        Ok(cli)
     }
 
     /// A command that needs no settings, read so that none of the environment's can be wrong.

@@ -174,8 +174,18 @@ pub struct SettingsArgs {
     pub log: Option<String>,
 
     /// How to log: text, or json for collectors [default: text]
+    ///
+    /// With json and without a log file, stderr has JSON alone: a message is an event like
+    /// others, and so is the end of a run, with its figures.
     #[arg(long, global = true, env = "DESKBATCH_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    /// Append the log to FILE instead of stderr, which then has the messages alone [default: none]
+    ///
+    /// The messages are in the file too, also where --quiet keeps them from stderr. A new file is
+    /// for you alone.
+    #[arg(long, global = true, env = "DESKBATCH_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 
     /// Serve the page of the queue, live, while a run goes on; port 0 takes a free one [default: none]
     #[arg(long, global = true, env = "DESKBATCH_DASHBOARD", value_name = "ADDRESS")]

@@ -6,8 +6,12 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, Error};
 
-/// `error`, with the variable that brought the value about, if one did.
+use crate::text::visible;
+
+/// `error`, with the variable that brought the value about, if one did. What was given is shown
+/// so that it cannot forge a line.
 pub(super) fn told(command: &Command, error: Error) -> Error {
+    let error = shown(error);
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };
@@ -17,6 +21,19 @@ pub(super) fn told(command: &Command, error: Error) -> Error {
     let tip =
         format!("the value comes from the environment variable {variable}: change it, or unset it");
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
+}
+
+/// `error`, every text of a stranger in it made visible.
+fn shown(mut error: Error) -> Error {
+    let strangers =
+        [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand];
+    for kind in strangers {
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let text = visible(text).into_owned();
+            error.insert(kind, ContextValue::String(text));
+        }
+    }
     error
 }
 

@@ -8,6 +8,7 @@ use super::{CommandError, Exit};
 use crate::cli::{ConfigArgs, ConfigCommand};
 use crate::config::{Effective, Settings, sandbox_settings};
 use crate::output::Output;
+use crate::text::visible;
 
 /// The widest value that still moves the column behind it.
 const VALUE_CHARS_MAX: usize = 36;
@@ -50,8 +51,9 @@ fn changed(settings: &Settings, effective: &[Effective]) -> Vec<Effective> {
 }
 
 fn lines(settings: &[Effective]) -> String {
-    let shown =
-        |setting: &Effective| setting.value.as_deref().map_or_else(|| "-".to_owned(), printable);
+    let shown = |setting: &Effective| {
+        setting.value.as_deref().map_or("-".to_owned(), |v| visible(v).into())
+    };
     let width = |of: &dyn Fn(&Effective) -> usize| settings.iter().map(of).max().unwrap_or(0);
     let keys = width(&|setting| setting.key.len());
     let values = width(&|setting| shown(setting).chars().count()).min(VALUE_CHARS_MAX);
@@ -62,15 +64,10 @@ fn lines(settings: &[Effective]) -> String {
             "{:keys$}  {:values$}  {}",
             setting.key,
             shown(setting),
-            printable(&setting.origin.to_string())
+            visible(&setting.origin.to_string())
         );
     }
     text
-}
-
-/// A value comes from a file that anybody may have written.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn as_json(settings: &Settings) -> String {

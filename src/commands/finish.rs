@@ -6,6 +6,8 @@
 //! its own, which is ended when a signal comes or it takes too long.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -19,7 +21,8 @@ use crate::clock::Clock;
 use crate::config::{SECRET_VARIABLES, Settings};
 use crate::output::Output;
 use crate::runner::{RunReport, Shutdown, Totals, Urgency};
-use crate::store::{QueueCounts, Record};
+use crate::store::{BatchId, QueueCounts, Record};
+use crate::text::path_text;
 use crate::verdict::explain;
 
 /// The longest that the command may take.
@@ -41,6 +44,9 @@ pub(super) struct Told {
     refused: Vec<ToldJob>,
     /// The summary for people.
     text: String,
+    /// The batch of the manifest that was named, for the log.
+    #[serde(skip)]
+    batch: Option<BatchId>,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,6 +118,11 @@ impl Told {
         Exit::Done
     }
 
+    /// Takes in which batch the manifest that was named is.
+    pub(super) fn has_batch(&mut self, batch: Option<BatchId>) {
+        self.batch = batch;
+    }
+
     /// Takes in what people are told at the end.
     pub(super) fn says(&mut self, text: &str) {
         text.clone_into(&mut self.text);
@@ -128,6 +139,37 @@ impl ToldJob {
             info: record.error_info.clone(),
         }
     }
+}
+
+/// Puts the end of a run into the log, with its figures: of every run, whatever it came to.
+/// `took` is the time since the command began.
+pub(super) fn log_end(
+    ended: &Result<Exit, CommandError>,
+    summary: &Told,
+    manifest: Option<&Path>,
+    took: Duration,
+) {
+    let exit = ended.as_ref().map_or_else(CommandError::exit, |exit| *exit);
+    let (run, jobs) = (summary.run.as_ref(), summary.jobs.as_ref());
+    let figure = |of: fn(&Totals) -> u64| run.map(|run| of(&run.totals));
+    tracing::info!(
+        exit = exit as u8,
+        meaning = exit.meaning(),
+        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        manifest = manifest.map(path_text),
+        batch = summary.batch,
+        run = run.map(|run| run.id),
+        ending = run.map(|run| run.ending),
+        requests = figure(|totals| totals.requests),
+        throttled = figure(|totals| totals.throttled),
+        transient = figure(|totals| totals.transient),
+        succeeded = figure(|totals| totals.succeeded),
+        failed = figure(|totals| totals.failed),
+        failed_in_all = summary.failed,
+        pending = jobs.map(|jobs| jobs.pending),
+        in_flight = jobs.map(|jobs| jobs.in_flight),
+        "run ended"
+    );
 }
 
 /// Runs the command that `settings` name, if they name one, and waits for it, unless
@@ -150,7 +192,7 @@ pub(super) async fn tell<C: Clock>(
         exit: exit as u8,
         meaning: exit.meaning(),
         error,
-        database: settings.database.display().to_string(),
+        database: settings.database.to_string_lossy().into_owned(),
         rehearsal: settings.rehearsal,
         sdkappid: settings.app().ok().map(|app| app.sdkappid),
         library: settings.library().name(),
@@ -206,6 +248,24 @@ async fn in_shell<C: Clock>(
     };
     end(&mut child, group, clock, shutdown).await?;
     Ok(came)
+}
+
+/// Asks a shell whether SIGHUP is ignored, by this process and so by its child; it has no
+/// environment but the path. `None`: it could not say.
+pub(super) fn shell_ignores_hangup() -> Option<bool> {
+    ends_by_hangup(&mut std::process::Command::new("sh")).map(|ends| !ends)
+}
+
+fn ends_by_hangup(shell: &mut std::process::Command) -> Option<bool> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    shell.args(["-c", "kill -HUP $$"]).env_clear().env("PATH", path);
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = shell.status().ok()?;
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => Some(signal == Signal::HUP.as_raw()),
+        (None, Some(0)) => Some(false),
+        _ => None,
+    }
 }
 
 /// Writes to the command and waits for its end. One that does not read is none the worse for it.
@@ -268,6 +328,16 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::runner::shutdown;
+
+    #[test]
+    fn shell_says_whether_hangup_is_ignored() {
+        let by = |way: &[&str]| {
+            let mut command = std::process::Command::new("env");
+            ends_by_hangup(command.args(way).arg("sh"))
+        };
+        assert_eq!(by(&["--default-signal=HUP"]), Some(true));
+        assert_eq!(by(&["--ignore-signal=HUP"]), Some(false));
+    }
 
     #[tokio::test]
     async fn a_command_that_takes_too_long_is_ended_with_all_that_it_began() {

@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::store::{
     BatchId, Import, ImportTotals, Imported, Preview, SameManifest, Store, StoreError,
 };
+use crate::text::{path_text, visible};
 
 /// How many bad rows are shown.
 const BAD_SHOWN: usize = 20;
@@ -133,7 +134,7 @@ async fn fill(
     let bad_shown = bad.finish(&read, file)?;
     let totals = ImportTotals {
         name: args.name.clone().unwrap_or_else(|| batch_name(file)),
-        source: file.display().to_string(),
+        source: file.to_string_lossy().into_owned(),
         digest: read.digest.clone(),
         rows: read.rows,
         duplicates: read.duplicates,
@@ -168,11 +169,11 @@ pub(super) async fn commit(
         out.must_say(&format!(
             "{} bad rows were left out; they are in {}, to be mended and imported",
             read.bad,
-            path.display()
+            path_text(path)
         ));
     }
     if read.good == 0 {
-        out.say(&format!("{} has no rows: there is nothing to import", totals.source));
+        out.say(&format!("{} has no rows: there is nothing to import", visible(&totals.source)));
         import.end_without_batch().await?;
         return Ok(None);
     }
@@ -187,13 +188,13 @@ pub(super) async fn commit(
             out.say(&if open > 0 {
                 format!(
                     "{} is in the queue already, as batch {batch}: {open} of its jobs are still to be done",
-                    totals.source
+                    visible(&totals.source)
                 )
             } else {
                 format!(
                     "{} was imported before, as batch {batch}, and is finished ({failed} failed): nothing is \
                      imported; --again makes a new batch of it",
-                    totals.source
+                    visible(&totals.source)
                 )
             });
             Ok(Some(batch))
@@ -202,7 +203,8 @@ pub(super) async fn commit(
 }
 
 fn new_batch_text(batch: BatchId, totals: &ImportTotals, read: &Totals, superseded: u64) -> String {
-    let mut text = format!("imported {} as batch {batch}: {} jobs", totals.source, read.good);
+    let mut text =
+        format!("imported {} as batch {batch}: {} jobs", visible(&totals.source), read.good);
     let [enable, disable, delete] = read.by_status;
     let _ = write!(text, " ({enable} enable, {disable} disable, {delete} delete)");
     if read.duplicates > 0 {
@@ -254,7 +256,7 @@ impl BadRows {
             if let Some(path) = rejects.filter(|path| same_file(path, taken)) {
                 return Err(CommandError::Wrong(format!(
                     "--rejects: {} is the {what} itself; name another file",
-                    path.display()
+                    path_text(path)
                 )));
             }
         }
@@ -273,7 +275,7 @@ impl BadRows {
             }
             return Ok(());
         };
-        let unwritten = || CommandError::io(format!("{} cannot be written", path.display()));
+        let unwritten = || CommandError::io(format!("{} cannot be written", path_text(path)));
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => self.writer.insert(Rejects::create(path, header).map_err(unwritten())?),
@@ -286,14 +288,14 @@ impl BadRows {
         if let (Some(writer), Some(path)) = (self.writer, &self.rejects) {
             writer
                 .finish()
-                .map_err(CommandError::io(format!("{} cannot be written", path.display())))?;
+                .map_err(CommandError::io(format!("{} cannot be written", path_text(path))))?;
         }
         if self.rejects.is_some() || read.bad == 0 {
             return Ok(self.shown);
         }
         let mut text = format!(
             "{}: {} of {} rows are bad: nothing was imported\n",
-            file.display(),
+            path_text(file),
             read.bad,
             read.rows
         );

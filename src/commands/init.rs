@@ -16,7 +16,7 @@ use crate::cli::{Given, InitArgs, SANDBOX_TABLE};
 use crate::config::Settings;
 use crate::desk::Region;
 use crate::output::Output;
-use crate::text::shell_word;
+use crate::text::{path_text, shell_word};
 
 /// The file with all its comments, values for nobody in particular in it.
 const TEMPLATE: &str = include_str!("../../deskbatch.example.toml");
@@ -49,7 +49,7 @@ pub(super) fn init(args: &InitArgs, given: &Given, out: &Output) -> Result<Exit,
     let text = filled_in(&answers, secret.as_ref());
     Settings::from_text(&text, false)?;
     write_new(path, text.as_bytes())?;
-    out.say(&format!("{} is written, for you alone", path.display()));
+    out.say(&format!("{} is written, for you alone", path_text(path)));
     for what in missing(&answers, secret.is_some()) {
         out.say(&format!("still missing: {what}"));
     }
@@ -240,7 +240,7 @@ fn write_new(path: &Path, text: &[u8]) -> Result<(), CommandError> {
 fn is_there(path: &Path) -> CommandError {
     CommandError::Wrong(format!(
         "{} is there already: nothing was written; edit it, or name another file: deskbatch init FILE",
-        path.display()
+        path_text(path)
     ))
 }
 

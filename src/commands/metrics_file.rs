@@ -23,6 +23,7 @@ use crate::config::Settings;
 use crate::metrics::{self, Ended};
 use crate::output::Output;
 use crate::store::{RunLock, Store};
+use crate::text::path_text;
 
 /// How often the file is written while a run goes on: as often as Prometheus asks by habit.
 const EVERY: Duration = Duration::from_secs(15);
@@ -180,7 +181,7 @@ impl Target {
             self.out.must_say(&format!(
                 "the metrics file {} cannot be written: {e}: the run goes on without it; its folder has to be there and \
                  writable",
-                self.path.display()
+                path_text(&self.path)
             ));
         }
     }

@@ -36,8 +36,9 @@ use crate::cli::{Cli, Command, Given};
 use crate::config::{ConfigError, Settings};
 use crate::desk::ClientError;
 use crate::manifest::ManifestError;
-use crate::output::Output;
+use crate::output::{LogError, Output};
 use crate::store::StoreError;
+use crate::text::path_text;
 
 /// How the program ends. The numbers are an interface: cron decides by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,9 @@ pub enum CommandError {
     /// The HTTP client could not be made.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There can be no log.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A file or stream could not be written.
     #[error("{what}")]
     Io {
@@ -118,7 +122,7 @@ impl CommandError {
     /// The same of a file that was named: a name that cannot be is a typing error, and no
     /// machine is broken by it.
     fn output(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.display().to_string();
+        let path = path_text(path);
         move |source| {
             let what = format!("{path} cannot be written");
             if is_wrong_name(source.kind()) {
@@ -152,7 +156,9 @@ impl CommandError {
                 | StoreError::Impossible { .. }
                 | StoreError::Sql { .. } => Exit::Broken,
             },
-            Self::Client(_) | Self::Io { .. } => Exit::Broken,
+            Self::Log(LogError::Filter { .. }) => Exit::Wrong,
+            Self::Log(LogError::File { source, .. }) if is_wrong_name(source.kind()) => Exit::Wrong,
+            Self::Client(_) | Self::Log(_) | Self::Io { .. } => Exit::Broken,
         }
     }
 

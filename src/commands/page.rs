@@ -12,6 +12,7 @@ use crate::output::{Output, range_text};
 use crate::report::html::{self, Place};
 use crate::report::{About, Estimate, Facts};
 use crate::store::{BatchId, Store};
+use crate::text::path_text;
 
 /// The most refused questions that a file lists.
 const REFUSED_MAX: u32 = 10_000;
@@ -19,7 +20,7 @@ const REFUSED_MAX: u32 = 10_000;
 /// What the settings say of the page. It lists `refused_max` refused questions.
 pub(super) fn about(settings: &Settings, batch: Option<BatchId>, refused_max: u32) -> About {
     About {
-        database: settings.database.display().to_string(),
+        database: settings.database.to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION"),
         flags: settings.flags(),
         rate: settings.rate(),
@@ -97,6 +98,6 @@ pub(super) async fn write(
     }
     write_whole(path, page.as_bytes(), 0o600, IfThere::Replace)
         .map_err(CommandError::output(path))?;
-    out.say(&format!("wrote {}: open it in a browser", path.display()));
+    out.say(&format!("wrote {}: open it in a browser", path_text(path)));
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::{CommandError, Exit};
 use crate::cli::{self, CompletionsArgs, ManArgs};
 use crate::nearest::did_you_mean;
 use crate::output::Output;
+use crate::text::path_text;
 
 /// Writes a shell's script to stdout.
 pub(super) fn completions(args: &CompletionsArgs, out: &Output) -> Result<Exit, CommandError> {
@@ -22,7 +23,7 @@ pub(super) fn man(args: &ManArgs, out: &Output) -> Result<Exit, CommandError> {
             let path = folder.join(page.file_name());
             fs::write(&path, &page.text).map_err(CommandError::output(&path))?;
         }
-        out.say(&format!("{} pages are in {}", pages.len(), folder.display()));
+        out.say(&format!("{} pages are in {}", pages.len(), path_text(folder)));
         return Ok(Exit::Done);
     }
     let wanted = args.command.as_deref().map_or_else(

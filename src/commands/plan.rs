@@ -89,7 +89,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
     };
     let read = &staged.read;
     Ok(FilePlan {
-        name: file.display().to_string(),
+        name: file.to_string_lossy().into_owned(),
         digest: read.digest.clone(),
         rows: read.rows,
         duplicates: read.duplicates,

@@ -17,6 +17,7 @@ use crate::manifest::{Manifest, ManifestOptions, Questions, ReadSoFar, Row, Tota
 use crate::output::{Output, Reading, ReadingBoard};
 use crate::runner::{Shutdown, Urgency};
 use crate::store::{Import, Preview, RowGroup, SameManifest, StopImport, StoreError};
+use crate::text::visible;
 
 /// How far the reader may be ahead, in groups of rows.
 const AHEAD: usize = 4;
@@ -148,7 +149,7 @@ fn name(file: &Path) -> String {
     if file == Path::new("-") {
         return "stdin".to_owned();
     }
-    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    visible(&file.file_name().unwrap_or_default().to_string_lossy()).into_owned()
 }
 
 /// The reader's own thread: parses, checks and finds what repeats.

@@ -4,8 +4,10 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::pin::pin;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
 
 use super::queue::no_batch;
 use super::{CommandError, Exit, page};
@@ -15,7 +17,8 @@ use crate::job::JobState;
 use crate::manifest::same_file;
 use crate::output::{Output, ignore_broken_pipe};
 use crate::report::{CsvWriter, JsonWriter, Writer};
-use crate::store::{RecordFilter, Store};
+use crate::store::{Record, RecordFilter, Store, StoreError};
+use crate::text::path_text;
 
 /// Runs the command.
 pub(super) async fn report(
@@ -45,7 +48,7 @@ async fn write_report(
         if let Some(path) = path.as_deref().filter(|path| same_file(path, store.path())) {
             return Err(CommandError::Wrong(format!(
                 "{flag}: {} is the queue file itself; name another file",
-                path.display()
+                path_text(path)
             )));
         }
     }
@@ -60,7 +63,7 @@ async fn write_report(
         batch: args.batch,
         ..RecordFilter::default()
     };
-    let to = |path: &Path| format!("{} cannot be written", path.display());
+    let to = |path: &Path| format!("{} cannot be written", path_text(path));
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
     let what = output.map_or("stdout cannot be written".to_owned(), to);
     let written = match output {
@@ -95,36 +98,85 @@ fn private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The outer error is the queue's, the inner one the destination's.
+/// How many groups of records may wait to be written.
+const GROUPS_AHEAD: usize = 2;
+
+/// The most records in a group.
+const GROUP_ROWS: usize = 1_000;
+
+/// What the writer's thread gets.
+enum Piece {
+    Records(Vec<Record>),
+    /// That was all. Without it a report stays without its end, and nothing takes it for whole.
+    End,
+}
+
+/// The outer error is the queue's, the inner one the destination's. A reader that pauses holds up
+/// a thread of its own, and neither a connection to the queue nor the thread that waits for it.
 async fn write(
     store: &Store,
     filter: RecordFilter,
     format: ReportFormat,
-    to: impl Write,
+    to: impl Write + Send + 'static,
 ) -> Result<io::Result<()>, CommandError> {
-    match format {
-        ReportFormat::Csv => match CsvWriter::new(to) {
-            Ok(writer) => write_all(store, filter, writer).await,
-            Err(e) => Ok(Err(e)),
-        },
-        ReportFormat::Json => match JsonWriter::new(to) {
-            Ok(writer) => write_all(store, filter, writer).await,
-            Err(e) => Ok(Err(e)),
-        },
+    write_apart(store.records(filter), move |pieces| match format {
+        ReportFormat::Csv => write_all(pieces, CsvWriter::new(to)?),
+        ReportFormat::Json => write_all(pieces, JsonWriter::new(to)?),
+    })
+    .await
+}
+
+/// Hands `records` to `write` on a thread of its own, as fast as it takes them.
+async fn write_apart(
+    records: impl Stream<Item = Result<Record, StoreError>>,
+    write: impl FnOnce(mpsc::Receiver<Piece>) -> io::Result<()> + Send + 'static,
+) -> Result<io::Result<()>, CommandError> {
+    let (pieces, taken) = mpsc::channel(GROUPS_AHEAD);
+    let writer = tokio::task::spawn_blocking(move || write(taken));
+    let mut records = pin!(records.ready_chunks(GROUP_ROWS));
+    let mut is_taken = true;
+    while is_taken && let Some(group) = records.next().await {
+        let group: Vec<Record> = group.into_iter().collect::<Result<_, _>>()?;
+        // A destination that takes no more says why by its own error.
+        is_taken = pieces.send(Piece::Records(group)).await.is_ok();
+    }
+    let _ = pieces.send(Piece::End).await;
+    Ok(writer.await.unwrap_or_else(|error| Err(io::Error::other(error))))
+}
+
+fn write_all(mut pieces: mpsc::Receiver<Piece>, mut writer: impl Writer) -> io::Result<()> {
+    loop {
+        match pieces.blocking_recv() {
+            Some(Piece::Records(group)) => {
+                for record in &group {
+                    writer.write(record)?;
+                }
+            }
+            Some(Piece::End) => return writer.finish(),
+            // The queue could not be read on, which is the error.
+            None => return Ok(()),
+        }
     }
 }
 
-async fn write_all(
-    store: &Store,
-    filter: RecordFilter,
-    mut writer: impl Writer,
-) -> Result<io::Result<()>, CommandError> {
-    let records = store.records(filter);
-    tokio::pin!(records);
-    while let Some(record) = records.try_next().await? {
-        if let Err(e) = writer.write(&record) {
-            return Ok(Err(e));
-        }
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn paused_reader_leaves_the_runtime_free() {
+        let (resume, resumed) = std::sync::mpsc::channel();
+        // Would never be sent if the reader held the only thread.
+        let task = tokio::spawn(async move { resume.send(()) });
+        let written = write_apart(stream::empty(), move |_| {
+            let waited = resumed.recv_timeout(Duration::from_secs(30));
+            waited.map_err(|_| io::ErrorKind::TimedOut.into())
+        });
+        written.await.unwrap().unwrap();
+        task.await.unwrap().unwrap();
     }
-    Ok(writer.finish())
 }

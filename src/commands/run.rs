@@ -24,6 +24,7 @@ use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::store::{
     ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store, StoreError,
 };
+use crate::text::path_text;
 
 /// How many refused jobs the summary names.
 const REFUSED_SHOWN: u32 = 20;
@@ -35,12 +36,14 @@ pub(super) async fn run(
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let clock = SystemClock::new();
+    let began = clock.now();
     let mut told = Told::default();
     let metrics = MetricsFile::new(settings, out);
     let signals = signals::listen_for_run(out)?;
     let around = Around { clock: &clock, metrics: &metrics, signals: &signals };
     let ended = import_and_drain(settings, args, &around, &mut told, out).await;
     metrics.conclude(&ended, &clock).await;
+    finish::log_end(&ended, &told, args.file.as_deref(), clock.now().since(began));
     signals.enter(Phase::Finish);
     finish::tell(settings, &ended, &told, &clock, signals.finish(), out).await;
     ended
@@ -78,7 +81,10 @@ async fn import_and_drain(
     let ground = Importing::begin(out, shutdown.clone());
     let consent = agree(settings, args, &account, &store, &lock, &ground).await?;
     let (deletes, approved, batch) = match consent {
-        Consent::Given { deletes, approved, batch } => (deletes, approved, batch),
+        Consent::Given { deletes, approved, batch } => {
+            told.has_batch(batch);
+            (deletes, approved, batch)
+        }
         Consent::Finished { text, failed } => return Ok(told.nothing_to_do(&text, failed, out)),
         Consent::Refused => {
             let text = "nothing was imported and nothing was sent";
@@ -157,7 +163,7 @@ fn nothing_to_do(app: App, approved: Option<ApprovalId>, failed: u64, store: &St
         "nothing to do: no job of application {}, library {}, is waiting in {}",
         app.sdkappid,
         app.library,
-        store.path().display()
+        path_text(store.path())
     )
 }
 

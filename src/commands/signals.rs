@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and a terminal that goes away (SIGHUP): the first lets requests in flight
+//! Ctrl-C, SIGTERM and, on every Unix, a terminal that goes away (SIGHUP): the first lets requests in flight
 //! finish, or undoes an import; the second ends at once.
 //! And the signal of a limit on files, which is an error like others.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CommandError;
+use super::finish::shell_ignores_hangup;
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::output::Output;
 use crate::runner::{Shutdown, Stopper, shutdown};
@@ -176,10 +177,13 @@ impl Heard {
     }
 }
 
-/// Whether SIGHUP is not ignored. Where the system does not tell, it is left as it was found.
+/// Whether SIGHUP is not ignored. Where the system has no file that says so, a shell does, which
+/// inherits what this process ignores: sent to itself, the signal ends it or does not. What says
+/// neither leaves SIGHUP as it was found.
 fn hangup_counts() -> bool {
-    fs::read_to_string("/proc/self/status")
-        .is_ok_and(|status| ignores_hangup(&status) == Some(false))
+    let ignored = fs::read_to_string("/proc/self/status").ok();
+    let ignored = ignored.and_then(|status| ignores_hangup(&status));
+    ignored.or_else(shell_ignores_hangup) == Some(false)
 }
 
 /// What the `status` of a process says: the lowest bit is the signal with number 1.

@@ -15,6 +15,7 @@ use crate::output::{Output, counts_text, range_text};
 use crate::store::{
     BatchSummary, Holder, KeptPace, KeptSize, QueueStatus, RunLock, RunSummary, Store,
 };
+use crate::text::{path_text, visible};
 
 /// What `--json` prints. A later version may add keys; it changes `schema` when one goes
 /// or changes its meaning.
@@ -132,7 +133,7 @@ pub(super) fn json(settings: &Settings, shown: &Shown) -> String {
     let left = left(settings, shown, counts.open());
     let json = Json {
         schema: 1,
-        database: settings.database.display().to_string(),
+        database: settings.database.to_string_lossy().into_owned(),
         pending: counts.pending,
         in_flight: counts.in_flight,
         succeeded: counts.succeeded,
@@ -187,7 +188,7 @@ pub(super) fn text(settings: &Settings, shown: &Shown) -> String {
     let counts = &status.counts;
     let mut text = format!(
         "queue     {}\nfile      {}\njobs      {}\nrequests  {}: {} refused as too fast, {} whose answer is unknown\n",
-        settings.database.display(),
+        path_text(&settings.database),
         file_text(status),
         counts_text(counts),
         status.requests,
@@ -227,7 +228,7 @@ pub(super) fn text(settings: &Settings, shown: &Shown) -> String {
             batch.open,
             batch.failed,
             utc_text(batch.created_ms),
-            batch.name
+            visible(&batch.name)
         );
     }
     text

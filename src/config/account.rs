@@ -142,8 +142,7 @@ fn missing(what: &str, variable: &str, key: &str) -> ConfigError {
 
 pub(super) fn secret_from_environment(name: &str) -> Result<Option<SecretString>, ConfigError> {
     match std::env::var(name) {
-        Ok(value) if value.trim().is_empty() => Ok(None),
-        Ok(value) => Ok(Some(SecretString::from(value.trim()))),
+        Ok(value) => Ok(Some(SecretString::from(value))),
         Err(std::env::VarError::NotPresent) => Ok(None),
         // The value itself is not shown, whatever it is.
         Err(std::env::VarError::NotUnicode(_)) => Err(ConfigError(format!("{name} is not text"))),

@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{ConfigError, FileFound, has_account_secret, has_secret};
+use super::trust::{self, Asker, Found};
+use super::{ConfigError, FileFound, has_account_secret, has_secret, value};
 use crate::cli::{SANDBOX_TABLE, SandboxArgs, SettingsArgs, settings};
 use crate::nearest::nearest;
+use crate::text::path_text;
 
 /// The file that is read when none is named.
 const DEFAULT: &str = "deskbatch.toml";
@@ -23,27 +24,26 @@ const WORD_BYTES_MAX: usize = 24;
 pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<FileFound>), ConfigError> {
     let named = path.is_some();
     let path = path.unwrap_or(Path::new(DEFAULT));
-    let (text, mode) = match text_and_mode(path) {
+    let (text, found) = match text_of(path) {
         Ok(read) => read,
         Err(e) if e.kind() == io::ErrorKind::NotFound && !named => {
             return Ok((SettingsArgs::default(), None));
         }
         Err(e) => {
-            let path = path.display();
+            let path = path_text(path);
             return Err(ConfigError(format!(
                 "{path} cannot be read: {e}: name another file with --config, or write one with deskbatch init {path}"
             )));
         }
     };
-    let args = parse(&text, &path.display().to_string())?;
-    if has_secret(&args) && mode & 0o077 != 0 {
-        return Err(ConfigError(format!(
-            "{path} holds a secret and others can read it: run `chmod 600 {path}`",
-            path = path.display()
-        )));
+    let asker = Asker::this();
+    trust::must_be_obeyed(path, &found, &asker)?;
+    let args = parse(&text, &path_text(path))?;
+    if has_secret(&args) {
+        trust::must_be_private(path, &found, &asker)?;
     }
     let values = values(&text);
-    let mode = mode & 0o7777;
+    let mode = found.mode & 0o7777;
     Ok((args, Some(FileFound { path: path.to_owned(), mode, values })))
 }
 
@@ -80,23 +80,24 @@ fn in_words(value: &Value) -> String {
 
 /// Reads the `text` of the file that errors call `name`.
 pub(super) fn parse(text: &str, name: &str) -> Result<SettingsArgs, ConfigError> {
-    toml::from_str(text).map_err(|e| {
+    let args: SettingsArgs = toml::from_str(text).map_err(|e| {
         // The error's own text would show the line, and the line may hold the key.
         let before = e.span().map_or(0, |span| span.start);
         let line_ends = text.bytes().take(before).map(|byte| usize::from(byte == b'\n'));
         let line = 1 + line_ends.sum::<usize>();
         let message = without_long_words(&in_plain_words(e.message()));
         ConfigError(format!("{name}, line {line}: {message}"))
-    })
+    })?;
+    value::read(args, |key| format!("{name}, key {key}"))
 }
 
 /// Both of the same file, whatever the path names a moment later.
-fn text_and_mode(path: &Path) -> io::Result<(String, u32)> {
+fn text_of(path: &Path) -> io::Result<(String, Found)> {
     let mut file = File::open(path)?;
-    let mode = file.metadata()?.permissions().mode();
+    let found = Found::of(&file)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    Ok((text, mode))
+    Ok((text, found))
 }
 
 /// A value of the wrong kind is quoted by the reader of the file, and a key without its
@@ -197,6 +198,7 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
         quiet: over.quiet.or(under.quiet),
         log: over.log.or(under.log),
         log_format: over.log_format.or(under.log_format),
+        log_file: over.log_file.or(under.log_file),
         secret_key: if secret { over.secret_key } else { under.secret_key },
         usersig: if secret { over.usersig } else { under.usersig },
         dashboard: over.dashboard.or(under.dashboard),

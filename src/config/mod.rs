@@ -10,6 +10,8 @@ mod dashboard;
 mod file;
 mod origin;
 mod rehearsal;
+mod trust;
+mod value;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,9 +27,10 @@ pub use rehearsal::sandbox_settings;
 use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs, Way};
 use crate::desk::Endpoint;
 use crate::job::App;
+use crate::manifest::same_file;
 use crate::runner::RunnerSettings;
 use crate::store::ApprovalId;
-use crate::text::shell_word;
+use crate::text::{path_text, shell_word};
 
 /// The vendor's limit, in requests a second for each app and command.
 pub const RATE_DOCUMENTED: f64 = 5.0;
@@ -102,9 +105,14 @@ impl Settings {
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
         raw.dashboard_token = secret_from_environment("DESKBATCH_DASHBOARD_TOKEN")?;
-        let (args, file) = file::read(cli.config.as_deref())?;
+        let raw = value::read(raw, |key| value::name_of(key, &cli.given))?;
+        let config = cli.config.as_deref();
+        let config = config.map(|path| value::path(&value::name_of("config", &cli.given), path));
+        let (args, file) = file::read(config.transpose()?.as_deref())?;
         let settings = Self::check(file::merge(raw, args), cli.sandbox)?;
-        Ok(Self { file, given: cli.given.clone(), ..settings })
+        let settings = Self { file, given: cli.given.clone(), ..settings };
+        settings.check_log_file()?;
+        Ok(settings)
     }
 
     /// The same from the text of a file alone. No API: the way in for tests that feed it
@@ -215,6 +223,11 @@ impl Settings {
         self.raw.on_finish.as_deref()
     }
 
+    /// The file that gets the log, if not stderr.
+    pub fn log_file(&self) -> Option<&Path> {
+        self.raw.log_file.as_deref()
+    }
+
     fn check_rate(&self) -> Result<(), ConfigError> {
         let rate = self.rate();
         // Slower than one request an hour is a mistyped number; faster than a million a
@@ -229,6 +242,20 @@ impl Settings {
             return Err(ConfigError(format!(
                 "rate: the service allows {RATE_DOCUMENTED} requests a second; {rate} is possible only toward a sandbox \
                  on this machine: give {RATE_DOCUMENTED} or less, or rehearse with --sandbox"
+            )));
+        }
+        Ok(())
+    }
+
+    /// A log at the end of the queue or of the settings would be the end of either.
+    fn check_log_file(&self) -> Result<(), ConfigError> {
+        let Some(log) = self.log_file() else { return Ok(()) };
+        let settings = self.file.as_ref().map(|file| file.path.as_path());
+        let others = [Some(self.database.as_path()), self.metrics_file.as_deref(), settings];
+        if others.into_iter().flatten().any(|other| same_file(log, other)) {
+            return Err(ConfigError(format!(
+                "log_file: {} is the queue, the settings or the metrics: name another file",
+                path_text(log)
             )));
         }
         Ok(())
@@ -304,7 +331,7 @@ fn metrics_path(path: &Path, rehearsal: bool) -> Result<PathBuf, ConfigError> {
     if path.extension().is_none_or(|ending| ending != "prom") {
         return Err(ConfigError(format!(
             "metrics_file: {} does not end in .prom: the node exporter reads no other file; call it deskbatch.prom",
-            path.display()
+            path_text(path)
         )));
     }
     Ok(if rehearsal { path.with_extension("prom.sandbox") } else { path.to_owned() })
@@ -330,7 +357,8 @@ mod tests {
 
     #[test]
     fn a_database_is_a_path_or_sqlite_and_a_path() {
-        let path = |text| database_path(text).map(|p| p.display().to_string()).map_err(|e| e.0);
+        let path =
+            |text| database_path(text).map(|p| p.to_string_lossy().into_owned()).map_err(|e| e.0);
         for text in ["q.db", "sqlite:q.db", "sqlite://q.db"] {
             assert_eq!(path(text).as_deref(), Ok("q.db"));
         }
@@ -343,7 +371,7 @@ mod tests {
     fn a_metrics_file_ends_in_prom_and_that_of_a_rehearsal_does_not() {
         let path = |text: &str, rehearsal| {
             let path = metrics_path(Path::new(text), rehearsal);
-            path.map(|path| path.display().to_string()).map_err(|e| e.0)
+            path.map(|path| path.to_string_lossy().into_owned()).map_err(|e| e.0)
         };
         assert_eq!(path("/var/lib/a.b.prom", false).as_deref(), Ok("/var/lib/a.b.prom"));
         assert_eq!(path("/var/lib/a.b.prom", true).as_deref(), Ok("/var/lib/a.b.prom.sandbox"));
@@ -354,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_rehearsal_has_a_queue_file_of_its_own() {
-        let path = |text: &str| rehearsal_path(Path::new(text)).display().to_string();
+        let path = |text: &str| rehearsal_path(Path::new(text)).to_string_lossy().into_owned();
         assert_eq!(path("deskbatch.db"), "deskbatch.sandbox.db");
         assert_eq!(path("/var/lib/queue"), "/var/lib/queue.sandbox");
     }

@@ -13,6 +13,7 @@ use crate::cli::{Setting, VARIABLE_START, Way, settings};
 use crate::desk::Endpoint;
 use crate::nearest::nearest;
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID};
+use crate::text::path_text;
 
 /// Settings of which one takes the other's place when it is given nearer.
 const INSTEAD: [(&str, &str); 2] = [("region", "endpoint"), ("secret_key", "usersig")];
@@ -68,7 +69,7 @@ impl Origin {
     pub fn name(&self) -> Option<String> {
         match self {
             Self::Flag(name) | Self::Variable(name) => Some(name.clone()),
-            Self::File(path) => Some(path.display().to_string()),
+            Self::File(path) => Some(path.to_string_lossy().into_owned()),
             Self::PassedOver(name) => Some((*name).to_owned()),
             Self::Default | Self::Rehearsal | Self::Nowhere => None,
         }
@@ -80,7 +81,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag(name) => write!(f, "flag {name}"),
             Self::Variable(name) => write!(f, "environment {name}"),
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::File(path) => write!(f, "file {}", path_text(path)),
             Self::Default => f.write_str("default"),
             Self::Rehearsal => f.write_str("the rehearsal's own"),
             Self::PassedOver(name) => write!(f, "passed over: {name} was given nearer"),
@@ -146,13 +147,13 @@ impl Settings {
 
     /// What a rehearsal has of its own.
     fn rehearse(&self, all: &mut [Effective]) {
-        let database = rehearsal_path(&self.database_of_runs).display().to_string();
+        let database = rehearsal_path(&self.database_of_runs).to_string_lossy().into_owned();
         let sdkappid = self.raw.sdkappid.is_none().then(|| SANDBOX_SDKAPPID.to_string());
         let metrics_file = self.raw.metrics_file.as_deref();
         let metrics_file = metrics_file.and_then(|path| metrics_path(path, true).ok());
         let own = [
             ("database", Some(database)),
-            ("metrics_file", metrics_file.map(|path| path.display().to_string())),
+            ("metrics_file", metrics_file.map(|path| path.to_string_lossy().into_owned())),
             ("sdkappid", sdkappid),
             ("identifier", Some(SANDBOX_IDENTIFIER.to_owned())),
             ("secret_key", Some(SET.to_owned())),
@@ -228,15 +229,31 @@ pub fn unknown_variables() -> Vec<UnknownVariable> {
     unknown
 }
 
+/// Whether Kubernetes sets the variable `name` for a Service, whose name begins like a setting's
+/// variable when it is `deskbatch` or `deskbatch-…`: the Service's host is among `names` then.
+fn is_of_a_service(name: &str, names: &[String]) -> bool {
+    const HOST: &str = "_SERVICE_HOST";
+    let services = names.iter().filter_map(|name| name.strip_suffix(HOST));
+    services.filter_map(|service| name.strip_prefix(service)).any(|rest| {
+        let is_part = |start: &str| {
+            rest.strip_prefix(start).is_some_and(|end| end.is_empty() || end.starts_with('_'))
+        };
+        rest == HOST || is_part("_SERVICE_PORT") || is_part("_PORT")
+    })
+}
+
 fn among(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
+    let names: Vec<String> =
+        names.filter(|name| name.starts_with(VARIABLE_START.trim_end_matches('_'))).collect();
     let known: Vec<String> = settings().into_iter().map(|setting| setting.variable).collect();
     // What they all begin with would make all of them alike.
     let end = |name: &str| name.strip_prefix(VARIABLE_START).map(str::to_owned);
     let ends: Vec<String> = known.iter().filter_map(|name| end(name)).collect();
-    let unknown = names.filter(|name| !known.contains(name)).filter_map(|name| {
-        let meant = nearest(&end(&name)?, ends.iter().map(String::as_str));
+    let is_strange = |name: &&String| !known.contains(name) && !is_of_a_service(name, &names);
+    let unknown = names.iter().filter(is_strange).filter_map(|name| {
+        let meant = nearest(&end(name)?, ends.iter().map(String::as_str));
         let meant = meant.map(|end| format!("{VARIABLE_START}{end}"));
-        Some(UnknownVariable { name, meant })
+        Some(UnknownVariable { name: name.clone(), meant })
     });
     unknown.collect()
 }
@@ -265,5 +282,21 @@ mod tests {
                 ("DESKBATCH_SECRETKEY", Some("DESKBATCH_SECRET_KEY")),
             ]
         );
+    }
+
+    #[test]
+    fn variables_of_a_kubernetes_service_are_known() {
+        let unknown = |service: &str, more: &[&str]| -> Vec<String> {
+            let ends = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP"];
+            let ends = ends.iter().chain(&["PORT_80_TCP_PROTO", "PORT_80_TCP_ADDR"]);
+            let names = ends.map(|end| format!("{service}_{end}"));
+            let names = names.chain(more.iter().map(|name| (*name).to_owned()));
+            among(names).into_iter().map(|variable| variable.name).collect()
+        };
+        for service in ["DESKBATCH", "DESKBATCH_X", "DESKBATCH_QUEUE_EXPORT"] {
+            assert_eq!(unknown(service, &[]), Vec::<String>::new());
+        }
+        let others = ["DESKBATCH_X_PORTS", "DESKBATCH_Y_PORT", "DESKBATCH_X_CHUNK"];
+        assert_eq!(unknown("DESKBATCH_X", &others), others);
     }
 }

@@ -5,9 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::file::merge_sandbox;
-use super::{ConfigError, Settings};
+use super::{ConfigError, Settings, value};
 use crate::cli::SandboxArgs;
 use crate::sandbox::{Apps, KnownIds, SandboxSettings};
+use crate::text::path_text;
 
 /// How the sandbox shall behave. A rehearsal takes the sandbox's own key; a sandbox that
 /// stands alone takes the configured one, if there is one.
@@ -58,10 +59,11 @@ pub fn sandbox_settings(
     to.ids_max_falls = falls.collect::<Result<_, _>>()?;
     to.desk_off.extend(args.desk_off);
     if let Some(path) = args.known_ids {
+        let path = value::path("sandbox known_ids", &path)?;
         let text = std::fs::read_to_string(&path).map_err(|e| {
             ConfigError(format!(
                 "sandbox known_ids: {} cannot be read: {e}: name a file with one id a line",
-                path.display()
+                path_text(&path)
             ))
         })?;
         let ids = text.lines().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);

@@ -1,27 +1,29 @@
-//! Connections: only so many at once, none for longer than it is used, and none at all once
+//! Connections: a bounded number at once, none for longer than it is used, and none at all once
 //! the dashboard has ended.
 //!
 //! Each is a task that the server holds, so that nothing of the queue is held by one that
-//! stays. Whoever has no whole request in time, or takes nothing of an answer, gives the place
-//! to the next one: this is all that a stranger without the token can cost.
+//! stays. A new connection is always accepted: where there are too many, one that was never
+//! admitted, of the address that has the most, gives way to it (`places.rs`). One that has no
+//! whole request in time, or takes nothing of an answer, ends: this is all that a stranger
+//! without the token can cost.
 
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::places::{Admitted, Places};
 use super::{Stop, asked_to_stop};
 use crate::clock::Clock;
 
@@ -32,15 +34,15 @@ pub(super) struct Limits {
     pub(super) connections_max: usize,
     /// How long the head of a request may take, from the connection or the last answer on.
     pub(super) head_within: Duration,
-    /// How long nothing of an answer may be taken; somebody who listens is sent something
+    /// How long nothing of an answer may be taken; a client that listens is sent something
     /// twice in that time.
     pub(super) stall: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let wait = Duration::from_secs(30);
-        Self { connections_max: 128, head_within: wait, stall: wait }
+        let (head_within, stall) = (Duration::from_secs(5), Duration::from_secs(30));
+        Self { connections_max: 128, head_within, stall }
     }
 }
 
@@ -54,18 +56,20 @@ pub(super) async fn serve<C: Clock>(
     stopped: watch::Receiver<Stop>,
     over: impl Future<Output = ()>,
 ) {
-    let free = Arc::new(Semaphore::new(limits.connections_max));
     let mut going = JoinSet::new();
     let accepting = async {
+        let mut places = Places::new(limits.connections_max);
         loop {
-            // It is never closed, so a permit always comes.
-            let permit = Arc::clone(&free).acquire_owned().await.ok();
             // axum's own way with a TcpListener waits and tries again when accepting fails.
-            let (tcp, _) = Listener::accept(&mut tcp).await;
+            let (tcp, from) = Listener::accept(&mut tcp).await;
             let _ = tcp.set_nodelay(true);
             while going.try_join_next().is_some() {}
+            places.make_room();
             let line = Line { tcp, stall: limits.stall, clock: clock.clone(), stalled: None };
-            going.spawn(answer(line, router.clone(), limits.head_within, stopped.clone(), permit));
+            let admitted = Admitted::default();
+            let router = router.clone().layer(Extension(admitted.clone()));
+            let task = answer(line, router, limits.head_within, stopped.clone());
+            places.give(from.ip(), admitted, going.spawn(task));
         }
     };
     tokio::select! {
@@ -90,7 +94,6 @@ async fn answer<C: Clock>(
     router: Router,
     head_within: Duration,
     stopped: watch::Receiver<Stop>,
-    _place: Option<OwnedSemaphorePermit>,
 ) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -221,6 +224,20 @@ mod tests {
             for _ in 0..3 {
                 is_answered(&mut sent(addr, REQUEST).await).await;
             }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn half_sent_requests_keep_no_one_out() {
+        // Had one to run into the time for its head, this test would not end.
+        let limits = Limits { head_within: Duration::from_hours(1), ..Limits::default() };
+        with(limits, ManualClock::new(0), 1, async |addr| {
+            let mut half_sent = Vec::new();
+            for _ in 0..300 {
+                half_sent.push(sent(addr, "GET / HTTP/1.1\r\n").await);
+            }
+            is_answered(&mut sent(addr, REQUEST).await).await;
         })
         .await;
     }

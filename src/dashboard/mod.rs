@@ -10,6 +10,7 @@
 mod access;
 mod hub;
 mod listener;
+mod places;
 mod routes;
 mod stream;
 

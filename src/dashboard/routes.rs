@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::access::{Access, Admission};
 use super::hub::{Hub, whole_text};
+use super::places::Admitted;
 use super::stream;
 use crate::clock::Clock;
 use crate::metrics;
@@ -44,7 +45,13 @@ pub(super) fn router<C: Clock>(hub: Arc<Hub<C>>, access: Access) -> Router {
 
 /// Looks who asks, and for what, and says to browsers what they may do with the answer.
 async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let mut response = match access.admit(request.uri(), request.headers()) {
+    let admission = access.admit(request.uri(), request.headers());
+    if let (Admission::Look | Admission::TakeCookie(_), Some(admitted)) =
+        (&admission, request.extensions().get::<Admitted>())
+    {
+        admitted.set();
+    }
+    let mut response = match admission {
         _ if !matches!(*request.method(), Method::GET | Method::HEAD) => with_header(
             said(StatusCode::METHOD_NOT_ALLOWED, "this can only be looked at: GET or HEAD\n"),
             header::ALLOW,

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::text::is_unsafe;
 use crate::verdict::Answer;
 
 /// The most characters of a service's text that are kept.
@@ -62,15 +63,15 @@ pub fn read(body: &[u8]) -> (Answer, String) {
     }
 }
 
-/// `text` fit for a terminal, a log and a report: no control or direction-changing
-/// characters, none of the `secrets`, at most [`INFO_CHARS_MAX`] characters.
+/// `text` fit for a terminal, a log and a report: no unsafe
+/// characters (see [`is_unsafe`]), none of the `secrets`, at most [`INFO_CHARS_MAX`] characters.
 pub fn printable(text: &str, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
     // Before the cut, which could leave the first half of one.
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         text = without_pieces(&text.replace(secret, "***"), secret);
     }
-    let blanked: String = text.chars().map(|c| if is_disturbing(c) { ' ' } else { c }).collect();
+    let blanked: String = text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect();
     blanked.trim().chars().take(INFO_CHARS_MAX).collect()
 }
 
@@ -97,11 +98,6 @@ fn without_pieces(text: &str, secret: &str) -> String {
         }
     }
     String::from_utf8_lossy(&clean).into_owned()
-}
-
-fn is_disturbing(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn garbled(why: String) -> (Answer, String) {

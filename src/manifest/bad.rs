@@ -7,6 +7,8 @@ use std::fmt::{self, Write as _};
 
 use csv::ByteRecord;
 
+use crate::text::visible;
+
 /// The most characters of a value that are shown.
 const VALUE_CHARS_MAX: usize = 60;
 
@@ -102,7 +104,12 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     text
 }
 
+/// As in a Rust string: short where people know the short form, by the one set of unsafe
+/// characters elsewhere.
 fn escaped(c: char) -> String {
-    // Single quotes need no escape between double ones.
-    if c == '\'' { c.to_string() } else { c.escape_debug().to_string() }
+    match c {
+        '\0' => r"\0".to_owned(),
+        '\n' | '\r' | '\t' | '"' | '\\' => c.escape_default().to_string(),
+        _ => visible(c.encode_utf8(&mut [0; 4])).into_owned(),
+    }
 }

@@ -16,6 +16,7 @@ mod source;
 mod tests;
 mod window;
 
+use crate::text::path_text;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
@@ -179,7 +180,7 @@ impl Manifest {
         let (reader, name): (Box<dyn Read + Send>, _) = if path == Path::new("-") {
             (Box::new(Counted(std::io::stdin(), so_far.clone())), "stdin".to_owned())
         } else {
-            let name = path.display().to_string();
+            let name = path_text(path);
             let (file, bytes) = match open_file(path) {
                 Ok(found) => found,
                 Err(source) => return Err(ManifestError::Open { name, source }),
@@ -348,7 +349,7 @@ pub fn must_be_there(path: &Path) -> Result<(), ManifestError> {
         return Ok(());
     }
     let found = fs::metadata(path).map(drop);
-    found.map_err(|source| ManifestError::Open { name: path.display().to_string(), source })
+    found.map_err(|source| ManifestError::Open { name: path_text(path), source })
 }
 
 /// The system opens a folder and fails only when it is read, which would look like a

@@ -1,6 +1,7 @@
 //! Counted figures as metrics of the Prometheus client: names, types and labelled values in,
 //! text out. The client writes the format; nothing here knows how a line looks.
 
+use crate::text::path_text;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -107,7 +108,7 @@ impl Collector for Family {
 /// The families as text, each series with the queue that it is about: files of several
 /// queues are read by one exporter.
 pub(super) fn encode(queue: &Path, families: Vec<Family>) -> String {
-    let queue = Cow::Owned(queue.display().to_string());
+    let queue = Cow::Owned(path_text(queue));
     let mut registry = Registry::with_labels(std::iter::once((Cow::Borrowed("queue"), queue)));
     for family in families {
         registry.register_collector(Box::new(family));

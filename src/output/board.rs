@@ -1,7 +1,6 @@
 //! Where a run that goes on is shown: a bar with some lines on a terminal, redrawn in place;
 //! a line every 30 s elsewhere; nothing where quiet was asked for.
 
-use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use console::Term;
@@ -32,7 +31,7 @@ pub struct Board {
 impl Board {
     /// An empty one; the first line comes half a minute after `now`.
     pub fn new(out: &Output, now: Moment) -> Self {
-        let is_terminal = io::stderr().is_terminal();
+        let is_terminal = out.has_terminal();
         // Drawn from the first view on: one without figures would say that all is done.
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
         Self { out: out.clone(), bar, is_terminal, next_line: now + LINE_EVERY, width: None }

@@ -6,6 +6,7 @@ use super::range_text;
 use crate::forecast::Forecast;
 use crate::job::Status;
 use crate::plan::{Effect, FilePlan, JobsSum, Plan};
+use crate::text::visible;
 
 /// What a run sends, what it takes, where that comes from, and what it deletes; `all_line` is the
 /// command line that names every delete.
@@ -39,7 +40,7 @@ fn by_status(counts: [u64; 3]) -> impl Iterator<Item = (Status, u64)> {
 
 fn write_file(text: &mut String, file: &FilePlan) {
     let jobs: u64 = file.jobs.iter().sum();
-    let _ = write!(text, "\n\n{}: {} rows, {jobs} jobs", file.name, file.rows);
+    let _ = write!(text, "\n\n{}: {} rows, {jobs} jobs", visible(&file.name), file.rows);
     if file.duplicates > 0 {
         let _ = write!(text, ", {} rows say the same again", file.duplicates);
     }
@@ -63,7 +64,7 @@ fn write_file(text: &mut String, file: &FilePlan) {
         let _ = write!(text, "\n  it supersedes {} jobs that wait in the queue", file.superseded);
     }
     for row in &file.rejected_shown {
-        let _ = write!(text, "\n  left out: {row}");
+        let _ = write!(text, "\n  left out: {}", visible(row));
     }
     let more = file.rejected.saturating_sub(file.rejected_shown.len() as u64);
     if file.rejected > 0 && more > 0 {

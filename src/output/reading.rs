@@ -1,7 +1,6 @@
 //! How far an import is: a bar of the file's bytes on a terminal, a line every 30 s elsewhere;
 //! rows alone where nobody knows how much is to come. What is done at once shows nothing.
 
-use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -65,7 +64,7 @@ pub struct ReadingBoard {
 impl ReadingBoard {
     /// An empty one for what is called `name`.
     pub fn new(out: &Output, name: String, now: Moment) -> Self {
-        let is_terminal = io::stderr().is_terminal();
+        let is_terminal = out.has_terminal();
         let next = now + if is_terminal { DRAW_EVERY } else { LINE_EVERY };
         Self { out: out.clone(), name, bar: None, is_terminal, next }
     }

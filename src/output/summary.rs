@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::runner::RunReport;
 use crate::store::{QueueCounts, Record, RunEnding};
+use crate::text::path_text;
 use crate::verdict::{Answer, explain};
 
 /// Everything that the end of a run tells.
@@ -63,7 +64,7 @@ impl RunSummaryText<'_> {
         self.write_doubts(&mut text);
         self.write_unapproved(&mut text);
         self.write_refused(&mut text);
-        let _ = write!(text, "\n\nthe queue is in {}", self.database.display());
+        let _ = write!(text, "\n\nthe queue is in {}", path_text(self.database));
         for step in self.next_steps() {
             let _ = write!(text, "\n{step}");
         }

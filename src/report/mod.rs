@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::clock::utc_text;
 use crate::store::Record;
+use crate::text::{visible, visible_json};
 
 pub use facts::{About, Estimate, Facts};
 
@@ -68,10 +69,10 @@ impl<W: Write> Writer for CsvWriter<W> {
             record.status.name(),
             record.state.name(),
             &number(record.error_code),
-            &no_formula(record.error_info.as_deref().unwrap_or_default()),
+            &no_formula(&visible(record.error_info.as_deref().unwrap_or_default())),
             &record.attempts.to_string(),
             if record.in_doubt { "1" } else { "0" },
-            &no_formula(&record.batch),
+            &no_formula(&visible(&record.batch)),
             &record.line.to_string(),
             &record.finished_ms.map(utc_text).unwrap_or_default(),
         ];
@@ -162,7 +163,8 @@ impl<W: Write> Writer for JsonWriter<W> {
             row: record.line,
             finished_at: record.finished_ms.map(utc_text),
         };
-        serde_json::to_writer(&mut self.to, &line).map_err(io::Error::from)
+        let line = serde_json::to_string(&line)?;
+        self.to.write_all(visible_json(&line).as_bytes())
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -210,7 +210,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let ending = ending?;
         // The first that failed says why; a full disk spoils the connection for what follows.
         kept.and(ended)?;
-        tracing::info!(run = taken.run, ending = ending.name(), "run ended");
+        tracing::debug!(run = taken.run, ending = ending.name(), "the end of the run is recorded");
         Ok(RunReport {
             run: taken.run,
             ending,

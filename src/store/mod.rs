@@ -38,6 +38,7 @@ mod turn;
 mod waits;
 mod write;
 
+use crate::text::path_text;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -78,10 +79,13 @@ pub type RequestId = i64;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no queue file, and the command would not make one.
-    #[error("no queue file at {}: import a manifest first, or name the right file with --database", .0.display())]
+    #[error("no queue file at {}: import a manifest first, or name the right file with --database", path_text(.0))]
     Missing(PathBuf),
     /// The file is not a queue of deskbatch.
-    #[error("{} is not a queue file of deskbatch ({reason}): nothing was changed; name another file with --database", path.display())]
+    #[error(
+        "{} is not a queue file of deskbatch ({reason}): nothing was changed; name another file with --database",
+        path_text(path)
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -89,11 +93,14 @@ pub enum StoreError {
         reason: String,
     },
     /// A newer deskbatch has changed the layout of the file.
-    #[error("{} was written by a newer deskbatch: nothing was changed; use that version", .0.display())]
+    #[error("{} was written by a newer deskbatch: nothing was changed; use that version", path_text(.0))]
     Newer(PathBuf),
     /// The file or its folder cannot be used.
-    #[error("the queue file {} cannot be opened: {source}: it and its folder have to be there and writable by this \
-             user, or name another file with --database", path.display())]
+    #[error(
+        "the queue file {} cannot be opened: {source}: it and its folder have to be there and writable by this \
+             user, or name another file with --database",
+        path_text(path)
+    )]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -101,8 +108,11 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The engine finds that the file is not as it left it.
-    #[error("the queue file {} is damaged: {source}: keep a copy of it, let deskbatch doctor look at it, and put back \
-             your last good copy, or name another file with --database", path.display())]
+    #[error(
+        "the queue file {} is damaged: {source}: keep a copy of it, let deskbatch doctor look at it, and put back \
+             your last good copy, or name another file with --database",
+        path_text(path)
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -132,11 +142,11 @@ pub enum StoreError {
     },
     /// The queue file, or its lock, is not the one that the run took.
     #[error("{} was removed or replaced while this run had it: another run may be going on, so nothing more was \
-             sent; what is there now is shown by deskbatch status", .0.display())]
+             sent; what is there now is shown by deskbatch status", path_text(.0))]
     Replaced(PathBuf),
     /// The queue file is not the one that was opened.
     #[error("{} was removed or replaced since it was opened: what is shown is from before; start again to see what is \
-             there now", .0.display())]
+             there now", path_text(.0))]
     Gone(PathBuf),
     /// A row says what cannot be.
     #[error(

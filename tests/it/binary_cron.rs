@@ -69,7 +69,7 @@ async fn a_wait_ends_with_5_when_it_is_over_or_the_runs_own_time_is() {
     place.write("jobs.csv", enabling(3));
     let _lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
     for more in [&["--wait", "500ms"][..], &["--wait", "1h", "--max-duration", "500ms"], &[]] {
-        let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]);
+        let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
         command.args(more);
         has(&said(&ends(command, 5)), &["another run has this queue"]);
     }

@@ -183,6 +183,6 @@ async fn a_sandbox_that_stands_alone_serves_the_configured_account() {
     };
     let sandbox = Sandbox::start(settings).await.unwrap();
     let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
-    command.env("DESKBATCH_SECRET_KEY", " a key of one's own\n");
+    command.env("DESKBATCH_SECRET_KEY", " a key of one's own ");
     ends(command, 0);
 }

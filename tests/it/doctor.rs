@@ -198,7 +198,8 @@ fn files_that_others_can_use_are_told_with_the_command_that_mends_them() {
     has(&look(0), &["warn files", "chmod 600 deskbatch.db"]);
     place.write("deskbatch.toml", "chunk = 5\n");
     open("deskbatch.toml", 0o666);
-    has(&look(0), &["warn config", "chmod 600 deskbatch.toml"]);
+    has(&look(2), &["bad  config", "can be changed by others", "chmod go-w deskbatch.toml"]);
+    open("deskbatch.toml", 0o644);
     let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
     command.args(["--database", "absent/q.db"]);
     has(&data(&ends(command, 70)), &["bad  files", "the folder absent is not there"]);

@@ -191,7 +191,7 @@ async fn the_text_is_what_prometheus_itself_can_read_whatever_the_queue_is_calle
         "jobs.csv",
         format!("{}{}", asking(20, "a", "enable"), question("missing1") + ",4\n"),
     );
-    for name in ["deskbatch.db", "a \"b\" \\ c\n.db"] {
+    for name in ["deskbatch.db", "a \"b\" \\ c.db"] {
         let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "5"]);
         command.args(["--database", name]);
         ends(command, 1);

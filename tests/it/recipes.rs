@@ -217,7 +217,8 @@ async fn on_finish_mails_the_summary_when_somebody_has_to_look() {
     assert_eq!(desk.mails(), "");
     desk.asks("cleanup.csv", "q2", true);
     let came = desk.recipe("on-finish");
-    assert_eq!((came.code, came.printed.as_str()), (1, ""));
+    assert_eq!(came.code, 1);
+    has(&came.printed, &["1 jobs failed"]);
     let mail = desk.mails();
     let (head, body) = mail.split_once('\n').unwrap();
     assert_eq!(head, "mail -s deskbatch ended with 1 desk-team@example.com");
@@ -309,10 +310,26 @@ async fn logs_go_where_they_are_sent_one_object_a_line() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(line["level"].is_string(), "{line}");
     }
+    has(&log, &["\"run ended\"", "\"target\":\"deskbatch::talk\""]);
     desk.asks("cleanup.csv", "q2", false);
     silent(&desk.recipe("log"));
     has(&desk.place.read("nightly.log"), &["Finished: everything asked for is done."]);
     assert!(!desk.place.read("nightly.log").contains(SANDBOX_KEY));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipes_with_a_log_still_mail_failures() {
+    let desk = Desk::new().await;
+    for name in ["log", "json-log", "on-finish"] {
+        desk.asks("cleanup.csv", name, true);
+        let came = desk.recipe(name);
+        assert_eq!(came.code, 1, "{name}");
+        has(&came.printed, &["1 jobs failed", "-50003"]);
+        let script = format!("export DESKBATCH_CHUNK=0\n{}", desk.prepare(name));
+        let came = desk.shell(&script, None);
+        assert_eq!(came.code, 2, "{name}");
+        has(&came.printed, &["chunk: 0 is not between"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Display, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags};
 
@@ -10,6 +10,7 @@ use super::Finding;
 use crate::commands::{CommandError, Exit};
 use crate::config::Settings;
 use crate::store::{RunLock, Store, StoreError};
+use crate::text::path_text;
 
 /// How many pieces of damage are told.
 const DAMAGE_SHOWN: usize = 5;
@@ -48,7 +49,7 @@ pub(super) async fn look(settings: &Settings, recounts: bool) -> Vec<Finding> {
         _ => PathBuf::from("."),
     };
     if !folder.is_dir() {
-        let folder = folder.display();
+        let folder = path_text(&folder);
         let text = format!(
             "the folder {folder} is not there: make it, or name another file with --database"
         );
@@ -70,7 +71,7 @@ fn of_files(path: &Path, folder: &Path) -> Finding {
     let unusable = [folder, path]
         .into_iter()
         .filter(|path| path.exists())
-        .find_map(|path| can_write(path).err().map(|error| (path.display().to_string(), error)));
+        .find_map(|path| can_write(path).err().map(|error| (path_text(path), error)));
     if let Some((name, error)) = unusable {
         let text = format!(
             "{name} cannot be read and written: {error}: give this user the right to, or name another file with --database"
@@ -82,18 +83,18 @@ fn of_files(path: &Path, folder: &Path) -> Finding {
             "files",
             format!(
                 "others can use {path} (mode {mode:o}): chmod 600 {path}",
-                path = path.display()
+                path = path_text(path)
             ),
         ),
-        Ok(_) => Finding::well("files", format!("{} is yours alone", path.display())),
-        Err(_) => Finding::well("files", format!("{} can be made", path.display())),
+        Ok(_) => Finding::well("files", format!("{} is yours alone", path_text(path))),
+        Err(_) => Finding::well("files", format!("{} can be made", path_text(path))),
     }
 }
 
 /// Whether the queue file is ours and whole. That there is none yet is well. Where figures that
 /// are kept of its rows are wrong, they are put right if that `recounts`.
 async fn of_queue(database: &Path, recounts: bool) -> Finding {
-    let path = database.display();
+    let path = path_text(database);
     // The first command that opens it makes a new queue of it.
     if fs::metadata(database).is_ok_and(|file| file.is_file() && file.len() == 0) {
         let text = format!("{path} is empty: if there were jobs in it, restore it from a backup");
@@ -112,7 +113,7 @@ async fn of_queue(database: &Path, recounts: bool) -> Finding {
     finding.unwrap_or_else(|error| Finding::of("queue", &error.into()))
 }
 
-async fn of_rows(store: &Store, path: &Display<'_>, recounts: bool) -> Result<Finding, StoreError> {
+async fn of_rows(store: &Store, path: &str, recounts: bool) -> Result<Finding, StoreError> {
     let mended = if recounts { store.recount().await?.len() } else { 0 };
     let damage = store.check().await?;
     let shown = damage.iter().take(DAMAGE_SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");

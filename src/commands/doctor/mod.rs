@@ -16,6 +16,7 @@ use super::{CommandError, Exit};
 use crate::cli::DoctorArgs;
 use crate::config::{ConfigError, Settings, unknown_variables};
 use crate::output::Output;
+use crate::text::path_text;
 
 /// What came of one look.
 struct Finding {
@@ -94,16 +95,13 @@ pub(super) fn with_wrong_settings(
 fn configuration(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.push(match &settings.file {
-        Some(file) if file.mode & 0o022 != 0 => Finding::doubtful(
-            "config",
-            format!(
-                "{path} can be changed by others, who could send the calls elsewhere: chmod 600 {path}",
-                path = file.path.display()
-            ),
-        ),
         Some(file) => Finding::well(
             "config",
-            format!("{}, mode {:o}, under flags and the environment", file.path.display(), file.mode),
+            format!(
+                "{}, mode {:o}, under flags and the environment",
+                path_text(&file.path),
+                file.mode
+            ),
         ),
         None => Finding::well(
             "config",

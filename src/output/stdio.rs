@@ -1,0 +1,129 @@
+//! Writing to the terminal, pipe or file that this process was given as stdout or stderr.
+//!
+//! Such a descriptor is shared with the process that began this one, and may have been set not to
+//! block: then a write that would block is waited for, where the standard library would lose
+//! the rest. Nothing is kept back, so there is nothing to flush.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use console::Term;
+use indicatif::TermLike;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+/// See the head of this file.
+pub(super) struct Patient<F>(pub(super) F);
+
+impl<F: AsFd> Write for Patient<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(&self.0, bytes) {
+                Err(Errno::AGAIN) => wait_until_writable(&self.0)?,
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn wait_until_writable(to: &impl AsFd) -> io::Result<()> {
+    let mut wanted = [PollFd::new(to, PollFlags::OUT)];
+    match poll(&mut wanted, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The terminal of a progress bar. One that has gone away shows nothing and is no error: the
+/// bar's own library would end the program by it.
+pub(super) struct Unfailing(pub(super) Term);
+
+impl fmt::Debug for Unfailing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the terminal")
+    }
+}
+
+impl TermLike for Unfailing {
+    fn width(&self) -> u16 {
+        self.0.size().1
+    }
+
+    fn height(&self) -> u16 {
+        self.0.size().0
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.0.move_cursor_up(lines).or(Ok(()))
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.0.move_cursor_down(lines).or(Ok(()))
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.0.move_cursor_right(columns).or(Ok(()))
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.0.move_cursor_left(columns).or(Ok(()))
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.0.write_line(line).or(Ok(()))
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.write_str(text).or(Ok(()))
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.0.clear_line().or(Ok(()))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.flush().or(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::io::Read as _;
+
+    use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+    use super::*;
+
+    #[test]
+    fn bar_on_a_terminal_that_fails_ends_nothing() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let terminal = Term::read_write_pair(File::open("/dev/null").unwrap(), full);
+        let target = ProgressDrawTarget::term_like(Box::new(Unfailing(terminal)));
+        let bars = MultiProgress::with_draw_target(target);
+        let bar = bars.add(ProgressBar::new(2));
+        bar.tick();
+        bars.suspend(|| {});
+        bar.finish_and_clear();
+    }
+
+    #[test]
+    fn full_pipe_that_does_not_block_is_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        fcntl_setfl(&writer, fcntl_getfl(&writer).unwrap() | OFlags::NONBLOCK).unwrap();
+        // More than any pipe holds.
+        let sent: Vec<u8> = (0..4_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let copy = sent.clone();
+        let writing = std::thread::spawn(move || Patient(writer).write_all(&copy));
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).unwrap();
+        writing.join().unwrap().unwrap();
+        assert!(got == sent);
+    }
+}
