@@ -301,6 +301,8 @@ impl Import {
         // A stop comes too late for this.
         self.connection.lock_handle().await.doing("end an import")?.remove_progress_handler();
         if self.decides {
+            // An index may have been left out of what only looks.
+            let how = if self.only_looks { "ROLLBACK" } else { how };
             match sqlx::query(how).execute(&mut self.connection).await {
                 // The engine has done that by itself when it was stopped.
                 Err(_) if how == "ROLLBACK" => {}

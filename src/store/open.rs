@@ -69,6 +69,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "figures", include_str!("../../migrations/0007_figures.sql")),
     (8, "tallies", include_str!("../../migrations/0008_tallies.sql")),
     (9, "checks", include_str!("../../migrations/0009_checks.sql")),
+    (13, "newest_index", include_str!("../../migrations/0013_newest_index.sql")),
 ];
 
 impl Store {
