@@ -21,6 +21,8 @@ use crate::verdict::{Class, explain};
 const TROUBLE_FIRST: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const TROUBLE_LONGEST: Duration = Duration::from_secs(30);
+/// Jitter lengthens it by up to a quarter.
+const _: () = assert!(TROUBLE_LONGEST.as_millis() * 5 / 4 <= crate::store::DUE_WITHIN.as_millis());
 /// So soon after its renewal a UserSig that is refused means that no renewal will do. Later
 /// it may have run out while nothing got through for other reasons.
 const RENEWAL_TRIAL: Duration = Duration::from_mins(1);

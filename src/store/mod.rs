@@ -56,7 +56,7 @@ pub use metrics::{
 pub use overview::{BatchTally, CodeTally, Listed, Overview};
 pub use prune::Pruned;
 pub use records::{Record, RecordFilter};
-pub use runs::{RunEnding, Taken};
+pub use runs::{DUE_WITHIN, RunEnding, Taken};
 pub use settle::{Done, Return, Settlement};
 pub use sittings::{Bucket, Cause, Waits};
 pub use staging::{RowGroup, StopImport};
