@@ -40,6 +40,7 @@ pub(super) async fn run(
     let signals = signals::listen_for_run(out)?;
     let around = Around { clock: &clock, metrics: &metrics, signals: &signals };
     let ended = import_and_drain(settings, args, &around, &mut told, out).await;
+    let ended = ended.map_err(|error| error.at(&settings.database));
     metrics.conclude(&ended, &clock).await;
     signals.enter(Phase::Finish);
     finish::tell(settings, &ended, &told, &clock, signals.finish(), out).await;

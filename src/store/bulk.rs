@@ -74,7 +74,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// What costs less for so many `rows`, whose `questions` may be known. What `only_looks` is
+    /// What costs less for this number of `rows`, whose `questions` may be known. What `only_looks` is
     /// undone and never committed.
     pub(super) async fn choose(
         connection: &mut SqliteConnection,

@@ -14,7 +14,7 @@ use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError};
 use crate::job::{App, JobState};
 
 /// The longest that a run ever lets a job wait: its longest back-off with all of its jitter. When a
-/// job is due is noted by the wall clock, and no more of that is believed than this.
+/// job is due is noted by the wall clock, and no longer wait is taken from that than this.
 pub const DUE_WITHIN: Duration = Duration::from_millis(37_500);
 
 /// How a run ended.
@@ -78,7 +78,9 @@ impl Store {
         app: App,
         now_ms: i64,
     ) -> Result<Taken, StoreError> {
-        let mut tx = self.write("begin a run").await?;
+        const DOING: &str = "begin a run";
+        let mut tx = self.write(DOING).await?;
+        self.doubt_after_lost_log(&mut tx, lock).await?;
         let orphans = return_orphans(&mut tx, now_ms).await?;
         sqlx::query(
             "UPDATE runs SET orphaned = orphaned
@@ -124,7 +126,10 @@ impl Store {
         .doing("find the last request")?;
         let orphaned = requests.rows_affected() > 0;
         let last_left_ms = if orphaned { last_left_ms.max(Some(now_ms)) } else { last_left_ms };
-        tx.commit().await.doing("begin a run")?;
+        tx.commit().await.doing(DOING)?;
+        // A copy of the file alone has every job from here on, and says that a run has begun.
+        self.writer.take(DOING).await?.fold_all(DOING).await?;
+        self.begin_sending(lock, noted.last_insert_rowid(), now_ms);
         Ok(Taken {
             run: noted.last_insert_rowid(),
             orphans,
