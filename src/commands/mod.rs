@@ -150,7 +150,7 @@ impl CommandError {
                 | StoreError::SecondName { .. }
                 | StoreError::Newer(_) => Exit::Wrong,
                 StoreError::Unusable { source, .. } if is_wrong_name(source.kind()) => Exit::Wrong,
-                StoreError::Held(_) => Exit::Busy,
+                StoreError::Held(_) | StoreError::AppHeld { .. } => Exit::Busy,
                 StoreError::Stopped => Exit::Stopped,
                 StoreError::Unusable { .. }
                 | StoreError::LockFile { .. }

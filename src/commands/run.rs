@@ -71,13 +71,15 @@ async fn import_and_drain(
     let behaviour = behaviour.transpose()?;
     let shutdown = signals.run();
     let store = open(settings, shutdown.clone()).await?;
-    let lock = turn::take(settings, &store, clock, deadline, shutdown.clone(), out).await?;
+    let turn =
+        turn::take(settings, &account, &store, clock, deadline, shutdown.clone(), out).await?;
+    let lock = &turn.lock;
     signals.time_ends(clock, deadline);
     signals.enter(Phase::Import);
     let _kept = metrics.keep(&store, clock).await;
     let dashboard = dashboard::take_for_run(settings).await?;
     let ground = Importing::begin(out, shutdown.clone());
-    let consent = agree(settings, args, &account, &store, &lock, &ground).await?;
+    let consent = agree(settings, args, &account, &store, lock, &ground).await?;
     let (deletes, approved, batch) = match consent {
         Consent::Given { deletes, approved, batch } => (deletes, approved, batch),
         Consent::Finished { text, failed } => return Ok(told.nothing_to_do(&text, failed, out)),
@@ -103,7 +105,7 @@ async fn import_and_drain(
     signals.enter(Phase::Send);
     let events = Events::new();
     let dashboard = dashboard.map(|taken| taken.serve(settings, &store, Some(&events), out));
-    let ground = Ground { settings, store: &store, lock: &lock, clock, out };
+    let ground = Ground { settings, store: &store, lock, clock, out };
     let report = ground.drain(account, limits, events, shutdown).await?;
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;

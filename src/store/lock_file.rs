@@ -29,6 +29,8 @@ pub(super) struct LockFile {
     path: PathBuf,
     /// Whether opening has made it.
     pub(super) is_new: bool,
+    /// Who owns it.
+    pub(super) owner: u32,
 }
 
 impl LockFile {
@@ -67,7 +69,7 @@ impl LockFile {
         let found = file.metadata().map_err(|source| refused(path, source))?;
         match wrong(&found) {
             Some(reason) => Err(unusable(path, reason)),
-            None => Ok(Self { file, path: path.to_owned(), is_new }),
+            None => Ok(Self { file, path: path.to_owned(), is_new, owner: found.uid() }),
         }
     }
 
@@ -87,6 +89,12 @@ impl LockFile {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(source)) => Err(refused(&self.path, source)),
         }
+    }
+
+    /// Whether the name still leads to this file.
+    pub(super) fn is_there(&self) -> bool {
+        let here = self.file.metadata().ok().map(|found| (found.dev(), found.ino()));
+        here.is_some() && here == super::lock::identity(&self.path)
     }
 
     /// The text in it; empty where there is none that can be read.

@@ -6,6 +6,7 @@
 //! is one named statement guarded by the state that it leaves. Time is an argument.
 //! No type of the database engine leaves this folder: another engine is another room here.
 
+mod app_lock;
 mod approvals;
 mod batches;
 mod bulk;
@@ -48,6 +49,7 @@ use std::sync::{Arc, Mutex};
 
 use sqlx::SqlitePool;
 
+pub use app_lock::AppLock;
 pub use approvals::{Approval, ApprovalId, Survey};
 pub use batches::{BatchSummary, Retried};
 pub use carried::Carried;
@@ -147,6 +149,17 @@ pub enum StoreError {
         "another run has this queue: {0}: let it come to its end; deskbatch status shows how far it is"
     )]
     Held(Holder),
+    /// A run on another queue sends for the same app.
+    #[error(
+        "another run sends for this application, from the queue {queue} ({holder}), and both have one limit: let \
+             it come to its end, or wait for it with --wait"
+    )]
+    AppHeld {
+        /// The other queue.
+        queue: String,
+        /// Its run.
+        holder: Holder,
+    },
     /// A request was settled by somebody else: this process lost the queue.
     #[error(
         "request {request} is no longer open: another process has taken over this queue, nothing was recorded"

@@ -1,14 +1,15 @@
-//! One queue file under two names, and a lock that is not what it should be: whatever would let two
-//! runs send the same jobs.
+//! One queue file under two names, a lock that is not what it should be, an app with two queues:
+//! whatever would let two runs send the same jobs, or share a limit that is for one.
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::{Place, manifest, question, said, tell};
-use crate::support_binary::{by_way_of, ends, has, sandbox};
+use crate::support_binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
 
 /// The number of a user that is not root.
 const OTHER_USER: u32 = 65_534;
@@ -142,4 +143,39 @@ async fn folder_that_is_not_utf8_gets_no_queue() {
     }
     let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
     assert_eq!(left, [folder.join("jobs.csv")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_queue_of_an_app_is_refused_by_name() {
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_hours(1)).await;
+    let (first, second) = (Place::new(), Place::new());
+    some_jobs(&first);
+    some_jobs(&second);
+    let going = Going::start(first.fast(&sandbox, &["run", "jobs.csv"]));
+    sandbox.seen(1).await;
+    let refused = said(&ends(second.fast(&sandbox, &["run", "jobs.csv"]), 5));
+    let queue = first.path("deskbatch.db").canonicalize().unwrap();
+    has(&refused, &[queue.to_str().unwrap(), &going.pid().to_string(), "--wait"]);
+    assert_eq!((second.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 1));
+    // Another app, and a rehearsal, have limits of their own.
+    let other = crate::support_binary::sandbox().await;
+    ends(second.fast(&other, &["run", "jobs.csv"]), 0);
+    ends(second.fast(&sandbox, &["run", "jobs.csv", "--sandbox"]), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_queue_of_an_app_waits_for_the_first() {
+    let slow = sandbox_with(|s| s.latency = Duration::from_hours(1)).await;
+    let (first, second) = (Place::new(), Place::new());
+    some_jobs(&first);
+    some_jobs(&second);
+    let mut going = Going::start(first.fast(&slow, &["run", "jobs.csv"]));
+    slow.seen(1).await;
+    let args = ["run", "jobs.csv", "--wait", "10m", "--max-duration", "10m"];
+    let mut waits = Going::start(second.fast(&slow, &args));
+    waits.says("waiting");
+    going.signal(rustix::process::Signal::KILL);
+    going.waits();
+    slow.seen(2).await;
+    has(&waits.said, &["deskbatch.db"]);
 }
