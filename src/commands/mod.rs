@@ -33,11 +33,12 @@ use std::io;
 use std::path::Path;
 
 use crate::cli::{Cli, Command, Given};
+use crate::clock::SystemClock;
 use crate::config::{ConfigError, Settings};
 use crate::desk::ClientError;
 use crate::manifest::ManifestError;
 use crate::output::Output;
-use crate::store::StoreError;
+use crate::store::{StoreError, closing};
 
 /// How the program ends. The numbers are an interface: cron decides by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,7 +215,8 @@ fn advice(kind: io::ErrorKind) -> Option<&'static str> {
 /// See [`CommandError`].
 pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit, CommandError> {
     signals::outlive_size_limits()?;
-    let ended = Box::pin(command(cli, &settings, out)).await;
+    let work = Box::pin(command(cli, &settings, out));
+    let ended = closing(&SystemClock::new(), work).await;
     ended.map_err(|error| error.at(&settings.database))
 }
 

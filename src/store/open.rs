@@ -14,6 +14,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
 
+use super::closing::opened;
 use super::full::{self, why_refused};
 use super::lock::{beside, identity};
 use super::migrate::{create, migrate};
@@ -150,7 +151,9 @@ impl Store {
         let readers = pool_of(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
         let sending = Arc::default();
         let found = identity(&path);
-        Ok(Self { path, found, has_log, sending, writer, readers, pool: Arc::default() })
+        let store = Self { path, found, has_log, sending, writer, readers, pool: Arc::default() };
+        opened(&store);
+        Ok(store)
     }
 
     /// The same queue file by other connections, made when they are needed: who has this one
@@ -161,7 +164,9 @@ impl Store {
         let readers = pool_of(READERS_MAX).connect_lazy_with(options);
         let (path, writer) = (self.path.clone(), self.writer.apart());
         let (found, has_log, sending) = (self.found, self.has_log, Arc::default());
-        Self { path, found, has_log, sending, writer, readers, pool: Arc::default() }
+        let store = Self { path, found, has_log, sending, writer, readers, pool: Arc::default() };
+        opened(&store);
+        store
     }
 }
 

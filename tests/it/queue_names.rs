@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -178,4 +178,27 @@ async fn second_queue_of_an_app_waits_for_the_first() {
     going.waits();
     slow.seen(2).await;
     has(&waits.said, &["deskbatch.db"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_command_leaves_no_log_beside_the_queue() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    some_jobs(&place);
+    place.write("bad.csv", "question_id,status\nq,9\n");
+    place.write("deletes.csv", manifest([(question("q").as_str(), "delete")]));
+    for (args, code) in [
+        (&["import", "bad.csv"][..], 2),
+        (&["run", "bad.csv"], 2),
+        (&["run", "deletes.csv"], 2),
+        (&["run", "jobs.csv", "--plan", "0000000000000000"], 2),
+        (&["report", "-o", "none/report.csv"], 2),
+        (&["import", "jobs.csv", "--rejects", "none/rejects.csv"], 0),
+    ] {
+        ends(place.fast(&sandbox, args), code);
+        let logs: Vec<String> =
+            place.files().into_iter().filter(|name| name.contains("db-")).collect();
+        assert_eq!(logs, Vec::<String>::new(), "{args:?}");
+    }
+    let mode = fs::metadata(place.path("deskbatch.db")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
