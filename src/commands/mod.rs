@@ -33,11 +33,12 @@ use std::io;
 use std::path::Path;
 
 use crate::cli::{Cli, Command, Given};
+use crate::clock::SystemClock;
 use crate::config::{ConfigError, Settings};
 use crate::desk::ClientError;
 use crate::manifest::ManifestError;
 use crate::output::{LogError, Output};
-use crate::store::StoreError;
+use crate::store::{StoreError, closing};
 use crate::text::path_text;
 
 /// How the program ends. The numbers are an interface: cron decides by them.
@@ -133,6 +134,14 @@ impl CommandError {
         }
     }
 
+    /// The same with the path of the queue file, where it is about that.
+    fn at(self, database: &Path) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(error.at(database)),
+            other => other,
+        }
+    }
+
     /// The exit code: one total match.
     pub fn exit(&self) -> Exit {
         match self {
@@ -141,13 +150,17 @@ impl CommandError {
             Self::Manifest(ManifestError::Read { .. }) => Exit::Broken,
             Self::Manifest(_) => Exit::Wrong,
             Self::Store(e) => match e {
-                StoreError::Missing(_) | StoreError::Foreign { .. } | StoreError::Newer(_) => {
-                    Exit::Wrong
-                }
+                StoreError::Missing(_)
+                | StoreError::Foreign { .. }
+                | StoreError::SecondName { .. }
+                | StoreError::Newer(_) => Exit::Wrong,
                 StoreError::Unusable { source, .. } if is_wrong_name(source.kind()) => Exit::Wrong,
-                StoreError::Held(_) => Exit::Busy,
+                StoreError::Held(_) | StoreError::AppHeld { .. } => Exit::Busy,
                 StoreError::Stopped => Exit::Stopped,
                 StoreError::Unusable { .. }
+                | StoreError::LockFile { .. }
+                | StoreError::Linked(_)
+                | StoreError::Full { .. }
                 | StoreError::Fenced { .. }
                 | StoreError::TakenOver { .. }
                 | StoreError::Replaced(_)
@@ -208,20 +221,26 @@ fn advice(kind: io::ErrorKind) -> Option<&'static str> {
 /// See [`CommandError`].
 pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit, CommandError> {
     signals::outlive_size_limits()?;
+    let work = Box::pin(command(cli, &settings, out));
+    let ended = closing(&SystemClock::new(), work).await;
+    ended.map_err(|error| error.at(&settings.database))
+}
+
+async fn command(cli: Cli, settings: &Settings, out: &Output) -> Result<Exit, CommandError> {
     match cli.command {
-        Command::Run(args) => run::run(&settings, &args, out).await,
-        Command::Plan(args) => plan::command(&settings, &args, out).await,
-        Command::Import(args) => import::command(&settings, &args, out).await,
-        Command::Status(args) => status::status(&settings, &args, out).await,
-        Command::Report(args) => report::report(&settings, &args, out).await,
-        Command::Dashboard(args) => dashboard::dashboard(&settings, &args, out).await,
-        Command::Retry(args) => queue::retry(&settings, &args, out).await,
-        Command::Cancel(args) => queue::cancel(&settings, &args, out).await,
-        Command::Prune(args) => queue::prune(&settings, &args, out).await,
-        Command::Config(args) => config::config(&settings, &args, out),
-        Command::Doctor(args) => doctor::doctor(&settings, &args, out).await,
-        Command::Usersig(_) => usersig::usersig(&settings, out),
-        Command::Sandbox(args) => sandbox::sandbox(&settings, &args, out).await,
+        Command::Run(args) => run::run(settings, &args, out).await,
+        Command::Plan(args) => plan::command(settings, &args, out).await,
+        Command::Import(args) => import::command(settings, &args, out).await,
+        Command::Status(args) => status::status(settings, &args, out).await,
+        Command::Report(args) => report::report(settings, &args, out).await,
+        Command::Dashboard(args) => dashboard::dashboard(settings, &args, out).await,
+        Command::Retry(args) => queue::retry(settings, &args, out).await,
+        Command::Cancel(args) => queue::cancel(settings, &args, out).await,
+        Command::Prune(args) => queue::prune(settings, &args, out).await,
+        Command::Config(args) => config::config(settings, &args, out),
+        Command::Doctor(args) => doctor::doctor(settings, &args, out).await,
+        Command::Usersig(_) => usersig::usersig(settings, out),
+        Command::Sandbox(args) => sandbox::sandbox(settings, &args, out).await,
         free => without_settings(&free, &cli.given, out),
     }
 }

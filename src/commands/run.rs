@@ -42,6 +42,7 @@ pub(super) async fn run(
     let signals = signals::listen_for_run(out)?;
     let around = Around { clock: &clock, metrics: &metrics, signals: &signals };
     let ended = import_and_drain(settings, args, &around, &mut told, out).await;
+    let ended = ended.map_err(|error| error.at(&settings.database));
     metrics.conclude(&ended, &clock).await;
     finish::log_end(&ended, &told, args.file.as_deref(), clock.now().since(began));
     signals.enter(Phase::Finish);
@@ -73,13 +74,15 @@ async fn import_and_drain(
     let behaviour = behaviour.transpose()?;
     let shutdown = signals.run();
     let store = open(settings, shutdown.clone()).await?;
-    let lock = turn::take(settings, &store, clock, deadline, shutdown.clone(), out).await?;
+    let turn =
+        turn::take(settings, &account, &store, clock, deadline, shutdown.clone(), out).await?;
+    let lock = &turn.lock;
     signals.time_ends(clock, deadline);
     signals.enter(Phase::Import);
     let _kept = metrics.keep(&store, clock).await;
     let dashboard = dashboard::take_for_run(settings).await?;
     let ground = Importing::begin(out, shutdown.clone());
-    let consent = agree(settings, args, &account, &store, &lock, &ground).await?;
+    let consent = agree(settings, args, &account, &store, lock, &ground).await?;
     let (deletes, approved, batch) = match consent {
         Consent::Given { deletes, approved, batch } => {
             told.has_batch(batch);
@@ -108,7 +111,7 @@ async fn import_and_drain(
     signals.enter(Phase::Send);
     let events = Events::new();
     let dashboard = dashboard.map(|taken| taken.serve(settings, &store, Some(&events), out));
-    let ground = Ground { settings, store: &store, lock: &lock, clock, out };
+    let ground = Ground { settings, store: &store, lock, clock, out };
     let report = ground.drain(account, limits, events, shutdown).await?;
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;

@@ -16,6 +16,9 @@ use crate::isolate::Group;
 use crate::job::Status;
 use crate::store::Claimed;
 
+/// The shortest wait, so that a job that is due and cannot be claimed is not asked for all the time.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// What came of trying to send one more request.
 pub(super) enum Dispatch {
     Sent,
@@ -78,8 +81,13 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             // Due, but not claimed: an older job for the same question is in flight.
             return Ok(Dispatch::AfterAnswer);
         }
+        if free_ms > wall_ms && now >= self.due_by {
+            // The wall clock was set back meanwhile.
+            self.store.end_waits(self.settings.app, wall_ms).await?;
+            return Ok(Dispatch::Until(now));
+        }
         let wait_ms = u64::try_from(free_ms.saturating_sub(wall_ms)).unwrap_or(0).max(1);
-        let free = now + Duration::from_millis(wait_ms);
+        let free = (now + Duration::from_millis(wait_ms)).min(self.due_by.max(now + MOMENT));
         Ok(Dispatch::Until(held.map_or(free, |held| held.min(free))))
     }
 

@@ -4,15 +4,18 @@
 use std::time::Duration;
 
 use super::{Clock, Runner, StoreError, Transport};
+use crate::store::DUE_WITHIN;
 
 /// How often what was learned is kept: so much of it a crash may cost.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 
 impl<C: Clock, T: Transport> Runner<C, T> {
     /// Another run may have sent a request just now: after a second its last call counts
-    /// no longer, whatever happened between its record and its leaving.
+    /// no longer, whatever happened between its record and its leaving. So do the waits that it has
+    /// left for jobs, after the longest of them.
     pub(super) fn wait_out_earlier_runs(&mut self, last_left_ms: Option<i64>) {
         const SECOND_MS: i64 = 1_000;
+        self.due_by = self.clock.now() + DUE_WITHIN;
         let Some(last) = last_left_ms else { return };
         let since = self.clock.wall_ms().saturating_sub(last);
         // A wall clock that was set back says nothing; the whole second is safe.

@@ -128,6 +128,8 @@ pub struct Runner<C: Clock, T> {
     failures_max: Option<u64>,
     /// When to keep the next time what was learned.
     keep_at: Moment,
+    /// When every free job is due, whatever the wall clock says: no earlier run has let one wait longer.
+    due_by: Moment,
     /// Whether no more requests will leave, whatever becomes of the gate.
     stopping: bool,
     /// The size that is kept for the next run.
@@ -166,6 +168,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             last_word: None,
             failures_max: None,
             keep_at: Moment::default(),
+            due_by: Moment::default(),
             stopping: false,
             size_kept: None,
         }

@@ -47,6 +47,8 @@ pub(super) struct Trouble {
 const TROUBLE_FIRST: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const TROUBLE_LONGEST: Duration = Duration::from_secs(30);
+/// Jitter lengthens it by up to a quarter.
+const _: () = assert!(TROUBLE_LONGEST.as_millis() * 5 / 4 <= crate::store::DUE_WITHIN.as_millis());
 
 impl Trouble {
     /// None yet.

@@ -2,8 +2,8 @@
 //!
 //! Questions come in no order, so the index of them is the dear part: a row that goes to a place
 //! of its own costs a page of it. Where the rows are many compared with those that are there,
-//! older jobs are found by a look at each, the index is made anew from all rows, in one sort, and
-//! so is that of claims; and where it is not there it is left to the next import that needs it.
+//! older jobs are found by a look at each, the index is dropped and made again from all rows, in
+//! one sort and in the same transaction, and so is that of claims: every commit has both.
 //! Relies on `staging.rs` for the rows.
 
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ const JOBS_CLAIM: &str = "CREATE INDEX jobs_claim ON jobs (app_id, status, due_m
 
 /// As the migration has it, too.
 const JOBS_NEWEST: &str =
-    "CREATE UNIQUE INDEX IF NOT EXISTS jobs_newest ON jobs (question_id, app_id) WHERE newest = 1";
+    "CREATE UNIQUE INDEX jobs_newest ON jobs (question_id, app_id) WHERE newest = 1";
 
 /// What becomes of the indexes that take every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,8 @@ pub(super) enum Fate {
     Kept,
     /// They go, and are made anew from all rows.
     Anew,
-    /// The same, but that of questions is left to the next import that needs it. Until then, that
-    /// a manifest names each question once and that what it supersedes steps back is what keeps
-    /// the rule of one newest intent.
-    Later,
+    /// The same, but that of questions comes back when the import is undone, as it will be.
+    Undone,
 }
 
 /// Says of a question whether the import names it.
@@ -76,8 +74,8 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// What costs less for so many `rows`, whose `questions` may be known. A few that it `only_looks`
-    /// for are not worth an index, which would be undone with them.
+    /// What costs less for this number of `rows`, whose `questions` may be known. What `only_looks` is
+    /// undone and never committed.
     pub(super) async fn choose(
         connection: &mut SqliteConnection,
         rows: u64,
@@ -85,31 +83,21 @@ impl Index {
         only_looks: bool,
     ) -> Result<Self, StoreError> {
         const DOING: &str = "look how large the queue is";
-        let row = sqlx::query(
-            "SELECT coalesce(sum(pending + in_flight + succeeded + failed + cancelled + superseded), 0),
-                    EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'jobs_newest')
-             FROM tallies",
+        let there = sqlx::query_scalar(
+            "SELECT coalesce(sum(pending + in_flight + succeeded + failed + cancelled + superseded), 0) FROM tallies",
         );
-        let row = row.fetch_one(&mut *connection).await.doing(DOING)?;
-        let there: i64 = row.try_get(0).doing(DOING)?;
-        let has_index: bool = row.try_get(1).doing(DOING)?;
+        let there: i64 = there.fetch_one(&mut *connection).await.doing(DOING)?;
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         let many = rows >= ANEW_ROWS_MIN && rows.saturating_mul(ANEW_TIMES) >= there;
         let search = match questions {
             _ if there == 0 => Search::Nothing,
-            Some(questions) if many || (only_looks && !has_index) => Search::Jobs(questions),
-            _ => {
-                run(connection, JOBS_NEWEST).await?;
-                return Ok(Self {
-                    fate: if many { Fate::Anew } else { Fate::Kept },
-                    search: Search::Index,
-                });
-            }
+            Some(questions) if many => Search::Jobs(questions),
+            _ => Search::Index,
         };
-        let fate = match search {
-            _ if !many => Fate::Kept,
-            Search::Jobs(_) if has_index => Fate::Anew,
-            _ => Fate::Later,
+        let fate = match many {
+            false => Fate::Kept,
+            true if only_looks => Fate::Undone,
+            true => Fate::Anew,
         };
         Ok(Self { fate, search })
     }
@@ -132,7 +120,7 @@ pub(super) async fn step_back(
     };
     let shares = if found == 0 { Vec::new() } else { older_shares(connection).await? };
     if index.fate != Fate::Kept {
-        run(connection, "DROP INDEX IF EXISTS jobs_newest; DROP INDEX jobs_claim").await?;
+        run(connection, "DROP INDEX jobs_newest; DROP INDEX jobs_claim").await?;
     }
     if found == 0 {
         return Ok(0);
@@ -354,29 +342,19 @@ mod tests {
     use crate::store::Store;
 
     #[tokio::test]
-    async fn a_small_import_makes_the_index_that_it_needs_unless_it_only_looks() {
+    async fn only_what_is_undone_leaves_an_index_out() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
         let mut tx = store.write("test").await.unwrap();
-        let there = "
-            INSERT INTO apps (id, sdkappid, library) VALUES (1, 1, 'faq');
-            INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
-              VALUES (1, 1, 'b', 'b.csv', printf('%064d', 1), 1, 1, 1, 0, 0);
-            INSERT INTO tallies (batch_id, status, approval_id, pending) VALUES (1, 4, 0, 1)";
-        run(&mut tx, there).await.unwrap();
-        for (has_index, only_looks, by_index) in
-            [(true, true, true), (true, false, true), (false, true, false), (false, false, true)]
-        {
-            run(&mut tx, if has_index { JOBS_NEWEST } else { "DROP INDEX IF EXISTS jobs_newest" })
-                .await
-                .unwrap();
+        for (rows, only_looks, fate) in [
+            (1, true, Fate::Kept),
+            (1, false, Fate::Kept),
+            (20_000, true, Fate::Undone),
+            (20_000, false, Fate::Anew),
+        ] {
             let questions = Questions(Box::new(|_| false));
-            let index = Index::choose(&mut tx, 1, Some(questions), only_looks).await.unwrap();
-            assert_eq!(index.fate, Fate::Kept);
-            assert_eq!(matches!(index.search, Search::Index), by_index, "{has_index} {only_looks}");
-            let has = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'jobs_newest'");
-            let has = has.fetch_optional(&mut *tx).await.unwrap().is_some();
-            assert_eq!(has, by_index, "{has_index} {only_looks}");
+            let index = Index::choose(&mut tx, rows, Some(questions), only_looks).await.unwrap();
+            assert_eq!(index.fate, fate, "{rows} {only_looks}");
         }
     }
 }

@@ -69,13 +69,13 @@ impl Store {
         Ok(())
     }
 
-    /// That each question has one newest intent. The index that holds that is away between a large
-    /// import and the next one that needs it.
+    /// That each question has one newest intent, and the index that holds it.
     async fn check_intents(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         const INDEX: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'jobs_newest'";
         if sqlx::query_scalar::<_, i64>(INDEX).fetch_one(&self.readers).await? > 0 {
             return Ok(());
         }
+        wrong.push("the index jobs_newest is missing".to_owned());
         let twice = sqlx::query_scalar(
             "SELECT 'jobs row ' || max(id) || ' is as new as row ' || min(id) || ' for the same question' FROM jobs
              WHERE newest = 1 GROUP BY app_id, question_id HAVING count(*) > 1",

@@ -208,6 +208,7 @@ impl Turn {
             return Err(StoreError::TakenOver { run });
         }
         check_moved(self.begun()?, &load, moved, tallied).await?;
+        self.claimed = Some(told.inserted);
         let carried = Carried { request: told.inserted, load };
         let jobs = found.into_iter().map(|found| found.job).collect();
         Ok(Claimed { carried, jobs })

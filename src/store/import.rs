@@ -91,9 +91,6 @@ pub struct Preview {
     pub open: [u64; 3],
 }
 
-/// After so many rows the log is folded in; what is less the engine does by itself.
-const FOLD_ROWS: u64 = 50_000;
-
 /// What the engine may keep in memory of the pages that an import changes, and of what it
 /// sorts, in KiB. An import writes in order and sorts while it reads, which more would delay: with
 /// eight times as much one of 1,000,000 rows took 7 % longer and 50 MiB more.
@@ -301,12 +298,14 @@ impl Import {
         // A stop comes too late for this.
         self.connection.lock_handle().await.doing("end an import")?.remove_progress_handler();
         if self.decides {
+            // An index may have been left out of what only looks.
+            let how = if self.only_looks { "ROLLBACK" } else { how };
             match sqlx::query(how).execute(&mut self.connection).await {
                 // The engine has done that by itself when it was stopped.
                 Err(_) if how == "ROLLBACK" => {}
                 ended => ended.map(drop).doing("finish an import")?,
             }
-            if self.staging.rows > FOLD_ROWS {
+            if how == "COMMIT" {
                 fold(&mut self.connection).await;
             }
         }

@@ -7,14 +7,15 @@
 //! again whether both files are still the ones that it took.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::lock_file::LockFile;
+use super::{RequestId, RunId, StoreError};
 use crate::clock::utc_text;
 
 /// Who holds a queue.
@@ -28,9 +29,62 @@ pub struct Holder {
     pub since_ms: i64,
 }
 
+impl Holder {
+    pub(super) fn this_process(now_ms: i64) -> Self {
+        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        Self { host, pid: std::process::id(), since_ms: now_ms }
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {}, since {}", self.pid, self.host, utc_text(self.since_ms))
+    }
+}
+
+/// The last request that a run has sent, as far as its lock says: what the queue file has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LastSent {
+    pub(super) run: RunId,
+    pub(super) started_ms: i64,
+    pub(super) request: RequestId,
+}
+
+/// The line in the lock file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    #[serde(flatten)]
+    holder: Holder,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_sent: Option<LastSent>,
+}
+
+/// What the lock said of the run before, when it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// There was no lock file.
+    NoFile,
+    /// It names no request.
+    Nothing,
+    /// It does.
+    Sent(LastSent),
+}
+
+/// The open lock file, and its text.
+#[derive(Debug)]
+pub(super) struct Held {
+    file: LockFile,
+    line: Mutex<Line>,
+}
+
+impl Held {
+    /// Notes that a request may leave. Only evidence is lost where that fails.
+    pub(super) fn note(&self, sent: LastSent) {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        line.last_sent = Some(sent);
+        if let Err(error) = self.file.write(&*line) {
+            tracing::debug!(%error, "the lock does not name the last request");
+        }
     }
 }
 
@@ -38,10 +92,15 @@ impl fmt::Display for Holder {
 #[derive(Debug)]
 pub struct RunLock {
     /// Closing it gives the lock back.
-    _file: File,
+    held: Arc<Held>,
     holder: Holder,
+    /// Until a run has begun.
+    before: Mutex<Option<Before>>,
+    database: PathBuf,
     /// The lock file and the queue file as they were found.
     taken: [(PathBuf, Identity); 2],
+    /// The log and its index, by the first look that found them: a queue that is not open has none.
+    log: [(PathBuf, OnceLock<Identity>); 2],
 }
 
 /// Which file a path leads to; `None`: to none.
@@ -55,90 +114,110 @@ impl RunLock {
     /// Takes the lock beside the queue file `database`, or says at once who has it.
     ///
     /// # Errors
-    /// [`StoreError::Held`] with the holder, or [`StoreError::Unusable`] when the lock file
-    /// cannot be used.
+    /// [`StoreError::Held`] with the holder, [`StoreError::LockFile`] when what is there is no lock
+    /// file that this user can use, or [`StoreError::Unusable`].
     pub fn take(database: &Path, now_ms: i64) -> Result<Self, StoreError> {
-        let path = lock_path(database);
-        let unusable = |source| StoreError::Unusable { path: path.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Held(read_holder(&mut file))),
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        let path = beside(database, ".lock");
+        let file = LockFile::open_or_make(&path, 0o600, database)?;
+        if !file.lock()? {
+            return Err(StoreError::Held(read_holder(&file)));
         }
-        let holder = Holder {
-            host: gethostname::gethostname().to_string_lossy().into_owned(),
-            pid: std::process::id(),
-            since_ms: now_ms,
+        let before = before(Some(&file));
+        let last_sent = match before {
+            Before::Sent(sent) => Some(sent),
+            Before::NoFile | Before::Nothing => None,
         };
-        let text = serde_json::to_string(&holder).unwrap_or_default();
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(text.as_bytes()))
-            .map_err(unusable)?;
+        let holder = Holder::this_process(now_ms);
+        let line = Line { holder: holder.clone(), last_sent };
+        file.write(&line)?;
         let taken = [path, database.to_owned()].map(|path| (path.clone(), identity(&path)));
-        Ok(Self { _file: file, holder, taken })
+        let log = ["-wal", "-shm"].map(|end| (beside(database, end), OnceLock::new()));
+        let held = Arc::new(Held { file, line: Mutex::new(line) });
+        let before = Mutex::new(Some(before));
+        Ok(Self { held, holder, before, database: database.to_owned(), taken, log })
     }
 
     /// Who has the queue file `database`, if somebody has. Looking holds the lock for a moment,
     /// so a taker that is refused should try again before it believes it.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when the lock file cannot be read.
+    /// [`StoreError::LockFile`] or [`StoreError::Unusable`] when the lock file cannot be read.
     pub fn holder_of(database: &Path) -> Result<Option<Holder>, StoreError> {
-        let path = lock_path(database);
-        let mut file = match File::open(&path) {
+        let file = match LockFile::open(&beside(database, ".lock"), false) {
             Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::Unusable { path, source }),
+            Err(StoreError::Missing(_)) => return Ok(None),
+            Err(error) => return Err(error),
         };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(None),
-            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
-            Err(TryLockError::Error(source)) => Err(StoreError::Unusable { path, source }),
-        }
+        Ok(if file.look()? { None } else { Some(read_holder(&file)) })
     }
 
-    /// Fails once the lock or the queue file has been removed or replaced: what this process
-    /// has open is then no longer what others see, and another run may be going on.
+    /// Fails once the lock, the queue file or its log has been removed or replaced: what this process
+    /// has open is then no longer what others see, and another run may have the queue. Fails too once
+    /// the queue file has a second name.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`].
+    /// [`StoreError::Replaced`], [`StoreError::Linked`].
     pub fn check(&self) -> Result<(), StoreError> {
-        match self.taken.iter().find(|(path, found)| identity(path) != *found) {
-            Some((path, _)) => Err(StoreError::Replaced(path.clone())),
-            None => Ok(()),
+        let replaced = |path: &PathBuf| Err(StoreError::Replaced(path.clone()));
+        if let Some((path, _)) = self.taken.iter().find(|(path, found)| identity(path) != *found) {
+            return replaced(path);
         }
+        for (path, found) in &self.log {
+            let now = identity(path);
+            match found.get() {
+                Some(found) if now != *found => return replaced(path),
+                None if now.is_some() => found.set(now).unwrap_or_default(),
+                _ => {}
+            }
+        }
+        if fs::metadata(&self.database).is_ok_and(|found| found.nlink() > 1) {
+            return Err(StoreError::Linked(self.database.clone()));
+        }
+        Ok(())
     }
 
     /// This process, as others see it.
     pub fn holder(&self) -> &Holder {
         &self.holder
     }
+
+    /// What the lock said of the run before, once; `None` where it is not that of `database`.
+    pub(super) fn take_before(&self, database: &Path) -> Option<Before> {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.database == database { before.take() } else { None }
+    }
+
+    /// The open lock file, for as long as the lock is held.
+    pub(super) fn held(&self) -> Weak<Held> {
+        Arc::downgrade(&self.held)
+    }
 }
 
-fn lock_path(database: &Path) -> PathBuf {
+/// What the lock of the queue file `database`, which may be free, says of the run before.
+pub(super) fn before_of(database: &Path) -> Before {
+    match LockFile::open(&beside(database, ".lock"), false) {
+        Ok(file) => before(Some(&file)),
+        Err(_) => before(None),
+    }
+}
+
+fn before(file: Option<&LockFile>) -> Before {
+    let Some(file) = file.filter(|file| !file.is_new) else { return Before::NoFile };
+    let line = serde_json::from_str::<Line>(&file.text()).ok();
+    line.and_then(|line| line.last_sent).map_or(Before::Nothing, Before::Sent)
+}
+
+/// The name of a file beside the queue file `database`, which ends in `end`.
+pub(super) fn beside(database: &Path, end: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
+    name.push(end);
     name.into()
 }
 
-/// The holder may be between taking the lock and writing its name.
-fn read_holder(file: &mut File) -> Holder {
-    let mut text = String::new();
-    let read = file.read_to_string(&mut text);
-    read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or(Holder {
-        host: "this host".to_owned(),
-        pid: 0,
-        since_ms: 0,
-    })
+/// The holder may be between making the file and writing its name.
+fn read_holder(file: &LockFile) -> Holder {
+    let unknown = Holder { host: "this host".to_owned(), pid: 0, since_ms: 0 };
+    serde_json::from_str(&file.text()).unwrap_or(unknown)
 }
 
 #[cfg(test)]
@@ -165,8 +244,10 @@ mod tests {
     fn a_lock_or_a_queue_that_was_removed_or_replaced_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let (database, other) = (folder.path().join("queue.db"), folder.path().join("other"));
-        for replaced in [database.clone(), lock_path(&database)] {
-            fs::write(&database, "").unwrap();
+        for replaced in ["", ".lock", "-wal", "-shm"].map(|end| beside(&database, end)) {
+            for end in ["", "-wal", "-shm"] {
+                fs::write(beside(&database, end), "").unwrap();
+            }
             let lock = RunLock::take(&database, 1_000).unwrap();
             fs::copy(&replaced, &other).unwrap();
             lock.check().unwrap();
@@ -176,5 +257,36 @@ mod tests {
             fs::remove_file(&replaced).unwrap();
             assert!(matches!(lock.check(), Err(StoreError::Replaced(_))));
         }
+    }
+
+    #[test]
+    fn queue_file_with_a_second_name_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("queue.db");
+        fs::write(&database, "").unwrap();
+        let lock = RunLock::take(&database, 1_000).unwrap();
+        fs::hard_link(&database, folder.path().join("second.db")).unwrap();
+        assert!(matches!(lock.check(), Err(StoreError::Linked(path)) if path == database));
+    }
+
+    #[test]
+    fn lock_names_the_last_request_of_the_run_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("queue.db");
+        let sent = LastSent { run: 7, started_ms: 1, request: 500 };
+        assert_eq!(before_of(&database), Before::NoFile);
+        let first = RunLock::take(&database, 1_000).unwrap();
+        assert_eq!(first.take_before(&database), Some(Before::NoFile));
+        first.held.note(sent);
+        drop(first);
+        for _ in 0..2 {
+            assert_eq!(before_of(&database), Before::Sent(sent));
+            let next = RunLock::take(&database, 2_000).unwrap();
+            assert_eq!(next.take_before(folder.path()), None);
+            assert_eq!(next.take_before(&database), Some(Before::Sent(sent)));
+            assert_eq!(next.take_before(&database), None);
+        }
+        fs::write(beside(&database, ".lock"), "torn {").unwrap();
+        assert_eq!(before_of(&database), Before::Nothing);
     }
 }

@@ -6,18 +6,25 @@
 //! is one named statement guarded by the state that it leaves. Time is an argument.
 //! No type of the database engine leaves this folder: another engine is another room here.
 
+mod app_lock;
 mod approvals;
 mod batches;
 mod bulk;
 mod carried;
 mod check;
 mod claim;
+mod closing;
 mod conclude;
+mod full;
 mod import;
 mod learned;
 mod lock;
+mod lock_file;
 mod look;
+mod lost_log;
 mod metrics;
+mod migrate;
+mod one_name;
 mod open;
 mod overtaken;
 mod overview;
@@ -25,6 +32,7 @@ mod overview;
 mod plans;
 mod pool;
 mod prune;
+mod recognise;
 mod records;
 mod rows;
 mod runs;
@@ -44,10 +52,12 @@ use std::sync::{Arc, Mutex};
 
 use sqlx::SqlitePool;
 
+pub use app_lock::AppLock;
 pub use approvals::{Approval, ApprovalId, Survey};
 pub use batches::{BatchSummary, Retried};
 pub use carried::Carried;
 pub use claim::Claimed;
+pub use closing::closing;
 pub use conclude::{Concluded, Conclusion, Conclusions};
 pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use learned::{KeptPace, KeptSize};
@@ -59,7 +69,7 @@ pub use metrics::{
 pub use overview::{BatchTally, CodeTally, Listed, Overview};
 pub use prune::Pruned;
 pub use records::{Record, RecordFilter};
-pub use runs::{RunEnding, Taken};
+pub use runs::{DUE_WITHIN, RunEnding, Taken};
 pub use settle::{Done, Return, Settlement};
 pub use sittings::{Bucket, Cause, Waits};
 pub use staging::{RowGroup, StopImport};
@@ -119,11 +129,51 @@ pub enum StoreError {
         /// What the engine said.
         source: sqlx::Error,
     },
+    /// The file can be reached by another name, and would have another lock by that.
+    #[error("the queue file {} {reason}: by each name it would have a lock and a log of its own, and jobs could be \
+             sent twice; nothing was changed", path.display())]
+    SecondName {
+        /// The file.
+        path: PathBuf,
+        /// How, and what to do.
+        reason: String,
+    },
+    /// What lies in the place of a lock cannot be used as one.
+    #[error("the lock {} cannot be used: {reason}", path.display())]
+    LockFile {
+        /// The lock.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The disk has no room.
+    #[error(
+        "the queue{} could not {doing}: the disk is full: free some space and run again; nothing recorded was \
+             lost",
+        named(path)
+    )]
+    Full {
+        /// The queue file; empty where it is not known.
+        path: PathBuf,
+        /// Which operation.
+        doing: &'static str,
+    },
     /// Another run has the queue.
     #[error(
         "another run has this queue: {0}: let it come to its end; deskbatch status shows how far it is"
     )]
     Held(Holder),
+    /// A run on another queue sends for the same app.
+    #[error(
+        "another run sends for this application, from the queue {queue} ({holder}), and both have one limit: let \
+             it come to its end, or wait for it with --wait"
+    )]
+    AppHeld {
+        /// The other queue.
+        queue: String,
+        /// Its run.
+        holder: Holder,
+    },
     /// A request was settled by somebody else: this process lost the queue.
     #[error(
         "request {request} is no longer open: another process has taken over this queue, nothing was recorded"
@@ -140,10 +190,15 @@ pub enum StoreError {
         /// The run.
         run: RunId,
     },
-    /// The queue file, or its lock, is not the one that the run took.
+    /// The queue file, its log or its lock is not the one that the run took.
     #[error("{} was removed or replaced while this run had it: another run may be going on, so nothing more was \
-             sent; what is there now is shown by deskbatch status", path_text(.0))]
+             sent; what is there now is shown by deskbatch status; if no run is, run again", path_text(.0))]
     Replaced(PathBuf),
+    /// The queue file has got a second name.
+    #[error("{path} got a second name, by a hard link, while this run had it: a run by that name would send the same \
+             jobs, so nothing more was sent; remove that name (find / -xdev -samefile {path}) and run again",
+            path = .0.display())]
+    Linked(PathBuf),
     /// The queue file is not the one that was opened.
     #[error("{} was removed or replaced since it was opened: what is shown is from before; start again to see what is \
              there now", path_text(.0))]
@@ -189,6 +244,11 @@ impl StoreError {
     }
 }
 
+/// The path of a queue in a sentence, where it is known.
+fn named(path: &Path) -> String {
+    if path.as_os_str().is_empty() { String::new() } else { format!(" {}", path.display()) }
+}
+
 /// The engine's code for a file that may only be read.
 const SQLITE_READONLY: i32 = 8;
 
@@ -204,6 +264,7 @@ impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
         self.map_err(|source| match open::engine_code(&source) {
             Some(SQLITE_INTERRUPT) => StoreError::Stopped,
+            _ if full::is_full(&source) => StoreError::Full { path: PathBuf::new(), doing },
             _ => StoreError::Sql { doing, source },
         })
     }
@@ -215,6 +276,9 @@ pub struct Store {
     path: PathBuf,
     /// Which file that was; `None`: it is in memory.
     found: lock::Identity,
+    /// Whether it had a log with something in it before this process opened it.
+    has_log: bool,
+    sending: Arc<Mutex<Option<lost_log::Sending>>>,
     writer: write::Writer,
     readers: SqlitePool,
     /// Where the run that claims finds its jobs.

@@ -3,6 +3,8 @@
 //! Whoever calls [`Store::begin_run`] holds the run lock, so every request without a
 //! verdict is an orphan: its answer will never be known here.
 
+use std::time::Duration;
+
 use sqlx::SqliteConnection;
 
 use super::import::app_id;
@@ -11,8 +13,9 @@ use super::tallies::{Change, all_in_flight, change_all};
 use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError};
 use crate::job::{App, JobState};
 
-/// The longest that a run ever lets a job wait, with room to spare, in milliseconds.
-const WAIT_MAX_MS: i64 = 5 * 60 * 1_000;
+/// The longest that a run ever lets a job wait: its longest back-off with all of its jitter. When a
+/// job is due is noted by the wall clock, and no longer wait is taken from that than this.
+pub const DUE_WITHIN: Duration = Duration::from_millis(37_500);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +78,9 @@ impl Store {
         app: App,
         now_ms: i64,
     ) -> Result<Taken, StoreError> {
-        let mut tx = self.write("begin a run").await?;
+        const DOING: &str = "begin a run";
+        let mut tx = self.write(DOING).await?;
+        self.doubt_after_lost_log(&mut tx, lock).await?;
         let orphans = return_orphans(&mut tx, now_ms).await?;
         sqlx::query(
             "UPDATE runs SET orphaned = orphaned
@@ -102,17 +107,7 @@ impl Store {
             .await
             .doing("note dead runs")?;
         let app_id = app_id(&mut tx, app).await?;
-        // No wait is as long as this: the wall clock was set back since, and the jobs
-        // would wait for a day that has been.
-        sqlx::query(
-            "UPDATE jobs SET due_ms = 0 WHERE app_id = ? AND status IN (4, 5, 6) AND state = 'pending'
-               AND held_by IS NULL AND due_ms > ?",
-        )
-        .bind(app_id)
-        .bind(now_ms.saturating_add(WAIT_MAX_MS))
-        .execute(&mut *tx)
-        .await
-        .doing("forget waits of another clock")?;
+        forget_waits(&mut tx, app_id, now_ms.saturating_add(millis(DUE_WITHIN))).await?;
         let noted =
             sqlx::query("INSERT INTO runs (app_id, host, pid, started_ms) VALUES (?, ?, ?, ?)")
                 .bind(app_id)
@@ -131,13 +126,29 @@ impl Store {
         .doing("find the last request")?;
         let orphaned = requests.rows_affected() > 0;
         let last_left_ms = if orphaned { last_left_ms.max(Some(now_ms)) } else { last_left_ms };
-        tx.commit().await.doing("begin a run")?;
+        tx.commit().await.doing(DOING)?;
+        // A copy of the file alone has every job from here on, and says that a run has begun.
+        self.writer.take(DOING).await?.fold_all(DOING).await?;
+        self.begin_sending(lock, noted.last_insert_rowid(), now_ms);
         Ok(Taken {
             run: noted.last_insert_rowid(),
             orphans,
             orphaned_requests: requests.rows_affected(),
             last_left_ms,
         })
+    }
+
+    /// Lets free jobs of `app` that are due after `now_ms` be due at once: their waits are over by
+    /// the time that has passed, whatever the wall clock says.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn end_waits(&self, app: App, now_ms: i64) -> Result<(), StoreError> {
+        const DOING: &str = "end waits";
+        let mut tx = self.write(DOING).await?;
+        let app_id = app_id(&mut tx, app).await?;
+        forget_waits(&mut tx, app_id, now_ms).await?;
+        tx.commit().await.doing(DOING)
     }
 
     /// Ends a run and frees what it held; due times stay.
@@ -186,6 +197,28 @@ impl Store {
         .await
         .doing("look for unfinished batches")
     }
+}
+
+/// Lets free jobs that would be due after `latest_ms` be due at once.
+async fn forget_waits(
+    connection: &mut SqliteConnection,
+    app_id: i64,
+    latest_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE jobs SET due_ms = 0 WHERE app_id = ? AND status IN (4, 5, 6) AND state = 'pending'
+           AND held_by IS NULL AND due_ms > ?",
+    )
+    .bind(app_id)
+    .bind(latest_ms)
+    .execute(connection)
+    .await
+    .map(drop)
+    .doing("forget waits of another clock")
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// `in_flight → pending`, in doubt, for what dead runs had in flight: to be done before their

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Sqlite};
 
 use super::write::{Text, Told, Write};
-use super::{Doing as _, Store, StoreError};
+use super::{Doing as _, RequestId, Store, StoreError};
 
 /// See the head of this file. Dropped before it is committed, it leaves nothing behind.
 #[derive(Debug)]
@@ -19,12 +19,14 @@ pub struct Turn {
     pub(super) store: Store,
     /// `None` before its first statement.
     write: Option<Write>,
+    /// The request that it has claimed jobs for.
+    pub(super) claimed: Option<RequestId>,
 }
 
 impl Store {
     /// A turn that has written nothing yet.
     pub fn turn(&self) -> Turn {
-        Turn { store: self.clone(), write: None }
+        Turn { store: self.clone(), write: None, claimed: None }
     }
 }
 
@@ -39,10 +41,13 @@ impl Turn {
     /// # Errors
     /// When the queue file cannot be written: nothing of it has happened then.
     pub async fn commit(&mut self) -> Result<(), StoreError> {
-        match self.write.take() {
-            Some(write) => write.commit().await.doing("make what was written durable"),
-            None => Ok(()),
+        let claimed = self.claimed.take();
+        let Some(write) = self.write.take() else { return Ok(()) };
+        write.commit().await.doing("make what was written durable")?;
+        if let Some(request) = claimed {
+            self.store.note_sent(request);
         }
+        Ok(())
     }
 
     /// What `text` tells, with the values that `bind` gives it. After an error the turn has to be
@@ -85,7 +90,7 @@ impl Turn {
         done: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         if done.is_err() {
-            self.write = None;
+            (self.write, self.claimed) = (None, None);
         }
         done
     }

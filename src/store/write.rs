@@ -13,7 +13,7 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
-use sqlx::{Connection as _, Either, Executor as _, Sqlite, SqliteConnection};
+use sqlx::{Connection as _, Either, Executor as _, Row as _, Sqlite, SqliteConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Doing as _, StoreError, open};
@@ -179,9 +179,28 @@ impl Write {
 
     async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
         sqlx::query(how).execute(&mut self.connection).await?;
+        self.give_back();
+        Ok(())
+    }
+
+    /// Ends its use of the connection, on which no transaction is open.
+    fn give_back(self) {
         let Self { mut place, connection } = self;
         *place = Place::Open(connection);
-        Ok(())
+    }
+
+    /// Copies all of the log into the file, in place of a transaction: however long another process
+    /// needs the state before it.
+    pub(super) async fn fold_all(mut self, doing: &'static str) -> Result<(), StoreError> {
+        loop {
+            let folded = sqlx::query("PRAGMA wal_checkpoint(FULL)").fetch_one(&mut self.connection);
+            let busy: i64 = folded.await.and_then(|row| row.try_get(0)).doing(doing)?;
+            if busy == 0 {
+                self.give_back();
+                return Ok(());
+            }
+            tracing::warn!(doing, "another process uses the queue: still waiting");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ const EACH: [(Mode, usize); 2] = [(Mode::Full, 1), (Mode::Broken, 1)];
 
 /// What a program says whose disk has failed, as the system or the engine calls it.
 const REASONS: [&str; 6] = [
-    "database or disk is full",
+    "disk is full",
     "No space left on device",
     "disk I/O error",
     "Input/output error",
@@ -155,10 +155,21 @@ async fn a_small_disk_that_runs_full_and_grows_ends_with_everything_done() {
     assert!((3..7).contains(&failed), "{failed}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_full_disk_says_what_to_do() {
-    let place = place_with(NO_QUEUE);
-    let moment = Moment { mode: Mode::Full, at: 100 };
-    let import = ended(moment.befalls(place.deskbatch(IMPORT), &place)).await;
-    has(&import.stderr, &["deskbatch: ", "disk is full"]);
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn full_disk_names_the_queue_and_what_to_do() {
+    let import = |moment: Moment| async move {
+        let place = place_with(NO_QUEUE);
+        let import = ended(moment.befalls(place.deskbatch(IMPORT), &place)).await;
+        disk_has_failed(&place).then_some(import)
+    };
+    let mut failed = 0;
+    for import in each_moment(Mode::Full, 9, import).await {
+        if import.code == Some(70) {
+            failed += 1;
+            has(&import.stderr, &["deskbatch: ", "deskbatch.db", "disk is full"]);
+            has(&import.stderr, &["free some space and run again", "nothing recorded was lost"]);
+            assert!(!import.stderr.contains("(code:"), "{}", import.stderr);
+        }
+    }
+    assert!(failed > 5, "{failed}");
 }

@@ -2,6 +2,7 @@
 //! what it still writes is refused, it says so, and nothing changes.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use deskbatch::clock::{Clock as _, SystemClock};
@@ -39,6 +40,15 @@ async fn is_stopped(going: &Going) -> bool {
     patiently(tokio::task::spawn_blocking(stopped)).await.unwrap()
 }
 
+/// Removes the lock of the app, which would keep the next run waiting for the one that is stopped.
+fn remove_app_lock(sandbox: &Sandbox) {
+    let address = sandbox.endpoint().replace("http://", "").replace(':', "_");
+    let name = format!("deskbatch-{SANDBOX_SDKAPPID}-chitchat-{address}.lock");
+    for folder in ["/run/lock", "/tmp"] {
+        let _ = fs::remove_file(Path::new(folder).join(&name));
+    }
+}
+
 /// What an operator might do who takes a run for dead although it is not.
 #[derive(Debug, Clone, Copy)]
 enum Broken {
@@ -48,7 +58,8 @@ enum Broken {
     LockUnseen,
 }
 
-async fn break_lock(place: &Place, how: Broken) {
+async fn break_lock(place: &Place, sandbox: &Sandbox, how: Broken) {
+    remove_app_lock(sandbox);
     match how {
         Broken::LockUnseen => {
             let store = Store::open(&place.path("deskbatch.db")).await.unwrap();
@@ -81,7 +92,7 @@ async fn stopped_in_flight(how: Broken) {
     patiently(migration.sandbox.seen(2)).await;
     first.signal(Signal::STOP);
     assert!(is_stopped(&first).await);
-    break_lock(&migration.place, how).await;
+    break_lock(&migration.place, &migration.sandbox, how).await;
     if !matches!(how, Broken::LockUnseen) {
         migration.finish().await;
     }
@@ -123,7 +134,7 @@ async fn stopped_before_sending(moment: Moment) -> Option<()> {
     if !is_stopped(&first).await {
         return None;
     }
-    break_lock(&migration.place, Broken::LockDeleted).await;
+    break_lock(&migration.place, &migration.sandbox, Broken::LockDeleted).await;
     migration.finish().await;
     let before = whole_report(&migration.place);
     first.signal(Signal::CONT);
@@ -151,7 +162,7 @@ async fn a_stopped_run_with_nothing_in_flight_sends_nothing_more_when_it_wakes()
     while place.counts()[2] < 1 {}
     first.signal(Signal::STOP);
     assert!(is_stopped(&first).await);
-    break_lock(&place, Broken::LockDeleted).await;
+    break_lock(&place, &sandbox, Broken::LockDeleted).await;
     ends(place.fast(&sandbox, &["run"]), 0);
     let (before, seen) = (whole_report(&place), sandbox.ledger().total);
     first.signal(Signal::CONT);

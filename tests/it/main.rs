@@ -57,6 +57,10 @@ mod page_file;
 mod policy;
 #[cfg(target_os = "linux")]
 mod queue_damaged;
+#[cfg(target_os = "linux")]
+mod queue_log;
+#[cfg(target_os = "linux")]
+mod queue_names;
 mod recipes;
 mod runner_ending;
 mod runner_evidence;

@@ -138,6 +138,32 @@ async fn the_next_run_leaves_a_second_after_the_last_request_of_the_one_before()
 }
 
 #[tokio::test]
+async fn clock_set_back_holds_no_job_past_its_wait() {
+    for (before_ms, during_ms) in [(-240_000, 0), (-20_000, -240_000), (0, -86_400_000)] {
+        let mut queue = Queue::new().await;
+        queue.settings.outage_max = Duration::from_mins(1);
+        queue.import(Status::Enable, &["a"]).await;
+        let away = Service::new(&queue.clock).play(|_| Answer::HttpStatus(503));
+        assert_eq!(queue.run(&away).await.ending, RunEnding::Outage);
+        queue.clock.jump_wall(before_ms);
+        let (began, clock) = (queue.clock.now(), queue.clock.clone());
+        let jump = async {
+            clock.next_sleeper().await;
+            clock.jump_wall(during_ms);
+            std::future::pending::<()>().await;
+        };
+        let back = Service::new(&queue.clock).script([OK]);
+        tokio::select! {
+            biased;
+            () = jump => unreachable!(),
+            report = queue.run(&back) => assert_eq!(report.totals.succeeded, 1),
+        }
+        let idle = back.sent()[0].at.since(began);
+        assert!(idle <= Duration::from_secs(40), "{before_ms} {during_ms}: {idle:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_after_the_queue_was_taken_over_is_refused_and_reported() {
     let queue = Queue::new().await;
     queue.import(Status::Enable, &["a", "bystander"]).await;

@@ -1,9 +1,9 @@
 //! Runs: what a new one finds of a dead one, and how one ends.
 
 use deskbatch::job::Status;
-use deskbatch::store::{RunEnding, StoreError, Taken};
+use deskbatch::store::{DUE_WITHIN, RunEnding, StoreError, Taken};
 
-use crate::support_core::{APP, LATER_MS, NOW_MS, OTHER_APP, Queue};
+use crate::support_core::{APP, NOW_MS, OTHER_APP, Queue};
 use crate::support_turn::AtOnce as _;
 
 /// A queue whose run has died with `a b` in flight, `c` held and `d` free.
@@ -82,10 +82,11 @@ async fn a_wait_longer_than_any_wait_is_of_another_clock_and_is_forgotten() {
     let due = |question: &str, ms: i64| {
         format!("UPDATE jobs SET due_ms = {ms} WHERE app_id = 1 AND question_id = '{question}';")
     };
-    queue.sql(&due("a", LATER_MS)).await;
-    queue.sql(&due("b", NOW_MS + 86_400_000)).await;
+    let longest_ms = i64::try_from(DUE_WITHIN.as_millis()).unwrap();
+    queue.sql(&due("a", NOW_MS + longest_ms)).await;
+    queue.sql(&due("b", NOW_MS + longest_ms + 1)).await;
     queue.begin_run().await;
-    assert_eq!(queue.job("a").await, "pending due=240000");
+    assert_eq!(queue.job("a").await, "pending due=37500");
     assert_eq!(queue.job("b").await, "pending");
     assert_eq!(queue.job("c").await, "pending");
     queue.check().await;

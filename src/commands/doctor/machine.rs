@@ -110,14 +110,20 @@ async fn of_queue(database: &Path, recounts: bool) -> Finding {
     };
     let finding = of_rows(&store, &path, recounts).await;
     store.close().await;
-    finding.unwrap_or_else(|error| Finding::of("queue", &error.into()))
+    finding.unwrap_or_else(|error| Finding::of("queue", &error.at(database).into()))
 }
 
 async fn of_rows(store: &Store, path: &str, recounts: bool) -> Result<Finding, StoreError> {
     let mended = if recounts { store.recount().await?.len() } else { 0 };
     let damage = store.check().await?;
     let shown = damage.iter().take(DAMAGE_SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
-    Ok(if damage.is_empty() {
+    Ok(if damage.is_empty() && store.has_lost_log().await? {
+        let text = format!(
+            "{path} is whole, but its log {path}-wal was lost, and what a run has recorded last with it: put the log \
+             back beside it before anything else; without it the next run takes all pending jobs for in doubt"
+        );
+        Finding::doubtful("queue", text)
+    } else if damage.is_empty() {
         let anew = match mended {
             0 => String::new(),
             some => format!("; {some} figures were wrong and were counted anew"),
@@ -185,11 +191,12 @@ fn of_room(free_bytes: u64, queue_bytes: u64) -> Finding {
     let free = in_units(free_bytes);
     let jobs = free_bytes.saturating_sub(queue_bytes) / JOB_BYTES;
     let text = format!("{free} free, room for about {jobs} more jobs");
-    let advice =
-        "make room, or put the queue elsewhere with --database; deskbatch prune drops old jobs";
+    let advice = "free some space, or put the queue elsewhere with --database";
     if free_bytes < ROOM_BAD_BYTES {
         return Finding::bad("disk", Exit::Broken, format!("{text}: {advice}"));
     }
+    // That writes, too, before it gives room back.
+    let advice = format!("{advice}; deskbatch prune drops old jobs");
     if free_bytes < ROOM_TOLD_BYTES.max(queue_bytes) {
         return Finding::doubtful("disk", format!("{text}: {advice}"));
     }
@@ -239,6 +246,8 @@ mod tests {
             let finding = of_room(free, queue);
             assert_eq!(finding.level, level, "{free}: {}", finding.text);
             assert!(finding.text.contains(part), "{free}: {}", finding.text);
+            let advises_prune = finding.text.contains("prune");
+            assert_eq!(advises_prune, level == Level::Doubtful, "{free}: {}", finding.text);
         }
     }
 }

@@ -1,0 +1,103 @@
+//! A write-ahead log that is gone. What a run records is in the log first: without it the file looks
+//! whole, and jobs that were sent look as if they never were.
+//!
+//! That a run began is in the file itself before its first request. So is, in its lock, the number
+//! of its last request: a file that knows fewer has lost some. A copy has no lock beside it; if it
+//! has no log either and a run is open in it, it was made in the middle of that run.
+
+use std::sync::{PoisonError, Weak};
+
+use sqlx::SqliteConnection;
+
+use super::lock::{Before, Held, LastSent, RunLock, before_of, beside};
+use super::{Doing as _, RequestId, RunId, Store, StoreError};
+
+/// What is being done, for errors.
+const DOING: &str = "look whether its log was lost";
+
+/// The run that sends, and the lock that names its last request.
+#[derive(Debug)]
+pub(super) struct Sending {
+    held: Weak<Held>,
+    run: RunId,
+    started_ms: i64,
+}
+
+impl Store {
+    /// Whether what a run has recorded is missing, since the log is. Asked beside a run it says no.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn has_lost_log(&self) -> Result<bool, StoreError> {
+        let before = before_of(&self.path);
+        let mut reader = self.readers.acquire().await.doing(DOING)?;
+        is_lost(&mut reader, before, self.has_log).await
+    }
+
+    /// Takes what waits for the apps of a lost log for what may have been sent.
+    pub(super) async fn doubt_after_lost_log(
+        &self,
+        connection: &mut SqliteConnection,
+        lock: &RunLock,
+    ) -> Result<(), StoreError> {
+        let Some(before) = lock.take_before(&self.path) else { return Ok(()) };
+        if !is_lost(connection, before, self.has_log).await? {
+            return Ok(());
+        }
+        let run = match before {
+            Before::Sent(sent) => sent.run,
+            Before::NoFile | Before::Nothing => 0,
+        };
+        let doubted = sqlx::query(
+            "UPDATE jobs SET in_doubt = 1 WHERE state = 'pending'
+               AND app_id IN (SELECT app_id FROM runs WHERE ending IS NULL OR id = ?)",
+        );
+        let doubted = doubted.bind(run).execute(connection).await.doing(DOING)?;
+        tracing::warn!(
+            "{} of an earlier run was lost, and what that run recorded last with it: {} pending jobs may have been \
+             sent and are in doubt",
+            beside(&self.path, "-wal").display(),
+            doubted.rows_affected()
+        );
+        Ok(())
+    }
+
+    /// From now on the lock names the last request that `run` has sent.
+    pub(super) fn begin_sending(&self, lock: &RunLock, run: RunId, started_ms: i64) {
+        let sending = Sending { held: lock.held(), run, started_ms };
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(sending);
+        self.note_sent(0);
+    }
+
+    /// Notes in the lock that `request` may leave, which is durable in the queue.
+    pub(super) fn note_sent(&self, request: RequestId) {
+        let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Sending { held, run, started_ms }) = &*sending else { return };
+        if let Some(held) = held.upgrade() {
+            held.note(LastSent { run: *run, started_ms: *started_ms, request });
+        }
+    }
+}
+
+async fn is_lost(
+    connection: &mut SqliteConnection,
+    before: Before,
+    has_log: bool,
+) -> Result<bool, StoreError> {
+    match before {
+        // Of a run that the file does not know, the file is another one, or an older copy.
+        Before::Sent(LastSent { run, started_ms, request }) => {
+            let lost = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ? AND started_ms = ?)
+                    AND coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'requests'), 0) < ?",
+            );
+            lost.bind(run).bind(started_ms).bind(request).fetch_one(connection).await.doing(DOING)
+        }
+        Before::NoFile if !has_log => {
+            let open =
+                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE ending IS NULL)");
+            open.fetch_one(connection).await.doing(DOING)
+        }
+        Before::NoFile | Before::Nothing => Ok(false),
+    }
+}
