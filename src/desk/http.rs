@@ -185,7 +185,7 @@ impl Transport for HttpTransport {
             Err(error) => (without_answer(&error), describe(&error), None),
             Ok(response) => {
                 let http_status = response.status().as_u16();
-                let (answer, info) = read(response).await;
+                let (answer, info) = read(response, &call.ids).await;
                 (answer, info, Some(http_status))
             }
         };
@@ -210,7 +210,7 @@ fn without_answer(error: &reqwest::Error) -> Answer {
 }
 
 /// Reads a response, piece by piece so that the limit holds for what is kept in memory.
-async fn read(mut response: Response) -> (Answer, String) {
+async fn read(mut response: Response, ids: &[QuestionId]) -> (Answer, String) {
     let status = response.status().as_u16();
     if status != 200 {
         return (Answer::HttpStatus(status), format!("HTTP status {status} instead of 200"));
@@ -222,7 +222,7 @@ async fn read(mut response: Response) -> (Answer, String) {
                 return (Answer::Garbled, format!("the answer is over {BODY_BYTES_MAX} bytes"));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return answer::read(&body),
+            Ok(None) => return answer::read(&body, ids),
             Err(error) => {
                 let why = format!("the answer stopped halfway: {}", describe(&error));
                 return (Answer::NoAnswer, why);

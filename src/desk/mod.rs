@@ -8,6 +8,7 @@
 
 mod answer;
 mod http;
+mod members;
 mod probe;
 mod region;
 mod usersig;

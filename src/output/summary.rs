@@ -141,7 +141,7 @@ impl RunSummaryText<'_> {
                 let row = explain(*code);
                 format!("{code}: {}.\nWhat to do: {}.{said}", row.meaning, row.advice)
             }
-            other => format!("It answered with {other}: check the endpoint.{said}"),
+            other => format!("It answered with {other}: {}.{said}", other.advice()),
         }
     }
 

@@ -213,8 +213,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 self.totals.succeeded_in_doubt += done.jobs;
                 Ok(None)
             }
-            [_] => self.failed_alone(group, settled, false).await,
-            _ => self.refused_together(group, settled, false).await,
+            [_] => self.failed_alone(group, settled, answer.may_have_been_applied()).await,
+            _ => self.refused_together(group, settled, answer.may_have_been_applied()).await,
         }
     }
 
@@ -272,10 +272,12 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// Counts unknown codes in a row. A fault that no list knows and that every chunk meets
     /// is not the ids': going on would fail job after job.
     fn is_suspicious(&mut self, answer: Answer) -> bool {
-        let Answer::Code(code) = answer else { return false };
-        if explain(code).class != Class::Unknown {
-            return false;
-        }
+        let code = match answer {
+            Answer::Code(code) if explain(code).class == Class::Unknown => code,
+            // A list that no page knows, beside the code of success.
+            Answer::NamesQuestions => 0,
+            _ => return false,
+        };
         let times = match self.unknown {
             Some((last, times)) if last == code => times + 1,
             _ => 1,

@@ -149,6 +149,9 @@ pub fn explain(code: i64) -> &'static CodeRow {
 pub enum Answer {
     /// A readable answer with this `ErrorCode`, not 0; or 0 with `ActionStatus` `OK`.
     Code(i64),
+    /// `ErrorCode` 0 and `OK`, and beside them a list that may name questions which were refused:
+    /// a part may have been applied, and none of it is known to be.
+    NamesQuestions,
     /// HTTP status 200 and a body that is not an answer: cut off, not JSON, or `ErrorCode`
     /// and `ActionStatus` contradict each other.
     Garbled,
@@ -170,7 +173,7 @@ impl Answer {
             Self::HttpStatus(408 | 425) => Verdict::Transient,
             Self::HttpStatus(429) => Verdict::Throttled,
             // Too large a body: half the chunk may fit.
-            Self::HttpStatus(413) => Verdict::Rejected,
+            Self::HttpStatus(413) | Self::NamesQuestions => Verdict::Rejected,
             Self::HttpStatus(300..=499) => Verdict::Stop,
             Self::HttpStatus(_) | Self::Garbled | Self::NotConnected | Self::NoAnswer => {
                 Verdict::Transient
@@ -180,7 +183,25 @@ impl Answer {
 
     /// Whether the change may have been made although no answer says so.
     pub fn may_have_been_applied(self) -> bool {
-        self.verdict() == Verdict::Transient && self != Self::NotConnected
+        match self {
+            Self::NamesQuestions => true,
+            Self::NotConnected => false,
+            _ => self.verdict() == Verdict::Transient,
+        }
+    }
+
+    /// What a user of deskbatch does about an answer that ended a run.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Code(code) => explain(code).advice,
+            Self::NamesQuestions => {
+                "compare the questions with the console; deskbatch cannot know which of them the service has refused"
+            }
+            Self::HttpStatus(_) => "check the endpoint",
+            Self::Garbled | Self::NotConnected | Self::NoAnswer => {
+                "look with deskbatch doctor, then run again"
+            }
+        }
     }
 }
 
@@ -188,6 +209,7 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "{code} ({})", explain(*code).meaning),
+            Self::NamesQuestions => f.write_str("OK and a list that may name refused questions"),
             Self::Garbled => f.write_str("an answer that could not be read"),
             Self::HttpStatus(status) => write!(f, "HTTP status {status}"),
             Self::NotConnected => f.write_str("no connection"),
@@ -242,6 +264,8 @@ mod tests {
         );
         assert!(Answer::NoAnswer.may_have_been_applied());
         assert!(Answer::Code(60_008).may_have_been_applied());
+        assert_eq!(Answer::NamesQuestions.verdict(), Verdict::Rejected);
+        assert!(Answer::NamesQuestions.may_have_been_applied());
         assert!(!Answer::NotConnected.may_have_been_applied());
         assert!(!Answer::Code(-14).may_have_been_applied());
     }

@@ -24,6 +24,7 @@ mod browser_pictures;
 mod crash_points;
 mod dashboard;
 mod dependencies;
+mod desk_responses;
 #[cfg(target_os = "linux")]
 mod disk_full;
 mod docs;
@@ -61,6 +62,7 @@ mod runner_flow;
 mod runner_isolation;
 mod runner_learned;
 mod runner_pace;
+mod runner_responses;
 mod runner_session;
 mod runner_stop;
 mod shell_completions;
