@@ -1,8 +1,11 @@
 //! The call over HTTP.
 //!
-//! Duty: write the request as section 1 of the contract notes has it, keep connections
-//! alive, limit time and size, and say of every way it can end which answer that is.
+//! Duty: write the request as section 1 of the contract notes has it, limit time and size, and
+//! say of every way it can end which answer that is.
 //! Relies on reqwest with rustls; certificate checks are always on and have no switch.
+//! Each request has a connection of its own: HTTP/1.1 pairs responses with requests by their order
+//! alone, so on a kept connection a second response to one request would be taken for the response
+//! to the next, whatever questions that had. It costs a handshake for each of 5 requests a second.
 //! Never follows a redirect, never repeats a request, never sends in clear text to another
 //! machine, and never lets an address or a UserSig into an error text.
 
@@ -11,7 +14,7 @@ use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, Url, redirect, retry};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -22,13 +25,6 @@ use crate::verdict::Answer;
 
 /// The most that is read of an answer; a real one has about a hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// Shorter than any server's usual patience, so that we are the ones who close a
-/// connection that idles and do not send into one the server is just closing.
-const IDLE_MAX: Duration = Duration::from_secs(20);
-
-/// As many as any sensible number of requests in flight.
-const IDLE_CONNECTIONS_MAX: usize = 32;
 
 /// What an [`HttpTransport`] needs to know.
 #[derive(Debug, Clone)]
@@ -117,8 +113,8 @@ pub(super) fn client(
         .retry(retry::never())
         .referer(false)
         .http1_only()
-        .pool_idle_timeout(IDLE_MAX)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        // No connection is kept; see the head of this file.
+        .pool_max_idle_per_host(0)
         .connect_timeout(connect_timeout.min(total_timeout / 2))
         .timeout(total_timeout)
         .https_only(endpoint.is_encrypted());
@@ -135,7 +131,7 @@ pub(super) fn client(
 }
 
 impl HttpTransport {
-    /// A client with an empty pool of connections; connects at the first call.
+    /// A client that connects at each call.
     ///
     /// # Errors
     /// When the machine's certificates cannot be loaded.
@@ -180,6 +176,7 @@ impl Transport for HttpTransport {
             .client
             .post(self.url(call))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header(CONNECTION, HeaderValue::from_static("close"))
             .body(body);
         let (answer, info, http_status) = match request.send().await {
             Err(error) => (without_answer(&error), describe(&error), None),

@@ -1,13 +1,17 @@
 //! What counts as a response to a request, and what it says: a list beside OK, a second response
 //! to an earlier request, a code beside a broken text.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
 use deskbatch::desk::{Call, HttpSettings, HttpTransport, Transport as _};
 use deskbatch::job::{App, Library, QuestionId, Status};
 use deskbatch::verdict::{Answer, Verdict};
 
 use crate::support_binary::Recorder;
+
+const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
+const BAD: &str = r#"{"ActionStatus":"FAIL","ErrorInfo":"bad","ErrorCode":-50003}"#;
 
 fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
@@ -73,6 +77,42 @@ async fn harmless_fields_beside_ok_are_tolerated() {
         let body = format!(r#"{{"ActionStatus":"OK",{field},"ErrorInfo":"","ErrorCode":0}}"#);
         assert_eq!(answer_to(body.as_bytes()).await.0, Answer::Code(0), "{field}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_response_counts_for_no_request() {
+    // Each connection: a refusal, and an OK that comes when more is written to it.
+    let service = Recorder::start(|mut client, _| {
+        let mut bytes = [0; 4096];
+        let mut length = 0;
+        while !bytes[..length].ends_with(b"}") {
+            match client.read(&mut bytes[length..]) {
+                Ok(read @ 1..) => length += read,
+                _ => return,
+            }
+        }
+        client.write_all(&http("200 OK", "Connection: keep-alive\r\n", BAD.as_bytes())).unwrap();
+        if matches!(client.read(&mut bytes), Ok(1..)) {
+            let _ = client.write_all(&http("200 OK", "", OK.as_bytes()));
+        }
+    });
+    let transport = transport(&service);
+    for _ in 0..20 {
+        assert_eq!(transport.send(&call()).await.answer, Answer::Code(-50_003));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_closes_after_one_response() {
+    // The end of what the client sends is the event: it comes without any more requests.
+    let (ended, end) = std::sync::mpsc::channel();
+    let service = Recorder::serving(move |_, client| {
+        client.write_all(&http("200 OK", "Keep-Alive: timeout=60\r\n", OK.as_bytes()))?;
+        let _ = ended.send(client.read(&mut [0; 16])?);
+        Ok(())
+    });
+    assert_eq!(transport(&service).send(&call()).await.answer, Answer::Code(0));
+    assert_eq!(end.recv_timeout(Duration::from_mins(1)), Ok(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
