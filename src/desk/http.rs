@@ -19,7 +19,9 @@ use reqwest::{Client, Response, Url, redirect, retry};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
+use super::deadline::within;
 use super::{Call, Endpoint, Reply, Transport, answer};
+use crate::clock::SystemClock;
 use crate::job::{Library, QuestionId};
 use crate::verdict::Answer;
 
@@ -69,6 +71,8 @@ pub struct HttpTransport {
     base: Url,
     /// Percent-encoded once.
     identifier: String,
+    total_timeout: Duration,
+    clock: SystemClock,
 }
 
 /// What a request carries; section 1 of the contract notes.
@@ -97,11 +101,11 @@ impl Trust {
     }
 }
 
-/// The client through which everything goes that leaves for `endpoint`.
+/// The client through which everything goes that leaves for `endpoint`. Sets no limit of time to a
+/// whole request; see [`within`].
 pub(super) fn client(
     endpoint: &Endpoint,
     connect_timeout: Duration,
-    total_timeout: Duration,
     trust: Trust,
 ) -> Result<Client, ClientError> {
     // The only error is that another part of the process came first, with the same.
@@ -115,8 +119,7 @@ pub(super) fn client(
         .http1_only()
         // No connection is kept; see the head of this file.
         .pool_max_idle_per_host(0)
-        .connect_timeout(connect_timeout.min(total_timeout / 2))
-        .timeout(total_timeout)
+        .connect_timeout(connect_timeout)
         .https_only(endpoint.is_encrypted());
     if endpoint.is_loopback() {
         // Whatever a proxy or a resolver would make of it, it stays on this machine.
@@ -141,9 +144,17 @@ impl HttpTransport {
 
     fn trusting(settings: &HttpSettings, trust: Trust) -> Result<Self, ClientError> {
         let endpoint = settings.endpoint.clone();
-        let base = Url::parse(endpoint.base()).map_err(|error| ClientError(error.to_string()))?;
-        let client = client(&endpoint, settings.connect_timeout, settings.total_timeout, trust)?;
-        Ok(Self { client, endpoint, base, identifier: percent_encoded(&settings.identifier) })
+        let base = Url::parse(endpoint.base()).map_err(|e| ClientError(e.to_string()))?;
+        let total_timeout = settings.total_timeout;
+        let connect_timeout = settings.connect_timeout.min(total_timeout / 2);
+        Ok(Self {
+            client: client(&endpoint, connect_timeout, trust)?,
+            endpoint,
+            base,
+            identifier: percent_encoded(&settings.identifier),
+            total_timeout,
+            clock: SystemClock::new(),
+        })
     }
 
     /// The address of one attempt. It carries the UserSig: never to be shown.
@@ -167,8 +178,10 @@ impl HttpTransport {
     }
 }
 
-impl Transport for HttpTransport {
-    async fn send(&self, call: &Call) -> Reply {
+impl HttpTransport {
+    /// One request and its response. `head`, the HTTP status, is set as soon as it is known: what comes
+    /// after it may not come in time.
+    async fn exchange(&self, call: &Call, head: &mut Option<u16>) -> (Answer, String) {
         let body = Body { ids: &call.ids, status: call.status.code() };
         // Numbers and texts can always be written.
         let body = serde_json::to_string(&body).unwrap_or_default();
@@ -178,18 +191,29 @@ impl Transport for HttpTransport {
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header(CONNECTION, HeaderValue::from_static("close"))
             .body(body);
-        let (answer, info, http_status) = match request.send().await {
-            Err(error) => (without_answer(&error), describe(&error), None),
-            Ok(response) => {
-                let http_status = response.status().as_u16();
-                let (answer, info) = read(response, &call.ids).await;
-                (answer, info, Some(http_status))
-            }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return (without_answer(&error), describe(&error)),
         };
+        let http_status = response.status().as_u16();
+        *head = Some(http_status);
+        read(response, &call.ids).await
+    }
+}
+
+impl Transport for HttpTransport {
+    async fn send(&self, call: &Call) -> Reply {
+        let mut head = None;
+        let exchange = self.exchange(call, &mut head);
+        let came = within(&self.clock, self.total_timeout, exchange).await;
+        let (answer, info) = came.unwrap_or_else(|| {
+            let halfway = if head.is_some() { "the answer stopped halfway: " } else { "" };
+            (Answer::NoAnswer, format!("{halfway}operation timed out"))
+        });
         // The service is free to repeat the request in its text.
         let usersig = call.usersig.expose_secret();
         let info = answer::printable(&info, &[usersig, &percent_encoded(usersig)]);
-        Reply { answer, info, http_status }
+        Reply { answer, info, http_status: head }
     }
 }
 

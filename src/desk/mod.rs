@@ -7,6 +7,7 @@
 //! call and never decides what an answer means; a failed call is a [`Reply`] like any other.
 
 mod answer;
+mod deadline;
 mod http;
 mod members;
 mod probe;

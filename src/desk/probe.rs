@@ -13,7 +13,9 @@ use reqwest::Url;
 use reqwest::header::DATE;
 
 use super::Endpoint;
+use super::deadline::within;
 use super::http::{Trust, client, describe};
+use crate::clock::SystemClock;
 
 /// The variables by which a proxy is named, the most particular first.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -76,11 +78,13 @@ pub async fn meet(
     connect_timeout: Duration,
     total_timeout: Duration,
 ) -> Result<Met, Obstacle> {
-    let client = client(endpoint, connect_timeout, total_timeout, Trust::toward(endpoint))
+    let connect_timeout = connect_timeout.min(total_timeout / 2);
+    let client = client(endpoint, connect_timeout, Trust::toward(endpoint))
         .map_err(|error| Obstacle::NoCertificates(error.to_string()))?;
     let mut root = Url::parse(endpoint.base()).map_err(|e| Obstacle::Other(e.to_string()))?;
     root.set_path("/");
-    let answer = client.head(root).send().await.map_err(|error| obstacle(&error))?;
+    let came = within(&SystemClock::new(), total_timeout, client.head(root).send()).await;
+    let answer = came.ok_or(Obstacle::TimedOut)?.map_err(|error| obstacle(&error))?;
     let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
     Ok(Met { http_status: answer.status().as_u16(), date })
 }

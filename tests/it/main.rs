@@ -24,6 +24,7 @@ mod browser_pictures;
 mod crash_points;
 mod dashboard;
 mod dependencies;
+mod desk_pause;
 mod desk_responses;
 #[cfg(target_os = "linux")]
 mod disk_full;

@@ -135,7 +135,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/clock.rs", &[]),
     ("src/gate/", &["clock", "retry"]),
     ("src/manifest/", &["job", "nearest"]),
-    ("src/desk/", &["job", "nearest", "verdict"]),
+    ("src/desk/", &["clock", "job", "nearest", "verdict"]),
     ("src/store/", &["clock", "gate", "isolate", "job", "plan", "verdict"]),
     ("src/runner/", &["clock", "desk", "gate", "isolate", "job", "retry", "store", "verdict"]),
     ("src/text.rs", &[]),
