@@ -20,8 +20,9 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use super::deadline::within;
+use super::retry_after::retry_after;
 use super::{Call, Endpoint, Reply, Transport, answer};
-use crate::clock::SystemClock;
+use crate::clock::{Clock as _, SystemClock};
 use crate::job::{Library, QuestionId};
 use crate::verdict::Answer;
 
@@ -178,10 +179,17 @@ impl HttpTransport {
     }
 }
 
+/// What the head of a response says.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    http_status: u16,
+    retry_after: Option<Duration>,
+}
+
 impl HttpTransport {
-    /// One request and its response. `head`, the HTTP status, is set as soon as it is known: what comes
-    /// after it may not come in time.
-    async fn exchange(&self, call: &Call, head: &mut Option<u16>) -> (Answer, String) {
+    /// One request and its response. `head` is set as soon as it is known: what comes after it may
+    /// not come in time.
+    async fn exchange(&self, call: &Call, head: &mut Option<Head>) -> (Answer, String) {
         let body = Body { ids: &call.ids, status: call.status.code() };
         // Numbers and texts can always be written.
         let body = serde_json::to_string(&body).unwrap_or_default();
@@ -196,7 +204,8 @@ impl HttpTransport {
             Err(error) => return (without_answer(&error), describe(&error)),
         };
         let http_status = response.status().as_u16();
-        *head = Some(http_status);
+        let retry_after = retry_after(response.headers(), self.clock.wall_ms());
+        *head = Some(Head { http_status, retry_after });
         read(response, &call.ids).await
     }
 }
@@ -213,7 +222,9 @@ impl Transport for HttpTransport {
         // The service is free to repeat the request in its text.
         let usersig = call.usersig.expose_secret();
         let info = answer::printable(&info, &[usersig, &percent_encoded(usersig)]);
-        Reply { answer, info, http_status: head }
+        let (http_status, retry_after) =
+            (head.map(|head| head.http_status), head.and_then(|head| head.retry_after));
+        Reply { answer, info, http_status, retry_after }
     }
 }
 

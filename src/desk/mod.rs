@@ -12,10 +12,12 @@ mod http;
 mod members;
 mod probe;
 mod region;
+mod retry_after;
 mod usersig;
 mod written;
 
 use std::future::Future;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -55,6 +57,8 @@ pub struct Reply {
     pub info: String,
     /// The HTTP status, when one came.
     pub http_status: Option<u16>,
+    /// How long the service asks to wait before the next request (`Retry-After`), as it said it.
+    pub retry_after: Option<Duration>,
 }
 
 /// The way to the service. The runner knows nothing else about it.

@@ -59,7 +59,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             "answer"
         );
         let latency = at.since(flight.left);
-        let change = self.tell_gate(&flight, verdict, at);
+        let change = self.tell_gate(&flight, verdict, reply.retry_after, at);
         let ending = match verdict {
             Verdict::Applied => self.applied(flight, &settled).await?,
             Verdict::Throttled => self.throttled(flight, &settled).await?,
@@ -74,7 +74,13 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         Ok(ending)
     }
 
-    fn tell_gate(&mut self, flight: &Flight, verdict: Verdict, at: Moment) -> Change {
+    fn tell_gate(
+        &mut self,
+        flight: &Flight,
+        verdict: Verdict,
+        retry_after: Option<Duration>,
+        at: Moment,
+    ) -> Change {
         let signal = match verdict {
             Verdict::Applied | Verdict::Rejected => Signal::Through,
             Verdict::Throttled => Signal::Throttled,
@@ -87,7 +93,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 self.renewal_unproven = None;
             }
         }
-        self.gate.answered(flight.ticket, signal, at)
+        self.gate.answered(flight.ticket, signal, retry_after, at)
     }
 
     async fn applied(

@@ -1,17 +1,20 @@
 //! What counts as a response to a request, and what it says: a list beside OK, a second response
-//! to an earlier request, a code beside a broken text.
+//! to an earlier request, a code beside a broken text, a time to wait.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
+use deskbatch::clock::{Clock as _, SystemClock};
 use deskbatch::desk::{Call, HttpSettings, HttpTransport, Transport as _};
 use deskbatch::job::{App, Library, QuestionId, Status};
 use deskbatch::verdict::{Answer, Verdict};
 
-use crate::support_binary::Recorder;
+use crate::support::{Place, manifest, question};
+use crate::support_binary::{Recorder, ends};
 
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 const BAD: &str = r#"{"ActionStatus":"FAIL","ErrorInfo":"bad","ErrorCode":-50003}"#;
+const KEY: &str = "7e1c0b93d5f24a68b0c9e3471d5a86f2093be47c18d65fa2b7094e3c1d8f5a60";
 
 fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
@@ -157,5 +160,33 @@ async fn body_without_its_end_is_no_success() {
     ] {
         let (answer, _) = answer_to(body.as_bytes()).await;
         assert_eq!(answer, Answer::Garbled, "{body}");
+    }
+}
+
+#[test]
+fn retry_after_holds_back_the_next_request() {
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let clock = SystemClock::new();
+        let (came, arrivals) = std::sync::mpsc::channel();
+        let service = Recorder::serving({
+            let clock = clock.clone();
+            let first = std::sync::atomic::AtomicBool::new(true);
+            move |_, client| {
+                let _ = came.send(clock.now());
+                if first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+                    return client.write_all(&http(status, "Retry-After: 4\r\n", b"busy"));
+                }
+                client.write_all(&http("200 OK", "", OK.as_bytes()))
+            }
+        });
+        let place = Place::new();
+        place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
+        let mut command = place.deskbatch(&["run", "jobs.csv", "--endpoint", &service.endpoint()]);
+        command.args(["--sdkappid", "1400000000", "--identifier", "administrator"]);
+        command.env("DESKBATCH_SECRET_KEY", KEY);
+        ends(command, 0);
+        let arrivals: Vec<_> = arrivals.try_iter().collect();
+        assert_eq!(arrivals.len(), 2, "{status}");
+        assert!(arrivals[1].since(arrivals[0]) >= Duration::from_secs(4), "{status}: {arrivals:?}");
     }
 }

@@ -1,6 +1,7 @@
-//! What a run does about responses that say more than a code: a list beside OK.
+//! What a run does about responses that say more than a code: a list beside OK, a time to wait.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use deskbatch::desk::Reply;
 use deskbatch::job::Status;
@@ -8,7 +9,7 @@ use deskbatch::store::RunEnding;
 use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
-use crate::support_service::{Bench, code, ok};
+use crate::support_service::{Bench, code, http, ok};
 
 fn names_questions() -> Reply {
     let info = "the answer is OK, but its field FailedIds may name refused questions".to_owned();
@@ -58,4 +59,26 @@ async fn lists_beside_every_ok_end_the_run() {
     assert_eq!(report.last_word.unwrap().0, Answer::NamesQuestions);
     assert!(report.totals.requests <= 8, "{}", report.totals.requests);
     assert_eq!(report.totals.succeeded, 0);
+}
+
+#[tokio::test]
+async fn retry_after_closes_for_everyone() {
+    for (status, asked_s, wait_s) in [(429, 20, 20), (503, 20, 20), (429, 900, 60), (503, 900, 60)]
+    {
+        let mut bench = Bench::new(&many(400, Status::Enable)).await;
+        bench.settings.in_flight_max = 4;
+        let mut requests = 0;
+        bench.service.answers_by(move |_| {
+            requests += 1;
+            let asked = Some(Duration::from_secs(asked_s));
+            if requests == 3 { Reply { retry_after: asked, ..http(status) } } else { ok() }
+        });
+        let report = bench.run().await;
+        assert_eq!(report.totals.succeeded, 400, "{status}");
+        let seen = bench.service.seen();
+        let waits = seen.windows(2).map(|two| two[1].at.since(two[0].at));
+        let longest = waits.max().unwrap();
+        let wait = Duration::from_secs(wait_s);
+        assert!(longest >= wait && longest < wait + Duration::from_secs(1), "{status} {longest:?}");
+    }
 }

@@ -151,7 +151,7 @@ impl Transport for Service {
             Answer::Code(_) | Answer::NamesQuestions | Answer::Garbled => Some(200),
             _ => None,
         };
-        Reply { answer, info: "as the service says".to_owned(), http_status }
+        Reply { answer, info: "as the service says".to_owned(), http_status, retry_after: None }
     }
 }
 

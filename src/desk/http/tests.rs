@@ -139,14 +139,24 @@ fn call() -> Call {
 }
 
 fn garbled(info: &str) -> Reply {
-    Reply { answer: Answer::Garbled, info: info.to_owned(), http_status: Some(200) }
+    Reply {
+        answer: Answer::Garbled,
+        info: info.to_owned(),
+        http_status: Some(200),
+        retry_after: None,
+    }
 }
 
 #[tokio::test]
 async fn the_request_is_written_as_the_contract_has_it() {
     let mut server = Server::start([Act::Say(http("200 OK", "", OK))]).await;
     let reply = server.reply().await;
-    let expected = Reply { answer: Answer::Code(0), info: String::new(), http_status: Some(200) };
+    let expected = Reply {
+        answer: Answer::Code(0),
+        info: String::new(),
+        http_status: Some(200),
+        retry_after: None,
+    };
     assert_eq!(reply, expected);
 
     let (_, head, body) = server.request().await;
@@ -233,6 +243,7 @@ async fn another_status_than_200_is_the_answer_whatever_the_body_says() {
             answer: Answer::HttpStatus(number),
             info: format!("HTTP status {number} instead of 200"),
             http_status: Some(number),
+            retry_after: None,
         };
         assert_eq!(server.reply().await, expected);
     }
@@ -317,7 +328,12 @@ async fn a_late_answer_is_no_answer() {
         (None, "operation timed out"),
         (Some(200), "the answer stopped halfway: operation timed out"),
     ] {
-        let expected = Reply { answer: Answer::NoAnswer, info: info.to_owned(), http_status };
+        let expected = Reply {
+            answer: Answer::NoAnswer,
+            info: info.to_owned(),
+            http_status,
+            retry_after: None,
+        };
         assert_eq!(transport.send(&call()).await, expected);
         server.request().await;
     }
