@@ -152,7 +152,8 @@ impl CommandError {
                 | StoreError::Impossible { .. }
                 | StoreError::Sql { .. } => Exit::Broken,
             },
-            Self::Client(_) | Self::Io { .. } => Exit::Broken,
+            Self::Client(ClientError::Proxy(_)) => Exit::Wrong,
+            Self::Client(ClientError::Machine(_)) | Self::Io { .. } => Exit::Broken,
         }
     }
 

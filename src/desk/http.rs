@@ -9,9 +9,9 @@
 //! Never follows a redirect, never repeats a request, never sends in clear text to another
 //! machine, and never lets an address or a UserSig into an error text.
 
-use std::error::Error as _;
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
@@ -20,6 +20,8 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use super::deadline::within;
+use super::failure::{self, Failure};
+use super::proxy::{ProxyError, Route, route};
 use super::retry_after::retry_after;
 use super::{Call, Endpoint, Reply, Transport, answer};
 use crate::clock::{Clock as _, SystemClock};
@@ -57,12 +59,18 @@ impl HttpSettings {
     }
 }
 
-/// The HTTP client cannot be set up on this machine; most likely it has no certificates.
+/// The HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the HTTP client cannot be set up: {0}: install the machine's certificates (ca-certificates), or name a file of them in SSL_CERT_FILE"
-)]
-pub struct ClientError(String);
+pub enum ClientError {
+    /// This machine lacks something; most likely certificates.
+    #[error(
+        "the HTTP client cannot be set up: {0}: install the machine's certificates (ca-certificates), or name a file of them in SSL_CERT_FILE"
+    )]
+    Machine(String),
+    /// The environment names a proxy that cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+}
 
 /// The real way to the service. A proxy that the environment names is used toward other
 /// machines, and sees no more than which host is called: the encryption goes through it.
@@ -70,10 +78,14 @@ pub struct HttpTransport {
     client: Client,
     endpoint: Endpoint,
     base: Url,
+    route: Route,
     /// Percent-encoded once.
     identifier: String,
     total_timeout: Duration,
     clock: SystemClock,
+    /// Whether a response has come by this way, so that the way is right: a proxy that is gone
+    /// after that may come back.
+    has_responded: AtomicBool,
 }
 
 /// What a request carries; section 1 of the contract notes.
@@ -102,13 +114,15 @@ impl Trust {
     }
 }
 
-/// The client through which everything goes that leaves for `endpoint`. Sets no limit of time to a
-/// whole request; see [`within`].
+/// The client through which everything goes that leaves for `endpoint` by `route`. Sets no limit of
+/// time to a whole request; see [`within`].
 pub(super) fn client(
     endpoint: &Endpoint,
+    route: &Route,
     connect_timeout: Duration,
     trust: Trust,
 ) -> Result<Client, ClientError> {
+    let machine = |error: reqwest::Error| ClientError::Machine(failure::causes_of(&error));
     // The only error is that another part of the process came first, with the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -121,40 +135,49 @@ pub(super) fn client(
         // No connection is kept; see the head of this file.
         .pool_max_idle_per_host(0)
         .connect_timeout(connect_timeout)
+        // The environment was read by `route`.
+        .no_proxy()
         .https_only(endpoint.is_encrypted());
+    if let Route::Through(proxy) = route {
+        builder = builder.proxy(reqwest::Proxy::all(proxy.url.clone()).map_err(machine)?);
+    }
     if endpoint.is_loopback() {
         // Whatever a proxy or a resolver would make of it, it stays on this machine.
         let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let here = here.map(|address| SocketAddr::new(address, 0));
-        builder = builder.no_proxy().resolve_to_addrs("localhost", &here);
+        builder = builder.resolve_to_addrs("localhost", &here);
     }
     if trust == Trust::Nobody {
         builder = builder.tls_certs_only([]);
     }
-    builder.build().map_err(|error| ClientError(describe(&error)))
+    builder.build().map_err(machine)
 }
 
 impl HttpTransport {
     /// A client that connects at each call.
     ///
     /// # Errors
-    /// When the machine's certificates cannot be loaded.
+    /// When the machine's certificates cannot be loaded, or the environment names a proxy that
+    /// cannot be used.
     pub fn new(settings: &HttpSettings) -> Result<Self, ClientError> {
         Self::trusting(settings, Trust::toward(&settings.endpoint))
     }
 
     fn trusting(settings: &HttpSettings, trust: Trust) -> Result<Self, ClientError> {
         let endpoint = settings.endpoint.clone();
-        let base = Url::parse(endpoint.base()).map_err(|e| ClientError(e.to_string()))?;
+        let base = Url::parse(endpoint.base()).map_err(|e| ClientError::Machine(e.to_string()))?;
+        let route = route(&endpoint)?;
         let total_timeout = settings.total_timeout;
         let connect_timeout = settings.connect_timeout.min(total_timeout / 2);
         Ok(Self {
-            client: client(&endpoint, connect_timeout, trust)?,
+            client: client(&endpoint, &route, connect_timeout, trust)?,
             endpoint,
             base,
+            route,
             identifier: percent_encoded(&settings.identifier),
             total_timeout,
             clock: SystemClock::new(),
+            has_responded: AtomicBool::new(false),
         })
     }
 
@@ -201,12 +224,29 @@ impl HttpTransport {
             .body(body);
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return (without_answer(&error), describe(&error)),
+            Err(error) => {
+                return (self.without_response(&error), failure::describe(&error, &self.route));
+            }
         };
+        self.has_responded.store(true, Ordering::Relaxed);
         let http_status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), self.clock.wall_ms());
         *head = Some(Head { http_status, retry_after });
         read(response, &call.ids).await
+    }
+
+    /// The answer for a request that got no HTTP status: whether it can have left decides
+    /// whether it is in doubt.
+    fn without_response(&self, error: &reqwest::Error) -> Answer {
+        match failure::of(error) {
+            Failure::Certificate => Answer::Certificate,
+            Failure::ProxyAuth => Answer::Proxy,
+            Failure::ProxyUnreachable if !self.has_responded.load(Ordering::Relaxed) => {
+                Answer::Proxy
+            }
+            Failure::ProxyUnreachable | Failure::NotConnected => Answer::NotConnected,
+            Failure::NoResponse => Answer::NoAnswer,
+        }
     }
 }
 
@@ -234,13 +274,6 @@ impl fmt::Debug for HttpTransport {
     }
 }
 
-/// The answer for a request that got no HTTP status: whether it can have left decides
-/// whether it is in doubt.
-fn without_answer(error: &reqwest::Error) -> Answer {
-    let never_left = error.is_connect() || error.is_builder();
-    if never_left { Answer::NotConnected } else { Answer::NoAnswer }
-}
-
 /// Reads a response, piece by piece so that the limit holds for what is kept in memory.
 async fn read(mut response: Response, ids: &[QuestionId]) -> (Answer, String) {
     let status = response.status().as_u16();
@@ -256,24 +289,11 @@ async fn read(mut response: Response, ids: &[QuestionId]) -> (Answer, String) {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return answer::read(&body, ids),
             Err(error) => {
-                let why = format!("the answer stopped halfway: {}", describe(&error));
+                let why = format!("the answer stopped halfway: {}", failure::causes_of(&error));
                 return (Answer::NoAnswer, why);
             }
         }
     }
-}
-
-/// What went wrong, from the causes alone: reqwest's own errors show the address.
-pub(super) fn describe(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    let mut texts: Vec<String> = Vec::new();
-    for text in causes.filter(|cause| !cause.is::<reqwest::Error>()).map(ToString::to_string) {
-        // Some causes already quote the next one.
-        if !texts.iter().any(|earlier| earlier.contains(&text)) {
-            texts.push(text);
-        }
-    }
-    if texts.is_empty() { "the request failed".to_owned() } else { texts.join(": ") }
 }
 
 /// Percent-encodes all but letters, digits and `-._~*`. Not form encoding, which writes a

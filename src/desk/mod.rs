@@ -8,9 +8,11 @@
 
 mod answer;
 mod deadline;
+mod failure;
 mod http;
 mod members;
 mod probe;
+mod proxy;
 mod region;
 mod retry_after;
 mod usersig;
@@ -28,7 +30,8 @@ use crate::verdict::Answer;
 #[doc(hidden)]
 pub use answer::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use http::{ClientError, HttpSettings, HttpTransport};
-pub use probe::{Met, Obstacle, host_to_look_up, look_up, meet, proxy_variable};
+pub use probe::{Met, Obstacle, host_to_look_up, look_up, meet};
+pub use proxy::{Proxy, ProxyError, Route, route};
 pub use region::{Endpoint, Region};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};
 pub use written::{Written, read_usersig};

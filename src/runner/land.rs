@@ -266,7 +266,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     ) -> Result<Option<RunEnding>, StoreError> {
         self.last_word = Some((answer, settled.info.clone()));
         self.hand_back(settled).await?;
-        Ok(Some(RunEnding::Refused))
+        let is_blocked = answer.is_blocked_on_the_way();
+        Ok(Some(if is_blocked { RunEnding::Outage } else { RunEnding::Refused }))
     }
 
     async fn hand_back(&mut self, settled: &Settlement) -> Result<(), StoreError> {

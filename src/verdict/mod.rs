@@ -159,6 +159,10 @@ pub enum Answer {
     HttpStatus(u16),
     /// The connection was never made, so nothing was sent.
     NotConnected,
+    /// The same: the certificate of the other side is not trusted, which no later try changes.
+    Certificate,
+    /// The same: the proxy asks who calls, or was not there from the beginning.
+    Proxy,
     /// Sent, perhaps; no whole answer came back.
     NoAnswer,
 }
@@ -174,7 +178,7 @@ impl Answer {
             Self::HttpStatus(429) => Verdict::Throttled,
             // Too large a body: half the chunk may fit.
             Self::HttpStatus(413) | Self::NamesQuestions => Verdict::Rejected,
-            Self::HttpStatus(300..=499) => Verdict::Stop,
+            Self::HttpStatus(300..=499) | Self::Certificate | Self::Proxy => Verdict::Stop,
             Self::HttpStatus(_) | Self::Garbled | Self::NotConnected | Self::NoAnswer => {
                 Verdict::Transient
             }
@@ -190,12 +194,25 @@ impl Answer {
         }
     }
 
+    /// Whether the service was not reached and waiting does not help: the fault is on the way.
+    pub fn is_blocked_on_the_way(self) -> bool {
+        matches!(self, Self::Certificate | Self::Proxy)
+    }
+
     /// What a user of deskbatch does about an answer that ended a run.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Code(code) => explain(code).advice,
             Self::NamesQuestions => {
                 "compare the questions with the console; deskbatch cannot know which of them the service has refused"
+            }
+            Self::Certificate => {
+                "check the clock of this machine (deskbatch doctor); behind a company's proxy, name its CA file in \
+                 SSL_CERT_FILE"
+            }
+            Self::Proxy => {
+                "correct the variable (http://USER:PASSWORD@HOST:PORT), unset it, or name the service's host in \
+                 NO_PROXY"
             }
             Self::HttpStatus(_) => "check the endpoint",
             Self::Garbled | Self::NotConnected | Self::NoAnswer => {
@@ -213,6 +230,8 @@ impl fmt::Display for Answer {
             Self::Garbled => f.write_str("an answer that could not be read"),
             Self::HttpStatus(status) => write!(f, "HTTP status {status}"),
             Self::NotConnected => f.write_str("no connection"),
+            Self::Certificate => f.write_str("a certificate that is not trusted"),
+            Self::Proxy => f.write_str("a proxy that refuses"),
             Self::NoAnswer => f.write_str("no answer"),
         }
     }
@@ -264,8 +283,13 @@ mod tests {
         );
         assert!(Answer::NoAnswer.may_have_been_applied());
         assert!(Answer::Code(60_008).may_have_been_applied());
-        assert_eq!(Answer::NamesQuestions.verdict(), Verdict::Rejected);
-        assert!(Answer::NamesQuestions.may_have_been_applied());
+        for (answer, verdict, in_doubt) in [
+            (Answer::NamesQuestions, Verdict::Rejected, true),
+            (Answer::Certificate, Verdict::Stop, false),
+            (Answer::Proxy, Verdict::Stop, false),
+        ] {
+            assert_eq!((answer.verdict(), answer.may_have_been_applied()), (verdict, in_doubt));
+        }
         assert!(!Answer::NotConnected.may_have_been_applied());
         assert!(!Answer::Code(-14).may_have_been_applied());
     }

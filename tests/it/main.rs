@@ -39,6 +39,7 @@ mod forecast_simulation;
 mod fuzz_targets;
 mod fuzzing;
 mod hostile_answers;
+mod hostile_proxy;
 mod hostile_tls;
 mod isolation;
 mod metrics_contrib;

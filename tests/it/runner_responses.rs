@@ -1,4 +1,5 @@
-//! What a run does about responses that say more than a code: a list beside OK, a time to wait.
+//! What a run does about responses that say more than a code: a list beside OK, a time to wait, a
+//! fault on the way to the service.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use deskbatch::store::RunEnding;
 use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
-use crate::support_service::{Bench, code, http, ok};
+use crate::support_service::{Bench, code, http, ok, unreachable};
 
 fn names_questions() -> Reply {
     let info = "the answer is OK, but its field FailedIds may name refused questions".to_owned();
@@ -80,5 +81,17 @@ async fn retry_after_closes_for_everyone() {
         let longest = waits.max().unwrap();
         let wait = Duration::from_secs(wait_s);
         assert!(longest >= wait && longest < wait + Duration::from_secs(1), "{status} {longest:?}");
+    }
+}
+
+#[tokio::test]
+async fn fault_on_the_way_ends_the_run_at_once() {
+    for answer in [Answer::Certificate, Answer::Proxy] {
+        let bench = Bench::new(&many(40, Status::Delete)).await;
+        bench.service.answers_by(move |_| Reply { answer, ..unreachable() });
+        let report = bench.run().await;
+        assert_eq!((report.ending, report.totals.requests), (RunEnding::Outage, 1));
+        assert_eq!(report.last_word.unwrap().0, answer);
+        assert_eq!(bench.queue.tally().await, "pending 40");
     }
 }
