@@ -31,7 +31,7 @@ fn gate(c: &mut Criterion) {
             }
             let ticket = gate.leave(clock.now());
             clock.advance(Duration::from_millis(80));
-            gate.answered(ticket, Signal::Through, clock.now())
+            gate.answered(ticket, Signal::Through, None, clock.now())
         });
     });
 }

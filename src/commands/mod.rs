@@ -171,7 +171,8 @@ impl CommandError {
             },
             Self::Log(LogError::Filter { .. }) => Exit::Wrong,
             Self::Log(LogError::File { source, .. }) if is_wrong_name(source.kind()) => Exit::Wrong,
-            Self::Client(_) | Self::Log(_) | Self::Io { .. } => Exit::Broken,
+            Self::Client(ClientError::Proxy(_)) => Exit::Wrong,
+            Self::Client(ClientError::Machine(_)) | Self::Log(_) | Self::Io { .. } => Exit::Broken,
         }
     }
 

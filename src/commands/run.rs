@@ -15,7 +15,7 @@ use super::{CommandError, Exit, approved, dashboard, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
-use crate::desk::{HttpSettings, HttpTransport};
+use crate::desk::{ClientError, HttpSettings, HttpTransport, route};
 use crate::job::{App, JobState};
 use crate::manifest::must_be_there;
 use crate::output::{Output, RunSummaryText, follow};
@@ -70,6 +70,8 @@ async fn import_and_drain(
     }
     let deadline = settings.max_duration().map(|most| clock.now() + most);
     let mut account = settings.account()?;
+    // A proxy that cannot be used is said before anything is imported.
+    account.endpoint.as_ref().map(route).transpose().map_err(ClientError::Proxy)?;
     let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));
     let behaviour = behaviour.transpose()?;
     let shutdown = signals.run();

@@ -44,7 +44,7 @@ pub(super) fn read(
         chunk: _,
         in_flight: _,
         attempts: _,
-        unknown_max: _,
+        rejections_max: _,
         max_failures: _,
         outage_s: _,
         grace_s: _,

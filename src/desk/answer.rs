@@ -1,15 +1,17 @@
 //! From the bytes of an HTTP body to an answer.
 //!
 //! Pure. Tolerant where the vendor says that answers vary (fields extra, `ErrorInfo`
-//! missing) or where a gateway might (numbers as text), strict where a guess could record
-//! a change that was never made: success needs both halves of the vendor's definition.
-//! Never quotes a body that it cannot read, since a body may echo the request.
+//! missing) or where a gateway might (numbers as text, broken texts), strict where a guess could
+//! record a change that was never made: success needs both halves of the vendor's definition, and
+//! nothing beside them that may name questions. Never quotes a body that it cannot read, since a
+//! body may echo the request.
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use super::members::{Member, may_name, members, text_of};
+use crate::job::QuestionId;
 use crate::text::is_unsafe;
 use crate::verdict::Answer;
 
@@ -19,47 +21,83 @@ pub const INFO_CHARS_MAX: usize = 300;
 /// So many bytes of a secret in a row are hidden, also where the rest of it is missing.
 const SECRET_PIECE_BYTES: usize = 16;
 
-/// The three documented fields, each of any type. A field given twice is no answer:
-/// taking either of the two would be a guess.
-#[derive(Deserialize)]
-struct Fields {
-    #[serde(rename = "ErrorCode")]
-    code: Option<Value>,
-    #[serde(rename = "ActionStatus")]
-    action_status: Option<Value>,
-    #[serde(rename = "ErrorInfo")]
-    info: Option<Value>,
+/// The three documented fields, each of any type.
+#[derive(Default)]
+struct Fields<'a> {
+    code: Option<&'a str>,
+    action_status: Option<&'a str>,
+    info: Option<&'a str>,
 }
 
-/// Reads a whole body that came with HTTP status 200: the answer, and the service's
-/// `ErrorInfo` or the reason why it is no answer. The text is still as the service wrote
+impl<'a> Fields<'a> {
+    /// `None` where one is given twice: taking either of the two would be a guess.
+    fn of(members: &[Member<'a>]) -> Option<Self> {
+        let mut fields = Self::default();
+        for member in members {
+            let field = match member.name.as_str() {
+                "ErrorCode" => &mut fields.code,
+                "ActionStatus" => &mut fields.action_status,
+                "ErrorInfo" => &mut fields.info,
+                _ => continue,
+            };
+            if field.replace(member.raw).is_some() {
+                return None;
+            }
+        }
+        Some(fields)
+    }
+}
+
+/// Reads a whole body that came with HTTP status 200 to a request for `ids`: the answer, and the
+/// service's `ErrorInfo` or the reason why it is no answer. The text is still as the service wrote
 /// it; see [`printable`].
-pub fn read(body: &[u8]) -> (Answer, String) {
+pub fn read(body: &[u8], ids: &[QuestionId]) -> (Answer, String) {
     // Lossy, so that an ErrorInfo in another encoding does not hide its code.
     let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
-    // serde would take an array for the three fields in order.
     if !text.trim_start().starts_with('{') {
         return garbled(format!("the answer is not a JSON object ({} bytes)", body.len()));
     }
-    let fields: Fields = match serde_json::from_str(&text) {
-        Ok(fields) => fields,
-        // Only the place: the rest of serde's message may quote the body.
-        Err(error) => {
-            let (line, column) = (error.line(), error.column());
-            let what = if error.is_eof() { "is cut off" } else { "is not as documented" };
+    let members = match members(&text) {
+        Ok(members) => members,
+        Err(broken) => {
+            let (line, column) = broken.place(&text);
+            let what = if broken.is_cut_off { "is cut off" } else { "is not as documented" };
             return garbled(format!(
                 "the answer's JSON {what} at line {line}, column {column} ({} bytes)",
                 body.len()
             ));
         }
     };
-    let info = fields.info.as_ref().map(text_of).unwrap_or_default();
-    match fields.code.as_ref().map(integer) {
+    let Some(fields) = Fields::of(&members) else {
+        return garbled("the answer gives one of its three fields twice".to_owned());
+    };
+    let info = fields.info.map(shown).unwrap_or_default();
+    match fields.code.filter(|raw| *raw != "null").map(integer) {
         None => garbled(with_info("the answer has no ErrorCode", &info)),
         Some(None) => garbled(with_info("the answer's ErrorCode is not an integer", &info)),
-        Some(Some(0)) if fields.action_status == Some(Value::from("OK")) => (Answer::Code(0), info),
+        Some(Some(0))
+            if fields
+                .action_status
+                .is_some_and(|raw| raw.starts_with('"') && text_of(raw) == "OK") =>
+        {
+            success(&members, ids, info)
+        }
         Some(Some(0)) => garbled(with_info("ErrorCode is 0 but ActionStatus is not OK", &info)),
         Some(Some(code)) => (Answer::Code(code), info),
+    }
+}
+
+/// The answer whose code and word say success, unless a field beside them may name questions that
+/// were refused: the vendor adds fields without notice, and no list of refused ones is documented.
+fn success(members: &[Member<'_>], ids: &[QuestionId], info: String) -> (Answer, String) {
+    let ids: HashSet<&str> = ids.iter().map(QuestionId::as_str).collect();
+    match members.iter().find(|member| may_name(member.raw, &ids)) {
+        None => (Answer::Code(0), info),
+        Some(Member { name, raw }) => {
+            let why =
+                format!("the answer is OK, but its field {name} may name refused questions: {raw}");
+            (Answer::NamesQuestions, why)
+        }
     }
 }
 
@@ -108,17 +146,23 @@ fn with_info(why: &str, info: &str) -> String {
     if info.is_empty() { why.to_owned() } else { format!("{why}: {info}") }
 }
 
-fn text_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// The text of a value: of a string what it says, of anything else how it is written.
+fn shown(raw: &str) -> String {
+    match raw {
+        "null" => String::new(),
+        _ if raw.starts_with('"') => text_of(raw),
+        _ => raw.to_owned(),
+    }
 }
 
 /// An integer however it is written: `-14`, `"-14"` or `-14.0`.
-fn integer(value: &Value) -> Option<i64> {
+fn integer(raw: &str) -> Option<i64> {
     /// From here on a float no longer tells neighbouring integers apart.
     const FLOAT_INTEGERS_END: f64 = 9_007_199_254_740_992.0;
-    if let Some(text) = value.as_str() {
-        return text.trim().parse().ok();
+    if raw.starts_with('"') {
+        return text_of(raw).trim().parse().ok();
     }
+    let value: Value = serde_json::from_str(raw).ok()?;
     value.as_i64().or_else(|| {
         let float = value.as_f64()?;
         let exact = float.fract() == 0.0 && float.abs() < FLOAT_INTEGERS_END;
@@ -133,7 +177,7 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, answer: Answer, info: &str) {
-        assert_eq!(read(body.as_bytes()), (answer, info.to_owned()), "{body}");
+        assert_eq!(read(body.as_bytes(), &[]), (answer, info.to_owned()), "{body}");
     }
 
     #[test]
@@ -172,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_code_may_be_written_as_text_or_as_an_integral_float() {
-        let code = |written: &str| read(format!(r#"{{"ErrorCode":{written}}}"#).as_bytes()).0;
+        let code = |written: &str| read(format!(r#"{{"ErrorCode":{written}}}"#).as_bytes(), &[]).0;
         assert_eq!(code(r#""-14""#), Answer::Code(-14));
         assert_eq!(code(r#"" 60007 ""#), Answer::Code(60_007));
         assert_eq!(code("-14.0"), Answer::Code(-14));
@@ -198,7 +242,8 @@ mod tests {
     #[test]
     fn zero_in_any_spelling_is_still_no_success_without_ok() {
         for zero in ["0", "0.0", "-0.0", r#""0""#] {
-            let body = |rest: &str| read(format!(r#"{{"ErrorCode":{zero}{rest}}}"#).as_bytes()).0;
+            let body =
+                |rest: &str| read(format!(r#"{{"ErrorCode":{zero}{rest}}}"#).as_bytes(), &[]).0;
             assert_eq!(body(r#","ActionStatus":"OK""#), Answer::Code(0), "{zero}");
             assert_eq!(body(""), Answer::Garbled, "{zero}");
         }
@@ -215,10 +260,13 @@ mod tests {
             Answer::Garbled,
             "the answer's JSON is cut off at line 1, column 25 (25 bytes)",
         );
-        for body in
-            [r#"{"ErrorCode":0,"ErrorCode":-7}"#, r#"{"ErrorCode":-7}{}"#, "{'ErrorCode':0}"]
-        {
-            let (answer, why) = read(body.as_bytes());
+        check(
+            r#"{"ErrorCode":0,"ErrorCode":-7}"#,
+            Answer::Garbled,
+            "the answer gives one of its three fields twice",
+        );
+        for body in [r#"{"ErrorCode":-7}{}"#, "{'ErrorCode':0}"] {
+            let (answer, why) = read(body.as_bytes(), &[]);
             assert_eq!(answer, Answer::Garbled, "{body}");
             assert!(why.starts_with("the answer's JSON is not as documented at line 1"), "{why}");
         }
@@ -227,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_and_another_encoding_do_no_harm() {
-        assert_eq!(read(b"\xef\xbb\xbf{\"ErrorCode\":-14}").0, Answer::Code(-14));
-        let (answer, info) = read(b"{\"ErrorCode\":-14,\"ErrorInfo\":\"\xc6\xb5\xc2\xca!\"}");
+        assert_eq!(read(b"\xef\xbb\xbf{\"ErrorCode\":-14}", &[]).0, Answer::Code(-14));
+        let (answer, info) = read(b"{\"ErrorCode\":-14,\"ErrorInfo\":\"\xc6\xb5\xc2\xca!\"}", &[]);
         assert_eq!(answer, Answer::Code(-14));
         assert!(info.ends_with('!'), "{info}");
     }
@@ -256,8 +304,8 @@ mod tests {
         #[test]
         fn no_bytes_are_too_odd_to_read(body: Vec<u8>, json in r#"[{"](ErrorCode|ActionStatus|OK|[0-9:,"{}\[\].-]){0,20}"#) {
             for body in [&body[..], json.as_bytes()] {
-                let (answer, info) = read(body);
-                proptest::prop_assert!(matches!(answer, Answer::Code(_) | Answer::Garbled));
+                let (answer, info) = read(body, &[]);
+                proptest::prop_assert!(matches!(answer, Answer::Code(_) | Answer::Garbled | Answer::NamesQuestions));
                 proptest::prop_assert!(printable(&info, &[]).chars().count() <= INFO_CHARS_MAX);
             }
         }

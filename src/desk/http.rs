@@ -1,34 +1,35 @@
 //! The call over HTTP.
 //!
-//! Duty: write the request as section 1 of the contract notes has it, keep connections
-//! alive, limit time and size, and say of every way it can end which answer that is.
+//! Duty: write the request as section 1 of the contract notes has it, limit time and size, and
+//! say of every way it can end which answer that is.
 //! Relies on reqwest with rustls; certificate checks are always on and have no switch.
+//! Each request has a connection of its own: HTTP/1.1 pairs responses with requests by their order
+//! alone, so on a kept connection a second response to one request would be taken for the response
+//! to the next, whatever questions that had. It costs a handshake for each of 5 requests a second.
 //! Never follows a redirect, never repeats a request, never sends in clear text to another
 //! machine, and never lets an address or a UserSig into an error text.
 
-use std::error::Error as _;
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, Url, redirect, retry};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
+use super::deadline::within;
+use super::failure::{self, Failure};
+use super::proxy::{ProxyError, Route, route};
+use super::retry_after::retry_after;
 use super::{Call, Endpoint, ReadCall, Reply, Transport, answer};
+use crate::clock::{Clock as _, SystemClock};
 use crate::job::{App, Library, QuestionId};
 use crate::verdict::Answer;
 
 /// The most that is read of an answer; a real one has about a hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// Shorter than any server's usual patience, so that we are the ones who close a
-/// connection that idles and do not send into one the server is just closing.
-const IDLE_MAX: Duration = Duration::from_secs(20);
-
-/// As many as any sensible number of requests in flight.
-const IDLE_CONNECTIONS_MAX: usize = 32;
 
 /// What an [`HttpTransport`] needs to know.
 #[derive(Debug, Clone)]
@@ -58,12 +59,18 @@ impl HttpSettings {
     }
 }
 
-/// The HTTP client cannot be set up on this machine; most likely it has no certificates.
+/// The HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the HTTP client cannot be set up: {0}: install the machine's certificates (ca-certificates), or name a file of them in SSL_CERT_FILE"
-)]
-pub struct ClientError(String);
+pub enum ClientError {
+    /// This machine lacks something; most likely certificates.
+    #[error(
+        "the HTTP client cannot be set up: {0}: install the machine's certificates (ca-certificates), or name a file of them in SSL_CERT_FILE"
+    )]
+    Machine(String),
+    /// The environment names a proxy that cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+}
 
 /// The real way to the service. A proxy that the environment names is used toward other
 /// machines, and sees no more than which host is called: the encryption goes through it.
@@ -71,8 +78,14 @@ pub struct HttpTransport {
     client: Client,
     endpoint: Endpoint,
     base: Url,
+    route: Route,
     /// Percent-encoded once.
     identifier: String,
+    total_timeout: Duration,
+    clock: SystemClock,
+    /// Whether a response has come by this way, so that the way is right: a proxy that is gone
+    /// after that may come back.
+    has_responded: AtomicBool,
 }
 
 /// What a request carries; section 1 of the contract notes.
@@ -110,13 +123,15 @@ impl Trust {
     }
 }
 
-/// The client through which everything goes that leaves for `endpoint`.
+/// The client through which everything goes that leaves for `endpoint` by `route`. Sets no limit of
+/// time to a whole request; see [`within`].
 pub(super) fn client(
     endpoint: &Endpoint,
+    route: &Route,
     connect_timeout: Duration,
-    total_timeout: Duration,
     trust: Trust,
 ) -> Result<Client, ClientError> {
+    let machine = |error: reqwest::Error| ClientError::Machine(failure::causes_of(&error));
     // The only error is that another part of the process came first, with the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -126,37 +141,53 @@ pub(super) fn client(
         .retry(retry::never())
         .referer(false)
         .http1_only()
-        .pool_idle_timeout(IDLE_MAX)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-        .connect_timeout(connect_timeout.min(total_timeout / 2))
-        .timeout(total_timeout)
+        // No connection is kept; see the head of this file.
+        .pool_max_idle_per_host(0)
+        .connect_timeout(connect_timeout)
+        // The environment was read by `route`.
+        .no_proxy()
         .https_only(endpoint.is_encrypted());
+    if let Route::Through(proxy) = route {
+        builder = builder.proxy(reqwest::Proxy::all(proxy.url.clone()).map_err(machine)?);
+    }
     if endpoint.is_loopback() {
         // Whatever a proxy or a resolver would make of it, it stays on this machine.
         let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let here = here.map(|address| SocketAddr::new(address, 0));
-        builder = builder.no_proxy().resolve_to_addrs("localhost", &here);
+        builder = builder.resolve_to_addrs("localhost", &here);
     }
     if trust == Trust::Nobody {
         builder = builder.tls_certs_only([]);
     }
-    builder.build().map_err(|error| ClientError(describe(&error)))
+    builder.build().map_err(machine)
 }
 
 impl HttpTransport {
-    /// A client with an empty pool of connections; connects at the first call.
+    /// A client that connects at each call.
     ///
     /// # Errors
-    /// When the machine's certificates cannot be loaded.
+    /// When the machine's certificates cannot be loaded, or the environment names a proxy that
+    /// cannot be used.
     pub fn new(settings: &HttpSettings) -> Result<Self, ClientError> {
         Self::trusting(settings, Trust::toward(&settings.endpoint))
     }
 
     fn trusting(settings: &HttpSettings, trust: Trust) -> Result<Self, ClientError> {
         let endpoint = settings.endpoint.clone();
-        let base = Url::parse(endpoint.base()).map_err(|error| ClientError(error.to_string()))?;
-        let client = client(&endpoint, settings.connect_timeout, settings.total_timeout, trust)?;
-        Ok(Self { client, endpoint, base, identifier: percent_encoded(&settings.identifier) })
+        let base = Url::parse(endpoint.base()).map_err(|e| ClientError::Machine(e.to_string()))?;
+        let route = route(&endpoint)?;
+        let total_timeout = settings.total_timeout;
+        let connect_timeout = settings.connect_timeout.min(total_timeout / 2);
+        Ok(Self {
+            client: client(&endpoint, &route, connect_timeout, trust)?,
+            endpoint,
+            base,
+            route,
+            identifier: percent_encoded(&settings.identifier),
+            total_timeout,
+            clock: SystemClock::new(),
+            has_responded: AtomicBool::new(false),
+        })
     }
 
     /// The address of one attempt. It carries the UserSig: never to be shown.
@@ -175,26 +206,83 @@ impl HttpTransport {
         url
     }
 
-    async fn post(&self, app: App, command: &str, usersig: &str, body: &impl Serialize) -> Reply {
-        // Numbers and texts can always be written.
-        let body = serde_json::to_string(body).unwrap_or_default();
+}
+
+/// What the head of a response says.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    http_status: u16,
+    retry_after: Option<Duration>,
+}
+
+/// One POST, whatever it asks for.
+struct Post<'a> {
+    app: App,
+    command: &'static str,
+    usersig: &'a str,
+    body: String,
+    /// The questions that a response may be about.
+    ids: &'a [QuestionId],
+}
+
+impl HttpTransport {
+    /// One request and its response. `head` is set as soon as it is known: what comes after it may
+    /// not come in time.
+    async fn exchange(&self, post: &Post<'_>, head: &mut Option<Head>) -> (Answer, String) {
         let request = self
             .client
-            .post(self.url(app, command, usersig))
+            .post(self.url(post.app, post.command, post.usersig))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body);
-        let (answer, info, http_status) = match request.send().await {
-            Err(error) => (without_answer(&error), describe(&error), None),
-            Ok(response) => {
-                let http_status = response.status().as_u16();
-                let (answer, info) = read(response).await;
-                (answer, info, Some(http_status))
+            .header(CONNECTION, HeaderValue::from_static("close"))
+            .body(post.body.clone());
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                return (self.without_response(&error), failure::describe(&error, &self.route));
             }
         };
-        // The service is free to repeat the request in its text.
-        let info = answer::printable(&info, &[usersig, &percent_encoded(usersig)]);
-        Reply { answer, info, http_status }
+        self.has_responded.store(true, Ordering::Relaxed);
+        let http_status = response.status().as_u16();
+        let retry_after = retry_after(response.headers(), self.clock.wall_ms());
+        *head = Some(Head { http_status, retry_after });
+        read(response, post.ids).await
     }
+
+    /// The answer for a request that got no HTTP status: whether it can have left decides
+    /// whether it is in doubt.
+    fn without_response(&self, error: &reqwest::Error) -> Answer {
+        match failure::of(error) {
+            Failure::Certificate => Answer::Certificate,
+            Failure::ProxyAuth => Answer::Proxy,
+            Failure::ProxyUnreachable if !self.has_responded.load(Ordering::Relaxed) => {
+                Answer::Proxy
+            }
+            Failure::ProxyUnreachable | Failure::NotConnected => Answer::NotConnected,
+            Failure::NoResponse => Answer::NoAnswer,
+        }
+    }
+}
+
+impl HttpTransport {
+    async fn post(&self, post: &Post<'_>) -> Reply {
+        let mut head = None;
+        let exchange = self.exchange(post, &mut head);
+        let came = within(&self.clock, self.total_timeout, exchange).await;
+        let (answer, info) = came.unwrap_or_else(|| {
+            let halfway = if head.is_some() { "the answer stopped halfway: " } else { "" };
+            (Answer::NoAnswer, format!("{halfway}operation timed out"))
+        });
+        // The service is free to repeat the request in its text.
+        let info = answer::printable(&info, &[post.usersig, &percent_encoded(post.usersig)]);
+        let (http_status, retry_after) =
+            (head.map(|head| head.http_status), head.and_then(|head| head.retry_after));
+        Reply { answer, info, http_status, retry_after }
+    }
+}
+
+/// Numbers and texts can always be written.
+fn json(body: &impl Serialize) -> String {
+    serde_json::to_string(body).unwrap_or_default()
 }
 
 impl Transport for HttpTransport {
@@ -203,8 +291,9 @@ impl Transport for HttpTransport {
             Library::Chitchat => "batch_set_chitchat",
             Library::Faq => "batch_set_faq",
         };
-        let body = Body { ids: &call.ids, status: call.status.code() };
-        self.post(call.app, command, call.usersig.expose_secret(), &body).await
+        let body = json(&Body { ids: &call.ids, status: call.status.code() });
+        let usersig = call.usersig.expose_secret();
+        self.post(&Post { app: call.app, command, usersig, body, ids: &call.ids }).await
     }
 
     async fn read(&self, call: &ReadCall) -> Reply {
@@ -212,8 +301,9 @@ impl Transport for HttpTransport {
             Library::Chitchat => "list_chitchat",
             Library::Faq => "list_faq",
         };
-        let body = ReadBody { page_index: 1, page_size: 1 };
-        self.post(call.app, command, call.usersig.expose_secret(), &body).await
+        let body = json(&ReadBody { page_index: 1, page_size: 1 });
+        let usersig = call.usersig.expose_secret();
+        self.post(&Post { app: call.app, command, usersig, body, ids: &[] }).await
     }
 }
 
@@ -223,15 +313,8 @@ impl fmt::Debug for HttpTransport {
     }
 }
 
-/// The answer for a request that got no HTTP status: whether it can have left decides
-/// whether it is in doubt.
-fn without_answer(error: &reqwest::Error) -> Answer {
-    let never_left = error.is_connect() || error.is_builder();
-    if never_left { Answer::NotConnected } else { Answer::NoAnswer }
-}
-
 /// Reads a response, piece by piece so that the limit holds for what is kept in memory.
-async fn read(mut response: Response) -> (Answer, String) {
+async fn read(mut response: Response, ids: &[QuestionId]) -> (Answer, String) {
     let status = response.status().as_u16();
     if status != 200 {
         return (Answer::HttpStatus(status), format!("HTTP status {status} instead of 200"));
@@ -243,26 +326,13 @@ async fn read(mut response: Response) -> (Answer, String) {
                 return (Answer::Garbled, format!("the answer is over {BODY_BYTES_MAX} bytes"));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return answer::read(&body),
+            Ok(None) => return answer::read(&body, ids),
             Err(error) => {
-                let why = format!("the answer stopped halfway: {}", describe(&error));
+                let why = format!("the answer stopped halfway: {}", failure::causes_of(&error));
                 return (Answer::NoAnswer, why);
             }
         }
     }
-}
-
-/// What went wrong, from the causes alone: reqwest's own errors show the address.
-pub(super) fn describe(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    let mut texts: Vec<String> = Vec::new();
-    for text in causes.filter(|cause| !cause.is::<reqwest::Error>()).map(ToString::to_string) {
-        // Some causes already quote the next one.
-        if !texts.iter().any(|earlier| earlier.contains(&text)) {
-            texts.push(text);
-        }
-    }
-    if texts.is_empty() { "the request failed".to_owned() } else { texts.join(": ") }
 }
 
 /// Percent-encodes all but letters, digits and `-._~*`. Not form encoding, which writes a

@@ -7,13 +7,19 @@
 //! call and never decides what an answer means; a failed call is a [`Reply`] like any other.
 
 mod answer;
+mod deadline;
+mod failure;
 mod http;
+mod members;
 mod probe;
+mod proxy;
 mod region;
+mod retry_after;
 mod usersig;
 mod written;
 
 use std::future::Future;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -24,7 +30,8 @@ use crate::verdict::Answer;
 #[doc(hidden)]
 pub use answer::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use http::{ClientError, HttpSettings, HttpTransport};
-pub use probe::{Met, Obstacle, host_to_look_up, look_up, meet, proxy_variable};
+pub use probe::{Met, Obstacle, host_to_look_up, look_up, meet};
+pub use proxy::{Proxy, ProxyError, Route, route};
 pub use region::{Endpoint, Region};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};
 pub use written::{Written, read_usersig};
@@ -63,6 +70,8 @@ pub struct Reply {
     pub info: String,
     /// The HTTP status, when one came.
     pub http_status: Option<u16>,
+    /// How long the service asks to wait before the next request (`Retry-After`), as it said it.
+    pub retry_after: Option<Duration>,
 }
 
 /// The way to the service. The runner knows nothing else about it.

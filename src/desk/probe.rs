@@ -4,7 +4,6 @@
 //! client that calls go through. Relies on that client for limits of time and for
 //! certificates. Never makes an API call, never sends a credential, never shows a path.
 
-use std::error::Error as _;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,10 +12,11 @@ use reqwest::Url;
 use reqwest::header::DATE;
 
 use super::Endpoint;
-use super::http::{Trust, client, describe};
-
-/// The variables by which a proxy is named, the most particular first.
-const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+use super::deadline::within;
+use super::failure::{self, Failure};
+use super::http::{Trust, client};
+use super::proxy::Route;
+use crate::clock::SystemClock;
 
 /// What the host said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,18 +34,14 @@ pub enum Obstacle {
     Refused,
     /// Nothing came back in time.
     TimedOut,
-    /// The certificate is not believed, and why.
+    /// The certificate is not trusted, and why.
     Certificate(String),
+    /// The proxy refuses, and why.
+    Proxy(String),
     /// The machine's own certificates cannot be used, and why.
     NoCertificates(String),
     /// Something else, in words.
     Other(String),
-}
-
-/// The environment variable that names a proxy toward `endpoint`; `None` when there is none.
-pub fn proxy_variable(endpoint: &Endpoint) -> Option<&'static str> {
-    let is_set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if endpoint.is_loopback() { None } else { PROXIES.iter().find(is_set).copied() }
 }
 
 /// The name that has to be looked up before `endpoint` can be called; `None` for an address.
@@ -67,34 +63,34 @@ pub async fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// Asks the host of `endpoint` for the head of its front page.
+/// Asks the host of `endpoint` for the head of its front page, by `route`.
 ///
 /// # Errors
 /// What stands in the way.
 pub async fn meet(
     endpoint: &Endpoint,
+    route: &Route,
     connect_timeout: Duration,
     total_timeout: Duration,
 ) -> Result<Met, Obstacle> {
-    let client = client(endpoint, connect_timeout, total_timeout, Trust::toward(endpoint))
+    let connect_timeout = connect_timeout.min(total_timeout / 2);
+    let client = client(endpoint, route, connect_timeout, Trust::toward(endpoint))
         .map_err(|error| Obstacle::NoCertificates(error.to_string()))?;
     let mut root = Url::parse(endpoint.base()).map_err(|e| Obstacle::Other(e.to_string()))?;
     root.set_path("/");
-    let answer = client.head(root).send().await.map_err(|error| obstacle(&error))?;
+    let came = within(&SystemClock::new(), total_timeout, client.head(root).send()).await;
+    let answer = came.ok_or(Obstacle::TimedOut)?.map_err(|error| obstacle(&error, route))?;
     let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
     Ok(Met { http_status: answer.status().as_u16(), date })
 }
 
-fn obstacle(error: &reqwest::Error) -> Obstacle {
-    if error.is_timeout() {
-        return Obstacle::TimedOut;
+fn obstacle(error: &reqwest::Error, route: &Route) -> Obstacle {
+    let text = failure::describe(error, route);
+    match failure::of(error) {
+        Failure::Certificate => Obstacle::Certificate(text),
+        Failure::ProxyAuth | Failure::ProxyUnreachable => Obstacle::Proxy(text),
+        _ if error.is_timeout() => Obstacle::TimedOut,
+        _ if failure::is_refused(error) => Obstacle::Refused,
+        Failure::NotConnected | Failure::NoResponse => Obstacle::Other(text),
     }
-    let text = describe(error);
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    let mut kinds =
-        causes.filter_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind));
-    if kinds.any(|kind| kind == io::ErrorKind::ConnectionRefused) {
-        return Obstacle::Refused;
-    }
-    if text.contains("certificate") { Obstacle::Certificate(text) } else { Obstacle::Other(text) }
 }

@@ -58,7 +58,8 @@ impl ReadSays {
     /// What `answer` says.
     pub fn of(answer: Answer) -> Self {
         match answer {
-            Answer::Code(0) => Self::Alive,
+            // A read is answered with a list.
+            Answer::Code(0) | Answer::NamesQuestions => Self::Alive,
             Answer::Code(-50_003 | -50_040 | -50_059) => Self::Dead,
             // One question may be larger than a client reads.
             Answer::Garbled => Self::Unavailable,

@@ -18,6 +18,8 @@ const THROTTLED_LONGEST: Duration = Duration::from_secs(30);
 const OUTAGE_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two probes of an outage.
 const OUTAGE_LONGEST: Duration = Duration::from_secs(30);
+/// The longest wait that the service may ask for: what asks for more is tried once a minute.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// Failures in a row, with nothing through between them, that make an outage.
 const OUTAGE_FAILURES: u32 = 3;
 
@@ -131,15 +133,22 @@ impl Breaker {
         Pass { epoch: self.epoch, probe }
     }
 
-    /// Takes in an answer.
-    pub fn answered(&mut self, pass: Pass, signal: Signal, now: Moment) -> Change {
+    /// Takes in a response; `retry_after` is how long it asks to wait.
+    pub fn answered(
+        &mut self,
+        pass: Pass,
+        signal: Signal,
+        retry_after: Option<Duration>,
+        now: Moment,
+    ) -> Change {
+        let asked = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
         // To be told to slow down is to be answered: no outage.
         if matches!(signal, Signal::Through | Signal::Throttled) {
             self.failures = 0;
             self.failing_since = None;
         }
         if pass.epoch != self.epoch {
-            return Change::None;
+            return self.wait_longer(signal, asked, now);
         }
         match signal {
             Signal::Through => {
@@ -149,14 +158,17 @@ impl Breaker {
                 if was == Phase::Open { Change::None } else { Change::Opened }
             }
             Signal::Throttled => {
-                let wait = self.throttled.next_wait(&mut self.random);
+                let wait =
+                    self.throttled.next_wait(&mut self.random).max(asked.unwrap_or_default());
                 self.close(ClosedFor::Frequency, now + wait)
             }
             Signal::Failed => {
                 self.failures += 1;
                 self.failing_since.get_or_insert(now);
-                if self.failures >= OUTAGE_FAILURES {
-                    let wait = self.outage.next_wait(&mut self.random);
+                // A service that says when to come again is not asked twice before.
+                if self.failures >= OUTAGE_FAILURES || asked.is_some() {
+                    let wait =
+                        self.outage.next_wait(&mut self.random).max(asked.unwrap_or_default());
                     return self.close(ClosedFor::Outage, now + wait);
                 }
                 self.probe_again(pass)
@@ -186,6 +198,23 @@ impl Breaker {
         Change::Closed { why, until }
     }
 
+    /// A response to a request that left before the door closed opens nothing; that it asks for a
+    /// longer wait is heard.
+    fn wait_longer(&mut self, signal: Signal, asked: Option<Duration>, now: Moment) -> Change {
+        let why = match signal {
+            Signal::Throttled => ClosedFor::Frequency,
+            Signal::Failed => ClosedFor::Outage,
+            Signal::Through | Signal::Neither => return Change::None,
+        };
+        match (&mut self.phase, asked) {
+            (Phase::Closed { until }, Some(asked)) if now + asked > *until => {
+                *until = now + asked;
+                Change::Closed { why, until: *until }
+            }
+            _ => Change::None,
+        }
+    }
+
     fn probe_again(&mut self, pass: Pass) -> Change {
         if pass.probe {
             self.phase = Phase::Probing { under_way: false };
@@ -207,7 +236,7 @@ mod tests {
         let mut breaker = Breaker::new(1);
         let probe = breaker.leave();
         assert_eq!(breaker.ready(at(0)), Ready::AfterAnswer);
-        assert_eq!(breaker.answered(probe, Signal::Through, at(0)), Change::Opened);
+        assert_eq!(breaker.answered(probe, Signal::Through, None, at(0)), Change::Opened);
         breaker
     }
 
@@ -222,13 +251,13 @@ mod tests {
     fn a_frequency_refusal_closes_for_a_second_or_more_and_one_probe_reopens() {
         let mut breaker = open();
         let refused = breaker.leave();
-        let until = closed_until(breaker.answered(refused, Signal::Throttled, at(100)));
+        let until = closed_until(breaker.answered(refused, Signal::Throttled, None, at(100)));
         assert!(until >= at(1_100) && until <= at(1_350), "{until:?}");
         assert_eq!(breaker.ready(at(1_099)), Ready::At(until));
         assert_eq!(breaker.ready(until), Ready::Now);
         let probe = breaker.leave();
         assert_eq!(breaker.ready(until), Ready::AfterAnswer);
-        assert_eq!(breaker.answered(probe, Signal::Through, at(1_500)), Change::Opened);
+        assert_eq!(breaker.answered(probe, Signal::Through, None, at(1_500)), Change::Opened);
         assert_eq!(breaker.ready(at(1_500)), Ready::Now);
     }
 
@@ -238,7 +267,7 @@ mod tests {
         let (mut now, mut last) = (at(0), Duration::ZERO);
         for _ in 0..5 {
             let pass = breaker.leave();
-            let until = closed_until(breaker.answered(pass, Signal::Throttled, now));
+            let until = closed_until(breaker.answered(pass, Signal::Throttled, None, now));
             assert!(until.since(now) > last);
             last = until.since(now);
             now = until;
@@ -249,9 +278,9 @@ mod tests {
     fn answers_to_requests_from_before_the_closing_change_nothing() {
         let mut breaker = open();
         let (first, second, third) = (breaker.leave(), breaker.leave(), breaker.leave());
-        let until = closed_until(breaker.answered(first, Signal::Throttled, at(0)));
-        assert_eq!(breaker.answered(second, Signal::Throttled, at(50)), Change::None);
-        assert_eq!(breaker.answered(third, Signal::Through, at(60)), Change::None);
+        let until = closed_until(breaker.answered(first, Signal::Throttled, None, at(0)));
+        assert_eq!(breaker.answered(second, Signal::Throttled, None, at(50)), Change::None);
+        assert_eq!(breaker.answered(third, Signal::Through, None, at(60)), Change::None);
         assert_eq!(breaker.ready(at(70)), Ready::At(until));
     }
 
@@ -260,14 +289,14 @@ mod tests {
         let mut breaker = open();
         for ms in [10, 20] {
             let pass = breaker.leave();
-            assert_eq!(breaker.answered(pass, Signal::Failed, at(ms)), Change::None);
+            assert_eq!(breaker.answered(pass, Signal::Failed, None, at(ms)), Change::None);
         }
         let third = breaker.leave();
-        let change = breaker.answered(third, Signal::Failed, at(30));
+        let change = breaker.answered(third, Signal::Failed, None, at(30));
         assert!(matches!(change, Change::Closed { why: ClosedFor::Outage, .. }));
         assert_eq!(breaker.failing_since(), Some(at(10)));
         let probe = breaker.leave();
-        assert_eq!(breaker.answered(probe, Signal::Through, at(5_000)), Change::Opened);
+        assert_eq!(breaker.answered(probe, Signal::Through, None, at(5_000)), Change::Opened);
         assert_eq!(breaker.failing_since(), None);
     }
 
@@ -275,11 +304,43 @@ mod tests {
     fn a_probe_that_fails_on_the_way_is_followed_by_another_probe() {
         let mut breaker = Breaker::new(1);
         let probe = breaker.leave();
-        assert_eq!(breaker.answered(probe, Signal::Failed, at(10)), Change::None);
+        assert_eq!(breaker.answered(probe, Signal::Failed, None, at(10)), Change::None);
         assert_eq!(breaker.ready(at(10)), Ready::Now);
         let probe = breaker.leave();
-        assert_eq!(breaker.answered(probe, Signal::Neither, at(20)), Change::None);
+        assert_eq!(breaker.answered(probe, Signal::Neither, None, at(20)), Change::None);
         breaker.leave();
         assert_eq!(breaker.ready(at(30)), Ready::AfterAnswer);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_a_minute() {
+        for signal in [Signal::Throttled, Signal::Failed] {
+            for (asked_s, wait_s) in [(20, 20), (60, 60), (3_600, 60), (u64::MAX, 60)] {
+                let mut breaker = open();
+                let pass = breaker.leave();
+                let asked = Some(Duration::from_secs(asked_s));
+                let until = closed_until(breaker.answered(pass, signal, asked, at(5_000)));
+                assert_eq!(until, at(5_000 + wait_s * 1_000), "{signal:?} {asked_s}");
+            }
+            // One that is shorter than the back-off does not shorten it.
+            let mut breaker = open();
+            let pass = breaker.leave();
+            let until = closed_until(breaker.answered(pass, signal, Some(Duration::ZERO), at(0)));
+            assert!(until >= at(1_000), "{signal:?}: {until:?}");
+        }
+    }
+
+    #[test]
+    fn late_retry_after_extends_the_wait() {
+        let mut breaker = open();
+        let (first, second, third) = (breaker.leave(), breaker.leave(), breaker.leave());
+        breaker.answered(first, Signal::Throttled, None, at(0));
+        let asked = Some(Duration::from_secs(20));
+        let until = closed_until(breaker.answered(second, Signal::Failed, asked, at(50)));
+        assert_eq!(until, at(20_050));
+        let change = breaker.answered(third, Signal::Failed, Some(Duration::from_secs(1)), at(60));
+        assert_eq!(change, Change::None);
+        assert_eq!(breaker.ready(at(20_049)), Ready::At(until));
+        assert_eq!(breaker.ready(until), Ready::Now);
     }
 }

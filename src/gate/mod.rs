@@ -123,8 +123,15 @@ impl<C: Clock> Gate<C> {
         Ticket { call: self.calls, pass: self.breaker.leave() }
     }
 
-    /// Takes in what an answer that came at `at` says about the way to the service.
-    pub fn answered(&mut self, ticket: Ticket, signal: Signal, at: Moment) -> Change {
+    /// Takes in what a response that came at `at` says about the way to the service. A refusal
+    /// with a `retry_after` closes for everyone that long, a minute at most.
+    pub fn answered(
+        &mut self,
+        ticket: Ticket,
+        signal: Signal,
+        retry_after: Option<Duration>,
+        at: Moment,
+    ) -> Change {
         let told = match signal {
             Signal::Through => Told::Within,
             Signal::Throttled => Told::Above,
@@ -132,7 +139,7 @@ impl<C: Clock> Gate<C> {
             Signal::Failed | Signal::Neither => Told::Nothing,
         };
         self.pace.on(PaceEvent::Answered { call: ticket.call, at, told });
-        self.breaker.answered(ticket.pass, signal, at)
+        self.breaker.answered(ticket.pass, signal, retry_after, at)
     }
 
     /// Something got through that was no request of this gate: there is no outage. Only while
@@ -177,7 +184,7 @@ mod tests {
                     let now = clock.now();
                     left.push(now);
                     let ticket = gate.leave(now);
-                    gate.answered(ticket, Signal::Through, now);
+                    gate.answered(ticket, Signal::Through, None, now);
                 }
                 Next::At(at) => clock.advance(at.since(clock.now())),
                 Next::AfterAnswer => unreachable!("every request is answered"),

@@ -92,6 +92,11 @@ impl RunSummaryText<'_> {
             RunEnding::TimeOver => {
                 "Stopped: the time that --max-duration gives was over; the rest is pending.".to_owned()
             }
+            RunEnding::Outage if self.is_blocked() => format!(
+                "Stopped: the service cannot be reached from here, and waiting does not help; everything left is \
+                 pending.\n{}",
+                self.last_word()
+            ),
             RunEnding::Outage => format!(
                 "Stopped: nothing got through for too long; the rest is pending.{}",
                 self.last_trouble()
@@ -138,13 +143,21 @@ impl RunSummaryText<'_> {
         let Some((answer, info)) = &self.report.last_word else { return String::new() };
         let said =
             if info.is_empty() { String::new() } else { format!("\nThe service said: {info}") };
+        if answer.is_blocked_on_the_way() {
+            return format!("The trouble: {answer}: {info}\nWhat to do: {}.", answer.advice());
+        }
         match answer {
             Answer::Code(code) => {
                 let row = explain(*code);
                 format!("{code}: {}.\nWhat to do: {}.{said}", row.meaning, row.advice)
             }
-            other => format!("It answered with {other}: check the endpoint.{said}"),
+            other => format!("It answered with {other}: {}.{said}", other.advice()),
         }
+    }
+
+    /// Whether the run ended at once, for what lies between here and the service.
+    fn is_blocked(&self) -> bool {
+        self.report.last_word.as_ref().is_some_and(|(answer, _)| answer.is_blocked_on_the_way())
     }
 
     /// An outage is often on this side: a certificate, a proxy, a name that is not found.

@@ -59,7 +59,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             "answer"
         );
         let latency = at.since(flight.left);
-        let change = self.tell_gate(&flight, verdict, at);
+        let change = self.tell_gate(&flight, verdict, reply.retry_after, at);
         let ending = match verdict {
             Verdict::Applied => self.applied(flight, &settled).await?,
             Verdict::Throttled => self.throttled(flight, &settled).await?,
@@ -77,7 +77,13 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         Ok(ending)
     }
 
-    fn tell_gate(&mut self, flight: &Flight, verdict: Verdict, at: Moment) -> Change {
+    fn tell_gate(
+        &mut self,
+        flight: &Flight,
+        verdict: Verdict,
+        retry_after: Option<Duration>,
+        at: Moment,
+    ) -> Change {
         let signal = match verdict {
             Verdict::Applied | Verdict::Rejected => Signal::Through,
             Verdict::Throttled => Signal::Throttled,
@@ -90,7 +96,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                 self.renewal_unproven = None;
             }
         }
-        self.gate.answered(flight.ticket, signal, at)
+        self.gate.answered(flight.ticket, signal, retry_after, at)
     }
 
     async fn applied(
@@ -244,7 +250,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         answer: Answer,
         at: Moment,
     ) -> Result<(), StoreError> {
-        let about = answer.about();
+        let (about, in_doubt) = (answer.about(), answer.may_have_been_applied());
         let Chunk { group, is_sample, .. } = flight.chunk;
         self.sight.evidence.rejected(about, is_sample);
         if about != About::Question {
@@ -252,12 +258,12 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         }
         match *group.ids.as_slice() {
             [_] if about == About::Question => {
-                self.failed_alone(group, settled, false).await?;
+                self.failed_alone(group, settled, in_doubt).await?;
             }
             [job] => {
                 let is_done = Self::is_done_by_doubt(group.status, flight.in_doubt, answer);
                 let request = settled.carried.request();
-                self.refused_together(group, settled, about).await?;
+                self.refused_together(group, settled, about, in_doubt).await?;
                 self.sight.evidence.suspect(Suspect { job, request, about, is_done, at });
             }
             _ => {
@@ -265,7 +271,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
                     let request = settled.carried.request();
                     self.sight.refused_chunks.rejected(&group.ids, request);
                 }
-                self.refused_together(group, settled, about).await?;
+                self.refused_together(group, settled, about, in_doubt).await?;
             }
         }
         Ok(())
@@ -292,10 +298,11 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         group: Group,
         settled: &Settlement,
         about: About,
+        in_doubt: bool,
     ) -> Result<(), StoreError> {
         let findings = self.record_refused(group, settled, about);
         let conclusions = self.sight.conclusions(findings, Vec::new());
-        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt: false };
+        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
         self.totals.overtaken += self.turn.settle_refused(settled, how, &conclusions).await?;
         Ok(())
     }
@@ -313,7 +320,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     ) -> Result<Option<RunEnding>, StoreError> {
         self.last_word = Some((answer, settled.info.clone()));
         self.hand_back(settled).await?;
-        Ok(Some(RunEnding::Refused))
+        let is_blocked = answer.is_blocked_on_the_way();
+        Ok(Some(if is_blocked { RunEnding::Outage } else { RunEnding::Refused }))
     }
 
     async fn hand_back(&mut self, settled: &Settlement) -> Result<(), StoreError> {

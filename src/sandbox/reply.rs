@@ -68,7 +68,7 @@ fn answer_json(code: i64, number: u64, extra_fields: bool, page: Option<&Page>) 
     let mut answer = json!({ "ActionStatus": action, "ErrorCode": code, "ErrorInfo": info });
     if extra_fields && let Some(fields) = answer.as_object_mut() {
         fields.insert("RequestId".to_owned(), json!(format!("sandbox-{number}")));
-        fields.insert("Undocumented".to_owned(), json!({ "ErrorCode": 1, "List": [null, "x"] }));
+        fields.insert("Undocumented".to_owned(), json!({ "ErrorCode": 1, "List": [] }));
     }
     if let Some(page) = page
         && let Some(fields) = answer.as_object_mut()

@@ -172,6 +172,9 @@ pub fn explain(code: i64) -> &'static CodeRow {
 pub enum Answer {
     /// A readable answer with this `ErrorCode`, not 0; or 0 with `ActionStatus` `OK`.
     Code(i64),
+    /// `ErrorCode` 0 and `OK`, and beside them a list that may name questions which were refused:
+    /// a part may have been applied, and none of it is known to be.
+    NamesQuestions,
     /// HTTP status 200 and a body that is not an answer: cut off, not JSON, or `ErrorCode`
     /// and `ActionStatus` contradict each other.
     Garbled,
@@ -179,6 +182,10 @@ pub enum Answer {
     HttpStatus(u16),
     /// The connection was never made, so nothing was sent.
     NotConnected,
+    /// The same: the certificate of the other side is not trusted, which no later try changes.
+    Certificate,
+    /// The same: the proxy asks who calls, or was not there from the beginning.
+    Proxy,
     /// Sent, perhaps; no whole answer came back.
     NoAnswer,
 }
@@ -193,8 +200,8 @@ impl Answer {
             Self::HttpStatus(408 | 425) => Verdict::Transient,
             Self::HttpStatus(429) => Verdict::Throttled,
             // Too large a body: half the chunk may fit.
-            Self::HttpStatus(413) => Verdict::Rejected,
-            Self::HttpStatus(300..=499) => Verdict::Stop,
+            Self::HttpStatus(413) | Self::NamesQuestions => Verdict::Rejected,
+            Self::HttpStatus(300..=499) | Self::Certificate | Self::Proxy => Verdict::Stop,
             Self::HttpStatus(_) | Self::Garbled | Self::NotConnected | Self::NoAnswer => {
                 Verdict::Transient
             }
@@ -220,7 +227,38 @@ impl Answer {
 
     /// Whether the change may have been made although no answer says so.
     pub fn may_have_been_applied(self) -> bool {
-        self.verdict() == Verdict::Transient && self != Self::NotConnected
+        match self {
+            Self::NamesQuestions => true,
+            Self::NotConnected => false,
+            _ => self.verdict() == Verdict::Transient,
+        }
+    }
+
+    /// Whether the service was not reached and waiting does not help: the fault is on the way.
+    pub fn is_blocked_on_the_way(self) -> bool {
+        matches!(self, Self::Certificate | Self::Proxy)
+    }
+
+    /// What a user of deskbatch does about an answer that ended a run.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Code(code) => explain(code).advice,
+            Self::NamesQuestions => {
+                "compare the questions with the console; deskbatch cannot know which of them the service has refused"
+            }
+            Self::Certificate => {
+                "check the clock of this machine (deskbatch doctor); behind a company's proxy, name its CA file in \
+                 SSL_CERT_FILE"
+            }
+            Self::Proxy => {
+                "correct the variable (http://USER:PASSWORD@HOST:PORT), unset it, or name the service's host in \
+                 NO_PROXY"
+            }
+            Self::HttpStatus(_) => "check the endpoint",
+            Self::Garbled | Self::NotConnected | Self::NoAnswer => {
+                "look with deskbatch doctor, then run again"
+            }
+        }
     }
 }
 
@@ -228,9 +266,12 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "{code} ({})", explain(*code).meaning),
+            Self::NamesQuestions => f.write_str("OK and a list that may name refused questions"),
             Self::Garbled => f.write_str("an answer that could not be read"),
             Self::HttpStatus(status) => write!(f, "HTTP status {status}"),
             Self::NotConnected => f.write_str("no connection"),
+            Self::Certificate => f.write_str("a certificate that is not trusted"),
+            Self::Proxy => f.write_str("a proxy that refuses"),
             Self::NoAnswer => f.write_str("no answer"),
         }
     }
@@ -282,6 +323,13 @@ mod tests {
         );
         assert!(Answer::NoAnswer.may_have_been_applied());
         assert!(Answer::Code(60_008).may_have_been_applied());
+        for (answer, verdict, in_doubt) in [
+            (Answer::NamesQuestions, Verdict::Rejected, true),
+            (Answer::Certificate, Verdict::Stop, false),
+            (Answer::Proxy, Verdict::Stop, false),
+        ] {
+            assert_eq!((answer.verdict(), answer.may_have_been_applied()), (verdict, in_doubt));
+        }
         assert!(!Answer::NotConnected.may_have_been_applied());
         assert!(!Answer::Code(-14).may_have_been_applied());
     }

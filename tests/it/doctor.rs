@@ -144,7 +144,7 @@ fn a_certificate_that_nobody_vouches_for_is_told_with_what_to_do() {
     let other = CertificateParams::new(["other".to_owned()]).unwrap().self_signed(&other).unwrap();
     let endpoint = format!("https://localhost:{}", service.port());
     for (believed, code, parts) in [
-        (other.pem(), 3, ["bad  host", "certificate that is not believed", "SSL_CERT_FILE"]),
+        (other.pem(), 3, ["bad  host", "certificate that is not trusted", "SSL_CERT_FILE"]),
         (certificate.pem(), 0, ["ok   host", "the certificate is good", "ok   clock"]),
     ] {
         let believed = place.write("believed.pem", believed);

@@ -70,9 +70,16 @@ fn ok() -> String {
 /// One job, toward `endpoint`, on a machine that believes `authority` alone; given up as soon
 /// as nothing gets through.
 fn run(place: &Place, authority: &Authority, endpoint: &str) -> Command {
+    let mut command = patient_run(place, authority, endpoint);
+    command.args(["--outage-s", "0"]);
+    command
+}
+
+/// The same, which waits as long as usual for an outage to end.
+fn patient_run(place: &Place, authority: &Authority, endpoint: &str) -> Command {
     let believed = place.write("believed.pem", authority.pem());
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
-    let mut command = place.deskbatch(&["run", "jobs.csv", "--outage-s", "0", "--log", "trace"]);
+    let mut command = place.deskbatch(&["run", "jobs.csv", "--log", "trace"]);
     command
         .args(["--sdkappid", "1400000000", "--identifier", "administrator"])
         .args(["--endpoint", endpoint])
@@ -153,9 +160,19 @@ fn a_certificate_that_is_not_good_for_this_name_today_is_told_nothing() {
         let place = Place::new();
         let endpoint = format!("https://localhost:{}", service.port());
         let output = gave_up(&place, run(&place, &believed, &endpoint), what);
-        has(&said(&output), &["The last trouble: no connection: ", "certificate", why]);
+        has(&said(&output), &["The trouble: a certificate that is not trusted: ", why]);
         assert_eq!(service.sent(), "", "{what}");
     }
+}
+
+#[test]
+fn untrusted_certificate_ends_the_run_at_once() {
+    let (believed, other) = (authority("believed"), authority("other"));
+    let service = Recorder::encrypted(signed(&for_service("localhost"), &other), |_| ok());
+    let place = Place::new();
+    let endpoint = format!("https://localhost:{}", service.port());
+    let output = gave_up(&place, patient_run(&place, &believed, &endpoint), "unknown issuer");
+    has(&said(&output), &["certificate", "SSL_CERT_FILE", "the clock of this machine"]);
 }
 
 #[test]

@@ -230,6 +230,7 @@ async fn a_garbled_answer_is_passing_trouble() {
         answer: Answer::Garbled,
         info: "cut off".to_owned(),
         http_status: Some(200),
+        retry_after: None,
     };
     bench.service.answers([Step::Say(garbled), Step::Say(ok())]);
     let report = bench.run().await;

@@ -156,7 +156,7 @@ impl<'a> Simulation<'a> {
         let now = self.clock.now();
         let throttled = self.random.f64() < self.case.throttled;
         let signal = if throttled { Signal::Throttled } else { Signal::Through };
-        match self.gate.answered(ticket, signal, now) {
+        match self.gate.answered(ticket, signal, None, now) {
             Change::None => {}
             Change::Closed { .. } => self.course.closed(now.0),
             Change::Opened => self.course.opened(now.0),

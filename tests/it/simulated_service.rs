@@ -162,7 +162,7 @@ impl Client {
         let signal = if within { Signal::Through } else { Signal::Throttled };
         match (self, pass) {
             (Self::Gate(gate), Pass::Gate(ticket)) => {
-                gate.answered(ticket, signal, now);
+                gate.answered(ticket, signal, None, now);
             }
             (Self::Even { next, probing, wait, .. }, _) => {
                 if within && *probing {

@@ -353,12 +353,12 @@ fn of_code(code: i64) -> Reply {
 }
 
 fn without_status(answer: Answer) -> Reply {
-    Reply { answer, info: "nothing came back".to_owned(), http_status: None }
+    Reply { answer, info: "nothing came back".to_owned(), http_status: None, retry_after: None }
 }
 
 fn with_status(status: u16) -> Reply {
     let info = format!("HTTP status {status}");
-    Reply { answer: Answer::HttpStatus(status), info, http_status: Some(status) }
+    Reply { answer: Answer::HttpStatus(status), info, http_status: Some(status), retry_after: None }
 }
 
 /// As the client's own reader, which has tests of its own, would read it.
@@ -370,7 +370,7 @@ fn read(reply: &ApiReply) -> Reply {
             let code = json.as_ref().and_then(|json| json["ErrorCode"].as_i64());
             let info = json.as_ref().and_then(|json| json["ErrorInfo"].as_str()).unwrap_or("");
             let answer = code.map_or(Answer::Garbled, Answer::Code);
-            Reply { answer, info: info.to_owned(), http_status: Some(200) }
+            Reply { answer, info: info.to_owned(), http_status: Some(200), retry_after: None }
         }
         Some(status) => with_status(status),
     }

@@ -157,10 +157,10 @@ impl Transport for Service {
         self.shared.lock().unwrap().in_flight -= 1;
         let http_status = match answer {
             Answer::HttpStatus(status) => Some(status),
-            Answer::Code(_) | Answer::Garbled => Some(200),
+            Answer::Code(_) | Answer::NamesQuestions | Answer::Garbled => Some(200),
             _ => None,
         };
-        Reply { answer, info: "as the service says".to_owned(), http_status }
+        Reply { answer, info: "as the service says".to_owned(), http_status, retry_after: None }
     }
 
     async fn read(&self, _call: &ReadCall) -> Reply {

@@ -47,10 +47,14 @@ impl From<Reply> for Step {
     }
 }
 
+fn reply(answer: Answer, info: &str, http_status: Option<u16>) -> Reply {
+    Reply { answer, info: info.to_owned(), http_status, retry_after: None }
+}
+
 /// A readable answer with this code; 0 is success.
 pub fn code(code: i64) -> Reply {
     let info = if code == 0 { String::new() } else { format!("text of {code}") };
-    Reply { answer: Answer::Code(code), info, http_status: Some(200) }
+    reply(Answer::Code(code), &info, Some(200))
 }
 
 pub fn ok() -> Reply {
@@ -58,17 +62,17 @@ pub fn ok() -> Reply {
 }
 
 pub fn http(status: u16) -> Reply {
-    Reply { answer: Answer::HttpStatus(status), info: "page".to_owned(), http_status: Some(status) }
+    reply(Answer::HttpStatus(status), "page", Some(status))
 }
 
 /// Sent, perhaps, and never answered.
 pub fn lost() -> Reply {
-    Reply { answer: Answer::NoAnswer, info: "no answer".to_owned(), http_status: None }
+    reply(Answer::NoAnswer, "no answer", None)
 }
 
 /// Never sent.
 pub fn unreachable() -> Reply {
-    Reply { answer: Answer::NotConnected, info: "no connection".to_owned(), http_status: None }
+    reply(Answer::NotConnected, "no connection", None)
 }
 
 /// A request as the service saw it.

@@ -136,7 +136,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/clock.rs", &[]),
     ("src/gate/", &["clock", "retry"]),
     ("src/manifest/", &["job", "nearest", "text"]),
-    ("src/desk/", &["job", "nearest", "text", "verdict"]),
+    ("src/desk/", &["clock", "job", "nearest", "text", "verdict"]),
     ("src/store/", &["clock", "gate", "isolate", "job", "plan", "text", "verdict"]),
     (
         "src/runner/",

@@ -11,8 +11,9 @@ use crate::cli::SandboxArgs;
 use crate::clock::{Clock, SystemClock, read_http_date_ms};
 use crate::commands::Exit;
 use crate::config::{Settings, Timeouts, sandbox_settings};
-use crate::desk::{Endpoint, Met, Obstacle, host_to_look_up, look_up, meet, proxy_variable};
+use crate::desk::{Endpoint, Met, Obstacle, Route, host_to_look_up, look_up, meet, route};
 use crate::sandbox::Sandbox;
+use crate::verdict::Answer;
 
 /// A clock that is off by more makes UserSigs that the service may refuse, in seconds.
 const OFF_BAD_S: i64 = 60;
@@ -29,24 +30,42 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
     // Without one the account is incomplete, which was said.
     let Ok(Some(endpoint)) = settings.endpoint() else { return Vec::new() };
     let timeouts = settings.timeouts();
-    let mut findings = Vec::new();
+    let way = match route(&endpoint) {
+        Ok(way) => way,
+        Err(error) => return vec![Finding::bad("proxy", Exit::Wrong, error.to_string())],
+    };
+    let mut findings = of_route(&way, &endpoint);
     let mut found = true;
-    match (proxy_variable(&endpoint), host_to_look_up(&endpoint)) {
-        (Some(variable), Some(host)) => {
-            let text = format!("{host} is looked up by the proxy that {variable} names");
-            findings.push(Finding::well("name", text));
-        }
-        (None, Some(host)) => {
-            let finding = of_name(&clock, &host, timeouts.connect).await;
-            found = finding.level == super::Level::Well;
-            findings.push(finding);
-        }
-        (_, None) => {}
+    // A proxy looks up the name by itself.
+    if let Some(host) = host_to_look_up(&endpoint)
+        && !matches!(way, Route::Through(_))
+    {
+        let finding = of_name(&clock, &host, timeouts.connect).await;
+        found = finding.level == super::Level::Well;
+        findings.push(finding);
     }
     if found {
-        findings.extend(of_host(&clock, &endpoint, timeouts).await);
+        findings.extend(of_host(&clock, &endpoint, &way, timeouts).await);
     }
     findings
+}
+
+/// What the client makes of the variables that name proxies; nothing where none is set.
+fn of_route(way: &Route, endpoint: &Endpoint) -> Vec<Finding> {
+    let text = match way {
+        Route::Direct => return Vec::new(),
+        Route::Around { variable, exception: Some(exception) } => {
+            format!("{variable} is not used: {exception} makes an exception of {endpoint}")
+        }
+        Route::Around { variable, exception: None } => {
+            format!("{variable} is not used: {endpoint} is this machine")
+        }
+        Route::Through(proxy) => format!(
+            "calls go through {}, which {} names; it looks up the host",
+            proxy.shown, proxy.variable
+        ),
+    };
+    vec![Finding::well("proxy", text)]
 }
 
 async fn of_name(clock: &SystemClock, host: &str, limit: Duration) -> Finding {
@@ -77,9 +96,14 @@ fn no_name(host: &str, why: &str) -> Finding {
     )
 }
 
-async fn of_host(clock: &SystemClock, endpoint: &Endpoint, timeouts: Timeouts) -> Vec<Finding> {
+async fn of_host(
+    clock: &SystemClock,
+    endpoint: &Endpoint,
+    way: &Route,
+    timeouts: Timeouts,
+) -> Vec<Finding> {
     let (began, began_ms) = (clock.now(), clock.wall_ms());
-    let met = meet(endpoint, timeouts.connect, timeouts.total).await;
+    let met = meet(endpoint, way, timeouts.connect, timeouts.total).await;
     let took = clock.now().since(began);
     match met {
         Ok(met) => {
@@ -108,13 +132,12 @@ fn of_obstacle(endpoint: &Endpoint, obstacle: &Obstacle, timeouts: Timeouts) -> 
             timeouts.total.as_millis()
         ),
         Obstacle::Certificate(why) => format!(
-            "{endpoint} shows a certificate that is not believed: {why}: check the clock of this machine; behind a \
-             company's proxy, name its CA file in SSL_CERT_FILE"
+            "{endpoint} shows a certificate that is not trusted: {why}: {}",
+            Answer::Certificate.advice()
         ),
+        Obstacle::Proxy(why) => format!("{why}: {}", Answer::Proxy.advice()),
         Obstacle::NoCertificates(why) => why.clone(),
-        Obstacle::Other(why) => format!(
-            "{endpoint} cannot be reached: {why}: check the network, or the proxy that HTTPS_PROXY names"
-        ),
+        Obstacle::Other(why) => format!("{endpoint} cannot be reached: {why}: check the network"),
     };
     let exit =
         if matches!(obstacle, Obstacle::NoCertificates(_)) { Exit::Broken } else { Exit::Stopped };
@@ -168,7 +191,7 @@ async fn of_sandbox(settings: &Settings) -> Finding {
     };
     let timeouts = settings.timeouts();
     let met = match sandbox.endpoint().parse::<Endpoint>() {
-        Ok(endpoint) => meet(&endpoint, timeouts.connect, timeouts.total).await,
+        Ok(endpoint) => meet(&endpoint, &Route::Direct, timeouts.connect, timeouts.total).await,
         Err(reason) => Err(Obstacle::Other(reason)),
     };
     sandbox.stop().await;

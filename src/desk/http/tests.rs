@@ -139,14 +139,24 @@ fn call() -> Call {
 }
 
 fn garbled(info: &str) -> Reply {
-    Reply { answer: Answer::Garbled, info: info.to_owned(), http_status: Some(200) }
+    Reply {
+        answer: Answer::Garbled,
+        info: info.to_owned(),
+        http_status: Some(200),
+        retry_after: None,
+    }
 }
 
 #[tokio::test]
 async fn the_request_is_written_as_the_contract_has_it() {
     let mut server = Server::start([Act::Say(http("200 OK", "", OK))]).await;
     let reply = server.reply().await;
-    let expected = Reply { answer: Answer::Code(0), info: String::new(), http_status: Some(200) };
+    let expected = Reply {
+        answer: Answer::Code(0),
+        info: String::new(),
+        http_status: Some(200),
+        retry_after: None,
+    };
     assert_eq!(reply, expected);
 
     let (_, head, body) = server.request().await;
@@ -178,15 +188,16 @@ async fn another_library_is_another_command_under_the_same_base_path() {
 }
 
 #[tokio::test]
-async fn one_connection_serves_many_calls_each_with_its_own_random() {
-    let say = || Act::Say(http("200 OK", "", OK));
+async fn each_call_has_its_own_connection_and_random() {
+    let say = || Act::Say(http("200 OK", "Keep-Alive: timeout=60\r\n", OK));
     let mut server = Server::start([say(), say(), say()]).await;
     let transport = transport(&server.url);
     let mut lines = Vec::new();
-    for _ in 0..3 {
+    for number in 0..3 {
         assert_eq!(transport.send(&call()).await.answer, Answer::Code(0));
         let (connection, head, _) = server.request().await;
-        assert_eq!(connection, 0);
+        assert_eq!(connection, number);
+        assert_eq!(header(&head, "connection"), Some("close"));
         lines.push(head);
     }
     lines.dedup();
@@ -232,6 +243,7 @@ async fn another_status_than_200_is_the_answer_whatever_the_body_says() {
             answer: Answer::HttpStatus(number),
             info: format!("HTTP status {number} instead of 200"),
             http_status: Some(number),
+            retry_after: None,
         };
         assert_eq!(server.reply().await, expected);
     }
@@ -257,9 +269,7 @@ async fn a_cut_connection_is_no_answer_and_is_not_tried_again() {
     ])
     .await;
     let transport = transport(&server.url);
-    // The second cut meets a connection that had served before: there, too, what was
-    // sent is not sent again.
-    for (connection, answer) in [(0, Answer::NoAnswer), (1, Answer::Code(0)), (1, Answer::NoAnswer)]
+    for (connection, answer) in [(0, Answer::NoAnswer), (1, Answer::Code(0)), (2, Answer::NoAnswer)]
     {
         let reply = transport.send(&call()).await;
         assert_eq!(reply.answer, answer, "{reply:?}");
@@ -318,7 +328,12 @@ async fn a_late_answer_is_no_answer() {
         (None, "operation timed out"),
         (Some(200), "the answer stopped halfway: operation timed out"),
     ] {
-        let expected = Reply { answer: Answer::NoAnswer, info: info.to_owned(), http_status };
+        let expected = Reply {
+            answer: Answer::NoAnswer,
+            info: info.to_owned(),
+            http_status,
+            retry_after: None,
+        };
         assert_eq!(transport.send(&call()).await, expected);
         server.request().await;
     }

@@ -1,0 +1,89 @@
+//! Why a request got no HTTP response: whether it can have left, and whether waiting helps.
+//!
+//! Pure. Relies on the types of the errors where they are public, and for a tunnel through a proxy
+//! on the words of the client, which `tests/it/hostile_proxy.rs` holds. Texts are made of the
+//! causes alone, since the client's own errors show the address.
+
+use std::error::Error;
+use std::io;
+
+use super::proxy::Route;
+
+/// What a request failed of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The certificate of the other side is not trusted.
+    Certificate,
+    /// The proxy wants to know who calls (HTTP 407).
+    ProxyAuth,
+    /// No connection to the proxy itself.
+    ProxyUnreachable,
+    /// No connection, for another reason.
+    NotConnected,
+    /// It may have left.
+    NoResponse,
+}
+
+/// What `error` means.
+pub(super) fn of(error: &reqwest::Error) -> Failure {
+    if causes(error).any(is_untrusted) {
+        return Failure::Certificate;
+    }
+    let tunnel =
+        causes(error).map(ToString::to_string).find(|text| text.starts_with("tunnel error: "));
+    match tunnel.as_deref().map(|text| text.trim_start_matches("tunnel error: ")) {
+        Some("proxy authorization required") => Failure::ProxyAuth,
+        Some("failed to create underlying connection") => Failure::ProxyUnreachable,
+        _ if error.is_connect() || error.is_builder() => Failure::NotConnected,
+        _ => Failure::NoResponse,
+    }
+}
+
+/// What went wrong, in words, on the way that `route` is.
+pub(super) fn describe(error: &reqwest::Error, route: &Route) -> String {
+    let text = causes_of(error);
+    let Route::Through(proxy) = route else { return text };
+    let proxy = format!("the proxy that {} names ({})", proxy.variable, proxy.shown);
+    match of(error) {
+        Failure::ProxyAuth => {
+            format!("{proxy} asks for a user name and password (HTTP status 407)")
+        }
+        Failure::ProxyUnreachable => format!("{proxy} cannot be reached: {text}"),
+        Failure::NotConnected => format!("through {proxy}: {text}"),
+        Failure::Certificate | Failure::NoResponse => text,
+    }
+}
+
+/// The causes of `error`, each text once.
+pub(super) fn causes_of(error: &reqwest::Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for cause in causes(error).filter(|cause| !cause.is::<reqwest::Error>()) {
+        let text = cause.to_string();
+        // Some causes already quote the next one.
+        if !texts.iter().any(|earlier| earlier.contains(&text)) {
+            texts.push(text);
+        }
+    }
+    if texts.is_empty() { "the request failed".to_owned() } else { texts.join(": ") }
+}
+
+/// Whether no program listens where the connection was to go.
+pub(super) fn is_refused(error: &reqwest::Error) -> bool {
+    let mut kinds = causes(error).filter_map(|cause| cause.downcast_ref().map(io::Error::kind));
+    kinds.any(|kind| kind == io::ErrorKind::ConnectionRefused)
+}
+
+fn is_untrusted(cause: &(dyn Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Every cause of `error`. An I/O error that carries another one does not name it as its source.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| {
+        let carried = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match carried {
+            Some(carried) => Some(carried as &(dyn Error + 'static)),
+            None => cause.source(),
+        }
+    })
+}
