@@ -125,6 +125,9 @@ pub enum Command {
     /// Serve the page of the queue, live, on this machine; sends nothing to the service
     Dashboard(DashboardArgs),
     /// Take failed jobs back to pending
+    ///
+    /// What it takes back is approved by no plan and no yes that was given before: the next run asks
+    /// about deletes among it, and a run that goes on leaves them pending.
     Retry(RetryArgs),
     /// Cancel the pending jobs of a batch
     Cancel(CancelArgs),

@@ -13,7 +13,6 @@ use crate::clock::Moment;
 use crate::desk::Call;
 use crate::gate::Next;
 use crate::isolate::Group;
-use crate::job::Status;
 use crate::store::Claimed;
 
 /// What came of trying to send one more request.
@@ -63,7 +62,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     async fn next_due(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
         self.commit().await?;
         let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
-        let free_ms = self.store.next_due_ms(run, self.settings.deletes).await?;
+        let free_ms = self.store.next_due_ms(run).await?;
         let held = self.work.next_due();
         let Some(free_ms) = free_ms else {
             return Ok(held.map_or(Dispatch::Nothing, Dispatch::Until));
@@ -87,11 +86,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// Sends jobs that no chunk has had; `false` if there are none.
     async fn send_free(&mut self, run: RunId, slot_ms: i64) -> Result<bool, StoreError> {
         let work = &self.work;
-        let deletes = self.settings.deletes;
-        let jobs_max = |status, first| match status {
-            Status::Delete if !deletes => 0,
-            _ => work.free_jobs(status, first),
-        };
+        let jobs_max = |status, first| work.free_jobs(status, first);
         let Some(claimed) = self.turn.claim_free(run, jobs_max, slot_ms).await? else {
             return Ok(false);
         };

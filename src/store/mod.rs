@@ -12,6 +12,7 @@ mod bulk;
 mod carried;
 mod check;
 mod claim;
+mod covered;
 mod import;
 mod learned;
 mod lock;
@@ -42,7 +43,7 @@ use std::sync::{Arc, Mutex};
 
 use sqlx::SqlitePool;
 
-pub use approvals::{Approval, ApprovalId, Survey};
+pub use approvals::{Approval, ApprovalId, Covers, OpenJobs, Survey};
 pub use batches::{BatchSummary, Retried};
 pub use carried::Carried;
 pub use claim::Claimed;

@@ -69,6 +69,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "figures", include_str!("../../migrations/0007_figures.sql")),
     (8, "tallies", include_str!("../../migrations/0008_tallies.sql")),
     (9, "checks", include_str!("../../migrations/0009_checks.sql")),
+    (10, "consent", include_str!("../../migrations/0010_consent.sql")),
 ];
 
 impl Store {

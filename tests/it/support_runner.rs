@@ -18,6 +18,7 @@ use deskbatch::verdict::Answer;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
 use crate::support::{Place, question};
+use crate::support_approvals::approve_deletes;
 
 pub const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
 pub const START_MS: i64 = 1_790_000_000_000;
@@ -162,6 +163,8 @@ pub struct Queue {
     pub clock: ManualClock,
     pub settings: RunnerSettings,
     imports: Mutex<u32>,
+    /// Whether the deletes that wait when a run begins are approved.
+    pub approves: bool,
     /// While this is set, no time passes: something of the test's own comes first.
     pub time_stands: AtomicBool,
 }
@@ -172,7 +175,6 @@ impl Queue {
         let store = Store::open(&place.path("queue.db")).await.unwrap();
         let settings = RunnerSettings {
             app: APP,
-            deletes: true,
             approved: None,
             chunk_jobs_max: 10,
             in_flight_max: 4,
@@ -192,6 +194,7 @@ impl Queue {
             settings,
             time_stands: AtomicBool::new(false),
             imports: Mutex::new(0),
+            approves: true,
         }
     }
 
@@ -240,12 +243,18 @@ impl Queue {
         events: Events,
     ) -> Result<RunReport, StoreError> {
         let lock = self.lock();
+        let mut settings = self.settings.clone();
+        if self.approves {
+            let now_ms = self.clock.wall_ms();
+            settings.approved =
+                Some(approve_deletes(&self.store, &lock, settings.app, now_ms).await);
+        }
         let runner = Runner::new(
             self.clock.clone(),
             self.store.clone(),
             service.clone(),
             signer,
-            self.settings.clone(),
+            settings,
             events,
         );
         let driver = async {
