@@ -194,6 +194,12 @@ pub struct ManifestArgs {
     #[arg(long, requires = "file")]
     pub again: bool,
 
+    /// Take a manifest whose ids all begin with another SDKAppID
+    ///
+    /// Without it such a manifest is refused: it is most likely one of another application.
+    #[arg(long, requires = "file")]
+    pub allow_foreign_ids: bool,
+
     /// What to call the batch [default: the file's name]
     #[arg(long, value_name = "NAME", requires = "file")]
     pub name: Option<String>,

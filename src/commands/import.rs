@@ -97,7 +97,7 @@ pub(super) async fn stage(
         import.only_looks();
     }
     let filled = tokio::select! {
-        filled = fill(&mut import, manifest, bad, (file, args), ground) => filled,
+        filled = fill(&mut import, manifest, bad, (file, settings, args), ground) => filled,
         // Dropped, it leaves nothing behind either.
         () = ground.stuck() => return Err(StoreError::Stopped.into()),
     };
@@ -125,11 +125,12 @@ async fn fill(
     import: &mut Import,
     manifest: Manifest,
     bad: BadRows,
-    (file, args): (&Path, &ManifestArgs),
+    (file, settings, args): (&Path, &Settings, &ManifestArgs),
     ground: &Importing,
 ) -> Result<Filled, CommandError> {
     let (read, bad) = read_into(import, manifest, bad, file, ground).await?;
     let bad_shown = bad.finish(&read, file)?;
+    refuse_foreign(&read, file, settings, args)?;
     let totals = ImportTotals {
         name: args.name.clone().unwrap_or_else(|| batch_name(file)),
         source: file.display().to_string(),
@@ -144,6 +145,28 @@ async fn fill(
         import.withdraw().await?;
     }
     Ok(Filled { totals, bad_shown, read, preview })
+}
+
+/// Refuses a manifest that is for another application from its first row to its last. A
+/// rehearsal that names no application has none that could be the wrong one.
+fn refuse_foreign(
+    read: &Totals,
+    file: &Path,
+    settings: &Settings,
+    args: &ManifestArgs,
+) -> Result<(), CommandError> {
+    let is_foreign = read.good > 0 && read.foreign == read.good;
+    if !is_foreign || args.allow_foreign_ids || !settings.names_app() {
+        return Ok(());
+    }
+    Err(CommandError::Wrong(format!(
+        "{}: all {} ids begin with another SDKAppID than {}, for example {}: nothing was imported, nothing was sent; \
+         name the right application with --sdkappid, or add --allow-foreign-ids if this is meant",
+        file.display(),
+        read.good,
+        settings.app()?.sdkappid,
+        read.foreign_example.as_deref().unwrap_or_default(),
+    )))
 }
 
 /// Says what the manifest's reader warns of, where no plan says it.

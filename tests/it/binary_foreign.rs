@@ -1,4 +1,5 @@
-//! A manifest for another application: what its reader warns of is part of the plan.
+//! A manifest for another application: what its reader warns of is part of the plan, and one that
+//! is foreign from its first row to its last is refused.
 
 use crate::support::{Place, data, manifest, question, said};
 use crate::support_binary::{ends, has, sandbox};
@@ -45,4 +46,26 @@ async fn manifest_warnings_are_part_of_a_plan() {
     let digest = plan["digest"].as_str().unwrap();
     let run = ["run", "jobs.csv", "--quiet", "--plan", digest];
     assert_eq!(said(&ends(place.fast(&sandbox, &run), 0)), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_of_another_app_is_refused() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", deletes(50, 0));
+    let parts = [
+        "jobs.csv: all 50 ids begin with another SDKAppID than 1400000000, for example 1600000000-@RBT",
+        "nothing was imported, nothing was sent",
+        "--sdkappid",
+        "--allow-foreign-ids",
+    ];
+    for command in [&["run", "--yes"][..], &["plan"], &["import"], &["run", "--yes", "--sandbox"]] {
+        let output = ends(place.fast(&sandbox, &[command, &["jobs.csv"]].concat()), 2);
+        has(&said(&output), &parts);
+    }
+    assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
+    let meant = place.fast(&sandbox, &["run", "jobs.csv", "--yes", "--allow-foreign-ids"]);
+    has(&said(&ends(meant, 0)), &[WARNING, "succeeded  50"]);
+    // A rehearsal that names no application has none that could be the wrong one.
+    let rehearsal = ["run", "jobs.csv", "--sandbox", "--rate-limit", "0", "--rate", "200"];
+    has(&said(&ends(place.deskbatch(&rehearsal), 0)), &[WARNING, "succeeded  50"]);
 }

@@ -140,7 +140,8 @@ async fn whatever_has_changed_since_is_refused_with_nothing_imported_and_nothing
     refused(with(&["--chunk", "2"]), &["changed: the questions a request, or --again"]);
     refused(with(&["--again"]), &["changed: the questions a request, or --again"]);
     refused(with(&["--library", "faq"]), &["changed: where it is sent"]);
-    refused(with(&["--sdkappid", "1400000001"]), &["changed: where it is sent"]);
+    let elsewhere = ["--sdkappid", "1400000001", "--allow-foreign-ids"];
+    refused(with(&elsewhere), &["changed: where it is sent"]);
     refused(with(&["--status", "5"]), &["changed: the file", "0 enable, 3 disable, 0 delete"]);
     refused(run(&place, &other, &["jobs.csv"], &digest), &["changed: where it is sent"]);
     refused(run(&place, &sandbox, &["more.csv"], &digest), &["changed: the file\n"]);
