@@ -147,6 +147,9 @@ pub struct FilePlan {
     pub known: Option<(i64, u64)>,
     /// Jobs that wait and that its import would supersede.
     pub superseded: u64,
+    /// What its reader warns of, a sentence each. The digest is not over them: they follow from the
+    /// file and the application, which it is over, and another version may find other words.
+    pub warnings: Vec<String>,
 }
 
 /// What a run would do.
@@ -289,6 +292,7 @@ mod tests {
                 effect: Effect::New,
                 known: None,
                 superseded: 0,
+                warnings: Vec::new(),
             }),
             waiting: sum(&[]),
             open: sum(&[(Status::Enable, "a"), (Status::Delete, "b")]),
@@ -349,6 +353,7 @@ mod tests {
         same.deletes.push("b".to_owned());
         same.in_flight = 1;
         same.file.as_mut().unwrap().name = "b.csv".to_owned();
+        same.file.as_mut().unwrap().warnings.push("in other words".to_owned());
         assert_eq!(same.digest(), approved.digest());
     }
 }

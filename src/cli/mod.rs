@@ -129,6 +129,9 @@ pub enum Command {
     /// Serve the page of the queue, live, on this machine; sends nothing to the service
     Dashboard(DashboardArgs),
     /// Take failed jobs back to pending
+    ///
+    /// What it takes back is approved by no plan and no yes that was given before: the next run asks
+    /// about deletes among it, and a run that goes on leaves them pending.
     Retry(RetryArgs),
     /// Cancel the pending jobs of a batch
     Cancel(CancelArgs),
@@ -194,6 +197,12 @@ pub struct ManifestArgs {
     /// it is gone on with.
     #[arg(long, requires = "file")]
     pub again: bool,
+
+    /// Take a manifest whose ids all begin with another SDKAppID
+    ///
+    /// Without it such a manifest is refused: it is most likely one of another application.
+    #[arg(long, requires = "file")]
+    pub allow_foreign_ids: bool,
 
     /// What to call the batch [default: the file's name]
     #[arg(long, value_name = "NAME", requires = "file")]

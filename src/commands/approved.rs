@@ -7,24 +7,15 @@
 use std::fmt::Write as _;
 
 use super::CommandError;
-use super::consent::Consent;
+use super::consent::{Asking, Consent};
 use super::import::commit;
 use super::plan::{Making, Proposal, propose};
-use super::reading::Importing;
-use crate::cli::RunArgs;
-use crate::config::Settings;
 use crate::plan::{DIGEST_CHARS, Plan};
-use crate::store::{Approval, RunLock, Store};
+use crate::store::{Approval, Covers};
 
 /// Imports what `digest` approves, or finds what is left of it.
-pub(super) async fn take(
-    settings: &Settings,
-    args: &RunArgs,
-    digest: &str,
-    store: &Store,
-    lock: &RunLock,
-    ground: &Importing,
-) -> Result<Consent, CommandError> {
+pub(super) async fn take(digest: &str, asking: &Asking<'_>) -> Result<Consent, CommandError> {
+    let Asking { settings, args, store, lock, ground } = *asking;
     let (digest, out) = (read_digest(digest)?, &ground.out);
     // No run but this one can change what is left of it: this one has the lock.
     let prior = store.find_approval(settings.app()?, &digest).await?;
@@ -39,20 +30,26 @@ pub(super) async fn take(
                 "this plan was begun before: {} of its jobs are still to be done",
                 approval.left
             ));
-            Ok(Consent::Given { deletes: true, approved: Some(approval.id), batch: None })
+            Ok(Consent::Given { approval: Some((approval.id, Covers::Plan)), batch: None })
         }
         Next::Begin => {
-            let mut approved = None;
+            let mut approval = None;
             if plan.open.total() > 0 {
-                approved = Some(staged.import.approve(lock, &digest, &plan.terms()).await?);
+                let terms = plan.terms();
+                let noted = staged.import.approve(lock, Covers::Plan, &digest, &terms).await?;
+                approval = Some((noted, Covers::Plan));
+            }
+            // They are part of what was approved.
+            for warning in &staged.read.warnings {
+                out.say(&format!("warning: {warning}"));
             }
             if file.is_some() {
-                commit(store, staged, plan.app, &args.manifest, out).await?;
+                commit(store, staged, &args.manifest, out).await?;
             } else {
                 staged.end_without_batch().await?;
             }
-            match approved {
-                Some(_) => Ok(Consent::Given { deletes: true, approved, batch: None }),
+            match approval {
+                Some(_) => Ok(Consent::Given { approval, batch: None }),
                 None => Ok(finished("nothing to do, as the plan has it", 0)),
             }
         }
@@ -80,8 +77,11 @@ enum Next {
     Refuse(Vec<&'static str>),
 }
 
-/// The decision. A plan that was begun and is not finished goes on, and begins anew only
-/// when nothing of it is left; with `--again` it is meant to begin anew.
+/// Why a plan of which nothing is left has not been done all the same.
+const RETRIED: &str = "jobs of it were retried or approved again since";
+
+/// The decision. A plan that was begun and is not finished goes on, and begins again only
+/// when nothing of it is left; with `--again` it is meant to begin again.
 fn next(prior: Option<Approval>, plan: &Plan, digest: &str) -> Next {
     match prior {
         Some(prior) if prior.left > 0 => match plan.changed_from(&prior.terms) {
@@ -90,7 +90,8 @@ fn next(prior: Option<Approval>, plan: &Plan, digest: &str) -> Next {
         },
         _ if plan.digest() == digest => Next::Begin,
         Some(prior) if !plan.again && plan.changed_from(&prior.terms).is_empty() => {
-            Next::Done(prior)
+            let may_wait = prior.uncovered > 0 && plan.open.total() > 0;
+            if may_wait { Next::Refuse(vec![RETRIED]) } else { Next::Done(prior) }
         }
         _ => Next::Refuse(plan.changed_since(digest)),
     }

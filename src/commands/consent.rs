@@ -1,18 +1,22 @@
-//! A run's consent: nobody's questions are deleted without a yes, given at a terminal, on the
-//! command line, or by a plan's digest (`approved.rs`).
+//! A run's consent: a run sends the deletes that its plan has shown, and no others.
+//!
+//! They are agreed to at a terminal, by `--yes`, by a rehearsal, or by a plan's digest
+//! (`approved.rs`). Each way marks them with an approval in the transaction that makes the plan
+//! and imports the file, so that nothing comes between; what is imported or retried later has no
+//! mark and stays pending.
 
 use std::path::Path;
 
 use super::CommandError;
 use super::expected::basis_of;
-use super::import::{Staged, commit, stage};
-use super::plan::{DELETES_SHOWN, Making, Proposal, plan_of, propose};
+use super::import::{Staged, commit, stage, warn};
+use super::plan::{DELETES_SHOWN, plan_of, review};
 use super::reading::Importing;
 use crate::cli::{RunArgs, all_line};
-use crate::config::{Account, Settings};
+use crate::config::Settings;
 use crate::output::plan_text;
 use crate::plan::{Plan, deletes};
-use crate::store::{ApprovalId, BatchId, Store};
+use crate::store::{ApprovalId, BatchId, Covers, RunLock, Store};
 
 /// What was agreed to before anything is sent.
 pub(super) enum Consent {
@@ -27,108 +31,124 @@ pub(super) enum Consent {
     },
     /// The run.
     Given {
-        /// Deletes, if somebody was asked or said so beforehand. Without that, such as are
-        /// imported while the run goes on stay pending.
-        deletes: bool,
-        /// The approval whose jobs alone are meant; `None`: everything that waits.
-        approved: Option<ApprovalId>,
+        /// Which deletes, or which jobs of a plan; `None`: no delete waits.
+        approval: Option<(ApprovalId, Covers)>,
         /// The batch of the file that was named, be it new or imported before.
         batch: Option<BatchId>,
     },
 }
 
-/// Imports `file` unless the run is not wanted. Where a person has to be asked, the queue
-/// is not kept waiting for the answer: the import is undone and done again.
-pub(super) async fn import(
-    settings: &Settings,
-    args: &RunArgs,
-    file: &Path,
-    account: &Account,
-    store: &Store,
-    ground: &Importing,
-) -> Result<Consent, CommandError> {
-    let staged = || stage(store, account.app, file, &args.manifest, false, ground);
-    let plan = async |staged: &mut Staged| {
-        plan_of(settings, staged, Some(file), &args.manifest, DELETES_SHOWN).await
-    };
-    let mut first = staged().await?;
-    let open = first.preview.open;
-    if !must_ask(settings, args.yes, open) {
-        let batch = commit(store, first, account.app, &args.manifest, &ground.out).await?;
-        return Ok(agreed(settings, args.yes, open, batch));
-    }
-    let asked = plan(&mut first).await?;
-    first.undo().await?;
-    if file == Path::new("-") || !ground.out.can_ask() {
-        return Err(needs_yes(open));
-    }
-    if !ask(settings, store, &asked, ground).await? {
-        return Ok(Consent::Refused);
-    }
-    let mut staged = staged().await?;
-    if plan(&mut staged).await?.digest() != asked.digest() {
-        return Err(CommandError::Wrong(
-            "the manifest or the queue changed while you were asked: nothing was imported, nothing was sent; \
-             run again"
-                .to_owned(),
-        ));
-    }
-    let batch = commit(store, staged, account.app, &args.manifest, &ground.out).await?;
-    Ok(agreed(settings, args.yes, asked.open.counts, batch))
+/// What a consent is about.
+pub(super) struct Asking<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) args: &'a RunArgs,
+    pub(super) store: &'a Store,
+    pub(super) lock: &'a RunLock,
+    pub(super) ground: &'a Importing,
 }
 
-/// Asks about deletes that wait in the queue, if there are any.
-pub(super) async fn what_waits(
-    settings: &Settings,
-    args: &RunArgs,
-    account: &Account,
-    store: &Store,
-    ground: &Importing,
-) -> Result<Consent, CommandError> {
-    let open = store.open_by_status(account.app).await?;
-    if !must_ask(settings, args.yes, open) {
-        return Ok(agreed(settings, args.yes, open, None));
+impl Asking<'_> {
+    /// Imports the file, if one is named, and approves the deletes that wait then, unless they are
+    /// not wanted. Where a person has to be asked, the queue is not kept waiting for the answer:
+    /// everything is undone, done again, and compared.
+    pub(super) async fn take(&self) -> Result<Consent, CommandError> {
+        let Self { settings, args, store, ground, .. } = *self;
+        if args.file.is_none() && deletes(store.open_by_status(settings.app()?).await?) == 0 {
+            return Ok(Consent::Given { approval: None, batch: None });
+        }
+        let mut first = self.stage().await?;
+        let plan = self.plan_with_deletes(&mut first).await?;
+        let shown = match plan {
+            Some(plan) if !args.yes && !settings.rehearsal => plan,
+            plan => {
+                warn(&first, &ground.out);
+                return self.carry_out(first, plan.as_ref()).await;
+            }
+        };
+        let from_stdin = args.file.as_deref() == Some(Path::new("-"));
+        if from_stdin || !ground.out.can_ask() {
+            warn(&first, &ground.out);
+            first.undo().await?;
+            return Err(needs_yes(&shown));
+        }
+        first.undo().await?;
+        if !self.ask(&shown).await? {
+            return Ok(Consent::Refused);
+        }
+        let mut again = self.stage().await?;
+        let plan = self.plan(&mut again).await?;
+        if plan.digest() != shown.digest() {
+            again.undo().await?;
+            return Err(CommandError::Wrong(
+                "the manifest or the queue changed while you were asked: nothing was imported, nothing was sent; \
+                 run again"
+                    .to_owned(),
+            ));
+        }
+        self.carry_out(again, Some(&plan)).await
     }
-    if !ground.out.can_ask() {
-        return Err(needs_yes(open));
+
+    /// The file in an open import, or a look at the queue.
+    async fn stage(&self) -> Result<Staged, CommandError> {
+        let Self { settings, args, store, ground, .. } = *self;
+        match &args.file {
+            Some(file) => stage(store, settings, file, &args.manifest, false, ground).await,
+            None => review(settings, store).await,
+        }
     }
-    let how = Making { only_looks: true, deletes_max: DELETES_SHOWN };
-    let Proposal { staged, plan } =
-        propose(settings, store, None, &args.manifest, how, ground).await?;
-    staged.undo().await?;
-    let yes = ask(settings, store, &plan, ground).await?;
-    Ok(if yes { agreed(settings, args.yes, plan.open.counts, None) } else { Consent::Refused })
+
+    async fn plan(&self, staged: &mut Staged) -> Result<Plan, CommandError> {
+        let Self { settings, args, .. } = *self;
+        let file = args.file.as_deref();
+        plan_of(settings, staged, file, &args.manifest, DELETES_SHOWN).await
+    }
+
+    /// The plan, if it deletes anything. To make one takes a look at every job that waits.
+    async fn plan_with_deletes(&self, staged: &mut Staged) -> Result<Option<Plan>, CommandError> {
+        if deletes(staged.import.open_by_status().await?) == 0 {
+            return Ok(None);
+        }
+        let plan = self.plan(staged).await?;
+        Ok((plan.open.deletes() > 0).then_some(plan))
+    }
+
+    /// Shows the plan and asks.
+    async fn ask(&self, plan: &Plan) -> Result<bool, CommandError> {
+        let Self { settings, store, ground, .. } = *self;
+        let forecast = basis_of(settings, store, plan.app).await?.forecast(plan.open.counts);
+        let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+        ground.out.must_say(&plan_text(plan, &forecast, &all_line(&words)));
+        ground.ask(format!("Delete {} questions?", plan.open.deletes())).await
+    }
+
+    /// Approves the deletes of `plan` and makes the import durable, in one transaction.
+    async fn carry_out(
+        &self,
+        mut staged: Staged,
+        plan: Option<&Plan>,
+    ) -> Result<Consent, CommandError> {
+        let Self { args, store, lock, ground, .. } = *self;
+        let mut approval = None;
+        if let Some(plan) = plan {
+            let (digest, terms) = (plan.digest(), plan.terms());
+            let noted = staged.import.approve(lock, Covers::Deletes, &digest, &terms).await?;
+            approval = Some((noted, Covers::Deletes));
+        }
+        let batch = if args.file.is_some() {
+            commit(store, staged, &args.manifest, &ground.out).await?
+        } else {
+            staged.end_without_batch().await?;
+            None
+        };
+        Ok(Consent::Given { approval, batch })
+    }
 }
 
-/// Shows the plan and asks.
-async fn ask(
-    settings: &Settings,
-    store: &Store,
-    plan: &Plan,
-    ground: &Importing,
-) -> Result<bool, CommandError> {
-    let forecast = basis_of(settings, store, plan.app).await?.forecast(plan.open.counts);
-    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    ground.out.must_say(&plan_text(plan, &forecast, &all_line(&words)));
-    ground.ask(format!("Delete {} questions?", plan.open.deletes())).await
-}
-
-/// After any question that was due: deletes are agreed to if there were some to ask about.
-fn agreed(settings: &Settings, yes: bool, open: [u64; 3], batch: Option<BatchId>) -> Consent {
-    let deletes = yes || settings.rehearsal || deletes(open) > 0;
-    Consent::Given { deletes, approved: None, batch }
-}
-
-/// A rehearsal deletes nothing that anybody misses.
-fn must_ask(settings: &Settings, yes: bool, open: [u64; 3]) -> bool {
-    !yes && !settings.rehearsal && deletes(open) > 0
-}
-
-fn needs_yes(open: [u64; 3]) -> CommandError {
+fn needs_yes(plan: &Plan) -> CommandError {
     CommandError::Wrong(format!(
         "this run would delete {} questions, and nobody is there to be asked: nothing was imported, nothing was \
          sent; look at it with deskbatch plan and run the line that it ends with, or add --yes to delete without a \
          question",
-        deletes(open)
+        plan.open.deletes()
     ))
 }

@@ -41,6 +41,8 @@ pub(super) struct Told {
     jobs: Option<QueueCounts>,
     /// Jobs that failed in what the run worked on, earlier runs included.
     failed: u64,
+    /// Pending jobs that the run has left, since its approval does not cover them.
+    unapproved: u64,
     refused: Vec<ToldJob>,
     /// The summary for people.
     text: String,
@@ -91,7 +93,7 @@ impl Told {
         &mut self,
         report: &RunReport,
         jobs: QueueCounts,
-        failed: u64,
+        [failed, unapproved]: [u64; 2],
         refused: &[Record],
     ) {
         self.run = Some(ToldRun {
@@ -103,6 +105,7 @@ impl Told {
         });
         self.jobs = Some(jobs);
         self.failed = failed;
+        self.unapproved = unapproved;
         self.refused = refused.iter().map(ToldJob::of).collect();
     }
 

@@ -8,7 +8,6 @@ use super::{CommandError, Exit, signals};
 use crate::cli::{ImportArgs, ManifestArgs};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::job::App;
 use crate::manifest::{BadRow, Manifest, ManifestOptions, Rejects, Totals, same_file};
 use crate::output::Output;
 use crate::store::{
@@ -63,12 +62,12 @@ pub(super) async fn command(
     args: &ImportArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let app = settings.app()?;
     let store = Store::open(&settings.database).await?;
     let shutdown = signals::listen_for_import(out)?;
     let ground = Importing::begin(out, shutdown);
-    let staged = stage(&store, app, &args.file, &args.manifest, false, &ground).await?;
-    commit(&store, staged, app, &args.manifest, out).await?;
+    let staged = stage(&store, settings, &args.file, &args.manifest, false, &ground).await?;
+    warn(&staged, out);
+    commit(&store, staged, &args.manifest, out).await?;
     store.close().await;
     Ok(Exit::Done)
 }
@@ -78,12 +77,13 @@ pub(super) async fn command(
 /// is left behind.
 pub(super) async fn stage(
     store: &Store,
-    app: App,
+    settings: &Settings,
     file: &Path,
     args: &ManifestArgs,
     only_looks: bool,
     ground: &Importing,
 ) -> Result<Staged, CommandError> {
+    let app = settings.app()?;
     let options = ManifestOptions {
         status: args.status,
         delimiter: args.delimiter.as_deref().map(delimiter).transpose()?,
@@ -98,7 +98,7 @@ pub(super) async fn stage(
         import.only_looks();
     }
     let filled = tokio::select! {
-        filled = fill(&mut import, manifest, bad, file, args, ground) => filled,
+        filled = fill(&mut import, manifest, bad, (file, settings, args), ground) => filled,
         // Dropped, it leaves nothing behind either.
         () = ground.stuck() => return Err(StoreError::Stopped.into()),
     };
@@ -126,12 +126,12 @@ async fn fill(
     import: &mut Import,
     manifest: Manifest,
     bad: BadRows,
-    file: &Path,
-    args: &ManifestArgs,
+    (file, settings, args): (&Path, &Settings, &ManifestArgs),
     ground: &Importing,
 ) -> Result<Filled, CommandError> {
     let (read, bad) = read_into(import, manifest, bad, file, ground).await?;
     let bad_shown = bad.finish(&read, file)?;
+    refuse_foreign(&read, file, settings, args)?;
     let totals = ImportTotals {
         name: args.name.clone().unwrap_or_else(|| batch_name(file)),
         source: file.to_string_lossy().into_owned(),
@@ -148,23 +148,43 @@ async fn fill(
     Ok(Filled { totals, bad_shown, read, preview })
 }
 
+/// Refuses a manifest that is for another application from its first row to its last. A
+/// rehearsal that names no application has none that could be the wrong one.
+fn refuse_foreign(
+    read: &Totals,
+    file: &Path,
+    settings: &Settings,
+    args: &ManifestArgs,
+) -> Result<(), CommandError> {
+    let is_foreign = read.good > 0 && read.foreign == read.good;
+    if !is_foreign || args.allow_foreign_ids || !settings.names_app() {
+        return Ok(());
+    }
+    Err(CommandError::Wrong(format!(
+        "{}: all {} ids begin with another SDKAppID than {}, for example {}: nothing was imported, nothing was sent; \
+         name the right application with --sdkappid, or add --allow-foreign-ids if this is meant",
+        file.display(),
+        read.good,
+        settings.app()?.sdkappid,
+        read.foreign_example.as_deref().unwrap_or_default(),
+    )))
+}
+
+/// Says what the manifest's reader warns of, where no plan says it.
+pub(super) fn warn(staged: &Staged, out: &Output) {
+    for warning in &staged.read.warnings {
+        out.must_say(&format!("warning: {warning}"));
+    }
+}
+
 /// Makes a staged import durable and tells what it did.
 pub(super) async fn commit(
     store: &Store,
     staged: Staged,
-    app: App,
     args: &ManifestArgs,
     out: &Output,
 ) -> Result<Option<BatchId>, CommandError> {
     let Staged { import, totals, read, .. } = staged;
-    if read.foreign > 0 {
-        out.must_say(&format!(
-            "warning: {} ids do not begin with the SDKAppID {}, for example {}: is this the right application?",
-            read.foreign,
-            app.sdkappid,
-            read.foreign_example.as_deref().unwrap_or_default(),
-        ));
-    }
     if let (Some(path), true) = (&args.rejects, read.bad > 0) {
         out.must_say(&format!(
             "{} bad rows were left out; they are in {}, to be mended and imported",

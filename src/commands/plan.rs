@@ -46,13 +46,18 @@ pub(super) async fn propose(
     how: Making,
     ground: &Importing,
 ) -> Result<Proposal, CommandError> {
-    let app = settings.app()?;
     let mut staged = match file {
-        Some(file) => stage(store, app, file, args, how.only_looks, ground).await?,
-        None => Staged::nothing(store.begin_review(app, SystemClock::new().wall_ms()).await?),
+        Some(file) => stage(store, settings, file, args, how.only_looks, ground).await?,
+        None => review(settings, store).await?,
     };
     let plan = plan_of(settings, &mut staged, file, args, how.deletes_max).await?;
     Ok(Proposal { staged, plan })
+}
+
+/// A look at the queue as it is, in one transaction with what follows from it.
+pub(super) async fn review(settings: &Settings, store: &Store) -> Result<Staged, CommandError> {
+    let now_ms = SystemClock::new().wall_ms();
+    Ok(Staged::nothing(store.begin_review(settings.app()?, now_ms).await?))
 }
 
 /// The plan of a run that would begin with this import of `file`, or without one.
@@ -104,6 +109,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
         },
         known,
         superseded: if read.good == 0 { 0 } else { staged.preview.superseded },
+        warnings: read.warnings.clone(),
     })
 }
 
@@ -177,6 +183,8 @@ struct JsonFile<'a> {
     batch: Option<i64>,
     batch_open: Option<u64>,
     superseded: u64,
+    /// What a person has to read before they say yes, a sentence each.
+    warnings: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -218,6 +226,7 @@ fn json(plan: &Plan, forecast: &Forecast, digest: &str, command: &str) -> String
         batch: file.known.map(|(batch, _)| batch),
         batch_open: file.known.map(|(_, open)| open),
         superseded: file.superseded,
+        warnings: &file.warnings,
     });
     let json = Json {
         schema: 1,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use tokio::runtime::Handle;
 
-use super::consent::{self, Consent};
+use super::consent::{Asking, Consent};
 use super::expected::basis_of;
 use super::finish::Told;
 use super::metrics_file::MetricsFile;
@@ -22,7 +22,8 @@ use crate::output::{Output, RunSummaryText, follow};
 use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, Urgency};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::store::{
-    ApprovalId, BatchId, Record, RecordFilter, RunEnding, RunLock, Store, StoreError,
+    ApprovalId, BatchId, Covers, OpenJobs, Record, RecordFilter, RunEnding, RunLock, Store,
+    StoreError,
 };
 use crate::text::path_text;
 
@@ -84,11 +85,15 @@ async fn import_and_drain(
     let _kept = metrics.keep(&store, clock).await;
     let dashboard = dashboard::take_for_run(settings).await?;
     let ground = Importing::begin(out, shutdown.clone());
-    let consent = agree(settings, args, &account, &store, lock, &ground).await?;
-    let (deletes, approved, batch) = match consent {
-        Consent::Given { deletes, approved, batch } => {
+    let asking = Asking { settings, args, store: &store, lock, ground: &ground };
+    let consent = match &args.plan {
+        Some(digest) => approved::take(digest, &asking).await?,
+        None => asking.take().await?,
+    };
+    let (approval, batch) = match consent {
+        Consent::Given { approval, batch } => {
             told.has_batch(batch);
-            (deletes, approved, batch)
+            (approval, batch)
         }
         Consent::Finished { text, failed } => return Ok(told.nothing_to_do(&text, failed, out)),
         Consent::Refused => {
@@ -98,9 +103,10 @@ async fn import_and_drain(
             return Ok(Exit::Wrong);
         }
     };
-    if store.open_of(account.app, approved).await? == 0 {
+    let scope = Scope::of(account.app, approval, batch, &store).await?;
+    if scope.has_nothing_to_send(account.app, &store).await? {
         let failed = store.failed_in(batch.as_slice(), BatchId::MAX).await?;
-        let text = nothing_to_do(account.app, approved, failed, &store);
+        let text = nothing_to_do(account.app, scope.is_plan(), failed, &store);
         store.close().await;
         return Ok(told.nothing_to_do(&text, failed, out));
     }
@@ -108,8 +114,7 @@ async fn import_and_drain(
         Some(behaviour) => Some(start_sandbox(behaviour, &mut account, out).await?),
         None => None,
     };
-    let scope = Scope::of(account.app, approved, batch, &store).await?;
-    let limits = settings.runner(account.app, deletes, approved);
+    let limits = settings.runner(account.app, scope.approval);
     signals.enter(Phase::Send);
     let events = Events::new();
     let dashboard = dashboard.map(|taken| taken.serve(settings, &store, Some(&events), out));
@@ -126,22 +131,6 @@ async fn import_and_drain(
     Ok(exit)
 }
 
-/// Imports what is to be imported, if it is wanted.
-async fn agree(
-    settings: &Settings,
-    args: &RunArgs,
-    account: &Account,
-    store: &Store,
-    lock: &RunLock,
-    ground: &Importing,
-) -> Result<Consent, CommandError> {
-    match (&args.plan, &args.file) {
-        (Some(digest), _) => approved::take(settings, args, digest, store, lock, ground).await,
-        (None, Some(file)) => consent::import(settings, args, file, account, store, ground).await,
-        (None, None) => consent::what_waits(settings, args, account, store, ground).await,
-    }
-}
-
 /// Opens the queue, which may wait for another process that writes to it.
 async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Store, CommandError> {
     tokio::select! {
@@ -153,14 +142,14 @@ async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Store, Comm
 
 /// Names the app: jobs of another one, or of its other library, may well be waiting. What was
 /// asked for is not done where jobs of the file that was named have failed.
-fn nothing_to_do(app: App, approved: Option<ApprovalId>, failed: u64, store: &Store) -> String {
+fn nothing_to_do(app: App, is_plan: bool, failed: u64, store: &Store) -> String {
     if failed > 0 {
         return format!(
             "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \
              deskbatch retry takes them back"
         );
     }
-    if approved.is_some() {
+    if is_plan {
         return "nothing to do: newer imports speak for everything that was left of this plan"
             .to_owned();
     }
@@ -175,34 +164,51 @@ fn nothing_to_do(app: App, approved: Option<ApprovalId>, failed: u64, store: &St
 /// Whose failures are this run's business, as it begins.
 struct Scope {
     whose: Whose,
+    /// The approval of its deletes, or of all that it sends.
+    approval: Option<ApprovalId>,
     /// How many jobs of it had been cancelled and superseded.
     withdrawn: [u64; 2],
+    /// How many jobs its approval covered no longer.
+    uncovered: u64,
 }
 
 enum Whose {
     /// Those of these batches, which were unfinished or whose file was named, and of all after
     /// the last.
     Batches { named: Vec<BatchId>, last: BatchId },
-    /// Those of an approval.
+    /// Those of a plan.
     Approved(ApprovalId),
 }
 
 impl Scope {
     async fn of(
         app: App,
-        approved: Option<ApprovalId>,
+        approval: Option<(ApprovalId, Covers)>,
         batch: Option<BatchId>,
         store: &Store,
     ) -> Result<Self, CommandError> {
-        let whose = if let Some(approval) = approved {
-            Whose::Approved(approval)
+        let whose = if let Some((plan, Covers::Plan)) = approval {
+            Whose::Approved(plan)
         } else {
             let mut named = store.unfinished_batches(app).await?;
             named.extend(batch);
             Whose::Batches { named, last: store.last_batch().await? }
         };
+        let approval = approval.map(|(approval, _)| approval);
         let withdrawn = whose.withdrawn(app, store).await?;
-        Ok(Self { whose, withdrawn })
+        let uncovered = uncovered(approval, store).await?;
+        Ok(Self { whose, approval, withdrawn, uncovered })
+    }
+
+    fn is_plan(&self) -> bool {
+        matches!(self.whose, Whose::Approved(_))
+    }
+
+    /// Jobs that are not approved are a reason to run without a plan: they may be in flight of a run
+    /// that died, and superseded or cancelled, which a run records as it begins.
+    async fn has_nothing_to_send(&self, app: App, store: &Store) -> Result<bool, CommandError> {
+        let open = store.open_of(app, self.approval).await?;
+        Ok(open.to_send == 0 && (self.is_plan() || open.unapproved == 0))
     }
 
     /// How many have been cancelled and superseded since.
@@ -213,6 +219,20 @@ impl Scope {
             cancelled.saturating_sub(cancelled_before),
             superseded.saturating_sub(superseded_before),
         ])
+    }
+
+    /// How many jobs of its plan have been retried since; without a plan they are its own again,
+    /// or deletes that are not approved.
+    async fn retried_since(&self, store: &Store) -> Result<u64, CommandError> {
+        let plan = self.approval.filter(|_| self.is_plan());
+        Ok(uncovered(plan, store).await?.saturating_sub(self.uncovered))
+    }
+}
+
+async fn uncovered(approval: Option<ApprovalId>, store: &Store) -> Result<u64, CommandError> {
+    match approval {
+        Some(approval) => Ok(store.uncovered_of(approval).await?),
+        None => Ok(0),
     }
 }
 
@@ -324,13 +344,11 @@ async fn conclude(
 ) -> Result<Exit, CommandError> {
     let app = settings.app()?;
     let mut counts = store.counts_of(app).await?;
-    let mut unapproved = 0;
+    let OpenJobs { to_send, unapproved } = store.open_of(app, scope.approval).await?;
     let failed = match &scope.whose {
         Whose::Batches { named, last } => store.failed_in(named, *last).await?,
         Whose::Approved(approval) => {
-            let left = store.open_of(app, Some(*approval)).await?;
-            unapproved = counts.open().saturating_sub(left);
-            counts.pending = left.saturating_sub(counts.in_flight);
+            counts.pending = to_send.saturating_sub(counts.in_flight);
             store.failed_of(*approval).await?
         }
     };
@@ -343,13 +361,14 @@ async fn conclude(
     let refused: Vec<Record> = store.records(filter).try_collect().await?;
     // A newer import may speak for what this run has seen refused; it was, all the same.
     let failed = failed.max(refused.len() as u64);
-    told.concluded(report, counts, failed, &refused);
+    told.concluded(report, counts, [failed, unapproved], &refused);
     let text = RunSummaryText {
         report,
         counts,
         failed,
-        approved: matches!(scope.whose, Whose::Approved(_)),
+        approved: scope.is_plan(),
         unapproved,
+        retried: scope.retried_since(store).await?,
         withdrawn: scope.withdrawn_since(app, store).await?,
         refused: &refused,
         database: &settings.database,
@@ -358,7 +377,7 @@ async fn conclude(
         rehearsal: settings.rehearsal,
     };
     let exit = match report.ending {
-        RunEnding::Drained if text.counts.pending > 0 => Exit::Stopped,
+        RunEnding::Drained if text.has_left_any() => Exit::Stopped,
         RunEnding::Drained if failed == 0 => Exit::Done,
         RunEnding::Drained => Exit::SomeFailed,
         RunEnding::Signal

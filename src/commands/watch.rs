@@ -48,7 +48,7 @@ pub(super) async fn watch(
             return Ok(Exit::Done);
         }
         let open = match going(&shown) {
-            Some(run) => store.open_of(run.app(), run.approval).await?,
+            Some(run) => store.open_of(run.app(), run.approval).await?.to_send,
             None => shown.status.counts.open(),
         };
         let now = clock.now();

@@ -39,6 +39,11 @@ impl Settings {
         Ok(App { sdkappid, library: self.library() })
     }
 
+    /// Whether an application is named; a rehearsal takes the sandbox's own otherwise.
+    pub fn names_app(&self) -> bool {
+        self.raw.sdkappid.is_some()
+    }
+
     /// The library whose questions are meant.
     pub fn library(&self) -> Library {
         self.raw.library.unwrap_or_default()

@@ -149,13 +149,11 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The runner's limits for `app`; `deletes` if somebody agreed to them, and the
-    /// approval that it keeps to, if there is one.
-    pub fn runner(&self, app: App, deletes: bool, approved: Option<ApprovalId>) -> RunnerSettings {
+    /// The runner's limits for `app`, and the approval that it keeps to, if there is one.
+    pub fn runner(&self, app: App, approved: Option<ApprovalId>) -> RunnerSettings {
         let raw = &self.raw;
         RunnerSettings {
             app,
-            deletes,
             approved,
             chunk_jobs_max: raw.chunk.unwrap_or(100) as usize,
             in_flight_max: raw.in_flight.unwrap_or(32) as usize,

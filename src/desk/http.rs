@@ -205,7 +205,6 @@ impl HttpTransport {
         )));
         url
     }
-
 }
 
 /// What the head of a response says.

@@ -14,6 +14,7 @@ mod rejects;
 mod source;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod window;
 
 use crate::text::path_text;
@@ -120,6 +121,8 @@ pub struct Totals {
     pub foreign: u64,
     /// The first of those ids.
     pub foreign_example: Option<String>,
+    /// What a person has to read before these jobs are sent, a sentence each.
+    pub warnings: Vec<String>,
     /// Names this intent: the SHA-256 of the unpacked file in lower-case hex, or, with
     /// options that change its meaning, a hash over that hash and the options.
     pub digest: String,
@@ -272,8 +275,9 @@ impl Manifest {
 
     /// The same, and the questions that it names.
     pub fn finish_with_questions(self) -> (Totals, Questions) {
-        let totals = Totals { digest: self.digest.name(&self.options), ..self.totals };
-        (totals, self.intents.into_questions())
+        let (digest, warnings) =
+            (self.digest.name(&self.options), warnings::of(&self.totals, &self.options));
+        (Totals { warnings, digest, ..self.totals }, self.intents.into_questions())
     }
 
     /// The job in the record at hand.

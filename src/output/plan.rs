@@ -8,8 +8,8 @@ use crate::job::Status;
 use crate::plan::{Effect, FilePlan, JobsSum, Plan};
 use crate::text::visible;
 
-/// What a run sends, what it takes, where that comes from, and what it deletes; `all_line` is the
-/// command line that names every delete.
+/// What a run sends, what it takes, where that comes from, what it deletes, and what the file's
+/// reader warns of; `all_line` is the command line that names every delete.
 pub fn plan_text(plan: &Plan, forecast: &Forecast, all_line: &str) -> String {
     let mut text = format!(
         "This run sends to {}, for application {}, library {}:",
@@ -31,6 +31,7 @@ pub fn plan_text(plan: &Plan, forecast: &Forecast, all_line: &str) -> String {
     write_waiting(&mut text, plan);
     write_in_flight(&mut text, plan);
     write_deletes(&mut text, plan, all_line);
+    write_warnings(&mut text, plan);
     text
 }
 
@@ -109,5 +110,13 @@ fn write_deletes(text: &mut String, plan: &Plan, all_line: &str) {
     let more = plan.open.deletes().saturating_sub(plan.deletes.len() as u64);
     if more > 0 {
         let _ = write!(text, "\n  and {more} more: {all_line} names them");
+    }
+}
+
+/// Last, so that they are right above a question.
+fn write_warnings(text: &mut String, plan: &Plan) {
+    let warnings = plan.file.iter().flat_map(|file| &file.warnings);
+    for (warning, start) in warnings.zip(std::iter::once("\n\n").chain(std::iter::repeat("\n"))) {
+        let _ = write!(text, "{start}warning: {warning}");
     }
 }

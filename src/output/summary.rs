@@ -23,8 +23,10 @@ pub struct RunSummaryText<'a> {
     /// Whether it kept to a plan that somebody has approved; `counts` has the open jobs of
     /// that plan alone then.
     pub approved: bool,
-    /// Open jobs that the plan did not have.
+    /// Pending jobs that its approval does not cover: deletes, or, with a plan, any.
     pub unapproved: u64,
+    /// Jobs of its plan that were retried while it went on: they are no part of it any more.
+    pub retried: u64,
     /// Jobs that others cancelled and superseded while it went on.
     pub withdrawn: [u64; 2],
     /// The first of the jobs that failed in this run.
@@ -73,10 +75,7 @@ impl RunSummaryText<'_> {
 
     fn head(&self) -> String {
         match self.report.ending {
-            RunEnding::Drained if self.counts.pending > 0 => {
-                "Stopped: what is left came after the run began, deletes that nobody was asked about."
-                    .to_owned()
-            }
+            RunEnding::Drained if self.has_left_any() => self.left_over(),
             RunEnding::Drained if self.failed > 0 => {
                 format!(
                     "Finished: nothing is left to send, {} jobs failed{}.",
@@ -90,7 +89,8 @@ impl RunSummaryText<'_> {
             RunEnding::Drained => "Finished: everything asked for is done.".to_owned(),
             RunEnding::Signal => "Stopped as asked; the rest is pending.".to_owned(),
             RunEnding::TimeOver => {
-                "Stopped: the time that --max-duration gives was over; the rest is pending.".to_owned()
+                "Stopped: the time that --max-duration gives was over; the rest is pending."
+                    .to_owned()
             }
             RunEnding::Outage if self.is_blocked() => format!(
                 "Stopped: the service cannot be reached from here, and waiting does not help; everything left is \
@@ -114,6 +114,24 @@ impl RunSummaryText<'_> {
             RunEnding::TooManyFailures => self.too_many_failures(),
             RunEnding::Broken => "Stopped by a fault.".to_owned(),
         }
+    }
+
+    /// Whether a run that has done all it was to do leaves something that it was asked for.
+    pub fn has_left_any(&self) -> bool {
+        self.counts.pending > 0 || self.retried > 0
+    }
+
+    fn left_over(&self) -> String {
+        if self.retried > 0 {
+            return format!(
+                "Stopped: {} failed jobs of the plan were retried while it ran; they are pending, and no plan has them.",
+                self.retried
+            );
+        }
+        if self.unapproved > 0 {
+            return "Stopped: what is left are deletes that were not approved.".to_owned();
+        }
+        format!("Stopped: {} jobs came as the run ended; they are pending.", self.counts.pending)
     }
 
     /// What others did while the run went on.
@@ -187,13 +205,22 @@ impl RunSummaryText<'_> {
     }
 
     fn write_unapproved(&self, text: &mut String) {
-        if self.unapproved > 0 {
-            let _ = write!(
+        if self.unapproved == 0 {
+            return;
+        }
+        let _ = if self.approved {
+            write!(
                 text,
                 "\n  {} other jobs wait in the queue; they are not in the plan that was approved and were not sent",
                 self.unapproved
-            );
-        }
+            )
+        } else {
+            write!(
+                text,
+                "\n  {} deletes were imported or retried after the run began; they were not approved and were not sent",
+                self.unapproved
+            )
+        };
     }
 
     /// By code, so that what a code means is said once.
@@ -232,19 +259,20 @@ impl RunSummaryText<'_> {
         let step = |what: &str, command: &str| format!("{what:44}  deskbatch {command}");
         if self.counts.open() > 0 && self.approved {
             steps.push("send what is left of the plan: the same command again".to_owned());
-        } else if self.counts.open() > 0 {
+        } else if self.counts.open() > self.unapproved {
             steps.push(step("send what is left:", &format!("run{flags}")));
         }
         if self.failed > 0 {
             let report = format!("report{flags} --only failed -o failed.csv");
             steps.push(step("list what was refused, mend it, import it:", &report));
-            let run = format!("run{flags}");
-            let then = if self.approved { "the same command again" } else { &run };
-            let retry = format!("retry{flags}, then {then}");
+            let retry = format!("retry{flags}, then run{flags}");
             steps.push(step("or send it again as it is:", &retry));
         }
-        if self.unapproved > 0 {
+        if self.unapproved > 0 && self.approved {
             steps.push(step("look at what else waits:", &format!("plan{flags}")));
+        } else if self.unapproved > 0 {
+            steps.push(step("look at the deletes that are left:", &format!("plan{flags}")));
+            steps.push(step("approve and send them:", &format!("run{flags}")));
         }
         if self.rehearsal && self.counts.open() == 0 {
             let real = format!("run FILE{}", self.flags_of_runs);

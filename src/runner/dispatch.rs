@@ -13,7 +13,6 @@ use crate::clock::Moment;
 use crate::desk::Call;
 use crate::gate::Next;
 use crate::isolate::Group;
-use crate::job::Status;
 use crate::store::Claimed;
 
 /// The shortest wait, so that a job that is due and cannot be claimed is not asked for all the time.
@@ -72,7 +71,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     async fn next_due(&mut self, run: RunId) -> Result<Dispatch, StoreError> {
         self.commit().await?;
         let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
-        let free_ms = self.store.next_due_ms(run, self.settings.deletes).await?;
+        let free_ms = self.store.next_due_ms(run).await?;
         let held = self.work.next_due();
         let Some(free_ms) = free_ms else {
             return Ok(held.map_or(Dispatch::Nothing, Dispatch::Until));
@@ -94,11 +93,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// Sends jobs that no chunk has had; `false` if there are none.
     async fn send_free(&mut self, run: RunId, slot_ms: i64) -> Result<bool, StoreError> {
         let work = &self.work;
-        let deletes = self.settings.deletes;
-        let jobs_max = |status, first| match status {
-            Status::Delete if !deletes => 0,
-            _ => work.free_jobs(status, first),
-        };
+        let jobs_max = |status, first| work.free_jobs(status, first);
         let Some(claimed) = self.turn.claim_free(run, jobs_max, slot_ms).await? else {
             return Ok(false);
         };
@@ -109,9 +104,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     /// Sends one question from the other end of the queue.
     async fn send_sample(&mut self, run: RunId, slot_ms: i64) -> Result<Dispatch, StoreError> {
-        let deletes = self.settings.deletes;
-        let jobs_max = |status, _| usize::from(status != Status::Delete || deletes);
-        let Some(claimed) = self.turn.claim_last(run, jobs_max, slot_ms).await? else {
+        let Some(claimed) = self.turn.claim_last(run, slot_ms).await? else {
             return self.next_due(run).await;
         };
         let group = self.work.free_group(claimed.status(), claimed.ids());

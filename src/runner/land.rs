@@ -202,7 +202,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     async fn is_all_that_is_left(&self, run: RunId) -> Result<bool, StoreError> {
         Ok(self.flights.is_empty()
             && self.work.has_only_trouble()
-            && self.store.next_due_ms(run, self.settings.deletes).await?.is_none())
+            && self.store.next_due_ms(run).await?.is_none())
     }
 
     /// One of these may be what the service stumbles over.

@@ -112,7 +112,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let left = ending != RunEnding::TooManyFailures
             || !self.flights.is_empty()
             || self.store.holds_any(run).await?
-            || self.store.next_due_ms(run, self.settings.deletes).await?.is_some();
+            || self.store.next_due_ms(run).await?.is_some();
         Ok(if left { ending } else { RunEnding::Drained })
     }
 }

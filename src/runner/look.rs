@@ -80,9 +80,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         if step != Step::Send && !self.flights.is_empty() {
             return Ok(Heeded::AfterAnswer);
         }
-        if step == Step::Sample
-            && self.store.next_due_ms(run, self.settings.deletes).await?.is_none()
-        {
+        if step == Step::Sample && self.store.next_due_ms(run).await?.is_none() {
             step = self.next_step(false);
         }
         match step {

@@ -51,10 +51,8 @@ const ANSWER_LATEST: Duration = Duration::from_hours(24);
 pub struct RunnerSettings {
     /// Whose jobs are sent.
     pub app: App,
-    /// Whether somebody agreed to deletes; without that they stay pending, those too that
-    /// are imported while the run goes on.
-    pub deletes: bool,
-    /// The approval whose jobs alone are sent; `None`: every job of the app.
+    /// The approval whose deletes alone are sent, and, where it is of a plan, whose other jobs
+    /// alone; `None`: no delete is sent. Deletes that it does not cover stay pending.
     pub approved: Option<ApprovalId>,
     /// The most jobs in one request, at least 1.
     pub chunk_jobs_max: usize,
@@ -192,7 +190,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         if let Some(approval) = self.settings.approved {
             self.store.bind_run(taken.run, approval).await?;
         }
-        let open = self.store.open_of(app, self.settings.approved).await?;
+        let open = self.store.open_of(app, self.settings.approved).await?.to_send;
         self.failures_max = self.settings.failures_max.map(|most| most.of(open));
         tracing::info!(run = taken.run, open, orphans = taken.orphans, "run began");
         self.events.send(Event::Began { run: taken.run, open, orphans: taken.orphans });

@@ -1,18 +1,54 @@
 //! Approvals: what would be sent, taken down in the transaction that decides about it, and
-//! which jobs a run may send because somebody has read its plan.
+//! which jobs a run may send because its plan was agreed to.
 //!
 //! An approval marks its jobs. A bound on their numbers would not do: `retry` brings back
-//! older jobs than those that were approved.
+//! older jobs than those that were approved. A retry takes the mark away, and a job that a later
+//! import makes never has it, so that no delete is sent which the plan has not shown.
 
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Doing as _, Import, RunId, RunLock, Store, StoreError, bulk};
+use super::status::open_by_status;
+use super::{Doing as _, Import, RunId, RunLock, Store, StoreError, covered};
 use crate::job::{App, Status};
 use crate::plan::{JobsSum, JobsSummer};
 
 /// The number of an approval in its queue file.
 pub type ApprovalId = i64;
+
+/// Which jobs of a run an approval is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Covers {
+    /// All jobs of a plan, and a run that has it sends nothing else.
+    Plan,
+    /// The deletes. A run that has it sends enables and disables whether or not it was there for
+    /// them.
+    Deletes,
+}
+
+impl Covers {
+    /// The word used in the database.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Deletes => "deletes",
+        }
+    }
+
+    /// Whether it is about jobs of `status`.
+    pub(super) fn is_about(self, status: Status) -> bool {
+        self == Self::Plan || status == Status::Delete
+    }
+}
+
+/// Open jobs of an app, as a run with a certain approval sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenJobs {
+    /// Those that it sends.
+    pub to_send: u64,
+    /// Those that it leaves, since its approval does not cover them.
+    pub unapproved: u64,
+}
 
 /// What would be sent if an import were made durable now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +74,8 @@ pub struct Approval {
     pub left: u64,
     /// Its jobs that failed and speak for their questions still.
     pub failed: u64,
+    /// Jobs that it covers no longer, since they were retried or approved again.
+    pub uncovered: u64,
 }
 
 impl Store {
@@ -51,8 +89,8 @@ impl Store {
         Ok(import)
     }
 
-    /// The newest approval with this digest. What is left of it is asked before an import
-    /// supersedes it.
+    /// The newest approval of a plan with this digest. What is left of it is asked before an
+    /// import supersedes it.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -65,8 +103,10 @@ impl Store {
         let row = sqlx::query(
             "SELECT id, terms,
                     (SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE approval_id = approvals.id),
-                    (SELECT coalesce(sum(failed - overtaken), 0) FROM tallies WHERE approval_id = approvals.id)
+                    (SELECT coalesce(sum(failed - overtaken), 0) FROM tallies WHERE approval_id = approvals.id),
+                    uncovered
              FROM approvals WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?) AND digest = ?
+               AND covers = 'plan'
              ORDER BY id DESC LIMIT 1",
         )
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
@@ -85,40 +125,70 @@ impl Store {
             terms: row.try_get(1).doing(DOING)?,
             left: count(2)?,
             failed: count(3)?,
+            uncovered: count(4)?,
         }))
     }
 
-    /// Binds a run that has begun to the jobs of an approval.
+    /// Gives a run that has begun the approval of what it sends.
     ///
     /// # Errors
     /// When the queue file cannot be written.
     pub async fn bind_run(&self, run: RunId, approval: ApprovalId) -> Result<(), StoreError> {
-        let mut tx = self.write("bind a run to a plan").await?;
+        const DOING: &str = "bind a run to a plan";
+        let mut tx = self.write(DOING).await?;
         sqlx::query("UPDATE runs SET approval_id = ? WHERE id = ?")
             .bind(approval)
             .bind(run)
             .execute(&mut *tx)
             .await
-            .doing("bind a run to a plan")?;
-        tx.commit().await.doing("bind a run to a plan")
+            .doing(DOING)?;
+        tx.commit().await.doing(DOING)?;
+        self.forget_pool();
+        Ok(())
     }
 
-    /// Open jobs of `app`, or of an approval alone, whoever's jobs else are there.
+    /// Open jobs of `app`, as a run with `approval` sees them. One without any sends no deletes.
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn open_of(&self, app: App, approval: Option<ApprovalId>) -> Result<u64, StoreError> {
-        let Some(approval) = approval else {
-            return Ok(self.open_by_status(app).await?.iter().sum());
-        };
-        let open: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE approval_id = ?",
+    pub async fn open_of(
+        &self,
+        app: App,
+        approval: Option<ApprovalId>,
+    ) -> Result<OpenJobs, StoreError> {
+        const DOING: &str = "count approved jobs";
+        let (to_send, unapproved): (i64, i64) = sqlx::query_as(
+            "SELECT coalesce(sum(jobs) FILTER (WHERE is_sent), 0), coalesce(sum(jobs) FILTER (WHERE NOT is_sent), 0)
+             FROM (SELECT pending + in_flight AS jobs,
+                          approval_id = coalesce(?3, -1)
+                            OR (status <> 6 AND (SELECT covers FROM approvals WHERE id = ?3) IS NOT 'plan') AS is_sent
+                   FROM tallies WHERE batch_id IN (
+                     SELECT id FROM batches
+                     WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ?1 AND library = ?2)))",
         )
+        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(app.library.name())
         .bind(approval)
         .fetch_one(&self.readers)
         .await
-        .doing("count approved jobs")?;
-        Ok(u64::try_from(open).unwrap_or_default())
+        .doing(DOING)?;
+        let [to_send, unapproved] =
+            [to_send, unapproved].map(|jobs| u64::try_from(jobs).unwrap_or_default());
+        Ok(OpenJobs { to_send, unapproved })
+    }
+
+    /// How many jobs an approval covers no longer, since they were retried or approved again.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn uncovered_of(&self, approval: ApprovalId) -> Result<u64, StoreError> {
+        let uncovered: Option<i64> =
+            sqlx::query_scalar("SELECT uncovered FROM approvals WHERE id = ?")
+                .bind(approval)
+                .fetch_optional(&self.readers)
+                .await
+                .doing("count approved jobs")?;
+        Ok(u64::try_from(uncovered.unwrap_or_default()).unwrap_or_default())
     }
 
     /// How many jobs of an approval have been cancelled, and how many superseded.
@@ -154,12 +224,13 @@ impl Store {
 
 impl Import {
     /// Takes down what would be sent, once all rows are in; the ids of at most
-    /// `deletes_max` deletes with it. A job in flight that was overtaken is not sent again.
+    /// `deletes_max` deletes with it. A job in flight that was superseded or cancelled is not sent
+    /// again.
     ///
     /// # Errors
     /// When the queue file cannot be read or holds an impossible row.
     pub async fn survey(&mut self, deletes_max: usize) -> Result<Survey, StoreError> {
-        let mut rows = sqlx::query(AssertSqlSafe(bulk::to_be_sent()))
+        let mut rows = sqlx::query(AssertSqlSafe(covered::survey()))
             .bind(self.app_id)
             .fetch(&mut self.connection);
         let (mut open, mut waiting) = (JobsSummer::default(), JobsSummer::default());
@@ -201,22 +272,33 @@ impl Import {
         Ok(u64::try_from(open).unwrap_or_default())
     }
 
-    /// Notes an approval of everything that a survey has just taken down; durable when
-    /// this import ends, whether or not it leaves a batch. Who has the run lock alone may: what
-    /// is in flight then is of a run that died.
+    /// The app's open jobs by status, in the order of [`Status::ALL`], those too that will not be
+    /// sent again.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn open_by_status(&mut self) -> Result<[u64; 3], StoreError> {
+        open_by_status(&mut self.connection, self.app_id).await
+    }
+
+    /// Notes an approval of what a survey has just taken down: of all of it, or of its deletes.
+    /// Durable when this import ends, whether or not it leaves a batch. Who has the run lock alone
+    /// may: what is in flight then is of a run that died.
     ///
     /// # Errors
     /// When the queue file cannot be written.
     pub async fn approve(
         &mut self,
         _held: &RunLock,
+        covers: Covers,
         digest: &str,
         terms: &str,
     ) -> Result<ApprovalId, StoreError> {
         let noted = sqlx::query(
-            "INSERT INTO approvals (app_id, digest, terms, created_ms) VALUES (?, ?, ?, ?)",
+            "INSERT INTO approvals (app_id, covers, digest, terms, created_ms) VALUES (?, ?, ?, ?, ?)",
         )
         .bind(self.app_id)
+        .bind(covers.name())
         .bind(digest)
         .bind(terms)
         .bind(self.now_ms)
@@ -224,7 +306,7 @@ impl Import {
         .await
         .doing("note an approval")?;
         let approval = noted.last_insert_rowid();
-        bulk::approve(&mut self.connection, self.app_id, approval).await?;
+        covered::approve(&mut self.connection, self.app_id, covers, approval).await?;
         self.approval = Some(approval);
         Ok(approval)
     }

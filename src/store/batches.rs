@@ -3,10 +3,10 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::tallies::{Change, change_all, read_shares};
+use super::covered::uncover;
+use super::tallies::{Change, Tally, change, make, read_shares};
 use super::write::json;
 use super::{BatchId, Doing as _, Store, StoreError};
-use crate::job::JobState;
 
 /// A batch and where its jobs stand.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -149,7 +149,8 @@ impl Store {
     }
 
     /// `failed → pending` for the jobs that failed with one of `codes` (any, if empty) in
-    /// `batch` (any, if `None`), unless a newer import speaks for their question.
+    /// `batch` (any, if `None`), unless a newer import speaks for their question. No approval
+    /// covers them any more: who agreed to a delete has not agreed to its retry.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -181,13 +182,18 @@ impl Store {
         .doing("reopen batches")?;
         let mut sql = QueryBuilder::new(
             "UPDATE jobs SET state = 'pending', finished_ms = NULL, error_code = NULL, error_info = NULL,
-                    due_ms = 0
+                    due_ms = 0, approval_id = NULL
              WHERE newest = 1",
         );
         failed_with(&mut sql, codes, batch);
         let done = sql.build().execute(&mut *tx).await.doing("retry failed jobs")?;
-        let moved = |jobs| Change::moved(JobState::Failed, JobState::Pending, jobs);
-        change_all(&mut tx, &shares, moved).await?;
+        for (from, jobs) in shares {
+            let to = Tally { approval: 0, ..from };
+            make(&mut tx, to).await?;
+            change(&mut tx, from, Change { failed: -jobs, ..Change::default() }).await?;
+            change(&mut tx, to, Change { pending: jobs, ..Change::default() }).await?;
+            uncover(&mut tx, from.approval, jobs).await?;
+        }
         tx.commit().await.doing("retry failed jobs")?;
         Ok(Retried {
             pending: done.rows_affected(),

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
 use super::tallies::{Change, Tally, change, make, read_tally};
 use super::write::json;
-use super::{ApprovalId, BatchId, Doing as _, StoreError};
+use super::{BatchId, Doing as _, StoreError};
 use crate::job::{JobId, JobState, Status};
 
 /// Fewer rows than this never make the index of questions anew.
@@ -286,54 +286,6 @@ pub(super) async fn insert(
 
 async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop).doing("write jobs")
-}
-
-/// The open jobs of app ?1, by the two indexes and the view that have them and few others. The
-/// sign keeps the engine from an index of its own of all jobs.
-const OPEN: &str = "
-    SELECT id FROM jobs WHERE app_id = ?1 AND status IN (4, 5, 6) AND state = 'pending' AND held_by IS NULL
-    UNION ALL SELECT id FROM jobs WHERE held_by IS NOT NULL AND state = 'pending' AND app_id = ?1
-    UNION ALL SELECT id FROM in_flight CROSS JOIN jobs ON jobs.id = in_flight.job WHERE +app_id = ?1";
-
-/// What would be sent: status, question, batch, number and whether in flight of every open job
-/// of app ?1 that speaks for its question, in the order of the questions.
-pub(super) fn to_be_sent() -> String {
-    format!(
-        "SELECT job.status, job.question_id, job.batch_id, job.id, job.state = 'in_flight'
-         FROM ({OPEN}) AS open CROSS JOIN jobs AS job ON job.id = open.id
-         WHERE job.newest = 1 ORDER BY job.question_id"
-    )
-}
-
-/// Marks all of these as covered by an approval, in the figures too.
-pub(super) async fn approve(
-    connection: &mut SqliteConnection,
-    app_id: i64,
-    approval: ApprovalId,
-) -> Result<(), StoreError> {
-    const DOING: &str = "note an approval";
-    let by_tally = format!(
-        "SELECT job.batch_id, job.status, coalesce(job.approval_id, 0),
-                count(*) FILTER (WHERE job.state = 'pending'), count(*) FILTER (WHERE job.state = 'in_flight')
-         FROM ({OPEN}) AS open CROSS JOIN jobs AS job ON job.id = open.id
-         WHERE job.newest = 1 GROUP BY 1, 2, 3"
-    );
-    let by_tally = sqlx::query(AssertSqlSafe(by_tally)).bind(app_id);
-    let rows = by_tally.fetch_all(&mut *connection).await.doing(DOING)?;
-    let mark = format!("UPDATE jobs SET approval_id = ?2 WHERE id IN ({OPEN}) AND newest = 1");
-    let mark = sqlx::query(AssertSqlSafe(mark)).bind(app_id).bind(approval);
-    mark.execute(&mut *connection).await.doing(DOING)?;
-    for row in rows {
-        let from = read_tally(&row, 0).doing(DOING)?;
-        let (pending, in_flight): (i64, i64) =
-            (row.try_get(3).doing(DOING)?, row.try_get(4).doing(DOING)?);
-        let to = Tally { approval, ..from };
-        make(connection, to).await?;
-        change(connection, to, Change { pending, in_flight, ..Change::default() }).await?;
-        let gone = Change { pending: -pending, in_flight: -in_flight, ..Change::default() };
-        change(connection, from, gone).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

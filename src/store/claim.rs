@@ -2,8 +2,8 @@
 //!
 //! A claim touches as many rows as it takes, whatever the size of the queue. A question
 //! that is in flight for an older job is left alone until that one is settled, so that two
-//! intents for it cannot overtake each other on the way. A run that is bound to an approval
-//! finds the jobs of that one alone.
+//! intents for it cannot overtake each other on the way. Deletes are found by the approval of
+//! the run, and by nothing else (`pool.rs`).
 
 use std::sync::LazyLock;
 
@@ -67,19 +67,16 @@ impl Turn {
     }
 
     /// Claims one free job, the last that is due: far from those that were claimed before.
-    /// `jobs_max` says 0 for a job of a status that is passed over.
     ///
     /// # Errors
     /// As for [`Turn::claim_free`].
     pub async fn claim_last(
         &mut self,
         run: RunId,
-        jobs_max: impl Fn(Status, JobId) -> usize,
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
         let pool = self.store.pool_of(run).await?;
-        let one = |status, first| jobs_max(status, first).min(1);
-        match self.find_free(&pool, &pool.last, one, slot_ms).await? {
+        match self.find_free(&pool, &pool.last, |_, _| 1, slot_ms).await? {
             Some((status, found)) => self.claim(run, status, found, slot_ms).await,
             None => Ok(None),
         }
@@ -149,7 +146,7 @@ impl Turn {
         const DOING: &str = "look for a job";
         let most = Status::ALL.map(|status| jobs_max(status, 0));
         let told = self.ask(DOING, text, |free| {
-            let free = free.bind(pool.id).bind(slot_ms);
+            let free = free.bind(pool.app_id).bind(pool.approval).bind(slot_ms);
             most.iter().fold(free, |free, most| free.bind(i64::try_from(*most).unwrap_or(i64::MAX)))
         });
         let told = told.await?;
@@ -228,20 +225,16 @@ impl Store {
             .doing("look for held jobs")
     }
 
-    /// When the next free job of the run's app is due, in UTC milliseconds; `None` when no
-    /// free job is pending. Deletes count only `with_deletes`.
+    /// When the next free job that the run may send is due, in UTC milliseconds; `None` when no
+    /// such job is pending.
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn next_due_ms(
-        &self,
-        run: RunId,
-        with_deletes: bool,
-    ) -> Result<Option<i64>, StoreError> {
+    pub async fn next_due_ms(&self, run: RunId) -> Result<Option<i64>, StoreError> {
         let pool = self.pool_of(run).await?;
         sqlx::query_scalar(AssertSqlSafe(pool.next_due))
-            .bind(pool.id)
-            .bind(with_deletes)
+            .bind(pool.app_id)
+            .bind(pool.approval)
             .fetch_one(&self.readers)
             .await
             .doing("look for what is due")

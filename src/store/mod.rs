@@ -15,6 +15,7 @@ mod check;
 mod claim;
 mod closing;
 mod conclude;
+mod covered;
 mod full;
 mod import;
 mod learned;
@@ -53,7 +54,7 @@ use std::sync::{Arc, Mutex};
 use sqlx::SqlitePool;
 
 pub use app_lock::AppLock;
-pub use approvals::{Approval, ApprovalId, Survey};
+pub use approvals::{Approval, ApprovalId, Covers, OpenJobs, Survey};
 pub use batches::{BatchSummary, Retried};
 pub use carried::Carried;
 pub use claim::Claimed;

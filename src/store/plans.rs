@@ -4,8 +4,8 @@
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Store;
-use super::bulk::to_be_sent;
 use super::claim::CLAIM;
+use super::covered::survey;
 use super::overtaken::overtaken_sql;
 use super::pool::Pool;
 use super::settle::{FAILED, RETURNED, SUCCEEDED};
@@ -26,16 +26,20 @@ async fn plan(sql: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_claim_reads_its_jobs_in_order_from_the_index_that_is_for_it() {
-    for (column, index) in [("app_id", "jobs_claim"), ("approval_id", "jobs_claim_approved")] {
-        let pool = Pool::new(column, 1);
+    // The first job of each status, and the chunk, from each index that has any.
+    for (approval, by_app, by_approval) in [(None, 3, 0), (Some(false), 3, 2), (Some(true), 0, 4)] {
+        let pool = Pool::new(1, approval.map(|is_plan| (1, is_plan)));
         let steps = plan(&pool.free.first()).await;
         let plan = steps.join("\n");
-        let search =
-            format!("SEARCH job USING INDEX {index} ({column}=? AND status=? AND due_ms<?)");
-        // The first job of each status, and the chunk.
-        assert_eq!(plan.matches(&search).count(), 4, "{plan}");
+        for (column, index, count) in
+            [("app_id", "jobs_claim", by_app), ("approval_id", "jobs_claim_approved", by_approval)]
+        {
+            let search =
+                format!("SEARCH job USING INDEX {index} ({column}=? AND status=? AND due_ms<?)");
+            assert_eq!(plan.matches(&search).count(), count, "{plan}");
+        }
         let others = plan.matches("SEARCH other USING COVERING INDEX jobs_overtaken").count();
-        assert_eq!(others, 4, "{plan}");
+        assert_eq!(others, by_app + by_approval, "{plan}");
         // The three first ones are put in order, and nothing else is.
         assert_eq!(plan.matches("B-TREE").count(), 1, "{plan}");
         let sort = steps.iter().position(|step| step.contains("B-TREE")).unwrap();
@@ -45,7 +49,7 @@ async fn a_claim_reads_its_jobs_in_order_from_the_index_that_is_for_it() {
 
 #[tokio::test]
 async fn no_statement_of_a_request_looks_at_every_job() {
-    let pool = Pool::new("app_id", 1);
+    let pool = Pool::new(1, Some((1, false)));
     let mut seen = 0;
     let texts = [&CLAIM, &SUCCEEDED, &FAILED, &RETURNED].map(|text| text.forms());
     let texts = texts.as_flattened().iter().map(|text| text.first());
@@ -70,7 +74,7 @@ async fn what_is_in_flight_is_found_by_open_requests_and_the_numbers_of_their_jo
     let texts = [
         "SELECT job FROM in_flight".to_owned(),
         overtaken_sql("id IN (SELECT job FROM in_flight)"),
-        to_be_sent(),
+        survey(),
     ];
     for sql in texts {
         let steps = plan(&sql).await.join("\n");

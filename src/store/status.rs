@@ -86,7 +86,7 @@ pub struct RunSummary {
     pub sdkappid: u64,
     /// The library of that application.
     pub library: Library,
-    /// The approval whose jobs alone it sends.
+    /// The approval of its deletes, or of all that it sends.
     #[serde(skip)]
     pub approval: Option<ApprovalId>,
     /// What it waits for, if it does.

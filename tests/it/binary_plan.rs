@@ -140,7 +140,8 @@ async fn whatever_has_changed_since_is_refused_with_nothing_imported_and_nothing
     refused(with(&["--chunk", "2"]), &["changed: the questions a request, or --again"]);
     refused(with(&["--again"]), &["changed: the questions a request, or --again"]);
     refused(with(&["--library", "faq"]), &["changed: where it is sent"]);
-    refused(with(&["--sdkappid", "1400000001"]), &["changed: where it is sent"]);
+    let elsewhere = ["--sdkappid", "1400000001", "--allow-foreign-ids"];
+    refused(with(&elsewhere), &["changed: where it is sent"]);
     refused(with(&["--status", "5"]), &["changed: the file", "0 enable, 3 disable, 0 delete"]);
     refused(run(&place, &other, &["jobs.csv"], &digest), &["changed: where it is sent"]);
     refused(run(&place, &sandbox, &["more.csv"], &digest), &["changed: the file\n"]);
@@ -261,7 +262,42 @@ async fn what_waits_can_be_approved_without_a_file_and_a_known_file_says_so() {
     );
     let text = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
     has(&text, &["as batch 1, and is finished: nothing of it is done unless --again"]);
-    // What `retry` brings back was approved and goes again.
+    // What `retry` brings back needs an approval of its own.
     ends(place.deskbatch(&["retry"]), 0);
-    has(&said(&ends(place.fast(&sandbox, &line[1..]), 1)), &["begun before: 1 of its jobs"]);
+    let sent = sandbox.ledger().total;
+    let refused = said(&ends(place.fast(&sandbox, &line[1..]), 2));
+    has(&refused, &["changed: jobs of it were retried or approved again since", "1 delete now"]);
+    assert_eq!((place.counts(), sandbox.ledger().total), ([1, 0, 2, 0, 0, 0], sent));
+    let digest = digest(&place, &sandbox, &[]);
+    has(&said(&ends(run(&place, &sandbox, &[], &digest), 1)), &["1 jobs failed"]);
+    // With nothing left anywhere, the first one is done.
+    has(&said(&ends(place.fast(&sandbox, &line[1..]), 0)), &["nothing of it is left"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retry_beside_planned_run_stays_pending() {
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_millis(80)).await;
+    let place = Place::new();
+    let mut text = rows("disable", &["a", "b", "missing1"]);
+    text.push_str(deleting(40).split_once('\n').unwrap().1);
+    place.write("jobs.csv", text);
+    let args = ["jobs.csv", "--chunk", "1", "--in-flight", "1"];
+    let digest = digest(&place, &sandbox, &args);
+    let going = Going::start(run(&place, &sandbox, &args, &digest));
+    sandbox.seen(15).await;
+    ends(place.deskbatch(&["retry"]), 0);
+    let text = going.ends(3);
+    has(&text, &["1 failed jobs of the plan were retried while it ran", "1 other jobs wait"]);
+    assert_eq!(place.counts(), [1, 0, 42, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answered_question_is_no_approved_plan() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", rows("delete", &["a", "missing1"]));
+    let digest = digest(&place, &sandbox, &["jobs.csv"]);
+    // The same digest, which no --plan has given.
+    ends(place.fast(&sandbox, &["run", "jobs.csv", "--yes"]), 1);
+    let text = said(&ends(run(&place, &sandbox, &["jobs.csv"], &digest), 2));
+    has(&text, &["not the plan that was approved"]);
 }

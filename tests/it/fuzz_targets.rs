@@ -228,7 +228,7 @@ fn check_settings(mut settings: Settings) -> String {
         assert!(!beyond || settings.rate() <= 5.0, "too fast for the live service");
     }
     let app = App { sdkappid: 1, library: Library::Chitchat };
-    let runner = settings.runner(app, false, None);
+    let runner = settings.runner(app, None);
     assert!((1..=10_000).contains(&runner.chunk_jobs_max), "{runner:?}");
     assert!((1..=64).contains(&runner.in_flight_max), "{runner:?}");
     // A file of ids that the text names is not for a test to read.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod binary_consent;
 mod binary_cron;
 mod binary_crowd;
 mod binary_exits;
+mod binary_foreign;
 mod binary_hostile_files;
 mod binary_lapse;
 mod binary_outcomes;
@@ -100,6 +102,7 @@ mod store_schema;
 mod store_settle;
 mod streams;
 mod support;
+mod support_approvals;
 mod support_binary;
 mod support_browser;
 mod support_core;

@@ -17,6 +17,7 @@ use sqlx::Row as _;
 
 use crate::model_ops::{Op, op};
 use crate::model_queue::{Model, ModelJob, Verdict};
+use crate::support_approvals::approve_deletes;
 use crate::support_core::{APP, NOW_MS, Queue, is_fenced, parse, totals};
 use crate::support_turn::{AtOnce as _, inferred};
 
@@ -102,8 +103,10 @@ impl Both {
             }
             Op::BeginRun => {
                 let orphans = self.model.jobs.iter().any(|job| job.state == "in_flight");
-                self.queue.run =
-                    self.queue.store.begin_run(&self.queue.lock, APP, now_ms).await.unwrap().run;
+                let (store, lock) = (&self.queue.store, &self.queue.lock);
+                let approval = approve_deletes(store, lock, APP, now_ms).await;
+                self.queue.run = store.begin_run(lock, APP, now_ms).await.unwrap().run;
+                self.queue.store.bind_run(self.queue.run, approval).await.unwrap();
                 self.model.begin_run(now_ms);
                 assert_eq!(self.queue.run, self.model.run);
                 Some(if orphans { "orphan return" } else { "begin run" })
@@ -259,7 +262,8 @@ impl Both {
             .queue
             .ask(
                 "SELECT id, batch_id, question_id, status, state, newest, held_by, request_id, attempts, in_doubt,
-                        error_code, finished_ms
+                        error_code, finished_ms,
+                        ifnull(approval_id = (SELECT approval_id FROM runs ORDER BY id DESC LIMIT 1), 0)
                  FROM jobs WHERE batch_id > 2 ORDER BY id",
             )
             .await;
@@ -274,13 +278,17 @@ impl Both {
                 ),
                 (row.get::<String, _>(4), row.get::<bool, _>(5), row.get::<Option<i64>, _>(6)),
                 (row.get::<Option<i64>, _>(7), row.get::<i64, _>(8), row.get::<bool, _>(9)),
-                (row.get::<Option<i64>, _>(10), row.get::<Option<i64>, _>(11)),
+                (
+                    row.get::<Option<i64>, _>(10),
+                    row.get::<Option<i64>, _>(11),
+                    row.get::<bool, _>(12),
+                ),
             );
             let expected = (
                 (job.id, job.batch, job.question.clone(), job.status),
                 (job.state.to_owned(), job.newest, job.held_by),
                 (job.request, job.attempts, job.in_doubt),
-                (job.code, job.finished_ms),
+                (job.code, job.finished_ms, job.approved),
             );
             assert_eq!(real, expected, "job {}", job.id);
         }

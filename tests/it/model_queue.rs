@@ -3,6 +3,9 @@
 
 use deskbatch::job::JobId;
 
+/// The status of jobs that need an approval.
+const DELETE: i64 = 6;
+
 /// What a settling says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -24,6 +27,8 @@ pub struct ModelJob {
     pub status: i64,
     pub state: &'static str,
     pub newest: bool,
+    /// Whether the approval of the newest run covers it.
+    pub approved: bool,
     pub held_by: Option<i64>,
     pub request: Option<i64>,
     pub attempts: i64,
@@ -74,7 +79,13 @@ impl Model {
         Self { next_job, next_batch, next_request, next_run, ..Self::default() }
     }
 
+    /// Begins a run with an approval of the deletes that wait then.
     pub fn begin_run(&mut self, now_ms: i64) {
+        for job in &mut self.jobs {
+            let is_cancelled = self.batches.iter().any(|row| row.id == job.batch && row.cancelled);
+            let waits = job.state == "pending" || job.state == "in_flight" && !is_cancelled;
+            job.approved = job.status == DELETE && job.newest && waits;
+        }
         for job in self.jobs.iter_mut().filter(|job| job.state == "in_flight") {
             job.state = "pending";
             job.in_doubt = true;
@@ -139,6 +150,7 @@ impl Model {
                 status: *status,
                 state: "pending",
                 newest: true,
+                approved: false,
                 held_by: None,
                 request: None,
                 attempts: 0,
@@ -161,7 +173,10 @@ impl Model {
             .map(|job| job.question.clone())
             .collect();
         let free = |job: &&ModelJob| {
-            job.state == "pending" && job.held_by.is_none() && !busy.contains(&job.question)
+            job.state == "pending"
+                && job.held_by.is_none()
+                && (job.approved || job.status != DELETE)
+                && !busy.contains(&job.question)
         };
         let Some(status) = self.jobs.iter().find(free).map(|job| job.status) else {
             return self.run_is_open.then(Vec::new);
@@ -298,6 +313,7 @@ impl Model {
                 && batch.is_none_or(|batch| job.batch == batch);
             if meant && job.newest {
                 job.state = "pending";
+                job.approved = false;
                 job.finished_ms = None;
                 job.code = None;
                 pending += 1;

@@ -13,7 +13,12 @@ use crate::support_core::many;
 use crate::support_service::{Bench, Step, code, http, lost, ok, unreachable};
 
 fn garbled() -> Reply {
-    Reply { answer: Answer::Garbled, info: "cut off".to_owned(), http_status: Some(200) }
+    Reply {
+        answer: Answer::Garbled,
+        info: "cut off".to_owned(),
+        http_status: Some(200),
+        retry_after: None,
+    }
 }
 
 /// A run on `jobs` questions, one of which gets `answer` whenever it is asked.

@@ -202,9 +202,9 @@ async fn a_stopper_that_is_gone_stops_nothing() {
 }
 
 #[tokio::test]
-async fn deletes_that_nobody_agreed_to_stay_pending_although_the_run_goes_on() {
+async fn run_without_approval_sends_no_delete() {
     let mut queue = Queue::new().await;
-    queue.settings.deletes = false;
+    queue.approves = false;
     queue.import(Status::Delete, &["gone"]).await;
     queue.import(Status::Enable, &["a", "b"]).await;
     let service = Service::new(&queue.clock).script([OK]);

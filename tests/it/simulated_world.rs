@@ -349,7 +349,12 @@ impl Inner {
 }
 
 fn of_code(code: i64) -> Reply {
-    Reply { answer: Answer::Code(code), info: String::new(), http_status: Some(200) }
+    Reply {
+        answer: Answer::Code(code),
+        info: String::new(),
+        http_status: Some(200),
+        retry_after: None,
+    }
 }
 
 fn without_status(answer: Answer) -> Reply {

@@ -26,6 +26,7 @@ use tokio::task::yield_now;
 use crate::simulated_clock::{Crash, WatchedClock, Woken};
 use crate::simulated_story::Story;
 use crate::simulated_world::{CALM_AFTER, World};
+use crate::support_approvals::approve_deletes;
 use crate::support_core::{APP, NOW_MS};
 
 /// How a run is to end, if not by itself.
@@ -101,7 +102,6 @@ impl Simulation {
         let story = Story::new(&mut random).await;
         let settings = RunnerSettings {
             app: APP,
-            deletes: true,
             approved: None,
             chunk_jobs_max: *random.choice(&[1, 5, 20, 100]).unwrap_or(&5),
             in_flight_max: random.usize(1..=8),
@@ -181,6 +181,9 @@ impl Simulation {
     /// One run, of whose end the report is `None` if it crashed.
     async fn run(&mut self, fate: Fate, disturbed: bool) -> Option<RunReport> {
         self.runs += 1;
+        let (store, now_ms) = (&self.story.queue.store, self.clock.wall_ms());
+        let approval = approve_deletes(store, &self.story.lock, APP, now_ms).await;
+        self.settings.approved = Some(approval);
         let (stopper, shutdown) = shutdown();
         let events = Events::new();
         let mut heard = events.listen();

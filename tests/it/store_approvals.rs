@@ -2,8 +2,10 @@
 //! that they come and go with the import that they belong to.
 
 use deskbatch::job::Status;
+use deskbatch::store::{Covers, SameManifest};
 use deskbatch::verdict::Verdict;
 
+use crate::support_approvals::approve_deletes;
 use crate::support_core::{APP, NOW_MS, Queue, is_fenced, questions};
 use crate::support_turn::AtOnce as _;
 
@@ -12,7 +14,7 @@ const DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000
 /// Approves everything that waits.
 async fn approve(queue: &Queue) -> i64 {
     let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
-    let approval = review.approve(&queue.lock, DIGEST, "terms").await.unwrap();
+    let approval = review.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
     review.end_without_batch().await.unwrap();
     approval
 }
@@ -28,12 +30,11 @@ async fn a_bound_run_finds_the_approved_jobs_and_no_others() {
     // Newer than the approval, and older but back again.
     queue.import("d enable, c disable").await;
     queue.store.retry_failed(&[-7], None).await.unwrap();
-    let run = queue.begin_run().await;
-    queue.store.bind_run(run, approval).await.unwrap();
-    queue.run = run;
+    queue.run = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
+    queue.store.bind_run(queue.run, approval).await.unwrap();
+    let run = queue.run;
     assert_eq!(questions(&queue.claim(9).await), "a");
-    assert_eq!(queue.store.next_due_ms(run, true).await.unwrap(), Some(0));
-    assert_eq!(queue.store.next_due_ms(run, false).await.unwrap(), None);
+    assert_eq!(queue.store.next_due_ms(run).await.unwrap(), Some(0));
     let deletes = queue.claim(9).await;
     assert_eq!((questions(&deletes).as_str(), deletes.status()), ("b", Status::Delete));
     assert_eq!(queue.try_claim(9).await, None);
@@ -41,13 +42,64 @@ async fn a_bound_run_finds_the_approved_jobs_and_no_others() {
     let survey = review.survey(0).await.unwrap();
     assert_eq!((survey.in_flight, survey.open.total()), (2, 5));
     review.end_without_batch().await.unwrap();
-    assert_eq!(queue.store.next_due_ms(run, true).await.unwrap(), None);
-    assert_eq!(queue.store.open_of(APP, Some(approval)).await.unwrap(), 2);
+    assert_eq!(queue.store.next_due_ms(run).await.unwrap(), None);
+    let open = queue.store.open_of(APP, Some(approval)).await.unwrap();
+    assert_eq!((open.to_send, open.unapproved), (2, 3));
     queue.fail(&deletes, -7).await;
     let found = queue.store.find_approval(APP, DIGEST).await.unwrap().unwrap();
     assert_eq!((found.id, found.left, found.failed), (approval, 1, 1));
     assert_eq!(queue.store.failed_of(approval).await.unwrap(), 1);
     queue.check().await;
+}
+
+#[tokio::test]
+async fn approval_of_deletes_leaves_other_jobs_free() {
+    let mut queue = Queue::idle().await;
+    queue.import("a enable, b delete, c delete").await;
+    let approval = approve_deletes(&queue.store, &queue.lock, APP, NOW_MS).await;
+    queue.import("d disable, e delete, c delete").await;
+    queue.run = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
+    // Without it no delete is found.
+    assert_eq!(questions(&queue.claim(9).await), "a");
+    assert_eq!(questions(&queue.claim(9).await), "d");
+    assert_eq!(queue.try_claim(9).await, None);
+    let none = queue.store.open_of(APP, None).await.unwrap();
+    assert_eq!((none.to_send, none.unapproved), (2, 3));
+    queue.store.bind_run(queue.run, approval).await.unwrap();
+    let open = queue.store.open_of(APP, Some(approval)).await.unwrap();
+    assert_eq!((open.to_send, open.unapproved), (3, 2));
+    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(0));
+    let claimed = queue.claim(9).await;
+    assert_eq!(questions(&claimed), "b");
+    queue.fail(&claimed, -7).await;
+    // A retry is approved by nothing.
+    queue.store.retry_failed(&[-7], None).await.unwrap();
+    assert_eq!(queue.try_claim(9).await, None);
+    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), None);
+    assert_eq!(queue.store.uncovered_of(approval).await.unwrap(), 1);
+    assert_eq!(queue.store.find_approval(APP, &"0".repeat(64)).await.unwrap(), None);
+    queue.check().await;
+}
+
+#[tokio::test]
+async fn cancelled_and_superseded_in_flight_are_not_approved() {
+    let mut queue = Queue::idle().await;
+    let batch = queue.import("a delete, b delete").await;
+    queue.import("c delete, d delete").await;
+    queue.run = queue.begin_run().await;
+    queue.claim(9).await;
+    queue.store.cancel_batch(batch, NOW_MS).await.unwrap();
+    queue.import_as(77, "c disable", SameManifest::Again).await;
+    let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
+    assert_eq!(review.open_by_status().await.unwrap(), [0, 1, 4]);
+    let survey = review.survey(9).await.unwrap();
+    assert_eq!((survey.open.counts, survey.deletes), ([0, 1, 1], vec!["d".to_owned()]));
+    review.end_without_batch().await.unwrap();
+    // What is sent again is what the survey has.
+    queue.run = queue.begin_run().await;
+    assert_eq!(questions(&queue.claim(9).await), "d");
+    assert_eq!(questions(&queue.claim(9).await), "c");
+    assert_eq!(queue.try_claim(9).await, None);
 }
 
 #[tokio::test]
@@ -59,7 +111,7 @@ async fn an_approval_comes_and_goes_with_its_import() {
     let survey = import.survey(9).await.unwrap();
     assert_eq!((survey.open.counts, survey.waiting.counts), ([1, 0, 1], [1, 0, 0]));
     assert_eq!(survey.deletes, ["b"]);
-    import.approve(&queue.lock, DIGEST, "terms").await.unwrap();
+    import.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
     drop(import);
     assert_eq!(queue.store.find_approval(APP, DIGEST).await.unwrap(), None);
 
@@ -69,7 +121,7 @@ async fn an_approval_comes_and_goes_with_its_import() {
     let (mut import, totals) = queue.begin_import(number, "a enable").await;
     import.preview(&totals.digest, deskbatch::store::SameManifest::Continues).await.unwrap();
     assert_eq!(import.open_of_known().await.unwrap(), 1);
-    import.approve(&queue.lock, DIGEST, "terms").await.unwrap();
+    import.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
     import.commit(&totals).await.unwrap();
     let found = queue.store.find_approval(APP, DIGEST).await.unwrap().unwrap();
     assert_eq!((found.terms.as_str(), found.left, found.failed), ("terms", 1, 0));

@@ -67,17 +67,13 @@ async fn a_job_is_not_claimed_before_it_is_due_and_an_earlier_due_time_comes_fir
     assert_eq!(questions(&queue.claim(1).await), "c");
     assert_eq!(questions(&queue.claim(9).await), "b");
     assert_eq!(queue.try_claim(9).await, None);
-    assert_eq!(queue.store.next_due_ms(queue.run, true).await.unwrap(), Some(NOW_MS + 1000));
+    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(NOW_MS + 1000));
     let size = |_, _| 9;
     let late = queue.store.claim_free(queue.run, size, NOW_MS + 999).await.unwrap();
     assert_eq!(late, None);
     let due = queue.store.claim_free(queue.run, size, NOW_MS + 1000).await.unwrap().unwrap();
     assert_eq!(questions(&due), "a");
-    assert_eq!(
-        queue.store.next_due_ms(queue.run, true).await.unwrap(),
-        Some(LATER_MS),
-        "by-6 waits"
-    );
+    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS), "by-6 waits");
     queue.check().await;
 }
 
@@ -122,7 +118,7 @@ async fn only_jobs_of_the_runs_own_app_are_claimed() {
     queue.import("x enable").await;
     assert_eq!(questions(&queue.claim(9).await), "x");
     assert_eq!(queue.try_claim(9).await, None);
-    assert_eq!(queue.store.next_due_ms(queue.run, true).await.unwrap(), Some(LATER_MS));
+    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS));
     let other = queue.store.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
     let size = |_, _| 9;
     let claimed = queue.store.claim_free(other.run, size, NOW_MS).await.unwrap().unwrap();
@@ -139,7 +135,7 @@ async fn a_question_in_flight_for_an_older_job_is_left_alone_until_that_is_settl
     assert_eq!(questions(&queue.claim(9).await), "b");
     assert_eq!(questions(&queue.claim(9).await), "c");
     assert_eq!(queue.try_claim(9).await, None);
-    let due = queue.store.next_due_ms(queue.run, true).await.unwrap();
+    let due = queue.store.next_due_ms(queue.run).await.unwrap();
     assert_eq!(due, Some(0), "it is due, and still not to be had");
     queue.succeed(&older).await;
     let newer = queue.claim(9).await;

@@ -255,7 +255,7 @@ async fn plan(queue: &Queue, sql: &str) -> Vec<String> {
 async fn no_statement_of_a_run_looks_at_every_job() {
     let queue = Queue::idle().await;
     let mut seen = 0;
-    for file in ["approvals.rs", "claim.rs", "settle.rs", "runs.rs", "import.rs"] {
+    for file in ["approvals.rs", "claim.rs", "covered.rs", "settle.rs", "runs.rs", "import.rs"] {
         for sql in statements(file) {
             for step in plan(&queue, &sql).await {
                 seen += 1;

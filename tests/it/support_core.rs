@@ -19,6 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRo
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
+use crate::support_approvals::approve_deletes;
 use crate::support_turn::AtOnce as _;
 
 /// The app whose jobs the tests move.
@@ -151,8 +152,13 @@ impl Queue {
         self.folder.path().join(name)
     }
 
+    /// Begins a run whose approval covers the deletes that wait, and those that
+    /// [`Queue::import`] brings while it is the queue's run.
     pub async fn begin_run(&self) -> RunId {
-        self.store.begin_run(&self.lock, APP, NOW_MS).await.unwrap().run
+        let approval = approve_deletes(&self.store, &self.lock, APP, NOW_MS).await;
+        let run = self.store.begin_run(&self.lock, APP, NOW_MS).await.unwrap().run;
+        self.store.bind_run(run, approval).await.unwrap();
+        run
     }
 
     /// Runs statements on a connection that the store knows nothing of, and counts anew what it
@@ -181,7 +187,10 @@ impl Queue {
     pub async fn import(&self, manifest: &str) -> BatchId {
         let number = self.figure("SELECT count(*) FROM batches").await;
         match self.import_as(number, manifest, SameManifest::Continues).await {
-            Imported::New { batch, .. } => batch,
+            Imported::New { batch, .. } => {
+                self.approve_batch(batch).await;
+                batch
+            }
             known @ Imported::Known { .. } => panic!("{known:?}"),
         }
     }

@@ -18,6 +18,7 @@ use deskbatch::verdict::Answer;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
 use crate::support::{Place, question};
+use crate::support_approvals::approve_deletes;
 
 pub const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
 pub const START_MS: i64 = 1_790_000_000_000;
@@ -43,8 +44,6 @@ pub struct Service {
     /// After the first request, no answer before so many are in flight together.
     together: Option<Arc<tokio::sync::Barrier>>,
     silent: bool,
-    /// What a read is answered with.
-    read_answer: Answer,
 }
 
 struct Shared {
@@ -70,7 +69,6 @@ impl Service {
             latency: Duration::ZERO,
             together: None,
             silent: false,
-            read_answer: OK,
         }
     }
 
@@ -94,12 +92,6 @@ impl Service {
     /// Takes requests and never answers.
     pub fn silent(mut self) -> Self {
         self.silent = true;
-        self
-    }
-
-    /// Answers reads so; without it the app is alive.
-    pub fn reads(mut self, answer: Answer) -> Self {
-        self.read_answer = answer;
         self
     }
 
@@ -164,8 +156,13 @@ impl Transport for Service {
     }
 
     async fn read(&self, _call: &ReadCall) -> Reply {
-        let answer = self.read_answer;
-        Reply { answer, info: "as the service says".to_owned(), http_status: Some(200) }
+        let answer = OK;
+        Reply {
+            answer,
+            info: "as the service says".to_owned(),
+            http_status: Some(200),
+            retry_after: None,
+        }
     }
 }
 
@@ -176,6 +173,8 @@ pub struct Queue {
     pub clock: ManualClock,
     pub settings: RunnerSettings,
     imports: Mutex<u32>,
+    /// Whether the deletes that wait when a run begins are approved.
+    pub approves: bool,
     /// While this is set, no time passes: something of the test's own comes first.
     pub time_stands: AtomicBool,
 }
@@ -186,7 +185,6 @@ impl Queue {
         let store = Store::open(&place.path("queue.db")).await.unwrap();
         let settings = RunnerSettings {
             app: APP,
-            deletes: true,
             approved: None,
             chunk_jobs_max: 10,
             in_flight_max: 4,
@@ -206,6 +204,7 @@ impl Queue {
             settings,
             time_stands: AtomicBool::new(false),
             imports: Mutex::new(0),
+            approves: true,
         }
     }
 
@@ -254,12 +253,18 @@ impl Queue {
         events: Events,
     ) -> Result<RunReport, StoreError> {
         let lock = self.lock();
+        let mut settings = self.settings.clone();
+        if self.approves {
+            let now_ms = self.clock.wall_ms();
+            settings.approved =
+                Some(approve_deletes(&self.store, &lock, settings.app, now_ms).await);
+        }
         let runner = Runner::new(
             self.clock.clone(),
             self.store.clone(),
             service.clone(),
             signer,
-            self.settings.clone(),
+            settings,
             events,
         );
         let driver = async {

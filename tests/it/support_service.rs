@@ -26,6 +26,7 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::yield_now;
 
+use crate::support_approvals::approve_deletes;
 use crate::support_core::{APP, NOW_MS, Queue};
 use crate::support_events::check_events;
 
@@ -270,7 +271,6 @@ impl Bench {
         let clock = ManualClock::new(NOW_MS);
         let settings = RunnerSettings {
             app: APP,
-            deletes: true,
             approved: None,
             chunk_jobs_max: 100,
             in_flight_max: 1,
@@ -311,12 +311,15 @@ impl Bench {
         let events = Events::new();
         let mut heard = events.listen();
         let open = self.queue.store.counts_of(APP).await.unwrap().open();
+        let (store, lock) = (&self.queue.store, &self.queue.lock);
+        let approved = Some(approve_deletes(store, lock, APP, self.clock.wall_ms()).await);
+        let settings = RunnerSettings { approved, ..self.settings.clone() };
         let runner = Runner::new(
             self.clock.clone(),
             self.queue.store.clone(),
             self.service.clone(),
             signer,
-            self.settings.clone(),
+            settings,
             events,
         );
         let run = Box::pin(runner.run(&self.queue.lock, shutdown));

@@ -1,0 +1,28 @@
+//! Approvals of deletes, for tests that are about other things.
+
+use deskbatch::job::App;
+use deskbatch::store::{ApprovalId, BatchId, Covers, RunLock, Store};
+use sqlx::Row as _;
+
+use crate::support_core::Queue;
+
+/// Approves the deletes of `app` that wait, as a run's command does before it begins.
+pub async fn approve_deletes(store: &Store, lock: &RunLock, app: App, now_ms: i64) -> ApprovalId {
+    let mut review = store.begin_review(app, now_ms).await.unwrap();
+    let approval = review.approve(lock, Covers::Deletes, &"0".repeat(64), "terms").await.unwrap();
+    review.end_without_batch().await.unwrap();
+    approval
+}
+
+impl Queue {
+    /// Has the run's approval cover the deletes of a batch that came after it began, which no
+    /// command does.
+    pub async fn approve_batch(&self, batch: BatchId) {
+        let rows = self.ask(&format!("SELECT approval_id FROM runs WHERE id = {}", self.run)).await;
+        let approval: Option<i64> = rows.first().and_then(|row| row.get(0));
+        if let Some(approval) = approval {
+            let which = format!("batch_id = {batch} AND status = 6 AND state = 'pending'");
+            self.sql(&format!("UPDATE jobs SET approval_id = {approval} WHERE {which}")).await;
+        }
+    }
+}
