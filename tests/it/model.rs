@@ -17,7 +17,7 @@ use sqlx::Row as _;
 
 use crate::model_ops::{Op, op};
 use crate::model_queue::{Model, ModelJob, Verdict};
-use crate::support_approvals::approve_deletes;
+use crate::support_approvals::begin_run;
 use crate::support_core::{APP, NOW_MS, Queue, is_fenced, parse, totals};
 use crate::support_turn::{AtOnce as _, inferred};
 
@@ -104,9 +104,7 @@ impl Both {
             Op::BeginRun => {
                 let orphans = self.model.jobs.iter().any(|job| job.state == "in_flight");
                 let (store, lock) = (&self.queue.store, &self.queue.lock);
-                let approval = approve_deletes(store, lock, APP, now_ms).await;
-                self.queue.run = store.begin_run(lock, APP, now_ms).await.unwrap().run;
-                self.queue.store.bind_run(self.queue.run, approval).await.unwrap();
+                self.queue.run = begin_run(store, lock, APP, now_ms).await;
                 self.model.begin_run(now_ms);
                 assert_eq!(self.queue.run, self.model.run);
                 Some(if orphans { "orphan return" } else { "begin run" })
@@ -278,17 +276,15 @@ impl Both {
                 ),
                 (row.get::<String, _>(4), row.get::<bool, _>(5), row.get::<Option<i64>, _>(6)),
                 (row.get::<Option<i64>, _>(7), row.get::<i64, _>(8), row.get::<bool, _>(9)),
-                (
-                    row.get::<Option<i64>, _>(10),
-                    row.get::<Option<i64>, _>(11),
-                    row.get::<bool, _>(12),
-                ),
+                (row.get::<Option<i64>, _>(10), row.get::<Option<i64>, _>(11)),
+                row.get::<bool, _>(12),
             );
             let expected = (
                 (job.id, job.batch, job.question.clone(), job.status),
                 (job.state.to_owned(), job.newest, job.held_by),
                 (job.request, job.attempts, job.in_doubt),
-                (job.code, job.finished_ms, job.approved),
+                (job.code, job.finished_ms),
+                job.approved,
             );
             assert_eq!(real, expected, "job {}", job.id);
         }

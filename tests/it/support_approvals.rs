@@ -1,7 +1,7 @@
 //! Approvals of deletes, for tests that are about other things.
 
 use deskbatch::job::App;
-use deskbatch::store::{ApprovalId, BatchId, Covers, RunLock, Store};
+use deskbatch::store::{ApprovalId, BatchId, Covers, RunId, RunLock, Store};
 use sqlx::Row as _;
 
 use crate::support_core::Queue;
@@ -12,6 +12,14 @@ pub async fn approve_deletes(store: &Store, lock: &RunLock, app: App, now_ms: i6
     let approval = review.approve(lock, Covers::Deletes, &"0".repeat(64), "terms").await.unwrap();
     review.end_without_batch().await.unwrap();
     approval
+}
+
+/// Begins a run that has approved the deletes that wait.
+pub async fn begin_run(store: &Store, lock: &RunLock, app: App, now_ms: i64) -> RunId {
+    let approval = approve_deletes(store, lock, app, now_ms).await;
+    let run = store.begin_run(lock, app, now_ms).await.unwrap().run;
+    store.bind_run(run, approval).await.unwrap();
+    run
 }
 
 impl Queue {

@@ -19,7 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRo
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
-use crate::support_approvals::approve_deletes;
+use crate::support_approvals::begin_run;
 use crate::support_turn::AtOnce as _;
 
 /// The app whose jobs the tests move.
@@ -155,10 +155,7 @@ impl Queue {
     /// Begins a run whose approval covers the deletes that wait, and those that
     /// [`Queue::import`] brings while it is the queue's run.
     pub async fn begin_run(&self) -> RunId {
-        let approval = approve_deletes(&self.store, &self.lock, APP, NOW_MS).await;
-        let run = self.store.begin_run(&self.lock, APP, NOW_MS).await.unwrap().run;
-        self.store.bind_run(run, approval).await.unwrap();
-        run
+        begin_run(&self.store, &self.lock, APP, NOW_MS).await
     }
 
     /// Runs statements on a connection that the store knows nothing of, and counts anew what it
