@@ -17,6 +17,7 @@ use super::StoreError;
 use super::lock::Holder;
 use super::lock_file::LockFile;
 use crate::job::App;
+use crate::text::{path_text, visible};
 
 /// Where such locks are, for every user: a login and cron have other variables, but these folders in
 /// common. A run takes one in each that it can use.
@@ -61,7 +62,7 @@ impl AppLock {
         now_ms: i64,
     ) -> Result<Self, StoreError> {
         let name = file_name(app, endpoint);
-        let queue = database.display().to_string();
+        let queue = path_text(database);
         let line = Line { holder: Holder::this_process(now_ms), queue };
         // Dropped on the way, it gives back what it has.
         let mut taken = Self { files: Vec::new() };
@@ -99,7 +100,7 @@ fn take_one(path: &Path, line: &Line, database: &Path) -> Result<Option<LockFile
         if !is_trusted(file.owner, database) {
             tracing::warn!(
                 "{} belongs to user {}: a run of the same application by that user is not waited for",
-                path.display(),
+                path_text(path),
                 file.owner
             );
             return Ok(None);
@@ -109,7 +110,10 @@ fn take_one(path: &Path, line: &Line, database: &Path) -> Result<Option<LockFile
                 holder: Holder { host: "this host".to_owned(), pid: 0, since_ms: 0 },
                 queue: "unknown".to_owned(),
             });
-            return Err(StoreError::AppHeld { queue: said.queue, holder: said.holder });
+            // Another user's process may have written it.
+            let host = visible(&said.holder.host).into_owned();
+            let (queue, holder) = (visible(&said.queue), Holder { host, ..said.holder });
+            return Err(StoreError::AppHeld { queue: queue.into_owned(), holder });
         }
         if file.is_there() {
             // Who may lock a file need not be allowed to write it.
@@ -154,7 +158,7 @@ mod tests {
             let lock = take(APP, "localhost:8047", &first).unwrap();
             match take(APP, "localhost:8047", &second) {
                 Err(StoreError::AppHeld { queue, holder }) => {
-                    assert_eq!((queue, holder.since_ms), (first.display().to_string(), 5));
+                    assert_eq!((queue, holder.since_ms), (path_text(&first), 5));
                 }
                 other => panic!("{other:?}"),
             }

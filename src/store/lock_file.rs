@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::StoreError;
+use crate::text::path_text;
 
 /// What is written fills the file to this length, in bytes, so that it is never made shorter.
 const TEXT_BYTES: usize = 512;
@@ -165,10 +166,10 @@ fn refused(path: &Path, source: io::Error) -> StoreError {
                 format!(
                     "it belongs to user {owner}, and this is user {this}: as root, chown --reference={queue} {path}, or \
                      remove it while no run has the queue",
-                    queue = path.with_extension("").display(),
+                    queue = path_text(&path.with_extension("")),
                     owner = found.uid(),
                     this = rustix::process::geteuid().as_raw(),
-                    path = path.display(),
+                    path = path_text(path),
                 ),
             ),
             Err(_) => StoreError::Unusable { path: path.to_owned(), source },

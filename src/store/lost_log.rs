@@ -11,6 +11,7 @@ use sqlx::SqliteConnection;
 
 use super::lock::{Before, Held, LastSent, RunLock, before_of, beside};
 use super::{Doing as _, RequestId, RunId, Store, StoreError};
+use crate::text::path_text;
 
 /// What is being done, for errors.
 const DOING: &str = "look whether its log was lost";
@@ -56,7 +57,7 @@ impl Store {
         tracing::warn!(
             "{} of an earlier run was lost, and what that run recorded last with it: {} pending jobs may have been \
              sent and are in doubt",
-            beside(&self.path, "-wal").display(),
+            path_text(&beside(&self.path, "-wal")),
             doubted.rows_affected()
         );
         Ok(())

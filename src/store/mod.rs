@@ -131,8 +131,11 @@ pub enum StoreError {
         source: sqlx::Error,
     },
     /// The file can be reached by another name, and would have another lock by that.
-    #[error("the queue file {} {reason}: by each name it would have a lock and a log of its own, and jobs could be \
-             sent twice; nothing was changed", path.display())]
+    #[error(
+        "the queue file {} {reason}: by each name it would have a lock and a log of its own, and jobs could be \
+             sent twice; nothing was changed",
+        path_text(path)
+    )]
     SecondName {
         /// The file.
         path: PathBuf,
@@ -140,7 +143,7 @@ pub enum StoreError {
         reason: String,
     },
     /// What lies in the place of a lock cannot be used as one.
-    #[error("the lock {} cannot be used: {reason}", path.display())]
+    #[error("the lock {} cannot be used: {reason}", path_text(path))]
     LockFile {
         /// The lock.
         path: PathBuf,
@@ -198,7 +201,7 @@ pub enum StoreError {
     /// The queue file has got a second name.
     #[error("{path} got a second name, by a hard link, while this run had it: a run by that name would send the same \
              jobs, so nothing more was sent; remove that name (find / -xdev -samefile {path}) and run again",
-            path = .0.display())]
+            path = path_text(.0))]
     Linked(PathBuf),
     /// The queue file is not the one that was opened.
     #[error("{} was removed or replaced since it was opened: what is shown is from before; start again to see what is \
@@ -247,7 +250,7 @@ impl StoreError {
 
 /// The path of a queue in a sentence, where it is known.
 fn named(path: &Path) -> String {
-    if path.as_os_str().is_empty() { String::new() } else { format!(" {}", path.display()) }
+    if path.as_os_str().is_empty() { String::new() } else { format!(" {}", path_text(path)) }
 }
 
 /// The engine's code for a file that may only be read.

@@ -9,6 +9,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::text::path_text;
+
 /// Why a queue file may have another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecondName {
@@ -21,7 +23,7 @@ pub enum SecondName {
 impl SecondName {
     /// What is the matter, and what to do.
     pub(super) fn reason(self, path: &Path) -> String {
-        let path = path.display();
+        let path = path_text(path);
         match self {
             Self::HardLink => format!(
                 "has a second name, by a hard link (find / -xdev -samefile {path} shows both): remove one, or make it a copy"

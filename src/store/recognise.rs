@@ -12,6 +12,7 @@ use super::StoreError;
 use super::lock::beside;
 use super::one_name::SecondName;
 use super::open::{APPLICATION_ID, not_opened};
+use crate::text::path_text;
 
 /// The engine's code for "file is not a database".
 const SQLITE_NOTADB: &str = "26";
@@ -70,7 +71,7 @@ fn is_text(path: &Path) -> Result<(), io::Error> {
         Some(_) => Ok(()),
         None => Err(io::Error::new(
             io::ErrorKind::InvalidFilename,
-            format!("the name {} is not UTF-8, which the queue's engine needs", path.display()),
+            format!("the name {} is not UTF-8, which the queue's engine needs", path_text(path)),
         )),
     }
 }
