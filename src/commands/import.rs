@@ -163,7 +163,7 @@ fn refuse_foreign(
     Err(CommandError::Wrong(format!(
         "{}: all {} ids begin with another SDKAppID than {}, for example {}: nothing was imported, nothing was sent; \
          name the right application with --sdkappid, or add --allow-foreign-ids if this is meant",
-        file.display(),
+        path_text(file),
         read.good,
         settings.app()?.sdkappid,
         read.foreign_example.as_deref().unwrap_or_default(),

@@ -70,11 +70,7 @@ async fn import_and_drain(
         must_be_there(file)?;
     }
     let deadline = settings.max_duration().map(|most| clock.now() + most);
-    let mut account = settings.account()?;
-    // A proxy that cannot be used is said before anything is imported.
-    account.endpoint.as_ref().map(route).transpose().map_err(ClientError::Proxy)?;
-    let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));
-    let behaviour = behaviour.transpose()?;
+    let (mut account, behaviour) = destination(settings, args)?;
     let shutdown = signals.run();
     let store = open(settings, shutdown.clone()).await?;
     let turn =
@@ -129,6 +125,18 @@ async fn import_and_drain(
     }
     store.close().await;
     Ok(exit)
+}
+
+/// The account, and how a rehearsal's service behaves: what is wrong with either is said before
+/// anything is imported, an unusable proxy too.
+fn destination(
+    settings: &Settings,
+    args: &RunArgs,
+) -> Result<(Account, Option<SandboxSettings>), CommandError> {
+    let account = settings.account()?;
+    account.endpoint.as_ref().map(route).transpose().map_err(ClientError::Proxy)?;
+    let behaviour = settings.rehearsal.then(|| sandbox_settings(settings, &args.rehearsal, None));
+    Ok((account, behaviour.transpose()?))
 }
 
 /// Opens the queue, which may wait for another process that writes to it.

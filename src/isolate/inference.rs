@@ -12,6 +12,10 @@ use std::collections::{BTreeSet, HashMap};
 use super::{Cause, Parent};
 use crate::job::{JobId, Status};
 
+/// So many passed groups an inference waits for; then its question is asked alone. A question that
+/// has no outcome for long is asked again after a crash, and its time is missing in the estimates.
+const GROUPS_MAX: u32 = 5;
+
 /// One question, and what has to pass before it is recorded.
 #[derive(Debug)]
 pub(super) struct Inference {
@@ -24,13 +28,15 @@ pub(super) struct Inference {
     jobs: usize,
     /// Whether one has.
     size_passed: bool,
+    /// How many groups have passed meanwhile.
+    groups: u32,
 }
 
 impl Inference {
     /// One that a single rejected group speaks of.
     pub(super) fn unconfirmed(status: Status, id: JobId, cause: Cause) -> Self {
         let jobs = cause.jobs;
-        Self { status, id, cause, others: BTreeSet::new(), jobs, size_passed: false }
+        Self { status, id, cause, others: BTreeSet::new(), jobs, size_passed: false, groups: 0 }
     }
 
     fn is_confirmed(&self) -> bool {
@@ -73,7 +79,8 @@ impl Inferences {
         let is_explained = parent.others.iter().any(|id| found(Found::Bad, id));
         let others = parent.others.iter().copied().filter(|id| !found(Found::Passed, id)).collect();
         let jobs = parent.jobs.max(cause.jobs);
-        let inference = Inference { status, id, cause, others, jobs, size_passed: false };
+        let inference =
+            Inference { status, id, cause, others, jobs, size_passed: false, groups: 0 };
         if is_explained {
             return Some(inference);
         }
@@ -91,6 +98,7 @@ impl Inferences {
         }
         for inference in &mut self.waiting {
             inference.size_passed |= ids.len() >= inference.jobs;
+            inference.groups += 1;
             for id in ids {
                 inference.others.remove(id);
             }
@@ -105,6 +113,11 @@ impl Inferences {
             *found = Some(Found::Bad);
         }
         self.waiting.extract_if(.., |inference| inference.others.contains(&id)).collect()
+    }
+
+    /// Those that have waited for long enough.
+    pub(super) fn take_overdue(&mut self) -> Vec<Inference> {
+        self.waiting.extract_if(.., |inference| inference.groups > GROUPS_MAX).collect()
     }
 
     /// All of them; none waits then.

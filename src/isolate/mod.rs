@@ -258,6 +258,8 @@ impl Isolate {
         self.passed_jobs = self.passed_jobs.max(jobs);
         self.size.passed(jobs);
         let inferred = self.inferences.passed(&group.ids);
+        let overdue = self.inferences.take_overdue();
+        self.ready.extend(overdue.into_iter().map(alone));
         let mut findings = match group.cause {
             None => Findings::default(),
             Some(cause) if cause.of.is_none() => {

@@ -58,6 +58,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             latency_ms = settled.latency_ms,
             "answer"
         );
+        self.sight.asked_to_wait = reply.retry_after.is_some();
         let latency = at.since(flight.left);
         let change = self.tell_gate(&flight, verdict, reply.retry_after, at);
         let ending = match verdict {
@@ -186,7 +187,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         self.sight.wants_sample = in_doubt && !is_struck;
         // One alone, or one part of a chunk, cannot show by itself that there is no outage.
         let is_small = group.ids.len() == 1 || group.strikes().is_some();
-        self.sight.wants_proof_of_life |= is_last && is_small;
+        self.sight.wants_proof_of_life |= is_last && is_small && !self.sight.asked_to_wait;
         let wait = trouble.backoff.next_wait(&mut self.random);
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let due_ms = settled.answered_ms.saturating_add(wait_ms);

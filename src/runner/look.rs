@@ -40,6 +40,8 @@ pub(super) struct AppSight {
     /// Nothing but a chunk that gets no usable response is left: whether anything gets through
     /// has to be seen by a read.
     pub(super) wants_proof_of_life: bool,
+    /// The last response asked to wait before the next request: a read is one too.
+    pub(super) asked_to_wait: bool,
     /// A chunk gets no usable response and nothing has got through since: the next request is
     /// one question from elsewhere, which the chunk cannot hold up.
     pub(super) wants_sample: bool,

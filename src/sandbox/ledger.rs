@@ -55,8 +55,10 @@ pub struct SeenRequest {
 pub struct Ledger {
     /// The newest requests, oldest first: the last 100,000, fewer when they name very many ids.
     pub requests: Vec<Arc<SeenRequest>>,
-    /// How many requests there were in all.
+    /// How many requests there were in all, reads left out.
     pub total: u64,
+    /// How many reads there were, which change nothing.
+    pub reads: u64,
     /// How many of all requests each code was decided for.
     pub codes: BTreeMap<i64, u64>,
     /// How many of all requests each fault was drawn for.
@@ -74,14 +76,20 @@ pub(super) struct Book {
     kept: VecDeque<Arc<SeenRequest>>,
     ids_bytes: usize,
     total: u64,
+    reads: u64,
     codes: BTreeMap<i64, u64>,
     faults: BTreeMap<Fault, u64>,
 }
 
 impl Book {
+    /// How many requests were noted, reads left out.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The number of the request that is decided next.
     pub(super) fn next_number(&self) -> u64 {
-        self.total + 1
+        self.total + self.reads + 1
     }
 
     /// Writes down a request.
@@ -94,7 +102,12 @@ impl Book {
     ) {
         let Decision { command, sdkappid, random, status, ids, code, applied, fault, .. } =
             decision;
-        self.total = self.next_number();
+        let number = self.next_number();
+        if command.is_some_and(Command::is_read) {
+            self.reads += 1;
+        } else {
+            self.total += 1;
+        }
         if let Some(code) = code {
             *self.codes.entry(code).or_default() += 1;
         }
@@ -102,7 +115,7 @@ impl Book {
             *self.faults.entry(fault).or_default() += 1;
         }
         self.keep(SeenRequest {
-            number: self.total,
+            number,
             arrived,
             counted: now.moment,
             wall_ms: now.wall_ms,
@@ -133,6 +146,7 @@ impl Book {
         Ledger {
             requests: self.kept.iter().skip(skipped).cloned().collect(),
             total: self.total,
+            reads: self.reads,
             codes: self.codes.clone(),
             faults: self.faults.clone(),
             ..Ledger::default()

@@ -91,9 +91,9 @@ impl Service {
         }
     }
 
-    /// How many requests were decided.
+    /// How many requests were decided, reads left out.
     pub(super) fn total(&self) -> u64 {
-        self.book.next_number() - 1
+        self.book.total()
     }
 
     /// Decides one request, with a fault by script or by chance, and writes it down.

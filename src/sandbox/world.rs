@@ -98,9 +98,9 @@ impl World {
         now.since(since) < self.settings.lapsed_for.unwrap_or(Duration::MAX)
     }
 
-    /// The most ids in a request by now; 0 is no limit.
+    /// The most ids in the batch call that was counted last; 0 is no limit.
     pub(super) fn ids_max(&self) -> usize {
-        let falls = self.settings.ids_max_falls.iter().filter(|fall| fall.after <= self.calls);
+        let falls = self.settings.ids_max_falls.iter().filter(|fall| fall.after < self.calls);
         falls.last().map_or(self.settings.ids_max, |fall| fall.to)
     }
 

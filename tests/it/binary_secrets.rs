@@ -300,6 +300,8 @@ fn a_service_that_repeats_the_request_spreads_no_usersig() {
         command
             .env("DESKBATCH_ENDPOINT", service.endpoint())
             .args(["--sdkappid", "1400000000", "--identifier", "administrator"])
+            // It rejects everything, reads too.
+            .env("DESKBATCH_REJECTIONS_MAX", "0")
             .env("DESKBATCH_SECRET_KEY", KEY);
         let output = ends(command, code);
         let secrets = secrets(&service.usersigs());

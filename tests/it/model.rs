@@ -175,13 +175,9 @@ impl Both {
             return None;
         }
         // Mostly one that is open; the others are late answers.
-        let open: Vec<i64> = self
-            .model
-            .requests
-            .iter()
-            .filter(|row| row.verdict.is_none())
-            .map(|row| row.id)
-            .collect();
+        let requests = self.model.requests.iter();
+        let open: Vec<i64> =
+            requests.filter(|row| row.verdict.is_none()).map(|row| row.id).collect();
         let request =
             if open.is_empty() { which.get(&self.model.requests).id } else { *which.get(&open) };
         let freed = self.jobs(freed);

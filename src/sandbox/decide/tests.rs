@@ -331,7 +331,7 @@ fn with_read(body: &str) -> Sent {
 
 #[test]
 fn reads_show_what_was_set_page_by_page() {
-    let mut world = World::new(SandboxSettings::default());
+    let mut world = World::new(SandboxSettings { rate_limit: 0, ..SandboxSettings::default() });
     assert_eq!(with_body(body(4, &["1-a", "1-b"])).to(&mut world).code, Some(0));
     assert_eq!(with_body(body(5, &["1-c"])).to(&mut world).code, Some(0));
     assert_eq!(with_body(body(6, &["1-b"])).to(&mut world).code, Some(0));
@@ -374,7 +374,7 @@ fn lapsed_app_refuses_calls_and_reads() {
 
 #[test]
 fn poisonous_questions_and_falling_maxima_are_by_settings() {
-    let falls = vec!["2@1".parse().expect("a fall")];
+    let falls = vec!["2@2".parse().expect("a fall")];
     let settings = SandboxSettings {
         poison: Fault::CutBefore,
         ids_max: 3,
