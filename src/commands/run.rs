@@ -1,7 +1,5 @@
 //! `deskbatch run`: the main job. Composes clock, transport, store, gate and runner.
 
-use std::time::Duration;
-
 use futures_util::TryStreamExt as _;
 use tokio::runtime::Handle;
 
@@ -270,24 +268,6 @@ async fn start_sandbox(
     Ok(sandbox)
 }
 
-/// Returns when a run was told to end and does not: it waits for its queue.
-async fn stuck(shutdown: Shutdown, clock: SystemClock, grace: Duration) {
-    const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
-    let (mut finish, mut now) = (shutdown.clone(), shutdown);
-    let at_once = async {
-        now.asked(Urgency::Now).await;
-        clock.sleep_until(clock.now() + ENDS_BY_ITSELF).await;
-    };
-    let in_time = async {
-        finish.asked(Urgency::Finish).await;
-        clock.sleep_until(clock.now() + grace + 10 * ENDS_BY_ITSELF).await;
-    };
-    tokio::select! {
-        () = at_once => {}
-        () = in_time => {}
-    }
-}
-
 /// What a drain stands on.
 struct Ground<'a> {
     settings: &'a Settings,
@@ -323,7 +303,7 @@ impl Ground<'_> {
         let runtime = Handle::current();
         let watcher =
             (!out.is_quiet()).then(|| tokio::task::spawn_blocking(move || runtime.block_on(board)));
-        let at_once = stuck(shutdown.clone(), clock.clone(), limits.grace);
+        let at_once = signals::stuck(shutdown.clone(), clock.clone(), limits.grace);
         let runner = Runner::new(clock.clone(), store.clone(), transport, signer, limits, events);
         let shown = async {
             let report = runner.run(lock, shutdown).await;

@@ -13,7 +13,7 @@ use super::CommandError;
 use super::finish::shell_ignores_hangup;
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::output::Output;
-use crate::runner::{Shutdown, Stopper, shutdown};
+use crate::runner::{Shutdown, Stopper, Urgency, shutdown};
 
 /// What a run is at, by which a signal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +190,24 @@ fn hangup_counts() -> bool {
 fn ignores_hangup(status: &str) -> Option<bool> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(mask.trim(), 16).ok().map(|mask| mask & 1 == 1)
+}
+
+/// Returns when a run was told to end and does not: it waits for its queue.
+pub(super) async fn stuck(shutdown: Shutdown, clock: SystemClock, grace: Duration) {
+    const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
+    let (mut finish, mut now) = (shutdown.clone(), shutdown);
+    let at_once = async {
+        now.asked(Urgency::Now).await;
+        clock.sleep_until(clock.now() + ENDS_BY_ITSELF).await;
+    };
+    let in_time = async {
+        finish.asked(Urgency::Finish).await;
+        clock.sleep_until(clock.now() + grace + 10 * ENDS_BY_ITSELF).await;
+    };
+    tokio::select! {
+        () = at_once => {}
+        () = in_time => {}
+    }
 }
 
 #[cfg(test)]

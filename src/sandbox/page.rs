@@ -131,6 +131,7 @@ pub(super) fn json(ledger: &Ledger) -> String {
     let named = |(fault, count): (&super::Fault, &u64)| (fault.name().to_owned(), json!(count));
     json!({
         "requests": ledger.total,
+        "reads": ledger.reads,
         "largest_second": ledger.largest_second,
         "largest_second_accepted": ledger.largest_second_accepted,
         "codes": ledger.codes,
@@ -184,6 +185,7 @@ mod tests {
         Ledger {
             requests: (1..=count).map(|number| Arc::new(seen(number))).collect(),
             total: count,
+            reads: 0,
             codes: BTreeMap::from([(-50_003, count)]),
             faults: BTreeMap::from([(Fault::CutAfter, count)]),
             largest_second: 6,

@@ -205,7 +205,9 @@ async fn an_outage_ends_the_run_with_everything_pending_and_the_next_one_goes_on
     assert_eq!((&status["pending"], &status["total"]), (&36.into(), &36.into()), "{status}");
     assert_eq!(migration.sandbox.ledger().total, 3);
     migration.finish().await;
-    assert_eq!(migration.check().ledger.total, 6 + 12);
+    // While nothing gets through, every second probe is one question from elsewhere.
+    let total = migration.check().ledger.total;
+    assert!((6 + 12..=6 + 12 + 3).contains(&total), "{total}");
 }
 
 /// A wall clock that is two days ahead for the first so many readings.
