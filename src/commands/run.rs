@@ -40,7 +40,7 @@ pub(super) async fn run(
     let metrics = MetricsFile::new(settings, out);
     let signals = signals::listen_for_run(out)?;
     let around = Around { clock: &clock, metrics: &metrics, signals: &signals };
-    let ended = import_and_drain(settings, args, &around, &mut told, out).await;
+    let ended = Box::pin(import_and_drain(settings, args, &around, &mut told, out)).await;
     let ended = ended.map_err(|error| error.at(&settings.database));
     metrics.conclude(&ended, &clock).await;
     finish::log_end(&ended, &told, args.file.as_deref(), clock.now().since(began));

@@ -35,6 +35,7 @@ pub enum Read {
 
 /// What is known when the next request could leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "facts of their own, in any combination")]
 pub struct Facts {
     /// See there.
     pub streak: Streak,
@@ -100,7 +101,8 @@ pub fn decide(facts: &Facts) -> Step {
         return if may_come_back { Step::LookAgain(times) } else { Step::StopRefused };
     }
     let suspicious = facts.streak.total() >= streak_max(facts.rejections_max, facts.applied);
-    if !suspicious && !(facts.now && facts.suspects) {
+    let must_decide = suspicious || (facts.now && facts.suspects);
+    if !must_decide {
         return Step::Send;
     }
     // A read shows that the app is alive; that the call is right, only an applied request shows.

@@ -146,9 +146,9 @@ fn an_app_that_comes_back_proves_nothing() {
 
 #[test]
 fn reads_are_classified_by_their_answer() {
+    use ReadSays::{Alive, Dead, Nothing, Unavailable};
     let says = [0, -50_003, -50_040, -50_059, -14, 60_008, 60_009, -20, -7, -99_999]
         .map(|code| (code, ReadSays::of(Answer::Code(code))));
-    use ReadSays::{Alive, Dead, Nothing, Unavailable};
     let expected = [
         (0, Alive),
         (-50_003, Dead),

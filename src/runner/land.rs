@@ -111,7 +111,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             self.sight.refused_chunks.applied(&group.ids);
         }
         let findings = self.work.record(group, Outcome::Applied);
-        let conclusions = self.sight.conclusions(findings, proven);
+        let conclusions = self.sight.conclusions(findings, &proven);
         let done = self.turn.settle_succeeded(settled, &conclusions).await?;
         self.totals.succeeded += done.jobs;
         self.count_concluded(done.concluded);
@@ -285,7 +285,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         in_doubt: bool,
     ) -> Result<Option<RunEnding>, StoreError> {
         let findings = self.record_refused(group, settled, About::Question);
-        let conclusions = self.sight.conclusions(findings, Vec::new());
+        let conclusions = self.sight.conclusions(findings, &[]);
         let done = self.turn.settle_failed(settled, in_doubt, &conclusions).await?;
         self.totals.failed += done.jobs;
         self.count_concluded(done.concluded);
@@ -302,7 +302,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         in_doubt: bool,
     ) -> Result<(), StoreError> {
         let findings = self.record_refused(group, settled, about);
-        let conclusions = self.sight.conclusions(findings, Vec::new());
+        let conclusions = self.sight.conclusions(findings, &[]);
         let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
         self.totals.overtaken += self.turn.settle_refused(settled, how, &conclusions).await?;
         Ok(())

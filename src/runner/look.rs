@@ -30,6 +30,7 @@ const COMES_BACK: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(3
 
 /// What a run knows of the app, and the reads that it has sent.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for and answered by itself")]
 pub(super) struct AppSight {
     pub(super) evidence: Evidence,
     pub(super) refused_chunks: RefusedChunks,
@@ -51,7 +52,7 @@ pub(super) struct AppSight {
 
 impl AppSight {
     /// What a response proves: what the searches have found, and suspects that were proven.
-    pub(super) fn conclusions(&mut self, findings: Findings, proven: Vec<Suspect>) -> Conclusions {
+    pub(super) fn conclusions(&mut self, findings: Findings, proven: &[Suspect]) -> Conclusions {
         let refused_chunks = &mut self.refused_chunks;
         let mut conclude = |job, request, is_done, was_alone| {
             let in_doubt = refused_chunks.may_have_applied(job);
@@ -90,7 +91,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             Step::Sample => Ok(Heeded::Sample),
             Step::Record => {
                 let proven = self.sight.evidence.take_suspects();
-                self.record_proven(run, proven).await?;
+                self.record_proven(run, &proven).await?;
                 Ok(Heeded::Again)
             }
             Step::Look => self.look(run, shutdown).await,
@@ -124,7 +125,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         };
         match self.sight.evidence.read(says) {
             Seen::Nothing => {}
-            Seen::Proven(suspects) => self.record_proven(run, suspects).await?,
+            Seen::Proven(suspects) => self.record_proven(run, &suspects).await?,
             Seen::CameBack => {
                 // What was rejected meanwhile proves nothing of any question.
                 self.sight.evidence.take_suspects();
@@ -220,7 +221,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     }
 
     /// Records jobs whose rejection is about their question.
-    async fn record_proven(&mut self, run: RunId, proven: Vec<Suspect>) -> Result<(), StoreError> {
+    async fn record_proven(&mut self, run: RunId, proven: &[Suspect]) -> Result<(), StoreError> {
         let conclusions = self.sight.conclusions(Findings::default(), proven);
         if conclusions.jobs.is_empty() {
             return Ok(());

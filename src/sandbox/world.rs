@@ -100,8 +100,9 @@ impl World {
 
     /// The most ids in the batch call that was counted last; 0 is no limit.
     pub(super) fn ids_max(&self) -> usize {
-        let falls = self.settings.ids_max_falls.iter().filter(|fall| fall.after < self.calls);
-        falls.last().map_or(self.settings.ids_max, |fall| fall.to)
+        let falls = self.settings.ids_max_falls.iter().rev();
+        let mut begun = falls.filter(|fall| fall.after < self.calls);
+        begun.next().map_or(self.settings.ids_max, |fall| fall.to)
     }
 
     /// What goes wrong with a request that names a question which the service stumbles over.

@@ -44,7 +44,7 @@ async fn poisonous_question_costs_few_requests() {
             assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 1), "{poison}");
             assert_eq!(report.totals.succeeded, 1_999);
             let more = report.totals.requests - healthy.totals.requests;
-            let longer = report.took - healthy.took;
+            let longer = report.took.saturating_sub(healthy.took);
             assert!(
                 more <= 20 && longer <= Duration::from_mins(1),
                 "{poison}: {more} in {longer:?}"
