@@ -143,7 +143,8 @@ async fn clock_set_back_holds_no_job_past_its_wait() {
         let mut queue = Queue::new().await;
         queue.settings.outage_max = Duration::from_mins(1);
         queue.import(Status::Enable, &["a"]).await;
-        let away = Service::new(&queue.clock).play(|_| Answer::HttpStatus(503));
+        let gone = Answer::HttpStatus(503);
+        let away = Service::new(&queue.clock).play(move |_| gone).reads(gone);
         assert_eq!(queue.run(&away).await.ending, RunEnding::Outage);
         queue.clock.jump_wall(before_ms);
         let (began, clock) = (queue.clock.now(), queue.clock.clone());

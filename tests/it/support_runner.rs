@@ -44,6 +44,8 @@ pub struct Service {
     /// After the first request, no answer before so many are in flight together.
     together: Option<Arc<tokio::sync::Barrier>>,
     silent: bool,
+    /// What a read is answered with.
+    read_answer: Answer,
 }
 
 struct Shared {
@@ -69,6 +71,7 @@ impl Service {
             latency: Duration::ZERO,
             together: None,
             silent: false,
+            read_answer: OK,
         }
     }
 
@@ -92,6 +95,12 @@ impl Service {
     /// Takes requests and never answers.
     pub fn silent(mut self) -> Self {
         self.silent = true;
+        self
+    }
+
+    /// Answers reads so; without it the app is alive.
+    pub fn reads(mut self, answer: Answer) -> Self {
+        self.read_answer = answer;
         self
     }
 
@@ -156,7 +165,7 @@ impl Transport for Service {
     }
 
     async fn read(&self, _call: &ReadCall) -> Reply {
-        let answer = OK;
+        let answer = self.read_answer;
         Reply {
             answer,
             info: "as the service says".to_owned(),
