@@ -374,7 +374,7 @@ fn lapsed_app_refuses_calls_and_reads() {
 
 #[test]
 fn poisonous_questions_and_falling_maxima_are_by_settings() {
-    let falls = vec!["2@2".parse().expect("a fall")];
+    let falls = vec!["2@1".parse().expect("a fall")];
     let settings = SandboxSettings {
         poison: Fault::CutBefore,
         ids_max: 3,
