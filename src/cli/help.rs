@@ -46,7 +46,7 @@ const USUAL: [&str; 9] = [
 ];
 
 /// Flags that are no settings and rare.
-const RARE: [&str; 4] = ["delimiter", "on_conflict", "allow_foreign_ids", "name"];
+const RARE: [&str; 5] = ["delimiter", "on_conflict", "allow_foreign_ids", "name", "overwrite"];
 
 /// Commands whose `-h` shows the settings of these headings alone; `-h` of all others shows
 /// all that are usual.

@@ -187,9 +187,14 @@ pub struct ManifestArgs {
 
     /// Leave out bad rows; write them to FILE, with reasons
     ///
-    /// Without it a bad row stops the import, and nothing is imported.
+    /// Without it a bad row stops the import, and nothing is imported. FILE is written when the
+    /// rest is imported; only unchanged rejects of an earlier import are replaced.
     #[arg(long, value_name = "FILE", requires = "file")]
     pub rejects: Option<PathBuf>,
+
+    /// Replace the file of `--rejects` whatever it holds
+    #[arg(long, requires = "rejects")]
+    pub overwrite: bool,
 
     /// Import it anew although it was imported before
     ///

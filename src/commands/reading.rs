@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::CommandError;
-use super::import::BadRows;
+use super::bad_rows::BadRows;
 use crate::clock::{Clock as _, SystemClock};
 use crate::job::NewJob;
 use crate::manifest::{Manifest, ManifestOptions, Questions, ReadSoFar, Row, Totals};

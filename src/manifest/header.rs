@@ -114,7 +114,7 @@ pub(super) fn recognise_delimiter(head: &[u8]) -> u8 {
     DELIMITERS.into_iter().rev().max_by_key(|delimiter| worth(*delimiter)).unwrap_or(b',')
 }
 
-fn first_record(head: &[u8], delimiter: u8) -> ByteRecord {
+pub(super) fn first_record(head: &[u8], delimiter: u8) -> ByteRecord {
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)

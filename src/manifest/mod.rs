@@ -34,7 +34,7 @@ use crate::nearest::did_you_mean;
 pub use bad::BadRow;
 pub use error::ManifestError;
 pub use header::COLUMNS_MAX;
-pub use rejects::{Rejects, same_file};
+pub use rejects::{REJECTS_BYTES_MAX, Rejects, TooManyRejects, look_like_rejects, same_file};
 pub use window::{DELIMITERS_MAX, RECORD_BYTES_MAX};
 
 use bad::Flaw;

@@ -10,6 +10,7 @@ mod binary_foreign;
 mod binary_hostile_files;
 mod binary_lapse;
 mod binary_outcomes;
+mod binary_outputs;
 mod binary_plan;
 mod binary_private;
 mod binary_queue;
