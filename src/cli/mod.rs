@@ -173,9 +173,14 @@ impl Command {
 pub struct ManifestArgs {
     /// One status for all rows: 4, 5, 6 or enable, disable, delete
     ///
-    /// Instead of the column `status`, which the manifest need not have then.
+    /// Instead of the column `status`, which the manifest need not have then. Rows whose own
+    /// status is another one are counted; `delete` for such rows needs --override-status.
     #[arg(long, value_name = "STATUS", requires = "file")]
     pub status: Option<Status>,
+
+    /// Let `--status delete` delete rows whose own status is another one
+    #[arg(long, requires = "status")]
+    pub override_status: bool,
 
     /// The character between two fields; `tab` for a tab [default: found in the header line]
     #[arg(long, value_name = "CHAR", requires = "file")]

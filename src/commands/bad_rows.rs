@@ -49,6 +49,16 @@ impl BadRows {
         Ok(Self { shown: Vec::new(), rejects: args.rejects.clone(), writes, writer: None })
     }
 
+    /// Whether bad rows are left out, and do not stop the import.
+    pub(super) fn are_left_out(&self) -> bool {
+        self.rejects.is_some()
+    }
+
+    /// Forgets all of them.
+    pub(super) fn begin_again(&mut self) {
+        (self.shown, self.writer) = (Vec::new(), None);
+    }
+
     pub(super) fn take(&mut self, header: &ByteRecord, row: &BadRow) -> Result<(), CommandError> {
         let Some(path) = self.rejects.as_deref().filter(|_| self.writes) else {
             if self.shown.len() < SHOWN_MAX {

@@ -10,12 +10,13 @@ use super::{CommandError, Exit, signals};
 use crate::cli::{ImportArgs, ManifestArgs};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::manifest::{Manifest, ManifestOptions, Totals};
+use crate::job::Status;
+use crate::manifest::{Manifest, ManifestOptions, Totals, WarningKind};
 use crate::output::Output;
 use crate::store::{
     BatchId, Import, ImportTotals, Imported, Preview, SameManifest, Store, StoreError,
 };
-use crate::text::visible;
+use crate::text::{path_text, visible};
 
 /// A manifest that has been read into an open import, not yet durable.
 pub(super) struct Staged {
@@ -90,6 +91,7 @@ pub(super) async fn stage(
         status: args.status,
         delimiter: args.delimiter.as_deref().map(delimiter).transpose()?,
         on_conflict: args.on_conflict,
+        sets_aside: args.rejects.is_some() && args.on_conflict.is_none(),
         sdkappid: app.sdkappid,
     };
     let manifest = open(file, options, ground).await?;
@@ -137,6 +139,7 @@ async fn fill(
     let (read, bad) = read_into(import, manifest, bad, file, ground).await?;
     let (bad_shown, rejects) = bad.finish(&read, file)?;
     refuse_foreign(&read, file, settings, args)?;
+    must_not_override_unasked(&read, file, args)?;
     let totals = ImportTotals {
         name: args.name.clone().unwrap_or_else(|| batch_name(file)),
         source: file.to_string_lossy().into_owned(),
@@ -151,6 +154,25 @@ async fn fill(
         import.withdraw().await?;
     }
     Ok(Filled { totals, bad_shown, rejects, read, preview })
+}
+
+/// Refuses to delete what the manifest itself does not want deleted, unless that was said.
+fn must_not_override_unasked(
+    read: &Totals,
+    file: &Path,
+    args: &ManifestArgs,
+) -> Result<(), CommandError> {
+    let overridden = read.warnings.iter().find(|warning| warning.kind == WarningKind::Override);
+    match overridden {
+        Some(warning) if args.status == Some(Status::Delete) && !args.override_status => {
+            Err(CommandError::Wrong(format!(
+                "{}: {warning}: nothing was imported; leave out --status to take each row's own, or add \
+                 --override-status to delete them all",
+                path_text(file)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a manifest that is for another application from its first row to its last. A
@@ -168,7 +190,7 @@ fn refuse_foreign(
     Err(CommandError::Wrong(format!(
         "{}: all {} ids begin with another SDKAppID than {}, for example {}: nothing was imported, nothing was sent; \
          name the right application with --sdkappid, or add --allow-foreign-ids if this is meant",
-        file.display(),
+        path_text(file),
         read.good,
         settings.app()?.sdkappid,
         read.foreign_example.as_deref().unwrap_or_default(),

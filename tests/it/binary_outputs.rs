@@ -119,6 +119,8 @@ fn refused_import_writes_no_rejects() {
     let mut command = place.deskbatch(&[&run[..], &["--region", "singapore"]].concat());
     command.env("DESKBATCH_SECRET_KEY", "k");
     has(&said(&ends(command, 2)), &["would delete 1 questions"]);
+    let status = ["import", "bad.csv", "--rejects", "rejects.csv", "--status", "delete"];
+    ends(place.deskbatch(&[&status[..], SDKAPPID].concat()), 2);
     assert!(!place.path("rejects.csv").exists());
     // A batch that is known has its rejects already, perhaps changed meanwhile.
     let import = ["import", "bad.csv", "--rejects", "rejects.csv"];

@@ -9,6 +9,7 @@ mod binary_exits;
 mod binary_foreign;
 mod binary_hostile_files;
 mod binary_lapse;
+mod binary_manifests;
 mod binary_outcomes;
 mod binary_outputs;
 mod binary_plan;
