@@ -173,9 +173,14 @@ impl Command {
 pub struct ManifestArgs {
     /// One status for all rows: 4, 5, 6 or enable, disable, delete
     ///
-    /// Instead of the column `status`, which the manifest need not have then.
+    /// Instead of the column `status`, which the manifest need not have then. Rows whose own
+    /// status is another one are counted; `delete` for such rows needs --override-status.
     #[arg(long, value_name = "STATUS", requires = "file")]
     pub status: Option<Status>,
+
+    /// Let `--status delete` delete rows whose own status is another one
+    #[arg(long, requires = "status")]
+    pub override_status: bool,
 
     /// The character between two fields; `tab` for a tab [default: found in the header line]
     #[arg(long, value_name = "CHAR", requires = "file")]
@@ -187,9 +192,14 @@ pub struct ManifestArgs {
 
     /// Leave out bad rows; write them to FILE, with reasons
     ///
-    /// Without it a bad row stops the import, and nothing is imported.
+    /// Without it a bad row stops the import, and nothing is imported. FILE is written when the
+    /// rest is imported; only unchanged rejects of an earlier import are replaced.
     #[arg(long, value_name = "FILE", requires = "file")]
     pub rejects: Option<PathBuf>,
+
+    /// Replace the file of `--rejects` whatever it holds
+    #[arg(long, requires = "rejects")]
+    pub overwrite: bool,
 
     /// Import it anew although it was imported before
     ///

@@ -26,6 +26,10 @@ pub struct ReportArgs {
     /// Write one page for people to FILE: what was asked, what became of it, and how it went
     #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "format", "output"])]
     pub html: Option<PathBuf>,
+
+    /// Replace FILE whatever it holds, and not an unchanged earlier report alone
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// `deskbatch dashboard`.

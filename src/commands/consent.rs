@@ -14,9 +14,11 @@ use super::plan::{DELETES_SHOWN, plan_of, review};
 use super::reading::Importing;
 use crate::cli::{RunArgs, all_line};
 use crate::config::Settings;
+use crate::manifest::can_be_read_again;
 use crate::output::plan_text;
 use crate::plan::{Plan, deletes};
 use crate::store::{ApprovalId, BatchId, Covers, RunLock, Store};
+use crate::text::path_text;
 
 /// What was agreed to before anything is sent.
 pub(super) enum Consent {
@@ -65,11 +67,13 @@ impl Asking<'_> {
                 return self.carry_out(first, plan.as_ref()).await;
             }
         };
-        let from_stdin = args.file.as_deref() == Some(Path::new("-"));
-        if from_stdin || !ground.out.can_ask() {
+        let read_once = args.file.as_deref().filter(|file| !can_be_read_again(file));
+        if read_once.is_some() || !ground.out.can_ask() {
             warn(&first, &ground.out);
             first.undo().await?;
-            return Err(needs_yes(&shown));
+            return Err(
+                read_once.map_or_else(|| needs_yes(&shown), |file| cannot_ask_about(file, &shown))
+            );
         }
         first.undo().await?;
         if !self.ask(&shown).await? {
@@ -142,6 +146,16 @@ impl Asking<'_> {
         };
         Ok(Consent::Given { approval, batch })
     }
+}
+
+/// The question comes between two readings.
+fn cannot_ask_about(file: &Path, plan: &Plan) -> CommandError {
+    CommandError::Wrong(format!(
+        "this run would delete {} questions, and {} can be read only once, so that nobody can be asked in between: \
+         nothing was imported, nothing was sent; save it as a file, or add --yes to delete without a question",
+        plan.open.deletes(),
+        if file == Path::new("-") { "stdin".to_owned() } else { path_text(file) }
+    ))
 }
 
 fn needs_yes(plan: &Plan) -> CommandError {

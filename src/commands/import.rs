@@ -1,22 +1,22 @@
 //! `deskbatch import`, and the import that `run` begins with: a manifest into the queue.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::bad_rows::{BadRows, WrittenRejects};
 use super::reading::{Importing, open, preview, read_into};
+use super::replace::sources;
 use super::{CommandError, Exit, signals};
 use crate::cli::{ImportArgs, ManifestArgs};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::manifest::{BadRow, Manifest, ManifestOptions, Rejects, Totals, same_file};
+use crate::job::Status;
+use crate::manifest::{Manifest, ManifestOptions, Totals, WarningKind};
 use crate::output::Output;
 use crate::store::{
     BatchId, Import, ImportTotals, Imported, Preview, SameManifest, Store, StoreError,
 };
 use crate::text::{path_text, visible};
-
-/// How many bad rows are shown.
-const BAD_SHOWN: usize = 20;
 
 /// A manifest that has been read into an open import, not yet durable.
 pub(super) struct Staged {
@@ -24,6 +24,8 @@ pub(super) struct Staged {
     totals: ImportTotals,
     /// The first bad rows, where they are left out.
     pub(super) bad_shown: Vec<String>,
+    /// All of them, to be put where they belong with the import.
+    rejects: Option<WrittenRejects>,
     /// What the reader counted.
     pub(super) read: Totals,
     /// What the import does to the queue.
@@ -42,7 +44,8 @@ impl Staged {
             rejected: 0,
         };
         let preview = Preview { known: None, superseded: 0, open: [0; 3] };
-        Self { import, totals, bad_shown: Vec::new(), read: Totals::default(), preview }
+        let (bad_shown, rejects, read) = (Vec::new(), None, Totals::default());
+        Self { import, totals, bad_shown, rejects, read, preview }
     }
 
     /// Ends an import that leaves no batch; an approval in it stays.
@@ -88,10 +91,13 @@ pub(super) async fn stage(
         status: args.status,
         delimiter: args.delimiter.as_deref().map(delimiter).transpose()?,
         on_conflict: args.on_conflict,
+        sets_aside: args.rejects.is_some() && args.on_conflict.is_none(),
         sdkappid: app.sdkappid,
     };
     let manifest = open(file, options, ground).await?;
-    let bad = BadRows::new(file, store.path(), args, !only_looks)?;
+    let mut sources = sources(store.path(), settings.file.as_ref().map(|file| file.path.as_path()));
+    sources.push((file.to_owned(), "manifest"));
+    let bad = BadRows::new(&sources, args, !only_looks)?;
     let mut import = store.begin_import(app, SystemClock::new().wall_ms()).await?;
     import.heed(ground.stop()).await?;
     if only_looks {
@@ -103,8 +109,8 @@ pub(super) async fn stage(
         () = ground.stuck() => return Err(StoreError::Stopped.into()),
     };
     match filled {
-        Ok(Filled { totals, bad_shown, read, preview }) => {
-            Ok(Staged { import, totals, bad_shown, read, preview })
+        Ok(Filled { totals, bad_shown, rejects, read, preview }) => {
+            Ok(Staged { import, totals, bad_shown, rejects, read, preview })
         }
         Err(e) => {
             // Why it ends is told, and not what came of ending it.
@@ -118,6 +124,7 @@ pub(super) async fn stage(
 struct Filled {
     totals: ImportTotals,
     bad_shown: Vec<String>,
+    rejects: Option<WrittenRejects>,
     read: Totals,
     preview: Preview,
 }
@@ -130,8 +137,9 @@ async fn fill(
     ground: &Importing,
 ) -> Result<Filled, CommandError> {
     let (read, bad) = read_into(import, manifest, bad, file, ground).await?;
-    let bad_shown = bad.finish(&read, file)?;
+    let (bad_shown, rejects) = bad.finish(&read, file)?;
     refuse_foreign(&read, file, settings, args)?;
+    must_not_override_unasked(&read, file, args)?;
     let totals = ImportTotals {
         name: args.name.clone().unwrap_or_else(|| batch_name(file)),
         source: file.to_string_lossy().into_owned(),
@@ -145,7 +153,26 @@ async fn fill(
     if read.good == 0 {
         import.withdraw().await?;
     }
-    Ok(Filled { totals, bad_shown, read, preview })
+    Ok(Filled { totals, bad_shown, rejects, read, preview })
+}
+
+/// Refuses to delete what the manifest itself does not want deleted, unless that was said.
+fn must_not_override_unasked(
+    read: &Totals,
+    file: &Path,
+    args: &ManifestArgs,
+) -> Result<(), CommandError> {
+    let overridden = read.warnings.iter().find(|warning| warning.kind == WarningKind::Override);
+    match overridden {
+        Some(warning) if args.status == Some(Status::Delete) && !args.override_status => {
+            Err(CommandError::Wrong(format!(
+                "{}: {warning}: nothing was imported; leave out --status to take each row's own, or add \
+                 --override-status to delete them all",
+                path_text(file)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a manifest that is for another application from its first row to its last. A
@@ -184,13 +211,20 @@ pub(super) async fn commit(
     args: &ManifestArgs,
     out: &Output,
 ) -> Result<Option<BatchId>, CommandError> {
-    let Staged { import, totals, read, .. } = staged;
-    if let (Some(path), true) = (&args.rejects, read.bad > 0) {
-        out.must_say(&format!(
-            "{} bad rows were left out; they are in {}, to be mended and imported",
-            read.bad,
-            path_text(path)
-        ));
+    let Staged { import, totals, read, rejects, preview, .. } = staged;
+    if let Some(rejects) = rejects {
+        if preview.known.is_none() || read.good == 0 {
+            match rejects.publish(args.overwrite) {
+                Ok(text) => out.must_say(&text),
+                Err(e) => {
+                    // Why it ends is told, and not what came of ending it.
+                    let _ = import.undo().await;
+                    return Err(e);
+                }
+            }
+        } else {
+            out.must_say(&format!("{} bad rows are left out as they were before", read.bad));
+        }
     }
     if read.good == 0 {
         out.say(&format!("{} has no rows: there is nothing to import", visible(&totals.source)));
@@ -253,82 +287,5 @@ fn delimiter(text: &str) -> Result<u8, CommandError> {
         _ => Err(CommandError::Wrong(format!(
             "--delimiter: {text:?} is not one character; use , or ; or tab"
         ))),
-    }
-}
-
-/// The bad rows of a manifest: the first few to be shown, all of them to be written.
-pub(super) struct BadRows {
-    shown: Vec<String>,
-    rejects: Option<PathBuf>,
-    writes: bool,
-    writer: Option<Rejects>,
-}
-
-impl BadRows {
-    fn new(
-        file: &Path,
-        queue: &Path,
-        args: &ManifestArgs,
-        writes: bool,
-    ) -> Result<Self, CommandError> {
-        let rejects = args.rejects.as_deref();
-        for (taken, what) in [(file, "manifest"), (queue, "queue file")] {
-            if let Some(path) = rejects.filter(|path| same_file(path, taken)) {
-                return Err(CommandError::Wrong(format!(
-                    "--rejects: {} is the {what} itself; name another file",
-                    path_text(path)
-                )));
-            }
-        }
-        let rejects = rejects.map(Path::to_owned);
-        Ok(Self { shown: Vec::new(), rejects, writes, writer: None })
-    }
-
-    pub(super) fn take(
-        &mut self,
-        header: &csv::ByteRecord,
-        row: &BadRow,
-    ) -> Result<(), CommandError> {
-        let Some(path) = self.rejects.as_deref().filter(|_| self.writes) else {
-            if self.shown.len() < BAD_SHOWN {
-                self.shown.push(row.to_string());
-            }
-            return Ok(());
-        };
-        let unwritten = || CommandError::io(format!("{} cannot be written", path_text(path)));
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            None => self.writer.insert(Rejects::create(path, header).map_err(unwritten())?),
-        };
-        writer.write(row).map_err(unwritten())
-    }
-
-    /// The rows that are to be shown; an error where bad rows stop the import.
-    fn finish(self, read: &Totals, file: &Path) -> Result<Vec<String>, CommandError> {
-        if let (Some(writer), Some(path)) = (self.writer, &self.rejects) {
-            writer
-                .finish()
-                .map_err(CommandError::io(format!("{} cannot be written", path_text(path))))?;
-        }
-        if self.rejects.is_some() || read.bad == 0 {
-            return Ok(self.shown);
-        }
-        let mut text = format!(
-            "{}: {} of {} rows are bad: nothing was imported\n",
-            path_text(file),
-            read.bad,
-            read.rows
-        );
-        for row in &self.shown {
-            let _ = writeln!(text, "  {row}");
-        }
-        let more = read.bad.saturating_sub(self.shown.len() as u64);
-        if more > 0 {
-            let _ = writeln!(text, "  and {more} more");
-        }
-        text.push_str(
-            "mend them, or import the good ones with --rejects FILE, which gets the bad ones",
-        );
-        Err(CommandError::Wrong(text))
     }
 }

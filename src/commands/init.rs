@@ -231,7 +231,7 @@ fn missing(answers: &Answers, has_key: bool) -> Vec<String> {
 
 /// Writes the whole file, readable by its owner alone, under a name that nobody has yet.
 fn write_new(path: &Path, text: &[u8]) -> Result<(), CommandError> {
-    match write_whole(path, text, 0o600, IfThere::Refuse) {
+    match write_whole(path, text, Some(0o600), IfThere::Refuse) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(is_there(path)),
         written => written.map_err(CommandError::output(path)),
     }

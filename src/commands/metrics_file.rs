@@ -8,6 +8,7 @@
 //! written never ends a run; it is said once.
 
 use std::fs;
+use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::replace::{Kind, why_kept};
 use super::whole_file::{IfThere, write_whole};
 use super::{CommandError, Exit};
 use crate::clock::Clock;
@@ -32,7 +34,7 @@ const EVERY: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Everybody may read it: the exporter is another user.
-const MODE: u32 = 0o644;
+const MODE: Option<u32> = Some(0o644);
 
 /// More than an earlier file ever has. What is larger is none of ours.
 const EARLIER_BYTES_MAX: u64 = 16 << 20;
@@ -173,18 +175,28 @@ impl Target {
         }
         state.ended = change(state.ended);
         let text = format!("{queue}{}", metrics::ended(&self.database, state.ended));
-        let Err(e) = write_whole(&self.path, text.as_bytes(), MODE, IfThere::Replace) else {
-            return;
+        let written = match why_kept(&self.path, Kind::Metrics) {
+            Ok(Some(why)) => {
+                Err(format!("is kept: it {why}: the run goes on without it; name another file"))
+            }
+            Ok(None) => {
+                write_whole(&self.path, text.as_bytes(), MODE, IfThere::Replace).map_err(unwritable)
+            }
+            Err(e) => Err(unwritable(e)),
         };
+        let Err(why) = written else { return };
         if !state.warned {
             state.warned = true;
-            self.out.must_say(&format!(
-                "the metrics file {} cannot be written: {e}: the run goes on without it; its folder has to be there and \
-                 writable",
-                path_text(&self.path)
-            ));
+            self.out.must_say(&format!("the metrics file {} {why}", path_text(&self.path)));
         }
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is mapped over an error")]
+fn unwritable(e: io::Error) -> String {
+    format!(
+        "cannot be written: {e}: the run goes on without it; its folder has to be there and writable"
+    )
 }
 
 /// What the file says now; nothing if it is not there, or is something else.

@@ -4,6 +4,7 @@
 //! every error becomes an exit code by one total match.
 
 mod approved;
+mod bad_rows;
 mod config;
 mod consent;
 mod dashboard;
@@ -19,6 +20,7 @@ mod pages;
 mod plan;
 mod queue;
 mod reading;
+mod replace;
 mod report;
 mod run;
 mod sandbox;

@@ -96,7 +96,7 @@ pub(super) async fn write(
     if path == Path::new("-") {
         return out.bytes(page.as_bytes()).map_err(CommandError::io("stdout cannot be written"));
     }
-    write_whole(path, page.as_bytes(), 0o600, IfThere::Replace)
+    write_whole(path, page.as_bytes(), Some(0o600), IfThere::Replace)
         .map_err(CommandError::output(path))?;
     out.say(&format!("wrote {}: open it in a browser", path_text(path)));
     Ok(())

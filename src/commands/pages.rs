@@ -1,7 +1,6 @@
 //! `deskbatch completions` and `deskbatch man`: what a shell and `man` want to have.
 
-use std::fs;
-
+use super::whole_file::{IfThere, write_whole};
 use super::{CommandError, Exit};
 use crate::cli::{self, CompletionsArgs, ManArgs};
 use crate::nearest::did_you_mean;
@@ -21,7 +20,8 @@ pub(super) fn man(args: &ManArgs, out: &Output) -> Result<Exit, CommandError> {
     if let Some(folder) = &args.dir {
         for page in &pages {
             let path = folder.join(page.file_name());
-            fs::write(&path, &page.text).map_err(CommandError::output(&path))?;
+            write_whole(&path, &page.text, None, IfThere::Replace)
+                .map_err(CommandError::output(&path))?;
         }
         out.say(&format!("{} pages are in {}", pages.len(), path_text(folder)));
         return Ok(Exit::Done);

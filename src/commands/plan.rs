@@ -109,7 +109,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
         },
         known,
         superseded: if read.good == 0 { 0 } else { staged.preview.superseded },
-        warnings: read.warnings.clone(),
+        warnings: read.warnings.iter().map(ToString::to_string).collect(),
     })
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::CommandError;
-use super::import::BadRows;
+use super::bad_rows::BadRows;
 use crate::clock::{Clock as _, SystemClock};
-use crate::job::NewJob;
+use crate::job::{NewJob, QuestionId};
 use crate::manifest::{Manifest, ManifestOptions, Questions, ReadSoFar, Row, Totals};
 use crate::output::{Output, Reading, ReadingBoard};
 use crate::runner::{Shutdown, Urgency};
@@ -102,6 +102,7 @@ pub(super) async fn open(
 enum Piece {
     Rows(RowGroup),
     Replace(NewJob),
+    TakeOut(QuestionId),
 }
 
 /// Reads `manifest` into `import`.
@@ -129,6 +130,7 @@ pub(super) async fn read_into(
                     import.add_group(group).await?;
                 }
                 Some(Piece::Replace(job)) => import.replace(job).await?,
+                Some(Piece::TakeOut(question)) => import.take_out(&question).await?,
                 None => break,
             },
             () = clock.sleep_until(board.next()) => {}
@@ -166,12 +168,26 @@ fn read(
             Row::New(job) => group.push(job),
             Row::Replace(job) => pieces.blocking_send(Piece::Replace(job)).map_err(gone)?,
             Row::Bad(row) => bad.take(manifest.header(), &row)?,
+            Row::Conflict(row, question) => {
+                bad.take(manifest.header(), &row)?;
+                pieces.blocking_send(Piece::TakeOut(question)).map_err(gone)?;
+            }
         }
         if group.is_full() {
             pieces.blocking_send(Piece::Rows(std::mem::take(&mut group))).map_err(gone)?;
         }
     }
     pieces.blocking_send(Piece::Rows(group)).map_err(gone)?;
+    if manifest.has_conflicts() && bad.are_left_out() {
+        // Only now is it known which questions are in conflict, and their first rows have passed.
+        manifest = manifest.set_aside()?;
+        bad.begin_again();
+        while let Some(row) = manifest.next_row()? {
+            if let Row::Bad(row) = row {
+                bad.take(manifest.header(), &row)?;
+            }
+        }
+    }
     let (totals, questions) = manifest.finish_with_questions();
     Ok((totals, questions, bad))
 }

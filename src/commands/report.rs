@@ -1,8 +1,6 @@
 //! `deskbatch report`: outcomes as CSV, JSON or a page.
 
-use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::pin::pin;
 
@@ -10,11 +8,12 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::queue::no_batch;
+use super::replace::{Kind, must_be_no_source, must_be_replaceable, sources};
+use super::whole_file::{IfThere, WholeFile};
 use super::{CommandError, Exit, page};
 use crate::cli::{Only, ReportArgs, ReportFormat};
 use crate::config::Settings;
 use crate::job::JobState;
-use crate::manifest::same_file;
 use crate::output::{Output, ignore_broken_pipe};
 use crate::report::{CsvWriter, JsonWriter, Writer};
 use crate::store::{Record, RecordFilter, Store, StoreError};
@@ -44,12 +43,13 @@ async fn write_report(
     {
         return Err(no_batch(batch));
     }
-    for (flag, path) in [("-o", &args.output), ("--html", &args.html)] {
-        if let Some(path) = path.as_deref().filter(|path| same_file(path, store.path())) {
-            return Err(CommandError::Wrong(format!(
-                "{flag}: {} is the queue file itself; name another file",
-                path_text(path)
-            )));
+    let sources = sources(store.path(), settings.file.as_ref().map(|file| file.path.as_path()));
+    for (flag, path, kind) in
+        [("-o", &args.output, Kind::Report), ("--html", &args.html, Kind::Page)]
+    {
+        if let Some(path) = path.as_deref().filter(|path| *path != Path::new("-")) {
+            must_be_no_source(flag, path, &sources)?;
+            must_be_replaceable(flag, path, kind, args.overwrite)?;
         }
     }
     if let Some(path) = &args.html {
@@ -68,8 +68,12 @@ async fn write_report(
     let what = output.map_or("stdout cannot be written".to_owned(), to);
     let written = match output {
         Some(path) => {
-            let file = private(path).map_err(CommandError::output(path))?;
-            write(store, filter, args.format, BufWriter::new(file)).await?
+            // What people asked a bot is nobody else's business.
+            let file = WholeFile::create(path, Some(0o600), IfThere::Replace)
+                .map_err(CommandError::output(path))?;
+            let to = BufWriter::new(file.file().map_err(CommandError::output(path))?);
+            let written = write(store, filter, args.format, to).await?;
+            written.and_then(|()| file.finish())
         }
         None => ignore_broken_pipe(write(store, filter, args.format, out.stream()).await?),
     };
@@ -86,16 +90,6 @@ fn state(only: Only) -> Option<JobState> {
         Only::Superseded => Some(JobState::Superseded),
         Only::InDoubt => None,
     }
-}
-
-/// What people asked a bot is nobody else's business, also where a file was before that
-/// others could read.
-fn private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    if file.metadata()?.is_file() {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-    }
-    Ok(file)
 }
 
 /// How many groups of records may wait to be written.

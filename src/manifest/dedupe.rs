@@ -33,12 +33,25 @@ pub(super) struct Intent {
     pub(super) line: u64,
 }
 
+/// What came of noting a job.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is the first for its question.
+    New,
+    /// An earlier row named the question.
+    Earlier(Intent),
+    /// Earlier rows wanted different things of it; a line of them and this one, in words.
+    Conflict(String),
+}
+
 /// The intent that counts for each question so far.
 pub(super) struct Intents {
     /// Two hashers, since one gives 64 bits: at ten million ids those would collide
     /// once in some hundred thousand files.
     hashers: [RandomState; 2],
     shards: Vec<HashMap<Key, Packed>>,
+    /// Questions of which none counts, with the first two intents that differ.
+    conflicts: HashMap<Key, [Packed; 2]>,
 }
 
 /// The questions that a manifest names.
@@ -57,20 +70,42 @@ impl Intents {
         Self {
             hashers: [RandomState::new(), RandomState::new()],
             shards: (0..SHARDS).map(|_| HashMap::new()).collect(),
+            conflicts: HashMap::new(),
         }
     }
 
-    /// Keeps the intent of `job` if it is the first for its question; otherwise returns
-    /// the one that is kept.
-    pub(super) fn note(&mut self, job: &NewJob) -> Option<Intent> {
+    /// Keeps the intent of `job` if it is the first for its question.
+    pub(super) fn note(&mut self, job: &NewJob) -> Noted {
         let (shard, key) = self.find(job.question_id.as_str());
+        if let Some(intents) = self.conflicts.get(&key) {
+            return Noted::Conflict(in_words(job, *intents));
+        }
         match self.shards[shard].entry(key) {
-            Entry::Occupied(kept) => Some(unpack(*kept.get())),
+            Entry::Occupied(kept) => Noted::Earlier(unpack(*kept.get())),
             Entry::Vacant(place) => {
                 place.insert(pack(job));
-                None
+                Noted::New
             }
         }
+    }
+
+    /// Lets no intent for the question of `job` count, which wants something else of it than
+    /// the one that is kept. Both in words.
+    pub(super) fn set_aside(&mut self, job: &NewJob) -> String {
+        let (shard, key) = self.find(job.question_id.as_str());
+        let earlier = self.shards[shard].remove(&key).unwrap_or_else(|| pack(job));
+        let intents = [earlier, pack(job)];
+        self.conflicts.insert(key, intents);
+        in_words(job, intents)
+    }
+
+    pub(super) fn has_conflicts(&self) -> bool {
+        !self.conflicts.is_empty()
+    }
+
+    /// The conflicts without the questions that count.
+    pub(super) fn conflicts_alone(self) -> Self {
+        Self { hashers: self.hashers, conflicts: self.conflicts, ..Self::new() }
     }
 
     /// Keeps the intent of `job` in place of an earlier one.
@@ -89,6 +124,15 @@ impl Intents {
         let key = (u128::from(low) | (u128::from(high) << 64)).to_le_bytes();
         (usize::from(key[0]) % SHARDS, key)
     }
+}
+
+/// The intent of `job`, and the first of `intents` that differs, in the order of their lines.
+fn in_words(job: &NewJob, intents: [Packed; 2]) -> String {
+    let own = Intent { status: job.status, line: job.line };
+    let [first, second] = intents.map(unpack);
+    let other = if first.status == own.status { second } else { first };
+    let (a, b) = if own.line < other.line { (own, other) } else { (other, own) };
+    format!("line {} says {}, line {} says {}", a.line, a.status, b.line, b.status)
 }
 
 fn pack(job: &NewJob) -> Packed {
@@ -141,12 +185,13 @@ mod tests {
     fn the_first_intent_is_kept_until_it_is_replaced() {
         let mut intents = Intents::new();
         for n in 0..2_000 {
-            assert_eq!(intents.note(&job(&format!("q-{n}"), Status::Enable, n)), None);
+            assert_eq!(intents.note(&job(&format!("q-{n}"), Status::Enable, n)), Noted::New);
         }
         let kept = |intents: &mut Intents| intents.note(&job("q-77", Status::Delete, 9_000));
-        assert_eq!(kept(&mut intents), Some(Intent { status: Status::Enable, line: 77 }));
+        let intent = |status, line| Noted::Earlier(Intent { status, line });
+        assert_eq!(kept(&mut intents), intent(Status::Enable, 77));
         intents.replace(&job("q-77", Status::Disable, 8_000));
-        assert_eq!(kept(&mut intents), Some(Intent { status: Status::Disable, line: 8_000 }));
+        assert_eq!(kept(&mut intents), intent(Status::Disable, 8_000));
         let questions = intents.into_questions();
         let has = |id| questions.has(id);
         assert_eq!(

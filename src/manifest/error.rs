@@ -5,7 +5,9 @@
 
 use std::io;
 
-use super::{COLUMNS_MAX, DELIMITERS_MAX, RECORD_BYTES_MAX};
+use super::{
+    COLUMNS_MAX, DELIMITERS_MAX, Kind, RECORD_BYTES_MAX, UNPACKED_BYTES_FREE, UNPACKED_TIMES_MAX,
+};
 
 /// Why a manifest as a whole cannot be read, or not read on.
 #[derive(Debug, thiserror::Error)]
@@ -83,12 +85,31 @@ pub enum ManifestError {
         /// The file.
         name: String,
     },
-    /// A spreadsheet's own format, or a zip archive.
+    /// Something else than CSV, known by how it begins.
+    #[error("{name}: is {}, not CSV: {}", kind.what, kind.advice)]
+    Kind {
+        /// The file.
+        name: String,
+        /// What it is.
+        kind: Kind,
+    },
+    /// Gzip data that unpack to much more than any manifest does.
     #[error(
-        "{name}: is a workbook or an archive, not CSV: open it and save it as \
-             \"CSV UTF-8\""
+        "{name}: unpacks to more than {} MiB, over {UNPACKED_TIMES_MAX} times its size, near line {line}: is this the \
+             right file? If it is, unpack it with `gzip -d` and import that",
+        UNPACKED_BYTES_FREE >> 20
     )]
-    Workbook {
+    TooFarPacked {
+        /// The file.
+        name: String,
+        /// How far it was unpacked.
+        line: u64,
+    },
+    /// The file was rewritten or replaced.
+    #[error(
+        "{name}: was changed while it was read: nothing was imported; run again once it is written whole"
+    )]
+    Changed {
         /// The file.
         name: String,
     },
@@ -154,6 +175,10 @@ pub(super) enum ReadFlaw {
     TooLong,
     #[error("damaged gzip data: {0}")]
     Gzip(String),
+    #[error("gzip data that unpack to too much")]
+    TooFarPacked,
+    #[error("is {}", .0.what)]
+    Kind(Kind),
 }
 
 impl ManifestError {
@@ -162,6 +187,8 @@ impl ManifestError {
         let name = name.to_owned();
         match source.get_ref().and_then(|flaw| flaw.downcast_ref()) {
             Some(ReadFlaw::TooLong) => Self::TooLong { name, line },
+            Some(ReadFlaw::TooFarPacked) => Self::TooFarPacked { name, line },
+            Some(ReadFlaw::Kind(kind)) => Self::Kind { name, kind: *kind },
             Some(ReadFlaw::Gzip(reason)) => Self::Gzip { name, line, reason: reason.clone() },
             None => Self::Read { name, line, source },
         }

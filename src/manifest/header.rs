@@ -25,7 +25,7 @@ const COLUMNS_LISTED_MAX: usize = 20;
 pub(super) struct Columns {
     /// The question ids.
     pub(super) id: usize,
-    /// The statuses; `None` if one status was given for all rows.
+    /// The statuses. `None` if one was given for all rows and there are no others.
     pub(super) status: Option<usize>,
 }
 
@@ -44,10 +44,11 @@ impl Columns {
             return Err(ManifestError::NoIdColumn { name: name.to_owned(), found, meant });
         };
         only_once(name, header, column)?;
+        let status = position(header, "status");
         if !wants_status {
-            return Ok(Self { id, status: None });
+            return Ok(Self { id, status });
         }
-        let Some(status) = position(header, "status") else {
+        let Some(status) = status else {
             let (found, meant) = (list(header), meant(header, &["status"]));
             return Err(ManifestError::NoStatusColumn { name: name.to_owned(), found, meant });
         };
@@ -67,7 +68,15 @@ pub(super) fn position(header: &ByteRecord, name: &str) -> Option<usize> {
 }
 
 fn is_called(field: &[u8], name: &str) -> bool {
-    field.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+    trimmed(field).eq_ignore_ascii_case(name.as_bytes())
+}
+
+/// A name without what surrounds it unseen: blanks of every kind, and marks without a width.
+fn trimmed(field: &[u8]) -> &[u8] {
+    let is_unseen =
+        |c: char| c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{feff}');
+    std::str::from_utf8(field)
+        .map_or_else(|_| field.trim_ascii(), |text| text.trim_matches(is_unseen).as_bytes())
 }
 
 fn only_once(name: &str, header: &ByteRecord, column: &str) -> Result<(), ManifestError> {
@@ -80,7 +89,7 @@ fn only_once(name: &str, header: &ByteRecord, column: &str) -> Result<(), Manife
 
 fn list(header: &ByteRecord) -> String {
     let mut names: Vec<String> =
-        header.iter().take(COLUMNS_LISTED_MAX).map(|field| shown(field.trim_ascii())).collect();
+        header.iter().take(COLUMNS_LISTED_MAX).map(|field| shown(trimmed(field))).collect();
     if header.len() > COLUMNS_LISTED_MAX {
         names.push(format!("and {} more", header.len() - COLUMNS_LISTED_MAX));
     }
@@ -90,7 +99,7 @@ fn list(header: &ByteRecord) -> String {
 /// The first column whose name is nearly one of `names`, as a question.
 fn meant(header: &ByteRecord, names: &[&str]) -> String {
     let slip = header.iter().take(COLUMNS_LISTED_MAX).find_map(|field| {
-        let field = std::str::from_utf8(field.trim_ascii()).ok()?;
+        let field = std::str::from_utf8(trimmed(field)).ok()?;
         Some((field, nearest(field, names.iter().copied())?))
     });
     slip.map_or_else(String::new, |(field, name)| {
@@ -101,6 +110,19 @@ fn meant(header: &ByteRecord, names: &[&str]) -> String {
 /// Whether `byte` can be told from quotes, line ends and parts of other characters.
 pub(super) fn can_delimit(byte: u8) -> bool {
     byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n' | 0)
+}
+
+/// The delimiter that `head` names in a line of its own, `sep=;`, as spreadsheets write it for
+/// each other.
+pub(super) fn named_delimiter(head: &[u8]) -> Option<u8> {
+    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next()?.trim_ascii_end();
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    let name = line.get(..4).filter(|name| name.eq_ignore_ascii_case(b"sep="))?;
+    match &line[name.len()..] {
+        [] => Some(b'\t'),
+        [byte] if can_delimit(*byte) => Some(*byte),
+        _ => None,
+    }
 }
 
 /// The delimiter of the header in `head`, the first bytes of a manifest: one by which a
@@ -114,7 +136,7 @@ pub(super) fn recognise_delimiter(head: &[u8]) -> u8 {
     DELIMITERS.into_iter().rev().max_by_key(|delimiter| worth(*delimiter)).unwrap_or(b',')
 }
 
-fn first_record(head: &[u8], delimiter: u8) -> ByteRecord {
+pub(super) fn first_record(head: &[u8], delimiter: u8) -> ByteRecord {
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -134,10 +156,4 @@ fn first_record(head: &[u8], delimiter: u8) -> ByteRecord {
 pub(super) fn has_text(record: &ByteRecord) -> bool {
     let is_blank = |byte: &u8| byte.is_ascii_whitespace() || DELIMITERS.contains(byte);
     !record.as_slice().iter().all(is_blank)
-}
-
-/// Whether a manifest that begins with `head` is a zip archive, which new workbooks are,
-/// or an old workbook.
-pub(super) fn is_workbook(head: &[u8]) -> bool {
-    head.starts_with(b"PK\x03\x04") || head.starts_with(b"\xd0\xcf\x11\xe0")
 }

@@ -8,7 +8,11 @@
 mod bad;
 mod dedupe;
 mod error;
+mod file;
+mod gzip;
 mod header;
+mod kind;
+mod options;
 mod records;
 mod rejects;
 mod source;
@@ -17,78 +21,33 @@ mod tests;
 mod warnings;
 mod window;
 
-use crate::text::path_text;
-use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Cursor, Read};
+use std::io::{Cursor, Read};
 use std::path::Path;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use csv::ByteRecord;
 
 use crate::job::{NewJob, QuestionId, Status};
-use crate::nearest::did_you_mean;
+use crate::text::path_text;
 
 pub use bad::BadRow;
+pub use dedupe::Questions;
 pub use error::ManifestError;
+pub use file::{ReadSoFar, can_be_read_again, must_be_there};
+pub use gzip::{UNPACKED_BYTES_FREE, UNPACKED_TIMES_MAX};
 pub use header::COLUMNS_MAX;
-pub use rejects::{Rejects, same_file};
+pub use kind::Kind;
+pub use options::{ManifestOptions, OnConflict};
+pub use rejects::{REJECTS_BYTES_MAX, Rejects, TooManyRejects, look_like_rejects, same_file};
+pub use warnings::{Warning, WarningKind};
 pub use window::{DELIMITERS_MAX, RECORD_BYTES_MAX};
 
 use bad::Flaw;
-use dedupe::Intents;
-pub use dedupe::Questions;
+use dedupe::{Intents, Noted};
+use file::Source;
 use header::Columns;
 use records::{Found, Records};
 use source::Digest;
-
-/// How a manifest is to be read.
-#[derive(Debug, Clone, Default)]
-pub struct ManifestOptions {
-    /// One status for every row; a status column is then ignored.
-    pub status: Option<Status>,
-    /// What stands between fields; recognised from the header line if not given.
-    pub delimiter: Option<u8>,
-    /// Which row counts when two want different things of one question; an error if
-    /// not given.
-    pub on_conflict: Option<OnConflict>,
-    /// The app whose questions these should be; only for [`Totals::foreign`].
-    pub sdkappid: u64,
-}
-
-/// Which row counts when two want different things of one question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnConflict {
-    /// The row that comes first in the file.
-    First,
-    /// The row that comes last in the file.
-    Last,
-}
-
-impl fmt::Display for OnConflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::First => "first",
-            Self::Last => "last",
-        })
-    }
-}
-
-impl FromStr for OnConflict {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::First, Self::Last]
-            .into_iter()
-            .find(|choice| text.eq_ignore_ascii_case(&choice.to_string()))
-            .ok_or_else(|| {
-                let meant = did_you_mean(text, ["first", "last"]);
-                format!("not a choice: {meant}use first or last")
-            })
-    }
-}
+use warnings::Warnings;
 
 /// One record of a manifest, judged.
 #[derive(Debug)]
@@ -100,6 +59,9 @@ pub enum Row {
     Replace(NewJob),
     /// A record that is no job, and why.
     Bad(BadRow),
+    /// The first record that wants something else of a question than the job that was given
+    /// out for it. That job does not count either, and neither does any later record of it.
+    Conflict(BadRow, QuestionId),
 }
 
 /// What a whole manifest came to. `rows` is always `good + duplicates + bad`.
@@ -121,41 +83,11 @@ pub struct Totals {
     pub foreign: u64,
     /// The first of those ids.
     pub foreign_example: Option<String>,
-    /// What a person has to read before these jobs are sent, a sentence each.
-    pub warnings: Vec<String>,
+    /// What is odd about the good rows, those ids included.
+    pub warnings: Vec<Warning>,
     /// Names this intent: the SHA-256 of the unpacked file in lower-case hex, or, with
     /// options that change its meaning, a hash over that hash and the options.
     pub digest: String,
-}
-
-/// How far a manifest was read; may be looked at from elsewhere.
-#[derive(Debug, Clone, Default)]
-pub struct ReadSoFar {
-    bytes: Arc<AtomicU64>,
-    total: Option<u64>,
-}
-
-impl ReadSoFar {
-    /// Bytes of the file as it is, packed or not.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// The size of the file in bytes; `None` for what is no file.
-    pub fn total(&self) -> Option<u64> {
-        self.total
-    }
-}
-
-/// A reader that tells how far it is.
-struct Counted<R>(R, ReadSoFar);
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self.0.read(buf)?;
-        self.1.bytes.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
-    }
 }
 
 /// A manifest that is being read.
@@ -169,8 +101,9 @@ pub struct Manifest {
     record: ByteRecord,
     intents: Intents,
     totals: Totals,
+    warnings: Warnings,
     digest: Digest,
-    so_far: ReadSoFar,
+    source: Source,
 }
 
 impl Manifest {
@@ -179,24 +112,18 @@ impl Manifest {
     /// # Errors
     /// When there is no such file or it is no manifest; see [`ManifestError`].
     pub fn open(path: &Path, options: &ManifestOptions) -> Result<Self, ManifestError> {
-        let mut so_far = ReadSoFar::default();
-        let (reader, name): (Box<dyn Read + Send>, _) = if path == Path::new("-") {
-            (Box::new(Counted(std::io::stdin(), so_far.clone())), "stdin".to_owned())
-        } else {
-            let name = path_text(path);
-            let (file, bytes) = match open_file(path) {
-                Ok(found) => found,
-                Err(source) => return Err(ManifestError::Open { name, source }),
-            };
-            so_far.total = bytes;
-            (Box::new(Counted(file, so_far.clone())), name)
+        let is_stdin = path == Path::new("-");
+        let name = if is_stdin { "stdin".to_owned() } else { path_text(path) };
+        let (reader, source) = match Source::open(path, options.sets_aside) {
+            Ok(opened) => opened,
+            Err(source) => return Err(ManifestError::Open { name, source }),
         };
-        Ok(Self { so_far, ..Self::from_reader(reader, &name, options)? })
+        Ok(Self { source, ..Self::from_reader(reader, &name, options)? })
     }
 
     /// How far it was read.
     pub fn so_far(&self) -> ReadSoFar {
-        self.so_far.clone()
+        self.source.so_far()
     }
 
     /// Reads the header of the manifest in `reader`; `source` is its name in errors.
@@ -212,16 +139,14 @@ impl Manifest {
         let unread = |source| ManifestError::from_read(&name, 1, source);
         let (mut text, digest) = source::text(reader).map_err(unread)?;
         let head = source::peek(&mut text).map_err(unread)?;
-        if header::is_workbook(&head) {
-            return Err(ManifestError::Workbook { name });
-        }
+        let named = header::named_delimiter(&head);
         let delimiter = match options.delimiter {
             Some(byte) if header::can_delimit(byte) => byte,
             Some(byte) => return Err(ManifestError::Delimiter { byte }),
-            None => header::recognise_delimiter(&head),
+            None => named.unwrap_or_else(|| header::recognise_delimiter(&head)),
         };
         let mut records = Records::new(Box::new(Cursor::new(head).chain(text)), delimiter);
-        let header = read_header(&name, &mut records)?;
+        let header = read_header(&name, &mut records, named.is_some())?;
         let columns = Columns::find(&name, &header, options.status.is_none())?;
         Ok(Self {
             name,
@@ -232,9 +157,29 @@ impl Manifest {
             record: ByteRecord::new(),
             intents: Intents::new(),
             totals: Totals::default(),
+            warnings: Warnings::default(),
             digest,
-            so_far: ReadSoFar::default(),
+            source: Source::default(),
         })
+    }
+
+    /// Whether rows that want different things of one question were found, and none was told
+    /// to count.
+    pub fn has_conflicts(&self) -> bool {
+        self.intents.has_conflicts()
+    }
+
+    /// The same manifest from its beginning, once it was read to its end, with every row of a
+    /// question for which a conflict was found as a bad one.
+    ///
+    /// # Errors
+    /// When it cannot be read a second time, or is not what it was.
+    pub fn set_aside(self) -> Result<Self, ManifestError> {
+        let Self { name, options, intents, source, .. } = self;
+        let read = source.again().map_err(|e| ManifestError::from_read(&name, 1, e))?;
+        let Some((reader, source)) = read else { return Err(ManifestError::Changed { name }) };
+        let again = Self::from_reader(reader, &name, &options)?;
+        Ok(Self { intents: intents.conflicts_alone(), source, ..again })
     }
 
     /// The header as it stands in the file.
@@ -246,8 +191,8 @@ impl Manifest {
     /// passed over.
     ///
     /// # Errors
-    /// When the file cannot be read on. Rows given out before are then part of an
-    /// unfinished whole.
+    /// When the file cannot be read on, or has changed when its end is reached. Rows given out
+    /// before are then part of an unfinished whole.
     pub fn next_row(&mut self) -> Result<Option<Row>, ManifestError> {
         while let Some(found) = self
             .records
@@ -264,6 +209,7 @@ impl Manifest {
                 return Ok(row);
             }
         }
+        self.source.must_be_unchanged(&self.name)?;
         Ok(None)
     }
 
@@ -275,15 +221,23 @@ impl Manifest {
 
     /// The same, and the questions that it names.
     pub fn finish_with_questions(self) -> (Totals, Questions) {
-        let (digest, warnings) =
-            (self.digest.name(&self.options), warnings::of(&self.totals, &self.options));
-        (Totals { warnings, digest, ..self.totals }, self.intents.into_questions())
+        let ManifestOptions { sdkappid, status, .. } = self.options;
+        let foreign = self.warnings.of(WarningKind::Foreign);
+        let foreign = foreign.map(|(rows, example)| (rows, example.to_owned()));
+        let totals = Totals {
+            digest: self.digest.name(&self.options),
+            foreign: foreign.as_ref().map_or(0, |(rows, _)| *rows),
+            foreign_example: foreign.map(|(_, example)| example),
+            warnings: self.warnings.finish(sdkappid, status),
+            ..self.totals
+        };
+        (totals, self.intents.into_questions())
     }
 
     /// The job in the record at hand.
-    fn read_job(&self, line: u64) -> Result<NewJob, Flaw> {
+    fn read_job(&mut self, line: u64) -> Result<NewJob, Flaw> {
         let (has, wants) = (self.record.len(), self.header.len());
-        if has != wants {
+        if !self.has_its_fields() {
             return Err(Flaw::whole(format!(
                 "has {has} field{}, the header has {wants}",
                 if has == 1 { "" } else { "s" }
@@ -293,7 +247,13 @@ impl Manifest {
         let question_id = QuestionId::parse(field(self.columns.id))
             .map_err(|reason| Flaw::field(self.columns.id, reason))?;
         let status = match (self.options.status, self.columns.status) {
-            (Some(status), _) => status,
+            (Some(status), own) => {
+                let own = own.map(field).unwrap_or_default();
+                if !own.trim_ascii().is_empty() && parse_status(own) != Ok(status) {
+                    self.warnings.overridden(self.totals.rows, line, own);
+                }
+                status
+            }
             (None, Some(column)) => {
                 parse_status(field(column)).map_err(|reason| Flaw::field(column, reason))?
             }
@@ -302,11 +262,25 @@ impl Manifest {
         Ok(NewJob { question_id, status, line })
     }
 
+    /// Whether the record at hand has as many fields as the header. Spreadsheets leave out the
+    /// delimiters of empty last columns, and other programs end each row with one.
+    fn has_its_fields(&self) -> bool {
+        let (has, wants) = (self.record.len(), self.header.len());
+        let status = self.columns.status.filter(|_| self.options.status.is_none());
+        let last = self.columns.id.max(status.unwrap_or_default());
+        let surplus = self.record.get(wants).unwrap_or_default();
+        if has > wants { has == wants + 1 && surplus.trim_ascii().is_empty() } else { has > last }
+    }
+
     /// Puts a job among those before it. `None` when it adds nothing.
     fn place(&mut self, job: NewJob) -> Result<Option<Row>, Flaw> {
-        let Some(earlier) = self.intents.note(&job) else {
-            self.count_new(&job);
-            return Ok(Some(Row::New(job)));
+        let earlier = match self.intents.note(&job) {
+            Noted::New => {
+                self.count_new(&job);
+                return Ok(Some(Row::New(job)));
+            }
+            Noted::Conflict(lines) => return Err(self.conflict(&lines)),
+            Noted::Earlier(earlier) => earlier,
         };
         let on_conflict = self.options.on_conflict;
         if earlier.status == job.status || on_conflict == Some(OnConflict::First) {
@@ -320,21 +294,25 @@ impl Manifest {
             self.totals.by_status[job.status as usize] += 1;
             return Ok(Some(Row::Replace(job)));
         }
+        let lines = self.intents.set_aside(&job);
+        self.totals.good -= 1;
+        self.totals.bad += 1;
+        self.totals.by_status[earlier.status as usize] -= 1;
+        let flaw = self.conflict(&lines);
+        Ok(Some(Row::Conflict(self.refuse(job.line, flaw), job.question_id)))
+    }
+
+    fn conflict(&self, lines: &str) -> Flaw {
         let reason = format!(
-            "line {} says {}, line {} says {}: keep one of them, or decide for all with \
-             --on-conflict first or last",
-            earlier.line, earlier.status, job.line, job.status
+            "{lines}: keep one of them, or decide for all with --on-conflict first or last"
         );
-        Err(Flaw { column: self.columns.status, reason })
+        Flaw { column: self.columns.status, reason }
     }
 
     fn count_new(&mut self, job: &NewJob) {
         self.totals.good += 1;
         self.totals.by_status[job.status as usize] += 1;
-        if job.question_id.owner().is_some_and(|owner| owner != self.options.sdkappid) {
-            self.totals.foreign += 1;
-            self.totals.foreign_example.get_or_insert_with(|| job.question_id.to_string());
-        }
+        self.warnings.look_at(job, self.totals.rows, self.options.sdkappid);
     }
 
     fn refuse(&mut self, line: u64, flaw: Flaw) -> BadRow {
@@ -343,33 +321,13 @@ impl Manifest {
     }
 }
 
-/// Fails if there is no file at `path`, so that a mistyped name is told before anything else.
-/// It is not opened: a pipe can be opened once.
-///
-/// # Errors
-/// [`ManifestError::Open`].
-pub fn must_be_there(path: &Path) -> Result<(), ManifestError> {
-    if path == Path::new("-") {
-        return Ok(());
-    }
-    let found = fs::metadata(path).map(drop);
-    found.map_err(|source| ManifestError::Open { name: path_text(path), source })
-}
-
-/// The system opens a folder and fails only when it is read, which would look like a
-/// broken disk. Its size too, where it has one.
-fn open_file(path: &Path) -> io::Result<(File, Option<u64>)> {
-    let file = File::open(path)?;
-    let found = file.metadata()?;
-    if found.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    Ok((file, found.is_file().then_some(found.len())))
-}
-
-/// The first record that has text in it. An error if its quotes are wrong: it may then
-/// have taken in rows.
-fn read_header(name: &str, records: &mut Records) -> Result<ByteRecord, ManifestError> {
+/// The first record that has text in it, after the line that names the delimiter if there is
+/// one. An error if its quotes are wrong: it may then have taken in rows.
+fn read_header(
+    name: &str,
+    records: &mut Records,
+    mut is_after_delimiter: bool,
+) -> Result<ByteRecord, ManifestError> {
     let mut header = ByteRecord::new();
     while let Some(Found { line, flaw }) = records
         .next(&mut header)
@@ -378,7 +336,7 @@ fn read_header(name: &str, records: &mut Records) -> Result<ByteRecord, Manifest
         if let Some(Flaw { reason, .. }) = flaw {
             return Err(ManifestError::Header { name: name.to_owned(), line, reason });
         }
-        if !header::has_text(&header) {
+        if !header::has_text(&header) || std::mem::take(&mut is_after_delimiter) {
             continue;
         }
         let found = header.len();

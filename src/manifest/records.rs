@@ -88,7 +88,8 @@ impl Records {
     }
 }
 
-fn io_error(error: csv::Error) -> io::Error {
+/// The reader's or writer's own error, which must not be lost inside another.
+pub(super) fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),

@@ -4,25 +4,33 @@
 //! UTF-16, else the input's own bytes. Nothing of a row is lost: a short one is filled up
 //! with empty fields; the surplus of a long one is added to its id, after blanks, so that
 //! nobody imports it unmended (an id with blanks is refused), whichever column the
-//! stray delimiter was in. Never readable by others: a manifest may hold anything.
+//! stray delimiter was in. Never more than a limit: short rows grow by their reasons.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use csv::{ByteRecord, Writer};
 
 use super::bad::{BadRow, WHOLE};
 use super::header;
+use super::records::io_error;
 
 const REASON: &str = "reason";
 
 /// What stands between an id and the surplus fields of its row.
 const SURPLUS_MARK: &[u8] = b" | ";
 
-/// A file of bad rows.
-pub struct Rejects {
-    csv: Writer<File>,
+/// The most bytes of rejects. More than a million bad rows are no slips of the pen.
+pub const REJECTS_BYTES_MAX: u64 = 256 << 20;
+
+/// Why no more rejects are written; travels through `io::Error`, since `Write` knows no other.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {} MiB of bad rows", REJECTS_BYTES_MAX >> 20)]
+pub struct TooManyRejects;
+
+/// Bad rows on their way to a file.
+pub struct Rejects<W: Write> {
+    csv: Writer<Counted<W>>,
     /// The columns of the input.
     columns: usize,
     /// Where the reason goes; equal to `columns` if the input has no place for it.
@@ -32,17 +40,16 @@ pub struct Rejects {
     rows: u64,
 }
 
-impl Rejects {
-    /// Creates the file, or empties it, and writes the header. That it is not the input
-    /// itself has to be checked before, with [`same_file`].
+impl<W: Write> Rejects<W> {
+    /// Writes the header.
     ///
     /// # Errors
-    /// When the file cannot be created or written.
-    pub fn create(path: &Path, header: &ByteRecord) -> io::Result<Self> {
+    /// When the destination cannot be written.
+    pub fn new(to: W, header: &ByteRecord) -> io::Result<Self> {
         let columns = header.len();
         let reason = header::position(header, REASON).unwrap_or(columns);
         let surplus = header::id_column(header).map_or(0, |(column, _)| column);
-        let csv = Writer::from_writer(create_private(path)?);
+        let csv = Writer::from_writer(Counted { inner: to, bytes: 0 });
         let mut rejects = Self { csv, columns, reason, surplus, rows: 0 };
         let name = header.get(reason).unwrap_or(REASON.as_bytes());
         rejects.write_record(header, name)?;
@@ -52,7 +59,7 @@ impl Rejects {
     /// Writes one bad row.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the destination cannot be written, or has its limit.
     pub fn write(&mut self, bad: &BadRow) -> io::Result<()> {
         self.rows += 1;
         let mut fields = bad.fields.clone();
@@ -70,13 +77,13 @@ impl Rejects {
         self.write_record(&fields, bad.reason.as_bytes())
     }
 
-    /// Completes the file and returns the number of its rows.
+    /// Writes what comes after the last row; the destination, and the number of its rows.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn finish(mut self) -> io::Result<u64> {
-        self.csv.flush()?;
-        Ok(self.rows)
+    /// When the destination cannot be written, or has its limit.
+    pub fn finish(self) -> io::Result<(W, u64)> {
+        let to = self.csv.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        Ok((to.inner, self.rows))
     }
 
     fn write_record(&mut self, fields: &ByteRecord, reason: &[u8]) -> io::Result<()> {
@@ -87,36 +94,40 @@ impl Rejects {
             row[self.surplus].extend_from_slice(SURPLUS_MARK);
             row[self.surplus].extend_from_slice(field);
         }
-        Ok(self.csv.write_byte_record(&row.into())?)
+        self.csv.write_byte_record(&row.into()).map_err(io_error)
     }
 }
 
-/// Opens an empty file that its owner alone may read, also where one was before.
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
+/// A destination that takes no more than its limit.
+struct Counted<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.bytes > REJECTS_BYTES_MAX {
+            return Err(io::Error::other(TooManyRejects));
+        }
+        let written = self.inner.write(buf)?;
+        self.bytes += written as u64;
+        Ok(written)
     }
-    let file = options.open(path)?;
-    #[cfg(unix)]
-    if file.metadata()?.is_file() {
-        use std::os::unix::fs::PermissionsExt as _;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
-    Ok(file)
+}
+
+/// Whether a file that begins with `head` has the column that rejects have and manifests have not.
+pub fn look_like_rejects(head: &[u8]) -> bool {
+    let header = header::first_record(head, b',');
+    header::position(&header, REASON).is_some() && header::id_column(&header).is_some()
 }
 
 /// Whether both paths lead to one existing file, by whatever names and links.
 pub fn same_file(a: &Path, b: &Path) -> bool {
-    #[cfg(unix)]
-    let identity = |path: &Path| {
-        use std::os::unix::fs::MetadataExt as _;
-        std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok()
-    };
-    #[cfg(not(unix))]
-    let identity = |path: &Path| std::fs::canonicalize(path).ok();
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     identity(a).is_some_and(|file| identity(b) == Some(file))
 }

@@ -1,19 +1,18 @@
-//! From bytes to text: unpacked, hashed, UTF-16 made UTF-8.
+//! From bytes to text: unpacked, hashed, UTF-16 made UTF-8, without the mark of its end.
 //!
 //! Relies on marks in the bytes themselves, never on a file name, so that stdin is
 //! treated like a file. The hash is taken of the unpacked bytes, before anything else
 //! touches them. Never holds more than a buffer.
 
 use std::fmt::Write as _;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use encoding_rs_io::DecodeReaderBytesBuilder;
-use flate2::read::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 
-use super::ManifestOptions;
 use super::error::ReadFlaw;
+use super::{ManifestOptions, gzip, kind};
 
 /// How much is looked at to recognise the delimiter.
 const PEEK_BYTES: u64 = 64 * 1024;
@@ -21,7 +20,8 @@ const PEEK_BYTES: u64 = 64 * 1024;
 /// How much is decoded at once.
 const DECODED_BYTES: usize = 64 * 1024;
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// Ctrl-Z, with which DOS and its heirs end a text.
+const END_MARK: u8 = 0x1a;
 
 /// A reader whose type no longer matters.
 pub(super) type Input = Box<dyn Read + Send>;
@@ -30,17 +30,22 @@ pub(super) type Input = Box<dyn Read + Send>;
 ///
 /// Bytes that are not UTF-16 pass as they are, in whatever encoding: only two columns
 /// have to be readable, and the others go into the rejects unharmed.
-pub(super) fn text(mut bytes: Input) -> io::Result<(Input, Digest)> {
-    let start = read_some(&mut bytes, GZIP_MAGIC.len() as u64)?;
-    let packed = start == GZIP_MAGIC;
-    let whole = Cursor::new(start).chain(bytes);
-    let plain: Input =
-        if packed { Box::new(Unpacked(MultiGzDecoder::new(whole))) } else { Box::new(whole) };
+pub(super) fn text(bytes: Input) -> io::Result<(Input, Digest)> {
+    let mut bytes: Input = Box::new(Uninterrupted(bytes));
+    let start = read_some(&mut bytes, gzip::MAGIC.len() as u64)?;
+    let is_packed = start == gzip::MAGIC;
+    let whole: Input = Box::new(Cursor::new(start).chain(bytes));
+    let mut plain = if is_packed { Box::new(gzip::Unpacked::new(whole)) } else { whole };
+    let head = read_some(&mut plain, kind::HEAD_BYTES)?;
+    if let Some(kind) = kind::recognise(&head) {
+        return Err(io::Error::other(ReadFlaw::Kind(kind)));
+    }
     let digest = Digest::default();
-    let hashed = Hashed { inner: plain, digest: digest.clone() };
+    let hashed = Hashed { inner: Cursor::new(head).chain(plain), digest: digest.clone() };
     let decoded = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(hashed);
     // The decoder loses what it holds when its last reads are short ones.
-    Ok((Box::new(BufReader::with_capacity(DECODED_BYTES, decoded)), digest))
+    let decoded = BufReader::with_capacity(DECODED_BYTES, decoded);
+    Ok((Box::new(Unmarked { inner: decoded, holds: false }), digest))
 }
 
 /// The first bytes of `text`; `text` goes on after them.
@@ -54,39 +59,62 @@ fn read_some(reader: &mut Input, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Unpacks gzip and tells damage from a failing disk.
-struct Unpacked<R>(MultiGzDecoder<R>);
+/// Bears interruptions for all the readers above: the CSV reader would take a signal for the
+/// end of the file, and the decoder would lose its last half character.
+struct Uninterrupted(Input);
 
-impl<R: Read> Read for Unpacked<R> {
+impl Read for Uninterrupted {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-        self.0.read(buf).map_err(|error| match error.kind() {
-            InvalidData | InvalidInput | UnexpectedEof => {
-                io::Error::other(ReadFlaw::Gzip(error.to_string()))
+        loop {
+            match self.0.read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
             }
-            _ => error,
-        })
+        }
     }
 }
 
-/// Hashes what passes, and bears interruptions for all the readers above.
-struct Hashed {
-    inner: Input,
+/// Hashes what passes.
+struct Hashed<R> {
+    inner: R,
     digest: Digest,
 }
 
-impl Read for Hashed {
+impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = loop {
-            match self.inner.read(buf) {
-                // The CSV reader would take a signal for the end of the file, and the decoder
-                // would lose its last half character.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
+        let read = self.inner.read(buf)?;
         self.digest.with(|hash| hash.update(&buf[..read]));
         Ok(read)
+    }
+}
+
+/// Leaves out one mark of the end where it is the last byte.
+struct Unmarked<R> {
+    inner: R,
+    /// Whether a mark was passed over that may be the last byte.
+    holds: bool,
+}
+
+impl<R: BufRead> Read for Unmarked<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let held = self.inner.fill_buf()?;
+            if held.is_empty() || buf.is_empty() {
+                return Ok(0);
+            }
+            if std::mem::take(&mut self.holds) {
+                buf[0] = END_MARK;
+                return Ok(1);
+            }
+            let read = held.len().min(buf.len());
+            self.holds = read == held.len() && held[read - 1] == END_MARK;
+            let given = read - usize::from(self.holds);
+            buf[..given].copy_from_slice(&held[..given]);
+            self.inner.consume(read);
+            if given > 0 {
+                return Ok(given);
+            }
+        }
     }
 }
 
@@ -103,7 +131,8 @@ impl Digest {
     /// under way are found again by it.
     pub(super) fn name(&self, options: &ManifestOptions) -> String {
         let bytes = hex(&self.with(|hash| hash.clone().finalize()));
-        let ManifestOptions { status, delimiter, on_conflict, sdkappid: _ } = options;
+        let ManifestOptions { status, delimiter, on_conflict, sets_aside: _, sdkappid: _ } =
+            options;
         let choices = [
             status.map(|status| format!("status={status}")),
             delimiter.map(|byte| format!("delimiter={byte:02x}")),

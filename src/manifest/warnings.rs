@@ -1,17 +1,227 @@
-//! What is no mistake for sure, and has to be read before the jobs of a manifest are sent.
+//! What is odd about good rows: nothing that stops an import, and nothing that its author can
+//! have meant.
+//!
+//! A spreadsheet rewrites ids when it opens a file, long before anybody looks at it: it makes
+//! numbers, formulas and typographic dashes of them. Such an id is still an id, since the service
+//! names no rule for them. Knows no file and no terminal.
 
-use super::{ManifestOptions, Totals};
+use std::fmt;
 
-/// What there is to warn of in a manifest that was read, a sentence each.
-pub(super) fn of(totals: &Totals, options: &ManifestOptions) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if totals.foreign > 0 {
-        warnings.push(format!(
-            "{} ids do not begin with the SDKAppID {}, for example {}: is this the right application?",
-            totals.foreign,
-            options.sdkappid,
-            totals.foreign_example.as_deref().unwrap_or_default(),
-        ));
+use super::bad::shown;
+use crate::job::{NewJob, Status};
+
+/// What is odd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WarningKind {
+    /// An id that begins with another app's number.
+    Foreign,
+    /// An id that is a number with an exponent, as `1.4E+09`.
+    Number,
+    /// An id that is an error value, as `#NAME?`.
+    ErrorValue,
+    /// An id that begins as a formula does, as `="x"`.
+    Formula,
+    /// An id that begins with the apostrophe by which a cell is marked as text.
+    Apostrophe,
+    /// An id with a typographic dash or hyphen.
+    Dash,
+    /// A row whose own status is overridden by the one for all rows.
+    Override,
+}
+
+impl WarningKind {
+    const ALL: [Self; 7] = [
+        Self::Foreign,
+        Self::Number,
+        Self::ErrorValue,
+        Self::Formula,
+        Self::Apostrophe,
+        Self::Dash,
+        Self::Override,
+    ];
+}
+
+/// One kind of oddity, of all rows that have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What is odd.
+    pub kind: WarningKind,
+    /// How many rows have it; of rows that repeat a job the first alone counts, except for
+    /// [`WarningKind::Override`].
+    pub rows: u64,
+    /// The first of them: its number among the records.
+    pub record: u64,
+    /// The line where it starts.
+    pub line: u64,
+    /// Its id, or its own status, as it can be shown.
+    pub example: String,
+    /// All of it in one sentence, with what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
     }
-    warnings
+}
+
+/// What is counted while rows are read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Warnings([Option<First>; WarningKind::ALL.len()]);
+
+#[derive(Debug, Clone)]
+struct First {
+    rows: u64,
+    record: u64,
+    line: u64,
+    example: String,
+}
+
+impl Warnings {
+    /// Looks at the id of a job for the app `sdkappid`.
+    pub(super) fn look_at(&mut self, job: &NewJob, record: u64, sdkappid: u64) {
+        let id = job.question_id.as_str();
+        if job.question_id.owner().is_some_and(|owner| owner != sdkappid) {
+            self.count(WarningKind::Foreign, record, job.line, id.as_bytes());
+        }
+        if let Some(kind) = rewritten(id) {
+            self.count(kind, record, job.line, id.as_bytes());
+        }
+    }
+
+    /// Notes a row whose own status, `own`, does not count.
+    pub(super) fn overridden(&mut self, record: u64, line: u64, own: &[u8]) {
+        self.count(WarningKind::Override, record, line, own.trim_ascii());
+    }
+
+    /// How many rows have it, and the first of them.
+    pub(super) fn of(&self, kind: WarningKind) -> Option<(u64, &str)> {
+        self.0[kind as usize].as_ref().map(|first| (first.rows, first.example.as_str()))
+    }
+
+    /// The warnings, for the app `sdkappid` and rows that all get `status`.
+    pub(super) fn finish(self, sdkappid: u64, status: Option<Status>) -> Vec<Warning> {
+        let found = WarningKind::ALL.into_iter().zip(self.0);
+        let found = found.filter_map(|(kind, first)| Some((kind, first?)));
+        found.map(|(kind, first)| warning(kind, first, sdkappid, status)).collect()
+    }
+
+    fn count(&mut self, kind: WarningKind, record: u64, line: u64, example: &[u8]) {
+        let first = || First { rows: 0, record, line, example: shown(example) };
+        self.0[kind as usize].get_or_insert_with(first).rows += 1;
+    }
+}
+
+fn warning(kind: WarningKind, first: First, sdkappid: u64, status: Option<Status>) -> Warning {
+    let First { rows, record, line, example } = first;
+    let status = status.map_or("", Status::name);
+    let (odd, advice) = match kind {
+        WarningKind::Foreign => (
+            format!("ids do not begin with the SDKAppID {sdkappid}"),
+            "is this the right application?".to_owned(),
+        ),
+        WarningKind::Number => (
+            "ids are numbers with an exponent, which a spreadsheet makes of long numbers"
+                .to_owned(),
+            RELOAD.to_owned(),
+        ),
+        WarningKind::ErrorValue => {
+            ("ids are error values of a spreadsheet".to_owned(), RELOAD.to_owned())
+        }
+        WarningKind::Formula => {
+            ("ids begin with = as a formula of a spreadsheet does".to_owned(), RELOAD.to_owned())
+        }
+        WarningKind::Apostrophe => (
+            "ids begin with the apostrophe by which a spreadsheet marks text".to_owned(),
+            "remove it".to_owned(),
+        ),
+        WarningKind::Dash => {
+            ("ids have a typographic dash or hyphen where ids have -".to_owned(), RELOAD.to_owned())
+        }
+        WarningKind::Override => (
+            "rows have another status of their own".to_owned(),
+            format!("--status {status} overrides it"),
+        ),
+    };
+    let text =
+        format!("{rows} {odd}, for example {example} (record {record}, line {line}): {advice}");
+    Warning { kind, rows, record, line, example, text }
+}
+
+const RELOAD: &str = "export the ids again, and open them with their column as text";
+
+/// What a spreadsheet or a word processor has made of `id`.
+fn rewritten(id: &str) -> Option<WarningKind> {
+    match id.as_bytes() {
+        [b'0'..=b'9', ..] if has_exponent(id) => return Some(WarningKind::Number),
+        [b'#', ..] if is_error_value(id) => return Some(WarningKind::ErrorValue),
+        [b'=', ..] => return Some(WarningKind::Formula),
+        [b'\'', ..] => return Some(WarningKind::Apostrophe),
+        _ => {}
+    }
+    (!id.is_ascii() && id.contains(is_typographic_dash)).then_some(WarningKind::Dash)
+}
+
+/// Digits, perhaps a fraction, and an exponent.
+fn has_exponent(id: &str) -> bool {
+    let after_digits = |text: &str| text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let rest = &id[id.len() - after_digits(id)..];
+    let fraction = rest.strip_prefix(['.', ',']).unwrap_or(rest);
+    let rest = &fraction[fraction.len() - after_digits(fraction)..];
+    let Some(exponent) = rest.strip_prefix(['e', 'E']) else { return false };
+    let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `#NAME?`, `#REF!`, `#N/A` and the like, or a cell that was too narrow.
+fn is_error_value(id: &str) -> bool {
+    let is_word = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '_'))
+    };
+    let word = &id[1..];
+    word == "N/A"
+        || word.strip_suffix(['?', '!']).is_some_and(is_word)
+        || (id.len() > 2 && id.bytes().all(|byte| byte == b'#'))
+}
+
+/// What stands where `-` was typed.
+fn is_typographic_dash(c: char) -> bool {
+    matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewritten_ids_are_told_by_their_look() {
+        use WarningKind::{Apostrophe, Dash, ErrorValue, Formula, Number};
+        for (id, kind) in [
+            ("1.4E+09", Some(Number)),
+            ("1,4e9", Some(Number)),
+            ("1E-5", Some(Number)),
+            ("1e5", Some(Number)),
+            ("#NAME?", Some(ErrorValue)),
+            ("#REF!", Some(ErrorValue)),
+            ("#DIV/0!", Some(ErrorValue)),
+            ("#N/A", Some(ErrorValue)),
+            ("#####", Some(ErrorValue)),
+            ("=\"x\"", Some(Formula)),
+            ("'x", Some(Apostrophe)),
+            ("1400000000–x", Some(Dash)),
+            ("1400000000\u{2011}x", Some(Dash)),
+            ("−1", Some(Dash)),
+            ("1400000000-@RBT#DeskDefaultRobot-e5", None),
+            ("1400000000", None),
+            ("1.5", None),
+            ("1e", None),
+            ("1e5x", None),
+            ("#", None),
+            ("#a-b", None),
+            ("x=y'z", None),
+            ("问题-1", None),
+        ] {
+            assert_eq!(rewritten(id), kind, "{id}");
+        }
+    }
 }

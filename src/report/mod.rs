@@ -31,6 +31,9 @@ pub const COLUMNS: [&str; 10] = [
     "finished_at",
 ];
 
+/// How the JSON begins, without records and with them.
+pub const JSON_STARTS: [&str; 2] = ["[\n]\n", "[\n{\"question_id\":"];
+
 /// Something that records are written to.
 pub trait Writer {
     /// Writes one record.
@@ -241,6 +244,7 @@ mod tests {
             json.finish().unwrap();
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(value.as_array().map(Vec::len), Some(count));
+            assert!(bytes.starts_with(JSON_STARTS[count.min(1)].as_bytes()));
         }
     }
 }

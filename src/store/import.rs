@@ -12,7 +12,7 @@ use super::staging::Staging;
 use super::status::open_by_status;
 use super::write::{begin_on, fold};
 use super::{ApprovalId, BatchId, Doing as _, RowGroup, StopImport, Store, StoreError};
-use crate::job::{App, NewJob};
+use crate::job::{App, NewJob, QuestionId};
 
 /// An import that has begun.
 #[derive(Debug)]
@@ -178,6 +178,14 @@ impl Import {
     /// When the row cannot be kept.
     pub async fn replace(&mut self, job: NewJob) -> Result<(), StoreError> {
         self.staging.replace(&mut self.connection, &job).await
+    }
+
+    /// Takes back the row of a question for which another one wants something else.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    pub async fn take_out(&mut self, question: &QuestionId) -> Result<(), StoreError> {
+        self.staging.take_out(&mut self.connection, question).await
     }
 
     /// Tells it by `has` which questions its rows name, once all are there, and spares it to

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, AssertSqlSafe};
 
 use super::{Doing as _, StoreError};
-use crate::job::{NewJob, Status};
+use crate::job::{NewJob, QuestionId, Status};
 
 /// Rows written by one statement.
 const GROUP_ROWS: usize = 1_000;
@@ -152,7 +152,22 @@ impl Staging {
             .doing(DOING)
     }
 
-    /// Puts the last of the replacements in, once all rows are there.
+    /// Takes back the row of this question, which was taken before.
+    pub(super) async fn take_out(
+        &mut self,
+        connection: &mut SqliteConnection,
+        question: &QuestionId,
+    ) -> Result<(), StoreError> {
+        self.replaced = true;
+        sqlx::query("INSERT INTO temp.replaced (question_id) VALUES (?)")
+            .bind(question.as_str().to_owned())
+            .execute(connection)
+            .await
+            .map(drop)
+            .doing(DOING)
+    }
+
+    /// Puts the last of the replacements in, and takes out what has none, once all rows are there.
     pub(super) async fn finish(
         &mut self,
         connection: &mut SqliteConnection,
@@ -164,6 +179,7 @@ impl Staging {
              UPDATE temp.staged SET (line, status) = (SELECT line, status FROM temp.replaced
                  WHERE replaced.question_id = staged.question_id ORDER BY replaced.rowid DESC LIMIT 1)
              WHERE question_id IN (SELECT question_id FROM temp.replaced);
+             DELETE FROM temp.staged WHERE status IS NULL;
              DROP TABLE temp.replaced;
              CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, status INTEGER)";
         sqlx::raw_sql(apply).execute(&mut *connection).await.doing(DOING)?;
@@ -175,6 +191,7 @@ impl Staging {
                 .doing(DOING)?;
             *rows = u64::try_from(now).unwrap_or_default();
         }
+        self.rows = self.by_status.iter().sum();
         Ok(())
     }
 }

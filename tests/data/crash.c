@@ -9,6 +9,7 @@
  *                  it is told to
  *   full           the disk has no room: it and every later write fails with ENOSPC
  *   broken         the disk is broken: it and everything after fails with EIO, fsync too
+ *   modeless       the file system knows no permissions: each change of them fails with EPERM
  *
  * Where writes fail, the file CRASH_SEEN is made at the first of them: the program need not
  * end by it.
@@ -26,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -150,6 +152,14 @@ int unlink(const char *path) { GUARDED(int, is_ours(path), 0, REAL(unlink)(path)
 
 int rename(const char *from, const char *to) {
     GUARDED(int, is_ours(to), 0, REAL(rename)(from, to), (void)0);
+}
+
+int fchmod(int fd, mode_t bits) {
+    if (!strcmp(mode(), "modeless")) {
+        errno = EPERM;
+        return -1;
+    }
+    return REAL(fchmod)(fd, bits);
 }
 
 /* Only the making of a file changes a folder. */

@@ -134,6 +134,36 @@ fn a_gigabyte_in_a_megabyte_of_gzip_is_not_unpacked() {
 }
 
 #[test]
+fn gzip_of_gigabytes_of_rows_is_given_up_early() {
+    for (status, rejects) in [("4", false), ("none", true)] {
+        let place = Place::new();
+        let row = format!("a,{status},{}\n", "x".repeat(MIB / 1_024));
+        let bomb = [packed(HEAD), packed(row.repeat(1_024).as_bytes()).repeat(2_048)].concat();
+        assert!(bomb.len() < 12 * MIB, "{}", bomb.len());
+        place.write("jobs.csv.gz", bomb);
+        let mut command = import(&place, "jobs.csv.gz");
+        if rejects {
+            command.args(["--rejects", "bad.csv"]);
+        }
+        refused(&place, command, &["jobs.csv.gz: unpacks to more than 64 MiB, over 100 times"]);
+        assert!(!place.path("bad.csv").exists());
+    }
+}
+
+#[test]
+fn rejects_of_more_than_their_limit_are_refused() {
+    let row = format!("a,none,{}\n", "x".repeat(MIB / 4)).into_bytes();
+    let place = Place::new();
+    let (from, to) = io::pipe().unwrap();
+    let mut command = import(&place, "-");
+    command.args(["--rejects", "bad.csv"]).stdin(from);
+    let writer = thread::spawn(move || pour(HEAD, row, GIB, b"")(&mut { to }));
+    refused(&place, command, &["--rejects: more than 256 MiB of bad rows: nothing was imported"]);
+    assert!(writer.join().unwrap().is_err(), "all of it was taken");
+    assert!(!place.path("bad.csv").exists());
+}
+
+#[test]
 fn a_field_of_a_hundred_megabytes_is_given_up_at_its_line() {
     let tail = b"\"\nb,5,\n";
     let taken = refused_from_pipe(

@@ -155,6 +155,23 @@ async fn a_file_that_cannot_be_written_is_said_once_and_ends_no_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn metrics_replace_metrics_alone_and_follow_links() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    one_job(&place, "jobs.csv", "a");
+    place.write("m.prom", "node_boot_time_seconds 1\n");
+    let talk = said(&ends(run(&place, &sandbox, &["jobs.csv"]), 0));
+    has(&talk, &["the metrics file m.prom is kept: it holds something else", "the run goes on"]);
+    assert_eq!(place.read("m.prom"), "node_boot_time_seconds 1\n");
+    fs::remove_file(place.path("m.prom")).unwrap();
+    std::os::unix::fs::symlink("there.prom", place.path("m.prom")).unwrap();
+    for _ in 0..2 {
+        ends(run(&place, &sandbox, &[]), 0);
+        assert!(fs::symlink_metadata(place.path("m.prom")).unwrap().is_symlink());
+        has(&place.read("there.prom"), &["deskbatch_build_info"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_no_exporter_reads_is_2_before_anything_happens() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     one_job(&place, "jobs.csv", "a");

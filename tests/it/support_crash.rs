@@ -36,6 +36,7 @@ pub enum Mode {
     Stop,
     Full,
     Broken,
+    Modeless,
 }
 
 /// The n-th operation, from 1, and what happens there.
@@ -55,6 +56,7 @@ impl Moment {
             Mode::Stop => "stop",
             Mode::Full => "full",
             Mode::Broken => "broken",
+            Mode::Modeless => "modeless",
         };
         command
             .env("LD_PRELOAD", &*LIBRARY)

@@ -22,7 +22,11 @@ fn two_statuses_for_one_id_are_a_bad_row_that_names_both_lines() {
             "a enable @2".to_owned(),
             "b disable @5".to_owned(),
             format!(
-                "record 3, line 6, column status: \"6\": line 2 says enable, line 6 says delete: \
+                "not a: record 3, line 6, column status: \"6\": line 2 says enable, line 6 says delete: \
+             {advice}"
+            ),
+            format!(
+                "record 4, line 7, column status: \"4\": line 6 says delete, line 7 says enable: \
              {advice}"
             ),
             format!(
@@ -31,8 +35,55 @@ fn two_statuses_for_one_id_are_a_bad_row_that_names_both_lines() {
             ),
         ]
     );
-    assert_eq!((totals.good, totals.duplicates, totals.bad), (2, 1, 2));
-    assert_eq!(totals.by_status, [1, 1, 0]);
+    // The first row is bad as well, although it was given out.
+    assert_eq!((totals.good, totals.duplicates, totals.bad), (1, 0, 4));
+    assert_eq!(totals.by_status, [0, 1, 0]);
+}
+
+/// Every row of the file with `text`, read a second time, and the totals.
+fn set_aside(text: &[u8]) -> (Vec<String>, Totals) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("jobs.csv");
+    std::fs::write(&path, text).expect("written");
+    let options = ManifestOptions { sets_aside: true, ..plain() };
+    let mut manifest = Manifest::open(&path, &options).expect("a manifest");
+    while manifest.next_row().expect("readable").is_some() {}
+    assert!(manifest.has_conflicts());
+    let (rows, totals) = manifest.set_aside().and_then(read_all).expect("readable again");
+    (rows.iter().map(told).collect(), totals)
+}
+
+#[test]
+fn every_row_of_a_conflict_is_set_aside() {
+    let text = "id,status,note\na,6,one\na,6,two\nb,5,\na,4,three\nc,9,\na,6,four\nb,5,\n";
+    let advice = "keep one of them, or decide for all with --on-conflict first or last";
+    let bad = |record, status, lines: &str| {
+        let line = record + 1;
+        format!("record {record}, line {line}, column status: \"{status}\": {lines}: {advice}")
+    };
+    let expected = [
+        bad(1, 6, "line 2 says delete, line 5 says enable"),
+        bad(2, 6, "line 3 says delete, line 5 says enable"),
+        "b disable @4".to_owned(),
+        bad(4, 4, "line 2 says delete, line 5 says enable"),
+        format!("record 5, line 6, column status: \"9\": {NOT_A_STATUS}"),
+        bad(6, 6, "line 5 says enable, line 7 says delete"),
+    ];
+    for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes())] {
+        let (rows, totals) = set_aside(&bytes);
+        assert_eq!(rows, expected);
+        assert_eq!((totals.rows, totals.good, totals.duplicates, totals.bad), (7, 1, 1, 5));
+        assert_eq!(totals.by_status, [0, 1, 0]);
+        assert_eq!(totals.digest, read(text, &plain()).1.digest);
+    }
+}
+
+#[test]
+fn questions_in_conflict_are_none_of_the_manifest() {
+    let mut manifest = open("id,status\na,4\na,5\nb,4\n", &plain()).expect("a manifest");
+    while manifest.next_row().expect("readable").is_some() {}
+    let (_, questions) = manifest.finish_with_questions();
+    assert_eq!(["a", "b"].map(|id| questions.has(id)), [false, true]);
 }
 
 #[test]
@@ -63,14 +114,14 @@ fn on_conflict_last_replaces_and_keeps_the_counts_right() {
 
 #[test]
 fn a_bad_row_says_nothing_about_its_id() {
-    let text = "id,status\na,9\na,6\na,6,\na,6\n";
+    let text = "id,status\na,9\na,6\na,6,x\na,6\n";
     check(
         text,
         &plain(),
         &[
             &format!("record 1, line 2, column status: \"9\": {NOT_A_STATUS}"),
             "a delete @3",
-            "record 3, line 4, column -: \"a,6,\": has 3 fields, the header has 2",
+            "record 3, line 4, column -: \"a,6,x\": has 3 fields, the header has 2",
         ],
     );
 }

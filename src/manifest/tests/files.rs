@@ -146,6 +146,7 @@ fn options_that_change_the_meaning_change_the_digest_in_a_way_that_stays() {
         status: Some(Status::Delete),
         delimiter: Some(b','),
         on_conflict: Some(OnConflict::Last),
+        sets_aside: true,
         sdkappid: 1,
     };
     // Made with `sha256sum`, the second over the first, a line feed and the choices.

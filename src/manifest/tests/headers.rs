@@ -4,9 +4,17 @@ use super::*;
 
 #[test]
 fn the_id_column_is_known_by_four_names_in_any_case_with_blanks_around() {
-    for name in
-        ["question_id", "StandardQuestionId", "standard_question_id", "id", " ID ", "QUESTION_id\t"]
-    {
+    for name in [
+        "question_id",
+        "StandardQuestionId",
+        "standard_question_id",
+        "id",
+        " ID ",
+        "QUESTION_id\t",
+        "\u{a0}question_id\u{a0}",
+        "id\u{200b}",
+        "\u{3000}id",
+    ] {
         check(format!("note,{name},status\nx,a,4\n"), &plain(), &["a enable @2"]);
     }
 }
@@ -95,6 +103,26 @@ fn a_delimiter_that_was_asked_for_decides() {
     for byte in [b'"', b'\n', b'\r', 0, 0xe4] {
         assert!(failure("id,status\n", &options(byte)).contains("cannot be used"), "{byte}");
     }
+}
+
+#[test]
+fn line_that_names_the_delimiter_is_taken() {
+    for (line, delimiter) in
+        [("sep=;", ";"), ("SEP=,", ","), ("sep=\t", "\t"), ("\"sep=|\"", "|"), ("sep=;\r", ";")]
+    {
+        let rows = "id,status,note\na,4,x\nb,5,\n".replace(',', delimiter);
+        let text = format!("{line}\n{rows}");
+        check(&text, &plain(), &["a enable @3", "b disable @4"]);
+        check(format!("\u{feff}{text}"), &plain(), &["a enable @3", "b disable @4"]);
+    }
+    check(
+        "sep=;\nx;y,id,status\n1;2,a,4\n",
+        &ManifestOptions { delimiter: Some(b','), ..plain() },
+        &["a enable @3"],
+    );
+    assert!(failure("sep=;\n", &plain()).contains("is empty"));
+    let told = failure("sep=ab\nid,status\n", &plain());
+    assert!(told.contains("no column holds the question ids"), "{told}");
 }
 
 #[test]

@@ -6,11 +6,13 @@
 mod conflicts;
 mod files;
 mod headers;
+mod kinds;
 mod limits;
 mod property;
 mod rejects;
 mod rows;
 mod torture;
+mod warnings;
 
 use std::fmt::Write as _;
 use std::io::{self, Cursor, Read, Write as _};
@@ -42,6 +44,7 @@ fn told(row: &Row) -> String {
         Row::New(new) => job(new),
         Row::Replace(new) => format!("replace {}", job(new)),
         Row::Bad(bad) => bad.to_string(),
+        Row::Conflict(bad, question) => format!("not {question}: {bad}"),
     }
 }
 
@@ -83,7 +86,7 @@ fn bad_rows(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> (ByteRecord, 
     let header = manifest.header().clone();
     let (rows, _) = read_all(manifest).expect("readable");
     let bad = rows.into_iter().filter_map(|row| match row {
-        Row::Bad(bad) => Some(bad),
+        Row::Bad(bad) | Row::Conflict(bad, _) => Some(bad),
         Row::New(_) | Row::Replace(_) => None,
     });
     (header, bad.collect())

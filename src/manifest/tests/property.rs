@@ -108,20 +108,23 @@ proptest! {
         format in format(),
     ) {
         let (bytes, lines) = written(&rows, &format);
-        let mut first = std::collections::HashMap::<&str, (Status, u64)>::new();
+        let mut first = std::collections::HashMap::<&str, (Status, u64, bool)>::new();
         let (mut expected, mut repeated, mut conflicts) = (Vec::new(), 0, Vec::new());
         for (row, line) in rows.iter().zip(lines) {
-            match first.get(row.id.as_str()) {
+            match first.get_mut(row.id.as_str()) {
                 None => {
-                    first.insert(&row.id, (row.status, line));
+                    first.insert(&row.id, (row.status, line, false));
                     expected.push(NewJob {
                         question_id: QuestionId::parse(row.id.as_bytes()).expect("an id"),
                         status: row.status,
                         line,
                     });
                 }
-                Some((status, _)) if *status == row.status => repeated += 1,
-                Some(_) => conflicts.push(line),
+                Some((status, _, false)) if *status == row.status => repeated += 1,
+                Some((.., in_conflict)) => {
+                    *in_conflict = true;
+                    conflicts.push(line);
+                }
             }
         }
         let (rows, totals) = open(bytes, &plain()).and_then(read_all).expect("a manifest");
@@ -129,7 +132,7 @@ proptest! {
         for row in rows {
             match row {
                 Row::New(job) => jobs.push(job),
-                Row::Bad(row) => bad.push(row.line),
+                Row::Bad(row) | Row::Conflict(row, _) => bad.push(row.line),
                 Row::Replace(job) => panic!("nobody asked to replace {job:?}"),
             }
         }
@@ -148,6 +151,8 @@ proptest! {
         if let Ok((rows, totals)) = open(&bytes, &plain()).and_then(read_all) {
             prop_assert_eq!(totals.rows, totals.good + totals.duplicates + totals.bad);
             prop_assert_eq!(rows.len() as u64, totals.good + totals.bad);
+            let conflicts = rows.iter().filter(|row| matches!(row, Row::Conflict(..))).count();
+            prop_assert!(totals.bad >= 2 * conflicts as u64);
         }
     }
 }

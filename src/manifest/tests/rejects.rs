@@ -1,20 +1,17 @@
 //! Bad rows written down, mended and read again.
 
-use std::path::PathBuf;
-
 use super::*;
 
 /// What `Rejects` writes for the bad rows in `bytes`.
 fn rejected(bytes: impl AsRef<[u8]>) -> Vec<u8> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("rejects.csv");
     let (header, bad) = bad_rows(bytes, &plain());
-    let mut rejects = Rejects::create(&path, &header).expect("created");
+    let mut rejects = Rejects::new(Vec::new(), &header).expect("begun");
     for row in &bad {
         rejects.write(row).expect("written");
     }
-    assert_eq!(rejects.finish().expect("complete"), bad.len() as u64);
-    std::fs::read(&path).expect("readable")
+    let (written, rows) = rejects.finish().expect("complete");
+    assert_eq!(rows, bad.len() as u64);
+    written
 }
 
 #[track_caller]
@@ -105,46 +102,28 @@ fn a_single_column_without_text_is_still_a_row() {
     check_rejected("id,status\n,4\n", "id,status,reason\n,4,empty\n");
 }
 
-#[cfg(unix)]
 #[test]
-fn rejects_can_be_read_by_their_owner_alone_even_where_a_file_was_before() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().expect("a folder");
-    let header = ByteRecord::from(vec!["id", "status"]);
-    for before in [None, Some("an older and longer file\n")] {
-        let path = folder.path().join("rejects.csv");
-        if let Some(before) = before {
-            std::fs::write(&path, before).expect("written");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("set");
-        }
-        let rejects = Rejects::create(&path, &header).expect("created");
-        assert_eq!(rejects.finish().expect("complete"), 0);
-        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(std::fs::read_to_string(&path).expect("text"), "id,status,reason\n");
-    }
+fn rejects_have_a_limit_that_is_an_error() {
+    let (header, bad) = bad_rows("id,status,note\na,9,\n", &plain());
+    let mut rejects = Rejects::new(io::sink(), &header).expect("begun");
+    let note = "x".repeat(1 << 20);
+    let row = BadRow { fields: vec!["a", "9", &note].into(), ..bad[0].clone() };
+    let refused = (0..300).find_map(|_| rejects.write(&row).err()).expect("a limit");
+    let why = refused.get_ref().and_then(|why| why.downcast_ref::<TooManyRejects>());
+    assert!(why.is_some(), "{refused}");
+    assert_eq!(refused.to_string(), "more than 256 MiB of bad rows");
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_an_error() {
-    let header = ByteRecord::from(vec!["id"]);
-    assert!(Rejects::create(Path::new("/nonexistent/rejects.csv"), &header).is_err());
-}
-
-#[test]
-fn one_file_is_recognised_under_other_names() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| -> PathBuf { folder.path().join(name) };
-    std::fs::write(at("a"), "").expect("written");
-    std::fs::write(at("b"), "").expect("written");
-    std::fs::hard_link(at("a"), at("hard")).expect("linked");
-    assert!(same_file(&at("a"), &at("./a")));
-    assert!(!same_file(&at("a"), &at("b")));
-    assert!(!same_file(&at("a"), &at("none")));
-    assert!(!same_file(&at("none"), &at("none")));
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::symlink(at("a"), at("soft")).expect("linked");
-        assert!(same_file(&at("soft"), &at("a")) && same_file(&at("hard"), &at("a")));
+fn rejects_are_known_by_their_header() {
+    for (text, known) in [
+        ("id,status,reason\na,4,x\n", true),
+        ("note,Question_ID, Reason \n", true),
+        ("id,status\na,reason\n", false),
+        ("id;status;reason\n", false),
+        ("reason\nid\n", false),
+        ("", false),
+    ] {
+        assert_eq!(look_like_rejects(text.as_bytes()), known, "{text}");
     }
 }

@@ -54,15 +54,28 @@ fn a_value_is_cut_and_shown_without_what_a_terminal_acts_on() {
 #[test]
 fn another_number_of_fields_than_the_header_is_a_bad_row() {
     check(
-        "id,status,note,x\na,4,y\nb,5,y,z,\nc\nd,6,,\n",
+        "x,id,status,note\ny,a\nx,b,5,z,1\nc\nx,d,6,,,\nx,e,4,\n",
         &plain(),
         &[
-            "record 1, line 2, column -: \"a,4,y\": has 3 fields, the header has 4",
-            "record 2, line 3, column -: \"b,5,y,z,\": has 5 fields, the header has 4",
+            "record 1, line 2, column -: \"y,a\": has 2 fields, the header has 4",
+            "record 2, line 3, column -: \"x,b,5,z,1\": has 5 fields, the header has 4",
             "record 3, line 4, column -: \"c\": has 1 field, the header has 4",
-            "d delete @5",
+            "record 4, line 5, column -: \"x,d,6,,,\": has 6 fields, the header has 4",
+            "e enable @6",
         ],
     );
+}
+
+#[test]
+fn empty_last_columns_need_no_delimiters() {
+    let text = "id,status,note,x\na,4\nb,5,y\nc,6,y,z\nd,4,y,z,\ne,5,,,\nf,6,,, \n";
+    let [a, b, c] = ["a enable @2", "b disable @3", "c delete @4"];
+    let rows = [a, b, c, "d enable @5", "e disable @6", "f delete @7"];
+    check(text, &plain(), &rows);
+    check(text.replace(',', ";"), &plain(), &rows);
+    let rows = ["a enable @2", "b enable @3", "c enable @4"];
+    check("id,note\na\nb,\nc,,\n", &with_status(Status::Enable), &rows);
+    check("id\na,\n", &with_status(Status::Enable), &["a enable @2"]);
 }
 
 #[test]

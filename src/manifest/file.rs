@@ -1,0 +1,176 @@
+//! Where a manifest's bytes come from: a file, which has to stay as it is while it is read, or
+//! a pipe, which can be read once.
+//!
+//! Relies on the system for what tells two states of a file apart: its size, the time of its
+//! last change, and which file its name leads to. A file that is rewritten in the same moment
+//! with as many bytes passes for the same.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::error::ManifestError;
+use super::source::Input;
+use crate::text::path_text;
+
+/// How far a manifest was read; may be looked at from elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct ReadSoFar {
+    bytes: Arc<AtomicU64>,
+    total: Option<u64>,
+}
+
+impl ReadSoFar {
+    /// Bytes of the file as it is, packed or not.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The size of the file in bytes; `None` for what is no file.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+}
+
+/// What was opened.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    so_far: ReadSoFar,
+    again: Again,
+}
+
+/// How the same bytes can be read a second time.
+#[derive(Debug, Default)]
+enum Again {
+    /// Not at all.
+    #[default]
+    Never,
+    /// From the file, as long as it stays as it was.
+    File { file: File, path: PathBuf, state: State },
+    /// From a copy without a name, which is gone with the process.
+    Copy(File),
+}
+
+/// What changes when a file is rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    file: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl From<&Metadata> for State {
+    fn from(found: &Metadata) -> Self {
+        Self {
+            file: (found.dev(), found.ino()),
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+        }
+    }
+}
+
+impl Source {
+    /// Opens the file at `path`, or stdin for `-`. What can be read once is copied while it is
+    /// read if it is to be `kept`.
+    pub(super) fn open(path: &Path, kept: bool) -> io::Result<(Input, Self)> {
+        if path == Path::new("-") {
+            return Self::pipe(Box::new(io::stdin()), kept);
+        }
+        let file = File::open(path)?;
+        let found = file.metadata()?;
+        if found.is_dir() {
+            // The system opens a folder and fails only when it is read, which would look like a
+            // broken disk.
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !found.is_file() {
+            return Self::pipe(Box::new(file), kept);
+        }
+        let so_far = ReadSoFar { total: Some(found.len()), ..ReadSoFar::default() };
+        let reader = Counted(file.try_clone()?, so_far.clone());
+        let again = Again::File { file, path: path.to_owned(), state: State::from(&found) };
+        Ok((Box::new(reader), Self { so_far, again }))
+    }
+
+    fn pipe(from: Input, kept: bool) -> io::Result<(Input, Self)> {
+        let so_far = ReadSoFar::default();
+        let reader = Counted(from, so_far.clone());
+        if !kept {
+            return Ok((Box::new(reader), Self { so_far, again: Again::Never }));
+        }
+        let copy = tempfile::tempfile()?;
+        let again = Again::Copy(copy.try_clone()?);
+        Ok((Box::new(Copied(reader, copy)), Self { so_far, again }))
+    }
+
+    /// How far it was read.
+    pub(super) fn so_far(&self) -> ReadSoFar {
+        self.so_far.clone()
+    }
+
+    /// Fails if the file `name` is not what it was when it was opened, or was not read whole.
+    pub(super) fn must_be_unchanged(&self, name: &str) -> Result<(), ManifestError> {
+        let Again::File { file, path, state } = &self.again else { return Ok(()) };
+        let is_same =
+            |found: io::Result<Metadata>| found.is_ok_and(|found| State::from(&found) == *state);
+        let is_whole = self.so_far.bytes() >= state.bytes;
+        if is_whole && is_same(file.metadata()) && is_same(fs::metadata(path)) {
+            return Ok(());
+        }
+        Err(ManifestError::Changed { name: name.to_owned() })
+    }
+
+    /// The same bytes from their beginning, if they can be read a second time.
+    pub(super) fn again(self) -> io::Result<Option<(Input, Self)>> {
+        let so_far = ReadSoFar { total: self.so_far.total, ..ReadSoFar::default() };
+        let mut file = match &self.again {
+            Again::Never => return Ok(None),
+            Again::File { file, .. } | Again::Copy(file) => file.try_clone()?,
+        };
+        file.rewind()?;
+        Ok(Some((Box::new(Counted(file, so_far.clone())), Self { so_far, ..self })))
+    }
+}
+
+/// A reader that tells how far it is.
+struct Counted<R>(R, ReadSoFar);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buf)?;
+        self.1.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// A reader whose bytes are copied on their way.
+struct Copied<R>(R, File);
+
+impl<R: Read> Read for Copied<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buf)?;
+        self.1.write_all(&buf[..read])?;
+        Ok(read)
+    }
+}
+
+/// Whether the manifest at `path` can be read a second time: `-` and pipes cannot.
+pub fn can_be_read_again(path: &Path) -> bool {
+    path != Path::new("-") && fs::metadata(path).is_ok_and(|found| found.is_file())
+}
+
+/// Fails if there is no file at `path`, so that a mistyped name is told before anything else.
+/// It is not opened: a pipe can be opened once.
+///
+/// # Errors
+/// [`ManifestError::Open`].
+pub fn must_be_there(path: &Path) -> Result<(), ManifestError> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    let found = fs::metadata(path).map(drop);
+    found.map_err(|source| ManifestError::Open { name: path_text(path), source })
+}

@@ -1,0 +1,56 @@
+//! How a manifest is to be read: what the command line decides.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::job::Status;
+use crate::nearest::did_you_mean;
+
+/// How a manifest is to be read.
+#[derive(Debug, Clone, Default)]
+pub struct ManifestOptions {
+    /// One status for every row; a status column is then ignored.
+    pub status: Option<Status>,
+    /// What stands between fields; recognised from the header line if not given.
+    pub delimiter: Option<u8>,
+    /// Which row counts when two want different things of one question; an error if
+    /// not given.
+    pub on_conflict: Option<OnConflict>,
+    /// Whether [`super::Manifest::set_aside`] may be asked for: what can be read once is then copied
+    /// while it is read.
+    pub sets_aside: bool,
+    /// The app whose questions these should be; only for [`super::Totals::foreign`].
+    pub sdkappid: u64,
+}
+
+/// Which row counts when two want different things of one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The row that comes first in the file.
+    First,
+    /// The row that comes last in the file.
+    Last,
+}
+
+impl fmt::Display for OnConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::First => "first",
+            Self::Last => "last",
+        })
+    }
+}
+
+impl FromStr for OnConflict {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::First, Self::Last]
+            .into_iter()
+            .find(|choice| text.eq_ignore_ascii_case(&choice.to_string()))
+            .ok_or_else(|| {
+                let meant = did_you_mean(text, ["first", "last"]);
+                format!("not a choice: {meant}use first or last")
+            })
+    }
+}
