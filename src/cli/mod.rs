@@ -169,6 +169,7 @@ impl Command {
 }
 
 /// How a manifest is read.
+#[allow(clippy::struct_excessive_bools, reason = "flags of their own, in any combination")]
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {
     /// One status for all rows: 4, 5, 6 or enable, disable, delete
