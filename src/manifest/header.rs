@@ -7,6 +7,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::bad::shown;
 use super::error::ManifestError;
 use crate::nearest::nearest;
+use crate::text::is_unsafe;
 
 /// The names of the id column, the most specific first.
 const ID_NAMES: [&str; 4] = ["question_id", "StandardQuestionId", "standard_question_id", "id"];
@@ -73,8 +74,7 @@ fn is_called(field: &[u8], name: &str) -> bool {
 
 /// A name without what surrounds it unseen: blanks of every kind, and marks without a width.
 fn trimmed(field: &[u8]) -> &[u8] {
-    let is_unseen =
-        |c: char| c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{feff}');
+    let is_unseen = |c: char| c.is_whitespace() || is_unsafe(c);
     std::str::from_utf8(field)
         .map_or_else(|_| field.trim_ascii(), |text| text.trim_matches(is_unseen).as_bytes())
 }

@@ -13,7 +13,8 @@ fn deletes(foreign: usize, own: usize) -> String {
 }
 
 const WARNING: &str = "warning: 50 ids do not begin with the SDKAppID 1400000000, for example \
-                       1600000000-@RBT#DeskDefaultRobot-f0: is this the right application?";
+                       1600000000-@RBT#DeskDefaultRobot-f0 (record 1, line 2): is this the right \
+                       application?";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn manifest_warnings_are_shown_above_the_question() {

@@ -50,7 +50,7 @@ fn every_setting_is_shown_with_where_it_comes_from_and_no_secret() {
         ("sdkappid", "sdkappid 1400111222 file deskbatch.toml"),
         ("chunk", "chunk 30 environment DESKBATCH_CHUNK"),
         ("rate", "rate 4 flag --rate"),
-        ("attempts", "attempts 6 default"),
+        ("attempts", "attempts 4 default"),
         ("region", "region - not set"),
         ("endpoint", "endpoint https://gate.example:8443 file deskbatch.toml"),
         ("secret_key", "secret_key set file deskbatch.toml"),
