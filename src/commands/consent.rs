@@ -30,6 +30,8 @@ pub(super) enum Consent {
         text: String,
         /// How many of its jobs have failed.
         failed: u64,
+        /// Whether nothing else is missing.
+        is_done: bool,
     },
     /// The run.
     Given {

@@ -119,7 +119,7 @@ impl Story {
         let rows = self
             .queue
             .ask(
-                "SELECT question_id, status, state, newest, in_doubt, error_code, coalesce(error_info, ''), attempts
+                "SELECT question_id, status, state, newest, response_lost, error_code, coalesce(error_info, ''), attempts
                  FROM jobs
                  WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id",
             )
@@ -128,7 +128,7 @@ impl Story {
         for row in &rows {
             let (question, status): (String, i64) = (row.get(0), row.get(1));
             let (state, newest): (&str, bool) = (row.get(2), row.get(3));
-            let (in_doubt, code): (bool, Option<i64>) = (row.get(4), row.get(5));
+            let (lost, code): (bool, Option<i64>) = (row.get(4), row.get(5));
             let real = world.status_of(&question);
             let asked = match status {
                 4 => "enabled",
@@ -136,13 +136,18 @@ impl Story {
                 _ => "deleted",
             };
             if state == "succeeded" {
-                let gone = question.contains("missing") && status == 6 && in_doubt;
+                // Found gone by a delete, after one whose response was lost.
+                let gone = question.contains("missing") && status == 6 && code == Some(-50_003);
+                assert!(
+                    !gone || lost || once_deleted.contains(&question),
+                    "{question} was never in doubt"
+                );
                 assert!(real.is_some() || gone, "{question} succeeded and was never set");
                 if newest && !gone {
                     assert_eq!(real.as_deref(), Some(asked), "{question} is not as recorded");
                 }
             }
-            if state == "failed" && !in_doubt {
+            if state == "failed" && !lost {
                 let bad = question.contains("missing")
                     || (question.contains("preset") && status == 6)
                     || once_deleted.contains(&question)
@@ -154,9 +159,55 @@ impl Story {
             // request may have been applied too.
             let was_withdrawn =
                 ["superseded", "cancelled"].contains(&state) && row.get::<i64, _>(7) > 0;
-            if status == 6 && (state == "succeeded" || in_doubt || was_withdrawn) {
+            if status == 6 && (state == "succeeded" || lost || was_withdrawn) {
                 once_deleted.insert(question);
             }
+        }
+        self.check_doubts(world).await;
+    }
+
+    /// What the service has is what the last request that was applied has asked for, or the
+    /// question is in doubt, and it is what one has asked for whose response was lost.
+    async fn check_doubts(&self, world: &World) {
+        let rows = self
+            .queue
+            .ask(
+                "SELECT question_id, status, state, response_lost, error_code, coalesce(request_id, 0),
+                        EXISTS (SELECT 1 FROM doubts AS d WHERE d.question_id = jobs.question_id
+                                  AND d.app_id = jobs.app_id AND d.open = 1)
+                 FROM jobs WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id",
+            )
+            .await;
+        let word =
+            |status: i64| ["enabled", "disabled", "deleted"][usize::try_from(status - 4).unwrap()];
+        let mut recorded: BTreeMap<String, (i64, &str)> = BTreeMap::new();
+        let mut possible: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        for row in &rows {
+            let (question, status, request): (String, i64, i64) =
+                (row.get(0), row.get(1), row.get(5));
+            let applied =
+                row.get::<&str, _>(2) == "succeeded" && row.get::<Option<i64>, _>(4).is_none();
+            if applied && recorded.get(&question).is_none_or(|(last, _)| *last < request) {
+                recorded.insert(question.clone(), (request, word(status)));
+            }
+            let of_question = possible.entry(question).or_default();
+            if row.get(3) && row.get(6) {
+                of_question.insert(word(status));
+            }
+        }
+        for (question, possible) in possible {
+            let real = world.status_of(&question);
+            let recorded = recorded.get(&question).map(|(_, word)| *word);
+            // A delete that was found done is recorded with a code.
+            let found_done = rows.iter().any(|row| {
+                row.get::<&str, _>(0) == question
+                    && row.get::<&str, _>(2) == "succeeded"
+                    && row.get::<Option<i64>, _>(4).is_some()
+            });
+            let is_so = real.as_deref() == recorded
+                || real.as_deref().is_some_and(|real| possible.contains(real))
+                || (found_done && real.as_deref() == Some("deleted"));
+            assert!(is_so, "{question} is {real:?}, recorded as {recorded:?}, may be {possible:?}");
         }
     }
 
