@@ -41,7 +41,9 @@ fn hostile_page(place: &Place) -> String {
         .env("DESKBATCH_SDKAPPID", "1")
         .env("DESKBATCH_IDENTIFIER", "administrator")
         .env("DESKBATCH_SECRET_KEY", "k")
-        .env("DESKBATCH_RATE", "200");
+        .env("DESKBATCH_RATE", "200")
+        // It rejects everything, reads too.
+        .env("DESKBATCH_REJECTIONS_MAX", "0");
     ends(command, 1);
     file_of(place)
 }
