@@ -299,9 +299,8 @@ impl Isolate {
 
     fn refused(&mut self, group: Group, refusal: i64, of: Blame) -> Findings {
         let Group { status, ids, suspects: freed, cause, .. } = group;
-        self.ask_rivals_of(&ids);
         if let [id] = *ids.as_slice() {
-            self.models[index(status)].learn(id, true);
+            self.note_bad(status, id);
             return Findings { freed, ..Findings::default() };
         }
         let parent = cause
@@ -314,12 +313,11 @@ impl Isolate {
         findings
     }
 
-    /// These are bad, or one of them is: what is inferred from a rejection that they explain
-    /// as well has to be asked.
-    fn ask_rivals_of(&mut self, ids: &[JobId]) {
-        if let [id] = *ids {
-            self.ready.extend(self.inferences.refused(id).into_iter().map(alone));
-        }
+    /// This one is bad: what is inferred from a rejection that it explains as well has to be
+    /// asked.
+    fn note_bad(&mut self, status: Status, id: JobId) {
+        self.models[index(status)].learn(id, true);
+        self.ready.extend(self.inferences.refused(id).into_iter().map(alone));
     }
 
     /// Goes on among `ids`, one of which is bad, if the group was not just too large. `rest`:
@@ -355,9 +353,7 @@ impl Isolate {
     /// All others that were rejected with this one have passed: it is bad, once a second
     /// rejected group says so too. Without one it is asked alone.
     fn infer(&mut self, status: Status, id: JobId, cause: Cause) {
-        self.models[index(status)].learn(id, true);
-        let rivals = self.inferences.refused(id);
-        self.ready.extend(rivals.into_iter().map(alone));
+        self.note_bad(status, id);
         let inference = match cause.parent.clone() {
             Some(parent) => self.inferences.add(status, id, cause, &parent),
             None => Some(Inference::unconfirmed(status, id, cause)),

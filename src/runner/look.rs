@@ -68,8 +68,8 @@ impl AppSight {
 }
 
 impl<C: Clock, T: Transport> Runner<C, T> {
-    /// What the rejections so far ask for before the next request. Says how the run has to end,
-    /// if it has to; `None`: go on.
+    /// What the rejections so far ask for before the next request; looks at the app and records
+    /// what is proven.
     pub(super) async fn heed_rejections(
         &mut self,
         run: RunId,
@@ -233,7 +233,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         self.commit().await
     }
 
-    /// Holds a job that was rejected alone until it is known what the code is about.
+    /// Whether a job that was rejected alone is done, if the code is about its question.
     pub(super) fn is_done_by_doubt(status: Status, in_doubt: bool, answer: Answer) -> bool {
         // Sent before with its response lost, and now there is no such question: the first one
         // was applied, or it never was there. Either way it is as was asked.

@@ -62,12 +62,12 @@ impl Turn {
         self.free_held(run, &conclusions.freed).await?;
         let mut concluded = Concluded::default();
         for conclusion in &conclusions.jobs {
-            let job = [conclusion.job];
             if self.conclude_one(run, *conclusion, now_ms).await? {
                 concluded.succeeded += u64::from(conclusion.is_done);
                 concluded.failed += u64::from(!conclusion.is_done);
+            } else {
+                self.free_held(run, &[conclusion.job]).await?;
             }
-            self.free_held(run, &job).await?;
         }
         Ok(concluded)
     }
