@@ -280,7 +280,8 @@ pub struct Job {
     pub id: JobId,
     /// The question.
     pub question_id: QuestionId,
-    /// Whether an earlier request that carried it may have been applied unseen.
+    /// Whether an earlier request for its question, with its target status, may have been applied:
+    /// its response was lost, and nothing since has settled that. Not only requests of this job.
     pub in_doubt: bool,
 }
 

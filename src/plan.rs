@@ -145,6 +145,8 @@ pub struct FilePlan {
     pub effect: Effect,
     /// The batch that the same file made before, if it counts, and its jobs to do still.
     pub known: Option<(i64, u64)>,
+    /// Why that batch is not finished although nothing of it is to do, in words; empty if it is.
+    pub missing: String,
     /// Jobs that wait and that its import would supersede.
     pub superseded: u64,
     /// What its reader warns of, a sentence each. The digest is not over them: they follow from the
@@ -291,6 +293,7 @@ mod tests {
                 jobs: [1, 0, 1],
                 effect: Effect::New,
                 known: None,
+                missing: String::new(),
                 superseded: 0,
                 warnings: Vec::new(),
             }),

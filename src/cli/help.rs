@@ -46,8 +46,15 @@ const USUAL: [&str; 9] = [
 ];
 
 /// Flags that are no settings and rare.
-const RARE: [&str; 6] =
-    ["delimiter", "on_conflict", "allow_foreign_ids", "name", "override_status", "overwrite"];
+const RARE: [&str; 7] = [
+    "delimiter",
+    "on_conflict",
+    "allow_foreign_ids",
+    "name",
+    "override_status",
+    "overwrite",
+    "same_service",
+];
 
 /// Commands whose `-h` shows the settings of these headings alone; `-h` of all others shows
 /// all that are usual.

@@ -237,6 +237,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIGEST")]
     pub plan: Option<String>,
 
+    /// The endpoint leads to the same service as that of the runs before
+    ///
+    /// A queue sends the jobs of an application to one service: what it records is true of that one
+    /// alone. Without this flag a run whose endpoint is another one ends with 2, and nothing is
+    /// imported or sent.
+    #[arg(long)]
+    pub same_service: bool,
+
     /// How FILE is read.
     #[command(flatten)]
     pub manifest: ManifestArgs,

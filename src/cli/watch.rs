@@ -50,14 +50,19 @@ pub enum Only {
     InFlight,
     /// Taken by the service.
     Succeeded,
-    /// Refused by the service.
+    /// Refused by the service, unless a later import covers their questions.
     Failed,
-    /// Cancelled before they were sent.
+    /// Cancelled; one that was sent before may have been applied, and is in doubt then.
     Cancelled,
-    /// Overtaken by a newer import.
+    /// Replaced by a later import.
     Superseded,
-    /// Those that some request without a known answer carried.
+    /// Failed, and left out by `failed`: a later import covers their questions.
+    FailedSuperseded,
+    /// A request that lost its response may have changed their question, and nothing since says
+    /// whether.
     InDoubt,
+    /// Some request that carried them lost its response, whatever has come of it since.
+    ResponseLost,
 }
 
 /// How a report is written.

@@ -7,9 +7,10 @@
 use std::fmt::Write as _;
 
 use super::CommandError;
-use super::consent::{Asking, Consent};
+use super::consent::{Asking, Consent, Given};
 use super::import::commit;
 use super::plan::{Making, Proposal, propose};
+use super::standing::Named;
 use crate::plan::{DIGEST_CHARS, Plan};
 use crate::store::{Approval, Covers};
 
@@ -30,7 +31,7 @@ pub(super) async fn take(digest: &str, asking: &Asking<'_>) -> Result<Consent, C
                 "this plan was begun before: {} of its jobs are still to be done",
                 approval.left
             ));
-            Ok(Consent::Given { approval: Some((approval.id, Covers::Plan)), batch: None })
+            Ok(Consent::Given(Given { approval: Some((approval.id, Covers::Plan)), batch: None }))
         }
         Next::Begin => {
             let mut approval = None;
@@ -43,20 +44,31 @@ pub(super) async fn take(digest: &str, asking: &Asking<'_>) -> Result<Consent, C
             for warning in &staged.read.warnings {
                 out.say(&format!("warning: {warning}"));
             }
+            let last = store.last_batch().await?;
+            let mut batch = None;
             if file.is_some() {
-                commit(store, staged, &args.manifest, out).await?;
+                batch = commit(store, staged, &args.manifest, out).await?;
             } else {
                 staged.end_without_batch().await?;
             }
-            match approval {
-                Some(_) => Ok(Consent::Given { approval, batch: None }),
-                None => Ok(finished("nothing to do, as the plan has it", 0)),
+            if approval.is_some() {
+                return Ok(Consent::Given(Given { approval, batch: None }));
+            }
+            let named = Named { file, batch, last };
+            match named.missing(store).await? {
+                Some(missing) => Ok(finished(&missing, 0, false)),
+                None => Ok(finished("nothing to do, as the plan has it", 0, true)),
             }
         }
         Next::Done(approval) => {
             staged.undo().await?;
-            let text = "this plan was begun before, and nothing of it is left to be done";
-            Ok(finished(text, approval.failed))
+            let mut text =
+                "this plan was begun before, and nothing of it is left to be done".to_owned();
+            let [cancelled, _] = store.withdrawn_of(approval.id).await?;
+            if cancelled > 0 {
+                let _ = write!(text, "; {cancelled} of its jobs were cancelled");
+            }
+            Ok(finished(&text, approval.failed, cancelled == 0))
         }
         Next::Refuse(changed) => {
             staged.undo().await?;
@@ -97,12 +109,12 @@ fn next(prior: Option<Approval>, plan: &Plan, digest: &str) -> Next {
     }
 }
 
-fn finished(text: &str, failed: u64) -> Consent {
+fn finished(text: &str, failed: u64, is_done: bool) -> Consent {
     let mut text = text.to_owned();
     if failed > 0 {
         let _ = write!(text, "; {failed} of its jobs failed");
     }
-    Consent::Finished { text, failed }
+    Consent::Finished { text, failed, is_done }
 }
 
 fn refused(plan: &Plan, changed: &[&str]) -> CommandError {

@@ -30,14 +30,19 @@ pub(super) enum Consent {
         text: String,
         /// How many of its jobs have failed.
         failed: u64,
+        /// Whether nothing else is missing.
+        is_done: bool,
     },
     /// The run.
-    Given {
-        /// Which deletes, or which jobs of a plan; `None`: no delete waits.
-        approval: Option<(ApprovalId, Covers)>,
-        /// The batch of the file that was named, be it new or imported before.
-        batch: Option<BatchId>,
-    },
+    Given(Given),
+}
+
+/// What a run may send.
+pub(super) struct Given {
+    /// Which deletes, or which jobs of a plan; `None`: no delete waits.
+    pub(super) approval: Option<(ApprovalId, Covers)>,
+    /// The batch of the file that was named, be it new or imported before.
+    pub(super) batch: Option<BatchId>,
 }
 
 /// What a consent is about.
@@ -56,7 +61,7 @@ impl Asking<'_> {
     pub(super) async fn take(&self) -> Result<Consent, CommandError> {
         let Self { settings, args, store, ground, .. } = *self;
         if args.file.is_none() && deletes(store.open_by_status(settings.app()?).await?) == 0 {
-            return Ok(Consent::Given { approval: None, batch: None });
+            return Ok(Consent::Given(Given { approval: None, batch: None }));
         }
         let mut first = self.stage().await?;
         let plan = self.plan_with_deletes(&mut first).await?;
@@ -144,7 +149,7 @@ impl Asking<'_> {
             staged.end_without_batch().await?;
             None
         };
-        Ok(Consent::Given { approval, batch })
+        Ok(Consent::Given(Given { approval, batch }))
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Told {
     failed: u64,
     /// Pending jobs that the run has left, since its approval does not cover them.
     unapproved: u64,
+    /// Jobs of the app that are in doubt.
+    in_doubt: u64,
     refused: Vec<ToldJob>,
     /// The summary for people.
     text: String,
@@ -57,6 +59,7 @@ struct ToldRun {
     ending: &'static str,
     took_ms: u64,
     orphans: u64,
+    orphans_withdrawn: u64,
     #[serde(flatten)]
     totals: Totals,
 }
@@ -93,7 +96,7 @@ impl Told {
         &mut self,
         report: &RunReport,
         jobs: QueueCounts,
-        [failed, unapproved]: [u64; 2],
+        [failed, unapproved, in_doubt]: [u64; 3],
         refused: &[Record],
     ) {
         self.run = Some(ToldRun {
@@ -101,19 +104,28 @@ impl Told {
             ending: report.ending.name(),
             took_ms: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
             orphans: report.orphans,
+            orphans_withdrawn: report.orphans_withdrawn,
             totals: report.totals,
         });
         self.jobs = Some(jobs);
         self.failed = failed;
         self.unapproved = unapproved;
+        self.in_doubt = in_doubt;
         self.refused = refused.iter().map(ToldJob::of).collect();
     }
 
-    /// Tells that there was nothing to send; `failed` jobs of what was asked for have failed.
-    pub(super) fn nothing_to_do(&mut self, text: &str, failed: u64, out: &Output) -> Exit {
+    /// Tells that there was nothing to send; `failed` jobs of what was asked for have failed, and it
+    /// `is_done` otherwise.
+    pub(super) fn nothing_to_do(
+        &mut self,
+        text: &str,
+        failed: u64,
+        is_done: bool,
+        out: &Output,
+    ) -> Exit {
         self.failed = failed;
         self.says(text);
-        if failed > 0 {
+        if failed > 0 || !is_done {
             out.must_say(text);
             return Exit::SomeFailed;
         }

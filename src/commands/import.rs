@@ -6,6 +6,7 @@ use std::path::Path;
 use super::bad_rows::{BadRows, WrittenRejects};
 use super::reading::{Importing, open, preview, read_into};
 use super::replace::sources;
+use super::standing::Named;
 use super::{CommandError, Exit, signals};
 use crate::cli::{ImportArgs, ManifestArgs};
 use crate::clock::{Clock as _, SystemClock};
@@ -70,9 +71,13 @@ pub(super) async fn command(
     let ground = Importing::begin(out, shutdown);
     let staged = stage(&store, settings, &args.file, &args.manifest, false, &ground).await?;
     warn(&staged, out);
-    commit(&store, staged, &args.manifest, out).await?;
+    let last = store.last_batch().await?;
+    let batch = commit(&store, staged, &args.manifest, out).await?;
+    let missing = Named { file: Some(&args.file), batch, last }.missing(&store).await?;
     store.close().await;
-    Ok(Exit::Done)
+    let Some(missing) = missing else { return Ok(Exit::Done) };
+    out.must_say(&missing);
+    Ok(Exit::SomeFailed)
 }
 
 /// Reads the manifest at `file` into an open import. Bad rows go to `--rejects` if that is
@@ -237,20 +242,19 @@ pub(super) async fn commit(
             Ok(Some(batch))
         }
         Imported::Known { batch } => {
-            let found = store.batch(batch).await?;
-            let (open, failed) = found.map_or((0, 0), |batch| (batch.open, batch.failed));
-            out.say(&if open > 0 {
-                format!(
+            let open = store.batch(batch).await?.map_or(0, |batch| batch.open);
+            if open > 0 {
+                out.say(&format!(
                     "{} is in the queue already, as batch {batch}: {open} of its jobs are still to be done",
                     visible(&totals.source)
-                )
-            } else {
-                format!(
-                    "{} was imported before, as batch {batch}, and is finished ({failed} failed): nothing is \
-                     imported; --again makes a new batch of it",
+                ));
+            } else if store.standing(batch).await?.is_finished() {
+                out.say(&format!(
+                    "{} was imported before, as batch {batch}, and is finished: nothing is imported; --again makes a new \
+                     batch of it",
                     visible(&totals.source)
-                )
-            });
+                ));
+            }
             Ok(Some(batch))
         }
     }

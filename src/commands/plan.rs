@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::expected::basis_of;
 use super::import::{Staged, stage};
 use super::reading::Importing;
+use super::standing::in_words;
 use super::{CommandError, Exit, signals};
 use crate::cli::{ManifestArgs, PlanArgs, all_line, run_line};
 use crate::clock::{Clock as _, SystemClock};
@@ -92,6 +93,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
         Some(batch) => Some((batch, staged.import.open_of_known().await?)),
         None => None,
     };
+    let missing = in_words(&staged.import.standing_of_known().await?);
     let read = &staged.read;
     Ok(FilePlan {
         name: file.to_string_lossy().into_owned(),
@@ -108,6 +110,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
             Some(_) => Effect::Continues,
         },
         known,
+        missing,
         superseded: if read.good == 0 { 0 } else { staged.preview.superseded },
         warnings: read.warnings.iter().map(ToString::to_string).collect(),
     })

@@ -5,7 +5,7 @@ use crate::cli::{CancelArgs, PruneArgs, RetryArgs};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::output::Output;
-use crate::store::{BatchId, Pruned, Store};
+use crate::store::{BatchId, Cancelled, Pruned, Store};
 
 /// Takes failed jobs back to pending.
 pub(super) async fn retry(
@@ -31,6 +31,13 @@ pub(super) async fn retry(
             retried.overtaken
         ));
     }
+    if retried.cancelled > 0 {
+        out.say(&format!(
+            "{} cancelled jobs stay cancelled: deskbatch import FILE --again{} makes new jobs of their manifest",
+            retried.cancelled,
+            settings.flags()
+        ));
+    }
     store.close().await;
     Ok(Exit::Done)
 }
@@ -45,7 +52,20 @@ pub(super) async fn cancel(
     let now_ms = SystemClock::new().wall_ms();
     let cancelled = store.cancel_batch(args.batch, now_ms).await?;
     let Some(cancelled) = cancelled else { return Err(no_batch(args.batch)) };
-    out.say(&format!("{cancelled} pending jobs of batch {} are cancelled", args.batch));
+    let Cancelled { pending, in_doubt, in_flight } = cancelled;
+    out.say(&format!("{pending} pending jobs of batch {} are cancelled", args.batch));
+    if in_doubt > 0 {
+        out.say(&format!(
+            "{in_doubt} of them are in doubt: a request lost its response, so they may have been applied; deskbatch \
+             report{} --only in-doubt lists them",
+            settings.flags()
+        ));
+    }
+    if in_flight > 0 {
+        out.say(&format!(
+            "{in_flight} more are in a request: its response decides, and without one they are cancelled, in doubt"
+        ));
+    }
     store.close().await;
     Ok(Exit::Done)
 }

@@ -1,14 +1,18 @@
 //! `deskbatch run`: the main job. Composes clock, transport, store, gate and runner.
 
+use std::fmt::Write as _;
+
 use futures_util::TryStreamExt as _;
 use tokio::runtime::Handle;
 
-use super::consent::{Asking, Consent};
+use super::consent::{Asking, Consent, Given};
 use super::expected::basis_of;
 use super::finish::Told;
 use super::metrics_file::MetricsFile;
 use super::reading::Importing;
+use super::service::Service;
 use super::signals::{Phase, RunSignals};
+use super::standing::Named;
 use super::{CommandError, Exit, approved, dashboard, finish, signals, turn};
 use crate::cli::RunArgs;
 use crate::clock::{Clock as _, SystemClock};
@@ -23,7 +27,6 @@ use crate::store::{
     ApprovalId, BatchId, Covers, OpenJobs, Record, RecordFilter, RunEnding, RunLock, Store,
     StoreError,
 };
-use crate::text::path_text;
 
 /// How many refused jobs the summary names.
 const REFUSED_SHOWN: u32 = 20;
@@ -79,30 +82,25 @@ async fn import_and_drain(
     let _kept = metrics.keep(&store, clock).await;
     let dashboard = dashboard::take_for_run(settings).await?;
     let ground = Importing::begin(out, shutdown.clone());
+    let service = Service::of(settings, args.same_service, &store).await?;
+    let last = store.last_batch().await?;
     let asking = Asking { settings, args, store: &store, lock, ground: &ground };
     let consent = match &args.plan {
         Some(digest) => approved::take(digest, &asking).await?,
         None => asking.take().await?,
     };
-    let (approval, batch) = match consent {
-        Consent::Given { approval, batch } => {
-            told.has_batch(batch);
-            (approval, batch)
-        }
-        Consent::Finished { text, failed } => return Ok(told.nothing_to_do(&text, failed, out)),
-        Consent::Refused => {
-            let text = "nothing was imported and nothing was sent";
-            told.says(text);
-            out.must_say(text);
-            return Ok(Exit::Wrong);
-        }
+    let Given { approval, batch } = match given(consent, told, out) {
+        Ok(given) => given,
+        Err(exit) => return Ok(exit),
     };
+    let named = Named { file: args.file.as_deref(), batch, last };
     let scope = Scope::of(account.app, approval, batch, &store).await?;
     if scope.has_nothing_to_send(account.app, &store).await? {
         let failed = store.failed_in(batch.as_slice(), BatchId::MAX).await?;
-        let text = nothing_to_do(account.app, scope.is_plan(), failed, &store);
+        let (text, is_done) =
+            named.nothing_to_do(account.app, scope.is_plan(), failed, &store).await?;
         store.close().await;
-        return Ok(told.nothing_to_do(&text, failed, out));
+        return Ok(told.nothing_to_do(&text, failed, is_done, out));
     }
     let rehearsal = match behaviour {
         Some(behaviour) => Some(start_sandbox(behaviour, &mut account, out).await?),
@@ -113,16 +111,36 @@ async fn import_and_drain(
     let events = Events::new();
     let dashboard = dashboard.map(|taken| taken.serve(settings, &store, Some(&events), out));
     let ground = Ground { settings, store: &store, lock, clock, out };
-    let report = ground.drain(account, limits, events, shutdown).await?;
+    let report = ground.drain(account, limits, (events, shutdown), &service).await?;
     if let Some(sandbox) = rehearsal {
         sandbox.stop().await;
     }
-    let exit = conclude(settings, &store, &report, &scope, told, out).await?;
+    service.conclude(&report, &store).await?;
+    let exit = conclude(settings, &store, &report, &scope, &named, told, out).await?;
     if let Some(dashboard) = dashboard {
         dashboard.stop("over: this is how it ended").await;
     }
     store.close().await;
     Ok(exit)
+}
+
+/// What a run was agreed to; how the command ends where it was not, or nothing is left of it.
+fn given(consent: Consent, told: &mut Told, out: &Output) -> Result<Given, Exit> {
+    match consent {
+        Consent::Given(given) => {
+            told.has_batch(given.batch);
+            Ok(given)
+        }
+        Consent::Finished { text, failed, is_done } => {
+            Err(told.nothing_to_do(&text, failed, is_done, out))
+        }
+        Consent::Refused => {
+            let text = "nothing was imported and nothing was sent";
+            told.says(text);
+            out.must_say(text);
+            Err(Exit::Wrong)
+        }
+    }
 }
 
 /// The account, and how a rehearsal's service behaves: what is wrong with either is said before
@@ -144,27 +162,6 @@ async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Store, Comm
         () = shutdown.asked(Urgency::Finish) => Err(StoreError::Stopped.into()),
         store = Store::open(&settings.database) => Ok(store?),
     }
-}
-
-/// Names the app: jobs of another one, or of its other library, may well be waiting. What was
-/// asked for is not done where jobs of the file that was named have failed.
-fn nothing_to_do(app: App, is_plan: bool, failed: u64, store: &Store) -> String {
-    if failed > 0 {
-        return format!(
-            "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \
-             deskbatch retry takes them back"
-        );
-    }
-    if is_plan {
-        return "nothing to do: newer imports speak for everything that was left of this plan"
-            .to_owned();
-    }
-    format!(
-        "nothing to do: no job of application {}, library {}, is waiting in {}",
-        app.sdkappid,
-        app.library,
-        path_text(store.path())
-    )
 }
 
 /// Whose failures are this run's business, as it begins.
@@ -282,8 +279,8 @@ impl Ground<'_> {
         &self,
         account: Account,
         limits: RunnerSettings,
-        events: Events,
-        shutdown: Shutdown,
+        (events, shutdown): (Events, Shutdown),
+        service: &Service,
     ) -> Result<RunReport, CommandError> {
         let Self { settings, store, lock, clock, out } = *self;
         let Account { identifier, signer, endpoint, .. } = account;
@@ -306,15 +303,16 @@ impl Ground<'_> {
         let at_once = signals::stuck(shutdown.clone(), clock.clone(), limits.grace);
         let runner = Runner::new(clock.clone(), store.clone(), transport, signer, limits, events);
         let shown = async {
+            service.note(store).await?;
             let report = runner.run(lock, shutdown).await;
             // The watcher ends with the run's last event, or with the channel.
             if let Some(watcher) = watcher {
                 let _ = watcher.await;
             }
-            report
+            Ok(report?)
         };
         tokio::select! {
-            report = shown => Ok(report?),
+            report = shown => report,
             // A run may be left anywhere: the next one finds what it had in flight.
             () = at_once => Err(CommandError::Abandoned),
         }
@@ -327,6 +325,7 @@ async fn conclude(
     store: &Store,
     report: &RunReport,
     scope: &Scope,
+    named: &Named<'_>,
     told: &mut Told,
     out: &Output,
 ) -> Result<Exit, CommandError> {
@@ -349,7 +348,9 @@ async fn conclude(
     let refused: Vec<Record> = store.records(filter).try_collect().await?;
     // A newer import may speak for what this run has seen refused; it was, all the same.
     let failed = failed.max(refused.len() as u64);
-    told.concluded(report, counts, [failed, unapproved], &refused);
+    let in_doubt = store.in_doubt_of(app).await?;
+    told.concluded(report, counts, [failed, unapproved, in_doubt], &refused);
+    let missing = named.missing(store).await?;
     let text = RunSummaryText {
         report,
         counts,
@@ -357,16 +358,16 @@ async fn conclude(
         approved: scope.is_plan(),
         unapproved,
         retried: scope.retried_since(store).await?,
+        in_doubt,
         withdrawn: scope.withdrawn_since(app, store).await?,
         refused: &refused,
         database: &settings.database,
         flags: settings.flags(),
-        flags_of_runs: settings.flags_of_runs(),
-        rehearsal: settings.rehearsal,
+        rehearsed: settings.rehearsal.then(|| settings.flags_of_runs()),
     };
     let exit = match report.ending {
         RunEnding::Drained if text.has_left_any() => Exit::Stopped,
-        RunEnding::Drained if failed == 0 => Exit::Done,
+        RunEnding::Drained if failed == 0 && missing.is_none() => Exit::Done,
         RunEnding::Drained => Exit::SomeFailed,
         RunEnding::Signal
         | RunEnding::TimeOver
@@ -375,7 +376,10 @@ async fn conclude(
         RunEnding::Refused | RunEnding::Suspicious => Exit::Refused,
         RunEnding::Broken => Exit::Broken,
     };
-    let words = text.text();
+    let mut words = text.text();
+    if let Some(missing) = &missing {
+        let _ = write!(words, "\n{missing}");
+    }
     told.says(&words);
     if exit == Exit::Done && unapproved == 0 {
         out.say(&words);

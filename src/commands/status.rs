@@ -33,6 +33,8 @@ struct Json<'a> {
     requests: u64,
     throttled: u64,
     orphaned: u64,
+    responses_lost: u64,
+    in_doubt: u64,
     succeeded_in_doubt: u64,
     file_bytes: u64,
     pruned_ms: Option<i64>,
@@ -144,6 +146,8 @@ pub(super) fn json(settings: &Settings, shown: &Shown) -> String {
         requests: status.requests,
         throttled: status.throttled,
         orphaned: status.orphaned,
+        responses_lost: status.responses_lost,
+        in_doubt: status.in_doubt,
         succeeded_in_doubt: status.succeeded_in_doubt,
         file_bytes: status.file_bytes,
         pruned_ms: status.pruned_ms,
@@ -187,13 +191,13 @@ pub(super) fn text(settings: &Settings, shown: &Shown) -> String {
     let Shown { status, batches, .. } = shown;
     let counts = &status.counts;
     let mut text = format!(
-        "queue     {}\nfile      {}\njobs      {}\nrequests  {}: {} refused as too fast, {} whose answer is unknown\n",
+        "queue     {}\nfile      {}\njobs      {}\nrequests  {}: {} refused as too fast, {} whose response was lost\n",
         path_text(&settings.database),
         file_text(status),
         counts_text(counts),
         status.requests,
         status.throttled,
-        status.orphaned,
+        status.responses_lost,
     );
     if counts.open() > 0 {
         let left = left(settings, shown, counts.open());
@@ -205,10 +209,18 @@ pub(super) fn text(settings: &Settings, shown: &Shown) -> String {
             range_text(&left.time)
         );
     }
+    if status.in_doubt > 0 {
+        let _ = writeln!(
+            text,
+            "in doubt  {} jobs: a request for their question lost its response, and nothing since says whether it was \
+             applied",
+            status.in_doubt
+        );
+    }
     if status.succeeded_in_doubt > 0 {
         let _ = writeln!(
             text,
-            "in doubt  {} deletions were found done when repeated after an answer was lost",
+            "confirmed {} deletions were found done when repeated after a response was lost",
             status.succeeded_in_doubt
         );
     }
@@ -217,16 +229,19 @@ pub(super) fn text(settings: &Settings, shown: &Shown) -> String {
         let _ = writeln!(text, "last run  {}", run_text(run, shown.running.as_ref()));
     }
     if !batches.is_empty() {
-        text.push_str("batches   number  jobs  open  failed  imported                  name\n");
+        text.push_str(
+            "batches   number  jobs  open  failed  cancelled  imported                  name\n",
+        );
     }
     for batch in batches {
         let _ = writeln!(
             text,
-            "          {:>6}  {:>4}  {:>4}  {:>6}  {}  {}",
+            "          {:>6}  {:>4}  {:>4}  {:>6}  {:>9}  {}  {}",
             batch.id,
             batch.jobs,
             batch.open,
             batch.failed,
+            batch.cancelled,
             utc_text(batch.created_ms),
             visible(&batch.name)
         );

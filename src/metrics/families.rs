@@ -70,6 +70,10 @@ fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
         "deskbatch_jobs",
         "Jobs in the queue file, by the status asked for and the state they are in.",
     );
+    let mut in_doubt = Family::gauge(
+        "deskbatch_jobs_in_doubt",
+        "Jobs whose question a request that lost its response may have changed, and nothing since says whether.",
+    );
     let mut failed = Family::gauge(
         "deskbatch_failed_jobs",
         "Jobs that the service refused, by its error code; other: a code that no list has.",
@@ -89,6 +93,7 @@ fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
                 jobs.add(with(of_app, &more), Value::Whole(count));
             }
         }
+        in_doubt.add(labels(of_app), Value::Whole(of_app.in_doubt));
         for (code, count) in by_known_code(of_app) {
             failed.add(with(of_app, &[("code", &code)]), Value::Whole(count));
         }
@@ -97,7 +102,7 @@ fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
             oldest.add(labels(of_app), Value::Real(seconds(since_ms)));
         }
     }
-    vec![jobs, failed, batches, oldest]
+    vec![jobs, in_doubt, failed, batches, oldest]
 }
 
 /// Failed jobs by code, the codes that no list has in one.

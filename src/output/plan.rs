@@ -55,6 +55,11 @@ fn write_file(text: &mut String, file: &FilePlan) {
             text,
             "\n  it is in the queue already, as batch {batch}: {open} of its jobs are still to be done"
         ),
+        (Effect::Finished, _) if !file.missing.is_empty() => write!(
+            text,
+            "\n  it was imported before, as batch {batch}, and is not finished: {}; nothing of it is done unless --again",
+            file.missing
+        ),
         (Effect::Continues | Effect::Finished, _) => write!(
             text,
             "\n  it was imported before, as batch {batch}, and is finished: nothing of it is done unless --again"

@@ -27,6 +27,8 @@ pub struct RunSummaryText<'a> {
     pub unapproved: u64,
     /// Jobs of its plan that were retried while it went on: they are no part of it any more.
     pub retried: u64,
+    /// The app's jobs that are in doubt after it.
+    pub in_doubt: u64,
     /// Jobs that others cancelled and superseded while it went on.
     pub withdrawn: [u64; 2],
     /// The first of the jobs that failed in this run.
@@ -35,10 +37,8 @@ pub struct RunSummaryText<'a> {
     pub database: &'a Path,
     /// What has to follow a command to mean the same queue, with a space in front.
     pub flags: String,
-    /// The same for a run that is no rehearsal.
-    pub flags_of_runs: String,
-    /// Whether it was a rehearsal.
-    pub rehearsal: bool,
+    /// The same for a run that is no rehearsal, where this one was.
+    pub rehearsed: Option<String>,
 }
 
 impl RunSummaryText<'_> {
@@ -77,11 +77,7 @@ impl RunSummaryText<'_> {
         match self.report.ending {
             RunEnding::Drained if self.has_left_any() => self.left_over(),
             RunEnding::Drained if self.failed > 0 => {
-                format!(
-                    "Finished: nothing is left to send, {} jobs failed{}.",
-                    self.failed,
-                    self.meanwhile()
-                )
+                format!("Finished: nothing is left to send{}{}.", self.failures(), self.meanwhile())
             }
             RunEnding::Drained if self.withdrawn != [0, 0] => {
                 format!("Finished: nothing is left to send{}.", self.meanwhile())
@@ -132,6 +128,18 @@ impl RunSummaryText<'_> {
             return "Stopped: what is left are deletes that were not approved.".to_owned();
         }
         format!("Stopped: {} jobs came as the run ended; they are pending.", self.counts.pending)
+    }
+
+    /// The figure is that of the lines below; what failed before it is another one.
+    fn failures(&self) -> String {
+        let here = self.report.totals.failed;
+        match (here, self.failed.saturating_sub(here)) {
+            (0, before) => format!("; {before} jobs failed in an earlier run"),
+            (here, 0) => format!(", {here} jobs failed"),
+            (here, before) => {
+                format!(", {here} jobs failed, and {before} more in an earlier run")
+            }
+        }
     }
 
     /// What others did while the run went on.
@@ -189,16 +197,31 @@ impl RunSummaryText<'_> {
 
     fn write_doubts(&self, text: &mut String) {
         if self.report.orphans > 0 {
+            let RunReport { orphans, orphans_withdrawn: withdrawn, .. } = *self.report;
+            let _ = write!(text, "\n  {orphans} jobs were in flight when an earlier run died; ");
+            let _ = match withdrawn {
+                0 => write!(text, "they went back to pending"),
+                _ if withdrawn == orphans => {
+                    write!(text, "they were cancelled or superseded meanwhile")
+                }
+                _ => write!(
+                    text,
+                    "{withdrawn} of them were cancelled or superseded meanwhile, the others went back to pending"
+                ),
+            };
+        }
+        if self.in_doubt > 0 {
             let _ = write!(
                 text,
-                "\n  {} jobs were in flight when an earlier run died; they were sent again",
-                self.report.orphans
+                "\n  {} jobs are in doubt: a request for their question lost its response, and nothing since says whether \
+                 it was applied (report --only in-doubt)",
+                self.in_doubt
             );
         }
         if self.report.totals.succeeded_in_doubt > 0 {
             let _ = write!(
                 text,
-                "\n  {} deletions were found done when repeated after an answer was lost (report --only in-doubt)",
+                "\n  {} deletions were found done when repeated after a response was lost (report --only response-lost)",
                 self.report.totals.succeeded_in_doubt
             );
         }
@@ -274,8 +297,8 @@ impl RunSummaryText<'_> {
             steps.push(step("look at the deletes that are left:", &format!("plan{flags}")));
             steps.push(step("approve and send them:", &format!("run{flags}")));
         }
-        if self.rehearsal && self.counts.open() == 0 {
-            let real = format!("run FILE{}", self.flags_of_runs);
+        if let Some(flags) = self.rehearsed.as_ref().filter(|_| self.counts.open() == 0) {
+            let real = format!("run FILE{flags}");
             steps.push(step("do it for real, with your account:", &real));
         }
         steps

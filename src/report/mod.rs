@@ -18,13 +18,14 @@ use crate::text::{visible, visible_json};
 pub use facts::{About, Estimate, Facts};
 
 /// The columns of the CSV, in order.
-pub const COLUMNS: [&str; 10] = [
+pub const COLUMNS: [&str; 11] = [
     "question_id",
     "status",
     "state",
     "error_code",
     "error_info",
     "attempts",
+    "response_lost",
     "in_doubt",
     "batch",
     "row",
@@ -66,6 +67,7 @@ impl<W: Write> CsvWriter<W> {
 
 impl<W: Write> Writer for CsvWriter<W> {
     fn write(&mut self, record: &Record) -> io::Result<()> {
+        let flag = |is: bool| if is { "1" } else { "0" };
         let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default();
         let row = [
             record.question_id.as_str(),
@@ -74,7 +76,8 @@ impl<W: Write> Writer for CsvWriter<W> {
             &number(record.error_code),
             &no_formula(&visible(record.error_info.as_deref().unwrap_or_default())),
             &record.attempts.to_string(),
-            if record.in_doubt { "1" } else { "0" },
+            flag(record.response_lost),
+            flag(record.in_doubt),
             &no_formula(&visible(&record.batch)),
             &record.line.to_string(),
             &record.finished_ms.map(utc_text).unwrap_or_default(),
@@ -144,6 +147,7 @@ struct JsonRecord<'a> {
     error_code: Option<i64>,
     error_info: Option<&'a str>,
     attempts: i64,
+    response_lost: bool,
     in_doubt: bool,
     batch: &'a str,
     row: i64,
@@ -161,6 +165,7 @@ impl<W: Write> Writer for JsonWriter<W> {
             error_code: record.error_code,
             error_info: record.error_info.as_deref(),
             attempts: record.attempts,
+            response_lost: record.response_lost,
             in_doubt: record.in_doubt,
             batch: &record.batch,
             row: record.line,
@@ -190,7 +195,8 @@ mod tests {
             error_code: Some(-50_011),
             error_info: Some("=HYPERLINK(\"x\")".to_owned()),
             attempts: 2,
-            in_doubt: true,
+            response_lost: true,
+            in_doubt: false,
             batch: "+batch".into(),
             line: 7,
             finished_ms: Some(1_735_689_600_250),
@@ -206,8 +212,8 @@ mod tests {
         drop(csv);
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
-            "question_id,status,state,error_code,error_info,attempts,in_doubt,batch,row,finished_at\n\
-             \"=1-@RBT#x,y\",delete,failed,-50011,\"'=HYPERLINK(\"\"x\"\")\",2,1,'+batch,7,2025-01-01T00:00:00.250Z\n"
+            "question_id,status,state,error_code,error_info,attempts,response_lost,in_doubt,batch,row,finished_at\n\
+             \"=1-@RBT#x,y\",delete,failed,-50011,\"'=HYPERLINK(\"\"x\"\")\",2,1,0,'+batch,7,2025-01-01T00:00:00.250Z\n"
         );
     }
 

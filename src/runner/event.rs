@@ -87,7 +87,7 @@ pub struct Totals {
     pub transient: u64,
     /// Jobs that succeeded.
     pub succeeded: u64,
-    /// Of these, deletes found done when they were repeated after an answer was lost.
+    /// Of these, deletes found done when they were repeated after a response was lost.
     pub succeeded_in_doubt: u64,
     /// Jobs that failed.
     pub failed: u64,

@@ -87,6 +87,8 @@ pub struct RunReport {
     pub totals: Totals,
     /// Jobs that a dead run had left in flight.
     pub orphans: u64,
+    /// Of these, those that were cancelled or superseded meanwhile.
+    pub orphans_withdrawn: u64,
     /// How often it has read from the app to see whether it is alive.
     pub reads: u64,
     /// The answer that ended it, or the last trouble before it ended, and the text with it.
@@ -217,6 +219,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             ending,
             totals: self.totals,
             orphans: taken.orphans,
+            orphans_withdrawn: taken.orphans_withdrawn,
             reads: self.sight.reads,
             last_word: self.last_word,
             failures_max: self.failures_max,

@@ -1,9 +1,11 @@
 //! What people do to batches: look at them, cancel them, take failed jobs back.
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite};
 
 use super::covered::uncover;
+use super::doubts::{self, IN_DOUBT};
+use super::rows::count;
 use super::tallies::{Change, Tally, change, make, read_shares};
 use super::write::json;
 use super::{BatchId, Doing as _, Store, StoreError};
@@ -25,6 +27,19 @@ pub struct BatchSummary {
     pub open: i64,
     /// Those that failed.
     pub failed: i64,
+    /// Those that were cancelled.
+    pub cancelled: i64,
+}
+
+/// What `cancel` did to a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Pending jobs that are cancelled now.
+    pub pending: u64,
+    /// Of these, those in doubt: they may have been applied.
+    pub in_doubt: u64,
+    /// Jobs in flight: their responses decide, and without one they are cancelled in doubt.
+    pub in_flight: u64,
 }
 
 /// What `retry` did.
@@ -34,6 +49,8 @@ pub struct Retried {
     pub pending: u64,
     /// Failed jobs left alone, since a newer import speaks for their question.
     pub overtaken: u64,
+    /// Cancelled jobs of the same batches, which no retry takes back.
+    pub cancelled: u64,
 }
 
 impl Store {
@@ -43,9 +60,10 @@ impl Store {
     /// When the queue file cannot be read or holds an impossible row.
     pub async fn batches(&self) -> Result<Vec<BatchSummary>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, name, source, created_ms, jobs, coalesce(open, 0), coalesce(failed, 0)
+            "SELECT id, name, source, created_ms, jobs, coalesce(open, 0), coalesce(failed, 0), coalesce(cancelled, 0)
              FROM batches
-             LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open, sum(failed) AS failed
+             LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open, sum(failed) AS failed,
+                               sum(cancelled) AS cancelled
                         FROM tallies GROUP BY batch_id) ON batch_id = batches.id
              WHERE pruned_ms IS NULL ORDER BY id",
         )
@@ -72,6 +90,21 @@ impl Store {
         Ok(u64::try_from(failed).unwrap_or_default())
     }
 
+    /// Failed jobs whose questions a later import covers, in `batch` or in all.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn failed_superseded(&self, batch: Option<BatchId>) -> Result<u64, StoreError> {
+        sqlx::query(
+            "SELECT coalesce(sum(overtaken), 0) FROM tallies WHERE ?1 IS NULL OR batch_id = ?1",
+        )
+        .bind(batch)
+        .fetch_one(&self.readers)
+        .await
+        .and_then(|row| count(&row, 0))
+        .doing("count failed jobs")
+    }
+
     /// The number of the newest batch; 0 when there is none.
     ///
     /// # Errors
@@ -91,7 +124,8 @@ impl Store {
         let row = sqlx::query(
             "SELECT id, name, source, created_ms, jobs,
                     (SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE batch_id = batches.id),
-                    (SELECT coalesce(sum(failed), 0) FROM tallies WHERE batch_id = batches.id)
+                    (SELECT coalesce(sum(failed), 0) FROM tallies WHERE batch_id = batches.id),
+                    (SELECT coalesce(sum(cancelled), 0) FROM tallies WHERE batch_id = batches.id)
              FROM batches WHERE pruned_ms IS NULL AND id = ?",
         )
         .bind(id)
@@ -102,7 +136,7 @@ impl Store {
     }
 
     /// `pending → cancelled` for a batch. What is in flight is cancelled if it comes back
-    /// unsettled. Says how many were pending; `None` when there is no such batch.
+    /// unsettled. What was in doubt stays so. `None` when there is no such batch.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -110,7 +144,7 @@ impl Store {
         &self,
         batch: BatchId,
         now_ms: i64,
-    ) -> Result<Option<u64>, StoreError> {
+    ) -> Result<Option<Cancelled>, StoreError> {
         let mut tx = self.write("cancel a batch").await?;
         let found =
             sqlx::query("UPDATE batches SET cancelled_ms = coalesce(cancelled_ms, ?) WHERE id = ? AND pruned_ms IS NULL")
@@ -123,18 +157,34 @@ impl Store {
             tx.rollback().await.doing("cancel a batch")?;
             return Ok(None);
         }
-        // Its jobs have numbers that follow one another, so nothing else is looked at.
-        let done = sqlx::query(
-            "UPDATE jobs SET state = 'cancelled', held_by = NULL, due_ms = 0, finished_ms = ?1
-             WHERE id BETWEEN (SELECT first_job FROM batches WHERE id = ?2)
-                          AND (SELECT last_job FROM batches WHERE id = ?2)
-               AND batch_id = ?2 AND state = 'pending'",
-        )
-        .bind(now_ms)
-        .bind(batch)
-        .execute(&mut *tx)
-        .await
-        .doing("cancel jobs")?;
+        let in_flight =
+            sqlx::query("SELECT coalesce(sum(in_flight), 0) FROM tallies WHERE batch_id = ?")
+                .bind(batch)
+                .fetch_one(&mut *tx)
+                .await
+                .and_then(|row| count(&row, 0))
+                .doing("cancel a batch")?;
+        sqlx::query(doubts::withdrawn(PENDING_OF_BATCH))
+            .bind(batch)
+            .execute(&mut *tx)
+            .await
+            .doing("note what is in doubt")?;
+        let in_doubt = format!("SELECT count(*) FROM jobs WHERE {PENDING_OF_BATCH} AND {IN_DOUBT}");
+        let in_doubt = sqlx::query(AssertSqlSafe(in_doubt))
+            .bind(batch)
+            .fetch_one(&mut *tx)
+            .await
+            .and_then(|row| count(&row, 0))
+            .doing("cancel a batch")?;
+        let cancel = format!(
+            "UPDATE jobs SET state = 'cancelled', held_by = NULL, due_ms = 0, finished_ms = ?2 WHERE {PENDING_OF_BATCH}"
+        );
+        let done = sqlx::query(AssertSqlSafe(cancel))
+            .bind(batch)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await
+            .doing("cancel jobs")?;
         sqlx::query(
             "UPDATE tallies SET cancelled = cancelled + pending, pending = 0, finished_ms = max(finished_ms, ?)
              WHERE batch_id = ? AND pending > 0",
@@ -145,7 +195,7 @@ impl Store {
         .await
         .doing("cancel jobs")?;
         tx.commit().await.doing("cancel a batch")?;
-        Ok(Some(done.rows_affected()))
+        Ok(Some(Cancelled { pending: done.rows_affected(), in_doubt, in_flight }))
     }
 
     /// `failed → pending` for the jobs that failed with one of `codes` (any, if empty) in
@@ -194,13 +244,28 @@ impl Store {
             change(&mut tx, to, Change { pending: jobs, ..Change::default() }).await?;
             uncover(&mut tx, from.approval, jobs).await?;
         }
+        let cancelled = sqlx::query(
+            "SELECT coalesce(sum(cancelled), 0) FROM tallies WHERE (?1 IS NULL OR batch_id = ?1)
+               AND batch_id NOT IN (SELECT id FROM batches WHERE pruned_ms IS NOT NULL)",
+        )
+        .bind(batch)
+        .fetch_one(&mut *tx)
+        .await
+        .and_then(|row| count(&row, 0))
+        .doing("count cancelled jobs")?;
         tx.commit().await.doing("retry failed jobs")?;
         Ok(Retried {
             pending: done.rows_affected(),
             overtaken: u64::try_from(overtaken).unwrap_or_default(),
+            cancelled,
         })
     }
 }
+
+/// What is pending in batch ?1. Its jobs have numbers that follow one another, so nothing else is
+/// looked at.
+const PENDING_OF_BATCH: &str = "id BETWEEN (SELECT first_job FROM batches WHERE id = ?1)
+    AND (SELECT last_job FROM batches WHERE id = ?1) AND batch_id = ?1 AND state = 'pending'";
 
 fn failed_with(sql: &mut QueryBuilder<Sqlite>, codes: &[i64], batch: Option<BatchId>) {
     // What a prune has marked goes, whole.
@@ -226,5 +291,6 @@ fn read_batch(row: &SqliteRow) -> Result<BatchSummary, sqlx::Error> {
         jobs: row.try_get(4)?,
         open: row.try_get(5)?,
         failed: row.try_get(6)?,
+        cancelled: row.try_get(7)?,
     })
 }

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
 use super::tallies::{Change, Tally, change, make, read_tally};
 use super::write::json;
-use super::{BatchId, Doing as _, StoreError};
+use super::{BatchId, Doing as _, StoreError, doubts};
 use crate::job::{JobId, JobState, Status};
 
 /// Fewer rows than this never make the index of questions anew.
@@ -125,6 +125,10 @@ pub(super) async fn step_back(
     if found == 0 {
         return Ok(0);
     }
+    sqlx::query(doubts::withdrawn("id IN (SELECT id FROM temp.older)"))
+        .execute(&mut *connection)
+        .await
+        .doing("note what is in doubt")?;
     let superseded = unchecked(
         connection,
         sqlx::query(

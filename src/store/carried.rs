@@ -39,6 +39,8 @@ pub(super) struct Load {
     last: JobId,
     /// Their numbers as JSON, where they do not follow one another.
     listed: Option<String>,
+    /// Whether a request for one of their questions has lost its response.
+    pub(super) doubted: bool,
     /// How many tallies.
     pub(super) tallies: u64,
     /// Batch, approval (0: none) and number of jobs of each tally, as JSON.
@@ -65,6 +67,7 @@ impl Load {
             first,
             last,
             listed: (!in_a_row).then(|| json(&ids)),
+            doubted: false,
             tallies: by_tally.len() as u64,
             shares: json(&by_tally),
         }

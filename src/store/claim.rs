@@ -185,7 +185,8 @@ impl Turn {
     ) -> Result<Claimed, StoreError> {
         const DOING: &str = "claim jobs";
         let counted = found.iter().map(|found| (found.job.id, found.batch, found.approval));
-        let load = Load::new(status, counted);
+        let mut load = Load::new(status, counted);
+        load.doubted = found.iter().any(|found| found.doubted);
         let told = self.ask(DOING, load.form(&CLAIM), |claim| {
             let claim = claim
                 .bind(run)
@@ -241,9 +242,14 @@ impl Store {
     }
 }
 
+/// That [`DOUBT_OF_JOB`](super::doubts::DOUBT_OF_JOB) is for the job's own target status.
+const IN_DOUBT_FOR_STATUS: i64 = 2;
+
 /// A job to be claimed, and where it is counted.
 struct Found {
     job: Job,
+    /// Whether a request for its question has lost its response, whatever its target status.
+    doubted: bool,
     batch: BatchId,
     /// 0: none.
     approval: i64,
@@ -254,12 +260,13 @@ fn read_found(rows: &str) -> Result<Vec<Found>, StoreError> {
     let rows: Vec<(JobId, String, i64, BatchId, i64)> = serde_json::from_str(rows)
         .map_err(|e| sqlx::Error::Decode(e.into()))
         .doing("claim jobs")?;
-    let read = |(id, question_id, in_doubt, batch, approval): (_, String, _, _, _)| {
+    let read = |(id, question_id, doubt, batch, approval): (_, String, i64, _, _)| {
         let question_id = QuestionId::try_from(question_id).map_err(|reason| {
             let reason = format!("question_id: {reason}");
             StoreError::Impossible { table: "jobs", row: id, reason }
         })?;
-        Ok(Found { job: Job { id, question_id, in_doubt: in_doubt != 0 }, batch, approval })
+        let job = Job { id, question_id, in_doubt: doubt == IN_DOUBT_FOR_STATUS };
+        Ok(Found { job, doubted: doubt > 0, batch, approval })
     };
     rows.into_iter().map(read).collect()
 }
@@ -275,8 +282,9 @@ static FREE_HELD: LazyLock<Text> = LazyLock::new(|| {
 /// Those of some jobs that a run still holds.
 static HELD: LazyLock<Text> = LazyLock::new(|| {
     Text::new(&format!(
-        "SELECT {FOUND} jobs WHERE id IN (SELECT value FROM json_each(?))
-             AND state = 'pending' AND held_by = ? AND status = ? ORDER BY id LIMIT -1)"
+        "SELECT {} jobs AS job WHERE id IN (SELECT value FROM json_each(?))
+             AND state = 'pending' AND held_by = ? AND status = ? ORDER BY id LIMIT -1)",
+        *FOUND
     ))
 });
 

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::tallies::{Change, change, read_tally};
 use super::turn::Turn;
-use super::{Doing as _, RequestId, RunId, StoreError};
+use super::{Doing as _, RequestId, RunId, StoreError, doubts};
 use crate::job::{JobId, JobState};
 
 /// The outcome of one job, by a rejection that came before.
@@ -95,11 +95,13 @@ async fn write(
     let state = if conclusion.is_done { JobState::Succeeded } else { JobState::Failed };
     let row = sqlx::query(
         "UPDATE jobs SET state = ?1, held_by = NULL, due_ms = 0, finished_ms = ?2, request_id = ?3,
-                in_doubt = max(in_doubt, ?4, ?1 = 'failed' AND status = 6 AND attempts > ?8),
                 error_code = (SELECT code FROM requests WHERE id = ?3),
                 error_info = (SELECT info FROM requests WHERE id = ?3)
-         WHERE id = ?5 AND state = 'pending' AND held_by = ?6 AND (in_doubt = 0 OR ?7)
-         RETURNING batch_id, status, coalesce(approval_id, 0), newest = 0",
+         WHERE id = ?5 AND state = 'pending' AND held_by = ?6
+           AND (?7 OR NOT EXISTS (SELECT 1 FROM doubts WHERE doubts.question_id = jobs.question_id
+                                    AND doubts.app_id = jobs.app_id AND doubts.open = 1))
+         RETURNING batch_id, status, coalesce(approval_id, 0), newest = 0,
+                   max(?4, ?1 = 'failed' AND status = 6 AND attempts > ?8)",
     )
     .bind(state.name())
     .bind(now_ms)
@@ -113,6 +115,11 @@ async fn write(
     .await
     .doing(DOING)?;
     let Some(row) = row else { return Ok(false) };
+    if conclusion.is_done {
+        doubts::settle_job(connection, conclusion.job).await?;
+    } else if row.try_get(4).doing(DOING)? {
+        doubts::note_job(connection, conclusion.job).await?;
+    }
     sqlx::query("UPDATE runs SET succeeded = succeeded + ?, failed = failed + ? WHERE id = ?")
         .bind(conclusion.is_done)
         .bind(!conclusion.is_done)

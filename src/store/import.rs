@@ -11,7 +11,7 @@ use super::bulk::{Index, Questions, insert, step_back};
 use super::staging::Staging;
 use super::status::open_by_status;
 use super::write::{begin_on, fold};
-use super::{ApprovalId, BatchId, Doing as _, RowGroup, StopImport, Store, StoreError};
+use super::{ApprovalId, BatchId, Doing as _, RowGroup, StopImport, Store, StoreError, doubts};
 use crate::job::{App, NewJob, QuestionId};
 
 /// An import that has begun.
@@ -240,7 +240,8 @@ impl Import {
         let (connection, rows) = (&mut self.connection, self.staging.rows);
         let index = Index::choose(connection, rows, self.questions.take(), self.only_looks).await?;
         self.superseded = step_back(connection, self.app_id, self.now_ms, &index).await?;
-        insert(connection, self.app_id, self.batch, self.staging.by_status, index.fate).await
+        insert(connection, self.app_id, self.batch, self.staging.by_status, index.fate).await?;
+        doubts::hold_back(connection, self.now_ms).await
     }
 
     /// Says what the import does, before it is durable: a caller that does not want it

@@ -10,7 +10,7 @@ use std::sync::{PoisonError, Weak};
 use sqlx::SqliteConnection;
 
 use super::lock::{Before, Held, LastSent, RunLock, before_of, beside};
-use super::{Doing as _, RequestId, RunId, Store, StoreError};
+use super::{Doing as _, RequestId, RunId, Store, StoreError, doubts};
 use crate::text::path_text;
 
 /// What is being done, for errors.
@@ -40,6 +40,7 @@ impl Store {
         &self,
         connection: &mut SqliteConnection,
         lock: &RunLock,
+        now_ms: i64,
     ) -> Result<(), StoreError> {
         let Some(before) = lock.take_before(&self.path) else { return Ok(()) };
         if !is_lost(connection, before, self.has_log).await? {
@@ -49,16 +50,12 @@ impl Store {
             Before::Sent(sent) => sent.run,
             Before::NoFile | Before::Nothing => 0,
         };
-        let doubted = sqlx::query(
-            "UPDATE jobs SET in_doubt = 1 WHERE state = 'pending'
-               AND app_id IN (SELECT app_id FROM runs WHERE ending IS NULL OR id = ?)",
-        );
-        let doubted = doubted.bind(run).execute(connection).await.doing(DOING)?;
+        let doubted = doubts::note_pending(connection, run, now_ms).await?;
         tracing::warn!(
             "{} of an earlier run was lost, and what that run recorded last with it: {} pending jobs may have been \
              sent and are in doubt",
             path_text(&beside(&self.path, "-wal")),
-            doubted.rows_affected()
+            doubted
         );
         Ok(())
     }

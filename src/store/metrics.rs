@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::rows::{app, count};
-use super::{Doing as _, Store, StoreError};
+use super::{Doing as _, Store, StoreError, doubts};
 use crate::job::{App, Status};
 
 /// Upper bounds of the times to an answer that are counted apart, in milliseconds. They are
@@ -66,6 +66,8 @@ pub struct AppFigures {
     pub app: App,
     /// Jobs by status and state, in the orders of [`Status::ALL`] and [`JobState::ALL`](crate::job::JobState::ALL).
     pub jobs: [[u64; 6]; 3],
+    /// Jobs in doubt.
+    pub in_doubt: u64,
     /// Failed jobs by the service's code; `None`: it gave none.
     pub failed: BTreeMap<Option<i64>, u64>,
     /// Batches with an open job.
@@ -106,6 +108,9 @@ impl Store {
         let mut tx = self.readers.begin().await.doing("read its figures")?;
         let mut apps = known_apps(&mut tx).await?;
         add_up_jobs(&mut tx, &mut apps).await?;
+        for (id, figures) in &mut apps {
+            figures.in_doubt = doubts::count(&mut tx, Some(*id), None).await?;
+        }
         count_failed(&mut tx, &mut apps).await?;
         look_at_batches(&mut tx, &mut apps).await?;
         count_requests(&mut tx, &mut apps).await?;
@@ -138,6 +143,7 @@ async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, Store
             AppFigures {
                 app: app(row, 1, "apps", id)?,
                 jobs: [[0; 6]; 3],
+                in_doubt: 0,
                 failed: BTreeMap::new(),
                 unfinished_batches: 0,
                 oldest_open_ms: None,

@@ -59,6 +59,7 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "tallies", include_str!("../../migrations/0008_tallies.sql")),
     (9, "checks", include_str!("../../migrations/0009_checks.sql")),
     (10, "consent", include_str!("../../migrations/0010_consent.sql")),
+    (11, "doubts", include_str!("../../migrations/0011_doubts.sql")),
     (13, "newest_index", include_str!("../../migrations/0013_newest_index.sql")),
 ];
 

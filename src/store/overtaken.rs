@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::tallies::{Change, Shares, Tally, change_all, read_tally};
 use super::write::json;
-use super::{Doing as _, StoreError};
+use super::{Doing as _, StoreError, doubts};
 use crate::job::{JobId, JobState};
 
 /// Jobs in flight, of `these`, that a newer import or a cancel has overtaken.
@@ -56,6 +56,11 @@ pub(super) async fn drop_overtaken(
         if ids.is_empty() {
             continue;
         }
+        sqlx::query(doubts::withdrawn("id IN (SELECT value FROM json_each(?))"))
+            .bind(json(&ids))
+            .execute(&mut *connection)
+            .await
+            .doing("note what is in doubt")?;
         sqlx::query(
             "UPDATE jobs SET state = ?, held_by = NULL, due_ms = 0, finished_ms = ?
              WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",

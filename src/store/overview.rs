@@ -12,7 +12,7 @@ use sqlx::{Row as _, SqlitePool};
 
 use super::rows::{app, count, ends, stretches};
 use super::traffic::{self, RunTally, Traffic};
-use super::{BatchId, Doing as _, QueueCounts, Store, StoreError};
+use super::{BatchId, Doing as _, QueueCounts, Store, StoreError, doubts};
 use crate::job::{App, JobState, Status};
 
 /// The most batches and runs that are listed, newest first.
@@ -85,7 +85,9 @@ pub struct Overview {
     pub asked: [QueueCounts; 3],
     /// By code, the most frequent first.
     pub codes: Listed<CodeTally>,
-    /// Jobs in doubt that succeeded with a refusal.
+    /// Jobs in doubt.
+    pub in_doubt: u64,
+    /// Deletes that were in doubt and found done when they were repeated.
     pub succeeded_in_doubt: u64,
     /// Jobs that succeeded, and that failed, in the newest run, of whatever batch.
     pub newest_run: (u64, u64),
@@ -146,6 +148,7 @@ async fn overview(
     Ok(Overview {
         asked: tally.asked,
         codes: Listed { rows: codes, total },
+        in_doubt: doubts::count(&mut tx, None, batch).await?,
         succeeded_in_doubt: tally.succeeded_in_doubt,
         newest_run: newest_run(&mut tx).await?,
         batches,

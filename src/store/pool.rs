@@ -2,10 +2,11 @@
 //! among those of its app, or of its approval too where that is of a plan. Each by an index of its
 //! own. Only reads.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, LazyLock, PoisonError};
 
 use sqlx::Row as _;
 
+use super::doubts::DOUBT_OF_JOB;
 use super::write::Text;
 use super::{ApprovalId, Covers, Doing as _, RunId, Store, StoreError};
 use crate::job::Status;
@@ -140,7 +141,8 @@ fn free_sql(sources: &[Source]) -> String {
     });
     format!(
         "WITH first AS MATERIALIZED (SELECT status, most FROM ({first}) ORDER BY due_ms, id LIMIT 1)
-         SELECT (SELECT status FROM first), {FOUND} ({chunk}))"
+         SELECT (SELECT status FROM first), {} ({chunk}) AS job)",
+        *FOUND
     )
 }
 
@@ -154,12 +156,15 @@ fn next_due_sql(sources: &[Source]) -> String {
     format!("SELECT min(due) FROM ({each})")
 }
 
-/// Number, question, whether in doubt, batch and approval (0: none) of the jobs of a table and the
-/// conditions that follow, up to a bracket. All come in one row, as JSON: each row of its own wakes
-/// two threads.
-pub(super) const FOUND: &str = "
-    json_group_array(json_array(id, question_id, in_doubt, batch_id, approval)) FROM (
-      SELECT id, question_id, in_doubt, batch_id, coalesce(approval_id, 0) AS approval FROM";
+/// Number, question, [what is in doubt about it](DOUBT_OF_JOB), batch and approval (0: none) of the
+/// jobs of a table and the conditions that follow, up to a bracket. All come in one row, as JSON:
+/// each row of its own wakes two threads.
+pub(super) static FOUND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "json_group_array(json_array(id, question_id, doubt, batch_id, approval)) FROM (
+           SELECT id, question_id, {DOUBT_OF_JOB} AS doubt, batch_id, coalesce(approval_id, 0) AS approval FROM"
+    )
+});
 
 /// Those that are due and whose question is not in flight for an older job, the oldest first.
 const DUE: &str = "AND due_ms <= ?3

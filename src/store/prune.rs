@@ -9,6 +9,7 @@
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
+use super::doubts::PRUNED;
 use super::metrics::count_pruned;
 use super::open::is_busy;
 use super::write::{begin_on, fold, json};
@@ -195,7 +196,9 @@ async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), S
     while from <= last {
         let to = last.min(from.saturating_add(SLICE_JOBS - 1));
         begin(connection).await?;
-        for sql in [UNTALLY, "DELETE FROM jobs WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3"] {
+        for sql in
+            [UNTALLY, PRUNED, "DELETE FROM jobs WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3"]
+        {
             sqlx::query(sql)
                 .bind(from)
                 .bind(to)
@@ -252,10 +255,10 @@ async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Resul
             connection,
             before_ms,
             "UPDATE runs SET requests = requests - sent, throttled = throttled - slow, reached = reached - read,
-                    orphaned = orphaned - lost
+                    orphaned = orphaned - died, responses_lost = responses_lost - lost
              FROM (SELECT run_id, count(*) AS sent, count(*) FILTER (WHERE verdict = 'throttled') AS slow,
                           count(*) FILTER (WHERE verdict IN ('applied', 'rejected')) AS read,
-                          count(*) FILTER (WHERE verdict = 'orphaned') AS lost
+                          count(*) FILTER (WHERE verdict = 'orphaned') AS died, sum(response_lost) AS lost
                    FROM temp.unused JOIN requests USING (id) GROUP BY run_id)
              WHERE run_id = runs.id",
         )

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 use tokio::sync::mpsc;
 
+use super::doubts::IN_DOUBT;
 use super::{BatchId, Doing as _, RunId, Store, StoreError};
 use crate::job::{JobId, JobState, Status};
 
@@ -29,7 +30,10 @@ pub struct Record {
     pub error_info: Option<String>,
     /// Requests that carried it, those refused as too fast not counted.
     pub attempts: i64,
-    /// Whether some request that carried it has no known answer.
+    /// Whether some request that carried it lost its response.
+    pub response_lost: bool,
+    /// Whether it is the latest job of a question that such a request may have changed, and nothing
+    /// since says whether.
     pub in_doubt: bool,
     /// The name of its batch.
     pub batch: Arc<str>,
@@ -46,8 +50,10 @@ pub struct RecordFilter {
     pub state: Option<JobState>,
     /// In doubt only.
     pub in_doubt: bool,
-    /// Only those that no later import speaks for.
-    pub newest: bool,
+    /// Only those of which a request lost its response.
+    pub response_lost: bool,
+    /// Only the latest job of its question, or only those that are not.
+    pub latest: Option<bool>,
     /// Of this batch only.
     pub batch: Option<BatchId>,
     /// Settled by this run only.
@@ -108,11 +114,23 @@ const DOING: &str = "read records";
 /// The names of the batches that were met.
 type Names = BTreeMap<BatchId, Arc<str>>;
 
-/// A job as it comes: number, question, status, state, code, text, attempts, whether in doubt,
-/// batch, line, and when it was finished. All of a page come in one row, as JSON: a row of its own
-/// would take longer on its way here than to be read.
-type Found =
-    (JobId, String, i64, String, Option<i64>, Option<String>, i64, i64, BatchId, i64, Option<i64>);
+/// A job as it comes: number, question, status, state, code, text, attempts, whether a response was
+/// lost, whether in doubt, batch, line, and when it was finished. All of a page come in one row, as
+/// JSON: a row of its own would take longer on its way here than to be read.
+type Found = (
+    JobId,
+    String,
+    i64,
+    String,
+    Option<i64>,
+    Option<String>,
+    i64,
+    i64,
+    i64,
+    BatchId,
+    i64,
+    Option<i64>,
+);
 
 /// Some records as they come.
 struct Page {
@@ -132,24 +150,27 @@ async fn read_page(
     after: JobId,
     limit: u32,
 ) -> Result<Page, StoreError> {
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
         "SELECT count(*), coalesce(max(id), 0), json_group_array(DISTINCT batch_id),
                 json_group_array(json_array(id, question_id, status, state, error_code, error_info, attempts,
-                                            in_doubt, batch_id, line, finished_ms))
-         FROM (SELECT id, question_id, status, state, error_code, error_info, attempts, in_doubt, batch_id, line,
-                      finished_ms
-               FROM jobs WHERE id > ",
-    );
+                                            response_lost, in_doubt, batch_id, line, finished_ms))
+         FROM (SELECT id, question_id, status, state, error_code, error_info, attempts, response_lost,
+                      {IN_DOUBT} AS in_doubt, batch_id, line, finished_ms
+               FROM jobs WHERE id > "
+    ));
     sql.push_bind(after);
     if let Some(state) = filter.state {
         // In so many words, so that the index of those that failed serves.
         sql.push(" AND state = '").push(state.name()).push("'");
     }
-    if filter.newest {
-        sql.push(" AND newest = 1");
+    if let Some(latest) = filter.latest {
+        sql.push(" AND newest = ").push_bind(latest);
     }
     if filter.in_doubt {
-        sql.push(" AND in_doubt = 1");
+        sql.push(" AND ").push(IN_DOUBT);
+    }
+    if filter.response_lost {
+        sql.push(" AND response_lost = 1");
     }
     if let Some(batch) = filter.batch {
         sql.push(" AND batch_id = ").push_bind(batch);
@@ -187,8 +208,8 @@ impl Page {
 }
 
 fn read_record(found: Found, names: &Names) -> Result<Record, StoreError> {
-    let (id, question_id, status, state, error_code, error_info, attempts, in_doubt, ..) = found;
-    let (.., batch, line, finished_ms) = found;
+    let (id, question_id, status, state, error_code, error_info, attempts, ..) = found;
+    let (.., response_lost, in_doubt, batch, line, finished_ms) = found;
     let impossible = |reason: String| StoreError::Impossible { table: "jobs", row: id, reason };
     Ok(Record {
         id,
@@ -198,6 +219,7 @@ fn read_record(found: Found, names: &Names) -> Result<Record, StoreError> {
         error_code,
         error_info,
         attempts,
+        response_lost: response_lost != 0,
         in_doubt: in_doubt != 0,
         batch: names.get(&batch).map_or_else(|| "".into(), Arc::clone),
         line,

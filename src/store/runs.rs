@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 use super::import::app_id;
 use super::overtaken::{all_overtaken, drop_overtaken};
 use super::tallies::{Change, all_in_flight, change_all};
-use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError};
+use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError, doubts};
 use crate::job::{App, JobState};
 
 /// The longest that a run ever lets a job wait: its longest back-off with all of its jitter. When a
@@ -59,8 +59,10 @@ impl RunEnding {
 pub struct Taken {
     /// Its number.
     pub run: RunId,
-    /// Jobs that a dead run had left in flight; they are pending again, in doubt.
+    /// Jobs that a dead run had left in flight; their questions are in doubt.
     pub orphans: u64,
+    /// Of these, those that were cancelled or superseded meanwhile; the others are pending again.
+    pub orphans_withdrawn: u64,
     /// Requests whose answers were lost with that run.
     pub orphaned_requests: u64,
     /// When the last request of any run left at the latest, in UTC milliseconds.
@@ -80,18 +82,19 @@ impl Store {
     ) -> Result<Taken, StoreError> {
         const DOING: &str = "begin a run";
         let mut tx = self.write(DOING).await?;
-        self.doubt_after_lost_log(&mut tx, lock).await?;
-        let orphans = return_orphans(&mut tx, now_ms).await?;
+        self.doubt_after_lost_log(&mut tx, lock, now_ms).await?;
+        let (orphans, orphans_withdrawn) = return_orphans(&mut tx, now_ms).await?;
         sqlx::query(
-            "UPDATE runs SET orphaned = orphaned
-                    + (SELECT count(*) FROM requests WHERE verdict IS NULL AND run_id = runs.id)
+            "UPDATE runs SET (orphaned, responses_lost) = (SELECT orphaned + count(*), responses_lost + count(*)
+                                                           FROM requests WHERE verdict IS NULL AND run_id = runs.id)
              WHERE id IN (SELECT run_id FROM requests WHERE verdict IS NULL)",
         )
         .execute(&mut *tx)
         .await
         .doing("note orphaned requests")?;
         let requests = sqlx::query(
-            "UPDATE requests SET verdict = 'orphaned', answered_ms = max(?, slot_ms) WHERE verdict IS NULL",
+            "UPDATE requests SET verdict = 'orphaned', answered_ms = max(?, slot_ms), response_lost = 1
+             WHERE verdict IS NULL",
         )
         .bind(now_ms)
         .execute(&mut *tx)
@@ -108,6 +111,8 @@ impl Store {
             .doing("note dead runs")?;
         let app_id = app_id(&mut tx, app).await?;
         forget_waits(&mut tx, app_id, now_ms.saturating_add(millis(DUE_WITHIN))).await?;
+        doubts::tidy(&mut tx, now_ms).await?;
+        doubts::hold_back(&mut tx, now_ms).await?;
         let noted =
             sqlx::query("INSERT INTO runs (app_id, host, pid, started_ms) VALUES (?, ?, ?, ?)")
                 .bind(app_id)
@@ -133,6 +138,7 @@ impl Store {
         Ok(Taken {
             run: noted.last_insert_rowid(),
             orphans,
+            orphans_withdrawn,
             orphaned_requests: requests.rows_affected(),
             last_left_ms,
         })
@@ -222,12 +228,17 @@ fn millis(time: Duration) -> i64 {
 }
 
 /// `in_flight → pending`, in doubt, for what dead runs had in flight: to be done before their
-/// requests end, by which it is found. Says how many there were.
-async fn return_orphans(connection: &mut SqliteConnection, now_ms: i64) -> Result<u64, StoreError> {
+/// requests end, by which it is found. Says how many there were, and how many of them do not stay
+/// pending.
+async fn return_orphans(
+    connection: &mut SqliteConnection,
+    now_ms: i64,
+) -> Result<(u64, u64), StoreError> {
+    doubts::note_orphans(connection).await?;
     let shares = all_in_flight(connection).await?;
     let overtaken = all_overtaken(connection).await?;
     let orphans = sqlx::query(
-        "UPDATE jobs SET state = 'pending', in_doubt = 1, attempts = attempts + 1, due_ms = 0
+        "UPDATE jobs SET state = 'pending', response_lost = 1, attempts = attempts + 1, due_ms = 0
          WHERE id IN (SELECT job FROM in_flight)",
     )
     .execute(&mut *connection)
@@ -236,5 +247,5 @@ async fn return_orphans(connection: &mut SqliteConnection, now_ms: i64) -> Resul
     let moved = |jobs| Change::moved(JobState::InFlight, JobState::Pending, jobs);
     change_all(connection, &shares, moved).await?;
     drop_overtaken(connection, &overtaken, now_ms).await?;
-    Ok(orphans.rows_affected())
+    Ok((orphans.rows_affected(), overtaken.len() as u64))
 }

@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteArguments;
 
 use super::carried::{Carried, OfJobs, SHARES};
 use super::conclude::{Concluded, Conclusions};
+use super::doubts::{NOTED, SETTLED, UNDER_WAY_MAX_MS};
 use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
 use super::tallies::check_moved;
 use super::turn::Turn;
@@ -58,7 +59,7 @@ pub struct Return {
     pub due_ms: i64,
     /// Whether the request counts as an attempt of its jobs.
     pub counts: bool,
-    /// Whether the change may have been made although no answer says so.
+    /// Whether the response was lost: the change may have been made although nothing says so.
     pub in_doubt: bool,
 }
 
@@ -119,14 +120,15 @@ impl Turn {
             _ => (&FAILED, false),
         };
         let told = self.ask(DOING, load.form(text), |settle| {
-            let settle = close_request(settle, settled).bind(found_done).bind(settled.answered_ms);
+            let settle = close_request(settle, settled, in_doubt);
+            let settle = settle.bind(found_done).bind(settled.answered_ms);
             let settle = load
                 .bind_shares(settle)
                 .bind(settled.answered_ms)
                 .bind(i64::from(in_doubt))
                 .bind(code)
                 .bind(keeps_code.then_some(&settled.info));
-            let settle = bind_run(load.bind(settle).bind(*request), settled);
+            let settle = bind_run(load.bind(settle).bind(*request), settled, in_doubt);
             match state {
                 JobState::Succeeded => settle,
                 _ => load.bind(settle).bind(*request),
@@ -134,6 +136,11 @@ impl Turn {
         });
         let told = told.await?;
         let jobs = self.settled_jobs(&told.changes, settled).await?;
+        if in_doubt {
+            self.note_doubts(settled).await?;
+        } else if state == JobState::Succeeded && load.doubted {
+            self.settle_doubts(settled).await?;
+        }
         let concluded = self.conclude(settled.run, conclusions, settled.answered_ms).await?;
         Ok(Done { jobs, concluded })
     }
@@ -193,25 +200,47 @@ impl Turn {
         let Carried { request, load } = &settled.carried;
         let told = self.ask(DOING, load.form(&RETURNED), |settle| {
             let settle = load
-                .bind_shares(close_request(load.bind(settle), settled))
+                .bind_shares(close_request(load.bind(settle), settled, how.in_doubt))
                 .bind(how.held_by)
                 .bind(how.due_ms)
                 .bind(i64::from(how.counts))
                 .bind(i64::from(how.in_doubt));
-            bind_run(load.bind(settle).bind(*request), settled)
+            bind_run(load.bind(settle).bind(*request), settled, how.in_doubt)
         });
         let told = told.await?;
         self.settled_jobs(told.changes.get(1..).unwrap_or_default(), settled).await?;
         let overtaken = read_overtaken(&told.rows).doing(DOING)?;
         drop_overtaken(self.begun()?, &overtaken, settled.answered_ms).await?;
+        if how.in_doubt {
+            self.note_doubts(settled).await?;
+        }
         self.conclude(settled.run, conclusions, settled.answered_ms).await?;
         Ok(overtaken.len() as u64)
+    }
+
+    /// The request may have been applied, and may still be: its questions are in doubt.
+    async fn note_doubts(&mut self, settled: &Settlement) -> Result<(), StoreError> {
+        let load = &settled.carried.load;
+        let late_ms = settled.answered_ms.saturating_add(UNDER_WAY_MAX_MS);
+        let noted = self.ask(DOING, load.form(&NOTED), |note| {
+            load.bind(note.bind(late_ms)).bind(settled.answered_ms)
+        });
+        noted.await.map(drop)
+    }
+
+    /// The request was applied: whatever earlier ones came to, its questions are as asked now.
+    async fn settle_doubts(&mut self, settled: &Settlement) -> Result<(), StoreError> {
+        let load = &settled.carried.load;
+        let done = self
+            .ask(DOING, load.form(&SETTLED), |settle| load.bind(settle).bind(settled.answered_ms));
+        done.await.map(drop)
     }
 }
 
 /// The second half of a request's row, if it is open.
 const CLOSE: &str = "
-    UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?
+    UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?,
+           response_lost = ?
       WHERE id = ? AND verdict IS NULL;";
 
 /// Statements in which [`CLOSE`] comes first, then tallies, then jobs. Where the request was not
@@ -240,7 +269,7 @@ fn ended_as(state: JobState, these: &str) -> String {
          UPDATE tallies SET in_flight = in_flight - jobs, {state} = {state} + jobs,
                 found_done = found_done + jobs * ?, finished_ms = max(finished_ms, ?) {SHARES};
          UPDATE jobs SET state = '{state}', finished_ms = ?, attempts = attempts + 1, due_ms = 0,
-                in_doubt = max(in_doubt, ?), error_code = ?, error_info = ?
+                response_lost = max(response_lost, ?), error_code = ?, error_info = ?
            WHERE {these} AND request_id = ? AND state = 'in_flight';
          UPDATE runs SET {state} = {state} + changes(), {OF_RUN}"
     )
@@ -255,7 +284,7 @@ pub(super) static RETURNED: LazyLock<OfJobs> = LazyLock::new(|| {
              {CLOSE}
              UPDATE tallies SET in_flight = in_flight - jobs, pending = pending + jobs {SHARES};
              UPDATE jobs SET state = 'pending', held_by = ?, due_ms = ?, attempts = attempts + ?,
-                    in_doubt = max(in_doubt, ?)
+                    response_lost = max(response_lost, ?)
                WHERE {these} AND request_id = ? AND state = 'in_flight';
              UPDATE runs SET {OF_RUN}"
         )
@@ -266,6 +295,7 @@ pub(super) static RETURNED: LazyLock<OfJobs> = LazyLock::new(|| {
 fn close_request<'q>(
     statement: Query<'q, Sqlite, SqliteArguments>,
     settled: &'q Settlement,
+    response_lost: bool,
 ) -> Query<'q, Sqlite, SqliteArguments> {
     statement
         .bind(settled.verdict.name())
@@ -274,21 +304,25 @@ fn close_request<'q>(
         .bind(settled.http_status.map(i64::from))
         .bind(settled.code)
         .bind(&settled.info)
+        .bind(response_lost)
         .bind(settled.carried.request)
 }
 
 /// What every answer counts for its run.
-const OF_RUN: &str = "throttled = throttled + ?, reached = reached + ?
+const OF_RUN: &str =
+    "throttled = throttled + ?, reached = reached + ?, responses_lost = responses_lost + ?
     WHERE id = (SELECT run_id FROM requests WHERE id = ?) AND changes() > 0";
 
 /// The values of [`OF_RUN`].
 fn bind_run<'q>(
     statement: Query<'q, Sqlite, SqliteArguments>,
     settled: &Settlement,
+    response_lost: bool,
 ) -> Query<'q, Sqlite, SqliteArguments> {
     statement
         .bind(settled.verdict == Verdict::Throttled)
         .bind(has_reached(settled))
+        .bind(response_lost)
         .bind(settled.carried.request)
 }
 

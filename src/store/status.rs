@@ -9,7 +9,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::count;
 use super::waits::read_wait;
-use super::{ApprovalId, Doing as _, RunId, Store, StoreError, Wait};
+use super::{ApprovalId, Doing as _, RunId, Store, StoreError, Wait, doubts};
 use crate::job::{App, JobState, Library};
 
 /// Jobs by state.
@@ -23,9 +23,9 @@ pub struct QueueCounts {
     pub succeeded: u64,
     /// Refused by the service.
     pub failed: u64,
-    /// Cancelled before they were sent.
+    /// Not to be sent any more, as asked. What was sent before may have been applied.
     pub cancelled: u64,
-    /// Overtaken by a newer import.
+    /// Replaced by a later import of their questions.
     pub superseded: u64,
 }
 
@@ -111,7 +111,11 @@ pub struct QueueStatus {
     pub throttled: u64,
     /// Those whose answer was lost with their run.
     pub orphaned: u64,
-    /// Jobs that succeeded although the answer to a request was never seen.
+    /// Those whose response was lost, for whatever reason: they may have been applied.
+    pub responses_lost: u64,
+    /// Jobs in doubt: such a request may have changed their question, and nothing since says whether.
+    pub in_doubt: u64,
+    /// Deletes that were in doubt and found done when they were repeated.
     pub succeeded_in_doubt: u64,
     /// The newest run.
     pub last_run: Option<RunSummary>,
@@ -134,7 +138,9 @@ impl Store {
         let counts = read_counts(&row).doing("add up jobs")?;
         let succeeded_in_doubt = count(&row, 6).doing("add up jobs")?;
         let row = sqlx::query(
-            "SELECT coalesce(sum(requests), 0), coalesce(sum(throttled), 0), coalesce(sum(orphaned), 0) FROM runs",
+            "SELECT coalesce(sum(requests), 0), coalesce(sum(throttled), 0), coalesce(sum(orphaned), 0),
+                    coalesce(sum(responses_lost), 0)
+             FROM runs",
         )
         .fetch_one(&mut *tx)
         .await
@@ -157,6 +163,8 @@ impl Store {
             requests: of_runs(0)?,
             throttled: of_runs(1)?,
             orphaned: of_runs(2)?,
+            responses_lost: of_runs(3)?,
+            in_doubt: doubts::count(&mut tx, None, None).await?,
             succeeded_in_doubt,
             last_run: run.as_ref().map(read_run).transpose().doing("find the last run")?,
             file_bytes: self.file_bytes(),
@@ -194,24 +202,39 @@ impl Store {
         read_counts(&row).doing("add up jobs")
     }
 
+    /// Jobs of one app that are in doubt.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn in_doubt_of(&self, app: App) -> Result<u64, StoreError> {
+        let mut reader = self.readers.acquire().await.doing("count jobs")?;
+        match find_app(&mut reader, app).await? {
+            Some(app_id) => doubts::count(&mut reader, Some(app_id), None).await,
+            None => Ok(0),
+        }
+    }
+
     /// Open jobs of one app by status, in the order of [`Status::ALL`](crate::job::Status::ALL).
     ///
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn open_by_status(&self, app: App) -> Result<[u64; 3], StoreError> {
         let mut reader = self.readers.acquire().await.doing("count jobs")?;
-        let id: Option<i64> =
-            sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = ? AND library = ?")
-                .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
-                .bind(app.library.name())
-                .fetch_optional(&mut *reader)
-                .await
-                .doing("count jobs")?;
-        match id {
+        match find_app(&mut reader, app).await? {
             Some(app_id) => open_by_status(&mut reader, app_id).await,
             None => Ok([0; 3]),
         }
     }
+}
+
+/// The number of `app` in this file, if it has one.
+async fn find_app(connection: &mut SqliteConnection, app: App) -> Result<Option<i64>, StoreError> {
+    sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = ? AND library = ?")
+        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(app.library.name())
+        .fetch_optional(connection)
+        .await
+        .doing("find the app")
 }
 
 pub(super) async fn open_by_status(

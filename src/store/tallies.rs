@@ -224,10 +224,10 @@ pub(super) async fn drift(connection: &mut SqliteConnection) -> Result<Vec<Strin
          SELECT 'figures: run ' || runs.id || ' has other requests than they say' FROM runs
          LEFT JOIN (SELECT run_id, count(*) AS sent, count(*) FILTER (WHERE verdict = 'throttled') AS slow,
                            count(*) FILTER (WHERE verdict IN ('applied', 'rejected')) AS read,
-                           count(*) FILTER (WHERE verdict = 'orphaned') AS lost
+                           count(*) FILTER (WHERE verdict = 'orphaned') AS died, sum(response_lost) AS lost
                     FROM requests GROUP BY run_id) ON run_id = runs.id
-         WHERE (requests, throttled, reached, orphaned)
-               IS NOT (coalesce(sent, 0), coalesce(slow, 0), coalesce(read, 0), coalesce(lost, 0))"
+         WHERE (requests, throttled, reached, orphaned, responses_lost)
+               IS NOT (coalesce(sent, 0), coalesce(slow, 0), coalesce(read, 0), coalesce(died, 0), coalesce(lost, 0))"
     );
     sqlx::query_scalar(AssertSqlSafe(differs)).fetch_all(connection).await
 }
@@ -242,11 +242,11 @@ pub(super) async fn recount(connection: &mut SqliteConnection) -> Result<(), sql
          UPDATE batches SET (first_job, last_job) = (first, last)
            FROM (SELECT batch_id, min(id) AS first, max(id) AS last FROM jobs GROUP BY batch_id)
            WHERE batch_id = batches.id;
-         UPDATE runs SET (requests, throttled, reached, orphaned) = (0, 0, 0, 0);
-         UPDATE runs SET (requests, throttled, reached, orphaned) = (sent, slow, read, lost)
+         UPDATE runs SET (requests, throttled, reached, orphaned, responses_lost) = (0, 0, 0, 0, 0);
+         UPDATE runs SET (requests, throttled, reached, orphaned, responses_lost) = (sent, slow, read, died, lost)
            FROM (SELECT run_id, count(*) AS sent, count(*) FILTER (WHERE verdict = 'throttled') AS slow,
                         count(*) FILTER (WHERE verdict IN ('applied', 'rejected')) AS read,
-                        count(*) FILTER (WHERE verdict = 'orphaned') AS lost
+                        count(*) FILTER (WHERE verdict = 'orphaned') AS died, sum(response_lost) AS lost
                  FROM requests GROUP BY run_id) WHERE run_id = runs.id;"
     );
     sqlx::raw_sql(AssertSqlSafe(anew)).execute(connection).await.map(drop)

@@ -206,7 +206,7 @@ async fn too_many_failures_are_3_and_nothing_more_leaves() {
     assert_eq!(place.status()["last_run"]["ending"], "failures");
     // The last of a queue reaches the limit, and nothing is left to stop.
     let output = ends(place.fast(&sandbox, &["run", "--chunk", "1", "--max-failures", "47"]), 1);
-    has(&said(&output), &["nothing is left to send, 50 jobs failed"]);
+    has(&said(&output), &["nothing is left to send, 47 jobs failed, and 3 more in an earlier run"]);
     for (limit, part) in [("0", "give 1"), ("0.0%", "give 1"), ("some", "as 2.5%")] {
         let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
         command.env("DESKBATCH_MAX_FAILURES", limit);
@@ -224,7 +224,7 @@ async fn a_finished_manifest_whose_jobs_failed_is_1_until_they_have_not() {
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1);
     for _ in 0..2 {
         let said = said(&ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 1));
-        has(&said, &["nothing is left to send, 1 jobs of it have failed", "report --only failed"]);
+        has(&said, &["as batch 1, and is not finished: 1 failed", "report --only failed"]);
     }
     // What waits besides is sent, and does not hide it.
     ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
@@ -235,5 +235,7 @@ async fn a_finished_manifest_whose_jobs_failed_is_1_until_they_have_not() {
     place.write("mended.csv", manifest([(bad.as_str(), "4")]));
     ends(place.fast(&sandbox, &["import", "mended.csv"]), 0);
     ends(place.fast(&sandbox, &["cancel", "--batch", "3"]), 0);
-    ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
+    // Both questions are asked for another status since.
+    let said = said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1));
+    has(&said, &["is not finished: 2 superseded by a later import"]);
 }

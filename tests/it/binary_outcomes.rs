@@ -12,8 +12,7 @@ use flate2::read::ZlibDecoder;
 use crate::support::{Place, data, manifest, question, said};
 use crate::support_binary::{ends, has, sandbox};
 
-const COLUMNS: &str =
-    "question_id,status,state,error_code,error_info,attempts,in_doubt,batch,row,finished_at";
+const COLUMNS: &str = "question_id,status,state,error_code,error_info,attempts,response_lost,in_doubt,batch,row,finished_at";
 
 /// A queue with two done and two refused, of different statuses.
 async fn finished(place: &Place) -> deskbatch::sandbox::Sandbox {

@@ -231,8 +231,8 @@ async fn the_same_approval_holds_every_night_for_the_same_rows() {
     }
     // Without --again the file is done with once.
     let once = self::digest(&place, &sandbox, &args[..1]);
-    let text = said(&ends(run(&place, &sandbox, &args[..1], &once), 0));
-    has(&text, &["is finished", "nothing to do"]);
+    let text = said(&ends(run(&place, &sandbox, &args[..1], &once), 1));
+    has(&text, &["is not finished: 1 failed", "nothing of it is imported"]);
     place.write("waits.csv", rows("delete", &["waits"]));
     ends(place.fast(&sandbox, &["import", "waits.csv"]), 0);
     let sent = sandbox.ledger().total;
@@ -261,7 +261,10 @@ async fn what_waits_can_be_approved_without_a_file_and_a_known_file_says_so() {
         (&json!("finished"), &json!(0))
     );
     let text = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
-    has(&text, &["as batch 1, and is finished: nothing of it is done unless --again"]);
+    has(
+        &text,
+        &["as batch 1, and is not finished: 1 failed; nothing of it is done unless --again"],
+    );
     // What `retry` brings back needs an approval of its own.
     ends(place.deskbatch(&["retry"]), 0);
     let sent = sandbox.ledger().total;

@@ -105,7 +105,7 @@ async fn the_same_manifest_continues_is_finished_and_comes_again_when_asked() {
     has(&import(&["jobs.csv"]), &["as batch 1: 2 jobs"]);
     has(&import(&["copy.csv"]), &["already, as batch 1: 2 of its jobs are still to be done"]);
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
-    has(&import(&["copy.csv"]), &["as batch 1, and is finished (0 failed)", "--again"]);
+    has(&import(&["copy.csv"]), &["as batch 1, and is finished: nothing is imported", "--again"]);
     has(&import(&["copy.csv", "--again"]), &["as batch 2: 2 jobs"]);
     // The same bytes with another meaning are another manifest.
     has(&import(&["jobs.csv", "--status", "5"]), &["as batch 3: 2 jobs (0 enable, 2 disable"]);
@@ -252,8 +252,8 @@ async fn old_finished_batches_are_pruned_and_what_is_open_stays() {
     assert_eq!(place.counts(), [1, 0, 0, 0, 0, 0]);
     // Its manifest is known still, so that the nightly command line does not begin it anew;
     // what was open is sent.
-    let again = ends(place.fast(&sandbox, &["run", "old.csv"]), 0);
-    has(&said(&again), &["batch 1", "--again"]);
+    let again = ends(place.fast(&sandbox, &["run", "old.csv"]), 1);
+    has(&said(&again), &["batch 1, and is not finished: its jobs were pruned", "--again"]);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
     ends(place.fast(&sandbox, &["run", "old.csv", "--again"]), 1);
     assert_eq!(place.counts(), [0, 0, 3, 1, 0, 0]);

@@ -25,7 +25,7 @@ const BAD: usize = 2;
 /// them; and the search that the run was in the middle of, which begins anew: a refusal of
 /// several at each level of each search.
 fn beyond_max(migration: &Migration, figures: &Figures) -> u64 {
-    let deletes = |row: &&Row| row.status == "delete" && figures.in_doubt.contains(&row.id);
+    let deletes = |row: &&Row| row.status == "delete" && figures.lost.contains(&row.id);
     let deletes = migration.rows.iter().filter(deletes).count();
     figures.orphaned + (2 * deletes + BAD * CHUNK.ilog2() as usize) as u64 + 1
 }

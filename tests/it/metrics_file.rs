@@ -94,7 +94,7 @@ async fn however_runs_end_the_file_says_so_and_keeps_the_last_success() {
     let metrics = ended(refused, 4);
     assert_eq!(metrics.values("deskbatch_last_run_ending", "ending"), ["refused"]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut outage = run(&place, &good, &["--outage-s", "0"]);
+    let mut outage = run(&place, &good, &["--outage-s", "0", "--same-service"]);
     outage.env("DESKBATCH_ENDPOINT", format!("http://{free}"));
     let metrics = ended(outage, 3);
     assert_eq!(metrics.values("deskbatch_last_run_ending", "ending"), ["outage"]);

@@ -116,7 +116,7 @@ async fn a_run_that_goes_on_is_seen_from_outside_and_one_that_died_is_counted() 
     going.waits();
 
     let quick = crate::support_binary::sandbox().await;
-    ends(place.fast(&quick, &["run"]), 0);
+    ends(place.fast(&quick, &["run", "--same-service"]), 0);
     let metrics = Metrics::of(&place.path("deskbatch.db")).await;
     assert_eq!(metrics.one("deskbatch_run_active", &[]), 0.0);
     assert_eq!(metrics.one("deskbatch_requests_total", &[("verdict", "orphaned")]), 1.0);

@@ -27,7 +27,7 @@ async fn a_thousand_rows_with_seven_bad_ids_end_as_asked_within_the_limit() {
     assert!(figures.ledger.largest_second <= 5, "{}", figures.ledger.largest_second);
     assert_eq!((figures.throttled, figures.orphaned), (0, 0));
     assert_eq!(figures.requests, figures.ledger.total);
-    assert!(figures.in_doubt.is_empty(), "{:?}", figures.in_doubt);
+    assert!(figures.lost.is_empty(), "{:?}", figures.lost);
     let set_once = |row: &Row| migration.sandbox.question(&row.id).is_none_or(|q| q.changes == 1);
     assert!(migration.rows.iter().all(set_once), "nothing was sent twice");
 }
@@ -114,7 +114,7 @@ async fn kills_in_the_middle_of_searches_and_deletes_come_to_the_same_end() {
         let (took, most) = (figures.ledger.total, requests_max(kills, &figures));
         assert!(took <= most, "{moments:?}: {took}, not {most}");
         assert!(figures.orphaned <= kills * IN_FLIGHT, "{}", figures.orphaned);
-        assert!(figures.found_done.is_subset(&figures.in_doubt));
+        assert!(figures.found_done.is_subset(&figures.lost));
     });
     join_all(stories).await;
 }

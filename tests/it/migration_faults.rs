@@ -81,7 +81,7 @@ async fn broken_late_and_missing_answers_fail_no_job() {
     );
     for figures in join_all(stories).await {
         assert_eq!(figures.ledger.faults.values().sum::<u64>(), 5);
-        assert!(!figures.in_doubt.is_empty());
+        assert!(!figures.lost.is_empty());
     }
 }
 
@@ -94,16 +94,16 @@ async fn deletes_whose_answers_were_lost_end_as_succeeded_in_doubt() {
     let run = migration.run().await;
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let figures = migration.check();
-    assert_eq!((figures.found_done.len(), figures.in_doubt.len()), (20, 20));
+    assert_eq!((figures.found_done.len(), figures.lost.len()), (20, 20));
     assert_eq!(figures.found_done, deleted_unseen(&figures.ledger));
     let status = data(&migration.place.deskbatch(&["status"]).output().unwrap());
-    assert!(status.contains("in doubt  20 deletions"), "{status}");
-    let only = migration.place.deskbatch(&["report", "--only", "in-doubt"]).output().unwrap();
+    assert!(status.contains("confirmed 20 deletions"), "{status}");
+    let only = migration.place.deskbatch(&["report", "--only", "response-lost"]).output().unwrap();
     assert_eq!(data(&only).matches("delete,succeeded,-50003,").count(), 20);
 
     let forgiving = SandboxSettings { repeated_delete_ok: true, ..by_script("ok,cut-after,ok") };
     let figures = check("forgiven deletes", forgiving, rows(40, &["delete"]), &args).await;
-    assert_eq!((figures.found_done.len(), figures.in_doubt.len()), (0, 10));
+    assert_eq!((figures.found_done.len(), figures.lost.len()), (0, 10));
     assert_eq!(figures.ledger.total, 5);
 }
 
@@ -128,7 +128,7 @@ async fn every_way_to_count_a_second_lets_all_jobs_through() {
         check(what, settings, rows(24, ALL), &args).await
     });
     for figures in join_all(stories).await {
-        assert!(figures.throttled > 0 && figures.in_doubt.is_empty());
+        assert!(figures.throttled > 0 && figures.lost.is_empty());
     }
 }
 

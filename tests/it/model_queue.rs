@@ -1,7 +1,11 @@
 //! The queue as a few vectors: what each operation of the store must do, said once more in
 //! the simplest way. No SQL, no index, no transaction.
 
+use std::collections::BTreeMap;
+
 use deskbatch::job::JobId;
+
+use crate::model_doubts::UNDER_WAY_MAX_MS;
 
 /// The status of jobs that need an approval.
 const DELETE: i64 = 6;
@@ -32,7 +36,8 @@ pub struct ModelJob {
     pub held_by: Option<i64>,
     pub request: Option<i64>,
     pub attempts: i64,
-    pub in_doubt: bool,
+    pub lost: bool,
+    pub due_ms: i64,
     pub code: Option<i64>,
     pub finished_ms: Option<i64>,
 }
@@ -50,6 +55,7 @@ pub struct ModelBatch {
 pub struct ModelRequest {
     pub id: i64,
     pub run: i64,
+    pub slot_ms: i64,
     pub verdict: Option<&'static str>,
     pub answered_ms: Option<i64>,
     pub code: Option<i64>,
@@ -61,6 +67,9 @@ pub struct Model {
     pub jobs: Vec<ModelJob>,
     pub batches: Vec<ModelBatch>,
     pub requests: Vec<ModelRequest>,
+    /// By question and target status of a request whose response was lost: whether nothing has
+    /// settled it, and until when it can be applied.
+    pub doubts: BTreeMap<(String, i64), (bool, i64)>,
     pub run: i64,
     run_is_open: bool,
     next_job: JobId,
@@ -69,7 +78,7 @@ pub struct Model {
     next_run: i64,
 }
 
-fn is_open(job: &ModelJob) -> bool {
+pub fn is_open(job: &ModelJob) -> bool {
     matches!(job.state, "pending" | "in_flight")
 }
 
@@ -86,15 +95,26 @@ impl Model {
             let waits = job.state == "pending" || job.state == "in_flight" && !is_cancelled;
             job.approved = job.status == DELETE && job.newest && waits;
         }
+        let lost: Vec<ModelJob> =
+            self.jobs.iter().filter(|job| job.state == "in_flight").cloned().collect();
+        for job in &lost {
+            let row = self.requests.iter().find(|row| Some(row.id) == job.request);
+            let slot_ms = row.expect("its request").slot_ms;
+            self.doubt(&job.question, job.status, slot_ms + UNDER_WAY_MAX_MS);
+        }
         for job in self.jobs.iter_mut().filter(|job| job.state == "in_flight") {
             job.state = "pending";
-            job.in_doubt = true;
+            job.due_ms = 0;
+            job.lost = true;
             job.attempts += 1;
             overtaken(job, &self.batches, now_ms);
         }
-        for job in &mut self.jobs {
+        for job in self.jobs.iter_mut().filter(|job| job.held_by.is_some()) {
             job.held_by = None;
+            job.due_ms = 0;
         }
+        self.doubts.retain(|_, (open, late_ms)| *open || *late_ms > now_ms);
+        self.hold_back(now_ms);
         for request in self.requests.iter_mut().filter(|request| request.verdict.is_none()) {
             request.verdict = Some("orphaned");
             request.answered_ms = Some(now_ms);
@@ -154,18 +174,20 @@ impl Model {
                 held_by: None,
                 request: None,
                 attempts: 0,
-                in_doubt: false,
+                lost: false,
+                due_ms: 0,
                 code: None,
                 finished_ms: None,
             });
             self.next_job += 1;
         }
+        self.hold_back(now_ms);
         Some(superseded)
     }
 
     /// The first free job, and the next ones of its status whose questions are in no request;
     /// `None` for a run that is over.
-    pub fn claim_free(&mut self, most: usize) -> Option<Vec<JobId>> {
+    pub fn claim_free(&mut self, most: usize, now_ms: i64) -> Option<Vec<JobId>> {
         let busy: Vec<String> = self
             .jobs
             .iter()
@@ -176,18 +198,21 @@ impl Model {
             job.state == "pending"
                 && job.held_by.is_none()
                 && (job.approved || job.status != DELETE)
+                && job.due_ms <= now_ms
                 && !busy.contains(&job.question)
         };
-        let Some(status) = self.jobs.iter().find(free).map(|job| job.status) else {
+        let mut due: Vec<&ModelJob> = self.jobs.iter().filter(free).collect();
+        due.sort_by_key(|job| (job.due_ms, job.id));
+        let Some(status) = due.first().map(|job| job.status) else {
             return self.run_is_open.then(Vec::new);
         };
-        let of_status = self.jobs.iter().filter(free).filter(|job| job.status == status);
+        let of_status = due.iter().filter(|job| job.status == status);
         let ids: Vec<JobId> = of_status.take(most).map(|job| job.id).collect();
-        self.claim(ids)
+        self.claim(ids, now_ms)
     }
 
     /// Those of `ids` that the run still holds and that shall have `status`.
-    pub fn claim_held(&mut self, ids: &[JobId], status: i64) -> Option<Vec<JobId>> {
+    pub fn claim_held(&mut self, ids: &[JobId], status: i64, now_ms: i64) -> Option<Vec<JobId>> {
         let held = self.jobs.iter().filter(|job| {
             ids.contains(&job.id)
                 && job.state == "pending"
@@ -195,10 +220,10 @@ impl Model {
                 && job.status == status
         });
         let ids: Vec<JobId> = held.map(|job| job.id).collect();
-        self.claim(ids)
+        self.claim(ids, now_ms)
     }
 
-    fn claim(&mut self, ids: Vec<JobId>) -> Option<Vec<JobId>> {
+    fn claim(&mut self, ids: Vec<JobId>, now_ms: i64) -> Option<Vec<JobId>> {
         if !self.run_is_open {
             return None;
         }
@@ -210,6 +235,7 @@ impl Model {
         self.requests.push(ModelRequest {
             id: request,
             run: self.run,
+            slot_ms: now_ms,
             verdict: None,
             answered_ms: None,
             code: None,
@@ -226,6 +252,7 @@ impl Model {
         for job in &mut self.jobs {
             if ids.contains(&job.id) && job.state == "pending" && job.held_by == Some(self.run) {
                 job.held_by = None;
+                job.due_ms = 0;
             }
         }
     }
@@ -252,56 +279,84 @@ impl Model {
         row.answered_ms = Some(now_ms);
         row.code = Some(code);
         let run = self.run;
+        let mut carried_jobs = Vec::new();
         let carried =
             |job: &&mut ModelJob| job.state == "in_flight" && job.request == Some(request);
         for job in self.jobs.iter_mut().filter(carried) {
+            carried_jobs.push((job.question.clone(), job.status));
             match verdict {
                 Verdict::Succeeded | Verdict::Failed => {
                     job.state = if succeeded { "succeeded" } else { "failed" };
                     job.finished_ms = Some(now_ms);
                     job.attempts += 1;
+                    job.due_ms = 0;
                     job.code = (!succeeded).then_some(code);
                 }
                 Verdict::Returned { held, counts, in_doubt } => {
                     job.state = "pending";
                     job.held_by = held.then_some(run);
+                    job.due_ms = 0;
                     job.attempts += i64::from(counts);
-                    job.in_doubt |= in_doubt;
+                    job.lost |= in_doubt;
                     overtaken(job, &self.batches, now_ms);
                 }
             }
         }
+        for (question, status) in carried_jobs {
+            if matches!(verdict, Verdict::Returned { in_doubt: true, .. }) {
+                self.doubt(&question, status, now_ms + UNDER_WAY_MAX_MS);
+                self.hold_back(now_ms);
+            } else if succeeded {
+                self.settle_doubts(&question, now_ms);
+            }
+        }
         self.free_held(freed);
         if let Some((id, refusal)) = bad {
-            let code = self.requests.iter().find(|row| row.id == refusal).and_then(|row| row.code);
-            for job in self.jobs.iter_mut().filter(|job| job.id == id) {
-                if job.state == "pending" && job.held_by == Some(run) && !job.in_doubt {
-                    job.state = "failed";
-                    job.held_by = None;
-                    job.finished_ms = Some(now_ms);
-                    job.request = Some(refusal);
-                    job.code = code;
-                }
-            }
-            self.free_held(&[id]);
+            self.conclude(id, refusal, now_ms);
         }
         true
     }
 
-    /// `None`: there is no such batch.
-    pub fn cancel(&mut self, batch: i64, now_ms: i64) -> Option<u64> {
+    /// A job that no request has carried alone has failed by the code of one that carried it.
+    fn conclude(&mut self, id: JobId, refusal: i64, now_ms: i64) {
+        let code = self.requests.iter().find(|row| row.id == refusal).and_then(|row| row.code);
+        let doubts = Model { doubts: self.doubts.clone(), ..Model::default() };
+        let run = self.run;
+        for job in self.jobs.iter_mut().filter(|job| job.id == id) {
+            if job.state == "pending"
+                && job.held_by == Some(run)
+                && !doubts.in_doubt(&job.question, None)
+            {
+                job.state = "failed";
+                job.held_by = None;
+                job.due_ms = 0;
+                job.finished_ms = Some(now_ms);
+                job.request = Some(refusal);
+                job.code = code;
+            }
+        }
+        self.free_held(&[id]);
+    }
+
+    /// How many were pending, how many of them in doubt, and how many are in flight; `None`: there
+    /// is no such batch.
+    pub fn cancel(&mut self, batch: i64, now_ms: i64) -> Option<(u64, u64, u64)> {
         let live = |row: &&mut ModelBatch| row.id == batch && !row.pruned;
         self.batches.iter_mut().find(live)?.cancelled = true;
-        let mut cancelled = 0;
+        let (mut cancelled, mut in_doubt, mut in_flight) = (0, 0, 0);
+        let doubts = Model { doubts: self.doubts.clone(), ..Model::default() };
         for job in &mut self.jobs {
+            in_flight += u64::from(job.batch == batch && job.state == "in_flight");
             if job.batch == batch && job.state == "pending" {
+                in_doubt += u64::from(doubts.in_doubt(&job.question, None));
                 job.state = "cancelled";
                 job.held_by = None;
+                job.due_ms = 0;
                 job.finished_ms = Some(now_ms);
                 cancelled += 1;
             }
         }
-        Some(cancelled)
+        Some((cancelled, in_doubt, in_flight))
     }
 
     /// How many are pending again, and how many a newer import speaks for.
@@ -314,6 +369,7 @@ impl Model {
             if meant && job.newest {
                 job.state = "pending";
                 job.approved = false;
+                job.due_ms = 0;
                 job.finished_ms = None;
                 job.code = None;
                 pending += 1;
@@ -324,38 +380,6 @@ impl Model {
             }
         }
         (pending, left)
-    }
-
-    /// How many batches and jobs went.
-    pub fn prune(&mut self, before_ms: i64) -> (u64, u64) {
-        let kept = |batch: &ModelBatch| {
-            batch.created_ms >= before_ms
-                || self.jobs.iter().any(|job| {
-                    job.batch == batch.id
-                        && (is_open(job) || job.finished_ms.is_none_or(|at| at >= before_ms))
-                })
-        };
-        let gone: Vec<i64> = self
-            .batches
-            .iter()
-            .filter(|batch| !batch.pruned && !kept(batch))
-            .map(|batch| batch.id)
-            .collect();
-        let jobs = self.jobs.len();
-        self.jobs.retain(|job| !gone.contains(&job.batch));
-        for batch in self.batches.iter_mut().filter(|batch| gone.contains(&batch.id)) {
-            batch.pruned = true;
-        }
-        let used: Vec<i64> = self.jobs.iter().filter_map(|job| job.request).collect();
-        let newest = self.requests.last().map(|row| row.id);
-        let run = self.run;
-        self.requests.retain(|row| {
-            row.run == run
-                || Some(row.id) == newest
-                || used.contains(&row.id)
-                || row.answered_ms.is_none_or(|at| at >= before_ms)
-        });
-        (gone.len() as u64, (jobs - self.jobs.len()) as u64)
     }
 }
 
@@ -369,5 +393,6 @@ fn overtaken(job: &mut ModelJob, batches: &[ModelBatch], now_ms: i64) {
     };
     job.state = state;
     job.held_by = None;
+    job.due_ms = 0;
     job.finished_ms = Some(now_ms);
 }

@@ -52,7 +52,7 @@ async fn a_run_that_is_asked_to_finish_waits_for_what_is_in_flight_and_records_i
         (report.ending, report.orphans, report.totals.succeeded),
         (RunEnding::Drained, 0, 20)
     );
-    assert_eq!(bench.queue.figure("SELECT sum(in_doubt) FROM jobs").await, 0);
+    assert_eq!(bench.queue.figure("SELECT sum(response_lost) FROM jobs").await, 0);
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn passing_trouble_while_a_run_finishes_leaves_the_jobs_to_the_next() {
     .await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Signal, 0));
     assert_eq!(bench.queue.tally().await, "pending 30, succeeded 10");
-    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE in_doubt = 1").await, 20);
+    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE response_lost = 1").await, 20);
     bench.service.answers_by(|_| ok());
     assert_eq!(bench.run().await.totals.succeeded, 30);
 }
@@ -87,7 +87,7 @@ async fn what_is_out_longer_than_the_grace_stays_in_flight_for_the_next_run() {
     bench.service.answers_by(|_| ok());
     let report = bench.run().await;
     assert_eq!((report.orphans, report.totals.succeeded), (20, 20));
-    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE in_doubt = 1").await, 20);
+    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE response_lost = 1").await, 20);
     assert_eq!(bench.queue.store.status().await.unwrap().orphaned, 2);
 }
 
@@ -171,7 +171,7 @@ async fn a_run_that_has_lost_the_queue_says_so_and_records_nothing() {
     let bench = bench(vec![Step::Hold(ok()), Step::Hold(ok()), Step::Hold(ok())]).await;
     let taken = format!(
         "UPDATE requests SET verdict = 'orphaned', answered_ms = {NOW_MS} WHERE verdict IS NULL;
-         UPDATE jobs SET state = 'pending', in_doubt = 1 WHERE state = 'in_flight'"
+         UPDATE jobs SET state = 'pending', response_lost = 1 WHERE state = 'in_flight'"
     );
     let fenced = undermined(&bench, &taken).await.unwrap_err();
     assert!(matches!(fenced, StoreError::Fenced { request: 3 }), "{fenced}");

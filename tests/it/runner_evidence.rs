@@ -222,7 +222,7 @@ async fn rejected_and_yet_applied_deletes_are_in_doubt() {
     bench.settings.chunk_jobs_max = 10;
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 10));
-    let unsure = "SELECT count(*) FROM jobs WHERE state = 'failed' AND in_doubt = 1";
+    let unsure = "SELECT count(*) FROM jobs JOIN doubts USING (question_id, app_id) WHERE state = 'failed' AND open = 1";
     assert_eq!(bench.queue.figure(unsure).await, 10);
 }
 
@@ -232,7 +232,7 @@ async fn missing_delete_among_applied_ones_is_no_doubt() {
     bench.service.refuses(&[("q0005", -50_003), ("q0033", -50_003)]);
     let report = bench.run().await;
     assert_eq!(report.totals.failed, 2);
-    let unsure = "SELECT count(*) FROM jobs WHERE in_doubt = 1";
+    let unsure = "SELECT count(*) FROM doubts WHERE open = 1";
     assert_eq!(bench.queue.figure(unsure).await, 0);
 }
 

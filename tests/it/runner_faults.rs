@@ -30,7 +30,7 @@ async fn a_chunk_that_meets_passing_trouble_goes_again_as_it_is_after_a_wait() {
     assert_eq!(bench.service.chunks(), [["a", "b"], ["a", "b"]]);
     let gap = gaps(&bench)[0];
     assert!(gap >= Duration::from_secs(1) && gap <= Duration::from_millis(1_250), "{gap:?}");
-    assert!(bench.queue.job("a").await.contains("attempts=2 in_doubt"));
+    assert!(bench.queue.job("a").await.contains("attempts=2 lost"));
 }
 
 #[tokio::test]
@@ -118,7 +118,10 @@ async fn a_poison_job_is_isolated_and_fails_alone_while_others_get_through() {
     assert_eq!(report.ending, RunEnding::Drained);
     assert_eq!((report.totals.succeeded, report.totals.failed), (1_999, 1));
     let poison = bench.queue.job("q0105").await;
-    assert!(poison.starts_with("failed") && poison.contains("in_doubt code=60008"), "{poison}");
+    assert!(
+        poison.starts_with("failed") && poison.contains("lost in_doubt code=60008"),
+        "{poison}"
+    );
     assert!(
         poison.contains("given up after 5 tries while other requests got through: text of 60008"),
         "{poison}"
@@ -142,7 +145,7 @@ async fn a_delete_in_doubt_that_finds_nothing_is_done() {
             (1, 1, 0)
         );
         let job = bench.queue.job("a").await;
-        assert!(job.starts_with("succeeded") && job.contains("in_doubt code=-50003"), "{job}");
+        assert!(job.starts_with("succeeded") && job.contains("lost code=-50003"), "{job}");
     }
 }
 
@@ -156,7 +159,7 @@ async fn any_other_refusal_after_a_doubt_is_a_failure() {
         let report = bench.run().await;
         assert_eq!((report.totals.failed, report.totals.succeeded), (1, 0), "{manifest}");
         let job = bench.queue.job("a").await;
-        let told = format!("in_doubt code={refusal} info=text of {refusal}");
+        let told = format!("lost in_doubt code={refusal} info=text of {refusal}");
         assert!(job.starts_with("failed") && job.contains(&told), "{job}");
     }
 }

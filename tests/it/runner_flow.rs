@@ -83,7 +83,7 @@ async fn passing_trouble_is_waited_out_and_the_same_chunk_goes_again_in_doubt() 
         [2, 2, 1, 1, 1, 1]
     );
     let record = queue.record("a").await;
-    assert_eq!((record.attempts, record.in_doubt), (4, true));
+    assert_eq!((record.attempts, record.response_lost), (4, true));
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_connection_that_was_never_made_leaves_no_doubt() {
     queue.import(Status::Disable, &["a"]).await;
     let service = Service::new(&queue.clock).script([Answer::NotConnected, OK]);
     queue.run(&service).await;
-    assert!(!queue.record("a").await.in_doubt);
+    assert!(!queue.record("a").await.response_lost);
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn a_code_that_stops_costs_one_request_and_leaves_everything_pending() {
         assert_eq!(report.last_word.unwrap().0, Answer::Code(code));
         assert_eq!(service.sent().len(), 1);
         assert_eq!(queue.counts().await.pending, 50);
-        assert!(queue.records().await.iter().all(|r| r.attempts == 0 && !r.in_doubt));
+        assert!(queue.records().await.iter().all(|r| r.attempts == 0 && !r.response_lost));
     }
 }
 
@@ -249,7 +249,8 @@ async fn a_delete_in_doubt_that_finds_nothing_to_delete_has_what_was_asked() {
     assert_eq!((report.totals.succeeded, report.totals.succeeded_in_doubt), (1, 1));
     let record = queue.record("a").await;
     assert_eq!(record.state, JobState::Succeeded);
-    assert_eq!((record.error_code, record.in_doubt), (Some(-50_003), true));
+    assert_eq!((record.error_code, record.response_lost), (Some(-50_003), true));
+    assert!(!record.in_doubt);
 
     // Any other status in doubt has failed.
     queue.import(Status::Disable, &["b"]).await;

@@ -174,7 +174,7 @@ async fn a_status_of_429_is_a_refusal_for_frequency() {
     bench.service.answers([crate::support_service::http(429), ok()]);
     let report = bench.run().await;
     assert_eq!((report.totals.throttled, report.totals.succeeded), (1, 1));
-    assert!(!bench.queue.job("a").await.contains("in_doubt"));
+    assert!(!bench.queue.job("a").await.contains("lost"));
 }
 
 #[tokio::test]
@@ -232,7 +232,7 @@ async fn orphans_of_a_dead_run_are_sent_again_after_a_second_since_nobody_knows_
         (seen[0].at, seen[0].ids.join(" ").as_str()),
         (Moment(Duration::from_millis(1_300)), "a b")
     );
-    assert!(bench.queue.job("a").await.contains("attempts=2 in_doubt"));
+    assert!(bench.queue.job("a").await.contains("attempts=2 lost"));
     assert!(bench.queue.job("b").await.contains("attempts=1 "));
 }
 

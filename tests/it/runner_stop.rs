@@ -113,7 +113,7 @@ async fn what_does_not_come_back_in_time_is_returned_in_doubt_by_the_next_run() 
         assert_eq!((report.orphans, report.totals.succeeded), (2, 2));
         assert_eq!(queue.store.status().await.unwrap().orphaned, 1);
         let record = queue.record("a").await;
-        assert_eq!((record.attempts, record.in_doubt), (2, true));
+        assert_eq!((record.attempts, record.response_lost), (2, true));
     }
 }
 

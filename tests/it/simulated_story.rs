@@ -23,6 +23,11 @@ const WATCH: &str = "
       BEGIN SELECT RAISE(ABORT, 'an outcome was changed'); END;
     CREATE TRIGGER answer_once BEFORE UPDATE ON requests WHEN OLD.verdict IS NOT NULL
       BEGIN SELECT RAISE(ABORT, 'an answer was recorded twice'); END;
+    CREATE TABLE deletes_in_doubt (question TEXT, lost INTEGER) STRICT;
+    CREATE TRIGGER doubted AFTER INSERT ON doubts WHEN NEW.open AND NEW.status = 6
+      BEGIN INSERT INTO deletes_in_doubt VALUES (NEW.question_id, NEW.lost); END;
+    CREATE TRIGGER doubted_again AFTER UPDATE ON doubts WHEN NEW.open AND NEW.status = 6
+      BEGIN INSERT INTO deletes_in_doubt VALUES (NEW.question_id, NEW.lost); END;
     CREATE TRIGGER kept BEFORE DELETE ON jobs BEGIN SELECT RAISE(ABORT, 'a job was deleted'); END;";
 
 /// A queue, and what was asked of it.
@@ -119,7 +124,10 @@ impl Story {
         let rows = self
             .queue
             .ask(
-                "SELECT question_id, status, state, newest, in_doubt, error_code, coalesce(error_info, ''), attempts
+                "SELECT question_id, status, state, newest,
+                        response_lost OR (status = 6 AND question_id IN (SELECT question FROM deletes_in_doubt WHERE lost)),
+                        error_code, coalesce(error_info, ''),
+                        status = 6 AND question_id IN (SELECT question FROM deletes_in_doubt)
                  FROM jobs
                  WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id",
             )
@@ -128,7 +136,8 @@ impl Story {
         for row in &rows {
             let (question, status): (String, i64) = (row.get(0), row.get(1));
             let (state, newest): (&str, bool) = (row.get(2), row.get(3));
-            let (in_doubt, code): (bool, Option<i64>) = (row.get(4), row.get(5));
+            let (lost, code): (bool, Option<i64>) = (row.get(4), row.get(5));
+            let was_in_doubt: bool = row.get(7);
             let real = world.status_of(&question);
             let asked = match status {
                 4 => "enabled",
@@ -136,13 +145,15 @@ impl Story {
                 _ => "deleted",
             };
             if state == "succeeded" {
-                let gone = question.contains("missing") && status == 6 && in_doubt;
+                // Found gone by a delete, after one whose response was lost.
+                let gone = question.contains("missing") && status == 6 && code == Some(-50_003);
+                assert!(!gone || lost, "{question} was never in doubt");
                 assert!(real.is_some() || gone, "{question} succeeded and was never set");
                 if newest && !gone {
                     assert_eq!(real.as_deref(), Some(asked), "{question} is not as recorded");
                 }
             }
-            if state == "failed" && !in_doubt {
+            if state == "failed" && !lost && !was_in_doubt {
                 let bad = question.contains("missing")
                     || (question.contains("preset") && status == 6)
                     || once_deleted.contains(&question)
@@ -150,13 +161,55 @@ impl Story {
                         && row.get::<&str, _>(6).starts_with("given up after"));
                 assert!(bad, "{question} failed with {code:?} for no reason");
             }
-            // It may have been deleted by this job, if it was sent and not refused for sure: a rejected
-            // request may have been applied too.
-            let was_withdrawn =
-                ["superseded", "cancelled"].contains(&state) && row.get::<i64, _>(7) > 0;
-            if status == 6 && (state == "succeeded" || in_doubt || was_withdrawn) {
+            // It may have been deleted by this job: a rejected request may have been applied too.
+            if status == 6 && (state == "succeeded" || lost || was_in_doubt) {
                 once_deleted.insert(question);
             }
+        }
+        self.check_doubts(world).await;
+    }
+
+    /// What the service has is what the last request that was applied has asked for, or the
+    /// question is in doubt, and it is what one has asked for that says nothing of it.
+    async fn check_doubts(&self, world: &World) {
+        let rows = self
+            .queue
+            .ask(
+                "SELECT question_id, status, state, error_code, coalesce(request_id, 0)
+                 FROM jobs WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id",
+            )
+            .await;
+        let named =
+            |status: i64| ["enabled", "disabled", "deleted"][usize::try_from(status - 4).unwrap()];
+        let mut recorded: BTreeMap<String, (i64, &str)> = BTreeMap::new();
+        let mut possible: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        let open = "SELECT question_id, status FROM doubts WHERE app_id = 1 AND open = 1";
+        for row in self.queue.ask(open).await {
+            possible.entry(row.get(0)).or_default().insert(named(row.get(1)));
+        }
+        for row in &rows {
+            let (question, status, request): (String, i64, i64) =
+                (row.get(0), row.get(1), row.get(4));
+            let applied =
+                row.get::<&str, _>(2) == "succeeded" && row.get::<Option<i64>, _>(3).is_none();
+            if applied && recorded.get(&question).is_none_or(|(last, _)| *last < request) {
+                recorded.insert(question.clone(), (request, named(status)));
+            }
+            possible.entry(question).or_default();
+        }
+        for (question, possible) in possible.into_iter().filter(|(of, _)| !of.starts_with("by-")) {
+            let real = world.status_of(&question);
+            let recorded = recorded.get(&question).map(|(_, word)| *word);
+            // A delete that was found done is recorded with a code.
+            let found_done = rows.iter().any(|row| {
+                row.get::<&str, _>(0) == question
+                    && row.get::<&str, _>(2) == "succeeded"
+                    && row.get::<Option<i64>, _>(3).is_some()
+            });
+            let is_so = real.as_deref() == recorded
+                || real.as_deref().is_some_and(|real| possible.contains(real))
+                || (found_done && real.as_deref() == Some("deleted"));
+            assert!(is_so, "{question} is {real:?}, recorded as {recorded:?}, may be {possible:?}");
         }
     }
 

@@ -98,7 +98,10 @@ async fn cancelled_and_superseded_in_flight_are_not_approved() {
     // What is sent again is what the survey has.
     queue.run = queue.begin_run().await;
     assert_eq!(questions(&queue.claim(9).await), "d");
-    assert_eq!(questions(&queue.claim(9).await), "c");
+    // The delete of c can still be applied: c waits for that long.
+    assert_eq!(queue.try_claim(9).await, None);
+    let later = queue.store.claim_free(queue.run, |_, _| 9, NOW_MS + 60_000).await.unwrap();
+    assert_eq!(questions(&later.unwrap()), "c");
     assert_eq!(queue.try_claim(9).await, None);
 }
 

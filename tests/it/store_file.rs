@@ -206,7 +206,8 @@ async fn long_queue() -> Queue {
             "UPDATE jobs SET state = 'in_flight', request_id = 2 WHERE batch_id = 3 AND line % 1000 = 2;
              UPDATE jobs SET state = 'failed', request_id = 1, attempts = 1, error_code = -7, error_info = 'no', finished_ms = 5
                WHERE batch_id = 3 AND line % 1000 = 2;
-             UPDATE jobs SET in_doubt = 1 WHERE batch_id = 3 AND line % 1000 = 3",
+             UPDATE jobs SET response_lost = 1 WHERE batch_id = 3 AND line % 1000 = 3;
+             INSERT INTO doubts SELECT question_id, app_id, status, 1, 0 FROM jobs WHERE batch_id = 3 AND line % 1000 = 3",
         )
         .await;
     queue.import("q0002 delete").await;
@@ -246,8 +247,11 @@ async fn records_are_chosen_by_state_doubt_batch_and_run() {
     let failed_here = RecordFilter { batch: Some(3), limit: Some(2), ..failed };
     assert_eq!(ids(read(&queue, failed_here).await), ["q0001", "q1001"]);
     let in_doubt = RecordFilter { in_doubt: true, ..Default::default() };
-    assert_eq!(ids(read(&queue, in_doubt).await), ["q0002", "q1002", "q2002"]);
-    let superseded = RecordFilter { state: Some(JobState::Superseded), batch: Some(3), ..in_doubt };
+    // That of a later batch, which has taken it over.
+    assert_eq!(ids(read(&queue, in_doubt).await), ["q1002", "q2002", "q0002"]);
+    let lost = RecordFilter { response_lost: true, ..Default::default() };
+    assert_eq!(ids(read(&queue, lost).await), ["q0002", "q1002", "q2002"]);
+    let superseded = RecordFilter { state: Some(JobState::Superseded), batch: Some(3), ..lost };
     assert_eq!(ids(read(&queue, superseded).await), ["q0002"]);
     let of_run = RecordFilter { run: Some(1), ..failed };
     assert_eq!(ids(read(&queue, of_run).await).len(), 4);
@@ -276,6 +280,7 @@ async fn a_record_says_everything_that_is_known_of_its_job() {
             error_code: Some(-7),
             error_info: Some("no".to_owned()),
             attempts: 1,
+            response_lost: false,
             in_doubt: false,
             batch: "manifest-2".into(),
             line: 2,

@@ -25,7 +25,7 @@ const ROWS: &str = "
              (1, 1, 4, 'c', 4, 'pending', NULL, 0, NULL, 2), (1, 1, 5, 'd', 6, 'pending', NULL, 0, NULL, NULL);";
 
 /// What later versions added, by the version; only rows that were there can be lost.
-const LATER_ROWS: [(i64, &str); 6] = [
+const LATER_ROWS: [(i64, &str); 7] = [
     (
         2,
         "INSERT INTO approvals (id, app_id, digest, terms, created_ms) VALUES (1, 1, printf('%064d', 7), 'rows 1', 5);
@@ -36,6 +36,7 @@ const LATER_ROWS: [(i64, &str); 6] = [
     (7, "INSERT INTO pruned_requests VALUES (1, 'applied', 100, 2, 200, 150)"),
     (8, RECOUNT),
     (8, "INSERT INTO upkeep VALUES (1, 1735689600000)"),
+    (11, "INSERT INTO doubts VALUES ('d', 1, 6, 1, 1735689600000)"),
 ];
 
 /// The migrations' files, oldest first: version, name, SQL.
@@ -75,10 +76,18 @@ async fn first_version(path: &Path) -> SqlitePool {
     of_version(path, 1).await
 }
 
+/// Columns that have another name now.
+const RENAMED: [(&str, &str); 1] = [(" in_doubt", " response_lost")];
+
 /// Every row of every table, by the columns that the tables have now.
 async fn contents(pool: &SqlitePool, columns: &[(String, String)]) -> Vec<String> {
     let mut rows = Vec::new();
     for (table, columns) in columns {
+        let is_renamed =
+            !texts(pool, "SELECT name FROM sqlite_schema WHERE name = 'doubts'").await.is_empty();
+        let renamed = RENAMED.iter().filter(|_| is_renamed);
+        let columns =
+            renamed.fold(columns.clone(), |columns, (old, new)| columns.replace(old, new));
         rows.extend(
             texts(pool, &format!("SELECT json_array('{table}', {columns}) FROM {table}")).await,
         );

@@ -19,7 +19,7 @@ async fn with_failures() -> Queue {
 async fn retry_takes_back_what_failed_with_the_codes_named() {
     let queue = with_failures().await;
     let retried = queue.store.retry_failed(&[-50_003], None).await.unwrap();
-    assert_eq!(retried, Retried { pending: 3, overtaken: 0 });
+    assert_eq!(retried, Retried { pending: 3, overtaken: 0, cancelled: 1 });
     assert_eq!(queue.states().await, "a:pending b:failed c:pending d:pending e:pending");
     assert_eq!(queue.job("a").await, "pending request=3 attempts=1");
 }
@@ -28,7 +28,7 @@ async fn retry_takes_back_what_failed_with_the_codes_named() {
 async fn retry_takes_back_what_failed_in_the_batch_named() {
     let queue = with_failures().await;
     let retried = queue.store.retry_failed(&[], Some(3)).await.unwrap();
-    assert_eq!(retried, Retried { pending: 3, overtaken: 0 });
+    assert_eq!(retried, Retried { pending: 3, overtaken: 0, cancelled: 0 });
     assert_eq!(queue.states().await, "a:pending b:pending c:pending d:failed e:pending");
 }
 
@@ -36,10 +36,10 @@ async fn retry_takes_back_what_failed_in_the_batch_named() {
 async fn retry_takes_both_limits_together() {
     let queue = with_failures().await;
     let retried = queue.store.retry_failed(&[-50_011, -7], Some(3)).await.unwrap();
-    assert_eq!(retried, Retried { pending: 1, overtaken: 0 });
+    assert_eq!(retried, Retried { pending: 1, overtaken: 0, cancelled: 0 });
     assert_eq!(queue.states().await, "a:failed b:pending c:failed d:failed e:pending");
     let none = queue.store.retry_failed(&[-50_011], Some(4)).await.unwrap();
-    assert_eq!(none, Retried { pending: 0, overtaken: 0 });
+    assert_eq!(none, Retried { pending: 0, overtaken: 0, cancelled: 0 });
 }
 
 #[tokio::test]
@@ -47,12 +47,12 @@ async fn retry_never_revives_a_job_that_has_a_newer_one() {
     let queue = with_failures().await;
     queue.import("a delete").await;
     let retried = queue.store.retry_failed(&[-50_003], Some(3)).await.unwrap();
-    assert_eq!(retried, Retried { pending: 1, overtaken: 1 });
+    assert_eq!(retried, Retried { pending: 1, overtaken: 1, cancelled: 0 });
     assert_eq!(queue.states().await, "a:failed b:failed c:pending d:failed e:pending a:pending");
     // Nor once the newer one is done.
     queue.store.cancel_batch(5, NOW_MS).await.unwrap();
     let retried = queue.store.retry_failed(&[-50_003], Some(3)).await.unwrap();
-    assert_eq!(retried, Retried { pending: 0, overtaken: 1 });
+    assert_eq!(retried, Retried { pending: 0, overtaken: 1, cancelled: 0 });
     assert_eq!(queue.states().await, "a:failed b:failed c:pending d:failed e:pending a:cancelled");
 }
 
@@ -78,7 +78,8 @@ async fn cancel_ends_what_waits_held_jobs_too_and_nothing_else() {
     let held = queue.claim(1).await;
     queue.hold(&held).await;
     let flying = queue.claim(1).await;
-    assert_eq!(queue.store.cancel_batch(3, NOW_MS + 9).await.unwrap(), Some(2));
+    let cancelled = queue.store.cancel_batch(3, NOW_MS + 9).await.unwrap().unwrap();
+    assert_eq!((cancelled.pending, cancelled.in_doubt), (2, 0));
     assert_eq!(queue.states().await, "a:succeeded b:cancelled c:in_flight d:cancelled x:pending");
     assert_eq!(
         queue.job("b").await,
@@ -105,8 +106,10 @@ async fn a_batch_that_is_not_there_cannot_be_cancelled_and_a_second_time_finds_n
     let queue = Queue::begun().await;
     queue.import("a enable").await;
     assert_eq!(queue.store.cancel_batch(77, NOW_MS).await.unwrap(), None);
-    assert_eq!(queue.store.cancel_batch(3, NOW_MS).await.unwrap(), Some(1));
-    assert_eq!(queue.store.cancel_batch(3, NOW_MS + 5).await.unwrap(), Some(0));
+    for pending in [1, 0] {
+        let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap().unwrap();
+        assert_eq!(cancelled.pending, pending);
+    }
     assert_eq!(queue.job("a").await, "cancelled finished=0");
     queue.check().await;
 }

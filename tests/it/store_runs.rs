@@ -32,10 +32,16 @@ async fn a_new_run_returns_orphans_in_doubt_and_frees_what_the_dead_one_held() {
     let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS + 70).await.unwrap();
     assert_eq!(
         taken,
-        Taken { run: 3, orphans: 2, orphaned_requests: 1, last_left_ms: Some(NOW_MS + 70) }
+        Taken {
+            run: 3,
+            orphans: 2,
+            orphans_withdrawn: 0,
+            orphaned_requests: 1,
+            last_left_ms: Some(NOW_MS + 70)
+        }
     );
     assert_eq!(queue.states().await, "a:pending b:pending c:pending d:pending");
-    assert_eq!(queue.job("a").await, "pending request=2 attempts=1 in_doubt");
+    assert_eq!(queue.job("a").await, "pending request=2 attempts=1 lost in_doubt");
     assert_eq!(queue.job("c").await, "pending request=3 attempts=1");
     assert_eq!(queue.job("d").await, "pending");
     assert_eq!(run_row(&queue, 2).await, "died 70");
@@ -49,7 +55,7 @@ async fn a_run_of_another_app_returns_orphans_all_the_same() {
     let queue = left_behind().await;
     let taken = queue.store.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
     assert_eq!((taken.orphans, taken.last_left_ms), (2, Some(NOW_MS)));
-    assert_eq!(queue.job("a").await, "pending request=2 attempts=1 in_doubt");
+    assert_eq!(queue.job("a").await, "pending request=2 attempts=1 lost in_doubt");
     queue.check().await;
 }
 

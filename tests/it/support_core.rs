@@ -81,6 +81,10 @@ pub const RECOUNT: &str = "
                     reached = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected')),
                     orphaned = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'orphaned');";
 
+/// The same of lost responses, which earlier versions did not count.
+pub const RECOUNT_LOST: &str = "UPDATE requests SET response_lost = 1 WHERE verdict = 'orphaned' AND NOT response_lost;
+    UPDATE runs SET responses_lost = (SELECT count(*) FROM requests WHERE run_id = runs.id AND response_lost = 1);";
+
 /// Each tally that is not what its jobs come to, those that are missing too.
 const TALLIES: &str = "
     WITH counted AS (
@@ -106,11 +110,13 @@ const TALLIES: &str = "
 
 /// The same of runs and their requests.
 const RUNS: &str = "
-    SELECT printf('run %d is %d %d %d %d', id, requests, throttled, reached, orphaned) FROM runs
+    SELECT printf('run %d is %d %d %d %d %d', id, requests, throttled, reached, orphaned, responses_lost) FROM runs
     WHERE requests <> (SELECT count(*) FROM requests WHERE run_id = runs.id)
        OR throttled <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled')
        OR reached <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected'))
-       OR orphaned <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'orphaned')";
+       OR orphaned <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'orphaned')
+       OR responses_lost <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND response_lost = 1)
+       OR EXISTS (SELECT 1 FROM requests WHERE verdict = 'orphaned' AND response_lost = 0)";
 
 impl Queue {
     /// A queue that no run has, with bystanders in every final state and in another app.
@@ -163,7 +169,7 @@ impl Queue {
     pub async fn sql(&self, sql: &str) {
         self.check_figures().await;
         self.try_sql(sql).await.unwrap();
-        self.try_sql(RECOUNT).await.unwrap();
+        self.try_sql(&[RECOUNT, RECOUNT_LOST].concat()).await.unwrap();
     }
 
     pub async fn try_sql(&self, sql: &str) -> Result<(), sqlx::Error> {
@@ -284,7 +290,8 @@ impl Queue {
             .ask(&format!(
                 "SELECT state || iif(newest = 1, '', ' overtaken') || iif(due_ms = 0, '', ' due=' || (due_ms - {NOW_MS}))
                    || iif(held_by IS NULL, '', ' held=' || held_by) || iif(request_id IS NULL, '', ' request=' || request_id)
-                   || iif(attempts = 0, '', ' attempts=' || attempts) || iif(in_doubt = 0, '', ' in_doubt')
+                   || iif(attempts = 0, '', ' attempts=' || attempts) || iif(response_lost = 0, '', ' lost')
+                   || iif(newest AND (question_id, app_id) IN (SELECT question_id, app_id FROM doubts WHERE open), ' in_doubt', '')
                    || iif(error_code IS NULL, '', ' code=' || error_code) || iif(error_info IS NULL, '', ' info=' || error_info)
                    || iif(finished_ms IS NULL, '', ' finished=' || (finished_ms - {NOW_MS}))
                  FROM jobs WHERE app_id = 1 AND question_id = '{question}' ORDER BY id DESC LIMIT 1"
@@ -342,7 +349,7 @@ impl Queue {
         let rows = self
             .ask(
                 "SELECT json_array(id, batch_id, line, question_id, status, state, newest, due_ms, held_by, request_id,
-                                   attempts, in_doubt, error_code, error_info, finished_ms)
+                                   attempts, response_lost, error_code, error_info, finished_ms)
                  FROM jobs WHERE app_id = 2 OR question_id LIKE 'by-%' ORDER BY id",
             )
             .await;

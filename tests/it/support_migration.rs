@@ -108,8 +108,8 @@ pub struct Figures {
     pub orphaned: u64,
     /// Those refused as too fast.
     pub throttled: u64,
-    /// Ids that some request without a known answer carried.
-    pub in_doubt: BTreeSet<String>,
+    /// Ids that some request carried whose response was lost.
+    pub lost: BTreeSet<String>,
     /// Deletes found done when they were repeated.
     pub found_done: BTreeSet<String>,
 }
@@ -119,7 +119,7 @@ struct Reported {
     status: String,
     state: String,
     code: Option<i64>,
-    in_doubt: bool,
+    lost: bool,
 }
 
 impl Migration {
@@ -213,7 +213,7 @@ impl Migration {
             requests,
             orphaned,
             throttled: figure("throttled"),
-            in_doubt: ids(|line| line.in_doubt),
+            lost: ids(|line| line.lost),
             found_done,
             ledger,
         }
@@ -238,7 +238,7 @@ impl Migration {
         }
         if line.state == "succeeded" && line.code.is_some() {
             assert_eq!(line.code, Some(NO_SUCH_QUESTION), "{row:?}");
-            assert!(line.in_doubt && row.status == "delete", "{row:?}");
+            assert!(line.lost && row.status == "delete", "{row:?}");
         }
     }
 
@@ -254,7 +254,7 @@ impl Migration {
                 status: record[1].to_owned(),
                 state: record[2].to_owned(),
                 code: record[3].parse().ok(),
-                in_doubt: &record[6] == "1",
+                lost: &record[6] == "1",
             };
             assert!(report.insert(record[0].to_owned(), line).is_none(), "{record:?}");
         }

@@ -69,11 +69,18 @@ pub(super) fn outcome(facts: &Facts, about: &About) -> Markup {
                 @if counts.in_flight > 0 { (tile("going", "in flight", counts.in_flight)) }
                 @if counts.cancelled > 0 { (tile("off", "cancelled", counts.cancelled)) }
                 @if counts.superseded > 0 { (tile("off", "superseded", counts.superseded)) }
+                @if facts.overview.in_doubt > 0 { (tile("off", "of these in doubt", facts.overview.in_doubt)) }
+            }
+            @if facts.overview.in_doubt > 0 {
+                p.note {
+                    "In doubt: a request for the question lost its response, and nothing since says whether it was applied. "
+                    code { "deskbatch report --only in-doubt" (visible(&about.flags)) }
+                }
             }
             @if facts.overview.succeeded_in_doubt > 0 {
                 p.note {
                     (counted(facts.overview.succeeded_in_doubt, "deletion was", "deletions were"))
-                    " found done when repeated after an answer was lost; they count as done."
+                    " found done when repeated after a response was lost; they count as done."
                 }
             }
             (next(facts, about, &counts))
@@ -156,7 +163,7 @@ pub(super) fn sending(facts: &Facts, about: &About) -> Markup {
                 (fact("throttled", "Refused as too fast", sent.throttled))
                 (fact("transient", "Without a usable answer", sent.transient))
                 @if sent.refused > 0 { (fact("stop", "Refused for the account", sent.refused)) }
-                @if sent.orphaned > 0 { (fact("orphaned", "Answer lost with its run", sent.orphaned)) }
+                @if sent.orphaned > 0 { (fact("orphaned", "Response lost with its run", sent.orphaned)) }
                 @if sent.in_flight > 0 { (fact("out", "Out now", sent.in_flight)) }
                 @if let Some(mean_ms) = sent.latency_ms.checked_div(sent.answered) {
                     div { dt { "An answer takes" } dd { (number(mean_ms)) " ms" } }

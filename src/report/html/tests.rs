@@ -38,6 +38,7 @@ fn record(id: &str, info: &str) -> Record {
         error_code: Some(-50_003),
         error_info: Some(info.to_owned()),
         attempts: 2,
+        response_lost: true,
         in_doubt: true,
         batch: "jobs".into(),
         line: 7,
@@ -50,6 +51,7 @@ fn facts(asked: [QueueCounts; 3]) -> Facts {
     let overview = Overview {
         asked,
         codes: none(),
+        in_doubt: 0,
         succeeded_in_doubt: 0,
         newest_run: (0, 0),
         batches: Listed { rows: Vec::new(), total: 0 },

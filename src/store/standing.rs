@@ -1,0 +1,99 @@
+//! How a batch stands: whether every question of its manifest is as the manifest asks, by the
+//! latest job of each. Only reads.
+
+use sqlx::{Row as _, SqliteConnection};
+
+use super::rows::count;
+use super::{BatchId, Doing as _, Import, Store, StoreError};
+
+/// Questions of a batch that are not as its manifest asks, by why not. Where a later import asks the
+/// same of a question, that one's job decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Their job is pending or in flight.
+    pub open: u64,
+    /// Their job failed.
+    pub failed: u64,
+    /// Their job was cancelled.
+    pub cancelled: u64,
+    /// A later import asks for another status.
+    pub superseded: u64,
+    /// The jobs were pruned: nothing is known of the questions any more.
+    pub is_pruned: bool,
+}
+
+impl Standing {
+    /// Whether every question is as the manifest asks, as far as the queue knows.
+    pub fn is_finished(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+const DOING: &str = "look how a batch stands";
+
+impl Store {
+    /// How a batch stands. Looks at each of its jobs.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn standing(&self, batch: BatchId) -> Result<Standing, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(DOING)?;
+        standing(&mut reader, batch).await
+    }
+}
+
+impl Import {
+    /// The same of the batch that the same manifest made before.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn standing_of_known(&mut self) -> Result<Standing, StoreError> {
+        match self.known {
+            Some(batch) => standing(&mut self.connection, batch).await,
+            None => Ok(Standing::default()),
+        }
+    }
+}
+
+async fn standing(
+    connection: &mut SqliteConnection,
+    batch: BatchId,
+) -> Result<Standing, StoreError> {
+    let row = sqlx::query(
+            "SELECT coalesce(first_job, 0), coalesce(last_job, -1), pruned_ms IS NOT NULL FROM batches WHERE id = ?",
+        )
+        .bind(batch)
+        .fetch_one(&mut *connection)
+        .await
+        .doing(DOING)?;
+    let (first, last): (i64, i64) = (row.try_get(0).doing(DOING)?, row.try_get(1).doing(DOING)?);
+    if row.try_get(2).doing(DOING)? {
+        return Ok(Standing { is_pruned: true, ..Standing::default() });
+    }
+    let row = sqlx::query(
+            "SELECT count(*) FILTER (WHERE status = asked AND state IN ('pending', 'in_flight')),
+                    count(*) FILTER (WHERE status = asked AND state = 'failed'),
+                    count(*) FILTER (WHERE status = asked AND state = 'cancelled'),
+                    count(*) FILTER (WHERE status IS NOT asked)
+             FROM (SELECT status AS asked, status, state FROM jobs
+                   WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 AND newest = 1
+                   UNION ALL
+                   SELECT job.status, latest.status, latest.state FROM jobs AS job LEFT JOIN jobs AS latest
+                     ON latest.question_id = job.question_id AND latest.app_id = job.app_id AND latest.newest = 1
+                   WHERE job.id BETWEEN ?1 AND ?2 AND job.batch_id = ?3 AND job.newest = 0)",
+        )
+        .bind(first)
+        .bind(last)
+        .bind(batch)
+        .fetch_one(&mut *connection)
+        .await
+        .doing(DOING)?;
+    let jobs = |at| count(&row, at).doing(DOING);
+    Ok(Standing {
+        open: jobs(0)?,
+        failed: jobs(1)?,
+        cancelled: jobs(2)?,
+        superseded: jobs(3)?,
+        is_pruned: false,
+    })
+}
