@@ -131,7 +131,7 @@ pub struct App {
 }
 
 /// Where a job stands. Drawn in ARCHITECTURE.md, checked again by the schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Waits to be sent; a later due time is the only kind of waiting.

@@ -21,11 +21,11 @@ use crate::support::real;
 
 const SCHEMA: &str = "
     CREATE TABLE jobs (
-      id INTEGER PRIMARY KEY, question_id TEXT NOT NULL UNIQUE, status INTEGER NOT NULL,
+      id INTEGER PRIMARY KEY, question_id TEXT NOT NULL UNIQUE, target_status INTEGER NOT NULL,
       state INTEGER NOT NULL DEFAULT 0, request_id INTEGER, code INTEGER, finished_ms INTEGER);
     CREATE INDEX pending ON jobs (id) WHERE state = 0;
     CREATE TABLE requests (
-      id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL, left_ms INTEGER NOT NULL, answered_ms INTEGER, code INTEGER);";
+      id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL, left_ms INTEGER NOT NULL, responded_ms INTEGER, code INTEGER);";
 
 /// What the loop spent on each of its steps, in microseconds a request.
 #[derive(Debug, Default, Clone, Copy)]
@@ -66,11 +66,13 @@ pub async fn fill(path: &Path, rows: usize) {
     let mut tx = db.begin().await.expect("a transaction");
     for from in (0..rows).step_by(10_000) {
         let ids: Vec<String> = (from..rows.min(from + 10_000)).map(question).collect();
-        sqlx::query("INSERT INTO jobs (question_id, status) SELECT value, 5 FROM json_each(?)")
-            .bind(serde_json::to_string(&ids).expect("JSON"))
-            .execute(&mut *tx)
-            .await
-            .expect("rows");
+        sqlx::query(
+            "INSERT INTO jobs (question_id, target_status) SELECT value, 5 FROM json_each(?)",
+        )
+        .bind(serde_json::to_string(&ids).expect("JSON"))
+        .execute(&mut *tx)
+        .await
+        .expect("rows");
     }
     tx.commit().await.expect("a commit");
     db.close().await.expect("closed");
@@ -137,7 +139,7 @@ async fn claim(tx: &mut SqliteConnection, now_ms: i64) -> Option<(i64, Vec<Strin
 /// What became of them. Their numbers follow one another, which a loop for one job may use.
 async fn note(tx: &mut SqliteConnection, request: i64, code: i64, now_ms: i64) {
     let chunk = i64::try_from(CHUNK).expect("small");
-    sqlx::query("UPDATE requests SET answered_ms = ?, code = ? WHERE id = ?")
+    sqlx::query("UPDATE requests SET responded_ms = ?, code = ? WHERE id = ?")
         .bind(now_ms)
         .bind(code)
         .bind(request)

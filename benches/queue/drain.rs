@@ -110,7 +110,7 @@ fn say_course(rows: usize, courses: &[Course]) {
 async fn course(queue: &Path) -> Course {
     let mut connection = connect(queue).await;
     let row = sqlx::query(
-        "SELECT min(slot_ms), max(answered_ms) FILTER (WHERE id <= 100), max(answered_ms), count(*) FROM requests",
+        "SELECT min(scheduled_ms), max(responded_ms) FILTER (WHERE id <= 100), max(responded_ms), count(*) FROM requests",
     );
     let row = row.fetch_one(&mut connection).await.expect("requests");
     let at = |column: usize| usize::try_from(row.get::<i64, _>(column)).unwrap_or_default();
@@ -234,7 +234,7 @@ async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
         let Some(claimed) = claimed else { break };
         requests += 1;
         answered = Some(Settlement {
-            carried: claimed.carried.clone(),
+            request: claimed.request,
             run,
             verdict: Verdict::Applied,
             answered_ms: clock.wall_ms(),

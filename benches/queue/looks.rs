@@ -7,11 +7,11 @@ use crate::support::{deskbatch, say};
 
 /// What a report has, as it is stored.
 const AS_STORED: &str =
-    "SELECT question_id, status, state, error_code, error_info, attempts, response_lost, batches.name,
+    "SELECT question_id, target_status, state, error_code, error_info, attempts, response_lost, batches.name,
     line, finished_ms FROM jobs JOIN batches ON batches.id = batch_id ORDER BY jobs.id";
 
 /// The same, as a report writes it.
-const AS_WRITTEN: &str = "SELECT question_id, CASE jobs.status WHEN 4 THEN 'enable' WHEN 5 THEN 'disable' ELSE 'delete' END,
+const AS_WRITTEN: &str = "SELECT question_id, CASE jobs.target_status WHEN 4 THEN 'enable' WHEN 5 THEN 'disable' ELSE 'delete' END,
     state, error_code, error_info, attempts, response_lost, batches.name, line,
     strftime('%Y-%m-%dT%H:%M:%SZ', finished_ms / 1000, 'unixepoch')
     FROM jobs JOIN batches ON batches.id = batch_id ORDER BY jobs.id";

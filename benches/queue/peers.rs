@@ -13,7 +13,7 @@ db = sqlite3.connect(sys.argv[2], isolation_level=None)
 db.execute('PRAGMA journal_mode = WAL')
 db.execute('PRAGMA synchronous = NORMAL')
 db.execute('PRAGMA cache_size = -65536')
-db.execute('CREATE TABLE j (id TEXT NOT NULL UNIQUE, status TEXT)')
+db.execute('CREATE TABLE j (id TEXT NOT NULL UNIQUE, target_status TEXT)')
 with open(sys.argv[1], newline='') as file:
     rows = csv.reader(file)
     next(rows)
@@ -25,15 +25,18 @@ db.close()
 
 /// The shell's `.import` in three ways: its name, and what comes before it.
 pub const SHELL_IMPORTS: [(&str, &[&str]); 3] = [
-    ("sqlite3 .import, UNIQUE id", &["CREATE TABLE j(id TEXT NOT NULL UNIQUE, status TEXT);"]),
+    (
+        "sqlite3 .import, UNIQUE id",
+        &["CREATE TABLE j(id TEXT NOT NULL UNIQUE, target_status TEXT);"],
+    ),
     (
         "the same, WAL, NORMAL, 64 MB cache",
         &[
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536;",
-            "CREATE TABLE j(id TEXT NOT NULL UNIQUE, status TEXT);",
+            "CREATE TABLE j(id TEXT NOT NULL UNIQUE, target_status TEXT);",
         ],
     ),
-    ("sqlite3 .import, no index", &["CREATE TABLE j(id TEXT, status TEXT);"]),
+    ("sqlite3 .import, no index", &["CREATE TABLE j(id TEXT, target_status TEXT);"]),
 ];
 
 /// Which of them are here.

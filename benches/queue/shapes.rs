@@ -105,7 +105,7 @@ fn finish(path: &Path, rows: usize, now_ms: i64, state: &str) {
          INSERT INTO runs (id, app_id, host, pid, started_ms, finished_ms, ending)
            VALUES (1, 1, 'bench', 1, {then_ms}, {then_ms}, 'drained');
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {chunks})
-         INSERT INTO requests (id, run_id, status, jobs, job_count, slot_ms, answered_ms, latency_ms, http_status,
+         INSERT INTO requests (id, run_id, target_status, job_ids, job_count, scheduled_ms, responded_ms, latency_ms, http_status,
                                code, info, verdict)
            SELECT i, 1, 4, printf('%d-%d', i * {CHUNK} - {CHUNK} + 1, i * {CHUNK}), {CHUNK}, {then_ms}, {then_ms}, 50,
                   200, {code}, {info}, '{verdict}' FROM n;

@@ -97,7 +97,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let Some(claimed) = self.turn.claim_free(run, jobs_max, slot_ms).await? else {
             return Ok(false);
         };
-        let group = self.work.free_group(claimed.status(), claimed.ids());
+        let group = self.work.free_group(claimed.status, claimed.ids());
         self.send(claimed, Chunk::new(group)).await?;
         Ok(true)
     }
@@ -107,7 +107,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let Some(claimed) = self.turn.claim_last(run, slot_ms).await? else {
             return self.next_due(run).await;
         };
-        let group = self.work.free_group(claimed.status(), claimed.ids());
+        let group = self.work.free_group(claimed.status, claimed.ids());
         self.send(claimed, Chunk { is_sample: true, ..Chunk::new(group) }).await?;
         Ok(Dispatch::Sent)
     }
@@ -133,8 +133,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), StoreError> {
         self.commit().await?;
-        let status = claimed.status();
-        let Claimed { carried, jobs } = claimed;
+        let status = claimed.status;
+        let Claimed { request, jobs, .. } = claimed;
         let (number, in_doubt) = (jobs.len(), jobs.iter().any(|job| job.in_doubt));
         let call = Call {
             app: self.settings.app,
@@ -143,10 +143,10 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             usersig: self.signer.current(self.clock.wall_ms()),
         };
         self.totals.requests += 1;
-        self.events.send(Event::Left { request: carried.request(), status, jobs: number });
+        self.events.send(Event::Left { request: request.id, status, jobs: number });
         let left = self.clock.now();
         let flight = Flight {
-            carried,
+            request,
             chunk,
             in_doubt,
             ticket: self.gate.leave(left),

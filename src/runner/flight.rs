@@ -6,12 +6,12 @@ use super::work::Chunk;
 use crate::clock::Moment;
 use crate::desk::Reply;
 use crate::gate::Ticket;
-use crate::store::Carried;
+use crate::store::ClaimedRequest;
 
 /// A request on its way.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) carried: Carried,
+    pub(super) request: ClaimedRequest,
     pub(super) chunk: Chunk,
     /// Whether any of its jobs was sent before without a known answer.
     pub(super) in_doubt: bool,

@@ -36,9 +36,9 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     ) -> Result<Option<RunEnding>, StoreError> {
         let Landed { flight, reply, at } = landed;
         let verdict = reply.answer.verdict();
-        let request = flight.carried.request();
+        let request = flight.request.id;
         let settled = Settlement {
-            carried: flight.carried.clone(),
+            request: flight.request,
             run,
             verdict,
             answered_ms: self.clock.wall_ms(),
@@ -214,7 +214,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         trouble: Trouble,
         in_doubt: bool,
     ) -> Result<Option<RunEnding>, StoreError> {
-        let findings = self.work.split(group, settled.carried.request(), trouble.strikes);
+        let findings = self.work.split(group, settled.request.id, trouble.strikes);
         let conclusions = Conclusions { freed: findings.freed, ..Conclusions::default() };
         let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
         self.totals.overtaken += self.turn.settle_refused(settled, how, &conclusions).await?;
@@ -263,13 +263,13 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             }
             [job] => {
                 let is_done = Self::is_done_by_doubt(group.status, flight.in_doubt, answer);
-                let request = settled.carried.request();
+                let request = settled.request.id;
                 self.refused_together(group, settled, about, in_doubt).await?;
                 self.sight.evidence.suspect(Suspect { job, request, about, is_done, at });
             }
             _ => {
                 if group.status == Status::Delete {
-                    let request = settled.carried.request();
+                    let request = settled.request.id;
                     self.sight.refused_chunks.rejected(&group.ids, request);
                 }
                 self.refused_together(group, settled, about, in_doubt).await?;
@@ -310,7 +310,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
     fn record_refused(&mut self, group: Group, settled: &Settlement, about: About) -> Findings {
         let of = if about == About::Call { Blame::Request } else { Blame::Questions };
-        self.work.record(group, Outcome::Refused { refusal: settled.carried.request(), of })
+        self.work.record(group, Outcome::Refused { refusal: settled.request.id, of })
     }
 
     /// Nothing would be accepted: the jobs go back as they were, and the run ends.

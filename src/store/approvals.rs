@@ -102,8 +102,10 @@ impl Store {
         const DOING: &str = "look for an approval";
         let row = sqlx::query(
             "SELECT id, terms,
-                    (SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE approval_id = approvals.id),
-                    (SELECT coalesce(sum(failed - overtaken), 0) FROM tallies WHERE approval_id = approvals.id),
+                    (SELECT coalesce(sum(jobs), 0) FROM job_counters
+                     WHERE approval_id = approvals.id AND job_state IN ('pending', 'in_flight')),
+                    (SELECT coalesce(sum(iif(job_state = 'failed', jobs, -jobs)), 0) FROM job_counters
+                     WHERE approval_id = approvals.id AND job_state IN ('failed', 'failed_superseded')),
                     uncovered
              FROM approvals WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?) AND digest = ?
                AND covers = 'plan'
@@ -143,7 +145,7 @@ impl Store {
             .await
             .doing(DOING)?;
         tx.commit().await.doing(DOING)?;
-        self.forget_pool();
+        self.forget_claim_scope();
         Ok(())
     }
 
@@ -161,8 +163,8 @@ impl Store {
             "SELECT coalesce(sum(jobs) FILTER (WHERE is_sent), 0), coalesce(sum(jobs) FILTER (WHERE NOT is_sent), 0)
              FROM (SELECT pending + in_flight AS jobs,
                           approval_id = coalesce(?3, -1)
-                            OR (status <> 6 AND (SELECT covers FROM approvals WHERE id = ?3) IS NOT 'plan') AS is_sent
-                   FROM tallies WHERE batch_id IN (
+                            OR (target_status <> 6 AND (SELECT covers FROM approvals WHERE id = ?3) IS NOT 'plan') AS is_sent
+                   FROM job_counts WHERE batch_id IN (
                      SELECT id FROM batches
                      WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ?1 AND library = ?2)))",
         )
@@ -197,7 +199,7 @@ impl Store {
     /// When the queue file cannot be read.
     pub async fn withdrawn_of(&self, approval: ApprovalId) -> Result<[u64; 2], StoreError> {
         let (cancelled, superseded): (i64, i64) = sqlx::query_as(
-            "SELECT coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0) FROM tallies WHERE approval_id = ?",
+            "SELECT coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0) FROM job_counts WHERE approval_id = ?",
         )
         .bind(approval)
         .fetch_one(&self.readers)
@@ -212,7 +214,7 @@ impl Store {
     /// When the queue file cannot be read.
     pub async fn failed_of(&self, approval: ApprovalId) -> Result<u64, StoreError> {
         let failed: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(failed - overtaken), 0) FROM tallies WHERE approval_id = ?",
+            "SELECT coalesce(sum(failed - failed_superseded), 0) FROM job_counts WHERE approval_id = ?",
         )
         .bind(approval)
         .fetch_one(&self.readers)
@@ -263,7 +265,7 @@ impl Import {
     /// When the queue file cannot be read.
     pub async fn open_of_known(&mut self) -> Result<u64, StoreError> {
         let open: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE batch_id = ?",
+            "SELECT coalesce(sum(pending + in_flight), 0) FROM job_counts WHERE batch_id = ?",
         )
         .bind(self.known)
         .fetch_one(&mut self.connection)

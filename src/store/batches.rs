@@ -1,14 +1,15 @@
 //! What people do to batches: look at them, cancel them, take failed jobs back.
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
+use super::connection::json;
 use super::covered::uncover;
 use super::doubts::{self, IN_DOUBT};
+use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::rows::count;
-use super::tallies::{Change, Tally, change, make, read_shares};
-use super::write::json;
 use super::{BatchId, Doing as _, Store, StoreError};
+use crate::job::JobState;
 
 /// A batch and where its jobs stand.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -64,7 +65,7 @@ impl Store {
              FROM batches
              LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open, sum(failed) AS failed,
                                sum(cancelled) AS cancelled
-                        FROM tallies GROUP BY batch_id) ON batch_id = batches.id
+                        FROM job_counts GROUP BY batch_id) ON batch_id = batches.id
              WHERE pruned_ms IS NULL ORDER BY id",
         )
         .fetch_all(&self.readers)
@@ -79,7 +80,7 @@ impl Store {
     /// When the queue file cannot be read.
     pub async fn failed_in(&self, batches: &[BatchId], last: BatchId) -> Result<u64, StoreError> {
         let failed: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(failed - overtaken), 0) FROM tallies
+            "SELECT coalesce(sum(failed - failed_superseded), 0) FROM job_counts
              WHERE batch_id IN (SELECT value FROM json_each(?)) OR batch_id > ?",
         )
         .bind(json(batches))
@@ -96,7 +97,7 @@ impl Store {
     /// When the queue file cannot be read.
     pub async fn failed_superseded(&self, batch: Option<BatchId>) -> Result<u64, StoreError> {
         sqlx::query(
-            "SELECT coalesce(sum(overtaken), 0) FROM tallies WHERE ?1 IS NULL OR batch_id = ?1",
+            "SELECT coalesce(sum(failed_superseded), 0) FROM job_counts WHERE ?1 IS NULL OR batch_id = ?1",
         )
         .bind(batch)
         .fetch_one(&self.readers)
@@ -123,9 +124,9 @@ impl Store {
     pub async fn batch(&self, id: BatchId) -> Result<Option<BatchSummary>, StoreError> {
         let row = sqlx::query(
             "SELECT id, name, source, created_ms, jobs,
-                    (SELECT coalesce(sum(pending + in_flight), 0) FROM tallies WHERE batch_id = batches.id),
-                    (SELECT coalesce(sum(failed), 0) FROM tallies WHERE batch_id = batches.id),
-                    (SELECT coalesce(sum(cancelled), 0) FROM tallies WHERE batch_id = batches.id)
+                    (SELECT coalesce(sum(pending + in_flight), 0) FROM job_counts WHERE batch_id = batches.id),
+                    (SELECT coalesce(sum(failed), 0) FROM job_counts WHERE batch_id = batches.id),
+                    (SELECT coalesce(sum(cancelled), 0) FROM job_counts WHERE batch_id = batches.id)
              FROM batches WHERE pruned_ms IS NULL AND id = ?",
         )
         .bind(id)
@@ -158,17 +159,13 @@ impl Store {
             return Ok(None);
         }
         let in_flight =
-            sqlx::query("SELECT coalesce(sum(in_flight), 0) FROM tallies WHERE batch_id = ?")
+            sqlx::query("SELECT coalesce(sum(in_flight), 0) FROM job_counts WHERE batch_id = ?")
                 .bind(batch)
                 .fetch_one(&mut *tx)
                 .await
                 .and_then(|row| count(&row, 0))
                 .doing("cancel a batch")?;
-        sqlx::query(doubts::withdrawn(PENDING_OF_BATCH))
-            .bind(batch)
-            .execute(&mut *tx)
-            .await
-            .doing("note what is in doubt")?;
+        doubts::note_withdrawn(&mut tx, PENDING_OF_BATCH, batch).await?;
         let in_doubt = format!("SELECT count(*) FROM jobs WHERE {PENDING_OF_BATCH} AND {IN_DOUBT}");
         let in_doubt = sqlx::query(AssertSqlSafe(in_doubt))
             .bind(batch)
@@ -176,8 +173,10 @@ impl Store {
             .await
             .and_then(|row| count(&row, 0))
             .doing("cancel a batch")?;
+        let keys = pending_by_key(&mut tx, batch).await?;
         let cancel = format!(
-            "UPDATE jobs SET state = 'cancelled', held_by = NULL, due_ms = 0, finished_ms = ?2 WHERE {PENDING_OF_BATCH}"
+            "UPDATE jobs SET state = 'cancelled', reserved_by_run_id = NULL, not_before_ms = 0, finished_ms = ?2
+             WHERE {PENDING_OF_BATCH}"
         );
         let done = sqlx::query(AssertSqlSafe(cancel))
             .bind(batch)
@@ -186,14 +185,19 @@ impl Store {
             .await
             .doing("cancel jobs")?;
         sqlx::query(
-            "UPDATE tallies SET cancelled = cancelled + pending, pending = 0, finished_ms = max(finished_ms, ?)
-             WHERE batch_id = ? AND pending > 0",
+            "UPDATE jobs SET cancel_requested = 1
+             WHERE id BETWEEN (SELECT first_job FROM batches WHERE id = ?1) AND (SELECT last_job FROM batches WHERE id = ?1)
+               AND batch_id = ?1 AND state = 'in_flight'",
         )
-        .bind(now_ms)
         .bind(batch)
         .execute(&mut *tx)
         .await
         .doing("cancel jobs")?;
+        let mut deltas = CounterDeltas::default();
+        for (key, jobs) in keys {
+            deltas.move_jobs(key, JobState::Pending, JobState::Cancelled, jobs);
+        }
+        deltas.apply(&mut tx, now_ms).await?;
         tx.commit().await.doing("cancel a batch")?;
         Ok(Some(Cancelled { pending: done.rows_affected(), in_doubt, in_flight }))
     }
@@ -210,42 +214,33 @@ impl Store {
         batch: Option<BatchId>,
     ) -> Result<Retried, StoreError> {
         let mut tx = self.write("retry failed jobs").await?;
-        let mut sql = QueryBuilder::new("SELECT count(*) FROM jobs WHERE newest = 0");
+        let mut sql = QueryBuilder::new("SELECT count(*) FROM jobs WHERE is_latest = 0");
         failed_with(&mut sql, codes, batch);
         let overtaken: i64 =
             sql.build_query_scalar().fetch_one(&mut *tx).await.doing("count overtaken jobs")?;
         let mut sql = QueryBuilder::new(
-            "SELECT batch_id, status, coalesce(approval_id, 0), count(*) FROM jobs WHERE newest = 1",
+            "SELECT batch_id, target_status, coalesce(approval_id, 0), count(*) FROM jobs WHERE is_latest = 1",
         );
         failed_with(&mut sql, codes, batch);
         let rows = sql.push(" GROUP BY 1, 2, 3").build().fetch_all(&mut *tx).await;
-        let shares = read_shares(&rows.doing("count failed jobs")?).doing("count failed jobs")?;
-        // To take a job back is the newer wish: its batch is cancelled no longer.
-        let reopened: Vec<BatchId> = shares.keys().map(|tally| tally.batch).collect();
-        sqlx::query(
-            "UPDATE batches SET cancelled_ms = NULL
-             WHERE cancelled_ms IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
-        )
-        .bind(json(&reopened))
-        .execute(&mut *tx)
-        .await
-        .doing("reopen batches")?;
+        let keys = read_keys(&rows.doing("count failed jobs")?).doing("count failed jobs")?;
         let mut sql = QueryBuilder::new(
             "UPDATE jobs SET state = 'pending', finished_ms = NULL, error_code = NULL, error_info = NULL,
-                    due_ms = 0, approval_id = NULL
-             WHERE newest = 1",
+                    not_before_ms = 0, approval_id = NULL, rejected_in_chunk = 0
+             WHERE is_latest = 1",
         );
         failed_with(&mut sql, codes, batch);
         let done = sql.build().execute(&mut *tx).await.doing("retry failed jobs")?;
-        for (from, jobs) in shares {
-            let to = Tally { approval: 0, ..from };
-            make(&mut tx, to).await?;
-            change(&mut tx, from, Change { failed: -jobs, ..Change::default() }).await?;
-            change(&mut tx, to, Change { pending: jobs, ..Change::default() }).await?;
+        let mut deltas = CounterDeltas::default();
+        for (from, jobs) in keys {
+            deltas.add(from, Counter::State(JobState::Failed), -jobs);
+            let to = CounterKey { approval: 0, ..from };
+            deltas.add(to, Counter::State(JobState::Pending), jobs);
             uncover(&mut tx, from.approval, jobs).await?;
         }
+        deltas.apply(&mut tx, 0).await?;
         let cancelled = sqlx::query(
-            "SELECT coalesce(sum(cancelled), 0) FROM tallies WHERE (?1 IS NULL OR batch_id = ?1)
+            "SELECT coalesce(sum(cancelled), 0) FROM job_counts WHERE (?1 IS NULL OR batch_id = ?1)
                AND batch_id NOT IN (SELECT id FROM batches WHERE pruned_ms IS NOT NULL)",
         )
         .bind(batch)
@@ -266,6 +261,27 @@ impl Store {
 /// looked at.
 const PENDING_OF_BATCH: &str = "id BETWEEN (SELECT first_job FROM batches WHERE id = ?1)
     AND (SELECT last_job FROM batches WHERE id = ?1) AND batch_id = ?1 AND state = 'pending'";
+
+/// The pending jobs of a batch by their counters.
+async fn pending_by_key(
+    connection: &mut SqliteConnection,
+    batch: BatchId,
+) -> Result<Vec<(CounterKey, i64)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT batch_id, target_status, approval_id, jobs FROM job_counters
+         WHERE batch_id = ? AND job_state = 'pending' AND jobs > 0",
+    )
+    .bind(batch)
+    .fetch_all(connection)
+    .await
+    .doing("count jobs")?;
+    read_keys(&rows).doing("count jobs")
+}
+
+/// Rows of a counter's key and a number of jobs.
+fn read_keys(rows: &[SqliteRow]) -> Result<Vec<(CounterKey, i64)>, sqlx::Error> {
+    rows.iter().map(|row| Ok((CounterKey::read(row, 0)?, row.try_get(3)?))).collect()
+}
 
 fn failed_with(sql: &mut QueryBuilder<Sqlite>, codes: &[i64], batch: Option<BatchId>) {
     // What a prune has marked goes, whole.

@@ -13,8 +13,8 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
-use super::tallies::{Change, Tally, change, make, read_tally};
-use super::write::json;
+use super::connection::json;
+use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::{BatchId, Doing as _, StoreError, doubts};
 use crate::job::{JobId, JobState, Status};
 
@@ -27,13 +27,6 @@ const ANEW_TIMES: i64 = 8;
 
 /// Jobs read by one statement.
 const PAGE_ROWS: i64 = 10_000;
-
-/// As the migration has it; a test compares them.
-const JOBS_CLAIM: &str = "CREATE INDEX jobs_claim ON jobs (app_id, status, due_ms) WHERE state = 'pending' AND held_by IS NULL";
-
-/// As the migration has it, too.
-const JOBS_NEWEST: &str =
-    "CREATE UNIQUE INDEX jobs_newest ON jobs (question_id, app_id) WHERE newest = 1";
 
 /// What becomes of the indexes that take every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +62,10 @@ enum Search {
 /// How an import deals with what costs most.
 #[derive(Debug)]
 pub(super) struct Index {
-    pub(super) fate: Fate,
+    fate: Fate,
     search: Search,
+    /// The statements that create the indexes, where they are dropped for now.
+    dropped: Vec<(String, String)>,
 }
 
 impl Index {
@@ -83,9 +78,7 @@ impl Index {
         only_looks: bool,
     ) -> Result<Self, StoreError> {
         const DOING: &str = "look how large the queue is";
-        let there = sqlx::query_scalar(
-            "SELECT coalesce(sum(pending + in_flight + succeeded + failed + cancelled + superseded), 0) FROM tallies",
-        );
+        let there = sqlx::query_scalar("SELECT coalesce(sum(jobs), 0) FROM job_counters");
         let there: i64 = there.fetch_one(&mut *connection).await.doing(DOING)?;
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         let many = rows >= ANEW_ROWS_MIN && rows.saturating_mul(ANEW_TIMES) >= there;
@@ -99,7 +92,7 @@ impl Index {
             true if only_looks => Fate::Undone,
             true => Fate::Anew,
         };
-        Ok(Self { fate, search })
+        Ok(Self { fate, search, dropped: Vec::new() })
     }
 }
 
@@ -110,7 +103,7 @@ pub(super) async fn step_back(
     connection: &mut SqliteConnection,
     app_id: i64,
     now_ms: i64,
-    index: &Index,
+    index: &mut Index,
 ) -> Result<u64, StoreError> {
     run(connection, "CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)").await?;
     let found = match &index.search {
@@ -120,19 +113,21 @@ pub(super) async fn step_back(
     };
     let shares = if found == 0 { Vec::new() } else { older_shares(connection).await? };
     if index.fate != Fate::Kept {
-        run(connection, "DROP INDEX jobs_newest; DROP INDEX jobs_claim").await?;
+        index.dropped = drop_indexes(connection).await?;
     }
     if found == 0 {
         return Ok(0);
     }
-    sqlx::query(doubts::withdrawn("id IN (SELECT id FROM temp.older)"))
-        .execute(&mut *connection)
-        .await
-        .doing("note what is in doubt")?;
+    doubts::note_withdrawn(
+        connection,
+        "?1 IS NULL AND id IN (SELECT id FROM temp.older)",
+        None::<i64>,
+    )
+    .await?;
     let superseded = unchecked(
         connection,
         sqlx::query(
-            "UPDATE jobs SET state = 'superseded', held_by = NULL, newest = 0, finished_ms = ?
+            "UPDATE jobs SET state = 'superseded', reserved_by_run_id = NULL, is_latest = 0, finished_ms = ?
              WHERE id IN (SELECT id FROM temp.older) AND state = 'pending'",
         )
         .bind(now_ms.max(0)),
@@ -140,19 +135,17 @@ pub(super) async fn step_back(
     .await
     .doing("supersede older jobs")?;
     sqlx::query(
-        "UPDATE jobs SET newest = 0 WHERE id IN (SELECT id FROM temp.older) AND newest = 1",
+        "UPDATE jobs SET is_latest = 0 WHERE id IN (SELECT id FROM temp.older) AND is_latest = 1",
     )
     .execute(&mut *connection)
     .await
     .doing("step older jobs back")?;
-    for (tally, pending, failed) in shares {
-        let moved = Change {
-            overtaken: failed,
-            finished_ms: if pending > 0 { now_ms } else { 0 },
-            ..Change::moved(JobState::Pending, JobState::Superseded, pending)
-        };
-        change(connection, tally, moved).await?;
+    let mut deltas = CounterDeltas::default();
+    for (key, pending, failed) in shares {
+        deltas.move_jobs(key, JobState::Pending, JobState::Superseded, pending);
+        deltas.add(key, Counter::FailedSuperseded, failed);
     }
+    deltas.apply(connection, now_ms).await?;
     Ok(superseded.rows_affected())
 }
 
@@ -176,7 +169,7 @@ async fn find_by_index(connection: &mut SqliteConnection, app_id: i64) -> Result
     run(connection, "CREATE INDEX temp.staged_question ON staged (question_id)").await?;
     let found = sqlx::query(
         "INSERT INTO temp.older SELECT job.id FROM temp.staged AS staged INDEXED BY staged_question
-         CROSS JOIN jobs AS job ON job.question_id = staged.question_id AND job.app_id = ? AND job.newest = 1
+         CROSS JOIN jobs AS job ON job.question_id = staged.question_id AND job.app_id = ? AND job.is_latest = 1
          ORDER BY job.id",
     )
     .bind(app_id)
@@ -198,7 +191,7 @@ async fn find_among_jobs(
         // A row of its own for each would take longer on its way here than to be read.
         let page: String = sqlx::query_scalar(
             "SELECT json_group_array(json_array(id, question_id)) FROM (
-               SELECT id, question_id FROM jobs WHERE id > ? AND app_id = ? AND newest = 1 ORDER BY id LIMIT ?)",
+               SELECT id, question_id FROM jobs WHERE id > ? AND app_id = ? AND is_latest = 1 ORDER BY id LIMIT ?)",
         )
         .bind(after)
         .bind(app_id)
@@ -227,10 +220,10 @@ async fn find_among_jobs(
 /// How many of the older jobs are pending, and how many have failed, by their tallies.
 async fn older_shares(
     connection: &mut SqliteConnection,
-) -> Result<Vec<(Tally, i64, i64)>, StoreError> {
+) -> Result<Vec<(CounterKey, i64, i64)>, StoreError> {
     const DOING: &str = "count older jobs";
     let rows = sqlx::query(
-        "SELECT batch_id, status, coalesce(approval_id, 0), count(*) FILTER (WHERE state = 'pending'),
+        "SELECT batch_id, target_status, coalesce(approval_id, 0), count(*) FILTER (WHERE state = 'pending'),
                 count(*) FILTER (WHERE state = 'failed')
          FROM temp.older CROSS JOIN jobs ON jobs.id = older.id GROUP BY 1, 2, 3",
     )
@@ -238,7 +231,7 @@ async fn older_shares(
     .await
     .doing(DOING)?;
     rows.iter()
-        .map(|row| Ok((read_tally(row, 0)?, row.try_get(3)?, row.try_get(4)?)))
+        .map(|row| Ok((CounterKey::read(row, 0)?, row.try_get(3)?, row.try_get(4)?)))
         .collect::<Result<_, sqlx::Error>>()
         .doing(DOING)
 }
@@ -249,25 +242,26 @@ pub(super) async fn insert(
     app_id: i64,
     batch: BatchId,
     by_status: [u64; 3],
-    fate: Fate,
+    index: &Index,
 ) -> Result<(), StoreError> {
     let written = unchecked(
         connection,
         sqlx::query(
-            "INSERT INTO jobs (batch_id, app_id, line, question_id, status)
-             SELECT ?, ?, line, question_id, status FROM temp.staged ORDER BY rowid",
+            "INSERT INTO jobs (batch_id, app_id, line, question_id, target_status)
+             SELECT ?, ?, line, question_id, target_status FROM temp.staged ORDER BY rowid",
         )
         .bind(batch)
         .bind(app_id),
     )
     .await
     .doing("write jobs")?;
-    for (status, jobs) in Status::ALL.into_iter().zip(by_status).filter(|(_, jobs)| *jobs > 0) {
-        let tally = Tally { batch, status: status.code(), approval: 0 };
-        make(connection, tally).await?;
-        let pending = i64::try_from(jobs).unwrap_or(i64::MAX);
-        change(connection, tally, Change { pending, ..Change::default() }).await?;
+    let mut deltas = CounterDeltas::default();
+    for (status, jobs) in Status::ALL.into_iter().zip(by_status) {
+        let key = CounterKey { batch, target_status: status.code(), approval: 0 };
+        let jobs = i64::try_from(jobs).unwrap_or(i64::MAX);
+        deltas.add(key, Counter::State(JobState::Pending), jobs);
     }
+    deltas.apply(connection, 0).await?;
     if written.rows_affected() > 0 {
         // The numbers follow one another.
         let rows = i64::try_from(written.rows_affected()).unwrap_or(i64::MAX);
@@ -279,17 +273,37 @@ pub(super) async fn insert(
             .await
             .doing("keep its figures")?;
     }
-    if fate != Fate::Kept {
-        run(connection, JOBS_CLAIM).await?;
-    }
-    if fate == Fate::Anew {
-        run(connection, JOBS_NEWEST).await?;
+    for (name, create) in &index.dropped {
+        // What is undone anyway needs no index of questions.
+        if index.fate == Fate::Anew || name != LATEST {
+            run(connection, create.clone()).await?;
+        }
     }
     Ok(())
 }
 
-async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop).doing("write jobs")
+/// The index of questions, which holds the rule that each has one latest job.
+const LATEST: &str = "jobs_latest";
+
+/// Drops the indexes that take every row, and returns their names and the statements that create them.
+async fn drop_indexes(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let indexes: Vec<(String, String)> = sqlx::query_as(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND name IN (?, 'jobs_claim')",
+    )
+    .bind(LATEST)
+    .fetch_all(&mut *connection)
+    .await
+    .doing("write jobs")?;
+    for (name, _) in &indexes {
+        run(connection, format!("DROP INDEX {name}")).await?;
+    }
+    Ok(indexes)
+}
+
+async fn run(connection: &mut SqliteConnection, sql: impl Into<String>) -> Result<(), StoreError> {
+    sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(connection).await.map(drop).doing("write jobs")
 }
 
 #[cfg(test)]

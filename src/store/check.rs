@@ -4,8 +4,8 @@
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
+use super::job_counters::{find_drift, rebuild};
 use super::open::engine_code;
-use super::tallies::{drift, recount};
 use super::{Doing as _, Store, StoreError};
 
 /// What is being done, for errors.
@@ -71,14 +71,14 @@ impl Store {
 
     /// That each question has one newest intent, and the index that holds it.
     async fn check_intents(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
-        const INDEX: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'jobs_newest'";
+        const INDEX: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'jobs_latest'";
         if sqlx::query_scalar::<_, i64>(INDEX).fetch_one(&self.readers).await? > 0 {
             return Ok(());
         }
-        wrong.push("the index jobs_newest is missing".to_owned());
+        wrong.push("the index jobs_latest is missing".to_owned());
         let twice = sqlx::query_scalar(
             "SELECT 'jobs row ' || max(id) || ' is as new as row ' || min(id) || ' for the same question' FROM jobs
-             WHERE newest = 1 GROUP BY app_id, question_id HAVING count(*) > 1",
+             WHERE is_latest = 1 GROUP BY app_id, question_id HAVING count(*) > 1",
         );
         wrong.extend(twice.fetch_all(&self.readers).await?);
         Ok(())
@@ -88,7 +88,7 @@ impl Store {
     async fn check_flights(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         let lost = sqlx::query_scalar(
             "SELECT 'jobs row ' || id || ' is in flight, and no open request has it' FROM jobs
-             WHERE state = 'in_flight' AND id NOT IN (SELECT job FROM in_flight)",
+             WHERE state = 'in_flight' AND request_id NOT IN (SELECT id FROM requests WHERE verdict IS NULL)",
         );
         wrong.extend(lost.fetch_all(&self.readers).await?);
         Ok(())
@@ -96,7 +96,7 @@ impl Store {
 
     async fn check_figures(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         let mut reader = self.readers.acquire().await?;
-        wrong.extend(drift(&mut reader).await?);
+        wrong.extend(find_drift(&mut reader).await?);
         Ok(())
     }
 
@@ -108,9 +108,9 @@ impl Store {
     pub async fn recount(&self) -> Result<Vec<String>, StoreError> {
         const DOING: &str = "count its jobs anew";
         let mut tx = self.write(DOING).await?;
-        let wrong = drift(&mut tx).await.doing(DOING)?;
+        let wrong = find_drift(&mut tx).await.doing(DOING)?;
         if !wrong.is_empty() {
-            recount(&mut tx).await.doing(DOING)?;
+            rebuild(&mut tx).await.doing(DOING)?;
         }
         tx.commit().await.doing(DOING)?;
         Ok(wrong)

@@ -1,46 +1,59 @@
-//! The claim: jobs into a request, in a run's turn to write, before it leaves.
+//! The claim: pending jobs into a request, committed before the request is sent.
 //!
-//! A claim touches as many rows as it takes, whatever the size of the queue. A question
-//! that is in flight for an older job is left alone until that one is settled, so that two
-//! intents for it cannot overtake each other on the way. Deletes are found by the approval of
-//! the run, and by nothing else (`pool.rs`).
+//! A claim touches as many rows as it takes, whatever the size of the queue. A question that is in
+//! flight for an older job is left alone until that job is settled, so that two requests cannot
+//! overtake each other for it. Which jobs a run may claim is in `claim_scope.rs`.
 
-use std::sync::LazyLock;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Row as _};
+use super::claim_scope::ClaimScope;
+use super::connection::json;
+use super::job_counters::{CounterDeltas, CounterKey};
+use super::transaction::Turn;
+use super::{Doing as _, RequestId, RunId, Store, StoreError};
+use crate::job::{Job, JobId, JobState, QuestionId, Status, fold_ids};
 
-use super::carried::{Carried, Load, OfJobs, SHARES};
-use super::pool::{FOUND, Pool};
-use super::tallies::check_moved;
-use super::turn::Turn;
-use super::write::{Text, json};
-use super::{BatchId, Doing as _, RequestId, RunId, Store, StoreError};
-use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
-
-/// Jobs that are in flight now, and the durable row of the request that shall carry them.
+/// Jobs that are in flight now, and the request that carries them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
-    /// The request, and what it carries.
-    pub carried: Carried,
-    /// The jobs, at least one.
+    /// Their request.
+    pub request: ClaimedRequest,
+    /// The target status of all of them.
+    pub status: Status,
+    /// The jobs, at least one, in the order of their ids.
     pub jobs: Vec<Job>,
 }
 
+/// A request whose row is written, and that is not settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimedRequest {
+    /// Its number.
+    pub id: RequestId,
+    /// How many jobs it carries.
+    pub jobs: u64,
+}
+
 impl Claimed {
-    /// The number of its request.
-    pub fn request(&self) -> RequestId {
-        self.carried.request
-    }
-
-    /// The status that all of its jobs shall have.
-    pub fn status(&self) -> Status {
-        self.carried.load.status
-    }
-
     /// The numbers of its jobs.
     pub fn ids(&self) -> Vec<JobId> {
         self.jobs.iter().map(|job| job.id).collect()
+    }
+}
+
+/// From which end of the jobs that are due a claim takes its jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Oldest,
+    Newest,
+}
+
+impl From {
+    fn order(self) -> &'static str {
+        match self {
+            Self::Oldest => "not_before_ms, id",
+            Self::Newest => "not_before_ms DESC, id DESC",
+        }
     }
 }
 
@@ -51,7 +64,7 @@ impl Turn {
     /// is none.
     ///
     /// # Errors
-    /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
+    /// [`StoreError::TakenOver`] when another process has ended the run; when the queue file cannot
     /// be written or holds an impossible row.
     pub async fn claim_free(
         &mut self,
@@ -59,11 +72,7 @@ impl Turn {
         jobs_max: impl FnMut(Status, JobId) -> usize,
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
-        let pool = self.store.pool_of(run).await?;
-        match self.find_free(&pool, &pool.free, jobs_max, slot_ms).await? {
-            Some((status, found)) => self.claim(run, status, found, slot_ms).await,
-            None => Ok(None),
-        }
+        self.claim_from(From::Oldest, run, jobs_max, slot_ms).await
     }
 
     /// Claims one free job, the last that is due: far from those that were claimed before.
@@ -75,33 +84,14 @@ impl Turn {
         run: RunId,
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
-        let pool = self.store.pool_of(run).await?;
-        match self.find_free(&pool, &pool.last, |_, _| 1, slot_ms).await? {
-            Some((status, found)) => self.claim(run, status, found, slot_ms).await,
-            None => Ok(None),
-        }
+        self.claim_from(From::Newest, run, |_, _| 1, slot_ms).await
     }
 
-    /// Gives everything that `run` holds back to the pool.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn free_all_held(&mut self, run: RunId) -> Result<(), StoreError> {
-        static FREE: LazyLock<Text> = LazyLock::new(|| {
-            Text::new(
-                "UPDATE jobs SET held_by = NULL, due_ms = 0 WHERE state = 'pending' AND held_by = ?",
-            )
-        });
-        let freed = self.ask("free held jobs", &FREE, |free| free.bind(run)).await;
-        self.unless_failed(freed).map(drop)
-    }
-
-    /// Claims those of `ids` that `run` still holds: some may have been cancelled or
+    /// Claims those of `ids` that `run` has still reserved: others may have been cancelled or
     /// superseded since. `None` when none is left.
     ///
     /// # Errors
-    /// [`StoreError::TakenOver`] when the run is no longer going on; when the queue file cannot
-    /// be written or holds an impossible row.
+    /// As for [`Turn::claim_free`].
     pub async fn claim_held(
         &mut self,
         run: RunId,
@@ -109,20 +99,13 @@ impl Turn {
         ids: &[JobId],
         slot_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
-        const DOING: &str = "claim held jobs";
-        let ids = json(ids);
-        let held =
-            |held: Query<'static, _, _>| held.bind(ids.clone()).bind(run).bind(status.code());
-        let told = self.ask(DOING, &HELD, held).await?;
-        let row = told.rows.first().ok_or(sqlx::Error::RowNotFound).doing(DOING)?;
-        let found = read_found(row.try_get(0).doing(DOING)?)?;
-        if found.is_empty() {
-            return Ok(None);
-        }
-        self.claim(run, status, found, slot_ms).await
+        let mut savepoint = self.connection().await?.begin().await.doing(DOING)?;
+        let claimed = claim_reserved(&mut savepoint, run, status, ids, slot_ms).await?;
+        savepoint.commit().await.doing(DOING)?;
+        Ok(self.note_claim(claimed))
     }
 
-    /// Gives those of `ids` that `run` holds back to the pool.
+    /// Releases those of `ids` that `run` has reserved.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -130,100 +113,70 @@ impl Turn {
         if ids.is_empty() {
             return Ok(());
         }
-        let ids = json(ids);
-        let freed = self.ask("free held jobs", &FREE_HELD, |free| free.bind(ids.clone()).bind(run));
-        let freed = freed.await;
-        self.unless_failed(freed).map(drop)
+        let connection = self.connection().await?;
+        let released = sqlx::query(
+            "UPDATE jobs SET reserved_by_run_id = NULL, not_before_ms = 0
+             WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND reserved_by_run_id = ?",
+        )
+        .bind(json(ids))
+        .bind(run)
+        .execute(connection)
+        .await
+        .doing("release reserved jobs");
+        self.rollback_on_error(released).map(drop)
     }
 
-    async fn find_free(
-        &mut self,
-        pool: &Pool,
-        text: &Text,
-        mut jobs_max: impl FnMut(Status, JobId) -> usize,
-        slot_ms: i64,
-    ) -> Result<Option<(Status, Vec<Found>)>, StoreError> {
-        const DOING: &str = "look for a job";
-        let most = Status::ALL.map(|status| jobs_max(status, 0));
-        let told = self.ask(DOING, text, |free| {
-            let free = free.bind(pool.app_id).bind(pool.approval).bind(slot_ms);
-            most.iter().fold(free, |free, most| free.bind(i64::try_from(*most).unwrap_or(i64::MAX)))
-        });
-        let told = told.await?;
-        let row = told.rows.first().ok_or(sqlx::Error::RowNotFound).doing(DOING)?;
-        let mut found = read_found(row.try_get(1).doing(DOING)?)?;
-        let Some(first) = found.first().map(|found| found.job.id) else { return Ok(None) };
-        let status = row.try_get(0).doing(DOING)?;
-        let status = Status::from_code(status).ok_or_else(|| StoreError::Impossible {
-            table: "jobs",
-            row: first,
-            reason: format!("status {status}"),
-        })?;
-        found.truncate(jobs_max(status, first).max(1));
-        Ok(Some((status, found)))
+    /// Releases everything that `run` has reserved.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn free_all_held(&mut self, run: RunId) -> Result<(), StoreError> {
+        let connection = self.connection().await?;
+        let released = sqlx::query(
+            "UPDATE jobs SET reserved_by_run_id = NULL, not_before_ms = 0
+             WHERE state = 'pending' AND reserved_by_run_id = ?",
+        )
+        .bind(run)
+        .execute(connection)
+        .await
+        .doing("release reserved jobs");
+        self.rollback_on_error(released).map(drop)
     }
 
-    /// `pending → in_flight` for what was found, with the row of their request. A run that
-    /// another one has taken for dead claims nothing.
-    async fn claim(
+    /// A claim that fails leaves what the transaction had written before.
+    async fn claim_from(
         &mut self,
+        from: From,
         run: RunId,
-        status: Status,
-        found: Vec<Found>,
-        slot_ms: i64,
+        jobs_max: impl FnMut(Status, JobId) -> usize,
+        scheduled_ms: i64,
     ) -> Result<Option<Claimed>, StoreError> {
-        let claimed = self.write_claim(run, status, found, slot_ms).await;
-        self.unless_failed(claimed).map(Some)
+        let scope = self.store.claim_scope(run).await?;
+        let mut savepoint = self.connection().await?.begin().await.doing(DOING)?;
+        let claimed = claim_due(&mut savepoint, from, (run, scope), jobs_max, scheduled_ms).await?;
+        savepoint.commit().await.doing(DOING)?;
+        Ok(self.note_claim(claimed))
     }
 
-    async fn write_claim(
-        &mut self,
-        run: RunId,
-        status: Status,
-        found: Vec<Found>,
-        slot_ms: i64,
-    ) -> Result<Claimed, StoreError> {
-        const DOING: &str = "claim jobs";
-        let counted = found.iter().map(|found| (found.job.id, found.batch, found.approval));
-        let mut load = Load::new(status, counted);
-        load.doubted = found.iter().any(|found| found.doubted);
-        let told = self.ask(DOING, load.form(&CLAIM), |claim| {
-            let claim = claim
-                .bind(run)
-                .bind(run)
-                .bind(status.code())
-                .bind(fold_ids(found.iter().map(|found| found.job.id)))
-                .bind(i64::try_from(load.jobs).unwrap_or(i64::MAX))
-                .bind(slot_ms);
-            load.bind_shares(load.bind(claim))
-        });
-        let told = told.await?;
-        // As many as statements in `CLAIM`.
-        let &[of_the_run, _, moved, tallied] = &told.changes[..] else {
-            return Err(sqlx::Error::RowNotFound).doing(DOING);
-        };
-        if of_the_run == 0 {
-            return Err(StoreError::TakenOver { run });
+    fn note_claim(&mut self, claimed: Option<Claimed>) -> Option<Claimed> {
+        if let Some(claimed) = &claimed {
+            self.claimed = Some(claimed.request.id);
         }
-        check_moved(self.begun()?, &load, moved, tallied).await?;
-        self.claimed = Some(told.inserted);
-        let carried = Carried { request: told.inserted, load };
-        let jobs = found.into_iter().map(|found| found.job).collect();
-        Ok(Claimed { carried, jobs })
+        claimed
     }
 }
 
 impl Store {
-    /// Whether `run` holds any pending job.
+    /// Whether `run` has reserved any pending job.
     ///
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn holds_any(&self, run: RunId) -> Result<bool, StoreError> {
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE held_by = ?)")
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE reserved_by_run_id = ?)")
             .bind(run)
             .fetch_one(&self.readers)
             .await
-            .doing("look for held jobs")
+            .doing("look for reserved jobs")
     }
 
     /// When the next free job that the run may send is due, in UTC milliseconds; `None` when no
@@ -232,73 +185,208 @@ impl Store {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn next_due_ms(&self, run: RunId) -> Result<Option<i64>, StoreError> {
-        let pool = self.pool_of(run).await?;
-        sqlx::query_scalar(AssertSqlSafe(pool.next_due))
-            .bind(pool.app_id)
-            .bind(pool.approval)
-            .fetch_one(&self.readers)
-            .await
-            .doing("look for what is due")
+        let scope = self.claim_scope(run).await?;
+        let mut next: Option<i64> = None;
+        for status in Status::ALL {
+            let Some((condition, value)) = scope.condition(status) else { continue };
+            let due =
+                format!("SELECT min(not_before_ms) FROM jobs AS job WHERE {condition} AND {FREE}");
+            let due: Option<i64> = sqlx::query_scalar(AssertSqlSafe(due))
+                .bind(value)
+                .bind(status.code())
+                .fetch_one(&self.readers)
+                .await
+                .doing("look for what is due")?;
+            next = [next, due].into_iter().flatten().min();
+        }
+        Ok(next)
     }
 }
 
-/// That [`DOUBT_OF_JOB`](super::doubts::DOUBT_OF_JOB) is for the job's own target status.
-const IN_DOUBT_FOR_STATUS: i64 = 2;
+const DOING: &str = "claim jobs";
 
-/// A job to be claimed, and where it is counted.
-struct Found {
-    job: Job,
-    /// Whether a request for its question has lost its response, whatever its target status.
-    doubted: bool,
-    batch: BatchId,
-    /// 0: none.
-    approval: i64,
+/// The condition for free jobs of target status ?2, beside that of the run's scope.
+pub(super) const FREE: &str =
+    "job.target_status = ?2 AND job.state = 'pending' AND job.reserved_by_run_id IS NULL";
+
+/// The same for those that are due at ?3 and whose question no older job has in flight.
+pub(super) const DUE: &str = "job.target_status = ?2 AND job.state = 'pending' AND job.reserved_by_run_id IS NULL
+    AND job.not_before_ms <= ?3
+    AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.is_latest = 0
+        AND other.app_id = job.app_id AND other.question_id = job.question_id)";
+
+/// What a claim reads of each job: its id, question, whether it is in doubt for its own target
+/// status, and the key of its counter.
+const CLAIMED: &str = "id, question_id,
+    EXISTS (SELECT 1 FROM doubts WHERE doubts.question_id = jobs.question_id AND doubts.app_id = jobs.app_id
+              AND doubts.target_status = jobs.target_status AND doubts.open = 1 AND doubts.lost = 1),
+    batch_id, target_status, coalesce(approval_id, 0)";
+
+async fn claim_due(
+    connection: &mut SqliteConnection,
+    from: From,
+    (run, scope): (RunId, ClaimScope),
+    mut jobs_max: impl FnMut(Status, JobId) -> usize,
+    scheduled_ms: i64,
+) -> Result<Option<Claimed>, StoreError> {
+    let mut first: Option<(i64, JobId, Status)> = None;
+    for status in Status::ALL {
+        if jobs_max(status, 0) == 0 {
+            continue;
+        }
+        let due = first_due(connection, from, scope, status, scheduled_ms).await?;
+        let Some((time, id)) = due else { continue };
+        let is_before = |(first_time, first_id, _): &(i64, JobId, Status)| match from {
+            From::Oldest => (time, id) < (*first_time, *first_id),
+            From::Newest => (time, id) > (*first_time, *first_id),
+        };
+        if first.as_ref().is_none_or(is_before) {
+            first = Some((time, id, status));
+        }
+    }
+    let Some((_, id, status)) = first else { return Ok(None) };
+    let Some((condition, value)) = scope.condition(status) else { return Ok(None) };
+    let request = open_request(connection, run, status, scheduled_ms).await?;
+    let jobs_max = i64::try_from(jobs_max(status, id).max(1)).unwrap_or(i64::MAX);
+    // The first due job is among them: the transaction has had the write lock since it was found.
+    let claim = format!(
+        "UPDATE jobs SET state = 'in_flight', request_id = ?4, reserved_by_run_id = NULL
+         WHERE id IN (SELECT id FROM jobs AS job WHERE {condition} AND {DUE} ORDER BY {} LIMIT ?5)
+         RETURNING {CLAIMED}",
+        from.order()
+    );
+    let rows = sqlx::query(AssertSqlSafe(claim))
+        .bind(value)
+        .bind(status.code())
+        .bind(scheduled_ms)
+        .bind(request)
+        .bind(jobs_max)
+        .fetch_all(&mut *connection)
+        .await
+        .doing(DOING)?;
+    finish_claim(connection, request, status, &rows).await.map(Some)
 }
 
-/// Reads what [`FOUND`] asks for.
-fn read_found(rows: &str) -> Result<Vec<Found>, StoreError> {
-    let rows: Vec<(JobId, String, i64, BatchId, i64)> = serde_json::from_str(rows)
-        .map_err(|e| sqlx::Error::Decode(e.into()))
-        .doing("claim jobs")?;
-    let read = |(id, question_id, doubt, batch, approval): (_, String, i64, _, _)| {
-        let question_id = QuestionId::try_from(question_id).map_err(|reason| {
-            let reason = format!("question_id: {reason}");
-            StoreError::Impossible { table: "jobs", row: id, reason }
-        })?;
-        let job = Job { id, question_id, in_doubt: doubt == IN_DOUBT_FOR_STATUS };
-        Ok(Found { job, doubted: doubt > 0, batch, approval })
-    };
-    rows.into_iter().map(read).collect()
+async fn claim_reserved(
+    connection: &mut SqliteConnection,
+    run: RunId,
+    status: Status,
+    ids: &[JobId],
+    scheduled_ms: i64,
+) -> Result<Option<Claimed>, StoreError> {
+    const RESERVED: &str = "id IN (SELECT value FROM json_each(?1))
+        AND state = 'pending' AND reserved_by_run_id = ?2 AND target_status = ?3";
+    let any = format!("SELECT EXISTS (SELECT 1 FROM jobs WHERE {RESERVED})");
+    let any: bool = sqlx::query_scalar(AssertSqlSafe(any))
+        .bind(json(ids))
+        .bind(run)
+        .bind(status.code())
+        .fetch_one(&mut *connection)
+        .await
+        .doing(DOING)?;
+    if !any {
+        return Ok(None);
+    }
+    let request = open_request(connection, run, status, scheduled_ms).await?;
+    let claim = format!(
+        "UPDATE jobs SET state = 'in_flight', request_id = ?4, reserved_by_run_id = NULL
+         WHERE {RESERVED} RETURNING {CLAIMED}"
+    );
+    let rows = sqlx::query(AssertSqlSafe(claim))
+        .bind(json(ids))
+        .bind(run)
+        .bind(status.code())
+        .bind(request)
+        .fetch_all(&mut *connection)
+        .await
+        .doing(DOING)?;
+    finish_claim(connection, request, status, &rows).await.map(Some)
 }
 
-/// Pending jobs that a run holds are free for any claim again.
-static FREE_HELD: LazyLock<Text> = LazyLock::new(|| {
-    Text::new(
-        "UPDATE jobs SET held_by = NULL, due_ms = 0
-         WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND held_by = ?",
+/// Completes the row of the request, and moves the counters.
+async fn finish_claim(
+    connection: &mut SqliteConnection,
+    request: RequestId,
+    status: Status,
+    rows: &[SqliteRow],
+) -> Result<Claimed, StoreError> {
+    let mut deltas = CounterDeltas::default();
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key = CounterKey::read(row, 3).doing(DOING)?;
+        deltas.move_jobs(key, JobState::Pending, JobState::InFlight, 1);
+        jobs.push(read_job(row)?);
+    }
+    jobs.sort_unstable_by_key(|job| job.id);
+    sqlx::query("UPDATE requests SET job_ids = ?, job_count = ? WHERE id = ?")
+        .bind(fold_ids(jobs.iter().map(|job| job.id)))
+        .bind(i64::try_from(jobs.len()).unwrap_or(i64::MAX))
+        .bind(request)
+        .execute(&mut *connection)
+        .await
+        .doing(DOING)?;
+    deltas.apply(connection, 0).await?;
+    let request = ClaimedRequest { id: request, jobs: jobs.len() as u64 };
+    Ok(Claimed { request, status, jobs })
+}
+
+async fn first_due(
+    connection: &mut SqliteConnection,
+    from: From,
+    scope: ClaimScope,
+    status: Status,
+    scheduled_ms: i64,
+) -> Result<Option<(i64, JobId)>, StoreError> {
+    let Some((condition, value)) = scope.condition(status) else { return Ok(None) };
+    let first = format!(
+        "SELECT not_before_ms, id FROM jobs AS job WHERE {condition} AND {DUE} ORDER BY {} LIMIT 1",
+        from.order()
+    );
+    sqlx::query_as(AssertSqlSafe(first))
+        .bind(value)
+        .bind(status.code())
+        .bind(scheduled_ms)
+        .fetch_optional(connection)
+        .await
+        .doing("look for a job")
+}
+
+/// Writes the row of a request that is about to be sent, and counts it for its run. A run that
+/// another process has ended sends nothing.
+async fn open_request(
+    connection: &mut SqliteConnection,
+    run: RunId,
+    status: Status,
+    scheduled_ms: i64,
+) -> Result<RequestId, StoreError> {
+    let counted =
+        sqlx::query("UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL")
+            .bind(run)
+            .execute(&mut *connection)
+            .await
+            .doing(DOING)?;
+    if counted.rows_affected() == 0 {
+        return Err(StoreError::TakenOver { run });
+    }
+    // Its jobs are written once the claim has found them.
+    let opened = sqlx::query(
+        "INSERT INTO requests (run_id, target_status, job_ids, job_count, scheduled_ms) VALUES (?, ?, '', 1, ?)",
     )
-});
+    .bind(run)
+    .bind(status.code())
+    .bind(scheduled_ms)
+    .execute(connection)
+    .await
+    .doing(DOING)?;
+    Ok(opened.last_insert_rowid())
+}
 
-/// Those of some jobs that a run still holds.
-static HELD: LazyLock<Text> = LazyLock::new(|| {
-    Text::new(&format!(
-        "SELECT {} jobs AS job WHERE id IN (SELECT value FROM json_each(?))
-             AND state = 'pending' AND held_by = ? AND status = ? ORDER BY id LIMIT -1)",
-        *FOUND
-    ))
-});
-
-/// What a claim writes, in one go.
-pub(super) static CLAIM: LazyLock<OfJobs> = LazyLock::new(|| {
-    // No RETURNING on a table that others refer to: the engine would then look through
-    // all of them for rows that wait for the new one.
-    OfJobs::new(|these| {
-        format!(
-            "UPDATE runs SET requests = requests + 1 WHERE id = ? AND ending IS NULL;
-             INSERT INTO requests (run_id, status, jobs, job_count, slot_ms) VALUES (?, ?, ?, ?, ?);
-             UPDATE jobs SET state = 'in_flight', request_id = last_insert_rowid(), held_by = NULL
-               WHERE state = 'pending' AND {these};
-             UPDATE tallies SET pending = pending - jobs, in_flight = in_flight + jobs {SHARES}"
-        )
-    })
-});
+fn read_job(row: &SqliteRow) -> Result<Job, StoreError> {
+    let id: JobId = row.try_get(0).doing(DOING)?;
+    let question: String = row.try_get(1).doing(DOING)?;
+    let question_id = QuestionId::try_from(question).map_err(|reason| {
+        let reason = format!("question_id: {reason}");
+        StoreError::Impossible { table: "jobs", row: id, reason }
+    })?;
+    Ok(Job { id, question_id, in_doubt: row.try_get(2).doing(DOING)? })
+}

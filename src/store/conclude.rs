@@ -7,8 +7,8 @@
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::tallies::{Change, change, read_tally};
-use super::turn::Turn;
+use super::job_counters::{Counter, CounterDeltas, CounterKey};
+use super::transaction::Turn;
 use super::{Doing as _, RequestId, RunId, StoreError, doubts};
 use crate::job::{JobId, JobState};
 
@@ -78,10 +78,8 @@ impl Turn {
         conclusion: Conclusion,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
-        let begun = self.begin().await;
-        self.unless_failed(begun)?;
-        let done = write(self.begun()?, run, conclusion, now_ms).await;
-        self.unless_failed(done)
+        let done = write(self.connection().await?, run, conclusion, now_ms).await;
+        self.rollback_on_error(done)
     }
 }
 
@@ -94,14 +92,14 @@ async fn write(
     const DOING: &str = "record a concluded job";
     let state = if conclusion.is_done { JobState::Succeeded } else { JobState::Failed };
     let row = sqlx::query(
-        "UPDATE jobs SET state = ?1, held_by = NULL, due_ms = 0, finished_ms = ?2, request_id = ?3,
+        "UPDATE jobs SET state = ?1, reserved_by_run_id = NULL, not_before_ms = 0, finished_ms = ?2, request_id = ?3,
                 error_code = (SELECT code FROM requests WHERE id = ?3),
                 error_info = (SELECT info FROM requests WHERE id = ?3)
-         WHERE id = ?5 AND state = 'pending' AND held_by = ?6
+         WHERE id = ?5 AND state = 'pending' AND reserved_by_run_id = ?6
            AND (?7 OR NOT EXISTS (SELECT 1 FROM doubts WHERE doubts.question_id = jobs.question_id
                                     AND doubts.app_id = jobs.app_id AND doubts.open = 1))
-         RETURNING batch_id, status, coalesce(approval_id, 0), newest = 0,
-                   max(?4, ?1 = 'failed' AND status = 6 AND attempts > ?8)",
+         RETURNING batch_id, target_status, coalesce(approval_id, 0), is_latest = 0,
+                   max(?4, ?1 = 'failed' AND target_status = 6 AND attempts > ?8)",
     )
     .bind(state.name())
     .bind(now_ms)
@@ -128,12 +126,14 @@ async fn write(
         .await
         .doing(DOING)?;
     let superseded: bool = row.try_get(3).doing(DOING)?;
-    let moved = Change {
-        overtaken: i64::from(superseded && !conclusion.is_done),
-        found_done: i64::from(conclusion.is_done),
-        finished_ms: now_ms,
-        ..Change::moved(JobState::Pending, state, 1)
-    };
-    change(connection, read_tally(&row, 0).doing(DOING)?, moved).await?;
+    let key = CounterKey::read(&row, 0).doing(DOING)?;
+    let mut deltas = CounterDeltas::default();
+    deltas.move_jobs(key, JobState::Pending, state, 1);
+    if conclusion.is_done {
+        deltas.add(key, Counter::SucceededOnRetry, 1);
+    } else if superseded {
+        deltas.add(key, Counter::FailedSuperseded, 1);
+    }
+    deltas.apply(connection, now_ms).await?;
     Ok(true)
 }

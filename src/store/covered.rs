@@ -3,26 +3,26 @@
 
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
-use super::tallies::{Change, Tally, change, make, read_tally};
+use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::{ApprovalId, Covers, Doing as _, StoreError};
-use crate::job::Status;
+use crate::job::{JobState, Status};
 
 /// The jobs of app ?1 that would be sent, as `job`: every open one that is the newest for its
 /// question and was not cancelled in flight. By the two indexes and the view that have the open
 /// ones and few others. The sign keeps the engine from an index of its own of all jobs.
 const TO_BE_SENT: &str = "
-    FROM (SELECT id FROM jobs WHERE app_id = ?1 AND status IN (4, 5, 6) AND state = 'pending' AND held_by IS NULL
-          UNION ALL SELECT id FROM jobs WHERE held_by IS NOT NULL AND state = 'pending' AND app_id = ?1
-          UNION ALL SELECT id FROM in_flight CROSS JOIN jobs ON jobs.id = in_flight.job WHERE +app_id = ?1) AS open
+    FROM (SELECT id FROM jobs WHERE app_id = ?1 AND target_status IN (4, 5, 6) AND state = 'pending' AND reserved_by_run_id IS NULL
+          UNION ALL SELECT id FROM jobs WHERE reserved_by_run_id IS NOT NULL AND state = 'pending' AND app_id = ?1
+          UNION ALL SELECT jobs.id FROM requests CROSS JOIN jobs ON jobs.request_id = requests.id AND jobs.state = 'in_flight'
+            WHERE requests.verdict IS NULL AND +app_id = ?1) AS open
     CROSS JOIN jobs AS job ON job.id = open.id
-    WHERE job.newest = 1 AND (job.state = 'pending'
-      OR NOT EXISTS (SELECT 1 FROM batches WHERE batches.id = job.batch_id AND cancelled_ms IS NOT NULL))";
+    WHERE job.is_latest = 1 AND job.cancel_requested = 0";
 
 /// Status, question, batch, number and whether in flight of each of these, in the order of the
 /// questions.
 pub(super) fn survey() -> String {
     format!(
-        "SELECT job.status, job.question_id, job.batch_id, job.id, job.state = 'in_flight' {TO_BE_SENT}
+        "SELECT job.target_status, job.question_id, job.batch_id, job.id, job.state = 'in_flight' {TO_BE_SENT}
          ORDER BY job.question_id"
     )
 }
@@ -37,9 +37,9 @@ pub(super) async fn approve(
     const DOING: &str = "note an approval";
     let covered = Status::ALL.into_iter().filter(|status| covers.is_about(*status));
     let covered: Vec<String> = covered.map(|status| status.code().to_string()).collect();
-    let covered = format!("{TO_BE_SENT} AND job.status IN ({})", covered.join(", "));
+    let covered = format!("{TO_BE_SENT} AND job.target_status IN ({})", covered.join(", "));
     let by_tally = format!(
-        "SELECT job.batch_id, job.status, coalesce(job.approval_id, 0),
+        "SELECT job.batch_id, job.target_status, coalesce(job.approval_id, 0),
                 count(*) FILTER (WHERE job.state = 'pending'), count(*) FILTER (WHERE job.state = 'in_flight')
          {covered} GROUP BY 1, 2, 3"
     );
@@ -48,18 +48,19 @@ pub(super) async fn approve(
     let mark = format!("UPDATE jobs SET approval_id = ?2 WHERE id IN (SELECT job.id {covered})");
     let mark = sqlx::query(AssertSqlSafe(mark)).bind(app_id).bind(approval);
     mark.execute(&mut *connection).await.doing(DOING)?;
+    let mut deltas = CounterDeltas::default();
     for row in rows {
-        let from = read_tally(&row, 0).doing(DOING)?;
+        let from = CounterKey::read(&row, 0).doing(DOING)?;
+        let to = CounterKey { approval, ..from };
         let (pending, in_flight): (i64, i64) =
             (row.try_get(3).doing(DOING)?, row.try_get(4).doing(DOING)?);
-        let to = Tally { approval, ..from };
-        make(connection, to).await?;
-        change(connection, to, Change { pending, in_flight, ..Change::default() }).await?;
-        let gone = Change { pending: -pending, in_flight: -in_flight, ..Change::default() };
-        change(connection, from, gone).await?;
+        for (state, jobs) in [(JobState::Pending, pending), (JobState::InFlight, in_flight)] {
+            deltas.add(from, Counter::State(state), -jobs);
+            deltas.add(to, Counter::State(state), jobs);
+        }
         uncover(connection, from.approval, pending + in_flight).await?;
     }
-    Ok(())
+    deltas.apply(connection, 0).await
 }
 
 /// Notes that an approval (0: none) covers `jobs` of its jobs no longer.

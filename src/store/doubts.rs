@@ -5,12 +5,10 @@
 //! and the prune of the job that was sent. The question's latest job carries it: that job alone is
 //! in doubt. That a response of a job was lost once is its history, and a column of the job.
 
-use std::sync::LazyLock;
-
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
-use super::carried::OfJobs;
+use super::connection::json;
 use super::rows::count as figure;
 use super::runs::DUE_WITHIN;
 use super::{BatchId, Doing as _, RunId, StoreError};
@@ -24,18 +22,11 @@ const _: () = assert!(DUE_WITHIN.as_millis() >= 30_000);
 const DOING: &str = "note what is in doubt";
 
 /// The condition that a row of `jobs` is in doubt.
-pub(super) const IN_DOUBT: &str = "(newest = 1 AND EXISTS (SELECT 1 FROM doubts
+pub(super) const IN_DOUBT: &str = "(is_latest = 1 AND EXISTS (SELECT 1 FROM doubts
     WHERE doubts.question_id = jobs.question_id AND doubts.app_id = jobs.app_id AND doubts.open = 1))";
 
-/// What a claim has to know of a row of `job`: 0, nothing has been in doubt about its question;
-/// 1, something has; 2, a request for the same target status has lost its response, and nothing has
-/// settled that.
-pub(super) const DOUBT_OF_JOB: &str = "coalesce((
-    SELECT max(1 + (doubts.open = 1 AND doubts.lost = 1 AND doubts.status = job.status)) FROM doubts
-    WHERE doubts.question_id = job.question_id AND doubts.app_id = job.app_id), 0)";
-
 /// In doubt from now on: the rows that follow, then [`AGAIN`].
-const NOTE: &str = "INSERT INTO doubts (question_id, app_id, status, open, lost, late_ms)";
+const NOTE: &str = "INSERT INTO doubts (question_id, app_id, target_status, open, lost, late_ms)";
 
 /// The same question was in doubt for the same status before.
 const AGAIN: &str = "ON CONFLICT DO UPDATE SET open = 1, late_ms = max(late_ms, excluded.late_ms),
@@ -45,45 +36,63 @@ const AGAIN: &str = "ON CONFLICT DO UPDATE SET open = 1, late_ms = max(late_ms, 
 /// another target status, can still be applied. Its one value is the time. Driven by the few
 /// requests that can, so that no other job is looked at.
 const HOLD_BACK: &str = "
-    UPDATE jobs SET due_ms = (SELECT max(late_ms) FROM doubts WHERE doubts.question_id = jobs.question_id
-                                AND doubts.app_id = jobs.app_id AND doubts.status <> jobs.status)
+    UPDATE jobs SET not_before_ms = (SELECT max(late_ms) FROM doubts WHERE doubts.question_id = jobs.question_id
+                                AND doubts.app_id = jobs.app_id AND doubts.target_status <> jobs.target_status)
     WHERE id IN (SELECT job.id FROM doubts CROSS JOIN jobs AS job
-                   ON job.question_id = doubts.question_id AND job.app_id = doubts.app_id AND job.newest = 1
-                 WHERE doubts.late_ms > ? AND job.state = 'pending' AND job.held_by IS NULL
-                   AND job.status <> doubts.status AND job.due_ms < doubts.late_ms)";
+                   ON job.question_id = doubts.question_id AND job.app_id = doubts.app_id AND job.is_latest = 1
+                 WHERE doubts.late_ms > ? AND job.state = 'pending' AND job.reserved_by_run_id IS NULL
+                   AND job.target_status <> doubts.target_status AND job.not_before_ms < doubts.late_ms)";
 
-/// The jobs of a request whose response was lost. Two values beside the jobs: until when it can be
-/// applied, and the time.
-pub(super) static NOTED: LazyLock<OfJobs> = LazyLock::new(|| {
-    OfJobs::new(|these| {
-        format!(
-            "{NOTE} SELECT question_id, app_id, status, 1, 1, ? FROM jobs WHERE {these} {AGAIN};
-             {HOLD_BACK}"
-        )
-    })
-});
-
-/// The jobs of a request that was applied: whatever was in doubt about their questions is settled.
-/// Beside the jobs, its one value is the time.
-pub(super) static SETTLED: LazyLock<OfJobs> = LazyLock::new(|| {
-    OfJobs::new(|these| {
-        format!(
-            "UPDATE doubts SET open = 0 WHERE open = 1
-               AND (question_id, app_id) IN (SELECT question_id, app_id FROM jobs WHERE {these});
-             DELETE FROM doubts WHERE open = 0 AND late_ms <= ?"
-        )
-    })
-});
-
-/// Everything in flight, whose responses will never be known here; to be called before the requests
-/// end, by which they are found.
-pub(super) async fn note_orphans(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+/// The jobs of a request whose response was lost: it may have been applied, and may still be.
+pub(super) async fn note_lost(
+    connection: &mut SqliteConnection,
+    jobs: &[JobId],
+    now_ms: i64,
+) -> Result<(), StoreError> {
     let note = format!(
-        "{NOTE} SELECT question_id, app_id, jobs.status, 1, 1, slot_ms + ? FROM in_flight
-           CROSS JOIN jobs ON jobs.id = in_flight.job JOIN requests ON requests.id = in_flight.request
-         WHERE true {AGAIN}"
+        "{NOTE} SELECT question_id, app_id, target_status, 1, 1, ? FROM jobs
+         WHERE id IN (SELECT value FROM json_each(?)) {AGAIN}"
     );
-    let noted = sqlx::query(AssertSqlSafe(note)).bind(UNDER_WAY_MAX_MS).execute(connection).await;
+    let late_ms = now_ms.saturating_add(UNDER_WAY_MAX_MS);
+    let note = sqlx::query(AssertSqlSafe(note)).bind(late_ms).bind(json(jobs));
+    note.execute(&mut *connection).await.doing(DOING)?;
+    sqlx::query(HOLD_BACK).bind(now_ms).execute(connection).await.map(drop).doing(DOING)
+}
+
+/// The jobs of a request that was applied: nothing is in doubt about their questions any more.
+pub(super) async fn settle(
+    connection: &mut SqliteConnection,
+    jobs: &[JobId],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE doubts SET open = 0 WHERE open = 1 AND (question_id, app_id) IN (
+           SELECT question_id, app_id FROM jobs WHERE id IN (SELECT value FROM json_each(?)))",
+    )
+    .bind(json(jobs))
+    .execute(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let over = sqlx::query("DELETE FROM doubts WHERE open = 0 AND late_ms <= ?").bind(now_ms);
+    over.execute(connection).await.map(drop).doing(DOING)
+}
+
+/// The longest that a run waits for a response, in milliseconds: the largest `--timeout-ms`.
+const TIMEOUT_MAX_MS: i64 = 600_000;
+
+/// Everything in flight, whose responses will never be known here: until `now_ms` nobody has given
+/// them up. To be called before the requests end, by which they are found.
+pub(super) async fn note_orphans(
+    connection: &mut SqliteConnection,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let note = format!(
+        "{NOTE} SELECT question_id, app_id, jobs.target_status, 1, 1, min(?1, scheduled_ms + ?2) + ?3 FROM requests
+           CROSS JOIN jobs ON jobs.request_id = requests.id AND jobs.state = 'in_flight'
+         WHERE requests.verdict IS NULL {AGAIN}"
+    );
+    let note = sqlx::query(AssertSqlSafe(note)).bind(now_ms).bind(TIMEOUT_MAX_MS);
+    let noted = note.bind(UNDER_WAY_MAX_MS).execute(connection).await;
     noted.map(drop).doing(DOING)
 }
 
@@ -94,21 +103,27 @@ pub(super) async fn note_job(
     job: JobId,
 ) -> Result<(), StoreError> {
     let note = format!(
-        "{NOTE} SELECT question_id, app_id, status, 1, 0, 0 FROM jobs WHERE id = ? {AGAIN}"
+        "{NOTE} SELECT question_id, app_id, target_status, 1, 0, 0 FROM jobs WHERE id = ? {AGAIN}"
     );
     let noted = sqlx::query(AssertSqlSafe(note)).bind(job).execute(connection).await;
     noted.map(drop).doing(DOING)
 }
 
 /// What is in doubt about pending jobs that will not be sent again, as they are cancelled or
-/// superseded: those that were sent before came back by a lost response, which is noted, or by a
-/// rejection of their whole chunk. To be called while they are pending. Its values are those of
-/// `these`.
-pub(super) fn withdrawn(these: &str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!(
-        "{NOTE} SELECT question_id, app_id, status, 1, 0, 0 FROM jobs
-         WHERE {these} AND state = 'pending' AND attempts > 0 {AGAIN}"
-    ))
+/// superseded: those that came back by a lost response are noted already, those by the rejection of
+/// their whole chunk are not. To be called while they are pending; `jobs` is a condition with
+/// the value ?1.
+pub(super) async fn note_withdrawn<'v>(
+    connection: &mut SqliteConnection,
+    jobs: &str,
+    value: impl sqlx::Encode<'v, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + 'v,
+) -> Result<(), StoreError> {
+    let note = format!(
+        "{NOTE} SELECT question_id, app_id, target_status, 1, 0, 0 FROM jobs
+         WHERE {jobs} AND state = 'pending' AND rejected_in_chunk = 1 {AGAIN}"
+    );
+    let noted = sqlx::query(AssertSqlSafe(note)).bind(value).execute(connection).await;
+    noted.map(drop).doing(DOING)
 }
 
 /// A job that is done by what its last request has shown.
@@ -131,7 +146,7 @@ pub(super) async fn note_pending(
     const PENDING: &str =
         "state = 'pending' AND app_id IN (SELECT app_id FROM runs WHERE ending IS NULL OR id = ?)";
     let note = format!(
-        "{NOTE} SELECT question_id, app_id, status, 1, 1, ? FROM jobs WHERE {PENDING} {AGAIN}"
+        "{NOTE} SELECT question_id, app_id, target_status, 1, 1, ? FROM jobs WHERE {PENDING} {AGAIN}"
     );
     let noted =
         sqlx::query(AssertSqlSafe(note)).bind(now_ms.saturating_add(UNDER_WAY_MAX_MS)).bind(run);
@@ -170,12 +185,6 @@ pub(super) async fn tidy(connection: &mut SqliteConnection, now_ms: i64) -> Resu
         .doing(DOING)
 }
 
-/// What a prune forgets with the jobs that it drops; what an open or later job is there for
-/// stays. Its values are those of the prune's own statements.
-pub(super) const PRUNED: &str = "
-    DELETE FROM doubts WHERE (question_id, app_id) IN
-      (SELECT question_id, app_id FROM jobs WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 AND newest = 1)";
-
 /// How many jobs are in doubt: all, those of an app, or those of a batch.
 pub(super) async fn count(
     connection: &mut SqliteConnection,
@@ -185,7 +194,7 @@ pub(super) async fn count(
     const DOING: &str = "count what is in doubt";
     let row = sqlx::query(
         "SELECT count(*) FROM (SELECT DISTINCT question_id, app_id FROM doubts WHERE open = 1) AS doubt
-         CROSS JOIN jobs ON jobs.question_id = doubt.question_id AND jobs.app_id = doubt.app_id AND newest = 1
+         CROSS JOIN jobs ON jobs.question_id = doubt.question_id AND jobs.app_id = doubt.app_id AND is_latest = 1
          WHERE (?1 IS NULL OR jobs.app_id = ?1) AND (?2 IS NULL OR batch_id = ?2)",
     )
     .bind(app_id)

@@ -8,9 +8,9 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::bulk::{Index, Questions, insert, step_back};
+use super::connection::{begin_immediate, truncate_wal};
 use super::staging::Staging;
 use super::status::open_by_status;
-use super::write::{begin_on, fold};
 use super::{ApprovalId, BatchId, Doing as _, RowGroup, StopImport, Store, StoreError, doubts};
 use crate::job::{App, NewJob, QuestionId};
 
@@ -104,7 +104,7 @@ impl Store {
     pub async fn begin_import(&self, app: App, now_ms: i64) -> Result<Import, StoreError> {
         const DOING: &str = "begin an import";
         // What its rows refer to is made in the same transaction.
-        let options = self.writer.options().clone().foreign_keys(false);
+        let options = self.writer.options().foreign_keys(false);
         let options = options.pragma("cache_size", format!("-{CACHE_KIB}")).pragma("threads", "1");
         // Temporary tables have a cache of their own.
         let options = options.pragma("temp.cache_size", format!("-{CACHE_KIB}"));
@@ -207,7 +207,7 @@ impl Import {
     /// Begins the transaction that decides. Other writers wait from now on.
     pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
         const DOING: &str = "begin an import";
-        begin_on(&mut self.connection, DOING).await?;
+        begin_immediate(&mut self.connection, DOING).await?;
         self.decides = true;
         self.app_id = app_id(&mut self.connection, self.app).await?;
         let saved = sqlx::query("SAVEPOINT before_rows").execute(&mut self.connection).await;
@@ -238,9 +238,10 @@ impl Import {
         .doing("begin an import")?;
         self.batch = noted.last_insert_rowid();
         let (connection, rows) = (&mut self.connection, self.staging.rows);
-        let index = Index::choose(connection, rows, self.questions.take(), self.only_looks).await?;
-        self.superseded = step_back(connection, self.app_id, self.now_ms, &index).await?;
-        insert(connection, self.app_id, self.batch, self.staging.by_status, index.fate).await?;
+        let mut index =
+            Index::choose(connection, rows, self.questions.take(), self.only_looks).await?;
+        self.superseded = step_back(connection, self.app_id, self.now_ms, &mut index).await?;
+        insert(connection, self.app_id, self.batch, self.staging.by_status, &index).await?;
         doubts::hold_back(connection, self.now_ms).await
     }
 
@@ -315,7 +316,7 @@ impl Import {
                 ended => ended.map(drop).doing("finish an import")?,
             }
             if how == "COMMIT" {
-                fold(&mut self.connection).await;
+                truncate_wal(&mut self.connection).await;
             }
         }
         self.connection.close().await.doing("close its file")

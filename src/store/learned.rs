@@ -53,11 +53,11 @@ impl Store {
         let mut tx = self.write("keep the pace").await?;
         let app_id = app_id(&mut tx, app).await?;
         sqlx::query(
-            "INSERT INTO paces (app_id, learned_ms, rate, refused_rate, spread_ms, spread_doubt, spaced)
+            "INSERT INTO learned_rates (app_id, learned_ms, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd, min_spacing_probability)
              VALUES (?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (app_id) DO UPDATE SET
                learned_ms = excluded.learned_ms, rate = excluded.rate, refused_rate = excluded.refused_rate,
-               spread_ms = excluded.spread_ms, spread_doubt = excluded.spread_doubt, spaced = excluded.spaced",
+               arrival_jitter_ms = excluded.arrival_jitter_ms, arrival_jitter_log_sd = excluded.arrival_jitter_log_sd, min_spacing_probability = excluded.min_spacing_probability",
         )
         .bind(app_id)
         .bind(now_ms.max(0))
@@ -78,8 +78,8 @@ impl Store {
     /// When the queue file cannot be read.
     pub async fn paces(&self) -> Result<Vec<KeptPace>, StoreError> {
         sqlx::query(
-            "SELECT apps.sdkappid, apps.library, paces.* FROM paces JOIN apps ON apps.id = paces.app_id
-             ORDER BY paces.app_id",
+            "SELECT apps.sdkappid, apps.library, learned_rates.* FROM learned_rates JOIN apps ON apps.id = learned_rates.app_id
+             ORDER BY learned_rates.app_id",
         )
         .fetch_all(&self.readers)
         .await
@@ -110,9 +110,9 @@ impl Store {
         let mut tx = self.write("keep the size").await?;
         let app_id = app_id(&mut tx, app).await?;
         sqlx::query(
-            "INSERT INTO size_limits (app_id, learned_ms, passed, too_many) VALUES (?, ?, ?, ?)
-             ON CONFLICT (app_id) DO UPDATE SET learned_ms = excluded.learned_ms, passed = excluded.passed,
-               too_many = excluded.too_many",
+            "INSERT INTO learned_chunk_sizes (app_id, learned_ms, accepted, rejected) VALUES (?, ?, ?, ?)
+             ON CONFLICT (app_id) DO UPDATE SET learned_ms = excluded.learned_ms, accepted = excluded.accepted,
+               rejected = excluded.rejected",
         )
         .bind(app_id)
         .bind(now_ms.max(0))
@@ -132,9 +132,9 @@ impl Store {
     pub async fn sizes(&self, now_ms: i64) -> Result<Vec<KeptSize>, StoreError> {
         let holds_ms = i64::try_from(SIZE_HOLDS.as_millis()).unwrap_or(i64::MAX);
         sqlx::query(
-            "SELECT apps.sdkappid, apps.library, size_limits.* FROM size_limits
-             JOIN apps ON apps.id = size_limits.app_id
-             WHERE learned_ms BETWEEN ?1 - ?2 AND ?1 + ?2 ORDER BY size_limits.app_id",
+            "SELECT apps.sdkappid, apps.library, learned_chunk_sizes.* FROM learned_chunk_sizes
+             JOIN apps ON apps.id = learned_chunk_sizes.app_id
+             WHERE learned_ms BETWEEN ?1 - ?2 AND ?1 + ?2 ORDER BY learned_chunk_sizes.app_id",
         )
         .bind(now_ms)
         .bind(holds_ms)
@@ -160,26 +160,26 @@ fn kept_pace(row: &SqliteRow) -> Result<KeptPace, StoreError> {
     let learned = Learned {
         rate: row.try_get("rate").doing(doing)?,
         refused_rate: row.try_get("refused_rate").doing(doing)?,
-        spread_ms: row.try_get("spread_ms").doing(doing)?,
-        spread_doubt: row.try_get("spread_doubt").doing(doing)?,
-        spaced: row.try_get("spaced").doing(doing)?,
+        spread_ms: row.try_get("arrival_jitter_ms").doing(doing)?,
+        spread_doubt: row.try_get("arrival_jitter_log_sd").doing(doing)?,
+        spaced: row.try_get("min_spacing_probability").doing(doing)?,
     };
     let learned_ms = row.try_get("learned_ms").doing(doing)?;
-    Ok(KeptPace { app: app_of("paces", row)?, learned, learned_ms })
+    Ok(KeptPace { app: app_of("learned_rates", row)?, learned, learned_ms })
 }
 
 fn kept_size(row: &SqliteRow) -> Result<KeptSize, StoreError> {
     let jobs = |column: &str| -> Result<usize, StoreError> {
         let jobs: i64 = row.try_get(column).doing("read the sizes")?;
         usize::try_from(jobs).map_err(|e| StoreError::Impossible {
-            table: "size_limits",
+            table: "learned_chunk_sizes",
             row: row.try_get("app_id").unwrap_or_default(),
             reason: format!("{column} {jobs}: {e}"),
         })
     };
-    let limit = SizeLimit { passed: jobs("passed")?, too_many: jobs("too_many")? };
+    let limit = SizeLimit { passed: jobs("accepted")?, too_many: jobs("rejected")? };
     let learned_ms = row.try_get("learned_ms").doing("read the sizes")?;
-    Ok(KeptSize { app: app_of("size_limits", row)?, limit, learned_ms })
+    Ok(KeptSize { app: app_of("learned_chunk_sizes", row)?, limit, learned_ms })
 }
 
 /// The app that a row of `table` is for; it begins with the app's two columns.

@@ -130,7 +130,7 @@ impl Store {
 async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, StoreError> {
     let doing = "read its apps";
     let rows = sqlx::query(
-        "SELECT id, sdkappid, library, paces.rate FROM apps LEFT JOIN paces ON paces.app_id = apps.id",
+        "SELECT id, sdkappid, library, learned_rates.rate FROM apps LEFT JOIN learned_rates ON learned_rates.app_id = apps.id",
     )
     .fetch_all(&mut **tx)
     .await
@@ -165,19 +165,19 @@ async fn add_up_jobs(
 ) -> Result<(), StoreError> {
     let doing = "add up jobs";
     let rows = sqlx::query(
-        "SELECT app_id, status, sum(pending), sum(in_flight), sum(succeeded), sum(failed), sum(cancelled),
+        "SELECT app_id, target_status, sum(pending), sum(in_flight), sum(succeeded), sum(failed), sum(cancelled),
                 sum(superseded)
-         FROM tallies JOIN batches ON batches.id = batch_id GROUP BY app_id, status",
+         FROM job_counts JOIN batches ON batches.id = batch_id GROUP BY app_id, target_status",
     )
     .fetch_all(&mut **tx)
     .await
     .doing(doing)?;
     for row in &rows {
-        let figures = of_app(apps, row, "tallies")?;
+        let figures = of_app(apps, row, "job_counters")?;
         let status: i64 = row.try_get(1).doing(doing)?;
         let at = Status::ALL.into_iter().position(|known| known.code() == status);
         let at = at.ok_or_else(|| StoreError::Impossible {
-            table: "tallies",
+            table: "job_counters",
             row: 0,
             reason: format!("status {status}"),
         })?;
@@ -214,7 +214,7 @@ async fn look_at_batches(
     let doing = "look for unfinished batches";
     let rows = sqlx::query(
         "SELECT app_id, count(*), min(created_ms) FROM batches
-         WHERE id IN (SELECT batch_id FROM tallies WHERE pending + in_flight > 0) GROUP BY app_id",
+         WHERE id IN (SELECT batch_id FROM job_counts WHERE pending + in_flight > 0) GROUP BY app_id",
     )
     .fetch_all(&mut **tx)
     .await
@@ -234,7 +234,7 @@ async fn count_requests(
     let doing = "count requests";
     // In the order of the index, so that nothing is sorted.
     let groups = "SELECT (SELECT app_id FROM runs WHERE id = run_id), verdict, latency_ms, count(*), sum(job_count)
-                  FROM requests INDEXED BY requests_figures GROUP BY run_id, verdict, latency_ms";
+                  FROM requests INDEXED BY requests_by_run GROUP BY run_id, verdict, latency_ms";
     let mut rows = sqlx::query(groups).fetch(&mut **tx);
     while let Some(row) = rows.try_next().await.doing(doing)? {
         let requests = count(&row, 3).doing(doing)?;
@@ -288,7 +288,7 @@ async fn look_at_runs(
     let doing = "find the last runs";
     let rows = sqlx::query(
         "SELECT app_id, started_ms, finished_ms, ending,
-                (SELECT max(answered_ms) FROM requests INDEXED BY requests_figures WHERE run_id = runs.id)
+                (SELECT max(responded_ms) FROM requests INDEXED BY requests_by_run WHERE run_id = runs.id)
          FROM runs WHERE id IN (SELECT max(id) FROM runs GROUP BY app_id)",
     )
     .fetch_all(&mut **tx)

@@ -10,15 +10,17 @@ mod app_lock;
 mod approvals;
 mod batches;
 mod bulk;
-mod carried;
 mod check;
 mod claim;
+mod claim_scope;
 mod closing;
 mod conclude;
+mod connection;
 mod covered;
 mod doubts;
 mod full;
 mod import;
+mod job_counters;
 mod learned;
 mod lock;
 mod lock_file;
@@ -28,11 +30,9 @@ mod metrics;
 mod migrate;
 mod one_name;
 mod open;
-mod overtaken;
 mod overview;
 #[cfg(test)]
 mod plans;
-mod pool;
 mod prune;
 mod recognise;
 mod records;
@@ -44,23 +44,21 @@ mod sittings;
 mod staging;
 mod standing;
 mod status;
-mod tallies;
+mod superseded_in_flight;
 mod traffic;
-mod turn;
+mod transaction;
 mod waits;
-mod write;
 
 use crate::text::path_text;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use sqlx::SqlitePool;
+use sqlx::{Sqlite, SqlitePool, Transaction};
 
 pub use app_lock::AppLock;
 pub use approvals::{Approval, ApprovalId, Covers, OpenJobs, Survey};
 pub use batches::{BatchSummary, Cancelled, Retried};
-pub use carried::Carried;
-pub use claim::Claimed;
+pub use claim::{Claimed, ClaimedRequest};
 pub use closing::closing;
 pub use conclude::{Concluded, Conclusion, Conclusions};
 pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
@@ -80,7 +78,7 @@ pub use staging::{RowGroup, StopImport};
 pub use standing::Standing;
 pub use status::{QueueCounts, QueueStatus, RunSummary};
 pub use traffic::{RequestCounts, RunTally, Traffic};
-pub use turn::Turn;
+pub use transaction::Turn;
 pub use waits::{Wait, WaitsFor};
 
 /// The number of a batch in its queue file.
@@ -287,10 +285,10 @@ pub struct Store {
     /// Whether it had a log with something in it before this process opened it.
     has_log: bool,
     sending: Arc<Mutex<Option<lost_log::Sending>>>,
-    writer: write::Writer,
+    writer: connection::WriteConnection,
     readers: SqlitePool,
-    /// Where the run that claims finds its jobs.
-    pool: Arc<Mutex<Option<(RunId, pool::Pool)>>>,
+    /// Which jobs the run that claims may claim.
+    scope: Arc<Mutex<Option<(RunId, claim_scope::ClaimScope)>>>,
 }
 
 impl Store {
@@ -300,7 +298,7 @@ impl Store {
     }
 
     /// A write transaction that has its lock from the first statement on.
-    async fn write(&self, doing: &'static str) -> Result<write::Write, StoreError> {
+    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.writer.begin(doing).await
     }
 

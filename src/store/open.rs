@@ -15,11 +15,11 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::closing::opened;
+use super::connection::{WriteConnection, pool_of_one};
 use super::full::{self, why_refused};
 use super::lock::{beside, identity};
 use super::migrate::{create, migrate};
 use super::recognise::{Kind, make_private, recognise};
-use super::write::Writer;
 use super::{Doing as _, Store, StoreError};
 
 /// `PRAGMA application_id` of a queue file: the four letters `desk`.
@@ -48,20 +48,8 @@ const READERS_MAX: u32 = 4;
 
 /// The migrations, oldest first. Listed by hand, since sqlx's macro would build the whole
 /// engine a second time for the compiler; a test compares the list with the folder.
-pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
-    (1, "queue", include_str!("../../migrations/0001_queue.sql")),
-    (2, "approvals", include_str!("../../migrations/0002_approvals.sql")),
-    (3, "paces", include_str!("../../migrations/0003_paces.sql")),
-    (4, "size_limits", include_str!("../../migrations/0004_size_limits.sql")),
-    (5, "pruned", include_str!("../../migrations/0005_pruned.sql")),
-    (6, "waits", include_str!("../../migrations/0006_waits.sql")),
-    (7, "figures", include_str!("../../migrations/0007_figures.sql")),
-    (8, "tallies", include_str!("../../migrations/0008_tallies.sql")),
-    (9, "checks", include_str!("../../migrations/0009_checks.sql")),
-    (10, "consent", include_str!("../../migrations/0010_consent.sql")),
-    (11, "doubts", include_str!("../../migrations/0011_doubts.sql")),
-    (13, "newest_index", include_str!("../../migrations/0013_newest_index.sql")),
-];
+pub(super) const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "queue", include_str!("../../migrations/sqlite/0001_queue.sql"))];
 
 impl Store {
     /// The version of the layout that this program gives its queue files.
@@ -112,8 +100,8 @@ impl Store {
         // It is gone with its last connection, so nothing ends that of the reader early.
         let pool = pool_of(1).idle_timeout(None).max_lifetime(None);
         let readers = pool.connect_with(options.clone()).await.doing("imagine an empty queue")?;
-        let connected = SqliteConnection::connect_with(&options).await;
-        let writer = Writer::new(connected.doing("imagine an empty queue")?, options);
+        let pool = pool_of_one().connect_lazy_with(options.clone());
+        let writer = WriteConnection::of(pool, options);
         migrate(path, &readers).await?;
         let (path, sending) = (path.to_owned(), Arc::default());
         Ok(Self {
@@ -123,7 +111,7 @@ impl Store {
             sending,
             writer,
             readers,
-            pool: Arc::default(),
+            scope: Arc::default(),
         })
     }
 
@@ -141,19 +129,16 @@ impl Store {
             create(&path, &options).await?;
         }
         let pool = connect_writer(&options).await.map_err(|e| not_opened(&path, e))?;
-        let writer = match ready_to_write(&path, &pool).await {
-            Ok(writer) => writer,
-            Err(error) => {
-                pool.close().await;
-                return Err(error);
-            }
-        };
+        if let Err(error) = ready_to_write(&path, &pool).await {
+            pool.close().await;
+            return Err(error);
+        }
         let options = options.journal_mode(SqliteJournalMode::Wal);
-        let writer = Writer::new(writer, options.clone().busy_timeout(TURN));
+        let writer = WriteConnection::of(pool, options.clone().busy_timeout(TURN));
         let readers = pool_of(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
         let sending = Arc::default();
         let found = identity(&path);
-        let store = Self { path, found, has_log, sending, writer, readers, pool: Arc::default() };
+        let store = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
         opened(&store);
         Ok(store)
     }
@@ -164,22 +149,20 @@ impl Store {
     pub fn apart(&self) -> Self {
         let options = self.readers.connect_options().as_ref().clone();
         let readers = pool_of(READERS_MAX).connect_lazy_with(options);
-        let (path, writer) = (self.path.clone(), self.writer.apart());
+        let (path, writer) = (self.path.clone(), self.writer.separate());
         let (found, has_log, sending) = (self.found, self.has_log, Arc::default());
-        let store = Self { path, found, has_log, sending, writer, readers, pool: Arc::default() };
+        let store = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
         opened(&store);
         store
     }
 }
 
-/// Brings the file up to date and takes the connection that writes.
-async fn ready_to_write(path: &Path, pool: &SqlitePool) -> Result<SqliteConnection, StoreError> {
+/// Brings the file up to date, and has the connection that writes report a long wait.
+async fn ready_to_write(path: &Path, pool: &SqlitePool) -> Result<(), StoreError> {
     migrate(path, pool).await?;
-    let mut writer = pool.acquire().await.map_err(|e| not_opened(path, e))?.detach();
-    let turn = format!("PRAGMA busy_timeout = {}", TURN.as_millis());
-    let set = sqlx::query(AssertSqlSafe(turn)).execute(&mut writer).await;
-    set.map_err(|e| not_opened(path, e))?;
-    Ok(writer)
+    let timeout = format!("PRAGMA busy_timeout = {}", TURN.as_millis());
+    let set = sqlx::query(AssertSqlSafe(timeout)).execute(pool).await;
+    set.map(drop).map_err(|e| not_opened(path, e))
 }
 
 /// Nobody on the way could lose such a connection, so it is not asked before each use whether
@@ -227,7 +210,7 @@ pub(super) fn engine_code(error: &sqlx::Error) -> Option<i32> {
 /// It waits for its turn to write, which the timeout does cover, and finds the file changed.
 async fn connect_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
     let logged = options.clone().journal_mode(SqliteJournalMode::Wal);
-    let connect = || pool_of(1).connect_with(logged.clone());
+    let connect = || pool_of_one().connect_with(logged.clone());
     let mut ended = connect().await;
     for _ in 1..OPEN_TRIES {
         match &ended {
@@ -248,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_migrations_folder_is_listed() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
         let mut files: Vec<String> = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -181,10 +181,10 @@ impl Tally {
         .doing(DOING)?;
         for (first, last) in stretches(ends(&row).doing(DOING)?) {
             let rows = sqlx::query(
-                "SELECT status, state, error_code, count(*), max(error_info)
+                "SELECT target_status, state, error_code, count(*), max(error_info)
                  FROM jobs WHERE id BETWEEN ?1 AND ?2 AND (?3 IS NULL OR batch_id = ?3)
                    AND (state = 'failed' OR error_code IS NOT NULL)
-                 GROUP BY status, state, error_code",
+                 GROUP BY target_status, state, error_code",
             )
             .bind(first)
             .bind(last)
@@ -206,16 +206,16 @@ impl Tally {
         batch: Option<BatchId>,
     ) -> Result<(), StoreError> {
         let rows = sqlx::query(
-            "SELECT status, sum(pending), sum(in_flight), sum(succeeded), sum(failed), sum(cancelled),
+            "SELECT target_status, sum(pending), sum(in_flight), sum(succeeded), sum(failed), sum(cancelled),
                     sum(superseded), batch_id
-             FROM tallies WHERE ?1 IS NULL OR batch_id = ?1 GROUP BY batch_id, status",
+             FROM job_counts WHERE ?1 IS NULL OR batch_id = ?1 GROUP BY batch_id, target_status",
         )
         .bind(batch)
         .fetch_all(connection)
         .await
         .doing(DOING)?;
         for row in &rows {
-            let at = status_at(row, "tallies")?;
+            let at = status_at(row, "job_counters")?;
             let of_batch = self.batches.entry(row.try_get(7).doing(DOING)?).or_default();
             for (column, state) in (1..).zip(JobState::ALL) {
                 let jobs = count(row, column).doing(DOING)?;

@@ -9,11 +9,12 @@
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
-use super::doubts::PRUNED;
+use super::connection::{begin_immediate, json, truncate_wal};
+use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::metrics::count_pruned;
 use super::open::is_busy;
-use super::write::{begin_on, fold, json};
 use super::{BatchId, Doing as _, RunLock, Store, StoreError};
+use crate::job::JobState;
 
 /// Jobs deleted by one transaction.
 const SLICE_JOBS: i64 = 20_000;
@@ -66,7 +67,7 @@ impl Store {
     pub async fn prune(&self, before_ms: i64, now_ms: i64) -> Result<Pruned, StoreError> {
         // What refers to the deleted is deleted too, or never was: to have the engine prove
         // it would look through all jobs for every request.
-        let options = self.writer.options().clone().foreign_keys(false);
+        let options = self.writer.options().foreign_keys(false);
         let mut connection =
             SqliteConnection::connect_with(&options).await.doing("open its file")?;
         begin(&mut connection).await?;
@@ -111,7 +112,7 @@ impl Store {
                 written => written.map(drop).doing(DOING)?,
             }
         }
-        fold(connection).await;
+        truncate_wal(connection).await;
         Ok(true)
     }
 }
@@ -137,10 +138,10 @@ async fn old_batches(
     // Its tallies go with the last of its jobs, so what was cut short is found here again.
     let rows = sqlx::query(
         "SELECT batches.id, coalesce(jobs_left, 0), first_job, last_job FROM batches
-         LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open, max(finished_ms) AS finished,
+         LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open,
                            sum(pending + in_flight + succeeded + failed + cancelled + superseded) AS jobs_left
-                    FROM tallies GROUP BY batch_id) ON batch_id = batches.id
-         WHERE (pruned_ms IS NULL AND created_ms < ?1 AND coalesce(open = 0 AND finished < ?1, 1))
+                    FROM job_counts GROUP BY batch_id) ON batch_id = batches.id
+         WHERE (pruned_ms IS NULL AND created_ms < ?1 AND coalesce(open = 0, 1) AND finished_ms < ?1)
             OR (pruned_ms IS NOT NULL AND jobs_left > 0)
          ORDER BY batches.id",
     )
@@ -158,7 +159,7 @@ async fn old_batches(
 }
 
 async fn begin(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    begin_on(connection, "drop old batches").await
+    begin_immediate(connection, "drop old batches").await
 }
 
 async fn commit(connection: &mut SqliteConnection) -> Result<(), StoreError> {
@@ -180,7 +181,7 @@ async fn mark(
     .await
     .doing("mark old batches")?;
     sqlx::query(
-        "INSERT INTO upkeep (id, pruned_ms) VALUES (1, ?1) ON CONFLICT DO UPDATE SET pruned_ms = excluded.pruned_ms",
+        "INSERT INTO maintenance (id, pruned_ms) VALUES (1, ?1) ON CONFLICT DO UPDATE SET pruned_ms = excluded.pruned_ms",
     )
     .bind(now_ms.max(0))
     .execute(connection)
@@ -196,19 +197,16 @@ async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), S
     while from <= last {
         let to = last.min(from.saturating_add(SLICE_JOBS - 1));
         begin(connection).await?;
-        for sql in
-            [UNTALLY, PRUNED, "DELETE FROM jobs WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3"]
-        {
-            sqlx::query(sql)
-                .bind(from)
-                .bind(to)
-                .bind(old.batch)
-                .execute(&mut *connection)
-                .await
-                .doing("drop old jobs")?;
-        }
+        uncount(connection, old.batch, from, to).await?;
+        sqlx::query("DELETE FROM jobs WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3")
+            .bind(from)
+            .bind(to)
+            .bind(old.batch)
+            .execute(&mut *connection)
+            .await
+            .doing("drop old jobs")?;
         if to == last {
-            sqlx::query("DELETE FROM tallies WHERE batch_id = ?")
+            sqlx::query("DELETE FROM job_counters WHERE batch_id = ?")
                 .bind(old.batch)
                 .execute(&mut *connection)
                 .await
@@ -220,18 +218,39 @@ async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), S
     Ok(())
 }
 
-/// Takes jobs that are about to go out of the figures. Nothing of them is open.
-const UNTALLY: &str = "
-    UPDATE tallies SET succeeded = succeeded - done, found_done = found_done - found, failed = failed - refused,
-           overtaken = overtaken - spoken_for, cancelled = cancelled - stopped, superseded = superseded - replaced
-    FROM (SELECT status AS s, coalesce(approval_id, 0) AS a, count(*) FILTER (WHERE state = 'succeeded') AS done,
-                 count(*) FILTER (WHERE state = 'succeeded' AND error_code IS NOT NULL) AS found,
-                 count(*) FILTER (WHERE state = 'failed') AS refused,
-                 count(*) FILTER (WHERE state = 'failed' AND newest = 0) AS spoken_for,
-                 count(*) FILTER (WHERE state = 'cancelled') AS stopped,
-                 count(*) FILTER (WHERE state = 'superseded') AS replaced
-          FROM jobs WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 GROUP BY 1, 2)
-    WHERE batch_id = ?3 AND status = s AND approval_id = a";
+/// Takes jobs that are about to be deleted out of the counters. All of them are finished.
+async fn uncount(
+    connection: &mut SqliteConnection,
+    batch: BatchId,
+    from: i64,
+    to: i64,
+) -> Result<(), StoreError> {
+    const DOING: &str = "drop old jobs";
+    let rows = sqlx::query(
+        "SELECT batch_id, target_status, coalesce(approval_id, 0), state, count(*),
+                count(*) FILTER (WHERE state = 'failed' AND is_latest = 0),
+                count(*) FILTER (WHERE state = 'succeeded' AND error_code IS NOT NULL)
+         FROM jobs WHERE id BETWEEN ? AND ? AND batch_id = ? GROUP BY 1, 2, 3, 4",
+    )
+    .bind(from)
+    .bind(to)
+    .bind(batch)
+    .fetch_all(&mut *connection)
+    .await
+    .doing(DOING)?;
+    let mut deltas = CounterDeltas::default();
+    for row in &rows {
+        let key = CounterKey::read(row, 0).doing(DOING)?;
+        let state: JobState =
+            row.try_get::<&str, _>(3).doing(DOING)?.parse().map_err(|reason| {
+                StoreError::Impossible { table: "batches", row: batch, reason }
+            })?;
+        deltas.add(key, Counter::State(state), -row.try_get::<i64, _>(4).doing(DOING)?);
+        deltas.add(key, Counter::FailedSuperseded, -row.try_get::<i64, _>(5).doing(DOING)?);
+        deltas.add(key, Counter::SucceededOnRetry, -row.try_get::<i64, _>(6).doing(DOING)?);
+    }
+    deltas.apply(connection, 0).await
+}
 
 /// Drops what no job needs any more. The newest run stays with all its requests: its figures
 /// are told, and its searches may refer to them. So does the newest request of all, from which
@@ -243,7 +262,7 @@ async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Resul
         connection,
         before_ms,
         "INSERT INTO temp.unused SELECT id FROM requests
-         WHERE answered_ms < ?1 AND id < (SELECT max(id) FROM requests) AND run_id < (SELECT max(id) FROM runs)
+         WHERE responded_ms < ?1 AND id < (SELECT max(id) FROM requests) AND run_id < (SELECT max(id) FROM runs)
            AND id NOT IN (SELECT request_id FROM jobs WHERE request_id IS NOT NULL)",
     )
     .await?;
@@ -254,7 +273,7 @@ async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Resul
         execute(
             connection,
             before_ms,
-            "UPDATE runs SET requests = requests - sent, throttled = throttled - slow, reached = reached - read,
+            "UPDATE runs SET requests = requests - sent, throttled = throttled - slow, evaluated_requests = evaluated_requests - read,
                     orphaned = orphaned - died, responses_lost = responses_lost - lost
              FROM (SELECT run_id, count(*) AS sent, count(*) FILTER (WHERE verdict = 'throttled') AS slow,
                           count(*) FILTER (WHERE verdict IN ('applied', 'rejected')) AS read,
@@ -275,7 +294,7 @@ async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Resul
         before_ms,
         "DELETE FROM runs WHERE finished_ms < ?1 AND id < (SELECT max(id) FROM runs)
            AND id NOT IN (SELECT run_id FROM requests)
-           AND id NOT IN (SELECT held_by FROM jobs WHERE held_by IS NOT NULL)",
+           AND id NOT IN (SELECT reserved_by_run_id FROM jobs WHERE reserved_by_run_id IS NOT NULL)",
     )
     .await?;
     commit(connection).await?;

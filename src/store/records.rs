@@ -152,9 +152,9 @@ async fn read_page(
 ) -> Result<Page, StoreError> {
     let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
         "SELECT count(*), coalesce(max(id), 0), json_group_array(DISTINCT batch_id),
-                json_group_array(json_array(id, question_id, status, state, error_code, error_info, attempts,
+                json_group_array(json_array(id, question_id, target_status, state, error_code, error_info, attempts,
                                             response_lost, in_doubt, batch_id, line, finished_ms))
-         FROM (SELECT id, question_id, status, state, error_code, error_info, attempts, response_lost,
+         FROM (SELECT id, question_id, target_status, state, error_code, error_info, attempts, response_lost,
                       {IN_DOUBT} AS in_doubt, batch_id, line, finished_ms
                FROM jobs WHERE id > "
     ));
@@ -164,7 +164,7 @@ async fn read_page(
         sql.push(" AND state = '").push(state.name()).push("'");
     }
     if let Some(latest) = filter.latest {
-        sql.push(" AND newest = ").push_bind(latest);
+        sql.push(" AND is_latest = ").push_bind(latest);
     }
     if filter.in_doubt {
         sql.push(" AND ").push(IN_DOUBT);

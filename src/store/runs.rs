@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::import::app_id;
-use super::overtaken::{all_overtaken, drop_overtaken};
-use super::tallies::{Change, all_in_flight, change_all};
+use super::job_counters::{CounterDeltas, CounterKey};
+use super::superseded_in_flight::drop_withdrawn;
 use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError, doubts};
 use crate::job::{App, JobState};
 
@@ -93,18 +93,18 @@ impl Store {
         .await
         .doing("note orphaned requests")?;
         let requests = sqlx::query(
-            "UPDATE requests SET verdict = 'orphaned', answered_ms = max(?, slot_ms), response_lost = 1
+            "UPDATE requests SET verdict = 'orphaned', responded_ms = max(?, scheduled_ms), response_lost = 1
              WHERE verdict IS NULL",
         )
         .bind(now_ms)
         .execute(&mut *tx)
         .await
         .doing("note orphaned requests")?;
-        sqlx::query("UPDATE jobs SET held_by = NULL, due_ms = 0 WHERE held_by IS NOT NULL AND state = 'pending'")
+        sqlx::query("UPDATE jobs SET reserved_by_run_id = NULL, not_before_ms = 0 WHERE reserved_by_run_id IS NOT NULL AND state = 'pending'")
             .execute(&mut *tx)
             .await
             .doing("free held jobs")?;
-        sqlx::query("UPDATE runs SET finished_ms = max(?, started_ms), ending = 'died', waits_for = NULL WHERE ending IS NULL")
+        sqlx::query("UPDATE runs SET finished_ms = max(?, started_ms), ending = 'died', wait_reason = NULL WHERE ending IS NULL")
             .bind(now_ms)
             .execute(&mut *tx)
             .await
@@ -124,7 +124,7 @@ impl Store {
                 .doing("begin a run")?;
         // It may have waited for its claim after its slot. When an orphan left nobody knows.
         let last_left_ms: Option<i64> = sqlx::query_scalar(
-            "SELECT max(slot_ms, coalesce(answered_ms - latency_ms, slot_ms)) FROM requests ORDER BY id DESC LIMIT 1",
+            "SELECT max(scheduled_ms, coalesce(responded_ms - latency_ms, scheduled_ms)) FROM requests ORDER BY id DESC LIMIT 1",
         )
         .fetch_optional(&mut *tx)
         .await
@@ -133,7 +133,7 @@ impl Store {
         let last_left_ms = if orphaned { last_left_ms.max(Some(now_ms)) } else { last_left_ms };
         tx.commit().await.doing(DOING)?;
         // A copy of the file alone has every job from here on, and says that a run has begun.
-        self.writer.take(DOING).await?.fold_all(DOING).await?;
+        self.writer.checkpoint_wal(DOING).await?;
         self.begin_sending(lock, noted.last_insert_rowid(), now_ms);
         Ok(Taken {
             run: noted.last_insert_rowid(),
@@ -169,13 +169,13 @@ impl Store {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut tx = self.write("end a run").await?;
-        sqlx::query("UPDATE jobs SET held_by = NULL WHERE held_by = ? AND state = 'pending'")
+        sqlx::query("UPDATE jobs SET reserved_by_run_id = NULL WHERE reserved_by_run_id = ? AND state = 'pending'")
             .bind(run)
             .execute(&mut *tx)
             .await
             .doing("free held jobs")?;
         let done = sqlx::query(
-            "UPDATE runs SET finished_ms = max(?, started_ms), ending = ?, waits_for = NULL WHERE id = ? AND ending IS NULL",
+            "UPDATE runs SET finished_ms = max(?, started_ms), ending = ?, wait_reason = NULL WHERE id = ? AND ending IS NULL",
         )
         .bind(now_ms)
         .bind(ending.name())
@@ -195,7 +195,8 @@ impl Store {
         sqlx::query_scalar(
             "SELECT batches.id FROM batches JOIN apps ON apps.id = batches.app_id
              WHERE apps.sdkappid = ? AND apps.library = ? AND EXISTS (
-                 SELECT 1 FROM tallies WHERE tallies.batch_id = batches.id AND pending + in_flight > 0)",
+                 SELECT 1 FROM job_counters AS open
+                 WHERE open.batch_id = batches.id AND open.job_state IN ('pending', 'in_flight') AND open.jobs > 0)",
         )
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
         .bind(app.library.name())
@@ -212,8 +213,8 @@ async fn forget_waits(
     latest_ms: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE jobs SET due_ms = 0 WHERE app_id = ? AND status IN (4, 5, 6) AND state = 'pending'
-           AND held_by IS NULL AND due_ms > ?",
+        "UPDATE jobs SET not_before_ms = 0 WHERE app_id = ? AND target_status IN (4, 5, 6) AND state = 'pending'
+           AND reserved_by_run_id IS NULL AND not_before_ms > ?",
     )
     .bind(app_id)
     .bind(latest_ms)
@@ -234,18 +235,24 @@ async fn return_orphans(
     connection: &mut SqliteConnection,
     now_ms: i64,
 ) -> Result<(u64, u64), StoreError> {
-    doubts::note_orphans(connection).await?;
-    let shares = all_in_flight(connection).await?;
-    let overtaken = all_overtaken(connection).await?;
-    let orphans = sqlx::query(
-        "UPDATE jobs SET state = 'pending', response_lost = 1, attempts = attempts + 1, due_ms = 0
-         WHERE id IN (SELECT job FROM in_flight)",
+    const DOING: &str = "return orphaned jobs";
+    doubts::note_orphans(connection, now_ms).await?;
+    let rows = sqlx::query(
+        "UPDATE jobs SET state = 'pending', response_lost = 1, attempts = attempts + 1, not_before_ms = 0
+         WHERE state = 'in_flight' AND request_id IN (SELECT id FROM requests WHERE verdict IS NULL)
+         RETURNING id, batch_id, target_status, coalesce(approval_id, 0)",
     )
-    .execute(&mut *connection)
+    .fetch_all(&mut *connection)
     .await
-    .doing("return orphaned jobs")?;
-    let moved = |jobs| Change::moved(JobState::InFlight, JobState::Pending, jobs);
-    change_all(connection, &shares, moved).await?;
-    drop_overtaken(connection, &overtaken, now_ms).await?;
-    Ok((orphans.rows_affected(), overtaken.len() as u64))
+    .doing(DOING)?;
+    let mut ids = Vec::with_capacity(rows.len());
+    let mut deltas = CounterDeltas::default();
+    for row in &rows {
+        ids.push(row.try_get(0).doing(DOING)?);
+        let key = CounterKey::read(row, 1).doing(DOING)?;
+        deltas.move_jobs(key, JobState::InFlight, JobState::Pending, 1);
+    }
+    deltas.apply(connection, now_ms).await?;
+    let withdrawn = drop_withdrawn(connection, &ids, now_ms).await?;
+    Ok((rows.len() as u64, withdrawn))
 }

@@ -52,7 +52,7 @@ impl Store {
         let mut tx = self.write(DOING).await?;
         sqlx::query(
             "UPDATE apps SET endpoint = ? WHERE sdkappid = ? AND library = ?
-               AND NOT EXISTS (SELECT 1 FROM runs WHERE id = ? AND reached + responses_lost > 0)",
+               AND NOT EXISTS (SELECT 1 FROM runs WHERE id = ? AND evaluated_requests + responses_lost > 0)",
         )
         .bind(earlier)
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))

@@ -1,35 +1,32 @@
-//! Settling: what became of a request and of its jobs, together.
+//! Settling: what became of a request and of its jobs, recorded together.
 //!
-//! Every change is of a request that is open, and of jobs in flight in it: an answer that comes
-//! after somebody else took over the queue changes nothing and is reported
+//! Every change is of a request that is open, and of jobs in flight in it. A response that comes
+//! after another process took over the queue changes nothing and is reported
 //! ([`StoreError::Fenced`]).
 
-use std::sync::LazyLock;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
-use sqlx::Sqlite;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-
-use super::carried::{Carried, OfJobs, SHARES};
+use super::claim::ClaimedRequest;
 use super::conclude::{Concluded, Conclusions};
-use super::doubts::{NOTED, SETTLED, UNDER_WAY_MAX_MS};
-use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
-use super::tallies::check_moved;
-use super::turn::Turn;
+use super::doubts;
+use super::job_counters::{Counter, CounterDeltas, CounterKey};
+use super::superseded_in_flight::drop_withdrawn;
+use super::transaction::Turn;
 use super::{Doing as _, RunId, StoreError};
-use crate::job::JobState;
+use crate::job::{JobId, JobState};
 use crate::verdict::Verdict;
 
 /// The second half of a request's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
-    /// The request, and what its claim says that it carries.
-    pub carried: Carried,
+    /// The request, and how many jobs its claim has put into it.
+    pub request: ClaimedRequest,
     /// The run that sent it.
     pub run: RunId,
-    /// What its answer means.
+    /// What its response means.
     pub verdict: Verdict,
-    /// When the answer came, or was given up, in UTC milliseconds.
+    /// When the response came, or was given up, in UTC milliseconds.
     pub answered_ms: i64,
     /// How long that took, in milliseconds.
     pub latency_ms: u64,
@@ -53,7 +50,7 @@ pub struct Done {
 /// How jobs go back to pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Return {
-    /// The run that keeps them for a chunk of its own making; `None`: free for anyone.
+    /// The run that reserves them for its own next chunks; `None`: free for any claim.
     pub held_by: Option<RunId>,
     /// Not to be sent before, in UTC milliseconds; 0: at once.
     pub due_ms: i64,
@@ -68,7 +65,7 @@ const DOING: &str = "record an answer";
 impl Turn {
     /// `in_flight → succeeded` for the jobs of the request. An `ErrorCode` is kept with
     /// them only where it is part of the outcome: a delete in doubt whose repetition was
-    /// refused because the question is gone.
+    /// rejected because the question is gone.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
@@ -77,11 +74,12 @@ impl Turn {
         settled: &Settlement,
         conclusions: &Conclusions,
     ) -> Result<Done, StoreError> {
-        self.settle_final(settled, JobState::Succeeded, false, conclusions).await
+        let done = self.finish(settled, JobState::Succeeded, false, conclusions).await;
+        self.rollback_on_error(done)
     }
 
     /// `in_flight → failed` for the jobs of the request, with its code and text. `in_doubt`
-    /// where this very request may have been applied unseen.
+    /// where this very request may have been applied although no response says so.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
@@ -91,81 +89,12 @@ impl Turn {
         in_doubt: bool,
         conclusions: &Conclusions,
     ) -> Result<Done, StoreError> {
-        self.settle_final(settled, JobState::Failed, in_doubt, conclusions).await
+        let done = self.finish(settled, JobState::Failed, in_doubt, conclusions).await;
+        self.rollback_on_error(done)
     }
 
-    async fn settle_final(
-        &mut self,
-        settled: &Settlement,
-        state: JobState,
-        in_doubt: bool,
-        conclusions: &Conclusions,
-    ) -> Result<Done, StoreError> {
-        let done = self.finish(settled, state, in_doubt, conclusions).await;
-        self.unless_failed(done)
-    }
-
-    async fn finish(
-        &mut self,
-        settled: &Settlement,
-        state: JobState,
-        in_doubt: bool,
-        conclusions: &Conclusions,
-    ) -> Result<Done, StoreError> {
-        let Carried { request, load } = &settled.carried;
-        let keeps_code = settled.verdict != Verdict::Applied;
-        let code = settled.code.filter(|_| keeps_code);
-        let (text, found_done) = match state {
-            JobState::Succeeded => (&SUCCEEDED, code.is_some()),
-            _ => (&FAILED, false),
-        };
-        let told = self.ask(DOING, load.form(text), |settle| {
-            let settle = close_request(settle, settled, in_doubt);
-            let settle = settle.bind(found_done).bind(settled.answered_ms);
-            let settle = load
-                .bind_shares(settle)
-                .bind(settled.answered_ms)
-                .bind(i64::from(in_doubt))
-                .bind(code)
-                .bind(keeps_code.then_some(&settled.info));
-            let settle = bind_run(load.bind(settle).bind(*request), settled, in_doubt);
-            match state {
-                JobState::Succeeded => settle,
-                _ => load.bind(settle).bind(*request),
-            }
-        });
-        let told = told.await?;
-        let jobs = self.settled_jobs(&told.changes, settled).await?;
-        if in_doubt {
-            self.note_doubts(settled).await?;
-        } else if state == JobState::Succeeded && load.doubted {
-            self.settle_doubts(settled).await?;
-        }
-        let concluded = self.conclude(settled.run, conclusions, settled.answered_ms).await?;
-        Ok(Done { jobs, concluded })
-    }
-
-    /// How many jobs left their flight: all of the request, if it was open. `changes` are those
-    /// of [`CLOSE`] and the statements after it.
-    async fn settled_jobs(
-        &mut self,
-        changes: &[u64],
-        settled: &Settlement,
-    ) -> Result<u64, StoreError> {
-        let Carried { request, load } = &settled.carried;
-        let &[closed, tallied, moved, ..] = changes else {
-            return Err(sqlx::Error::RowNotFound).doing(DOING);
-        };
-        if closed == 0 {
-            return Err(StoreError::Fenced { request: *request });
-        }
-        check_moved(self.begun()?, load, moved, tallied).await?;
-        Ok(moved)
-    }
-
-    /// `in_flight → pending` for the jobs of the request; those that a newer import or a
-    /// cancel has overtaken meanwhile go on to `superseded` or `cancelled`. Says how many
-    /// did.
+    /// `in_flight → pending` for the jobs of the request; those that were superseded or cancelled
+    /// meanwhile go on to that state. Returns how many did.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
@@ -177,7 +106,7 @@ impl Turn {
         self.settle_refused(settled, how, &Conclusions::default()).await
     }
 
-    /// The same for jobs that were refused together, with what that says of others.
+    /// The same for jobs that were rejected together, with what that says of others.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the request is not open, or when the file cannot be written.
@@ -187,146 +116,169 @@ impl Turn {
         how: Return,
         conclusions: &Conclusions,
     ) -> Result<u64, StoreError> {
-        let overtaken = self.give_back(settled, how, conclusions).await;
-        self.unless_failed(overtaken)
+        let withdrawn = self.requeue(settled, how, conclusions).await;
+        self.rollback_on_error(withdrawn)
     }
 
-    async fn give_back(
+    async fn finish(
+        &mut self,
+        settled: &Settlement,
+        state: JobState,
+        in_doubt: bool,
+        conclusions: &Conclusions,
+    ) -> Result<Done, StoreError> {
+        let connection = self.connection().await?;
+        close_request(connection, settled, in_doubt).await?;
+        let keeps_code = settled.verdict != Verdict::Applied;
+        let code = settled.code.filter(|_| keeps_code);
+        let rows = sqlx::query(
+            "UPDATE jobs SET state = ?2, finished_ms = ?3, attempts = attempts + 1, not_before_ms = 0,
+                    cancel_requested = 0, response_lost = max(response_lost, ?4), error_code = ?5, error_info = ?6
+             WHERE request_id = ?1 AND state = 'in_flight'
+             RETURNING id, is_latest, batch_id, target_status, coalesce(approval_id, 0)",
+        )
+        .bind(settled.request.id)
+        .bind(state.name())
+        .bind(settled.answered_ms)
+        .bind(in_doubt)
+        .bind(code)
+        .bind(keeps_code.then_some(&settled.info))
+        .fetch_all(&mut *connection)
+        .await
+        .doing(DOING)?;
+        let ids = settled_ids(settled.request, &rows)?;
+        let mut deltas = CounterDeltas::default();
+        for row in &rows {
+            let key = CounterKey::read(row, 2).doing(DOING)?;
+            deltas.move_jobs(key, JobState::InFlight, state, 1);
+            if state == JobState::Succeeded && code.is_some() {
+                deltas.add(key, Counter::SucceededOnRetry, 1);
+            }
+            if state == JobState::Failed && !row.try_get::<bool, _>(1).doing(DOING)? {
+                deltas.add(key, Counter::FailedSuperseded, 1);
+            }
+        }
+        deltas.apply(connection, settled.answered_ms).await?;
+        let jobs = rows.len() as u64;
+        count_finished(connection, settled.request, state, jobs).await?;
+        if in_doubt {
+            doubts::note_lost(connection, &ids, settled.answered_ms).await?;
+        } else if state == JobState::Succeeded {
+            doubts::settle(connection, &ids, settled.answered_ms).await?;
+        }
+        let concluded = self.conclude(settled.run, conclusions, settled.answered_ms).await?;
+        Ok(Done { jobs, concluded })
+    }
+
+    async fn requeue(
         &mut self,
         settled: &Settlement,
         how: Return,
         conclusions: &Conclusions,
     ) -> Result<u64, StoreError> {
-        let Carried { request, load } = &settled.carried;
-        let told = self.ask(DOING, load.form(&RETURNED), |settle| {
-            let settle = load
-                .bind_shares(close_request(load.bind(settle), settled, how.in_doubt))
-                .bind(how.held_by)
-                .bind(how.due_ms)
-                .bind(i64::from(how.counts))
-                .bind(i64::from(how.in_doubt));
-            bind_run(load.bind(settle).bind(*request), settled, how.in_doubt)
-        });
-        let told = told.await?;
-        self.settled_jobs(told.changes.get(1..).unwrap_or_default(), settled).await?;
-        let overtaken = read_overtaken(&told.rows).doing(DOING)?;
-        drop_overtaken(self.begun()?, &overtaken, settled.answered_ms).await?;
+        let connection = self.connection().await?;
+        close_request(connection, settled, how.in_doubt).await?;
+        let rows = sqlx::query(
+            "UPDATE jobs SET state = 'pending', reserved_by_run_id = ?2, not_before_ms = ?3, attempts = attempts + ?4,
+                    response_lost = max(response_lost, ?5), rejected_in_chunk = max(rejected_in_chunk, ?6)
+             WHERE request_id = ?1 AND state = 'in_flight'
+             RETURNING id, is_latest, batch_id, target_status, coalesce(approval_id, 0)",
+        )
+        .bind(settled.request.id)
+        .bind(how.held_by)
+        .bind(how.due_ms)
+        .bind(how.counts)
+        .bind(how.in_doubt)
+        .bind(settled.verdict == Verdict::Rejected && settled.request.jobs > 1)
+        .fetch_all(&mut *connection)
+        .await
+        .doing(DOING)?;
+        let ids = settled_ids(settled.request, &rows)?;
+        let mut deltas = CounterDeltas::default();
+        for row in &rows {
+            let key = CounterKey::read(row, 2).doing(DOING)?;
+            deltas.move_jobs(key, JobState::InFlight, JobState::Pending, 1);
+        }
+        deltas.apply(connection, settled.answered_ms).await?;
+        let withdrawn = drop_withdrawn(connection, &ids, settled.answered_ms).await?;
         if how.in_doubt {
-            self.note_doubts(settled).await?;
+            doubts::note_lost(connection, &ids, settled.answered_ms).await?;
         }
         self.conclude(settled.run, conclusions, settled.answered_ms).await?;
-        Ok(overtaken.len() as u64)
-    }
-
-    /// The request may have been applied, and may still be: its questions are in doubt.
-    async fn note_doubts(&mut self, settled: &Settlement) -> Result<(), StoreError> {
-        let load = &settled.carried.load;
-        let late_ms = settled.answered_ms.saturating_add(UNDER_WAY_MAX_MS);
-        let noted = self.ask(DOING, load.form(&NOTED), |note| {
-            load.bind(note.bind(late_ms)).bind(settled.answered_ms)
-        });
-        noted.await.map(drop)
-    }
-
-    /// The request was applied: whatever earlier ones came to, its questions are as asked now.
-    async fn settle_doubts(&mut self, settled: &Settlement) -> Result<(), StoreError> {
-        let load = &settled.carried.load;
-        let done = self
-            .ask(DOING, load.form(&SETTLED), |settle| load.bind(settle).bind(settled.answered_ms));
-        done.await.map(drop)
+        Ok(withdrawn)
     }
 }
 
-/// The second half of a request's row, if it is open.
-const CLOSE: &str = "
-    UPDATE requests SET verdict = ?, answered_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?,
-           response_lost = ?
-      WHERE id = ? AND verdict IS NULL;";
-
-/// Statements in which [`CLOSE`] comes first, then tallies, then jobs. Where the request was not
-/// open none of them finds anything: jobs are found in flight in it, and the others do nothing
-/// where the one before has changed nothing. That the answer was too late is told afterwards.
-pub(super) static SUCCEEDED: LazyLock<OfJobs> =
-    LazyLock::new(|| OfJobs::new(|these| ended_as(JobState::Succeeded, these)));
-
-/// The same, and those that a newer import speaks for are counted apart.
-pub(super) static FAILED: LazyLock<OfJobs> = LazyLock::new(|| {
-    OfJobs::new(|these| {
-        let failed = ended_as(JobState::Failed, these);
-        format!(
-            "{failed};
-             UPDATE tallies SET overtaken = overtaken + old
-               FROM (SELECT batch_id AS batch, status AS kind, coalesce(approval_id, 0) AS approval, count(*) AS old
-                     FROM jobs WHERE {these} AND request_id = ? AND newest = 0 GROUP BY 1, 2, 3)
-               WHERE batch_id = batch AND status = kind AND approval_id = approval AND changes() > 0"
-        )
-    })
-});
-
-fn ended_as(state: JobState, these: &str) -> String {
-    format!(
-        "{CLOSE}
-         UPDATE tallies SET in_flight = in_flight - jobs, {state} = {state} + jobs,
-                found_done = found_done + jobs * ?, finished_ms = max(finished_ms, ?) {SHARES};
-         UPDATE jobs SET state = '{state}', finished_ms = ?, attempts = attempts + 1, due_ms = 0,
-                response_lost = max(response_lost, ?), error_code = ?, error_info = ?
-           WHERE {these} AND request_id = ? AND state = 'in_flight';
-         UPDATE runs SET {state} = {state} + changes(), {OF_RUN}"
-    )
-}
-
-/// The way back, likewise, after the overtaken jobs, which are its rows.
-pub(super) static RETURNED: LazyLock<OfJobs> = LazyLock::new(|| {
-    OfJobs::new(|these| {
-        let overtaken = overtaken_sql(these);
-        format!(
-            "{overtaken};
-             {CLOSE}
-             UPDATE tallies SET in_flight = in_flight - jobs, pending = pending + jobs {SHARES};
-             UPDATE jobs SET state = 'pending', held_by = ?, due_ms = ?, attempts = attempts + ?,
-                    response_lost = max(response_lost, ?)
-               WHERE {these} AND request_id = ? AND state = 'in_flight';
-             UPDATE runs SET {OF_RUN}"
-        )
-    })
-});
-
-/// A statement in which [`CLOSE`] comes first, with the values for that.
-fn close_request<'q>(
-    statement: Query<'q, Sqlite, SqliteArguments>,
-    settled: &'q Settlement,
-    response_lost: bool,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    statement
-        .bind(settled.verdict.name())
-        .bind(settled.answered_ms)
-        .bind(i64::try_from(settled.latency_ms).unwrap_or(i64::MAX))
-        .bind(settled.http_status.map(i64::from))
-        .bind(settled.code)
-        .bind(&settled.info)
-        .bind(response_lost)
-        .bind(settled.carried.request)
-}
-
-/// What every answer counts for its run.
-const OF_RUN: &str =
-    "throttled = throttled + ?, reached = reached + ?, responses_lost = responses_lost + ?
-    WHERE id = (SELECT run_id FROM requests WHERE id = ?) AND changes() > 0";
-
-/// The values of [`OF_RUN`].
-fn bind_run<'q>(
-    statement: Query<'q, Sqlite, SqliteArguments>,
+/// Completes the row of a request that is open, and counts it for its run.
+async fn close_request(
+    connection: &mut SqliteConnection,
     settled: &Settlement,
     response_lost: bool,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    statement
-        .bind(settled.verdict == Verdict::Throttled)
-        .bind(has_reached(settled))
-        .bind(response_lost)
-        .bind(settled.carried.request)
+) -> Result<(), StoreError> {
+    let request = settled.request.id;
+    let closed = sqlx::query(
+        "UPDATE requests SET verdict = ?, responded_ms = ?, latency_ms = ?, http_status = ?, code = ?, info = ?,
+                response_lost = ?
+         WHERE id = ? AND verdict IS NULL",
+    )
+    .bind(settled.verdict.name())
+    .bind(settled.answered_ms)
+    .bind(i64::try_from(settled.latency_ms).unwrap_or(i64::MAX))
+    .bind(settled.http_status.map(i64::from))
+    .bind(settled.code)
+    .bind(&settled.info)
+    .bind(response_lost)
+    .bind(request)
+    .execute(&mut *connection)
+    .await
+    .doing(DOING)?;
+    if closed.rows_affected() == 0 {
+        return Err(StoreError::Fenced { request });
+    }
+    let evaluated = matches!(settled.verdict, Verdict::Applied | Verdict::Rejected);
+    sqlx::query(
+        "UPDATE runs SET throttled = throttled + ?, evaluated_requests = evaluated_requests + ?,
+                responses_lost = responses_lost + ?
+         WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
+    )
+    .bind(settled.verdict == Verdict::Throttled)
+    .bind(evaluated)
+    .bind(response_lost)
+    .bind(request)
+    .execute(connection)
+    .await
+    .map(drop)
+    .doing(DOING)
 }
 
-/// Whether the service looked at the questions.
-fn has_reached(settled: &Settlement) -> bool {
-    matches!(settled.verdict, Verdict::Applied | Verdict::Rejected)
+/// The ids of the jobs that left their flight: all of the request's. Where they are fewer, another
+/// program has changed one, and nothing is recorded.
+fn settled_ids(request: ClaimedRequest, rows: &[SqliteRow]) -> Result<Vec<JobId>, StoreError> {
+    if rows.len() as u64 != request.jobs {
+        let reason = "its jobs were changed by another program while it was in flight";
+        let reason = reason.to_owned();
+        return Err(StoreError::Impossible { table: "requests", row: request.id, reason });
+    }
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().doing(DOING)
+}
+
+/// Counts finished jobs for the run that sent the request.
+async fn count_finished(
+    connection: &mut SqliteConnection,
+    request: ClaimedRequest,
+    state: JobState,
+    jobs: u64,
+) -> Result<(), StoreError> {
+    let jobs = i64::try_from(jobs).unwrap_or(i64::MAX);
+    sqlx::query(
+        "UPDATE runs SET succeeded = succeeded + ?, failed = failed + ?
+         WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
+    )
+    .bind(if state == JobState::Succeeded { jobs } else { 0 })
+    .bind(if state == JobState::Failed { jobs } else { 0 })
+    .bind(request.id)
+    .execute(connection)
+    .await
+    .map(drop)
+    .doing(DOING)
 }

@@ -147,8 +147,8 @@ pub(super) async fn buckets(
         starts.map(|at_ms| Bucket { at_ms, requests: RequestCounts::default() }).collect();
     for (from, to) in stretches(ids) {
         let rows = sqlx::query(
-            "SELECT (slot_ms - ?1) / ?2, verdict, count(*) FROM requests
-             WHERE id BETWEEN ?6 AND ?7 AND +run_id BETWEEN ?3 AND ?4 AND slot_ms BETWEEN ?1 AND ?5
+            "SELECT (scheduled_ms - ?1) / ?2, verdict, count(*) FROM requests
+             WHERE id BETWEEN ?6 AND ?7 AND +run_id BETWEEN ?3 AND ?4 AND scheduled_ms BETWEEN ?1 AND ?5
              GROUP BY 1, 2",
         )
         .bind(from_ms)
@@ -185,17 +185,17 @@ pub(super) async fn waits(
     for (from, to) in stretches(ids) {
         let rows = sqlx::query(
             "WITH pauses AS (
-               SELECT id, before_ms, slot_ms - before_ms AS ms FROM (
-                 SELECT id, slot_ms, run_id, lag(slot_ms) OVER (ORDER BY id) AS before_ms,
+               SELECT id, before_ms, scheduled_ms - before_ms AS ms FROM (
+                 SELECT id, scheduled_ms, run_id, lag(scheduled_ms) OVER (ORDER BY id) AS before_ms,
                         lag(run_id) OVER (ORDER BY id) AS run_before
                  FROM requests
                  WHERE id BETWEEN coalesce((SELECT id FROM requests WHERE id < ?5 AND +run_id BETWEEN ?1 AND ?2
                                             ORDER BY id DESC LIMIT 1), ?5) AND ?6
                    AND +run_id BETWEEN ?1 AND ?2)
-               WHERE run_before = run_id AND slot_ms - before_ms >= ?3)
+               WHERE run_before = run_id AND scheduled_ms - before_ms >= ?3)
              SELECT (SELECT verdict FROM requests
                      WHERE requests.id BETWEEN pauses.id - ?4 AND pauses.id - 1
-                       AND verdict IN ('throttled', 'transient') AND answered_ms >= before_ms
+                       AND verdict IN ('throttled', 'transient') AND responded_ms >= before_ms
                      ORDER BY requests.id DESC LIMIT 1), count(*), sum(ms), max(ms)
              FROM pauses GROUP BY 1",
         )

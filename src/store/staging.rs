@@ -95,7 +95,8 @@ pub(super) struct Staging {
 }
 
 fn insert(rows: usize) -> String {
-    let mut sql = "INSERT INTO temp.staged (line, question_id, status) VALUES (?,?,?)".to_owned();
+    let mut sql =
+        "INSERT INTO temp.staged (line, question_id, target_status) VALUES (?,?,?)".to_owned();
     sql.reserve(8 * rows);
     for _ in 1..rows {
         sql.push_str(",(?,?,?)");
@@ -106,8 +107,8 @@ fn insert(rows: usize) -> String {
 impl Staging {
     /// Makes the table.
     pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<Self, StoreError> {
-        let tables = "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, status INTEGER);
-                      CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, status INTEGER)";
+        let tables = "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, target_status INTEGER);
+                      CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, target_status INTEGER)";
         sqlx::raw_sql(tables).execute(connection).await.doing(DOING)?;
         Ok(Self { full: insert(GROUP_ROWS).into(), replaced: false, rows: 0, by_status: [0; 3] })
     }
@@ -142,7 +143,7 @@ impl Staging {
         job: &NewJob,
     ) -> Result<(), StoreError> {
         self.replaced = true;
-        sqlx::query("INSERT INTO temp.replaced (line, question_id, status) VALUES (?, ?, ?)")
+        sqlx::query("INSERT INTO temp.replaced (line, question_id, target_status) VALUES (?, ?, ?)")
             .bind(i64::try_from(job.line).unwrap_or(i64::MAX))
             .bind(job.question_id.as_str().to_owned())
             .bind(job.status.code())
@@ -176,19 +177,20 @@ impl Staging {
             return Ok(());
         }
         let apply = "CREATE INDEX temp.replaced_question ON replaced (question_id);
-             UPDATE temp.staged SET (line, status) = (SELECT line, status FROM temp.replaced
+             UPDATE temp.staged SET (line, target_status) = (SELECT line, target_status FROM temp.replaced
                  WHERE replaced.question_id = staged.question_id ORDER BY replaced.rowid DESC LIMIT 1)
              WHERE question_id IN (SELECT question_id FROM temp.replaced);
-             DELETE FROM temp.staged WHERE status IS NULL;
+             DELETE FROM temp.staged WHERE target_status IS NULL;
              DROP TABLE temp.replaced;
-             CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, status INTEGER)";
+             CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, target_status INTEGER)";
         sqlx::raw_sql(apply).execute(&mut *connection).await.doing(DOING)?;
         for (status, rows) in Status::ALL.into_iter().zip(&mut self.by_status) {
-            let now: i64 = sqlx::query_scalar("SELECT count(*) FROM temp.staged WHERE status = ?")
-                .bind(status.code())
-                .fetch_one(&mut *connection)
-                .await
-                .doing(DOING)?;
+            let now: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM temp.staged WHERE target_status = ?")
+                    .bind(status.code())
+                    .fetch_one(&mut *connection)
+                    .await
+                    .doing(DOING)?;
             *rows = u64::try_from(now).unwrap_or_default();
         }
         self.rows = self.by_status.iter().sum();

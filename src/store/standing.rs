@@ -18,7 +18,7 @@ pub struct Standing {
     pub cancelled: u64,
     /// A later import asks for another status.
     pub superseded: u64,
-    /// The jobs were pruned: nothing is known of the questions any more.
+    /// Jobs of it, or later ones for its questions, were pruned: what became of them is not known.
     pub is_pruned: bool,
 }
 
@@ -71,16 +71,17 @@ async fn standing(
         return Ok(Standing { is_pruned: true, ..Standing::default() });
     }
     let row = sqlx::query(
-            "SELECT count(*) FILTER (WHERE status = asked AND state IN ('pending', 'in_flight')),
-                    count(*) FILTER (WHERE status = asked AND state = 'failed'),
-                    count(*) FILTER (WHERE status = asked AND state = 'cancelled'),
-                    count(*) FILTER (WHERE status IS NOT asked)
-             FROM (SELECT status AS asked, status, state FROM jobs
-                   WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 AND newest = 1
+            "SELECT count(*) FILTER (WHERE target_status = asked AND state IN ('pending', 'in_flight')),
+                    count(*) FILTER (WHERE target_status = asked AND state = 'failed'),
+                    count(*) FILTER (WHERE target_status = asked AND state = 'cancelled'),
+                    count(*) FILTER (WHERE target_status <> asked),
+                    count(*) FILTER (WHERE target_status IS NULL) > 0
+             FROM (SELECT target_status AS asked, target_status, state FROM jobs
+                   WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 AND is_latest = 1
                    UNION ALL
-                   SELECT job.status, latest.status, latest.state FROM jobs AS job LEFT JOIN jobs AS latest
-                     ON latest.question_id = job.question_id AND latest.app_id = job.app_id AND latest.newest = 1
-                   WHERE job.id BETWEEN ?1 AND ?2 AND job.batch_id = ?3 AND job.newest = 0)",
+                   SELECT job.target_status, latest.target_status, latest.state FROM jobs AS job LEFT JOIN jobs AS latest
+                     ON latest.question_id = job.question_id AND latest.app_id = job.app_id AND latest.is_latest = 1
+                   WHERE job.id BETWEEN ?1 AND ?2 AND job.batch_id = ?3 AND job.is_latest = 0)",
         )
         .bind(first)
         .bind(last)
@@ -94,6 +95,6 @@ async fn standing(
         failed: jobs(1)?,
         cancelled: jobs(2)?,
         superseded: jobs(3)?,
-        is_pruned: false,
+        is_pruned: row.try_get(4).doing(DOING)?,
     })
 }

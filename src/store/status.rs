@@ -147,14 +147,14 @@ impl Store {
         .doing("add up requests")?;
         let of_runs = |at| count(&row, at).doing("add up requests");
         let run = sqlx::query(
-            "SELECT runs.id, host, pid, started_ms, finished_ms, ending, requests, throttled, reached, succeeded,
-                    failed, sdkappid, library, approval_id, waits_for, waits_since_ms, waits_until_ms
+            "SELECT runs.id, host, pid, started_ms, finished_ms, ending, requests, throttled, evaluated_requests, succeeded,
+                    failed, sdkappid, library, approval_id, wait_reason, wait_since_ms, wait_until_ms
              FROM runs JOIN apps ON apps.id = app_id ORDER BY runs.id DESC LIMIT 1",
         )
         .fetch_optional(&mut *tx)
         .await
         .doing("find the last run")?;
-        let pruned_ms = sqlx::query_scalar("SELECT pruned_ms FROM upkeep")
+        let pruned_ms = sqlx::query_scalar("SELECT pruned_ms FROM maintenance")
             .fetch_optional(&mut *tx)
             .await
             .doing("find the last prune")?;
@@ -191,7 +191,7 @@ impl Store {
         let row = sqlx::query(
             "SELECT coalesce(sum(pending), 0), coalesce(sum(in_flight), 0), coalesce(sum(succeeded), 0),
                     coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0)
-             FROM tallies WHERE batch_id IN (SELECT id FROM batches WHERE app_id =
+             FROM job_counts WHERE batch_id IN (SELECT id FROM batches WHERE app_id =
                  (SELECT id FROM apps WHERE sdkappid = ? AND library = ?))",
         )
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
@@ -242,10 +242,10 @@ pub(super) async fn open_by_status(
     app_id: i64,
 ) -> Result<[u64; 3], StoreError> {
     let row = sqlx::query(
-        "SELECT coalesce(sum(pending + in_flight) FILTER (WHERE status = 4), 0),
-                coalesce(sum(pending + in_flight) FILTER (WHERE status = 5), 0),
-                coalesce(sum(pending + in_flight) FILTER (WHERE status = 6), 0)
-         FROM tallies WHERE batch_id IN (SELECT id FROM batches WHERE app_id = ?)",
+        "SELECT coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 4), 0),
+                coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 5), 0),
+                coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 6), 0)
+         FROM job_counts WHERE batch_id IN (SELECT id FROM batches WHERE app_id = ?)",
     )
     .bind(app_id)
     .fetch_one(connection)
@@ -258,8 +258,8 @@ pub(super) async fn open_by_status(
 const SUMS_OF_ALL: &str = "
     SELECT coalesce(sum(pending), 0), coalesce(sum(in_flight), 0), coalesce(sum(succeeded), 0),
            coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0),
-           coalesce(sum(found_done), 0)
-    FROM tallies";
+           coalesce(sum(succeeded_on_retry), 0)
+    FROM job_counts";
 
 /// In the order of [`JobState::ALL`].
 fn read_counts(row: &SqliteRow) -> Result<QueueCounts, sqlx::Error> {

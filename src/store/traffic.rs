@@ -195,7 +195,7 @@ async fn by_run(
     let mut sums: BTreeMap<RunId, Sum> = BTreeMap::new();
     for (first, last) in stretches(ends(&row).doing(DOING)?) {
         let rows = sqlx::query(
-            "SELECT run_id, verdict, count(*), min(slot_ms), max(slot_ms),
+            "SELECT run_id, verdict, count(*), min(scheduled_ms), max(scheduled_ms),
                     count(latency_ms), coalesce(sum(latency_ms), 0), coalesce(max(latency_ms), 0), min(id), max(id)
              FROM requests WHERE id BETWEEN ? AND ? AND run_id >= ? GROUP BY run_id, verdict",
         )

@@ -50,7 +50,7 @@ impl Store {
     pub async fn note_wait(&self, run: RunId, wait: Option<Wait>) -> Result<(), StoreError> {
         let mut tx = self.write("note a wait").await?;
         let noted = sqlx::query(
-            "UPDATE runs SET waits_for = ?, waits_since_ms = ?, waits_until_ms = ? WHERE id = ? AND ending IS NULL",
+            "UPDATE runs SET wait_reason = ?, wait_since_ms = ?, wait_until_ms = ? WHERE id = ? AND ending IS NULL",
         )
         .bind(wait.map(|wait| wait.waits_for.name()))
         .bind(wait.map(|wait| wait.since_ms.max(0)))

@@ -51,7 +51,7 @@ impl Soaked {
 async fn deletes_lost(migration: &Migration) -> u64 {
     let options = SqliteConnectOptions::new().filename(migration.place.path("deskbatch.db"));
     let pool = SqlitePool::connect_with(options).await.unwrap();
-    let sql = "SELECT coalesce(sum(job_count), 0) FROM requests WHERE status = 6 AND verdict = 'orphaned'";
+    let sql = "SELECT coalesce(sum(job_count), 0) FROM requests WHERE target_status = 6 AND verdict = 'orphaned'";
     let lost: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
     pool.close().await;
     u64::try_from(lost).unwrap()

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use deskbatch::job::{JobId, Status};
 use deskbatch::store::{
-    Carried, Claimed, Conclusions, Imported, RequestId, Return, RunEnding, SameManifest,
+    Claimed, ClaimedRequest, Conclusions, Imported, RequestId, Return, RunEnding, SameManifest,
     Settlement, StoreError,
 };
 use deskbatch::verdict::Verdict as Meaning;
@@ -33,7 +33,7 @@ struct Both {
     model: Model,
     now_ms: i64,
     /// What each request carries, as its claim has said.
-    carried: BTreeMap<RequestId, Carried>,
+    requests: BTreeMap<RequestId, ClaimedRequest>,
 }
 
 impl Both {
@@ -43,7 +43,7 @@ impl Both {
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let mut queue = Queue::idle_in(folder.unwrap()).await;
         // No bystanders of the same app: what is done here is done to all of it.
-        queue.sql("DELETE FROM jobs WHERE app_id = 1; DELETE FROM tallies WHERE batch_id = 1; DELETE FROM batches WHERE app_id = 1").await;
+        queue.sql("DELETE FROM jobs WHERE app_id = 1; DELETE FROM job_counters WHERE batch_id = 1; DELETE FROM batches WHERE app_id = 1").await;
         let next = async |table: &str| {
             let sql = format!("SELECT seq + 1 FROM sqlite_sequence WHERE name = '{table}'");
             queue.figure(&sql).await
@@ -53,7 +53,7 @@ impl Both {
         let mut model = Model::new(job, batch, request, run);
         queue.run = queue.begin_run().await;
         model.begin_run(NOW_MS);
-        Self { queue, model, now_ms: NOW_MS, carried: BTreeMap::new() }
+        Self { queue, model, now_ms: NOW_MS, requests: BTreeMap::new() }
     }
 
     fn jobs(&self, which: &[Index]) -> Vec<JobId> {
@@ -201,7 +201,7 @@ impl Both {
         let meaning =
             if verdict == Verdict::Succeeded { Meaning::Applied } else { Meaning::Rejected };
         let settled = Settlement {
-            carried: self.carried[&request].clone(),
+            request: self.requests[&request],
             run: self.queue.run,
             verdict: meaning,
             answered_ms: self.now_ms,
@@ -252,11 +252,11 @@ impl Both {
                 let ids = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
                 assert_eq!(ids, expected, "{name}");
                 for job in claimed.iter().flat_map(|claimed| &claimed.jobs) {
-                    let status = claimed.as_ref().map(|claimed| claimed.status().code());
-                    let in_doubt = self.model.in_doubt(job.question_id.as_str(), status);
+                    let status = claimed.as_ref().map_or(0, |claimed| claimed.status.code());
+                    let in_doubt = self.model.is_lost(job.question_id.as_str(), status);
                     assert_eq!(job.in_doubt, in_doubt, "job {} in doubt", job.id);
                 }
-                self.carried.extend(claimed.map(|claimed| (claimed.request(), claimed.carried)));
+                self.requests.extend(claimed.map(|claimed| (claimed.request.id, claimed.request)));
                 (!expected.is_empty()).then_some(name)
             }
             (claimed, expected) => panic!("{name}: {claimed:?}, not {expected:?}"),

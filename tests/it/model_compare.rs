@@ -4,6 +4,7 @@ use deskbatch::store::RecordFilter;
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
+use crate::model_doubts::Doubt;
 use crate::model_queue::{Model, ModelJob};
 use crate::support_core::{APP, Queue};
 
@@ -11,8 +12,8 @@ use crate::support_core::{APP, Queue};
 pub async fn compare(queue: &Queue, model: &Model, now_ms: i64) {
     let rows = queue
             .ask(
-                "SELECT id, batch_id, question_id, status, state, newest, held_by, request_id, attempts,
-                        response_lost, error_code, finished_ms, due_ms,
+                "SELECT id, batch_id, question_id, target_status, state, is_latest, reserved_by_run_id, request_id, attempts,
+                        response_lost, error_code, finished_ms, not_before_ms,
                     ifnull(approval_id = (SELECT approval_id FROM runs ORDER BY id DESC LIMIT 1), 0)
                  FROM jobs WHERE batch_id > 2 ORDER BY id",
             )
@@ -41,7 +42,7 @@ pub async fn compare(queue: &Queue, model: &Model, now_ms: i64) {
         assert_eq!(real, expected, "job {}", job.id);
     }
     let rows = queue
-            .ask("SELECT id, run_id, verdict, answered_ms, code FROM requests WHERE run_id > 1 ORDER BY id")
+            .ask("SELECT id, run_id, verdict, responded_ms, code FROM requests WHERE run_id > 1 ORDER BY id")
             .await;
     let real: Vec<_> = rows
         .iter()
@@ -70,25 +71,28 @@ pub async fn compare(queue: &Queue, model: &Model, now_ms: i64) {
 async fn compare_doubts(queue: &Queue, model: &Model, now_ms: i64) {
     // What is settled and over is forgotten at some later time.
     let sql = format!(
-        "SELECT question_id, status, open, late_ms FROM doubts
+        "SELECT question_id, target_status, open, lost, late_ms FROM doubts
          WHERE app_id = 1 AND (open = 1 OR late_ms > {now_ms}) ORDER BY 1, 2"
     );
     let rows = queue.ask(&sql).await;
     let real: Vec<_> = rows
         .iter()
-        .map(|row| ((row.get::<String, _>(0), row.get::<i64, _>(1)), (row.get(2), row.get(3))))
+        .map(|row| {
+            let doubt = Doubt { open: row.get(2), lost: row.get(3), late_ms: row.get(4) };
+            ((row.get::<String, _>(0), row.get::<i64, _>(1)), doubt)
+        })
         .collect();
     let expected: Vec<_> = model
         .doubts
         .iter()
-        .filter(|(_, (open, late_ms))| *open || *late_ms > now_ms)
+        .filter(|(_, doubt)| doubt.open || doubt.late_ms > now_ms)
         .map(|(of, doubt)| (of.clone(), *doubt))
         .collect();
     assert_eq!(real, expected, "doubts");
     // What people are shown: the latest job of each question in doubt, and no other.
     let shown = RecordFilter { in_doubt: true, ..RecordFilter::default() };
     let shown: Vec<_> = queue.store.records(shown).try_collect().await.unwrap();
-    let of_model = |job: &&ModelJob| job.newest && model.in_doubt(&job.question, None);
+    let of_model = |job: &&ModelJob| job.newest && model.in_doubt(&job.question);
     let expected: Vec<i64> = model.jobs.iter().filter(of_model).map(|job| job.id).collect();
     assert_eq!(shown.iter().map(|record| record.id).collect::<Vec<_>>(), expected, "in doubt");
     assert_eq!(queue.store.in_doubt_of(APP).await.unwrap(), expected.len() as u64);

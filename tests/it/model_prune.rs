@@ -19,9 +19,6 @@ impl Model {
             .map(|batch| batch.id)
             .collect();
         let jobs = self.jobs.len();
-        for job in self.jobs.iter().filter(|job| job.newest && gone.contains(&job.batch)) {
-            self.doubts.retain(|(question, _), _| *question != job.question);
-        }
         self.jobs.retain(|job| !gone.contains(&job.batch));
         for batch in self.batches.iter_mut().filter(|batch| gone.contains(&batch.id)) {
             batch.pruned = true;

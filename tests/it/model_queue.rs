@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use deskbatch::job::JobId;
 
-use crate::model_doubts::UNDER_WAY_MAX_MS;
+use crate::model_doubts::{Doubt, TIMEOUT_MAX_MS, UNDER_WAY_MAX_MS};
 
 /// The status of jobs that need an approval.
 const DELETE: i64 = 6;
@@ -24,6 +24,7 @@ pub enum Verdict {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column")]
 pub struct ModelJob {
     pub id: JobId,
     pub batch: i64,
@@ -37,6 +38,10 @@ pub struct ModelJob {
     pub request: Option<i64>,
     pub attempts: i64,
     pub lost: bool,
+    /// Whether a chunk with it was rejected as a whole.
+    pub rejected: bool,
+    /// Whether its batch was cancelled while it was in flight.
+    pub cancelling: bool,
     pub due_ms: i64,
     pub code: Option<i64>,
     pub finished_ms: Option<i64>,
@@ -67,9 +72,8 @@ pub struct Model {
     pub jobs: Vec<ModelJob>,
     pub batches: Vec<ModelBatch>,
     pub requests: Vec<ModelRequest>,
-    /// By question and target status of a request whose response was lost: whether nothing has
-    /// settled it, and until when it can be applied.
-    pub doubts: BTreeMap<(String, i64), (bool, i64)>,
+    /// By question and target status.
+    pub doubts: BTreeMap<(String, i64), Doubt>,
     pub run: i64,
     run_is_open: bool,
     next_job: JobId,
@@ -91,8 +95,7 @@ impl Model {
     /// Begins a run with an approval of the deletes that wait then.
     pub fn begin_run(&mut self, now_ms: i64) {
         for job in &mut self.jobs {
-            let is_cancelled = self.batches.iter().any(|row| row.id == job.batch && row.cancelled);
-            let waits = job.state == "pending" || job.state == "in_flight" && !is_cancelled;
+            let waits = is_open(job) && !job.cancelling;
             job.approved = job.status == DELETE && job.newest && waits;
         }
         let lost: Vec<ModelJob> =
@@ -100,20 +103,23 @@ impl Model {
         for job in &lost {
             let row = self.requests.iter().find(|row| Some(row.id) == job.request);
             let slot_ms = row.expect("its request").slot_ms;
-            self.doubt(&job.question, job.status, slot_ms + UNDER_WAY_MAX_MS);
+            let late_ms = now_ms.min(slot_ms + TIMEOUT_MAX_MS) + UNDER_WAY_MAX_MS;
+            self.doubt(&job.question, job.status, late_ms);
         }
+        let mut withdrawn = Vec::new();
         for job in self.jobs.iter_mut().filter(|job| job.state == "in_flight") {
             job.state = "pending";
             job.due_ms = 0;
             job.lost = true;
             job.attempts += 1;
-            overtaken(job, &self.batches, now_ms);
+            withdrawn.extend(overtaken(job, now_ms));
         }
+        self.doubt_withdrawn(withdrawn);
         for job in self.jobs.iter_mut().filter(|job| job.held_by.is_some()) {
             job.held_by = None;
             job.due_ms = 0;
         }
-        self.doubts.retain(|_, (open, late_ms)| *open || *late_ms > now_ms);
+        self.doubts.retain(|_, doubt| doubt.open || doubt.late_ms > now_ms);
         self.hold_back(now_ms);
         for request in self.requests.iter_mut().filter(|request| request.verdict.is_none()) {
             request.verdict = Some("orphaned");
@@ -153,6 +159,7 @@ impl Model {
             pruned: false,
         });
         let mut superseded = 0;
+        let mut withdrawn = Vec::new();
         for (question, status) in rows {
             for job in self.jobs.iter_mut().filter(|job| job.question == *question && job.newest) {
                 job.newest = false;
@@ -160,6 +167,7 @@ impl Model {
                     job.state = "superseded";
                     job.held_by = None;
                     job.finished_ms = Some(now_ms);
+                    withdrawn.extend(job.rejected.then(|| (job.question.clone(), job.status)));
                     superseded += 1;
                 }
             }
@@ -175,12 +183,15 @@ impl Model {
                 request: None,
                 attempts: 0,
                 lost: false,
+                rejected: false,
+                cancelling: false,
                 due_ms: 0,
                 code: None,
                 finished_ms: None,
             });
             self.next_job += 1;
         }
+        self.doubt_withdrawn(withdrawn);
         self.hold_back(now_ms);
         Some(superseded)
     }
@@ -223,13 +234,14 @@ impl Model {
         self.claim(ids, now_ms)
     }
 
-    fn claim(&mut self, ids: Vec<JobId>, now_ms: i64) -> Option<Vec<JobId>> {
+    fn claim(&mut self, mut ids: Vec<JobId>, now_ms: i64) -> Option<Vec<JobId>> {
         if !self.run_is_open {
             return None;
         }
         if ids.is_empty() {
             return Some(ids);
         }
+        ids.sort_unstable();
         let request = self.next_request;
         self.next_request += 1;
         self.requests.push(ModelRequest {
@@ -279,9 +291,10 @@ impl Model {
         row.answered_ms = Some(now_ms);
         row.code = Some(code);
         let run = self.run;
-        let mut carried_jobs = Vec::new();
+        let (mut carried_jobs, mut withdrawn) = (Vec::new(), Vec::new());
         let carried =
             |job: &&mut ModelJob| job.state == "in_flight" && job.request == Some(request);
+        let is_chunk = self.jobs.iter_mut().filter(carried).count() > 1;
         for job in self.jobs.iter_mut().filter(carried) {
             carried_jobs.push((job.question.clone(), job.status));
             match verdict {
@@ -290,6 +303,7 @@ impl Model {
                     job.finished_ms = Some(now_ms);
                     job.attempts += 1;
                     job.due_ms = 0;
+                    job.cancelling = false;
                     job.code = (!succeeded).then_some(code);
                 }
                 Verdict::Returned { held, counts, in_doubt } => {
@@ -298,10 +312,12 @@ impl Model {
                     job.due_ms = 0;
                     job.attempts += i64::from(counts);
                     job.lost |= in_doubt;
-                    overtaken(job, &self.batches, now_ms);
+                    job.rejected |= is_chunk;
+                    withdrawn.extend(overtaken(job, now_ms));
                 }
             }
         }
+        self.doubt_withdrawn(withdrawn);
         for (question, status) in carried_jobs {
             if matches!(verdict, Verdict::Returned { in_doubt: true, .. }) {
                 self.doubt(&question, status, now_ms + UNDER_WAY_MAX_MS);
@@ -323,9 +339,7 @@ impl Model {
         let doubts = Model { doubts: self.doubts.clone(), ..Model::default() };
         let run = self.run;
         for job in self.jobs.iter_mut().filter(|job| job.id == id) {
-            if job.state == "pending"
-                && job.held_by == Some(run)
-                && !doubts.in_doubt(&job.question, None)
+            if job.state == "pending" && job.held_by == Some(run) && !doubts.in_doubt(&job.question)
             {
                 job.state = "failed";
                 job.held_by = None;
@@ -337,62 +351,20 @@ impl Model {
         }
         self.free_held(&[id]);
     }
-
-    /// How many were pending, how many of them in doubt, and how many are in flight; `None`: there
-    /// is no such batch.
-    pub fn cancel(&mut self, batch: i64, now_ms: i64) -> Option<(u64, u64, u64)> {
-        let live = |row: &&mut ModelBatch| row.id == batch && !row.pruned;
-        self.batches.iter_mut().find(live)?.cancelled = true;
-        let (mut cancelled, mut in_doubt, mut in_flight) = (0, 0, 0);
-        let doubts = Model { doubts: self.doubts.clone(), ..Model::default() };
-        for job in &mut self.jobs {
-            in_flight += u64::from(job.batch == batch && job.state == "in_flight");
-            if job.batch == batch && job.state == "pending" {
-                in_doubt += u64::from(doubts.in_doubt(&job.question, None));
-                job.state = "cancelled";
-                job.held_by = None;
-                job.due_ms = 0;
-                job.finished_ms = Some(now_ms);
-                cancelled += 1;
-            }
-        }
-        Some((cancelled, in_doubt, in_flight))
-    }
-
-    /// How many are pending again, and how many a newer import speaks for.
-    pub fn retry(&mut self, code: Option<i64>, batch: Option<i64>) -> (u64, u64) {
-        let (mut pending, mut left) = (0, 0);
-        for job in &mut self.jobs {
-            let meant = job.state == "failed"
-                && code.is_none_or(|code| job.code == Some(code))
-                && batch.is_none_or(|batch| job.batch == batch);
-            if meant && job.newest {
-                job.state = "pending";
-                job.approved = false;
-                job.due_ms = 0;
-                job.finished_ms = None;
-                job.code = None;
-                pending += 1;
-                let row = self.batches.iter_mut().find(|row| row.id == job.batch);
-                row.expect("a job's batch").cancelled = false;
-            } else if meant {
-                left += 1;
-            }
-        }
-        (pending, left)
-    }
 }
 
-/// A job that came back from flight goes on to where a newer import or a cancel has put it.
-fn overtaken(job: &mut ModelJob, batches: &[ModelBatch], now_ms: i64) {
-    let cancelled = batches.iter().any(|batch| batch.id == job.batch && batch.cancelled);
-    let state = match (job.newest, cancelled) {
+/// A job that came back from flight goes on to where a newer import or a cancel has put it. Its
+/// question and status where that is in doubt.
+pub fn overtaken(job: &mut ModelJob, now_ms: i64) -> Option<(String, i64)> {
+    let state = match (job.newest, job.cancelling) {
         (false, _) => "superseded",
         (true, true) => "cancelled",
-        (true, false) => return,
+        (true, false) => return None,
     };
     job.state = state;
     job.held_by = None;
     job.due_ms = 0;
+    job.cancelling = false;
     job.finished_ms = Some(now_ms);
+    job.rejected.then(|| (job.question.clone(), job.status))
 }

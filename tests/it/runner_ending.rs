@@ -170,7 +170,7 @@ async fn undermined(bench: &Bench, sql: &str) -> Result<RunReport, StoreError> {
 async fn a_run_that_has_lost_the_queue_says_so_and_records_nothing() {
     let bench = bench(vec![Step::Hold(ok()), Step::Hold(ok()), Step::Hold(ok())]).await;
     let taken = format!(
-        "UPDATE requests SET verdict = 'orphaned', answered_ms = {NOW_MS} WHERE verdict IS NULL;
+        "UPDATE requests SET verdict = 'orphaned', responded_ms = {NOW_MS} WHERE verdict IS NULL;
          UPDATE jobs SET state = 'pending', response_lost = 1 WHERE state = 'in_flight'"
     );
     let fenced = undermined(&bench, &taken).await.unwrap_err();
@@ -204,7 +204,7 @@ async fn a_queue_that_fails_while_a_run_finishes_is_reported_too() {
     let meanwhile = async {
         bench.service.arrived(4).await;
         let taken = format!(
-            "UPDATE requests SET verdict = 'orphaned', answered_ms = {NOW_MS} WHERE id = 4"
+            "UPDATE requests SET verdict = 'orphaned', responded_ms = {NOW_MS} WHERE id = 4"
         );
         bench.queue.sql(&taken).await;
         stopper.press();

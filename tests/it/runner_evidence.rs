@@ -34,7 +34,8 @@ async fn stopped(bench: &Bench, report: &RunReport, ending: RunEnding, requests:
     let spent = report.totals.requests + report.reads;
     assert!(spent <= requests, "{} requests, {} reads", report.totals.requests, report.reads);
     assert!(bench.queue.tally().await.starts_with("pending"), "{}", bench.queue.tally().await);
-    let held = "SELECT count(*) FROM jobs WHERE held_by IS NOT NULL OR state = 'in_flight'";
+    let held =
+        "SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL OR state = 'in_flight'";
     assert_eq!(bench.queue.figure(held).await, 0);
 }
 

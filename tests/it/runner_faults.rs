@@ -78,7 +78,10 @@ async fn an_outage_ends_the_run_with_everything_pending() {
     let took = report.took;
     assert!(took > Duration::from_mins(5) && took < Duration::from_secs(345), "{took:?}");
     assert!(report.totals.requests < 30, "{} requests into nothing", report.totals.requests);
-    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE held_by IS NOT NULL").await, 0);
+    assert_eq!(
+        bench.queue.figure("SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL").await,
+        0
+    );
     let ending = bench.queue.store.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("outage"));
     // The next run goes on where this one stopped.
@@ -102,7 +105,10 @@ async fn a_short_outage_in_the_middle_costs_nothing_but_time() {
     );
     assert_eq!(report.totals.transient, 15);
     assert_eq!(
-        bench.queue.figure("SELECT count(*) FROM jobs WHERE due_ms > 0 AND batch_id = 3").await,
+        bench
+            .queue
+            .figure("SELECT count(*) FROM jobs WHERE not_before_ms > 0 AND batch_id = 3")
+            .await,
         0
     );
 }

@@ -136,7 +136,8 @@ async fn disturbed(disturb: impl AsyncFnOnce(&Bench)) -> (Totals, String) {
         })
         .await;
     assert_eq!(report.ending, RunEnding::Drained);
-    let left = "SELECT count(*) FROM jobs WHERE held_by IS NOT NULL OR state = 'in_flight'";
+    let left =
+        "SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL OR state = 'in_flight'";
     assert_eq!(bench.queue.figure(left).await, 0);
     (report.totals, bench.queue.tally().await)
 }

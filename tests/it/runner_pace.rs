@@ -276,7 +276,7 @@ async fn a_run_waits_for_jobs_that_are_not_due_yet() {
     bench
         .queue
         .sql(&format!(
-            "UPDATE jobs SET due_ms = {NOW_MS} + 30000 WHERE app_id = 1 AND question_id = 'b'"
+            "UPDATE jobs SET not_before_ms = {NOW_MS} + 30000 WHERE app_id = 1 AND question_id = 'b'"
         ))
         .await;
     bench.service.answers([ok(), ok()]);

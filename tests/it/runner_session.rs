@@ -118,7 +118,10 @@ async fn a_refusal_in_the_middle_lets_the_others_in_flight_end_and_records_them(
         .await;
     assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 4));
     assert_eq!(bench.queue.tally().await, "pending 80, succeeded 20");
-    assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE held_by IS NOT NULL").await, 0);
+    assert_eq!(
+        bench.queue.figure("SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL").await,
+        0
+    );
     let unsettled = "SELECT count(*) FROM requests WHERE verdict IS NULL";
     assert_eq!(bench.queue.figure(unsettled).await, 0);
 }

@@ -24,9 +24,9 @@ const WATCH: &str = "
     CREATE TRIGGER answer_once BEFORE UPDATE ON requests WHEN OLD.verdict IS NOT NULL
       BEGIN SELECT RAISE(ABORT, 'an answer was recorded twice'); END;
     CREATE TABLE deletes_in_doubt (question TEXT, lost INTEGER) STRICT;
-    CREATE TRIGGER doubted AFTER INSERT ON doubts WHEN NEW.open AND NEW.status = 6
+    CREATE TRIGGER doubted AFTER INSERT ON doubts WHEN NEW.open AND NEW.target_status = 6
       BEGIN INSERT INTO deletes_in_doubt VALUES (NEW.question_id, NEW.lost); END;
-    CREATE TRIGGER doubted_again AFTER UPDATE ON doubts WHEN NEW.open AND NEW.status = 6
+    CREATE TRIGGER doubted_again AFTER UPDATE ON doubts WHEN NEW.open AND NEW.target_status = 6
       BEGIN INSERT INTO deletes_in_doubt VALUES (NEW.question_id, NEW.lost); END;
     CREATE TRIGGER kept BEFORE DELETE ON jobs BEGIN SELECT RAISE(ABORT, 'a job was deleted'); END;";
 
@@ -124,10 +124,10 @@ impl Story {
         let rows = self
             .queue
             .ask(
-                "SELECT question_id, status, state, newest,
-                        response_lost OR (status = 6 AND question_id IN (SELECT question FROM deletes_in_doubt WHERE lost)),
+                "SELECT question_id, target_status, state, is_latest,
+                        response_lost OR (target_status = 6 AND question_id IN (SELECT question FROM deletes_in_doubt WHERE lost)),
                         error_code, coalesce(error_info, ''),
-                        status = 6 AND question_id IN (SELECT question FROM deletes_in_doubt)
+                        target_status = 6 AND question_id IN (SELECT question FROM deletes_in_doubt)
                  FROM jobs
                  WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id",
             )
@@ -175,7 +175,7 @@ impl Story {
         let rows = self
             .queue
             .ask(
-                "SELECT question_id, status, state, error_code, coalesce(request_id, 0)
+                "SELECT question_id, target_status, state, error_code, coalesce(request_id, 0)
                  FROM jobs WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id",
             )
             .await;
@@ -183,7 +183,7 @@ impl Story {
             |status: i64| ["enabled", "disabled", "deleted"][usize::try_from(status - 4).unwrap()];
         let mut recorded: BTreeMap<String, (i64, &str)> = BTreeMap::new();
         let mut possible: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-        let open = "SELECT question_id, status FROM doubts WHERE app_id = 1 AND open = 1";
+        let open = "SELECT question_id, target_status FROM doubts WHERE app_id = 1 AND open = 1";
         for row in self.queue.ask(open).await {
             possible.entry(row.get(0)).or_default().insert(named(row.get(1)));
         }
@@ -218,7 +218,7 @@ impl Story {
     async fn check_last_requests(&self) {
         let mut last: BTreeMap<i64, i64> = BTreeMap::new();
         for row in
-            self.queue.ask("SELECT id, jobs FROM requests WHERE run_id > 1 ORDER BY id").await
+            self.queue.ask("SELECT id, job_ids FROM requests WHERE run_id > 1 ORDER BY id").await
         {
             let (request, jobs): (i64, &str) = (row.get(0), row.get(1));
             for part in jobs.split(',') {

@@ -3,10 +3,9 @@
 
 use deskbatch::job::Status;
 use deskbatch::store::{Covers, SameManifest};
-use deskbatch::verdict::Verdict;
 
 use crate::support_approvals::approve_deletes;
-use crate::support_core::{APP, NOW_MS, Queue, is_fenced, questions};
+use crate::support_core::{APP, NOW_MS, Queue, questions};
 use crate::support_turn::AtOnce as _;
 
 const DIGEST: &str = "00000000000000000000000000000000000000000000000000000000000000d1";
@@ -36,7 +35,7 @@ async fn a_bound_run_finds_the_approved_jobs_and_no_others() {
     assert_eq!(questions(&queue.claim(9).await), "a");
     assert_eq!(queue.store.next_due_ms(run).await.unwrap(), Some(0));
     let deletes = queue.claim(9).await;
-    assert_eq!((questions(&deletes).as_str(), deletes.status()), ("b", Status::Delete));
+    assert_eq!((questions(&deletes).as_str(), deletes.status), ("b", Status::Delete));
     assert_eq!(queue.try_claim(9).await, None);
     let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
     let survey = review.survey(0).await.unwrap();
@@ -150,26 +149,13 @@ async fn a_look_at_the_queue_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_that_an_approval_has_overtaken_changes_nothing() {
+async fn response_after_an_approval_moves_its_counters() {
     let mut queue = Queue::idle().await;
     queue.import("a enable, b enable").await;
     queue.run = queue.begin_run().await;
     let claimed = queue.claim(1).await;
     approve(&queue).await;
-    let late = queue.answer(&claimed, Verdict::Applied, Some(0));
-    queue
-        .store
-        .settle_succeeded(&late, &deskbatch::store::Conclusions::default())
-        .await
-        .unwrap_err();
-    assert_eq!(queue.states().await, "a:in_flight b:pending");
-    queue.check_figures().await;
-
-    // The run that has the lock now asks again, whatever comes of the old request.
-    let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
-    assert!(is_fenced(
-        &queue.store.settle_succeeded(&late, &deskbatch::store::Conclusions::default()).await
-    ));
-    assert_eq!((taken.orphans, queue.states().await.as_str()), (1, "a:pending b:pending"));
+    queue.succeed(&claimed).await;
+    assert_eq!(queue.states().await, "a:succeeded b:pending");
     queue.check_figures().await;
 }

@@ -10,12 +10,12 @@ async fn a_claim_takes_the_oldest_jobs_of_one_status_up_to_the_chunk() {
     let queue = Queue::begun().await;
     queue.import("a enable, b delete, c enable, d enable, e delete").await;
     let first = queue.claim(2).await;
-    assert_eq!((questions(&first).as_str(), first.status()), ("a c", Status::Enable));
+    assert_eq!((questions(&first).as_str(), first.status), ("a c", Status::Enable));
     assert_eq!(queue.states().await, "a:in_flight b:pending c:in_flight d:pending e:pending");
     let second = queue.claim(2).await;
-    assert_eq!((questions(&second).as_str(), second.status()), ("b e", Status::Delete));
+    assert_eq!((questions(&second).as_str(), second.status), ("b e", Status::Delete));
     let third = queue.claim(2).await;
-    assert_eq!((questions(&third).as_str(), third.status()), ("d", Status::Enable));
+    assert_eq!((questions(&third).as_str(), third.status), ("d", Status::Enable));
     assert_eq!(queue.try_claim(2).await, None);
 }
 
@@ -27,14 +27,14 @@ async fn a_claim_writes_down_its_request_before_anything_leaves() {
     let ids = claimed.ids();
     let row = &queue
         .ask(&format!(
-            "SELECT run_id || ' ' || status || ' ' || jobs || ' ' || job_count || ' ' || (slot_ms - {NOW_MS})
+            "SELECT run_id || ' ' || target_status || ' ' || job_ids || ' ' || job_count || ' ' || (scheduled_ms - {NOW_MS})
                || ' ' || coalesce(verdict, 'open') FROM requests WHERE id = {}",
-            claimed.request()
+            claimed.request.id
         ))
         .await[0];
     let expected = format!("{} 4 {},{} 2 0 open", queue.run, ids[0], ids[1]);
     assert_eq!(sqlx::Row::get::<String, _>(row, 0), expected);
-    assert_eq!(queue.job("a").await, format!("in_flight request={}", claimed.request()));
+    assert_eq!(queue.job("a").await, format!("in_flight request={}", claimed.request.id));
     queue.check().await;
 }
 
@@ -58,11 +58,13 @@ async fn a_job_is_not_claimed_before_it_is_due_and_an_earlier_due_time_comes_fir
     queue.import("a enable, b enable, c enable").await;
     queue
         .sql(&format!(
-            "UPDATE jobs SET due_ms = {NOW_MS} + 1000 WHERE question_id = 'a' AND app_id = 1"
+            "UPDATE jobs SET not_before_ms = {NOW_MS} + 1000 WHERE question_id = 'a' AND app_id = 1"
         ))
         .await;
     queue
-        .sql(&format!("UPDATE jobs SET due_ms = {NOW_MS} WHERE question_id = 'b' AND app_id = 1"))
+        .sql(&format!(
+            "UPDATE jobs SET not_before_ms = {NOW_MS} WHERE question_id = 'b' AND app_id = 1"
+        ))
         .await;
     assert_eq!(questions(&queue.claim(1).await), "c");
     assert_eq!(questions(&queue.claim(9).await), "b");
@@ -139,7 +141,7 @@ async fn a_question_in_flight_for_an_older_job_is_left_alone_until_that_is_settl
     assert_eq!(due, Some(0), "it is due, and still not to be had");
     queue.succeed(&older).await;
     let newer = queue.claim(9).await;
-    assert_eq!((questions(&newer).as_str(), newer.status()), ("a", Status::Delete));
+    assert_eq!((questions(&newer).as_str(), newer.status), ("a", Status::Delete));
     queue.check().await;
 }
 
@@ -147,7 +149,7 @@ async fn a_question_in_flight_for_an_older_job_is_left_alone_until_that_is_settl
 async fn the_same_question_in_another_app_keeps_nobody_waiting() {
     let queue = Queue::begun().await;
     // `a` of the other app goes in flight for an older job of its own.
-    queue.sql("UPDATE jobs SET state = 'in_flight', newest = 0, request_id = 2 WHERE app_id = 2 AND question_id = 'a'").await;
+    queue.sql("UPDATE jobs SET state = 'in_flight', is_latest = 0, request_id = 2 WHERE app_id = 2 AND question_id = 'a'").await;
     queue.import("a enable").await;
     assert_eq!(questions(&queue.claim(9).await), "a");
 }

@@ -73,18 +73,18 @@ async fn job_withdrawn_after_rejection_is_in_doubt() {
     for is_cancelled in [true, false] {
         let queue = Queue::begun().await;
         queue.import("a delete, b delete").await;
-        let claimed = queue.claim(1).await;
+        let claimed = queue.claim(2).await;
         let how = Return { held_by: Some(queue.run), due_ms: 0, counts: true, in_doubt: false };
         let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
         queue.store.settle_returned(&settled, how).await.unwrap();
         assert_eq!(in_doubt(&queue).await, [""; 0]);
         let left = if is_cancelled {
             let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
-            assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 1, in_flight: 0 }));
-            ["a cancelled"]
+            assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 2, in_flight: 0 }));
+            ["a cancelled", "b cancelled"]
         } else {
-            queue.import("a delete").await;
-            ["a pending"]
+            queue.import("a delete, b delete").await;
+            ["a pending", "b pending"]
         };
         assert_eq!(in_doubt(&queue).await, left);
         if !is_cancelled {
@@ -141,13 +141,46 @@ async fn prune_keeps_doubt_of_later_job() {
 }
 
 #[tokio::test]
-async fn prune_forgets_doubt_with_its_last_job() {
+async fn doubt_outlives_the_prune_of_its_last_job() {
     let queue = Queue::begun().await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
     queue.store.cancel_batch(3, NOW_MS).await.unwrap();
     queue.store.prune(NOW_MS + 1_000, NOW_MS + 1_000).await.unwrap();
-    assert_eq!(queue.figure("SELECT count(*) FROM doubts").await, 0);
+    assert_eq!(in_doubt(&queue).await, [""; 0]);
+    queue.import("a delete").await;
+    assert_eq!(in_doubt(&queue).await, ["a pending"]);
+    assert!(claim_is_in_doubt(&queue).await);
+}
+
+/// What is retried is a wish of its own: it brings back no job that was cancelled in flight.
+#[tokio::test]
+async fn retry_revives_no_job_cancelled_in_flight() {
+    let mut queue = Queue::begun().await;
+    queue.import("a delete, b delete").await;
+    queue.fail(&queue.claim(1).await, -7).await;
+    queue.claim(1).await;
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.store.retry_failed(&[], Some(3)).await.unwrap();
+    queue.run = queue.begin_run().await;
+    assert!(queue.job("a").await.starts_with("pending "));
+    assert!(queue.job("b").await.starts_with("cancelled "));
+    assert_eq!(in_doubt(&queue).await, ["b cancelled"]);
+}
+
+/// A connection that was refused counts as an attempt, and has changed nothing.
+#[tokio::test]
+async fn attempt_that_never_left_leaves_no_doubt() {
+    let queue = Queue::begun().await;
+    queue.import("a delete, b delete").await;
+    let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: false };
+    let settled = queue.answer(&queue.claim(2).await, Verdict::Transient, None);
+    queue.store.settle_returned(&settled, how).await.unwrap();
+    // Rejected alone for good, and retried.
+    queue.fail(&queue.claim(1).await, -50_011).await;
+    queue.store.retry_failed(&[], Some(3)).await.unwrap();
+    let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 0, in_flight: 0 }));
 }
 
 #[tokio::test]
@@ -173,9 +206,9 @@ async fn other_status_waits_for_lost_request() {
     dies_in_flight(&bench, "a disable, b enable").await;
     bench.service.answers([ok(), ok()]);
     assert_eq!(bench.run().await.totals.succeeded, 2);
-    let left = "SELECT max(slot_ms) FROM requests WHERE status = 5";
+    let left = "SELECT max(scheduled_ms) FROM requests WHERE target_status = 5";
     assert!(bench.queue.figure(left).await >= NOW_MS + UNDER_WAY_MAX_MS);
-    let left = "SELECT max(slot_ms) FROM requests WHERE status = 4";
+    let left = "SELECT max(scheduled_ms) FROM requests WHERE target_status = 4";
     assert!(bench.queue.figure(left).await < NOW_MS + UNDER_WAY_MAX_MS);
 }
 
@@ -218,7 +251,7 @@ async fn batch_stands_by_latest_job_of_each_question() {
     // Another status for a, the same for b and c, of which b succeeds.
     queue.import("a disable, b enable, c enable").await;
     let b = queue.id("b").await;
-    queue.sql(&format!("UPDATE jobs SET held_by = {} WHERE id = {b}", queue.run)).await;
+    queue.sql(&format!("UPDATE jobs SET reserved_by_run_id = {} WHERE id = {b}", queue.run)).await;
     let claimed = queue.store.claim_held(queue.run, Status::Enable, &[b], NOW_MS).await.unwrap();
     queue.succeed(&claimed.unwrap()).await;
     queue.store.cancel_batch(4, NOW_MS).await.unwrap();

@@ -207,7 +207,7 @@ async fn long_queue() -> Queue {
              UPDATE jobs SET state = 'failed', request_id = 1, attempts = 1, error_code = -7, error_info = 'no', finished_ms = 5
                WHERE batch_id = 3 AND line % 1000 = 2;
              UPDATE jobs SET response_lost = 1 WHERE batch_id = 3 AND line % 1000 = 3;
-             INSERT INTO doubts SELECT question_id, app_id, status, 1, 0 FROM jobs WHERE batch_id = 3 AND line % 1000 = 3",
+             INSERT INTO doubts SELECT question_id, app_id, target_status, 1, 1, 0 FROM jobs WHERE batch_id = 3 AND line % 1000 = 3",
         )
         .await;
     queue.import("q0002 delete").await;

@@ -59,7 +59,7 @@ async fn a_newer_import_supersedes_what_waits_and_leaves_the_rest() {
     assert_eq!(queue.states().await, "a:pending b:superseded c:pending b:pending d:pending");
     assert_eq!(
         queue
-            .figure("SELECT newest FROM jobs WHERE question_id = 'b' AND state = 'superseded'")
+            .figure("SELECT is_latest FROM jobs WHERE question_id = 'b' AND state = 'superseded'")
             .await,
         0
     );
@@ -86,7 +86,7 @@ async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>)
     }
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
     import.commit(&totals).await.unwrap();
-    let older = "SELECT printf('%s:%s:%d', question_id, state, newest) AS job FROM jobs WHERE batch_id = 3 ORDER BY id";
+    let older = "SELECT printf('%s:%s:%d', question_id, state, is_latest) AS job FROM jobs WHERE batch_id = 3 ORDER BY id";
     let older = queue.ask(older).await.iter().map(|row| row.get(0)).collect();
     (preview.superseded, queue.tally().await, older)
 }
@@ -157,7 +157,7 @@ async fn three_imports_of_one_question_leave_one_newest() {
     assert_eq!(queue.states().await, "a:in_flight a:superseded a:pending");
     queue.hold(&claimed).await;
     assert_eq!(queue.states().await, "a:superseded a:superseded a:pending");
-    assert_eq!(queue.claim(9).await.status(), Status::Delete);
+    assert_eq!(queue.claim(9).await.status, Status::Delete);
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_later_row_replaces_an_earlier_one_of_the_same_manifest_alone() {
     totals.duplicates = 1;
     import.commit(&totals).await.unwrap();
     assert_eq!(queue.states().await, "a:superseded a:pending b:pending");
-    let statuses = "SELECT group_concat(status, ' ') FROM jobs WHERE batch_id IN (3, 4)";
+    let statuses = "SELECT group_concat(target_status, ' ') FROM jobs WHERE batch_id IN (3, 4)";
     let statuses: String = sqlx::Row::get(&queue.ask(statuses).await[0], 0);
     assert_eq!(statuses, "4 6 4");
 }

@@ -11,7 +11,7 @@ async fn sent(queue: &Queue, run: i64, requests: &[(i64, &str)]) {
         let left = NOW_MS + at;
         queue
             .sql(&format!(
-                "INSERT INTO requests (run_id, status, jobs, job_count, slot_ms, answered_ms, latency_ms, verdict)
+                "INSERT INTO requests (run_id, target_status, job_ids, job_count, scheduled_ms, responded_ms, latency_ms, verdict)
                  VALUES ({run}, 4, '1', 1, {left}, {left} + 50, 50, '{verdict}')"
             ))
             .await;
@@ -150,7 +150,7 @@ async fn a_pause_at_the_edge_of_what_one_statement_sums_is_told_once() {
     let went = [(0, "applied"), (200, "applied"), (3_200, "applied"), (3_400, "applied")];
     sent(&queue, queue.run, &went).await;
     // As after a prune: numbers far apart.
-    let far = format!("UPDATE requests SET id = id + 250000 WHERE slot_ms >= {NOW_MS} + 3200");
+    let far = format!("UPDATE requests SET id = id + 250000 WHERE scheduled_ms >= {NOW_MS} + 3200");
     queue.sql(&far).await;
     let traffic = queue.store.overview(None, 1_000).await.unwrap().traffic;
     let waits: Vec<_> =

@@ -83,7 +83,7 @@ async fn cancel_ends_what_waits_held_jobs_too_and_nothing_else() {
     assert_eq!(queue.states().await, "a:succeeded b:cancelled c:in_flight d:cancelled x:pending");
     assert_eq!(
         queue.job("b").await,
-        format!("cancelled request={} attempts=1 finished=9", held.request())
+        format!("cancelled request={} attempts=1 finished=9", held.request.id)
     );
     // What comes back unsettled is cancelled then.
     assert_eq!(queue.hold(&flying).await, 1);

@@ -13,9 +13,13 @@ async fn left_behind() -> Queue {
     queue.run = queue.begin_run().await;
     queue.claim(2).await;
     let held = queue.claim(1).await;
-    assert_eq!(held.status(), Status::Delete);
+    assert_eq!(held.status, Status::Delete);
     queue.hold(&held).await;
-    queue.sql(&format!("UPDATE jobs SET due_ms = {NOW_MS} + 2000 WHERE held_by IS NOT NULL")).await;
+    queue
+        .sql(&format!(
+            "UPDATE jobs SET not_before_ms = {NOW_MS} + 2000 WHERE reserved_by_run_id IS NOT NULL"
+        ))
+        .await;
     queue
 }
 
@@ -75,7 +79,7 @@ async fn a_clock_that_was_set_back_leaves_no_row_that_ends_before_it_began() {
     let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS - 86_400_000).await.unwrap();
     assert_eq!(taken.orphaned_requests, 1);
     assert_eq!(run_row(&queue, 2).await, "died 0");
-    let answered = format!("SELECT answered_ms - {NOW_MS} FROM requests WHERE id = 2");
+    let answered = format!("SELECT responded_ms - {NOW_MS} FROM requests WHERE id = 2");
     assert_eq!(queue.figure(&answered).await, 0);
     queue.store.end_run(taken.run, RunEnding::Signal, NOW_MS - 2 * 86_400_000).await.unwrap();
     assert_eq!(run_row(&queue, 3).await, "signal -86400000");
@@ -86,7 +90,9 @@ async fn a_wait_longer_than_any_wait_is_of_another_clock_and_is_forgotten() {
     let queue = Queue::idle().await;
     queue.import("a enable, b delete, c enable").await;
     let due = |question: &str, ms: i64| {
-        format!("UPDATE jobs SET due_ms = {ms} WHERE app_id = 1 AND question_id = '{question}';")
+        format!(
+            "UPDATE jobs SET not_before_ms = {ms} WHERE app_id = 1 AND question_id = '{question}';"
+        )
     };
     let longest_ms = i64::try_from(DUE_WITHIN.as_millis()).unwrap();
     queue.sql(&due("a", NOW_MS + longest_ms)).await;

@@ -17,15 +17,14 @@ use crate::support_turn::{AtOnce as _, inferred};
 /// A job of the bystanders' batch, as `(columns, values)` change it.
 fn job(columns: &str, values: &str) -> String {
     format!(
-        "INSERT INTO jobs (batch_id, app_id, line, question_id, status{}{columns}) VALUES (1, 1, 9, 'new', 4{}{values})",
+        "INSERT INTO jobs (batch_id, app_id, line, question_id, target_status{}{columns}) VALUES (1, 1, 9, 'new', 4{}{values})",
         if columns.is_empty() { "" } else { ", " },
         if values.is_empty() { "" } else { ", " },
     )
 }
 
-#[tokio::test]
-async fn a_row_that_cannot_be_true_cannot_be_written() {
-    let impossible = [
+fn impossible_jobs() -> Vec<String> {
+    vec![
         job("state", "'done'"),
         job("state, finished_ms", "'pending', 1"),
         job("state", "'cancelled'"),
@@ -36,21 +35,25 @@ async fn a_row_that_cannot_be_true_cannot_be_written() {
         job("state, request_id, finished_ms", "'succeeded', 1, 1"),
         job("state, request_id, finished_ms", "'failed', 1, 1"),
         job("state, request_id, attempts", "'failed', 1, 1"),
-        job("state, held_by, request_id", "'in_flight', 1, 1"),
-        job("state, held_by, finished_ms", "'cancelled', 1, 1"),
+        job("state, reserved_by_run_id, request_id", "'in_flight', 1, 1"),
+        job("state, reserved_by_run_id, finished_ms", "'cancelled', 1, 1"),
         job("error_code", "-7"),
         job("state, error_code, finished_ms", "'cancelled', -7, 1"),
-        job("newest", "2"),
-        job("due_ms", "-1"),
-        job("due_ms", "'soon'"),
+        job("is_latest", "2"),
+        job("not_before_ms", "-1"),
+        job("not_before_ms", "'soon'"),
         job("attempts", "-1"),
         job("response_lost", "2"),
-        "INSERT INTO doubts VALUES ('a', 1, 7, 1, 0)".to_owned(),
-        "INSERT INTO doubts VALUES ('a', 1, 4, 2, 0)".to_owned(),
-        "INSERT INTO doubts VALUES ('a', 99, 4, 1, 0)".to_owned(),
-        "INSERT INTO doubts VALUES ('a', 1, 4, 1, -1)".to_owned(),
+        "INSERT INTO doubts VALUES ('a', 1, 7, 1, 1, 0)".to_owned(),
+        "INSERT INTO doubts VALUES ('a', 1, 4, 2, 1, 0)".to_owned(),
+        "INSERT INTO doubts VALUES ('a', 1, 4, 1, 2, 0)".to_owned(),
+        "INSERT INTO doubts VALUES ('a', 99, 4, 1, 1, 0)".to_owned(),
+        "INSERT INTO doubts VALUES ('a', 1, 4, 1, 1, -1)".to_owned(),
+        "INSERT INTO job_counters VALUES (1, 4, 0, 'done', 1)".to_owned(),
+        "INSERT INTO job_counters VALUES (1, 4, 9, 'pending', -1)".to_owned(),
+        "INSERT INTO job_counters VALUES (99, 4, 0, 'pending', 1)".to_owned(),
         "UPDATE requests SET response_lost = 2".to_owned(),
-        job("held_by", "99"),
+        job("reserved_by_run_id", "99"),
         job("request_id", "99"),
         job("", "").replace("'new'", "''"),
         job("", "").replace("'new'", &format!("'{}'", "x".repeat(257))),
@@ -59,6 +62,11 @@ async fn a_row_that_cannot_be_true_cannot_be_written() {
         job("", "").replace("(1, 1, 9", "(99, 1, 9"),
         job("", "").replace("(1, 1, 9", "(1, 99, 9"),
         job("", "").replace("'new'", "'by-1'"),
+    ]
+}
+
+fn impossible_others() -> Vec<String> {
+    vec![
         "INSERT INTO apps (sdkappid, library) VALUES (0, 'faq')".to_owned(),
         "INSERT INTO apps (sdkappid, library) VALUES (1, 'other')".to_owned(),
         "INSERT INTO apps (sdkappid, library) VALUES (1400000001, 'faq')".to_owned(),
@@ -70,18 +78,21 @@ async fn a_row_that_cannot_be_true_cannot_be_written() {
         "UPDATE runs SET finished_ms = NULL".to_owned(),
         "UPDATE runs SET ending = 'well'".to_owned(),
         "UPDATE requests SET verdict = NULL".to_owned(),
-        "UPDATE requests SET answered_ms = NULL".to_owned(),
+        "UPDATE requests SET responded_ms = NULL".to_owned(),
         "UPDATE requests SET verdict = 'fine'".to_owned(),
-        "UPDATE requests SET jobs = ''".to_owned(),
         "UPDATE requests SET job_count = 0".to_owned(),
-        "UPDATE requests SET status = 1".to_owned(),
+        "UPDATE requests SET target_status = 1".to_owned(),
         "UPDATE requests SET run_id = 99".to_owned(),
         "UPDATE requests SET latency_ms = -1".to_owned(),
         "DELETE FROM runs".to_owned(),
         "DELETE FROM batches".to_owned(),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_true_cannot_be_written() {
     let queue = Queue::idle().await;
-    for sql in impossible {
+    for sql in impossible_jobs().into_iter().chain(impossible_others()) {
         let refused = queue.try_sql(&sql).await;
         let text = refused.err().unwrap_or_else(|| panic!("taken: {sql}")).to_string();
         assert!(
@@ -118,7 +129,10 @@ async fn each_state_has_what_belongs_to_it_and_nothing_else() {
                 if coded { "-7" } else { "NULL" }.to_owned(),
             ];
             let values = format!("'{state}', {}", values.join(", "));
-            let sql = job("state, finished_ms, held_by, request_id, attempts, error_code", &values);
+            let sql = job(
+                "state, finished_ms, reserved_by_run_id, request_id, attempts, error_code",
+                &values,
+            );
             let taken = queue.try_sql(&format!("SAVEPOINT one; {sql}")).await.is_ok();
             queue.try_sql("ROLLBACK TO one; RELEASE one").await.unwrap();
             assert_eq!(taken, possible, "{sql}");
@@ -178,14 +192,14 @@ async fn the_store_makes_every_legal_transition_and_no_other() {
         .unwrap()
         .unwrap();
     let conclusions =
-        Conclusions { jobs: vec![inferred(ids[1], together.request())], ..none.clone() };
+        Conclusions { jobs: vec![inferred(ids[1], together.request.id)], ..none.clone() };
     let settled = queue.answer(&alone, Verdict::Applied, Some(0));
     queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
     // Rejected alone, and found done once the app was seen alive.
     queue.import("z delete").await;
     let gone = queue.claim(1).await;
     queue.hold(&gone).await;
-    let (job, request) = (gone.ids()[0], gone.request());
+    let (job, request) = (gone.ids()[0], gone.request.id);
     let is_done = Conclusion { is_done: true, was_alone: true, ..inferred(job, request) };
     let mut turn = queue.store.turn();
     let done = Conclusions { jobs: vec![is_done], ..none.clone() };
@@ -228,7 +242,7 @@ async fn no_call_of_the_store_moves_a_job_in_a_state_that_it_may_not_leave() {
     let other = queue.claim(1).await;
     let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: true };
     let conclusions =
-        Conclusions { freed: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request())] };
+        Conclusions { freed: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request.id)] };
     let settled = queue.answer(&other, Verdict::Transient, None);
     queue.store.settle_refused(&settled, how, &conclusions).await.unwrap();
     assert_eq!(queue.states().await, format!("{before} x:pending"));
@@ -264,10 +278,12 @@ async fn no_statement_of_a_run_looks_at_every_job() {
         for sql in statements(file) {
             for step in plan(&queue, &sql).await {
                 seen += 1;
-                let whole = step.starts_with("SCAN job") || step.starts_with("SCAN other");
+                let whole = ["SCAN jobs", "SCAN job ", "SCAN other"]
+                    .iter()
+                    .any(|scan| step.starts_with(scan));
                 assert!(!step.contains("AUTOMATIC"), "{file}: {step}:\n{sql}");
                 // What this index holds is what is held, all of it wanted.
-                let partial = step.contains("jobs_held");
+                let partial = step.contains("jobs_reserved");
                 assert!(!whole || partial, "{file}: {step}:\n{sql}");
                 assert!(!step.contains("TEMP B-TREE"), "{file}: {step}:\n{sql}");
             }
@@ -291,14 +307,15 @@ async fn what_machines_watch_is_counted_from_indexes_alone() {
             assert!(!sorts, "{step}:\n{sql}");
         }
     }
-    // Jobs that failed, and requests; all others are told by their tallies.
+    // Jobs that failed, and requests; all others are told by their counters.
     assert!(counted >= 2, "{counted}");
 }
 
 #[tokio::test]
 async fn what_an_import_supersedes_is_found_by_question() {
     let queue = Queue::idle().await;
-    let staging = "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, status INTEGER);
+    let staging =
+        "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, target_status INTEGER);
                    CREATE INDEX temp.staged_question ON staged (question_id);
                    CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)";
     queue.try_sql(staging).await.unwrap();
@@ -311,7 +328,7 @@ async fn what_an_import_supersedes_is_found_by_question() {
         panic!("{found:?}")
     };
     let plan = plan(&queue, find).await.join("\n");
-    let search = "SEARCH job USING INDEX jobs_newest (question_id=? AND app_id=?)";
+    let search = "SEARCH job USING INDEX jobs_latest (question_id=? AND app_id=?)";
     assert!(
         plan.contains(search) || plan.contains(&search.replace("INDEX", "COVERING INDEX")),
         "{plan}"
@@ -329,7 +346,7 @@ async fn indexes_that_an_import_makes_anew_are_those_of_the_migration() {
     queue.import_many(20_000, Status::Enable).await;
     queue.import("q0001 delete").await;
     assert_eq!(texts().await, before);
-    let duplicate = "INSERT INTO jobs (batch_id, app_id, line, question_id, status) VALUES (3, 1, 9, 'q0002', 4)";
+    let duplicate = "INSERT INTO jobs (batch_id, app_id, line, question_id, target_status) VALUES (3, 1, 9, 'q0002', 4)";
     let refused = queue.try_sql(duplicate).await.unwrap_err().to_string();
     assert!(refused.contains("UNIQUE constraint failed"), "{refused}");
 }
@@ -368,7 +385,7 @@ async fn a_large_queue_is_claimed_and_settled_like_a_small_one() {
             "INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
                VALUES (3, 1, 'large', '-', printf('%064d', 3), 1, 50000, 50000, 0, 0);
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
-             INSERT INTO jobs (batch_id, app_id, line, question_id, status)
+             INSERT INTO jobs (batch_id, app_id, line, question_id, target_status)
                SELECT 3, 1, i + 1, printf('q%05d', i), 4 + i / 30000 FROM n",
         )
         .await;

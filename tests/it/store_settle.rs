@@ -22,9 +22,9 @@ async fn a_request_that_was_applied_settles_its_jobs_and_no_others() {
     assert_eq!(queue.states().await, "a:succeeded b:succeeded c:in_flight");
     assert_eq!(
         queue.job("a").await,
-        format!("succeeded request={} attempts=1 finished=50", first.request())
+        format!("succeeded request={} attempts=1 finished=50", first.request.id)
     );
-    assert_eq!(queue.job("c").await, format!("in_flight request={}", second.request()));
+    assert_eq!(queue.job("c").await, format!("in_flight request={}", second.request.id));
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn attempts_count_only_where_they_are_told_to() {
         queue.store.settle_returned(&settled, how).await.unwrap();
         assert_eq!(
             queue.job("a").await,
-            format!("pending request={}{attempts}", claimed.request())
+            format!("pending request={}{attempts}", claimed.request.id)
         );
     }
     queue.check().await;
@@ -171,7 +171,7 @@ async fn a_conclusion_fails_the_held_job_with_the_code_of_its_refusal() {
         .unwrap()
         .unwrap();
     let settled = queue.answer(&part, Verdict::Applied, Some(0));
-    let jobs = vec![inferred(ids[1], together.request())];
+    let jobs = vec![inferred(ids[1], together.request.id)];
     let conclusions = Conclusions { freed: vec![ids[2]], jobs };
     let done = queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
     let concluded = Concluded { failed: 1, succeeded: 0 };
@@ -191,7 +191,7 @@ async fn nothing_is_concluded_of_a_job_in_doubt_or_of_one_that_is_gone() {
     let together = queue.claim(9).await;
     queue.hold(&together).await;
     let ids = together.ids();
-    let doubt = "INSERT INTO doubts SELECT question_id, app_id, status, 1, 0 FROM jobs WHERE id =";
+    let doubt = "INSERT INTO doubts SELECT question_id, app_id, target_status, 1, 1, 0 FROM jobs WHERE id =";
     queue.sql(&format!("{doubt} {}", ids[1])).await;
     queue.import("c enable").await;
     for (asked, bad) in [(0, 1), (1, 2)] {
@@ -202,7 +202,7 @@ async fn nothing_is_concluded_of_a_job_in_doubt_or_of_one_that_is_gone() {
             None => queue.claim(1).await,
         };
         let settled = queue.answer(&part, Verdict::Applied, Some(0));
-        let jobs = vec![inferred(ids[bad], together.request())];
+        let jobs = vec![inferred(ids[bad], together.request.id)];
         let conclusions = Conclusions { jobs, ..none() };
         let done = queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
         assert_eq!(done.concluded, Concluded::default());
@@ -216,14 +216,14 @@ async fn a_job_rejected_alone_keeps_code_and_doubt() {
     queue.import("a delete, b delete, c delete").await;
     let alone = queue.claim(1).await;
     let ids = alone.ids();
-    let doubt = "INSERT INTO doubts SELECT question_id, app_id, status, 1, 0 FROM jobs WHERE id =";
+    let doubt = "INSERT INTO doubts SELECT question_id, app_id, target_status, 1, 1, 0 FROM jobs WHERE id =";
     queue.sql(&format!("{doubt} {}", ids[0])).await;
     let settled = queue.answer(&alone, Verdict::Rejected, Some(-50_003));
     let how = Return { held_by: Some(queue.run), due_ms: 0, counts: true, in_doubt: false };
     queue.store.settle_refused(&settled, how, &none()).await.unwrap();
     let gone = Conclusion {
         job: ids[0],
-        request: alone.request(),
+        request: alone.request.id,
         is_done: true,
         was_alone: true,
         in_doubt: false,

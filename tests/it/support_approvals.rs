@@ -29,7 +29,7 @@ impl Queue {
         let rows = self.ask(&format!("SELECT approval_id FROM runs WHERE id = {}", self.run)).await;
         let approval: Option<i64> = rows.first().and_then(|row| row.get(0));
         if let Some(approval) = approval {
-            let which = format!("batch_id = {batch} AND status = 6 AND state = 'pending'");
+            let which = format!("batch_id = {batch} AND target_status = 6 AND state = 'pending'");
             self.sql(&format!("UPDATE jobs SET approval_id = {approval} WHERE {which}")).await;
         }
     }

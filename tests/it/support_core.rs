@@ -20,6 +20,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
 use crate::support_approvals::begin_run;
+use crate::support_counters::{COUNTERS, RECOUNT, RECOUNT_LOST, RUNS};
 use crate::support_turn::AtOnce as _;
 
 /// The app whose jobs the tests move.
@@ -50,73 +51,18 @@ const BYSTANDERS: &str = "
       VALUES (1, 1, 'by', 'by.csv', printf('%064d', 901), 1, 5, 5, 0, 0),
              (2, 2, 'by', 'by.csv', printf('%064d', 902), 1, 3, 3, 0, 0);
     INSERT INTO runs (id, app_id, host, pid, started_ms, finished_ms, ending) VALUES (1, 1, 'by', 1, 1, 2, 'drained');
-    INSERT INTO requests (id, run_id, status, jobs, job_count, slot_ms, answered_ms, verdict)
+    INSERT INTO requests (id, run_id, target_status, job_ids, job_count, scheduled_ms, responded_ms, verdict)
       VALUES (1, 1, 4, '1-2', 2, 1, 2, 'rejected');
-    INSERT INTO jobs (batch_id, app_id, line, question_id, status, state, newest, request_id, attempts, error_code, finished_ms)
+    INSERT INTO jobs (batch_id, app_id, line, question_id, target_status, state, is_latest, request_id, attempts, error_code, finished_ms)
       VALUES (1, 1, 2, 'by-1', 4, 'succeeded', 1, 1, 1, NULL, 2),
              (1, 1, 3, 'by-2', 4, 'failed', 1, 1, 1, -1, 2),
              (1, 1, 4, 'by-3', 4, 'cancelled', 1, NULL, 0, NULL, 2),
              (1, 1, 5, 'by-4', 4, 'superseded', 0, NULL, 0, NULL, 2);
-    INSERT INTO jobs (batch_id, app_id, line, question_id, status)
+    INSERT INTO jobs (batch_id, app_id, line, question_id, target_status)
       VALUES (2, 2, 2, 'a', 4), (2, 2, 3, 'b', 5), (2, 2, 4, 'c', 6);
     CREATE TABLE transitions (old TEXT NOT NULL, new TEXT NOT NULL);
     CREATE TRIGGER transition AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state
       BEGIN INSERT INTO transitions VALUES (OLD.state, NEW.state); END;";
-
-/// Counts everything anew that is kept in figures. Said once more here, so that the tests do not
-/// believe the store.
-pub const RECOUNT: &str = "
-    DELETE FROM tallies;
-    INSERT INTO tallies (batch_id, status, approval_id, pending, in_flight, succeeded, failed, cancelled, superseded,
-                         overtaken, found_done, finished_ms)
-      SELECT batch_id, status, ifnull(approval_id, 0), sum(state = 'pending'), sum(state = 'in_flight'),
-             sum(state = 'succeeded'), sum(state = 'failed'), sum(state = 'cancelled'), sum(state = 'superseded'),
-             sum(state = 'failed' AND newest = 0), sum(state = 'succeeded' AND error_code IS NOT NULL),
-             max(ifnull(finished_ms, 0))
-      FROM jobs GROUP BY batch_id, status, approval_id;
-    UPDATE batches SET first_job = (SELECT min(id) FROM jobs WHERE batch_id = batches.id),
-                       last_job = (SELECT max(id) FROM jobs WHERE batch_id = batches.id);
-    UPDATE runs SET requests = (SELECT count(*) FROM requests WHERE run_id = runs.id),
-                    throttled = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled'),
-                    reached = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected')),
-                    orphaned = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'orphaned');";
-
-/// The same of lost responses, which earlier versions did not count.
-pub const RECOUNT_LOST: &str = "UPDATE requests SET response_lost = 1 WHERE verdict = 'orphaned' AND NOT response_lost;
-    UPDATE runs SET responses_lost = (SELECT count(*) FROM requests WHERE run_id = runs.id AND response_lost = 1);";
-
-/// Each tally that is not what its jobs come to, those that are missing too.
-const TALLIES: &str = "
-    WITH counted AS (
-      SELECT batch_id AS b, status AS s, ifnull(approval_id, 0) AS a, sum(state = 'pending') AS n1,
-             sum(state = 'in_flight') AS n2, sum(state = 'succeeded') AS n3, sum(state = 'failed') AS n4,
-             sum(state = 'cancelled') AS n5, sum(state = 'superseded') AS n6,
-             sum(state = 'failed' AND newest = 0) AS n7,
-             sum(state = 'succeeded' AND error_code IS NOT NULL) AS n8, max(ifnull(finished_ms, 0)) AS n9
-      FROM jobs GROUP BY 1, 2, 3)
-    SELECT printf('tally %d %d %d is %d %d %d %d %d %d %d %d', batch_id, status, approval_id, pending, in_flight,
-                  succeeded, failed, cancelled, superseded, overtaken, found_done) FROM tallies
-    LEFT JOIN counted ON b = batch_id AND s = status AND a = approval_id
-    WHERE (pending, in_flight, succeeded, failed, cancelled, superseded, overtaken, found_done)
-          IS NOT (ifnull(n1, 0), ifnull(n2, 0), ifnull(n3, 0), ifnull(n4, 0), ifnull(n5, 0), ifnull(n6, 0),
-                  ifnull(n7, 0), ifnull(n8, 0))
-       OR finished_ms < n9
-    UNION ALL
-    SELECT printf('no tally %d %d %d', b, s, a) FROM counted
-    WHERE NOT EXISTS (SELECT 1 FROM tallies WHERE batch_id = b AND status = s AND approval_id = a)
-    UNION ALL
-    SELECT printf('batch %d from %d to %d', batches.id, first_job, last_job) FROM batches JOIN jobs ON batch_id = batches.id
-    WHERE jobs.id NOT BETWEEN ifnull(first_job, 0) AND ifnull(last_job, 0)";
-
-/// The same of runs and their requests.
-const RUNS: &str = "
-    SELECT printf('run %d is %d %d %d %d %d', id, requests, throttled, reached, orphaned, responses_lost) FROM runs
-    WHERE requests <> (SELECT count(*) FROM requests WHERE run_id = runs.id)
-       OR throttled <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'throttled')
-       OR reached <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict IN ('applied', 'rejected'))
-       OR orphaned <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'orphaned')
-       OR responses_lost <> (SELECT count(*) FROM requests WHERE run_id = runs.id AND response_lost = 1)
-       OR EXISTS (SELECT 1 FROM requests WHERE verdict = 'orphaned' AND response_lost = 0)";
 
 impl Queue {
     /// A queue that no run has, with bystanders in every final state and in another app.
@@ -143,8 +89,8 @@ impl Queue {
         queue.run = queue.begin_run().await;
         queue
             .sql(&format!(
-                "INSERT INTO requests (id, run_id, status, jobs, job_count, slot_ms) VALUES (2, 1, 4, '8', 1, 3);
-                 INSERT INTO jobs (batch_id, app_id, line, question_id, status, state, due_ms, held_by, request_id)
+                "INSERT INTO requests (id, run_id, target_status, job_ids, job_count, scheduled_ms) VALUES (2, 1, 4, '8', 1, 3);
+                 INSERT INTO jobs (batch_id, app_id, line, question_id, target_status, state, not_before_ms, reserved_by_run_id, request_id)
                    VALUES (1, 1, 6, 'by-5', 4, 'in_flight', 0, NULL, 2),
                           (1, 1, 7, 'by-6', 4, 'pending', {LATER_MS}, NULL, NULL),
                           (1, 1, 8, 'by-7', 4, 'pending', 0, 1, NULL);"
@@ -233,7 +179,7 @@ impl Queue {
     /// The answer to a claim's request.
     pub fn answer(&self, claimed: &Claimed, verdict: Verdict, code: Option<i64>) -> Settlement {
         Settlement {
-            carried: claimed.carried.clone(),
+            request: claimed.request,
             run: self.run,
             verdict,
             answered_ms: NOW_MS + 50,
@@ -288,10 +234,10 @@ impl Queue {
     pub async fn job(&self, question: &str) -> String {
         let rows = self
             .ask(&format!(
-                "SELECT state || iif(newest = 1, '', ' overtaken') || iif(due_ms = 0, '', ' due=' || (due_ms - {NOW_MS}))
-                   || iif(held_by IS NULL, '', ' held=' || held_by) || iif(request_id IS NULL, '', ' request=' || request_id)
+                "SELECT state || iif(is_latest = 1, '', ' failed_superseded') || iif(not_before_ms = 0, '', ' due=' || (not_before_ms - {NOW_MS}))
+                   || iif(reserved_by_run_id IS NULL, '', ' held=' || reserved_by_run_id) || iif(request_id IS NULL, '', ' request=' || request_id)
                    || iif(attempts = 0, '', ' attempts=' || attempts) || iif(response_lost = 0, '', ' lost')
-                   || iif(newest AND (question_id, app_id) IN (SELECT question_id, app_id FROM doubts WHERE open), ' in_doubt', '')
+                   || iif(is_latest AND (question_id, app_id) IN (SELECT question_id, app_id FROM doubts WHERE open), ' in_doubt', '')
                    || iif(error_code IS NULL, '', ' code=' || error_code) || iif(error_info IS NULL, '', ' info=' || error_info)
                    || iif(finished_ms IS NULL, '', ' finished=' || (finished_ms - {NOW_MS}))
                  FROM jobs WHERE app_id = 1 AND question_id = '{question}' ORDER BY id DESC LIMIT 1"
@@ -313,7 +259,7 @@ impl Queue {
         let rows = self
             .ask(
                 "SELECT question_id, state, error_code FROM jobs
-                 WHERE app_id = 1 AND newest = 1 AND question_id NOT LIKE 'by-%'",
+                 WHERE app_id = 1 AND is_latest = 1 AND question_id NOT LIKE 'by-%'",
             )
             .await;
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
@@ -337,18 +283,18 @@ impl Queue {
 
     /// Fails if the figures that transitions keep are not those of the rows.
     pub async fn check_figures(&self) {
-        let [tallies, runs] = [TALLIES, RUNS].map(|sql| async move {
+        let [counters, runs] = [COUNTERS, RUNS].map(|sql| async move {
             let rows = self.ask(sql).await;
             rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
         });
-        assert_eq!(tallies.await, Vec::<String>::new(), "tallies that have drifted");
+        assert_eq!(counters.await, Vec::<String>::new(), "counters that have drifted");
         assert_eq!(runs.await, Vec::<String>::new(), "runs whose figures have drifted");
     }
 
     async fn look_at_bystanders(&self) -> Vec<String> {
         let rows = self
             .ask(
-                "SELECT json_array(id, batch_id, line, question_id, status, state, newest, due_ms, held_by, request_id,
+                "SELECT json_array(id, batch_id, line, question_id, target_status, state, is_latest, not_before_ms, reserved_by_run_id, request_id,
                                    attempts, response_lost, error_code, error_info, finished_ms)
                  FROM jobs WHERE app_id = 2 OR question_id LIKE 'by-%' ORDER BY id",
             )
