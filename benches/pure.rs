@@ -7,11 +7,11 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use deskbatch::clock::{Clock as _, ManualClock};
-use deskbatch::forecast::Course;
-use deskbatch::gate::{Gate, Next, Signal};
+use deskbatch::domain::clock::{Clock as _, ManualClock};
+use deskbatch::domain::verdict::explain;
+use deskbatch::eta::Course;
+use deskbatch::limiter::{Gate, Next, Signal};
 use deskbatch::manifest::{Manifest, ManifestOptions};
-use deskbatch::verdict::explain;
 
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/it/simulated_queue.rs"]

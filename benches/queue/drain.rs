@@ -4,12 +4,12 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use deskbatch::clock::Clock as _;
 use deskbatch::desk::{Call, Endpoint, HttpSettings, HttpTransport, Signer, Transport as _};
-use deskbatch::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::clock::Clock as _;
+use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::verdict::{Answer, Verdict};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 use deskbatch::store::{Conclusions, RunEnding, RunLock, Settlement, Store};
-use deskbatch::verdict::{Answer, Verdict};
 use sqlx::{Connection as _, Row as _};
 
 use crate::by_hand::{self, Steps};

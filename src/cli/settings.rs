@@ -10,8 +10,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
 use super::SandboxArgs;
-use crate::clock::read_duration;
-use crate::job::Library;
+use crate::domain::clock::read_duration;
+use crate::domain::job::Library;
 use crate::runner::FailuresMax;
 
 /// Every setting, by flag, environment variable and file key.

@@ -4,9 +4,9 @@ use secrecy::SecretString;
 
 use super::{CommandError, Exit, page, signals};
 use crate::cli::DashboardArgs;
-use crate::clock::SystemClock;
 use crate::config::{DashboardAt, Settings};
 use crate::dashboard::{Bound, Dashboard};
+use crate::domain::clock::SystemClock;
 use crate::output::Output;
 use crate::runner::{Events, Urgency};
 use crate::store::Store;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::CommandError;
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::forecast::{Forecast, Seen, Speed, forecast};
-use crate::job::App;
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::job::App;
+use crate::eta::{Forecast, Seen, Speed, forecast};
 use crate::store::{KeptPace, KeptSize, Store};
 
 /// How long the gate stays closed after a refusal as too fast, roughly.

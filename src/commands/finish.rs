@@ -17,13 +17,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::{CommandError, Exit};
-use crate::clock::Clock;
 use crate::config::{SECRET_VARIABLES, Settings};
+use crate::domain::clock::Clock;
+use crate::domain::verdict::explain;
 use crate::output::Output;
 use crate::runner::{RunReport, Shutdown, Totals, Urgency};
 use crate::store::{BatchId, QueueCounts, Record};
 use crate::text::path_text;
-use crate::verdict::explain;
 
 /// The longest that the command may take.
 const LONGEST: Duration = Duration::from_mins(10);
@@ -341,7 +341,7 @@ async fn end<C: Clock>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::domain::clock::ManualClock;
     use crate::runner::shutdown;
 
     #[test]

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::CommandError;
 use super::bad_rows::BadRows;
-use crate::clock::{Clock as _, SystemClock};
-use crate::job::{NewJob, QuestionId};
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::job::{NewJob, QuestionId};
 use crate::manifest::{Manifest, ManifestOptions, Questions, ReadSoFar, Row, Totals};
 use crate::output::{Output, Reading, ReadingBoard};
 use crate::runner::{Shutdown, Urgency};

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CommandError;
 use super::finish::shell_ignores_hangup;
-use crate::clock::{Clock, Moment, SystemClock};
+use crate::domain::clock::{Clock, Moment, SystemClock};
 use crate::output::Output;
 use crate::runner::{Shutdown, Stopper, Urgency, shutdown};
 

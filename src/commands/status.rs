@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::expected::{Basis, LastRun};
 use super::{CommandError, Exit, watch};
 use crate::cli::StatusArgs;
-use crate::clock::{Clock as _, SystemClock, utc_text};
 use crate::config::Settings;
-use crate::forecast::Forecast;
-use crate::job::App;
+use crate::domain::clock::{Clock as _, SystemClock, utc_text};
+use crate::domain::job::App;
+use crate::eta::Forecast;
 use crate::output::{Output, counts_text, range_text};
 use crate::store::{
     BatchSummary, Holder, KeptPace, KeptSize, QueueStatus, RunLock, RunSummary, Store,

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::CommandError;
-use crate::clock::{Clock, Moment};
 use crate::config::{Account, Settings};
+use crate::domain::clock::{Clock, Moment};
 use crate::output::Output;
 use crate::runner::{Shutdown, Urgency};
 use crate::store::{AppLock, RunLock, Store, StoreError};

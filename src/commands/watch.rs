@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::status::{Shown, gather, json, left, text};
 use super::{CommandError, Exit};
 use crate::cli::StatusArgs;
-use crate::clock::{Clock as _, Moment, SystemClock};
 use crate::config::Settings;
-use crate::gate::ClosedFor;
+use crate::domain::clock::{Clock as _, Moment, SystemClock};
+use crate::limiter::ClosedFor;
 use crate::output::{Board, Doing, Output, Recent, View};
 use crate::store::{RunSummary, Store, Wait, WaitsFor};
 

@@ -23,10 +23,10 @@ use super::deadline::within;
 use super::failure::{self, Failure};
 use super::proxy::{ProxyError, Route, route};
 use super::retry_after::retry_after;
-use super::{Call, Endpoint, ReadCall, Reply, Transport, answer};
-use crate::clock::{Clock as _, SystemClock};
-use crate::job::{App, Library, QuestionId};
-use crate::verdict::Answer;
+use super::{Call, Endpoint, ReadCall, Reply, Transport, response};
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::job::{App, Library, QuestionId};
+use crate::domain::verdict::Answer;
 
 /// The most that is read of an answer; a real one has about a hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -272,7 +272,7 @@ impl HttpTransport {
             (Answer::NoAnswer, format!("{halfway}operation timed out"))
         });
         // The service is free to repeat the request in its text.
-        let info = answer::printable(&info, &[post.usersig, &percent_encoded(post.usersig)]);
+        let info = response::printable(&info, &[post.usersig, &percent_encoded(post.usersig)]);
         let (http_status, retry_after) =
             (head.map(|head| head.http_status), head.and_then(|head| head.retry_after));
         Reply { answer, info, http_status, retry_after }
@@ -325,7 +325,7 @@ async fn read(mut response: Response, ids: &[QuestionId]) -> (Answer, String) {
                 return (Answer::Garbled, format!("the answer is over {BODY_BYTES_MAX} bytes"));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return answer::read(&body, ids),
+            Ok(None) => return response::read(&body, ids),
             Err(error) => {
                 let why = format!("the answer stopped halfway: {}", failure::causes_of(&error));
                 return (Answer::NoAnswer, why);

@@ -3,10 +3,9 @@
 //! Duty: carry a chunk to `batch_set_chitchat` (or its sister for the other library) and
 //! bring back what came of it, with everything needed for that: where the service is,
 //! who calls, and the UserSig that proves it. Relies on the contract notes (sections 1, 2,
-//! 6 and 7) and on [`crate::verdict`] for the kinds of answer. Never waits, never repeats a
+//! 6 and 7) and on [`crate::domain::verdict`] for the kinds of answer. Never waits, never repeats a
 //! call and never decides what an answer means; a failed call is a [`Reply`] like any other.
 
-mod answer;
 mod deadline;
 mod failure;
 mod http;
@@ -14,27 +13,28 @@ mod members;
 mod probe;
 mod proxy;
 mod region;
+mod response;
 mod retry_after;
 mod usersig;
-mod written;
+mod usersig_claims;
 
 use std::future::Future;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::job::{App, QuestionId, Status};
-use crate::verdict::Answer;
+use crate::domain::job::{App, QuestionId, Status};
+use crate::domain::verdict::Answer;
 
 // No API: the way in for tests that feed it with anything.
-#[doc(hidden)]
-pub use answer::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use http::{ClientError, HttpSettings, HttpTransport};
 pub use probe::{Met, Obstacle, host_to_look_up, look_up, meet};
 pub use proxy::{Proxy, ProxyError, Route, route};
 pub use region::{Endpoint, Region};
+#[doc(hidden)]
+pub use response::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};
-pub use written::{Written, read_usersig};
+pub use usersig_claims::{Written, read_usersig};
 
 /// One request: these questions of this application shall have this status.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use super::deadline::within;
 use super::failure::{self, Failure};
 use super::http::{Trust, client};
 use super::proxy::Route;
-use crate::clock::SystemClock;
+use crate::domain::clock::SystemClock;
 
 /// What the host said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

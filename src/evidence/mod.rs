@@ -17,10 +17,10 @@ use std::time::Duration;
 pub use decide::{Facts, Read, Step, Streak, decide, streak_max};
 pub use refused_chunks::RefusedChunks;
 
-use crate::clock::Moment;
-use crate::job::JobId;
-pub use crate::verdict::About;
-use crate::verdict::Answer;
+use crate::domain::clock::Moment;
+use crate::domain::job::JobId;
+pub use crate::domain::verdict::About;
+use crate::domain::verdict::Answer;
 
 /// An applied request shows for so long that the app is alive, where it cannot be read.
 const NEAR: Duration = Duration::from_mins(1);

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::job::JobId;
+use crate::domain::job::JobId;
 
 /// See the head of this file.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Cause, Parent};
-use crate::job::{JobId, Status};
+use crate::domain::job::{JobId, Status};
 
 /// So many passed groups an inference waits for; then its question is asked alone. A question that
 /// has no outcome for long is asked again after a crash, and its time is missing in the estimates.

@@ -16,17 +16,17 @@
 //! A group whose requests get no usable response while others get through is cut into several
 //! parts that are asked side by side, since each may cost a whole timeout.
 
+mod bad_id_model;
+mod chunk_size;
 mod inference;
-mod model;
-mod size;
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::job::{JobId, Status};
+use crate::domain::job::{JobId, Status};
+use crate::domain::learned::SizeLimit;
+use bad_id_model::Model;
+use chunk_size::Size;
 use inference::{Inference, Inferences};
-use model::Model;
-use size::Size;
-pub use size::SizeLimit;
 
 /// The first group of a run is small: if everything is refused, little was risked.
 const FIRST_JOBS: usize = 10;

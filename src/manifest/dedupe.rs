@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::NewJob;
-use crate::job::Status;
+use crate::domain::job::Status;
 
 /// One map would hold its old and its new table together while it grows, half as
 /// much memory again; of many small ones only one does so at a time.
@@ -157,7 +157,7 @@ fn unpack(packed: Packed) -> Intent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::QuestionId;
+    use crate::domain::job::QuestionId;
 
     fn job(id: &str, status: Status, line: u64) -> NewJob {
         NewJob { question_id: QuestionId::parse(id.as_bytes()).expect("an id"), status, line }

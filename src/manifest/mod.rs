@@ -5,7 +5,6 @@
 //! and a status are. Memory is bounded by one record and, for each id, the few bytes
 //! that find it again. Never touches a database, a terminal or the time.
 
-mod bad;
 mod dedupe;
 mod error;
 mod file;
@@ -13,23 +12,23 @@ mod gzip;
 mod header;
 mod kind;
 mod options;
+mod record_buffer;
 mod records;
 mod rejects;
+mod row_error;
 mod source;
 #[cfg(test)]
 mod tests;
 mod warnings;
-mod window;
 
 use std::io::{Cursor, Read};
 use std::path::Path;
 
 use csv::ByteRecord;
 
-use crate::job::{NewJob, QuestionId, Status};
+use crate::domain::job::{NewJob, QuestionId, Status};
 use crate::text::path_text;
 
-pub use bad::BadRow;
 pub use dedupe::Questions;
 pub use error::ManifestError;
 pub use file::{ReadSoFar, can_be_read_again, must_be_there};
@@ -37,15 +36,16 @@ pub use gzip::{UNPACKED_BYTES_FREE, UNPACKED_TIMES_MAX};
 pub use header::COLUMNS_MAX;
 pub use kind::Kind;
 pub use options::{ManifestOptions, OnConflict};
+pub use record_buffer::{DELIMITERS_MAX, RECORD_BYTES_MAX};
 pub use rejects::{REJECTS_BYTES_MAX, Rejects, TooManyRejects, look_like_rejects, same_file};
+pub use row_error::BadRow;
 pub use warnings::{Warning, WarningKind};
-pub use window::{DELIMITERS_MAX, RECORD_BYTES_MAX};
 
-use bad::Flaw;
 use dedupe::{Intents, Noted};
 use file::Source;
 use header::Columns;
 use records::{Found, Records};
+use row_error::Flaw;
 use source::Digest;
 use warnings::Warnings;
 

@@ -7,9 +7,9 @@ use std::io;
 
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
-use super::bad::Flaw;
+use super::record_buffer::Window;
+use super::row_error::Flaw;
 use super::source::Input;
-use super::window::Window;
 
 /// How much is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;

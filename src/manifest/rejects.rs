@@ -11,9 +11,9 @@ use std::path::Path;
 
 use csv::{ByteRecord, Writer};
 
-use super::bad::{BadRow, WHOLE};
 use super::header;
 use super::records::io_error;
+use super::row_error::{BadRow, WHOLE};
 
 const REASON: &str = "reason";
 

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::range_text;
-use crate::forecast::Forecast;
-use crate::job::Status;
+use crate::domain::job::Status;
+use crate::eta::Forecast;
 use crate::plan::{Effect, FilePlan, JobsSum, Plan};
 use crate::text::visible;
 

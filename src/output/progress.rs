@@ -9,10 +9,10 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Output;
 use super::board::Board;
 use super::view::{Doing, View};
-use crate::clock::{Clock, Moment};
-use crate::forecast::Course;
+use crate::domain::clock::{Clock, Moment};
+use crate::domain::verdict::Verdict;
+use crate::eta::Course;
 use crate::runner::{Event, Totals};
-use crate::verdict::Verdict;
 
 /// Shows `events` until the run ends. `chunk` jobs at most in a request and the limit of
 /// `rate` requests a second are for the time that is left.
@@ -174,7 +174,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::ClosedFor;
+    use crate::limiter::ClosedFor;
 
     fn settled(totals: Totals) -> Event {
         let (verdict, latency) = (Verdict::Applied, Duration::from_millis(100));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn left() -> Event {
-        Event::Left { request: 1, status: crate::job::Status::Enable, jobs: 100 }
+        Event::Left { request: 1, status: crate::domain::job::Status::Enable, jobs: 100 }
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::domain::verdict::{Answer, explain};
 use crate::runner::RunReport;
 use crate::store::{QueueCounts, Record, RunEnding};
 use crate::text::path_text;
-use crate::verdict::{Answer, explain};
 
 /// Everything that the end of a run tells.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::summary::range_text;
-use crate::clock::local_time_text;
-use crate::gate::ClosedFor;
+use crate::domain::clock::local_time_text;
+use crate::limiter::ClosedFor;
 
 /// What a run that goes on has come to.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flight::{Flight, Landed};
-use super::work::Chunk;
+use super::chunk_queue::Chunk;
+use super::in_flight::{Flight, Landed};
 use super::{Clock, Event, RunId, RunLock, Runner, StoreError, Transport};
-use crate::clock::Moment;
 use crate::desk::Call;
-use crate::gate::Next;
+use crate::domain::clock::Moment;
 use crate::isolate::Group;
+use crate::limiter::Next;
 use crate::store::Claimed;
 
 /// The shortest wait, so that a job that is due and cannot be claimed is not asked for all the time.

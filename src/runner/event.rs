@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::gate::ClosedFor;
-use crate::job::Status;
+use crate::domain::job::Status;
+use crate::domain::verdict::Verdict;
+use crate::limiter::ClosedFor;
 use crate::store::{RequestId, RunEnding, RunId};
-use crate::verdict::Verdict;
 
 /// How many events a slow listener may be behind before it loses the oldest.
 const BEHIND_MAX: usize = 4_096;

@@ -8,39 +8,39 @@
 //! The runner never names a concrete transport, never prints, and never reads a clock but
 //! the one it was given. Relies on the run lock being held by its caller.
 
+mod chunk_queue;
 mod dispatch;
 mod event;
-mod flight;
-mod land;
-mod learned;
-mod limit;
-mod look;
+mod failure_limit;
+mod in_flight;
+mod learned_limits;
+mod liveness;
+mod run_status;
+mod settle;
 mod shutdown;
-mod waits;
-mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use chunk_queue::Work;
 use dispatch::Dispatch;
 pub use event::{Event, Events, Totals};
-use flight::{Flight, Landed, unwound};
-pub use limit::FailuresMax;
-use look::{AppSight, Heeded};
+pub use failure_limit::FailuresMax;
+use in_flight::{Flight, Landed, unwound};
+use liveness::{AppSight, Heeded};
 pub use shutdown::{Shutdown, Stopper, Urgency, shutdown};
-use work::Work;
 
-use crate::clock::{Clock, Moment};
 use crate::desk::{Signer, Transport};
-use crate::gate::Gate;
-use crate::isolate::SizeLimit;
-use crate::job::App;
+use crate::domain::clock::{Clock, Moment};
+use crate::domain::job::App;
+use crate::domain::learned::SizeLimit;
+use crate::domain::verdict::{Answer, Verdict};
+use crate::limiter::Gate;
 use crate::store::{
     ApprovalId, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError, Turn,
 };
-use crate::verdict::{Answer, Verdict};
 
 /// No answer is later: a transport limits its time by itself. Whoever moves the clock sees by
 /// this sleep that the run has nothing else to do.

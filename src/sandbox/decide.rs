@@ -7,9 +7,9 @@
 
 use super::call::{Call, Command, Request};
 use super::faults::Fault;
+use super::state::{NO_SUCH_QUESTION, Page, QuestionStatus, World};
 use super::usersig;
-use super::world::{NO_SUCH_QUESTION, Page, QuestionStatus, World};
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
 
 /// The request is not what the gateway reads: method, `random`, `contenttype`, escapes.
 ///

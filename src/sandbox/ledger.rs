@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::call::Command;
 use super::decide::{Decision, Now};
 use super::faults::Fault;
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
 
 /// The most requests kept.
 const REQUESTS_MAX: usize = 100_000;

@@ -19,8 +19,8 @@ mod reply;
 mod server;
 mod service;
 mod settings;
+mod state;
 mod usersig;
-mod world;
 
 pub use call::Command;
 pub use faults::{Fault, FaultChance, FaultScript};
@@ -31,9 +31,9 @@ pub use settings::{
     AdminCode, Apps, IdsMaxFall, JsonCode, KnownIds, RateCode, SandboxSettings, UnknownIds, Window,
 };
 // No API: the way in for tests that feed it with anything.
+pub use state::{QuestionState, QuestionStatus};
 #[doc(hidden)]
 pub use usersig::verify as verify_usersig;
-pub use world::{QuestionState, QuestionStatus};
 
 /// The key with which UserSigs for the sandbox are signed. Published: it opens nothing else.
 pub const SANDBOX_KEY: &str = "this-key-is-published-and-no-secret-for-deskbatchs-sandbox-alone";

@@ -13,8 +13,8 @@ use super::faults::{Fault, Faults};
 use super::ledger::{Book, Ledger};
 use super::reply::{Reply, reply};
 use super::settings::SandboxSettings;
-use super::world::{QuestionState, World};
-use crate::clock::Moment;
+use super::state::{QuestionState, World};
+use crate::domain::clock::Moment;
 
 /// A request as it leaves a client, for whoever has no network between.
 #[derive(Clone, Copy)]

@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteArguments;
 
 use super::write::{Text, json};
 use super::{BatchId, RequestId, StoreError};
-use crate::job::{JobId, Status};
+use crate::domain::job::{JobId, Status};
 
 /// A request, and what it carries.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::tallies::check_moved;
 use super::turn::Turn;
 use super::write::{Text, json};
 use super::{BatchId, Doing as _, RequestId, RunId, Store, StoreError};
-use crate::job::{Job, JobId, QuestionId, Status, fold_ids};
+use crate::domain::job::{Job, JobId, QuestionId, Status, fold_ids};
 
 /// Jobs that are in flight now, and the durable row of the request that shall carry them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::tallies::{Change, change, read_tally};
 use super::turn::Turn;
 use super::{Doing as _, RequestId, RunId, StoreError, doubts};
-use crate::job::{JobId, JobState};
+use crate::domain::job::{JobId, JobState};
 
 /// The outcome of one job, by a rejection that came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
 use super::tallies::{Change, Tally, change, make, read_tally};
 use super::{ApprovalId, Covers, Doing as _, StoreError};
-use crate::job::Status;
+use crate::domain::job::Status;
 
 /// The jobs of app ?1 that would be sent, as `job`: every open one that is the newest for its
 /// question and was not cancelled in flight. By the two indexes and the view that have the open

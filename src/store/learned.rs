@@ -9,9 +9,8 @@ use sqlx::sqlite::SqliteRow;
 use super::import::app_id;
 use super::rows::app;
 use super::{Doing as _, Store, StoreError};
-use crate::gate::Learned;
-use crate::isolate::SizeLimit;
-use crate::job::App;
+use crate::domain::job::App;
+use crate::domain::learned::{Learned, SizeLimit};
 
 /// What was learned for an app, and when.
 #[derive(Debug, Clone, Copy, PartialEq)]

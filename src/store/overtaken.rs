@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::tallies::{Change, Shares, Tally, change_all, read_tally};
 use super::write::json;
 use super::{Doing as _, StoreError, doubts};
-use crate::job::{JobId, JobState};
+use crate::domain::job::{JobId, JobState};
 
 /// Jobs in flight, of `these`, that a newer import or a cancel has overtaken.
 pub(super) fn overtaken_sql(these: &str) -> String {

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 use super::doubts::DOUBT_OF_JOB;
 use super::write::Text;
 use super::{ApprovalId, Covers, Doing as _, RunId, Store, StoreError};
-use crate::job::Status;
+use crate::domain::job::Status;
 
 impl Store {
     /// Where `run` finds free jobs. Looked for once: it stays as it is while the run goes on.

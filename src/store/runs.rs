@@ -11,7 +11,7 @@ use super::import::app_id;
 use super::overtaken::{all_overtaken, drop_overtaken};
 use super::tallies::{Change, all_in_flight, change_all};
 use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError, doubts};
-use crate::job::{App, JobState};
+use crate::domain::job::{App, JobState};
 
 /// The longest that a run ever lets a job wait: its longest back-off with all of its jitter. When a
 /// job is due is noted by the wall clock, and no longer wait is taken from that than this.

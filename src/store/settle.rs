@@ -17,8 +17,8 @@ use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
 use super::tallies::check_moved;
 use super::turn::Turn;
 use super::{Doing as _, RunId, StoreError};
-use crate::job::JobState;
-use crate::verdict::Verdict;
+use crate::domain::job::JobState;
+use crate::domain::verdict::Verdict;
 
 /// The second half of a request's row.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::carried::{Load, OfJobs};
 use super::{BatchId, Doing as _, StoreError};
-use crate::job::JobState;
+use crate::domain::job::JobState;
 
 /// Whose figures: those of a batch's jobs of one status, by the approval that covers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,10 +4,10 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
 use deskbatch::desk::{Call, HttpSettings, HttpTransport, Transport as _};
-use deskbatch::job::{App, Library, QuestionId, Status};
-use deskbatch::verdict::{Answer, Verdict};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
+use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::verdict::{Answer, Verdict};
 
 use crate::support::{Place, manifest, question};
 use crate::support_binary::{Recorder, ends};

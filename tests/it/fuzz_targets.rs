@@ -11,12 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use deskbatch::cli::SettingsArgs;
 use deskbatch::config::{Settings, sandbox_settings};
 use deskbatch::desk::{Endpoint, INFO_CHARS_MAX, make_usersig, printable, read_answer};
-use deskbatch::job::{App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, Status};
+use deskbatch::domain::job::{App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, Status};
+use deskbatch::domain::verdict::Answer;
 use deskbatch::manifest::{
     BadRow, Manifest, ManifestError, ManifestOptions, OnConflict, Row, Totals,
 };
 use deskbatch::sandbox::verify_usersig;
-use deskbatch::verdict::Answer;
 use flate2::{Compression, write::ZlibEncoder};
 use secrecy::SecretString;
 
@@ -162,7 +162,7 @@ pub fn answer(body: &[u8]) {
         other => panic!("a body that came is not {other:?}"),
     }
     let verdict = answer.verdict();
-    assert_eq!(verdict == deskbatch::verdict::Verdict::Applied, answer == Answer::Code(0));
+    assert_eq!(verdict == deskbatch::domain::verdict::Verdict::Applied, answer == Answer::Code(0));
     let shown = printable(&info, &["", SECRET]);
     assert!(shown.chars().count() <= INFO_CHARS_MAX, "{shown}");
     assert!(!shown.contains(SECRET) && !shown.contains(char::is_control), "{shown:?}");

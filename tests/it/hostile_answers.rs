@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
 use deskbatch::desk::{Call, HttpSettings, HttpTransport, Reply, Transport as _};
-use deskbatch::job::{App, Library, QuestionId, Status};
-use deskbatch::verdict::{Answer, Verdict};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
+use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::verdict::{Answer, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustix::process::Signal;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use deskbatch::isolate::{Blame, SizeLimit};
-use deskbatch::job::JobId;
+use deskbatch::domain::job::JobId;
+use deskbatch::domain::learned::SizeLimit;
+use deskbatch::isolate::Blame;
 use proptest::prelude::*;
 
 use crate::simulated_queue::{

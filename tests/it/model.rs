@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use deskbatch::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, Status};
+use deskbatch::domain::verdict::Verdict as Meaning;
 use deskbatch::store::{
     Carried, Claimed, Conclusions, Imported, RequestId, Return, RunEnding, SameManifest,
     Settlement, StoreError,
 };
-use deskbatch::verdict::Verdict as Meaning;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};

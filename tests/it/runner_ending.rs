@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::Clock as _;
-use deskbatch::job::Status;
+use deskbatch::domain::clock::Clock as _;
+use deskbatch::domain::job::Status;
 use deskbatch::runner::{Event, RunReport, Stopper, Totals, shutdown};
 use deskbatch::store::{RunEnding, StoreError};
 

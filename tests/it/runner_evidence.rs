@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deskbatch::clock::Moment;
 use deskbatch::desk::Reply;
-use deskbatch::job::Status;
+use deskbatch::domain::clock::Moment;
+use deskbatch::domain::job::Status;
 use deskbatch::runner::RunReport;
 use deskbatch::store::RunEnding;
 
@@ -48,7 +48,7 @@ async fn lapsed_app_ends_run_with_all_pending() {
     assert!(report.took < Duration::from_secs(3), "{:?}", report.took);
     assert_eq!(
         report.last_word.map(|(answer, _)| answer),
-        Some(deskbatch::verdict::Answer::Code(-50_003))
+        Some(deskbatch::domain::verdict::Answer::Code(-50_003))
     );
 }
 

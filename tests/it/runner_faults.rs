@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deskbatch::gate::ClosedFor;
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Answer;
+use deskbatch::limiter::ClosedFor;
 use deskbatch::runner::{Event, Totals};
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, Step, code, http, lost, ok, unreachable};

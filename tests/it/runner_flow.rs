@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use deskbatch::desk::Signer;
-use deskbatch::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::verdict::{Answer, Verdict};
 use deskbatch::runner::{Event, Events, shutdown};
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::{Answer, Verdict};
 
 use crate::support_runner::{OK, Queue, Service, names, strs};
 

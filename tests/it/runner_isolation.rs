@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Answer;
 use deskbatch::runner::Totals;
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::Answer;
 
 use crate::support_core::{NOW_MS, many};
 use crate::support_service::{Bench, Step, code, ok};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, Moment};
-use deskbatch::gate::Learned;
-use deskbatch::isolate::SizeLimit;
-use deskbatch::job::Status;
+use deskbatch::domain::clock::{Clock as _, Moment};
+use deskbatch::domain::job::Status;
+use deskbatch::domain::learned::Learned;
+use deskbatch::domain::learned::SizeLimit;
 
 use crate::support_core::{APP, NOW_MS, OTHER_APP, Queue, many};
 use crate::support_service::{Bench, Seen, Step, code, ok};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, Moment};
-use deskbatch::gate::ClosedFor;
-use deskbatch::job::Status;
+use deskbatch::domain::clock::{Clock as _, Moment};
+use deskbatch::domain::job::Status;
+use deskbatch::limiter::ClosedFor;
 use deskbatch::runner::{Event, Totals};
 use deskbatch::store::RunEnding;
 
@@ -242,7 +242,8 @@ async fn a_new_run_waits_a_second_from_when_the_last_request_really_left() {
     let bench = Bench::new("a delete, b delete").await;
     let earlier = bench.queue.begin_run().await;
     let claimed = bench.queue.store.claim_free(earlier, |_, _| 1, NOW_MS).await.unwrap().unwrap();
-    let mut answer = bench.queue.answer(&claimed, deskbatch::verdict::Verdict::Applied, Some(0));
+    let mut answer =
+        bench.queue.answer(&claimed, deskbatch::domain::verdict::Verdict::Applied, Some(0));
     (answer.run, answer.answered_ms, answer.latency_ms) = (earlier, NOW_MS + 2_900, 300);
     bench
         .queue

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use deskbatch::desk::Reply;
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Answer;
 use deskbatch::runner::RunReport;
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, Step, code, http, lost, ok, unreachable};

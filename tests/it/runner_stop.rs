@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::Clock as _;
-use deskbatch::job::{JobState, Status};
+use deskbatch::domain::clock::Clock as _;
+use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::verdict::Answer;
 use deskbatch::runner::{Event, Events, FailuresMax, Urgency, shutdown};
 use deskbatch::store::{RunEnding, StoreError};
-use deskbatch::verdict::Answer;
 
 use crate::support_runner::{OK, Queue, Sent, Service, names, strs};
 

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use deskbatch::isolate::{Blame, Group, Isolate, Outcome, SizeLimit};
-use deskbatch::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, Status};
+use deskbatch::domain::learned::SizeLimit;
+use deskbatch::isolate::{Blame, Group, Isolate, Outcome};
 
 /// What a simulated queue came to.
 pub struct Settled {

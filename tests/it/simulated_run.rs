@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::forecast::{Course, Forecast};
-use deskbatch::gate::{Change, Gate, Next, Signal, Ticket};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::{JobId, Status};
+use deskbatch::eta::{Course, Forecast};
 use deskbatch::isolate::{Blame, Group, Isolate, Outcome};
-use deskbatch::job::{JobId, Status};
+use deskbatch::limiter::{Change, Gate, Next, Signal, Ticket};
 
 /// A run to simulate: jobs 1 to `jobs`.
 #[derive(Debug, Clone)]

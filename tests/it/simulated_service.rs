@@ -10,8 +10,9 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::gate::{Gate, Learned, Next, Signal, Ticket};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::learned::Learned;
+use deskbatch::limiter::{Gate, Next, Signal, Ticket};
 
 /// Calls that the service allows in a second.
 pub const LIMIT: usize = 5;

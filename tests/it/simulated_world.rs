@@ -9,13 +9,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::desk::{Call, ReadCall, Reply, Transport};
-use deskbatch::job::{Library, QuestionId};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::{Library, QuestionId};
+use deskbatch::domain::verdict::Answer;
 use deskbatch::sandbox::{
     ApiReply, ApiRequest, Fault, SANDBOX_IDENTIFIER, SandboxSettings, Service, Window,
 };
-use deskbatch::verdict::Answer;
 use fastrand::Rng;
 use secrecy::ExposeSecret as _;
 use serde_json::json;

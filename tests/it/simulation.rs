@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::desk::Signer;
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, shutdown};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY};
 use deskbatch::store::{RunEnding, StoreError};

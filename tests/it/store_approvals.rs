@@ -1,9 +1,9 @@
 //! Approvals in the queue: which jobs they cover, what a run that is bound to one finds, and
 //! that they come and go with the import that they belong to.
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::store::{Covers, SameManifest};
-use deskbatch::verdict::Verdict;
 
 use crate::support_approvals::approve_deletes;
 use crate::support_core::{APP, NOW_MS, Queue, is_fenced, questions};

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use deskbatch::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::store::{Conclusion, Conclusions, Imported, Return, Store};
-use deskbatch::verdict::Verdict;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
 

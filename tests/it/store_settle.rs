@@ -1,8 +1,8 @@
 //! Settling: one recorded outcome a job, and no late writes.
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::store::{Concluded, Conclusion, Conclusions, Done, Return};
-use deskbatch::verdict::Verdict;
 
 use crate::support_core::{NOW_MS, Queue, is_fenced};
 use crate::support_turn::{AtOnce as _, inferred};

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::desk::{Call, ReadCall, Reply, Signer, Transport};
-use deskbatch::job::{App, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::{App, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::verdict::Answer;
 use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
 use deskbatch::store::{
     BatchId, ImportTotals, Imported, QueueCounts, Record, RecordFilter, RunLock, SameManifest,
     Store, StoreError,
 };
-use deskbatch::verdict::Answer;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
 use crate::support::{Place, question};

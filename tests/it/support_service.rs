@@ -15,12 +15,12 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::desk::{Call, ReadCall, Reply, Signer, Transport};
-use deskbatch::job::Status;
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Answer;
 use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
 use deskbatch::store::StoreError;
-use deskbatch::verdict::Answer;
 use futures_util::FutureExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::sync::{Semaphore, watch};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::runner::{Event, shutdown};
 use deskbatch::store::{Conclusions, Return, RunEnding, StoreError};
-use deskbatch::verdict::Verdict;
 
 use crate::support_core::{NOW_MS, Queue};
 use crate::support_service::{Bench, Step, ok};

@@ -5,10 +5,10 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Finding;
-use crate::clock::{Clock as _, SystemClock, utc_text};
 use crate::commands::Exit;
 use crate::config::Settings;
 use crate::desk::{make_usersig, read_usersig};
+use crate::domain::clock::{Clock as _, SystemClock, utc_text};
 
 /// How many characters the vendor's keys have: hex digits.
 const KEY_CHARS: usize = 64;

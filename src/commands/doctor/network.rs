@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::Finding;
 use crate::cli::SandboxArgs;
-use crate::clock::{Clock, SystemClock, read_http_date_ms};
 use crate::commands::Exit;
 use crate::config::{Settings, Timeouts, sandbox_settings};
 use crate::desk::{Endpoint, Met, Obstacle, Route, host_to_look_up, look_up, meet, route};
+use crate::domain::clock::{Clock, SystemClock, read_http_date_ms};
+use crate::domain::verdict::Answer;
 use crate::sandbox::Sandbox;
-use crate::verdict::Answer;
 
 /// A clock that is off by more makes UserSigs that the service may refuse, in seconds.
 const OFF_BAD_S: i64 = 60;

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::job::{App, QuestionId, Status};
+use crate::domain::job::{App, QuestionId, Status};
 
 const USERSIG: &str = "eJw*SECRET-_";
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;

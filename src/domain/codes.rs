@@ -3,7 +3,7 @@
 //! From the vendor's page of this call, the common codes of the Desk REST API, the IM SDK's
 //! error header and the account system's lists, as collected in the contract notes, section 4.
 
-use super::{Class, CodeRow};
+use super::verdict::{Class, CodeRow};
 
 const fn row(first: i64, class: Class, meaning: &'static str, advice: &'static str) -> CodeRow {
     CodeRow { first, last: first, class, meaning, advice }

@@ -13,7 +13,7 @@ use super::faults::Fault;
 use super::rate::Frequency;
 use super::settings::{KnownIds, SandboxSettings, UnknownIds};
 use super::words;
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
 
 /// No question has the id, or none has it any more.
 pub(super) const NO_SUCH_QUESTION: i64 = -50_003;

@@ -11,10 +11,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::belief::{Belief, Costs, Gist, Risk, Risks, SHARES};
-use super::learned::Learned;
-use super::trips::Trips;
-use crate::clock::Moment;
+use super::limit_model::{Belief, Costs, Gist, Risk, Risks, SHARES};
+use super::rtt::Trips;
+use crate::domain::clock::Moment;
+use crate::domain::learned::Learned;
 
 /// The most places that are kept apart; a higher rate counts in shorter windows.
 const PLACES_MAX: usize = 64;
@@ -114,7 +114,7 @@ impl Pace {
             earliest: Moment::default(),
             calls: VecDeque::new(),
             trips: Trips::default(),
-            belief: learned.map_or_else(Belief::new, |learned| Belief::from_gist(learned.gist())),
+            belief: learned.map_or_else(Belief::new, |learned| Belief::from_gist(learned.into())),
             careful: learned.is_none(),
             answers: 0,
             share: 0,

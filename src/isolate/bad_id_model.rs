@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::job::JobId;
+use crate::domain::job::JobId;
 
 /// What is believed before anything is known: one in 400 after a good one, with the weight
 /// of 200 seen; one in five after a bad one, with the weight of one and a half.

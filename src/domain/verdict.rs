@@ -4,11 +4,9 @@
 //! prints the same rows and a snapshot test shows the whole policy. The wording of an
 //! `ErrorInfo` is no part of the vendor's contract and never decides anything.
 
-mod codes;
-
 use std::fmt;
 
-pub use codes::CODES;
+pub use super::codes::CODES;
 
 /// What the run does after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

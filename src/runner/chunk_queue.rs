@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use crate::clock::Moment;
-use crate::isolate::{Findings, Group, Isolate, Outcome, SizeLimit, Strikes};
-use crate::job::{JobId, Status};
-use crate::retry::Backoff;
+use crate::domain::clock::Moment;
+use crate::domain::job::{JobId, Status};
+use crate::domain::learned::SizeLimit;
+use crate::isolate::{Findings, Group, Isolate, Outcome, Strikes};
+use crate::limiter::retry::Backoff;
 
 /// A chunk and what it has been through.
 #[derive(Debug)]

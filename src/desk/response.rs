@@ -11,9 +11,9 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::members::{Member, may_name, members, text_of};
-use crate::job::QuestionId;
+use crate::domain::job::QuestionId;
+use crate::domain::verdict::Answer;
 use crate::text::is_unsafe;
-use crate::verdict::Answer;
 
 /// The most characters of a service's text that are kept.
 pub const INFO_CHARS_MAX: usize = 300;

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use crate::clock::Moment;
-use crate::retry::Backoff;
+use crate::domain::clock::Moment;
+use crate::limiter::retry::Backoff;
 
 /// The first wait after a frequency refusal: the limit is counted by the second.
 const THROTTLED_FIRST: Duration = Duration::from_secs(1);

@@ -2,10 +2,10 @@
 
 use tokio::task::JoinError;
 
-use super::work::Chunk;
-use crate::clock::Moment;
+use super::chunk_queue::Chunk;
 use crate::desk::Reply;
-use crate::gate::Ticket;
+use crate::domain::clock::Moment;
+use crate::limiter::Ticket;
 use crate::store::Carried;
 
 /// A request on its way.

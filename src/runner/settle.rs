@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-use super::work::{Chunk, Trouble};
+use super::chunk_queue::{Chunk, Trouble};
 use super::{
     Answer, Clock, Event, Flight, Landed, Return, RunEnding, RunId, Runner, Settlement, StoreError,
     Transport, Verdict,
 };
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
+use crate::domain::job::Status;
 use crate::evidence::{About, Suspect};
-use crate::gate::{Change, Signal};
 use crate::isolate::{Blame, Findings, Group, Outcome};
-use crate::job::Status;
+use crate::limiter::{Change, Signal};
 use crate::store::{Concluded, Conclusions};
 
 /// A chunk that gets no usable response while others get through is cut after so many requests.

@@ -9,6 +9,8 @@
 //! believed at first. The margin follows from the weights: as wide as costs least, where
 //! width costs slots and a refusal costs the time that the gate is closed.
 
+use crate::domain::learned::Learned;
+
 /// How many degrees of unevenness are told apart.
 const SPREADS: usize = 28;
 /// The least and the most standard deviation of the way there, in seconds.
@@ -87,6 +89,16 @@ pub(super) struct Gist {
     pub(super) spread_doubt: f64,
     /// The chance that the service wants distance between two calls.
     pub(super) spaced: f64,
+}
+
+impl From<&Learned> for Gist {
+    fn from(learned: &Learned) -> Self {
+        Self {
+            spread_s: learned.spread_ms / 1e3,
+            spread_doubt: learned.spread_doubt,
+            spaced: learned.spaced,
+        }
+    }
 }
 
 /// See the head of this file.

@@ -10,16 +10,16 @@
 //! What comes is believed to be like what was seen; a manifest whose end is unlike its
 //! beginning surprises, and the range follows as soon as it shows.
 
-mod course;
-mod searches;
+mod isolation_cost;
+mod run_progress;
 #[cfg(test)]
 mod tests;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use course::Course;
-use searches::Searches;
+use isolation_cost::Searches;
+pub use run_progress::Course;
 
 /// How many stretches of a run are kept apart.
 const STRETCHES: usize = 16;

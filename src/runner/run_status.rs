@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Clock, Event, RunId, Runner, StoreError, Transport};
-use crate::gate::{Change, ClosedFor};
+use crate::limiter::{Change, ClosedFor};
 use crate::store::{Wait, WaitsFor};
 
 impl<C: Clock, T: Transport> Runner<C, T> {

@@ -5,11 +5,11 @@
 //! asked and never waits itself, so the runner can listen to answers and signals meanwhile.
 //! It relies on being told of every departure and every answer.
 
-mod belief;
 mod breaker;
-mod learned;
-mod pace;
-mod trips;
+mod limit_model;
+mod pacer;
+pub mod retry;
+mod rtt;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use governor::{Quota, RateLimiter};
 
 use breaker::{Breaker, Pass, Ready};
 pub use breaker::{Change, ClosedFor, Signal};
-pub use learned::Learned;
-use pace::{Pace, PaceEvent, Told};
+use pacer::{Pace, PaceEvent, Told};
 
-use crate::clock::{Clock, Moment};
+use crate::domain::clock::{Clock, Moment};
+use crate::domain::learned::Learned;
 
 /// What the gate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl<C: Clock> GovernorClock for CeilingClock<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::domain::clock::ManualClock;
 
     /// Drives a gate for `seconds` with a caller that always wants to send, whose requests
     /// leave `delay` after the gate let them, and are answered at once.

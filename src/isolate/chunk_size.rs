@@ -7,6 +7,8 @@
 //! trouble that large groups met and their parts did not is another matter: it makes groups
 //! smaller for a while, and is not kept.
 
+use crate::domain::learned::SizeLimit;
+
 /// So many full groups have to pass before a larger one is tried again.
 const PASSES_BEFORE_MORE: u32 = 4;
 /// And so many while it is not known what became of the last such one: its search is under
@@ -15,15 +17,6 @@ const PASSES_IN_DOUBT: u32 = 64;
 
 /// The size is known well enough when trying could gain no more than one in so many.
 const GAIN: usize = 8;
-
-/// What is known of the most jobs that the service takes at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SizeLimit {
-    /// So many have passed, or are the best guess.
-    pub passed: usize,
-    /// So many were too many; more than `passed`.
-    pub too_many: usize,
-}
 
 /// See the head of this file.
 #[derive(Debug)]

@@ -10,15 +10,15 @@ use super::{
     Clock, Event, RunEnding, RunId, Runner, RunnerSettings, Shutdown, StoreError, Transport,
     Urgency,
 };
-use crate::clock::Moment;
 use crate::desk::{ReadCall, Reply};
+use crate::domain::clock::Moment;
+use crate::domain::job::Status;
+use crate::domain::verdict::{Answer, Verdict};
 use crate::evidence::{About, Evidence, ReadSays, RefusedChunks, Seen, Step, Suspect};
-use crate::gate::{Change, ClosedFor};
 use crate::isolate::Findings;
-use crate::job::Status;
-use crate::retry::Backoff;
+use crate::limiter::retry::Backoff;
+use crate::limiter::{Change, ClosedFor};
 use crate::store::{Conclusion, Conclusions};
-use crate::verdict::{Answer, Verdict};
 
 /// The least between two reads: the service allows 5 in a second.
 const READ_SPACING: Duration = Duration::from_millis(250);

@@ -1,7 +1,5 @@
 //! What a run has learned of the service's pace, as it is kept for the next one.
 
-use super::belief::Gist;
-
 /// See the head of this file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Learned {
@@ -28,12 +26,13 @@ impl Learned {
             && (0.0..=10.0).contains(&self.spread_doubt)
             && (0.0..=1.0).contains(&self.spaced)
     }
+}
 
-    pub(super) fn gist(&self) -> Gist {
-        Gist {
-            spread_s: self.spread_ms / 1e3,
-            spread_doubt: self.spread_doubt,
-            spaced: self.spaced,
-        }
-    }
+/// What is known of the most jobs that the service takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeLimit {
+    /// So many have passed, or are the best guess.
+    pub passed: usize,
+    /// So many were too many; more than `passed`.
+    pub too_many: usize,
 }
