@@ -21,7 +21,7 @@ use crate::config::{SECRET_VARIABLES, Settings};
 use crate::domain::clock::Clock;
 use crate::domain::verdict::explain;
 use crate::output::Output;
-use crate::runner::{RunReport, Shutdown, Totals, Urgency};
+use crate::runner::{RunReport, Shutdown, ShutdownMode, Totals};
 use crate::store::{BatchId, QueueCounts, Record};
 use crate::text::path_text;
 
@@ -258,7 +258,7 @@ async fn in_shell<C: Clock>(
     let came = tokio::select! {
         biased;
         status = told(&mut child, pipe, stdin) => return Ok(Came::Ended(status?)),
-        () = shutdown.asked(Urgency::Finish) => Came::Stopped,
+        () = shutdown.requested(ShutdownMode::Graceful) => Came::Stopped,
         () = clock.sleep_until(clock.now() + LONGEST) => Came::TooLong,
     };
     end(&mut child, group, clock, shutdown).await?;
@@ -331,7 +331,7 @@ async fn end<C: Clock>(
     tokio::select! {
         biased;
         ended = gone => return ended,
-        () = shutdown.asked(Urgency::Now) => {}
+        () = shutdown.requested(ShutdownMode::Immediate) => {}
         () = clock.sleep_until(patience) => {}
     }
     let _ = kill_process_group(group, Signal::KILL);

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::members::{Member, may_name, members, text_of};
 use crate::domain::job::QuestionId;
-use crate::domain::verdict::Answer;
+use crate::domain::verdict::ResponseKind;
 use crate::text::is_unsafe;
 
 /// The most characters of a service's text that are kept.
@@ -51,7 +51,7 @@ impl<'a> Fields<'a> {
 /// Reads a whole body that came with HTTP status 200 to a request for `ids`: the answer, and the
 /// service's `ErrorInfo` or the reason why it is no answer. The text is still as the service wrote
 /// it; see [`printable`].
-pub fn read(body: &[u8], ids: &[QuestionId]) -> (Answer, String) {
+pub fn read(body: &[u8], ids: &[QuestionId]) -> (ResponseKind, String) {
     // Lossy, so that an ErrorInfo in another encoding does not hide its code.
     let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     if !text.trim_start().starts_with('{') {
@@ -83,20 +83,20 @@ pub fn read(body: &[u8], ids: &[QuestionId]) -> (Answer, String) {
             success(&members, ids, info)
         }
         Some(Some(0)) => garbled(with_info("ErrorCode is 0 but ActionStatus is not OK", &info)),
-        Some(Some(code)) => (Answer::Code(code), info),
+        Some(Some(code)) => (ResponseKind::Code(code), info),
     }
 }
 
 /// The answer whose code and word say success, unless a field beside them may name questions that
 /// were refused: the vendor adds fields without notice, and no list of refused ones is documented.
-fn success(members: &[Member<'_>], ids: &[QuestionId], info: String) -> (Answer, String) {
+fn success(members: &[Member<'_>], ids: &[QuestionId], info: String) -> (ResponseKind, String) {
     let ids: HashSet<&str> = ids.iter().map(QuestionId::as_str).collect();
     match members.iter().find(|member| may_name(member.raw, &ids)) {
-        None => (Answer::Code(0), info),
+        None => (ResponseKind::Code(0), info),
         Some(Member { name, raw }) => {
             let why =
                 format!("the answer is OK, but its field {name} may name refused questions: {raw}");
-            (Answer::NamesQuestions, why)
+            (ResponseKind::NamesQuestions, why)
         }
     }
 }
@@ -138,8 +138,8 @@ fn without_pieces(text: &str, secret: &str) -> String {
     String::from_utf8_lossy(&clean).into_owned()
 }
 
-fn garbled(why: String) -> (Answer, String) {
-    (Answer::Garbled, why)
+fn garbled(why: String) -> (ResponseKind, String) {
+    (ResponseKind::Unreadable, why)
 }
 
 fn with_info(why: &str, info: &str) -> String {
@@ -176,14 +176,14 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(body: &str, answer: Answer, info: &str) {
+    fn check(body: &str, answer: ResponseKind, info: &str) {
         assert_eq!(read(body.as_bytes(), &[]), (answer, info.to_owned()), "{body}");
     }
 
     #[test]
     fn success_needs_both_the_code_and_the_word() {
-        check(r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#, Answer::Code(0), "");
-        check(r#"{"ActionStatus":"OK","ErrorCode":0}"#, Answer::Code(0), "");
+        check(r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#, ResponseKind::Code(0), "");
+        check(r#"{"ActionStatus":"OK","ErrorCode":0}"#, ResponseKind::Code(0), "");
         for body in [
             r#"{"ActionStatus":"FAIL","ErrorCode":0}"#,
             r#"{"ActionStatus":"ok","ErrorCode":0}"#,
@@ -191,11 +191,11 @@ mod tests {
             r#"{"ActionStatus":null,"ErrorCode":0}"#,
             r#"{"ErrorCode":0}"#,
         ] {
-            check(body, Answer::Garbled, "ErrorCode is 0 but ActionStatus is not OK");
+            check(body, ResponseKind::Unreadable, "ErrorCode is 0 but ActionStatus is not OK");
         }
         check(
             r#"{"ErrorCode":0,"ErrorInfo":"half"}"#,
-            Answer::Garbled,
+            ResponseKind::Unreadable,
             "ErrorCode is 0 but ActionStatus is not OK: half",
         );
     }
@@ -204,24 +204,28 @@ mod tests {
     fn a_code_counts_whatever_stands_beside_it() {
         check(
             r#"{"ActionStatus":"FAIL","ErrorInfo":"too fast","ErrorCode":-14}"#,
-            Answer::Code(-14),
+            ResponseKind::Code(-14),
             "too fast",
         );
-        check(r#"{"ActionStatus":"OK","ErrorCode":60007}"#, Answer::Code(60_007), "");
-        check(r#" {"RequestId":{"a":[1]},"ErrorCode":-7,"errorcode":0} "#, Answer::Code(-7), "");
-        check(r#"{"ErrorCode":-7,"ErrorInfo":{"a":1}}"#, Answer::Code(-7), r#"{"a":1}"#);
-        check(r#"{"ErrorCode":-7,"ErrorInfo":null}"#, Answer::Code(-7), "");
-        check(r#"{"ErrorCode":-7,"ErrorInfo":12}"#, Answer::Code(-7), "12");
+        check(r#"{"ActionStatus":"OK","ErrorCode":60007}"#, ResponseKind::Code(60_007), "");
+        check(
+            r#" {"RequestId":{"a":[1]},"ErrorCode":-7,"errorcode":0} "#,
+            ResponseKind::Code(-7),
+            "",
+        );
+        check(r#"{"ErrorCode":-7,"ErrorInfo":{"a":1}}"#, ResponseKind::Code(-7), r#"{"a":1}"#);
+        check(r#"{"ErrorCode":-7,"ErrorInfo":null}"#, ResponseKind::Code(-7), "");
+        check(r#"{"ErrorCode":-7,"ErrorInfo":12}"#, ResponseKind::Code(-7), "12");
     }
 
     #[test]
     fn a_code_may_be_written_as_text_or_as_an_integral_float() {
         let code = |written: &str| read(format!(r#"{{"ErrorCode":{written}}}"#).as_bytes(), &[]).0;
-        assert_eq!(code(r#""-14""#), Answer::Code(-14));
-        assert_eq!(code(r#"" 60007 ""#), Answer::Code(60_007));
-        assert_eq!(code("-14.0"), Answer::Code(-14));
-        assert_eq!(code("6.0007e4"), Answer::Code(60_007));
-        assert_eq!(code("9223372036854775807"), Answer::Code(i64::MAX));
+        assert_eq!(code(r#""-14""#), ResponseKind::Code(-14));
+        assert_eq!(code(r#"" 60007 ""#), ResponseKind::Code(60_007));
+        assert_eq!(code("-14.0"), ResponseKind::Code(-14));
+        assert_eq!(code("6.0007e4"), ResponseKind::Code(60_007));
+        assert_eq!(code("9223372036854775807"), ResponseKind::Code(i64::MAX));
         for odd in [
             "9223372036854775808",
             "-9223372036854775809",
@@ -235,7 +239,7 @@ mod tests {
             "[]",
             "{}",
         ] {
-            assert_eq!(code(odd), Answer::Garbled, "{odd}");
+            assert_eq!(code(odd), ResponseKind::Unreadable, "{odd}");
         }
     }
 
@@ -244,8 +248,8 @@ mod tests {
         for zero in ["0", "0.0", "-0.0", r#""0""#] {
             let body =
                 |rest: &str| read(format!(r#"{{"ErrorCode":{zero}{rest}}}"#).as_bytes(), &[]).0;
-            assert_eq!(body(r#","ActionStatus":"OK""#), Answer::Code(0), "{zero}");
-            assert_eq!(body(""), Answer::Garbled, "{zero}");
+            assert_eq!(body(r#","ActionStatus":"OK""#), ResponseKind::Code(0), "{zero}");
+            assert_eq!(body(""), ResponseKind::Unreadable, "{zero}");
         }
     }
 
@@ -253,31 +257,31 @@ mod tests {
     fn what_is_not_an_answer_is_said_to_be_none_without_quoting_it() {
         for body in ["", "<html>eJw9zUEL</html>", r#"["OK",0,""]"#, "null", "0"] {
             let why = format!("the answer is not a JSON object ({} bytes)", body.len());
-            check(body, Answer::Garbled, &why);
+            check(body, ResponseKind::Unreadable, &why);
         }
         check(
             r#"{"ActionStatus":"OK","Err"#,
-            Answer::Garbled,
+            ResponseKind::Unreadable,
             "the answer's JSON is cut off at line 1, column 25 (25 bytes)",
         );
         check(
             r#"{"ErrorCode":0,"ErrorCode":-7}"#,
-            Answer::Garbled,
+            ResponseKind::Unreadable,
             "the answer gives one of its three fields twice",
         );
         for body in [r#"{"ErrorCode":-7}{}"#, "{'ErrorCode':0}"] {
             let (answer, why) = read(body.as_bytes(), &[]);
-            assert_eq!(answer, Answer::Garbled, "{body}");
+            assert_eq!(answer, ResponseKind::Unreadable, "{body}");
             assert!(why.starts_with("the answer's JSON is not as documented at line 1"), "{why}");
         }
-        check("{}", Answer::Garbled, "the answer has no ErrorCode");
+        check("{}", ResponseKind::Unreadable, "the answer has no ErrorCode");
     }
 
     #[test]
     fn a_byte_order_mark_and_another_encoding_do_no_harm() {
-        assert_eq!(read(b"\xef\xbb\xbf{\"ErrorCode\":-14}", &[]).0, Answer::Code(-14));
+        assert_eq!(read(b"\xef\xbb\xbf{\"ErrorCode\":-14}", &[]).0, ResponseKind::Code(-14));
         let (answer, info) = read(b"{\"ErrorCode\":-14,\"ErrorInfo\":\"\xc6\xb5\xc2\xca!\"}", &[]);
-        assert_eq!(answer, Answer::Code(-14));
+        assert_eq!(answer, ResponseKind::Code(-14));
         assert!(info.ends_with('!'), "{info}");
     }
 
@@ -305,7 +309,7 @@ mod tests {
         fn no_bytes_are_too_odd_to_read(body: Vec<u8>, json in r#"[{"](ErrorCode|ActionStatus|OK|[0-9:,"{}\[\].-]){0,20}"#) {
             for body in [&body[..], json.as_bytes()] {
                 let (answer, info) = read(body, &[]);
-                proptest::prop_assert!(matches!(answer, Answer::Code(_) | Answer::Garbled | Answer::NamesQuestions));
+                proptest::prop_assert!(matches!(answer, ResponseKind::Code(_) | ResponseKind::Unreadable | ResponseKind::NamesQuestions));
                 proptest::prop_assert!(printable(&info, &[]).chars().count() <= INFO_CHARS_MAX);
             }
         }

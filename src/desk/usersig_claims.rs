@@ -16,7 +16,7 @@ const BYTES_MAX: u64 = 64 * 1024;
 
 /// What a UserSig says.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Written {
+pub struct UserSigClaims {
     /// The account that it is for.
     #[serde(rename = "TLS.identifier")]
     pub identifier: String,
@@ -31,15 +31,15 @@ pub struct Written {
     pub lifetime_s: u64,
 }
 
-impl Written {
+impl UserSigClaims {
     /// From when on it is no longer good, in seconds since 1970.
-    pub fn ends_s(&self) -> i64 {
+    pub fn expires_s(&self) -> i64 {
         self.time_s.saturating_add(i64::try_from(self.lifetime_s).unwrap_or(i64::MAX))
     }
 }
 
 /// Reads what `usersig` says; `None` when it is none, or was cut off.
-pub fn read_usersig(usersig: &SecretString) -> Option<Written> {
+pub fn read_usersig(usersig: &SecretString) -> Option<UserSigClaims> {
     let usual = usersig.expose_secret().replace('*', "+").replace('-', "/").replace('_', "=");
     let packed = STANDARD.decode(usual).ok()?;
     let mut json = String::new();
@@ -60,7 +60,7 @@ mod tests {
             (written.identifier.as_str(), written.sdkappid),
             ("administrator", 1_400_111_222)
         );
-        assert_eq!(written.ends_s(), 1_735_690_200);
+        assert_eq!(written.expires_s(), 1_735_690_200);
         let cut = &made.expose_secret()[..made.expose_secret().len() / 2];
         for wrong in ["", "eJw9", "no usersig", cut] {
             assert_eq!(read_usersig(&wrong.into()), None, "{wrong}");

@@ -6,6 +6,8 @@
 
 pub mod clock;
 mod codes;
+pub mod conclusions;
+pub mod failure_limit;
 pub mod job;
 pub mod learned;
 pub mod verdict;

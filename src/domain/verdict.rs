@@ -115,7 +115,7 @@ impl Class {
 /// What a rejection is about. A code that may be about more than the questions fails none of
 /// them before a look at the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum About {
+pub enum RejectionSubject {
     /// A question of the request.
     Question,
     /// A question, or the app as a whole.
@@ -167,7 +167,7 @@ pub fn explain(code: i64) -> &'static CodeRow {
 
 /// What came of a request, as far as the verdict is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum ResponseKind {
     /// A readable answer with this `ErrorCode`, not 0; or 0 with `ActionStatus` `OK`.
     Code(i64),
     /// `ErrorCode` 0 and `OK`, and beside them a list that may name questions which were refused:
@@ -175,7 +175,7 @@ pub enum Answer {
     NamesQuestions,
     /// HTTP status 200 and a body that is not an answer: cut off, not JSON, or `ErrorCode`
     /// and `ActionStatus` contradict each other.
-    Garbled,
+    Unreadable,
     /// Another HTTP status than the promised 200.
     HttpStatus(u16),
     /// The connection was never made, so nothing was sent.
@@ -185,10 +185,10 @@ pub enum Answer {
     /// The same: the proxy asks who calls, or was not there from the beginning.
     Proxy,
     /// Sent, perhaps; no whole answer came back.
-    NoAnswer,
+    NoResponse,
 }
 
-impl Answer {
+impl ResponseKind {
     /// What the run does with this answer.
     pub fn verdict(self) -> Verdict {
         match self {
@@ -200,26 +200,26 @@ impl Answer {
             // Too large a body: half the chunk may fit.
             Self::HttpStatus(413) | Self::NamesQuestions => Verdict::Rejected,
             Self::HttpStatus(300..=499) | Self::Certificate | Self::Proxy => Verdict::Stop,
-            Self::HttpStatus(_) | Self::Garbled | Self::NotConnected | Self::NoAnswer => {
+            Self::HttpStatus(_) | Self::Unreadable | Self::NotConnected | Self::NoResponse => {
                 Verdict::Transient
             }
         }
     }
 
     /// What this answer is about, if its verdict is [`Verdict::Rejected`].
-    pub fn about(self) -> About {
+    pub fn subject(self) -> RejectionSubject {
         match self {
             Self::Code(code) => match explain(code).class {
-                Class::Item => About::Question,
-                Class::QuestionOrApp => About::QuestionOrApp,
-                _ => About::Call,
+                Class::Item => RejectionSubject::Question,
+                Class::QuestionOrApp => RejectionSubject::QuestionOrApp,
+                _ => RejectionSubject::Call,
             },
-            _ => About::Call,
+            _ => RejectionSubject::Call,
         }
     }
 
     /// Whether the same request may get another answer a little later.
-    pub fn is_passing(self) -> bool {
+    pub fn is_temporary(self) -> bool {
         matches!(self.verdict(), Verdict::Throttled | Verdict::Transient)
     }
 
@@ -233,7 +233,7 @@ impl Answer {
     }
 
     /// Whether the service was not reached and waiting does not help: the fault is on the way.
-    pub fn is_blocked_on_the_way(self) -> bool {
+    pub fn is_local_fault(self) -> bool {
         matches!(self, Self::Certificate | Self::Proxy)
     }
 
@@ -253,24 +253,24 @@ impl Answer {
                  NO_PROXY"
             }
             Self::HttpStatus(_) => "check the endpoint",
-            Self::Garbled | Self::NotConnected | Self::NoAnswer => {
+            Self::Unreadable | Self::NotConnected | Self::NoResponse => {
                 "look with deskbatch doctor, then run again"
             }
         }
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ResponseKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "{code} ({})", explain(*code).meaning),
             Self::NamesQuestions => f.write_str("OK and a list that may name refused questions"),
-            Self::Garbled => f.write_str("an answer that could not be read"),
+            Self::Unreadable => f.write_str("an answer that could not be read"),
             Self::HttpStatus(status) => write!(f, "HTTP status {status}"),
             Self::NotConnected => f.write_str("no connection"),
             Self::Certificate => f.write_str("a certificate that is not trusted"),
             Self::Proxy => f.write_str("a proxy that refuses"),
-            Self::NoAnswer => f.write_str("no answer"),
+            Self::NoResponse => f.write_str("no answer"),
         }
     }
 }
@@ -292,14 +292,14 @@ mod tests {
 
     #[test]
     fn unlisted_codes_are_refusals_of_an_unknown_kind() {
-        assert_eq!(Answer::Code(-50_004).verdict(), Verdict::Rejected);
+        assert_eq!(ResponseKind::Code(-50_004).verdict(), Verdict::Rejected);
         assert_eq!(explain(i64::MAX).class, Class::Unknown);
     }
 
     #[test]
     fn every_answer_that_is_not_a_code_has_its_verdict() {
         let verdicts = [200, 204, 301, 400, 403, 404, 408, 413, 425, 429, 500, 502, 503, 504]
-            .map(|status| (status, Answer::HttpStatus(status).verdict().name()));
+            .map(|status| (status, ResponseKind::HttpStatus(status).verdict().name()));
         assert_eq!(
             verdicts,
             [
@@ -319,16 +319,16 @@ mod tests {
                 (504, "transient"),
             ]
         );
-        assert!(Answer::NoAnswer.may_have_been_applied());
-        assert!(Answer::Code(60_008).may_have_been_applied());
+        assert!(ResponseKind::NoResponse.may_have_been_applied());
+        assert!(ResponseKind::Code(60_008).may_have_been_applied());
         for (answer, verdict, in_doubt) in [
-            (Answer::NamesQuestions, Verdict::Rejected, true),
-            (Answer::Certificate, Verdict::Stop, false),
-            (Answer::Proxy, Verdict::Stop, false),
+            (ResponseKind::NamesQuestions, Verdict::Rejected, true),
+            (ResponseKind::Certificate, Verdict::Stop, false),
+            (ResponseKind::Proxy, Verdict::Stop, false),
         ] {
             assert_eq!((answer.verdict(), answer.may_have_been_applied()), (verdict, in_doubt));
         }
-        assert!(!Answer::NotConnected.may_have_been_applied());
-        assert!(!Answer::Code(-14).may_have_been_applied());
+        assert!(!ResponseKind::NotConnected.may_have_been_applied());
+        assert!(!ResponseKind::Code(-14).may_have_been_applied());
     }
 }

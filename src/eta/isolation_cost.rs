@@ -6,7 +6,7 @@
 //! rows, and on how evenly these are spread; where the manifest has clearly changed, only
 //! what came after the change counts.
 
-use super::{Range, Seen, Stretch, real};
+use super::{Observed, Range, Segment, real};
 
 /// Below this chance a run without any further bad one is left out of the range.
 const NONE_CHANCE: f64 = 0.04;
@@ -18,7 +18,7 @@ const PRIOR_JOBS: f64 = 200.0;
 /// What a search costs beyond that of one that stands alone, before any was seen: bad ones
 /// may stand together.
 const PRIOR_COST: f64 = 2.0;
-/// Searches of another run say how it was then: no more than so many count, and they are
+/// IsolationCost of another run say how it was then: no more than so many count, and they are
 /// taken to vary more than chance makes them by this factor, in variance.
 const HISTORY_SEARCHES: f64 = 20.0;
 const HISTORY_UNEVEN: f64 = 1.5;
@@ -28,7 +28,7 @@ const CHANGE: f64 = 14.0;
 
 /// The searches for bad ones, in some of what was done.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Searches {
+pub(super) struct IsolationCost {
     /// Jobs that were done meanwhile, and the bad ones among them.
     jobs: f64,
     bad: f64,
@@ -49,8 +49,8 @@ pub(super) struct Searches {
     uneven: f64,
 }
 
-impl Searches {
-    pub(super) fn seen_in(seen: &Seen, chunk: f64) -> Self {
+impl IsolationCost {
+    pub(super) fn seen_in(seen: &Observed, chunk: f64) -> Self {
         // To halve a chunk down to one question, and to send what is left of it in pieces.
         let alone = chunk.log2() + 0.7;
         let each: Vec<Self> = seen.stretches[..seen.begun]
@@ -58,8 +58,8 @@ impl Searches {
             .map(|stretch| Self::in_stretch(*stretch, chunk, alone))
             .collect();
         if each.is_empty() {
-            let Seen { good, bad, requests, .. } = *seen;
-            let sums = Stretch { good, bad, requests, rows: bad };
+            let Observed { good, bad, requests, .. } = *seen;
+            let sums = Segment { good, bad, requests, rows: bad };
             return Self::in_stretch(sums, chunk, alone).of_another_time();
         }
         let alike = &each[last_change(&each)..];
@@ -80,7 +80,7 @@ impl Searches {
         all
     }
 
-    fn in_stretch(stretch: Stretch, chunk: f64, alone: f64) -> Self {
+    fn in_stretch(stretch: Segment, chunk: f64, alone: f64) -> Self {
         let (jobs, bad, rows) = (real(stretch.jobs()), real(stretch.bad), real(stretch.rows));
         let extra = (real(stretch.requests) - jobs / chunk).max(0.0);
         let count = ((extra - bad) / (alone - 1.0).max(0.5)).clamp(0.0, bad);
@@ -143,8 +143,8 @@ impl Searches {
 
 /// Where the last stretch of time begins that is of one kind: 0 unless what comes after is
 /// clearly unlike what was before.
-fn last_change(each: &[Searches]) -> usize {
-    let sum = |part: &[Searches]| {
+fn last_change(each: &[IsolationCost]) -> usize {
+    let sum = |part: &[IsolationCost]| {
         part.iter().fold((0.0, 0.0), |(n, jobs), one| (n + one.change, jobs + one.jobs))
     };
     let (count, jobs) = sum(each);

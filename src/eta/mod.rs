@@ -18,8 +18,8 @@ mod tests;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use isolation_cost::Searches;
-pub use run_progress::Course;
+use isolation_cost::IsolationCost;
+pub use run_progress::RunProgress;
 
 /// How many stretches of a run are kept apart.
 const STRETCHES: usize = 16;
@@ -36,7 +36,7 @@ const MARGIN: f64 = 1.02;
 
 /// What became of some jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Stretch {
+struct Segment {
     good: u64,
     bad: u64,
     requests: u64,
@@ -46,7 +46,7 @@ struct Stretch {
 
 /// What the answers so far said of the questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen {
+pub struct Observed {
     /// Jobs that succeeded.
     pub good: u64,
     /// Jobs that failed.
@@ -54,7 +54,7 @@ pub struct Seen {
     /// Requests that it took, those refused as too fast not counted.
     pub requests: u64,
     /// The same apart, in the order in which it was seen; empty if only the sums are known.
-    stretches: [Stretch; STRETCHES],
+    stretches: [Segment; STRETCHES],
     /// How many of the stretches are begun.
     begun: usize,
     /// After so many more answers without a bad one the next is of another row.
@@ -63,7 +63,7 @@ pub struct Seen {
 
 /// How fast requests leave.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Speed {
+pub struct SendRate {
     /// Requests a second that reach the questions while the gate is open, above 0.
     pub rate: f64,
     /// From leaving to the answer.
@@ -78,23 +78,23 @@ pub struct Speed {
 
 /// What is expected of the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forecast {
+pub struct Eta {
     /// Requests still to be sent.
     pub requests: RangeInclusive<u64>,
     /// Until the last answer.
     pub time: RangeInclusive<Duration>,
 }
 
-impl Seen {
+impl Observed {
     /// What was seen in another run, or nobody knows in what order.
-    pub fn of_totals(good: u64, bad: u64, requests: u64) -> Self {
+    pub fn from_totals(good: u64, bad: u64, requests: u64) -> Self {
         Self { good, bad, requests, ..Self::default() }
     }
 
     /// Takes in how far a run is: jobs that succeeded, jobs that failed, and requests that
-    /// it took, since its beginning. Only for what was not made by [`Seen::of_totals`].
+    /// it took, since its beginning. Only for what was not made by [`Observed::from_totals`].
     pub fn note(&mut self, good: u64, bad: u64, requests: u64) {
-        let mut more = Stretch {
+        let mut more = Segment {
             good: good.saturating_sub(self.good),
             bad: bad.saturating_sub(self.bad),
             requests: requests.saturating_sub(self.requests),
@@ -145,11 +145,11 @@ impl Seen {
             self.stretches[at] = two;
         }
         self.begun = STRETCHES / 2;
-        self.stretches[self.begun..].fill(Stretch::default());
+        self.stretches[self.begun..].fill(Segment::default());
     }
 }
 
-impl Stretch {
+impl Segment {
     fn jobs(self) -> u64 {
         self.good + self.bad
     }
@@ -162,10 +162,10 @@ impl Stretch {
     }
 }
 
-impl Speed {
+impl SendRate {
     /// What is to be expected of a limit of `rate` requests a second, above 0, of which
     /// nothing was seen yet: requests leave a little below it.
-    pub fn of_rate(rate: f64) -> Self {
+    pub fn from_limit(rate: f64) -> Self {
         Self {
             rate: rate / MARGIN,
             latency: Duration::ZERO,
@@ -178,18 +178,18 @@ impl Speed {
 
 /// What the rest takes: `open` jobs by status, in chunks of at most `chunk_jobs_max` (at
 /// least 1).
-pub fn forecast(open: [u64; 3], chunk_jobs_max: usize, seen: Seen, speed: Speed) -> Forecast {
+pub fn forecast(open: [u64; 3], chunk_jobs_max: usize, seen: Observed, speed: SendRate) -> Eta {
     let jobs: u64 = open.iter().sum();
     if jobs == 0 {
-        return Forecast { requests: 0..=0, time: Duration::ZERO..=Duration::ZERO };
+        return Eta { requests: 0..=0, time: Duration::ZERO..=Duration::ZERO };
     }
     let chunk = seen.chunk_jobs(chunk_jobs_max.max(1) as u64);
     let chunks = real(open.iter().map(|jobs| jobs.div_ceil(chunk)).sum());
-    let extra = Searches::seen_in(&seen, real(chunk)).further(real(jobs), chunks);
+    let extra = IsolationCost::seen_in(&seen, real(chunk)).further(real(jobs), chunks);
     let requests =
         Range { low: chunks + extra.low, mean: chunks + extra.mean, high: chunks + extra.high };
     let time = time(requests, speed);
-    Forecast {
+    Eta {
         requests: whole(requests.low.floor())..=whole(requests.high.ceil()),
         time: Duration::from_secs_f64(time.low)..=Duration::from_secs_f64(time.high),
     }
@@ -214,7 +214,7 @@ impl Range {
 }
 
 /// Seconds that `requests` take.
-fn time(requests: Range, speed: Speed) -> Range {
+fn time(requests: Range, speed: SendRate) -> Range {
     /// How far the rate may be from what was measured, as a factor; the pace goes on
     /// learning from refusals.
     const DRIFT: f64 = 1.02;
@@ -236,7 +236,7 @@ fn time(requests: Range, speed: Speed) -> Range {
 }
 
 /// Seconds for which the gate will be closed while `requests` leave.
-fn closed(requests: f64, speed: Speed) -> Range {
+fn closed(requests: f64, speed: SendRate) -> Range {
     /// Before any was seen: half a closing in 250 requests, of two seconds.
     const PRIOR: f64 = 0.5;
     const PRIOR_REQUESTS: f64 = 250.0;

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Forecast, MARGIN, Seen, Speed, forecast, real};
+use super::{Eta, MARGIN, Observed, SendRate, forecast, real};
 
 /// How many requests the limit counts for while few were seen.
 const PRIOR_REQUESTS: f64 = 10.0;
 
 /// What a run has come to; moments are times since it began.
 #[derive(Debug, Clone)]
-pub struct Course {
+pub struct RunProgress {
     /// The limit, in requests a second.
     limit: f64,
-    seen: Seen,
+    seen: Observed,
     /// Requests whose questions the service looked at.
     through: u64,
     latency: Duration,
@@ -25,12 +25,12 @@ pub struct Course {
     last: Duration,
 }
 
-impl Course {
+impl RunProgress {
     /// A run that begins, for at most `limit` requests a second (above 0).
     pub fn new(limit: f64) -> Self {
         Self {
             limit,
-            seen: Seen::default(),
+            seen: Observed::default(),
             through: 0,
             latency: Duration::ZERO,
             closings: 0,
@@ -74,13 +74,13 @@ impl Course {
     }
 
     /// How fast requests left so far, counted while the gate was open.
-    pub fn speed(&self) -> Speed {
+    pub fn speed(&self) -> SendRate {
         let shut =
             self.closed_since.map_or(Duration::ZERO, |since| self.last.saturating_sub(since));
         let open = self.last.saturating_sub(self.closed + shut + self.latency).as_secs_f64();
         let own = self.limit / MARGIN;
         let rate = (real(self.through) + PRIOR_REQUESTS) / (open + PRIOR_REQUESTS / own);
-        Speed {
+        SendRate {
             rate: rate.min(self.limit),
             latency: self.latency,
             closings: self.closings,
@@ -90,7 +90,7 @@ impl Course {
     }
 
     /// What `open` jobs by status take from now on, as [`forecast`] has it.
-    pub fn forecast(&self, open: [u64; 3], chunk_jobs_max: usize) -> Forecast {
+    pub fn forecast(&self, open: [u64; 3], chunk_jobs_max: usize) -> Eta {
         forecast(open, chunk_jobs_max, self.seen, self.speed())
     }
 }

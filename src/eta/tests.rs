@@ -5,12 +5,12 @@ use super::*;
 
 #[test]
 fn before_anything_is_seen_the_range_begins_with_full_chunks() {
-    let all = forecast([9_950, 0, 20], 100, Seen::default(), Speed::of_rate(5.0));
+    let all = forecast([9_950, 0, 20], 100, Observed::default(), SendRate::from_limit(5.0));
     assert_eq!(*all.requests.start(), 101);
     // As if two or three in a hundred were bad.
     assert!((1_000..2_500).contains(all.requests.end()), "{all:?}");
     assert!((18.0..20.2).contains(&all.time.start().as_secs_f64()), "{all:?}");
-    let none = forecast([0; 3], 100, Seen::default(), Speed::of_rate(5.0));
+    let none = forecast([0; 3], 100, Observed::default(), SendRate::from_limit(5.0));
     assert_eq!((none.requests, none.time), (0..=0, Duration::ZERO..=Duration::ZERO));
 }
 
@@ -18,32 +18,32 @@ fn before_anything_is_seen_the_range_begins_with_full_chunks() {
 #[test]
 fn what_a_run_needed_says_what_the_same_again_needs() {
     for (bad, requests) in [(10, 174), (100, 821), (1_000, 4_761), (100, 274), (9_000, 10_100)] {
-        let seen = Seen::of_totals(10_000 - bad, bad, requests);
-        let again = forecast([10_000, 0, 0], 100, seen, Speed::of_rate(5.0)).requests;
+        let seen = Observed::from_totals(10_000 - bad, bad, requests);
+        let again = forecast([10_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
         assert!(again.contains(&requests), "{bad} bad, {requests} requests: {again:?}");
         assert!(*again.end() <= requests * 4, "{bad} bad, {requests} requests: {again:?}");
     }
     // Many small batches say nothing of what a chunk needs.
-    let small = Seen::of_totals(300, 2, 120);
-    let again = forecast([10_000, 0, 0], 100, small, Speed::of_rate(5.0)).requests;
+    let small = Observed::from_totals(300, 2, 120);
+    let again = forecast([10_000, 0, 0], 100, small, SendRate::from_limit(5.0)).requests;
     assert!(*again.end() < 2_500, "{again:?}");
 }
 
 #[test]
 fn a_service_that_takes_fewer_at_once_is_noticed() {
-    let mut seen = Seen::default();
+    let mut seen = Observed::default();
     for answers in 1..=100 {
         seen.note(answers * 20, 0, answers + 8);
     }
-    let rest = forecast([2_000, 0, 0], 100, seen, Speed::of_rate(5.0)).requests;
+    let rest = forecast([2_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
     assert!((95..115).contains(rest.start()), "{rest:?}");
 }
 
 #[test]
 fn closings_of_the_gate_are_expected_to_go_on() {
-    let open = Speed { requests: 500, ..Speed::of_rate(5.0) };
-    let shut = Speed { closings: 20, closed: Duration::from_secs(40), ..open };
-    let mut seen = Seen::default();
+    let open = SendRate { requests: 500, ..SendRate::from_limit(5.0) };
+    let shut = SendRate { closings: 20, closed: Duration::from_secs(40), ..open };
+    let mut seen = Observed::default();
     seen.note(10_000, 0, 101);
     let (without, with) =
         (forecast([10_000, 0, 0], 100, seen, open), forecast([10_000, 0, 0], 100, seen, shut));
@@ -53,10 +53,10 @@ fn closings_of_the_gate_are_expected_to_go_on() {
 
 #[test]
 fn stretches_are_folded_and_nothing_is_lost() {
-    let mut seen = Seen::default();
+    let mut seen = Observed::default();
     for answer in 1..=1_000 {
         seen.note(answer * 70, answer, answer * 3);
-        let sum = |of: fn(&Stretch) -> u64| seen.stretches.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&Segment) -> u64| seen.stretches.iter().map(of).sum::<u64>();
         assert_eq!(sum(|one| one.good), seen.good);
         assert_eq!(sum(|one| one.bad), seen.bad);
         assert_eq!(sum(|one| one.requests), seen.requests);
@@ -67,7 +67,7 @@ fn stretches_are_folded_and_nothing_is_lost() {
 #[test]
 fn the_rate_is_that_of_slots_while_the_gate_was_open() {
     let at = Duration::from_secs;
-    let mut course = Course::new(5.0);
+    let mut course = RunProgress::new(5.0);
     for second in 1..=400 {
         // Shut from 100 to 300.
         match second {

@@ -1,35 +1,34 @@
-//! How likely the next question is bad: learned from what became of those before it.
+//! How likely the next question is bad, learned from the results of those before it.
 //!
-//! Bad questions are rare or not, and they stand alone or together, as in sorted exports.
-//! Two shares say both: how often a question is bad after a good one, and after a bad one.
-//! What is learned fades, so that a bad stretch at the start of a manifest does not make
-//! the groups small for the rest of it.
+//! Bad questions are rare or frequent, and they are single or adjacent, as in sorted exports. Two rates
+//! describe both: how often a question is bad after a good one, and after a bad one. Old results fade,
+//! so that a run of bad questions at the start of a manifest does not keep the groups small until its end.
 
 use std::collections::BTreeSet;
 
 use crate::domain::job::JobId;
 
-/// What is believed before anything is known: one in 400 after a good one, with the weight
-/// of 200 seen; one in five after a bad one, with the weight of one and a half.
-const AFTER_GOOD: Share = Share { bad: 0.5, good: 200.0 };
-const AFTER_BAD: Share = Share { bad: 0.3, good: 1.2 };
+/// The prior: one in 400 after a good one, with the weight of 200 results; one in five after a bad one,
+/// with the weight of one and a half.
+const AFTER_GOOD: BadRate = BadRate { bad: 0.5, good: 200.0 };
+const AFTER_BAD: BadRate = BadRate { bad: 0.3, good: 1.2 };
 
-/// How many questions it takes for what was learned to fade to about a third.
+/// After this many questions an old result has about a third of its weight.
 const MEMORY: f64 = 1_000.0;
 
-/// Counts of bad and good, with fractions, since they fade.
+/// Fading counts of bad and good questions.
 #[derive(Debug, Clone, Copy)]
-struct Share {
+struct BadRate {
     bad: f64,
     good: f64,
 }
 
-impl Share {
-    fn of_bad(self) -> f64 {
+impl BadRate {
+    fn rate(self) -> f64 {
         self.bad / (self.bad + self.good)
     }
 
-    /// Takes in one more; older ones fade toward `prior`.
+    /// Adds one result; older ones fade toward `prior`.
     fn learn(&mut self, bad: bool, prior: Self, keep: f64) {
         self.bad = prior.bad + (self.bad - prior.bad) * keep;
         self.good = prior.good + (self.good - prior.good) * keep;
@@ -41,22 +40,22 @@ impl Share {
     }
 }
 
-/// What is known of the questions of one status.
+/// The questions of one target status.
 #[derive(Debug)]
-pub(super) struct Model {
-    after_good: Share,
-    after_bad: Share,
-    /// The bad ones; who stands next to them is suspected more.
+pub(super) struct BadIdModel {
+    after_good: BadRate,
+    after_bad: BadRate,
+    /// The bad questions: their neighbours are more likely to be bad.
     bad: BTreeSet<JobId>,
 }
 
-impl Model {
+impl BadIdModel {
     pub(super) fn new() -> Self {
         Self { after_good: AFTER_GOOD, after_bad: AFTER_BAD, bad: BTreeSet::new() }
     }
 
-    /// Takes in what became of one question. One that was inferred to be bad is counted once,
-    /// and no longer if it passes after all.
+    /// Records one question. One that is inferred to be bad and then rejected alone counts once; one
+    /// that is applied after all is no longer bad.
     pub(super) fn learn(&mut self, id: JobId, bad: bool) {
         let was_bad = if bad { self.bad.contains(&id) } else { self.bad.remove(&id) };
         if bad && was_bad {
@@ -73,23 +72,22 @@ impl Model {
         }
     }
 
-    /// Neighbours in the queue are neighbours in the manifest.
+    /// Whether the question before it in the manifest is bad: job ids follow the manifest.
     fn follows_bad(&self, id: JobId) -> bool {
         self.bad.contains(&(id - 1))
     }
 
     fn chance_good(&self, id: JobId) -> f64 {
-        let (rare, near) = (self.after_good.of_bad(), self.after_bad.of_bad());
+        let (rare, near) = (self.after_good.rate(), self.after_bad.rate());
         1.0 - if self.follows_bad(id) { near.max(rare) } else { rare }
     }
 
-    /// How many questions to ask at once, at most `most`, when `first` is the first of
-    /// them: as many as are all good with even odds, for then an answer tells most. A few
-    /// more to fill the request, since what passes is done.
+    /// How many questions to send at once, at most `most`, when `first` is the first of them: as many
+    /// as are all good with even odds, since then a response carries most information. A full request
+    /// is sent at somewhat lower odds, since what is applied is work done.
     pub(super) fn group_size(&self, first: JobId, most: usize) -> usize {
-        /// Below even odds, since a full request is worth something too.
         const FULL_ODDS: f64 = 0.4;
-        let rest = 1.0 - self.after_good.of_bad();
+        let rest = 1.0 - self.after_good.rate();
         let start = self.chance_good(first);
         let others = f64::from(u32::try_from(most).unwrap_or(u32::MAX)) - 1.0;
         let full = start * rest.powf(others);
@@ -106,8 +104,8 @@ impl Model {
         1 + more
     }
 
-    /// Where to cut `ids`, of which at least one is bad, so that the first bad one stands
-    /// in either part with even odds. At least 1, less than their number, which is 2 or more.
+    /// Where to cut `ids`, of which at least one is bad, so that either part holds the first bad one
+    /// with even odds. At least 1, and less than their number, which is 2 or more.
     pub(super) fn cut(&self, ids: &[JobId]) -> usize {
         let mut good = 1.0;
         let good_up_to: Vec<f64> = ids

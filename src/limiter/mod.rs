@@ -1,9 +1,9 @@
-//! The gate: the one place that says when the next request may leave.
+//! The rate limiter: the one place that says when the next request may leave.
 //!
-//! Three things have a say: the pace (how far apart), the breaker (whether at all) and,
-//! under both, governor as the hard ceiling, whatever the other two believe. The gate is
-//! asked and never waits itself, so the runner can listen to answers and signals meanwhile.
-//! It relies on being told of every departure and every answer.
+//! The pacer decides how far apart requests leave and the breaker whether any may leave at all. Under
+//! both, governor enforces the rate as a hard limit, whatever they estimate. The limiter never waits
+//! itself, so that the runner can handle responses and signals while it waits for a slot. The caller
+//! reports every request that it sends and every response.
 
 mod breaker;
 mod limit_model;
@@ -14,151 +14,154 @@ mod rtt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use governor::Quota;
 use governor::clock::Clock as GovernorClock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 
-use breaker::{Breaker, Pass, Ready};
-pub use breaker::{Change, ClosedFor, Signal};
-use pacer::{Pace, PaceEvent, Told};
+use breaker::{Breaker, Permit, Ready};
+pub use breaker::{BreakerChange, CloseReason, ResponseSignal};
+use pacer::{LimitSignal, Pacer, PacerEvent};
 
 use crate::domain::clock::{Clock, Moment};
-use crate::domain::learned::Learned;
+use crate::domain::learned::LearnedRate;
 
-/// What the gate says.
+/// When the next slot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// A request may leave now.
-    Go,
-    /// Not before.
+pub enum NextSlot {
+    Now,
+    /// Not before this moment.
     At(Moment),
-    /// Not before an answer has come.
-    AfterAnswer,
+    /// Not before the response to the probe in flight.
+    AfterResponse,
 }
 
-/// What a request carries through its life, for the gate to know it by.
+/// Identifies a sent request when its response is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
-    call: u64,
-    pass: Pass,
+pub struct SlotTicket {
+    request: u64,
+    permit: Permit,
 }
+
+type HardLimit<C> =
+    governor::RateLimiter<NotKeyed, InMemoryState, HardLimitClock<C>, NoOpMiddleware<Duration>>;
 
 /// See the head of this file.
 #[derive(Debug)]
-pub struct Gate<C: Clock> {
-    ceiling: RateLimiter<NotKeyed, InMemoryState, CeilingClock<C>, NoOpMiddleware<Duration>>,
-    pace: Pace,
+pub struct RateLimiter<C: Clock> {
+    hard_limit: HardLimit<C>,
+    pacer: Pacer,
     breaker: Breaker,
-    /// The ceiling has let a request through that has not left yet.
-    let_through: bool,
-    /// How many requests have left.
-    calls: u64,
+    /// Whether the hard limit has permitted a request that was not sent yet.
+    has_permit: bool,
+    /// How many requests were sent.
+    requests: u64,
     rate: f64,
 }
 
-impl<C: Clock> Gate<C> {
-    /// A gate for at most `rate` requests a second (above zero), on `clock`. `seed` decides
-    /// the jitter of its waits.
+impl<C: Clock> RateLimiter<C> {
+    /// A limiter for at most `rate` requests a second (above zero). `seed` decides the jitter of the
+    /// back-off.
     pub fn new(rate: f64, clock: C, seed: u64) -> Self {
         let spacing = Duration::from_secs_f64(1.0 / rate).max(Duration::from_nanos(1));
         let quota = Quota::with_period(spacing)
             .unwrap_or(Quota::per_second(NonZeroU32::MIN))
             .allow_burst(NonZeroU32::MIN);
         Self {
-            ceiling: RateLimiter::direct_with_clock(quota, CeilingClock(clock)),
-            pace: Pace::new(rate, None),
+            hard_limit: governor::RateLimiter::direct_with_clock(quota, HardLimitClock(clock)),
+            pacer: Pacer::new(rate, None),
             breaker: Breaker::new(seed),
-            let_through: false,
-            calls: 0,
+            has_permit: false,
+            requests: 0,
             rate,
         }
     }
 
-    /// Begins with what an earlier run has learned. Only before the first request.
-    pub fn begin_with(&mut self, learned: &Learned) {
+    /// Begins with the rate that an earlier run learned. Only before the first request.
+    pub fn begin_with(&mut self, learned: &LearnedRate) {
         if learned.is_sound() {
-            self.pace = Pace::new(self.rate, Some(learned));
+            self.pacer = Pacer::new(self.rate, Some(learned));
         }
     }
 
-    /// What the next run should begin with; `None` before anything was learned.
-    pub fn learned(&self) -> Option<Learned> {
-        self.pace.learned()
+    /// What the next run should begin with; `None` before any response.
+    pub fn learned(&self) -> Option<LearnedRate> {
+        self.pacer.learned()
     }
 
-    /// How many requests may be in flight at once so that latency costs no rate.
+    /// How many requests can be in flight at once so that latency does not lower the rate.
     pub fn in_flight_max(&self) -> usize {
-        self.pace.in_flight_max()
+        self.pacer.in_flight_max()
     }
 
-    /// Lets nothing leave before `at`: what another run sent a moment ago counts too.
+    /// Gives no slot before `at`: the service also counts requests of an earlier run.
     pub fn not_before(&mut self, at: Moment) {
-        self.pace.on(PaceEvent::NotBefore(at));
+        self.pacer.on(PacerEvent::NotBefore(at));
     }
 
-    /// Whether a request may leave at `now`.
-    pub fn next(&mut self, now: Moment) -> Next {
+    /// When the next slot is, seen from `now`. A slot that is not used stays valid.
+    pub fn next_slot(&mut self, now: Moment) -> NextSlot {
         match self.breaker.ready(now) {
-            Ready::AfterAnswer => return Next::AfterAnswer,
-            Ready::At(at) => return Next::At(at.max(self.pace.next_slot())),
-            Ready::Now if now < self.pace.next_slot() => return Next::At(self.pace.next_slot()),
+            Ready::AfterResponse => return NextSlot::AfterResponse,
+            Ready::At(at) => return NextSlot::At(at.max(self.pacer.next_slot())),
+            Ready::Now if now < self.pacer.next_slot() => {
+                return NextSlot::At(self.pacer.next_slot());
+            }
             Ready::Now => {}
         }
-        if !self.let_through {
-            if let Err(refused) = self.ceiling.check() {
-                let wait = refused.wait_time_from(self.ceiling.clock().now());
-                return Next::At(now + wait.max(Duration::from_micros(1)));
+        if !self.has_permit {
+            if let Err(denied) = self.hard_limit.check() {
+                let wait = denied.wait_time_from(self.hard_limit.clock().now());
+                return NextSlot::At(now + wait.max(Duration::from_micros(1)));
             }
-            self.let_through = true;
+            self.has_permit = true;
         }
-        Next::Go
+        NextSlot::Now
     }
 
-    /// Notes that a request leaves at `now`. Only after [`Gate::next`] said [`Next::Go`].
-    pub fn leave(&mut self, now: Moment) -> Ticket {
-        self.let_through = false;
-        self.calls += 1;
-        self.pace.on(PaceEvent::Left { call: self.calls, at: now });
-        Ticket { call: self.calls, pass: self.breaker.leave() }
+    /// A request is sent at `now`. Only after [`RateLimiter::next_slot`] returned [`NextSlot::Now`].
+    pub fn on_send(&mut self, now: Moment) -> SlotTicket {
+        self.has_permit = false;
+        self.requests += 1;
+        self.pacer.on(PacerEvent::Sent { request: self.requests, at: now });
+        SlotTicket { request: self.requests, permit: self.breaker.on_send() }
     }
 
-    /// Takes in what a response that came at `at` says about the way to the service. A refusal
-    /// with a `retry_after` closes for everyone that long, a minute at most.
-    pub fn answered(
+    /// A response came at `at`. A push-back or failure with a `retry_after` closes the limiter for
+    /// that long, a minute at most.
+    pub fn on_response(
         &mut self,
-        ticket: Ticket,
-        signal: Signal,
+        ticket: SlotTicket,
+        signal: ResponseSignal,
         retry_after: Option<Duration>,
         at: Moment,
-    ) -> Change {
-        let told = match signal {
-            Signal::Through => Told::Within,
-            Signal::Throttled => Told::Above,
-            // Nobody knows whether the limit was asked.
-            Signal::Failed | Signal::Neither => Told::Nothing,
+    ) -> BreakerChange {
+        let limit = match signal {
+            ResponseSignal::Evaluated => LimitSignal::Accepted,
+            ResponseSignal::Throttled => LimitSignal::Rejected,
+            // The request may not have come as far as the rate limit of the service.
+            ResponseSignal::Failed | ResponseSignal::Neutral => LimitSignal::Unknown,
         };
-        self.pace.on(PaceEvent::Answered { call: ticket.call, at, told });
-        self.breaker.answered(ticket.pass, signal, retry_after, at)
+        self.pacer.on(PacerEvent::Response { request: ticket.request, at, limit });
+        self.breaker.on_response(ticket.permit, signal, retry_after, at)
     }
 
-    /// Something got through that was no request of this gate: there is no outage. Only while
-    /// nothing is in flight.
-    pub fn got_through(&mut self) {
-        self.breaker.got_through();
+    /// A read succeeded, so there is no outage. Only while nothing is in flight.
+    pub fn end_outage(&mut self) {
+        self.breaker.end_outage();
     }
 
-    /// Since when nothing has got through, if anything failed since the last that did.
+    /// Since when every response is a failure; `None` if the last one was not.
     pub fn failing_since(&self) -> Option<Moment> {
         self.breaker.failing_since()
     }
 }
 
-/// Our clock as governor reads one.
+/// The clock of the limiter as governor reads it.
 #[derive(Debug, Clone)]
-struct CeilingClock<C>(C);
+struct HardLimitClock<C>(C);
 
-impl<C: Clock> GovernorClock for CeilingClock<C> {
+impl<C: Clock> GovernorClock for HardLimitClock<C> {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
@@ -171,23 +174,23 @@ mod tests {
     use super::*;
     use crate::domain::clock::ManualClock;
 
-    /// Drives a gate for `seconds` with a caller that always wants to send, whose requests
-    /// leave `delay` after the gate let them, and are answered at once.
+    /// Runs a limiter for `seconds` with a caller that uses every slot, sends `delay` after it and
+    /// gets its responses at once. Returns when the requests were sent.
     fn departures(rate: f64, seconds: u64, mut delay: impl FnMut() -> Duration) -> Vec<Moment> {
         let clock = ManualClock::new(0);
-        let mut gate = Gate::new(rate, clock.clone(), 1);
+        let mut limiter = RateLimiter::new(rate, clock.clone(), 1);
         let mut left = Vec::new();
         while clock.now() < Moment(Duration::from_secs(seconds)) {
-            match gate.next(clock.now()) {
-                Next::Go => {
+            match limiter.next_slot(clock.now()) {
+                NextSlot::Now => {
                     clock.advance(delay());
                     let now = clock.now();
                     left.push(now);
-                    let ticket = gate.leave(now);
-                    gate.answered(ticket, Signal::Through, None, now);
+                    let ticket = limiter.on_send(now);
+                    limiter.on_response(ticket, ResponseSignal::Evaluated, None, now);
                 }
-                Next::At(at) => clock.advance(at.since(clock.now())),
-                Next::AfterAnswer => unreachable!("every request is answered"),
+                NextSlot::At(at) => clock.advance(at.since(clock.now())),
+                NextSlot::AfterResponse => unreachable!("every request is answered"),
             }
         }
         left
@@ -222,17 +225,17 @@ mod tests {
     #[test]
     fn a_slot_that_found_no_job_is_not_lost() {
         let clock = ManualClock::new(0);
-        let mut gate = Gate::new(5.0, clock.clone(), 1);
-        assert_eq!(gate.next(clock.now()), Next::Go);
-        assert_eq!(gate.next(clock.now()), Next::Go);
+        let mut limiter = RateLimiter::new(5.0, clock.clone(), 1);
+        assert_eq!(limiter.next_slot(clock.now()), NextSlot::Now);
+        assert_eq!(limiter.next_slot(clock.now()), NextSlot::Now);
     }
 
     #[test]
     fn what_an_earlier_run_sent_counts() {
         let clock = ManualClock::new(0);
-        let mut gate = Gate::new(5.0, clock.clone(), 1);
+        let mut limiter = RateLimiter::new(5.0, clock.clone(), 1);
         let at = Moment(Duration::from_secs(1));
-        gate.not_before(at);
-        assert_eq!(gate.next(clock.now()), Next::At(at));
+        limiter.not_before(at);
+        assert_eq!(limiter.next_slot(clock.now()), NextSlot::At(at));
     }
 }

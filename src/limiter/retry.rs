@@ -1,9 +1,8 @@
-//! How long to wait before trying again: longer each time, with jitter, up to a limit.
+//! Back-off: growing waits with jitter, up to a limit.
 //!
-//! Pure: the randomness is an argument. The growth is the `backoff` crate's, which is
-//! unmaintained (RUSTSEC-2025-0012): this file is the only one that names it, so that
-//! leaving it is a change of one file. Its own jitter is switched off, since it cannot be
-//! seeded and may shorten a wait; ours only lengthens one.
+//! Pure: the randomness is an argument. The growth is the `backoff` crate's, which is unmaintained
+//! (RUSTSEC-2025-0012). Only this file names it, so that replacing it changes one file. Its own jitter is
+//! off, since it cannot be seeded and can shorten a wait; the jitter here only lengthens one.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use backoff::backoff::Backoff as _;
 /// How much jitter may lengthen a wait: by up to a quarter.
 const JITTER_SHARE: f64 = 0.25;
 
-/// A row of growing waits.
+/// A sequence of growing waits.
 #[derive(Debug)]
 pub struct Backoff {
     growth: ExponentialBackoff,
@@ -35,7 +34,7 @@ impl Backoff {
         }
     }
 
-    /// The next wait: never shorter than the plain one, longer by up to a quarter.
+    /// The next wait, lengthened by jitter of up to a quarter.
     pub fn next_wait(&mut self, random: &mut fastrand::Rng) -> Duration {
         let longest = self.growth.max_interval;
         let plain = self.growth.next_backoff().unwrap_or(longest);

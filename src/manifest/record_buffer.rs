@@ -24,7 +24,7 @@ pub const DELIMITERS_MAX: usize = 1_000_000;
 const TAIL_BYTES: usize = 2;
 
 /// A reader that remembers the record at hand.
-pub(super) struct Window {
+pub(super) struct RecordBuffer {
     inner: Input,
     delimiter: u8,
     /// How many delimiters are in `kept`.
@@ -44,7 +44,7 @@ pub(super) struct Window {
     tail: usize,
 }
 
-impl Window {
+impl RecordBuffer {
     pub(super) fn new(inner: Input, delimiter: u8) -> Self {
         Self {
             inner,
@@ -112,7 +112,7 @@ impl Window {
     }
 }
 
-impl Read for Window {
+impl Read for RecordBuffer {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         // The CSV reader asks for more when it has used up everything, so what is kept
         // after this is the record at hand and nothing else.

@@ -17,7 +17,7 @@ pub(super) const WHOLE: &str = "-";
 
 /// A record that is no job.
 #[derive(Debug, Clone)]
-pub struct BadRow {
+pub struct RowError {
     /// Its number among the records after the header, from 1; blank ones do not count.
     pub record: u64,
     /// The line of the file where it starts.
@@ -33,7 +33,7 @@ pub struct BadRow {
     pub fields: ByteRecord,
 }
 
-impl fmt::Display for BadRow {
+impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { record, line, column, value, reason, .. } = self;
         write!(f, "record {record}, line {line}, column {column}: \"{value}\": {reason}")
@@ -42,14 +42,14 @@ impl fmt::Display for BadRow {
 
 /// Why a record is no job.
 #[derive(Debug)]
-pub(super) struct Flaw {
+pub(super) struct FieldError {
     /// The field at fault; `None` for the record as a whole.
     pub(super) column: Option<usize>,
     /// What is wrong and what would be right.
     pub(super) reason: String,
 }
 
-impl Flaw {
+impl FieldError {
     pub(super) fn field(column: usize, reason: String) -> Self {
         Self { column: Some(column), reason }
     }
@@ -59,11 +59,11 @@ impl Flaw {
     }
 }
 
-impl BadRow {
+impl RowError {
     pub(super) fn new(
         record: u64,
         line: u64,
-        flaw: Flaw,
+        flaw: FieldError,
         header: &ByteRecord,
         fields: &ByteRecord,
     ) -> Self {

@@ -1,189 +1,192 @@
-//! What to send next, among the chunks that a run makes itself: the same chunk again, and
-//! the groups of the searches under way. Free jobs of the queue come after these.
+//! The chunks that a run makes itself: those that are sent again, and the groups of an isolation.
 //!
-//! Pure but for the moments it is given. Every job in here is pending in the queue and
-//! held by the run; a job that was cancelled or superseded meanwhile simply is not there
-//! any more when its chunk is claimed.
+//! Pure; moments are arguments. Their jobs are pending in the queue and reserved by the run. A job
+//! that is cancelled or superseded meanwhile is missing when its chunk is claimed.
 
 use std::time::Duration;
 
 use crate::domain::clock::Moment;
 use crate::domain::job::{JobId, Status};
-use crate::domain::learned::SizeLimit;
-use crate::isolate::{Findings, Group, Isolate, Outcome, Strikes};
+use crate::domain::learned::LearnedChunkSize;
+use crate::isolate::{Attempts, Group, GroupResult, Isolate, IsolationResult};
 use crate::limiter::retry::Backoff;
 
-/// A chunk and what it has been through.
+/// Jobs that go out in one request.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    /// Its jobs.
     pub(super) group: Group,
-    /// Its history of requests without a usable response; `None` until there was any.
-    pub(super) trouble: Option<Trouble>,
-    /// Whether it is one question from elsewhere in the queue, sent to see whether any is
-    /// applied.
+    /// Its requests without a usable response; `None` until the first.
+    pub(super) failures: Option<FailureHistory>,
+    /// Whether it is one question from the end of the queue, sent to see whether any is applied.
     pub(super) is_sample: bool,
 }
 
 impl Chunk {
-    /// A group with the history of the chunk that it was cut from.
+    /// A chunk with the attempts of the chunk that its group is a part of.
     pub(super) fn new(group: Group) -> Self {
-        let trouble = group.strikes().map(Trouble::of_part);
-        Self { group, trouble, is_sample: false }
+        let failures = group.attempts().map(FailureHistory::of_part);
+        Self { group, failures, is_sample: false }
     }
 }
 
-/// How often requests of a chunk have got no usable response.
+/// The requests of a chunk without a usable response.
 #[derive(Debug)]
-pub(super) struct Trouble {
-    /// While other requests got through, those of the chunk that it was cut from included.
-    pub(super) strikes: Strikes,
-    /// Of this chunk as it is, whatever others met.
-    pub(super) failures: u32,
-    /// Its growing waits.
+pub(super) struct FailureHistory {
+    /// Those that counted, of the chunk that it is a part of included.
+    pub(super) attempts: Attempts,
+    /// All of this chunk as it is.
+    pub(super) in_a_row: u32,
     pub(super) backoff: Backoff,
 }
 
 /// The first wait of a chunk without a usable response.
-const TROUBLE_FIRST: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const TROUBLE_LONGEST: Duration = Duration::from_secs(30);
-/// Jitter lengthens it by up to a quarter.
-const _: () = assert!(TROUBLE_LONGEST.as_millis() * 5 / 4 <= crate::store::DUE_WITHIN.as_millis());
+const WAIT_FIRST: Duration = Duration::from_secs(1);
+const WAIT_LONGEST: Duration = Duration::from_secs(30);
+/// Jitter lengthens a wait by up to a quarter.
+const _: () = assert!(WAIT_LONGEST.as_millis() * 5 / 4 <= crate::store::DUE_WITHIN.as_millis());
 
-impl Trouble {
-    /// None yet.
+impl FailureHistory {
     pub(super) fn new() -> Self {
-        Self::of_part(Strikes { count: 0, through_seen: 0 })
+        Self::of_part(Attempts { count: 0, evaluated_at_last: 0 })
     }
 
-    fn of_part(strikes: Strikes) -> Self {
-        let backoff = Backoff::new(TROUBLE_FIRST, TROUBLE_LONGEST);
-        Self { strikes, failures: 0, backoff }
+    fn of_part(attempts: Attempts) -> Self {
+        Self { attempts, in_a_row: 0, backoff: Backoff::new(WAIT_FIRST, WAIT_LONGEST) }
     }
 
-    /// One more request without a usable response, after `through` of the run had got through.
-    /// Says whether others have got through since the last.
-    pub(super) fn note(&mut self, through: u64) -> bool {
-        self.failures += 1;
-        let is_struck = through > self.strikes.through_seen;
-        if is_struck {
-            self.strikes = Strikes { count: self.strikes.count + 1, through_seen: through };
+    /// Records one more request without a usable response, after `evaluated` requests of the run were
+    /// evaluated. Returns whether it is an attempt: others were evaluated since the last one.
+    pub(super) fn record(&mut self, evaluated: u64) -> bool {
+        self.in_a_row += 1;
+        let is_attempt = evaluated > self.attempts.evaluated_at_last;
+        if is_attempt {
+            let count = self.attempts.count + 1;
+            self.attempts = Attempts { count, evaluated_at_last: evaluated };
         }
-        is_struck
+        is_attempt
     }
 }
 
-/// Chunks of the run's own making.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct ChunkQueue {
     isolate: Isolate,
-    again: Vec<(Moment, Chunk)>,
+    /// Chunks to send again, by the moment when they are due.
+    delayed: Vec<(Moment, Chunk)>,
 }
 
-impl Work {
-    /// No work yet; groups of at most `jobs_max` jobs.
+impl ChunkQueue {
+    /// An empty queue, for chunks of at most `jobs_max` jobs.
     pub(super) fn new(jobs_max: usize) -> Self {
-        Self { isolate: Isolate::new(jobs_max), again: Vec::new() }
+        Self { isolate: Isolate::new(jobs_max), delayed: Vec::new() }
     }
 
-    /// Begins with what an earlier run has learned of the most that the service takes.
-    pub(super) fn begin_with(&mut self, limit: SizeLimit) {
-        self.isolate.begin_with(limit);
+    /// Begins with the chunk size that an earlier run learned.
+    pub(super) fn begin_with(&mut self, size: LearnedChunkSize) {
+        self.isolate.begin_with(size);
     }
 
-    /// What was learned of it.
-    pub(super) fn size_limit(&self) -> Option<SizeLimit> {
-        self.isolate.size_limit()
+    pub(super) fn learned_chunk_size(&self) -> Option<LearnedChunkSize> {
+        self.isolate.learned_chunk_size()
     }
 
-    /// Free jobs that leave together.
+    /// See [`Isolate::free_group`].
     pub(super) fn free_group(&mut self, status: Status, ids: Vec<JobId>) -> Group {
         self.isolate.free_group(status, ids)
     }
 
-    /// How many free jobs to send together when `first` is the first of them.
-    pub(super) fn free_jobs(&self, status: Status, first: JobId) -> usize {
-        self.isolate.free_jobs(status, first)
+    /// See [`Isolate::free_group_size`].
+    pub(super) fn free_group_size(&self, status: Status, first: JobId) -> usize {
+        self.isolate.free_group_size(status, first)
     }
 
-    /// The chunk to send at `now`: what was sent before and is due first, then the searches.
+    /// The chunk to send at `now`: first those to send again, then the groups of an isolation.
     pub(super) fn next(&mut self, now: Moment) -> Option<Chunk> {
-        let due = self.again.iter().position(|(due, _)| *due <= now);
+        let due = self.delayed.iter().position(|(due, _)| *due <= now);
         match due {
-            Some(at) => Some(self.again.remove(at).1),
+            Some(at) => Some(self.delayed.remove(at).1),
             None => self.isolate.next_group().map(Chunk::new),
         }
     }
 
-    /// Takes a chunk that shall go again as it is, not before `due`.
-    pub(super) fn again(&mut self, due: Moment, chunk: Chunk) {
-        let at = self.again.partition_point(|(other, _)| *other <= due);
-        self.again.insert(at, (due, chunk));
+    /// Sends `chunk` again as it is, not before `due`.
+    pub(super) fn requeue(&mut self, due: Moment, chunk: Chunk) {
+        let at = self.delayed.partition_point(|(other, _)| *other <= due);
+        self.delayed.insert(at, (due, chunk));
     }
 
-    /// Takes in what became of a group, and says what follows for jobs that were not asked.
-    pub(super) fn record(&mut self, group: Group, outcome: Outcome) -> Findings {
-        self.isolate.record(group, outcome)
+    /// See [`Isolate::shrink`].
+    pub(super) fn shrink(&mut self, chunk: &mut Chunk, ids: Vec<JobId>) -> Vec<JobId> {
+        self.isolate.shrink(&mut chunk.group, ids)
     }
 
-    /// Cuts a group whose requests get no usable response into parts.
-    pub(super) fn split(&mut self, group: Group, refusal: i64, strikes: Strikes) -> Findings {
-        self.isolate.split(group, refusal, strikes)
+    /// See [`Isolate::record`].
+    pub(super) fn record(&mut self, group: Group, result: GroupResult) -> IsolationResult {
+        self.isolate.record(group, result)
     }
 
-    /// Wants everything asked alone that is only inferred; `false` if nothing is.
-    pub(super) fn ask_inferred(&mut self) -> bool {
-        self.isolate.ask_inferred();
+    /// See [`Isolate::split`].
+    pub(super) fn split(
+        &mut self,
+        group: Group,
+        request: i64,
+        attempts: Attempts,
+    ) -> IsolationResult {
+        self.isolate.split(group, request, attempts)
+    }
+
+    /// Queues every question alone that is only inferred to be bad. Returns whether anything is
+    /// queued then.
+    pub(super) fn verify_inferred(&mut self) -> bool {
+        self.isolate.verify_inferred();
         !self.isolate.is_empty()
     }
 
-    /// Forgets all chunks of the run's own: their jobs are to be claimed as any others.
-    pub(super) fn forget_searches(&mut self) {
-        self.again.clear();
-        self.isolate.forget_searches();
+    /// Drops all chunks; the caller releases their jobs.
+    pub(super) fn clear(&mut self) {
+        self.delayed.clear();
+        self.isolate.reset();
     }
 
-    /// Begins the waits again: what got no usable response met no outage.
+    /// Begins the waits again: they were not due to an outage.
     pub(super) fn reset_waits(&mut self) {
-        for trouble in self.again.iter_mut().filter_map(|(_, chunk)| chunk.trouble.as_mut()) {
-            trouble.backoff.reset();
+        for failures in self.delayed.iter_mut().filter_map(|(_, chunk)| chunk.failures.as_mut()) {
+            failures.backoff.reset();
         }
     }
 
-    /// Whether there is no chunk but such as get no usable response.
-    pub(super) fn has_only_trouble(&self) -> bool {
-        self.again.iter().all(|(_, chunk)| chunk.trouble.is_some())
-            && self.isolate.has_only_strikes()
+    /// Whether every chunk is one that gets no usable response.
+    pub(super) fn has_only_failing(&self) -> bool {
+        self.delayed.iter().all(|(_, chunk)| chunk.failures.is_some())
+            && self.isolate.has_only_split_parts()
     }
 
-    /// When the next chunk is due, if nothing is now.
+    /// When the next chunk is due, if none is due now.
     pub(super) fn next_due(&self) -> Option<Moment> {
-        self.again.first().map(|(due, _)| *due)
+        self.delayed.first().map(|(due, _)| *due)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isolate::Blame;
+    use crate::isolate::RejectionScope;
 
-    fn chunk(work: &mut Work, id: i64) -> Chunk {
-        Chunk::new(work.free_group(Status::Enable, vec![id]))
+    fn chunk(chunks: &mut ChunkQueue, id: i64) -> Chunk {
+        Chunk::new(chunks.free_group(Status::Enable, vec![id]))
     }
 
     #[test]
-    fn chunks_go_again_in_the_order_they_are_due_and_before_the_searches() {
+    fn requeued_chunks_precede_isolation_in_due_order() {
         let at = |s| Moment(Duration::from_secs(s));
-        let mut work = Work::new(100);
-        let refused = Outcome::Refused { refusal: 1, of: Blame::Request };
-        let group = work.free_group(Status::Enable, vec![8, 9]);
-        work.record(group, refused);
+        let mut chunks = ChunkQueue::new(100);
+        let rejected = GroupResult::Rejected { rejection: 1, scope: RejectionScope::Request };
+        let group = chunks.free_group(Status::Enable, vec![8, 9]);
+        chunks.record(group, rejected);
         for (s, id) in [(5, 5), (1, 1), (5, 6)] {
-            let chunk = chunk(&mut work, id);
-            work.again(at(s), chunk);
+            let chunk = chunk(&mut chunks, id);
+            chunks.requeue(at(s), chunk);
         }
-        let mut next = |now| work.next(at(now)).map(|chunk| chunk.group.ids);
+        let mut next = |now| chunks.next(at(now)).map(|chunk| chunk.group.ids);
         assert_eq!(next(1), Some(vec![1]));
         assert_eq!(next(1), Some(vec![8]));
         assert_eq!(next(5), Some(vec![5]));

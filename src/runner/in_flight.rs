@@ -1,38 +1,75 @@
-//! A request on its way, and back.
+//! The requests in flight: sent, and not settled yet.
 
-use tokio::task::JoinError;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
 
 use super::chunk_queue::Chunk;
-use crate::desk::Reply;
-use crate::domain::clock::Moment;
-use crate::limiter::Ticket;
+use crate::desk::{Response, SetStatusRequest, Transport};
+use crate::domain::clock::{Clock, Moment};
+use crate::limiter::SlotTicket;
 use crate::store::Carried;
 
-/// A request on its way.
+/// A request that was sent.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlightRequest {
     pub(super) carried: Carried,
     pub(super) chunk: Chunk,
-    /// Whether any of its jobs was sent before without a known answer.
+    /// Whether an earlier request for any of its jobs may have been applied.
     pub(super) in_doubt: bool,
-    pub(super) ticket: Ticket,
-    pub(super) left: Moment,
-    /// How many renewals its UserSig had seen.
-    pub(super) renewals: u64,
+    pub(super) ticket: SlotTicket,
+    pub(super) sent_at: Moment,
+    /// The version of its UserSig; see [`super::credentials::Credentials`].
+    pub(super) usersig_version: u64,
 }
 
-/// A request that is back.
+/// A request and its response.
 #[derive(Debug)]
-pub(super) struct Landed {
-    pub(super) flight: Flight,
-    pub(super) reply: Reply,
+pub(super) struct CompletedRequest {
+    pub(super) request: InFlightRequest,
+    pub(super) response: Response,
     pub(super) at: Moment,
 }
 
-/// A transport that panics is a bug that must not look like an answer.
-pub(super) fn unwound(landed: Result<Landed, JoinError>) -> Landed {
-    match landed {
-        Ok(landed) => landed,
-        Err(e) => std::panic::resume_unwind(e.into_panic()),
+/// The requests in flight, each in a task of its own that knows nothing but its call.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    tasks: JoinSet<CompletedRequest>,
+}
+
+impl InFlight {
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    pub(super) fn send(
+        &mut self,
+        transport: &Arc<impl Transport>,
+        clock: &impl Clock,
+        request: InFlightRequest,
+        call: SetStatusRequest,
+    ) {
+        let (transport, clock) = (Arc::clone(transport), clock.clone());
+        self.tasks.spawn(async move {
+            let response = transport.send(&call).await;
+            let at = clock.now();
+            CompletedRequest { request, response, at }
+        });
+    }
+
+    /// The next request whose response is there; `None` when nothing is in flight. Dropping the
+    /// future loses no response.
+    ///
+    /// # Panics
+    /// When the transport panicked: a bug there must not look like a response.
+    pub(super) async fn next(&mut self) -> Option<CompletedRequest> {
+        match self.tasks.join_next().await? {
+            Ok(completed) => Some(completed),
+            Err(e) => std::panic::resume_unwind(e.into_panic()),
+        }
     }
 }

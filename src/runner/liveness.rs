@@ -1,256 +1,286 @@
-//! Whether the app is alive: looks at it where rejections leave that open, and records what the
-//! look proves.
+//! Whether the app is alive: reads from it where rejections leave that open, and records what the
+//! read proves.
 //!
-//! Nothing is in flight while a run looks, so a read shows the app after every rejection. A read
-//! needs no slot: the service counts reads apart, and a run sends them one by one.
+//! Nothing is in flight during a read, so it shows the app after every rejection. A read takes no
+//! slot of the rate limiter: the service counts reads apart, and a run sends them one by one.
 
 use std::time::Duration;
 
+use super::request::ClaimFrom;
 use super::{
-    Clock, Event, RunEnding, RunId, Runner, RunnerSettings, Shutdown, StoreError, Transport,
-    Urgency,
+    ActiveRun, Clock, Event, RunEnding, RunnerSettings, Shutdown, ShutdownMode, StoreError,
+    Transport,
 };
-use crate::desk::{ReadCall, Reply};
+use crate::desk::{ReadRequest, Response};
 use crate::domain::clock::Moment;
+use crate::domain::conclusions::{Conclusion, Conclusions};
 use crate::domain::job::Status;
-use crate::domain::verdict::{Answer, Verdict};
-use crate::evidence::{About, Evidence, ReadSays, RefusedChunks, Seen, Step, Suspect};
-use crate::isolate::Findings;
+use crate::domain::verdict::{RejectionSubject, ResponseKind, Verdict};
+use crate::evidence::{Evidence, ReadEffect, ReadResult, RejectedChunks, Step, Suspect};
+use crate::isolate::{Group, IsolationResult};
 use crate::limiter::retry::Backoff;
-use crate::limiter::{Change, ClosedFor};
-use crate::store::{Conclusion, Conclusions};
+use crate::limiter::{BreakerChange, CloseReason};
 
-/// The least between two reads: the service allows 5 in a second.
+/// The least time between two reads: the service allows 5 a second.
 const READ_SPACING: Duration = Duration::from_millis(250);
-/// After a read that said nothing: too fast, or trouble on the way.
-const AGAIN_FIRST: Duration = Duration::from_secs(1);
-const AGAIN_LONGEST: Duration = Duration::from_secs(30);
-/// An app that was alive and is refused now is looked at again after these.
-const COMES_BACK: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(30)];
+/// The waits after an inconclusive read: it was too fast, or got no usable response.
+const REREAD_FIRST: Duration = Duration::from_secs(1);
+const REREAD_LONGEST: Duration = Duration::from_secs(30);
+/// The waits before an app that was alive in this run and is refused now is read again.
+const RECHECK_WAITS: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(30)];
 
-/// What a run knows of the app, and the reads that it has sent.
+/// What a run knows of its app, and the reads that it sent.
 #[derive(Debug, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is asked for and answered by itself")]
-pub(super) struct AppSight {
+pub(super) struct AppLiveness {
     pub(super) evidence: Evidence,
-    pub(super) refused_chunks: RefusedChunks,
+    pub(super) rejected_chunks: RejectedChunks,
     /// How many reads were sent.
     pub(super) reads: u64,
-    /// When the last of them left.
-    last_read: Option<Moment>,
-    /// Nothing but a chunk that gets no usable response is left: whether anything gets through
-    /// has to be seen by a read.
-    pub(super) wants_proof_of_life: bool,
-    /// The last response asked to wait before the next request: a read is one too.
-    pub(super) asked_to_wait: bool,
-    /// A chunk gets no usable response and nothing has got through since: the next request is
-    /// one question from elsewhere, which the chunk cannot hold up.
-    pub(super) wants_sample: bool,
+    last_read_at: Option<Moment>,
+    /// Only chunks without a usable response are left to send, so only a read can show that there
+    /// is no outage.
+    needs_read: bool,
+    /// A chunk got no usable response and no request was evaluated since. The next request is one
+    /// question from the end of the queue, which that chunk cannot delay.
+    needs_sample: bool,
     /// Nothing is left to send but what depends on the suspects.
-    pub(super) drained: bool,
+    pub(super) has_only_suspects: bool,
 }
 
-impl AppSight {
-    /// What a response proves: what the searches have found, and suspects that were proven.
-    pub(super) fn conclusions(&mut self, findings: Findings, proven: &[Suspect]) -> Conclusions {
-        let refused_chunks = &mut self.refused_chunks;
+impl AppLiveness {
+    pub(super) fn in_flight_max(&self, rejections_max: u32) -> usize {
+        self.evidence.in_flight_max(rejections_max)
+    }
+
+    /// A request that was sent at `sent_at` was applied. Returns the suspects that it proves.
+    pub(super) fn on_applied(&mut self, group: &Group, sent_at: Moment) -> Vec<Suspect> {
+        if group.status == Status::Delete {
+            self.rejected_chunks.record_applied(&group.ids);
+        }
+        self.evidence.record_applied(sent_at)
+    }
+
+    /// A chunk that got no usable response waits for its next request.
+    pub(super) fn on_transient(&mut self, needs_sample: bool, needs_read: bool) {
+        self.needs_sample = needs_sample;
+        self.needs_read |= needs_read;
+    }
+
+    pub(super) fn take_sample_request(&mut self) -> bool {
+        std::mem::take(&mut self.needs_sample)
+    }
+
+    /// The outcomes of jobs that were not in the last request: those that isolation inferred, and
+    /// suspects that are proven.
+    pub(super) fn conclude(&mut self, result: IsolationResult, proven: &[Suspect]) -> Conclusions {
+        let rejected_chunks = &mut self.rejected_chunks;
         let mut conclude = |job, request, is_done, was_alone| {
-            let in_doubt = refused_chunks.may_have_applied(job);
-            let rejections = refused_chunks.count(job) + u32::from(was_alone);
-            refused_chunks.forget(job);
+            let in_doubt = rejected_chunks.may_have_been_applied(job);
+            let rejections = rejected_chunks.count(job) + u32::from(was_alone);
+            rejected_chunks.forget(job);
             Conclusion { job, request, is_done, was_alone, in_doubt, rejections }
         };
         let mut jobs: Vec<Conclusion> = Vec::new();
-        jobs.extend(findings.inferred.iter().map(|(job, id)| conclude(*job, *id, false, false)));
+        jobs.extend(result.inferred.iter().map(|(job, id)| conclude(*job, *id, false, false)));
         jobs.extend(proven.iter().map(|s| conclude(s.job, s.request, s.is_done, true)));
-        Conclusions { jobs, freed: findings.freed }
+        Conclusions { jobs, released: result.released }
     }
 }
 
-impl<C: Clock, T: Transport> Runner<C, T> {
-    /// What the rejections so far ask for before the next request; looks at the app and records
-    /// what is proven.
-    pub(super) async fn heed_rejections(
+/// What the loop does next, as far as rejections decide it.
+pub(super) enum NextAction {
+    Send(ClaimFrom),
+    /// Wait for a response.
+    AwaitResponse,
+    /// Start over: something was recorded.
+    Restart,
+    End(RunEnding),
+}
+
+impl<C: Clock, T: Transport> ActiveRun<C, T> {
+    /// What the rejections so far require before the next request. Reads from the app and records
+    /// proven suspects where they do.
+    pub(super) async fn next_action(
         &mut self,
-        run: RunId,
         shutdown: &mut Shutdown,
-    ) -> Result<Heeded, StoreError> {
-        if self.sight.wants_proof_of_life && self.flights.is_empty() {
-            self.sight.wants_proof_of_life = false;
-            return self.prove_life(shutdown).await;
+    ) -> Result<NextAction, StoreError> {
+        if self.liveness.needs_read && self.in_flight.is_empty() {
+            self.liveness.needs_read = false;
+            return self.check_for_outage(shutdown).await;
         }
         let mut step = self.next_step(true);
-        if step != Step::Send && !self.flights.is_empty() {
-            return Ok(Heeded::AfterAnswer);
+        if step != Step::Send && !self.in_flight.is_empty() {
+            return Ok(NextAction::AwaitResponse);
         }
-        if step == Step::Sample && self.store.next_due_ms(run).await?.is_none() {
+        let run = self.status.run;
+        if step == Step::Sample && self.queue.store.next_due_ms(run).await?.is_none() {
             step = self.next_step(false);
         }
         match step {
-            Step::Send => Ok(Heeded::Send),
-            Step::Sample => Ok(Heeded::Sample),
-            Step::Record => {
-                let proven = self.sight.evidence.take_suspects();
-                self.record_proven(run, &proven).await?;
-                Ok(Heeded::Again)
+            Step::Send => Ok(NextAction::Send(ClaimFrom::Anywhere)),
+            Step::Sample => Ok(NextAction::Send(ClaimFrom::EndOfQueue)),
+            Step::RecordSuspects => {
+                let proven = self.liveness.evidence.take_suspects();
+                self.record_proven(&proven).await?;
+                Ok(NextAction::Restart)
             }
-            Step::Look => self.look(run, shutdown).await,
-            Step::LookAgain(times) => {
-                let wait = COMES_BACK.get(times as usize - 1).copied().unwrap_or(AGAIN_LONGEST);
-                match self.wait_for_app(run, wait, shutdown).await? {
-                    Some(ending) => Ok(Heeded::End(ending)),
-                    None => self.look(run, shutdown).await,
+            Step::CheckApp => self.check_app(shutdown).await,
+            Step::RecheckApp(times) => {
+                let wait = RECHECK_WAITS.get(times as usize - 1).copied().unwrap_or(REREAD_LONGEST);
+                match self.wait_for_app(wait, shutdown).await? {
+                    Some(ending) => Ok(NextAction::End(ending)),
+                    None => self.check_app(shutdown).await,
                 }
             }
-            Step::StopRefused => Ok(Heeded::End(RunEnding::Refused)),
-            Step::StopSuspicious => Ok(Heeded::End(RunEnding::Suspicious)),
+            Step::StopRefused => Ok(NextAction::End(RunEnding::Refused)),
+            Step::StopSuspicious => Ok(NextAction::End(RunEnding::Suspicious)),
         }
     }
 
-    fn next_step(&self, elsewhere: bool) -> Step {
-        let evidence = &self.sight.evidence;
-        let failed = self.totals.failed + evidence.suspects() as u64;
-        let limit_is_near = self.failures_max.is_some_and(|most| failed >= most);
-        let now = self.sight.drained || limit_is_near;
+    fn next_step(&self, has_other_jobs: bool) -> Step {
+        let evidence = &self.liveness.evidence;
+        let failed = self.status.totals.failed + evidence.suspect_count() as u64;
+        let decide_now =
+            self.liveness.has_only_suspects || self.status.reaches_failure_limit(failed);
         let RunnerSettings { rejections_max, .. } = self.settings;
-        crate::evidence::decide(&evidence.facts(rejections_max, self.clock.now(), now, elsewhere))
+        let now = self.clock.now();
+        crate::evidence::decide(&evidence.facts(rejections_max, now, decide_now, has_other_jobs))
     }
 
-    /// One read, and what it proves.
-    async fn look(&mut self, run: RunId, shutdown: &mut Shutdown) -> Result<Heeded, StoreError> {
-        self.commit().await?;
-        let says = match self.read(shutdown).await {
-            Ok(says) => says,
-            Err(ending) => return Ok(Heeded::End(ending)),
+    /// Reads from the app and records what the read proves.
+    async fn check_app(&mut self, shutdown: &mut Shutdown) -> Result<NextAction, StoreError> {
+        self.queue.commit().await?;
+        let result = match self.read_until_conclusive(shutdown).await {
+            Ok(result) => result,
+            Err(ending) => return Ok(NextAction::End(ending)),
         };
-        match self.sight.evidence.read(says) {
-            Seen::Nothing => {}
-            Seen::Proven(suspects) => self.record_proven(run, &suspects).await?,
-            Seen::CameBack => {
-                // What was rejected meanwhile proves nothing of any question.
-                self.sight.evidence.take_suspects();
-                self.work.forget_searches();
-                self.turn.free_all_held(run).await?;
-                self.commit().await?;
-                self.store.note_wait(run, None).await?;
-                self.events.send(Event::Opened);
+        match self.liveness.evidence.record_read(result) {
+            ReadEffect::Nothing => {}
+            ReadEffect::Proven(suspects) => self.record_proven(&suspects).await?,
+            ReadEffect::Recovered => {
+                // Rejections from before the recovery prove nothing about any question.
+                self.liveness.evidence.take_suspects();
+                self.chunks.clear();
+                self.queue.transaction.free_all_held(self.status.run).await?;
+                self.publish_opened().await?;
             }
         }
-        Ok(Heeded::Again)
+        Ok(NextAction::Restart)
     }
 
-    /// Whether anything gets through, where only chunks are left that get no usable response.
-    async fn prove_life(&mut self, shutdown: &mut Shutdown) -> Result<Heeded, StoreError> {
-        self.commit().await?;
-        match self.read_once(shutdown).await {
-            Err(ending) => return Ok(Heeded::End(ending)),
-            Ok(Reply { answer, .. }) if ReadSays::of(answer) == ReadSays::Alive => {
-                self.through += 1;
-                self.gate.got_through();
-                self.work.reset_waits();
-            }
-            Ok(_) => {}
+    /// Reads once to see whether there is an outage.
+    async fn check_for_outage(
+        &mut self,
+        shutdown: &mut Shutdown,
+    ) -> Result<NextAction, StoreError> {
+        self.queue.commit().await?;
+        let response = match self.read_once(shutdown).await {
+            Ok(response) => response,
+            Err(ending) => return Ok(NextAction::End(ending)),
+        };
+        if ReadResult::from_response(response.kind) == ReadResult::Alive {
+            self.status.evaluated_requests += 1;
+            self.limiter.end_outage();
+            self.chunks.reset_waits();
         }
-        Ok(Heeded::Again)
+        Ok(NextAction::Restart)
     }
 
-    /// Reads until a read says something, for as long as an outage may last.
-    async fn read(&mut self, shutdown: &mut Shutdown) -> Result<ReadSays, RunEnding> {
+    /// Reads until a read is conclusive, for as long as an outage may last.
+    async fn read_until_conclusive(
+        &mut self,
+        shutdown: &mut Shutdown,
+    ) -> Result<ReadResult, RunEnding> {
         let began = self.clock.now();
-        let mut waits = Backoff::new(AGAIN_FIRST, AGAIN_LONGEST);
+        let mut backoff = Backoff::new(REREAD_FIRST, REREAD_LONGEST);
         loop {
-            let Reply { answer, info, .. } = self.read_once(shutdown).await?;
-            let says = match answer.verdict() {
-                Verdict::Renew if self.signer.renew(self.clock.wall_ms()) => ReadSays::Nothing,
-                _ => ReadSays::of(answer),
+            let Response { kind, info, .. } = self.read_once(shutdown).await?;
+            let result = match kind.verdict() {
+                Verdict::Renew if self.credentials.renew_for_read(self.clock.wall_ms()) => {
+                    ReadResult::Inconclusive
+                }
+                _ => ReadResult::from_response(kind),
             };
-            match says {
-                ReadSays::Nothing if self.clock.now().since(began) > self.settings.outage_max => {
-                    self.last_word = Some((answer, info));
+            let took = self.clock.now().since(began);
+            match result {
+                ReadResult::Inconclusive if took > self.settings.outage_max => {
+                    self.status.last_error = Some((kind, info));
                     return Err(RunEnding::Outage);
                 }
-                ReadSays::Nothing => {
-                    let until = self.clock.now() + waits.next_wait(&mut self.random);
+                ReadResult::Inconclusive => {
+                    let until = self.clock.now() + backoff.next_wait(&mut self.random);
                     self.sleep_until(until, shutdown).await?;
                 }
-                ReadSays::Dead => {
-                    self.last_word = Some((answer, info));
-                    return Ok(says);
+                ReadResult::Dead => {
+                    self.status.last_error = Some((kind, info));
+                    return Ok(result);
                 }
-                ReadSays::Alive | ReadSays::Unavailable => return Ok(says),
+                ReadResult::Alive | ReadResult::Unavailable => return Ok(result),
             }
         }
     }
 
-    async fn read_once(&mut self, shutdown: &mut Shutdown) -> Result<Reply, RunEnding> {
-        if let Some(last) = self.sight.last_read {
+    async fn read_once(&mut self, shutdown: &mut Shutdown) -> Result<Response, RunEnding> {
+        if let Some(last) = self.liveness.last_read_at {
             self.sleep_until(last + READ_SPACING, shutdown).await?;
         }
-        self.sight.last_read = Some(self.clock.now());
-        self.sight.reads += 1;
-        let usersig = self.signer.current(self.clock.wall_ms());
-        let call = ReadCall { app: self.settings.app, usersig };
+        self.liveness.last_read_at = Some(self.clock.now());
+        self.liveness.reads += 1;
+        let usersig = self.credentials.usersig(self.clock.wall_ms());
+        let call = ReadRequest { app: self.settings.app, usersig };
         let transport = std::sync::Arc::clone(&self.transport);
-        let reply = tokio::select! {
+        let response = tokio::select! {
             biased;
-            () = shutdown.asked(Urgency::Finish) => return Err(shutdown.ending()),
-            reply = transport.read(&call) => reply,
+            () = shutdown.requested(ShutdownMode::Graceful) => return Err(shutdown.ending()),
+            response = transport.read(&call) => response,
         };
-        tracing::info!(answer = %reply.answer, "read from the app");
-        Ok(reply)
+        tracing::info!(answer = %response.kind, "read from the app");
+        Ok(response)
     }
 
     async fn sleep_until(&self, until: Moment, shutdown: &mut Shutdown) -> Result<(), RunEnding> {
         tokio::select! {
             biased;
-            () = shutdown.asked(Urgency::Finish) => Err(shutdown.ending()),
+            () = shutdown.requested(ShutdownMode::Graceful) => Err(shutdown.ending()),
             () = self.clock.sleep_until(until) => Ok(()),
         }
     }
 
-    /// The app was alive in this run and is refused now: it may come back.
+    /// The app was alive in this run and is refused now. Waits before the next read; returns the
+    /// ending if a shutdown is requested meanwhile.
     async fn wait_for_app(
         &mut self,
-        run: RunId,
         wait: Duration,
         shutdown: &mut Shutdown,
     ) -> Result<Option<RunEnding>, StoreError> {
         let until = self.clock.now() + wait;
-        self.tell_of_gate(run, Change::Closed { why: ClosedFor::Outage, until }).await?;
+        let reason = CloseReason::Outage;
+        self.on_limiter_change(BreakerChange::Closed { reason, until }).await?;
         Ok(self.sleep_until(until, shutdown).await.err())
     }
 
-    /// Records jobs whose rejection is about their question.
-    async fn record_proven(&mut self, run: RunId, proven: &[Suspect]) -> Result<(), StoreError> {
-        let conclusions = self.sight.conclusions(Findings::default(), proven);
+    /// Records the outcomes of suspects whose rejection is about their question.
+    async fn record_proven(&mut self, proven: &[Suspect]) -> Result<(), StoreError> {
+        let conclusions = self.liveness.conclude(IsolationResult::default(), proven);
         if conclusions.jobs.is_empty() {
             return Ok(());
         }
-        let now_ms = self.clock.wall_ms();
-        let concluded = self.turn.conclude(run, &conclusions, now_ms).await?;
-        self.count_concluded(concluded);
-        self.untold.push(Event::Concluded { totals: self.totals });
-        self.commit().await
-    }
-
-    /// Whether a job that was rejected alone is done, if the code is about its question.
-    pub(super) fn is_done_by_doubt(status: Status, in_doubt: bool, answer: Answer) -> bool {
-        // Sent before with its response lost, and now there is no such question: the first one
-        // was applied, or it never was there. Either way it is as was asked.
-        in_doubt && status == Status::Delete && answer.about() == About::QuestionOrApp
+        let (run, now_ms) = (self.status.run, self.clock.wall_ms());
+        let concluded = self.queue.transaction.conclude(run, &conclusions, now_ms).await?;
+        self.status.count_concluded(concluded);
+        self.queue.emit_after_commit(Event::Concluded { totals: self.status.totals });
+        self.queue.commit().await
     }
 }
 
-/// What the rejections so far ask for.
-pub(super) enum Heeded {
-    /// Nothing: send as usual.
-    Send,
-    /// One question from elsewhere in the queue.
-    Sample,
-    /// A response comes first.
-    AfterAnswer,
-    /// Something was found out: look at everything again.
-    Again,
-    /// The run has to end.
-    End(RunEnding),
+/// Whether a job that was rejected alone is done, provided that the code is about its question.
+pub(super) fn is_done_despite_rejection(
+    status: Status,
+    in_doubt: bool,
+    response: ResponseKind,
+) -> bool {
+    // An earlier delete lost its response, and now the question does not exist: the delete was
+    // applied, or there never was such a question. Either way the target status is reached.
+    let is_missing = response.subject() == RejectionSubject::QuestionOrApp;
+    in_doubt && status == Status::Delete && is_missing
 }

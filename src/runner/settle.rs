@@ -1,333 +1,306 @@
-//! A request is back: what its answer means, and what becomes of its jobs.
+//! What a response does to the jobs of its request: one function for each verdict.
 //!
-//! Every way through here records the answer and settles the jobs in one turn to write; that
-//! is made durable before anybody is told.
+//! Each of them records the response and settles the jobs in one transaction. The caller commits it
+//! before anything is emitted or sent.
 
-use std::time::Duration;
-
-use super::chunk_queue::{Chunk, Trouble};
-use super::{
-    Answer, Clock, Event, Flight, Landed, Return, RunEnding, RunId, Runner, Settlement, StoreError,
-    Transport, Verdict,
-};
+use super::chunk_queue::{Chunk, FailureHistory};
+use super::credentials::Renewal;
+use super::in_flight::InFlightRequest;
+use super::liveness::is_done_despite_rejection;
+use super::{ActiveRun, Clock, RunEnding, StoreError, Transport};
 use crate::domain::clock::Moment;
+use crate::domain::conclusions::Conclusions;
 use crate::domain::job::Status;
-use crate::evidence::{About, Suspect};
-use crate::isolate::{Blame, Findings, Group, Outcome};
-use crate::limiter::{Change, Signal};
-use crate::store::{Concluded, Conclusions};
+use crate::domain::verdict::{RejectionSubject, ResponseKind};
+use crate::evidence::Suspect;
+use crate::isolate::{Group, GroupResult, IsolationResult, RejectionScope};
+use crate::store::{Return, Settlement};
 
-/// A chunk that gets no usable response while others get through is cut after so many requests.
-const STRIKES_WHOLE: u32 = 2;
-/// A request that takes so long to fail is sent as it is no second time: each costs a timeout.
+/// A chunk is split after this many attempts.
+const ATTEMPTS_BEFORE_SPLIT: u32 = 2;
+/// A request that takes this long to fail is split after one attempt: each attempt costs a timeout.
 const SLOW_MS: u64 = 4_000;
-/// So often a question alone gets no usable response before it fails.
-const ALONE_MIN: u32 = 2;
-/// So soon after its renewal a UserSig that is refused means that no renewal will do. Later
-/// it may have run out while nothing got through for other reasons.
-const RENEWAL_TRIAL: Duration = Duration::from_mins(1);
+/// A question alone fails after this many requests without a usable response, at the earliest.
+const FAILURES_ALONE_MIN: u32 = 2;
 
-impl<C: Clock, T: Transport> Runner<C, T> {
-    /// Settles one request, which is not durable yet. Says how the run has to end, if it has to.
-    pub(super) async fn land(
-        &mut self,
-        run: RunId,
-        landed: Landed,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        let Landed { flight, reply, at } = landed;
-        let verdict = reply.answer.verdict();
-        let request = flight.carried.request();
-        let settled = Settlement {
-            carried: flight.carried.clone(),
-            run,
-            verdict,
-            answered_ms: self.clock.wall_ms(),
-            latency_ms: u64::try_from(at.since(flight.left).as_millis()).unwrap_or(u64::MAX),
-            http_status: reply.http_status,
-            code: match reply.answer {
-                Answer::Code(code) => Some(code),
-                _ => None,
-            },
-            info: reply.info,
-        };
-        tracing::debug!(
-            request,
-            verdict = verdict.name(),
-            code = settled.code,
-            http_status = settled.http_status,
-            latency_ms = settled.latency_ms,
-            "answer"
-        );
-        self.sight.asked_to_wait = reply.retry_after.is_some();
-        let latency = at.since(flight.left);
-        let change = self.tell_gate(&flight, verdict, reply.retry_after, at);
-        let ending = match verdict {
-            Verdict::Applied => self.applied(flight, &settled).await?,
-            Verdict::Throttled => self.throttled(flight, &settled).await?,
-            Verdict::Transient => self.transient(run, flight, settled, reply.answer).await?,
-            Verdict::Renew => self.renew(flight, &settled, reply.answer).await?,
-            Verdict::Rejected => {
-                self.rejected(flight, &settled, reply.answer, at).await?;
-                None
-            }
-            Verdict::Stop => self.refused(&settled, reply.answer).await?,
-        };
-        self.untold.push(Event::Settled { request, verdict, latency, totals: self.totals });
-        self.tell_of_gate(run, change).await?;
-        self.keep_now_and_then().await?;
-        Ok(ending)
+/// A response, ready to be recorded.
+pub(super) struct Received {
+    pub(super) kind: ResponseKind,
+    pub(super) settlement: Settlement,
+    pub(super) at: Moment,
+    pub(super) has_retry_after: bool,
+}
+
+impl Received {
+    /// The number of the request.
+    fn request(&self) -> i64 {
+        self.settlement.carried.request()
     }
 
-    fn tell_gate(
-        &mut self,
-        flight: &Flight,
-        verdict: Verdict,
-        retry_after: Option<Duration>,
-        at: Moment,
-    ) -> Change {
-        let signal = match verdict {
-            Verdict::Applied | Verdict::Rejected => Signal::Through,
-            Verdict::Throttled => Signal::Throttled,
-            Verdict::Transient => Signal::Failed,
-            Verdict::Renew | Verdict::Stop => Signal::Neither,
-        };
-        if signal == Signal::Through {
-            self.through += 1;
-            if flight.renewals == self.renewals {
-                self.renewal_unproven = None;
-            }
-        }
-        self.gate.answered(flight.ticket, signal, retry_after, at)
+    /// The response and its text, for the report of the run.
+    fn as_error(&self) -> (ResponseKind, String) {
+        (self.kind, self.settlement.info.clone())
     }
+}
 
-    async fn applied(
+/// The ending of the run, if the response ends it.
+type Settled = Result<Option<RunEnding>, StoreError>;
+
+impl<C: Clock, T: Transport> ActiveRun<C, T> {
+    /// The jobs succeeded.
+    pub(super) async fn settle_applied(
         &mut self,
-        flight: Flight,
-        settled: &Settlement,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        let proven = self.sight.evidence.applied(flight.left);
-        let group = flight.chunk.group;
-        if group.status == Status::Delete {
-            self.sight.refused_chunks.applied(&group.ids);
-        }
-        let findings = self.work.record(group, Outcome::Applied);
-        let conclusions = self.sight.conclusions(findings, &proven);
-        let done = self.turn.settle_succeeded(settled, &conclusions).await?;
-        self.totals.succeeded += done.jobs;
-        self.count_concluded(done.concluded);
+        request: InFlightRequest,
+        received: Received,
+    ) -> Settled {
+        let group = request.chunk.group;
+        let proven = self.liveness.on_applied(&group, request.sent_at);
+        let result = self.chunks.record(group, GroupResult::Applied);
+        let conclusions = self.liveness.conclude(result, &proven);
+        let done =
+            self.queue.transaction.settle_succeeded(&received.settlement, &conclusions).await?;
+        self.status.totals.succeeded += done.jobs;
+        self.status.count_concluded(done.concluded);
         Ok(None)
     }
 
-    /// Counts jobs that got their outcome after their own response.
-    pub(super) fn count_concluded(&mut self, concluded: Concluded) {
-        self.totals.succeeded += concluded.succeeded;
-        self.totals.succeeded_in_doubt += concluded.succeeded;
-        self.totals.failed += concluded.failed;
+    /// The same chunk is sent again; no attempt counts.
+    pub(super) async fn settle_throttled(
+        &mut self,
+        request: InFlightRequest,
+        received: Received,
+    ) -> Settled {
+        self.status.totals.throttled += 1;
+        self.requeue_at_once(request, &received).await
     }
 
-    async fn throttled(
-        &mut self,
-        flight: Flight,
-        settled: &Settlement,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        self.totals.throttled += 1;
-        self.again_at_once(flight, settled).await
-    }
-
-    /// The same chunk once more, as if this request had not been.
-    async fn again_at_once(
-        &mut self,
-        flight: Flight,
-        settled: &Settlement,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: false, in_doubt: false };
-        self.totals.overtaken += self.turn.settle_returned(settled, how).await?;
-        self.work.again(self.clock.now(), flight.chunk);
+    async fn requeue_at_once(&mut self, request: InFlightRequest, received: &Received) -> Settled {
+        let run = Some(self.status.run);
+        let how = Return { held_by: run, due_ms: 0, counts: false, in_doubt: false };
+        self.return_jobs(received, how).await?;
+        self.chunks.requeue(self.clock.now(), request.chunk);
         Ok(None)
     }
 
-    /// No usable response: the same chunk again after a wait. It counts against the chunk only
-    /// if other requests got through since it failed last; otherwise the trouble is not its
-    /// own. A chunk that it counts against is cut into parts, and so is one that is all that is
-    /// left: a part that gets through proves that there is no outage.
-    async fn transient(
+    /// No usable response: the same chunk is sent again after a wait.
+    ///
+    /// It is an attempt only if other requests were evaluated since the chunk failed last; otherwise
+    /// the failure need not be its own. After enough attempts the chunk is split, or its one question
+    /// fails. A chunk that is all there is left to send is split too: a part that is applied proves
+    /// that there is no outage.
+    pub(super) async fn settle_transient(
         &mut self,
-        run: RunId,
-        flight: Flight,
-        mut settled: Settlement,
-        answer: Answer,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        self.totals.transient += 1;
-        self.last_word = Some((answer, settled.info.clone()));
-        let Chunk { group, trouble, .. } = flight.chunk;
-        let mut trouble = trouble.unwrap_or_else(Trouble::new);
-        let in_doubt = answer.may_have_been_applied();
-        // What never left says nothing of its questions.
-        let is_struck = in_doubt && trouble.note(self.through);
-        let is_last = in_doubt && self.is_all_that_is_left(run).await?;
-        let strikes = trouble.strikes.count;
-        if let [_] = group.ids.as_slice() {
-            if strikes >= self.settings.attempts_max
-                && trouble.failures >= ALONE_MIN.min(self.settings.attempts_max)
-            {
-                settled.info = format!(
-                    "given up after {strikes} tries while other requests got through: {}",
-                    settled.info
-                );
-                return self.failed_alone(group, &settled, in_doubt).await;
-            }
-        } else {
-            let whole = if settled.latency_ms >= SLOW_MS { 1 } else { STRIKES_WHOLE };
-            let is_part = group.strikes().is_some();
-            let is_struck_enough = is_struck && (is_part || strikes >= whole);
-            if is_struck_enough || (is_last && !is_part && trouble.failures >= whole) {
-                return self.split(group, &settled, trouble, in_doubt).await;
-            }
+        request: InFlightRequest,
+        mut received: Received,
+    ) -> Settled {
+        self.status.totals.transient += 1;
+        self.status.last_error = Some(received.as_error());
+        let Chunk { group, failures, .. } = request.chunk;
+        let mut failures = failures.unwrap_or_else(FailureHistory::new);
+        let in_doubt = received.kind.may_have_been_applied();
+        // A request that was never sent says nothing about its questions.
+        let is_attempt = in_doubt && failures.record(self.status.evaluated_requests);
+        let is_last = in_doubt && self.is_last_chunk().await?;
+        if self.gives_up_on(&group, &failures) {
+            let settlement = &mut received.settlement;
+            settlement.info = format!(
+                "given up after {} tries while other requests got through: {}",
+                failures.attempts.count, settlement.info
+            );
+            return self.settle_failed_alone(group, &received, in_doubt).await;
         }
-        self.sight.wants_sample = in_doubt && !is_struck;
-        // One alone, or one part of a chunk, cannot show by itself that there is no outage.
-        let is_small = group.ids.len() == 1 || group.strikes().is_some();
-        self.sight.wants_proof_of_life |= is_last && is_small && !self.sight.asked_to_wait;
-        let wait = trouble.backoff.next_wait(&mut self.random);
+        if must_split(&group, &failures, received.settlement.latency_ms, is_attempt, is_last) {
+            return self.settle_split(group, &received, &failures, in_doubt).await;
+        }
+        // One question, or one part of a chunk, cannot prove that there is no outage.
+        let is_small = group.ids.len() == 1 || group.attempts().is_some();
+        let needs_read = is_last && is_small && !received.has_retry_after;
+        self.liveness.on_transient(in_doubt && !is_attempt, needs_read);
+        let wait = failures.backoff.next_wait(&mut self.random);
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let due_ms = settled.answered_ms.saturating_add(wait_ms);
-        let how = Return { held_by: Some(settled.run), due_ms, counts: true, in_doubt };
-        self.totals.overtaken += self.turn.settle_returned(&settled, how).await?;
-        let chunk = Chunk { group, trouble: Some(trouble), is_sample: false };
-        self.work.again(self.clock.now() + wait, chunk);
+        let due_ms = received.settlement.answered_ms.saturating_add(wait_ms);
+        let run = Some(self.status.run);
+        self.return_jobs(&received, Return { held_by: run, due_ms, counts: true, in_doubt })
+            .await?;
+        let chunk = Chunk { group, failures: Some(failures), is_sample: false };
+        self.chunks.requeue(self.clock.now() + wait, chunk);
         Ok(None)
     }
 
-    /// Whether nothing is left to send but the jobs of the request that has just come back, and
-    /// chunks that get no usable response either.
-    async fn is_all_that_is_left(&self, run: RunId) -> Result<bool, StoreError> {
-        Ok(self.flights.is_empty()
-            && self.work.has_only_trouble()
-            && self.store.next_due_ms(run).await?.is_none())
+    fn gives_up_on(&self, group: &Group, failures: &FailureHistory) -> bool {
+        let attempts_max = self.settings.attempts_max;
+        group.ids.len() == 1
+            && failures.attempts.count >= attempts_max
+            && failures.in_a_row >= FAILURES_ALONE_MIN.min(attempts_max)
     }
 
-    /// One of these may be what the service stumbles over.
-    async fn split(
+    /// Whether nothing is left to send but the chunk that just came back, and chunks that get no
+    /// usable response either.
+    async fn is_last_chunk(&self) -> Result<bool, StoreError> {
+        Ok(self.in_flight.is_empty()
+            && self.chunks.has_only_failing()
+            && self.queue.store.next_due_ms(self.status.run).await?.is_none())
+    }
+
+    /// The chunk is split into parts: one of its questions may be what the service fails on.
+    async fn settle_split(
         &mut self,
         group: Group,
-        settled: &Settlement,
-        trouble: Trouble,
+        received: &Received,
+        failures: &FailureHistory,
         in_doubt: bool,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        let findings = self.work.split(group, settled.carried.request(), trouble.strikes);
-        let conclusions = Conclusions { freed: findings.freed, ..Conclusions::default() };
-        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
-        self.totals.overtaken += self.turn.settle_refused(settled, how, &conclusions).await?;
+    ) -> Settled {
+        let result = self.chunks.split(group, received.request(), failures.attempts);
+        let conclusions = Conclusions { released: result.released, ..Conclusions::default() };
+        self.reserve_jobs(received, in_doubt, &conclusions).await?;
         Ok(None)
     }
 
-    /// A new UserSig; another refusal soon, before anything got through with it, ends the run.
-    async fn renew(
+    /// The UserSig was rejected: the same chunk is sent again with a new one.
+    pub(super) async fn settle_renew(
         &mut self,
-        flight: Flight,
-        settled: &Settlement,
-        answer: Answer,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        let stale = flight.renewals < self.renewals;
-        if !stale {
-            let now = self.clock.now();
-            let tried = self.renewal_unproven.is_some_and(|at| now.since(at) < RENEWAL_TRIAL);
-            if tried || !self.signer.renew(self.clock.wall_ms()) {
-                return self.refused(settled, answer).await;
+        request: InFlightRequest,
+        received: Received,
+    ) -> Settled {
+        let (now, now_ms) = (self.clock.now(), self.clock.wall_ms());
+        match self.credentials.renew_after_rejection(request.usersig_version, now, now_ms) {
+            Renewal::Impossible => self.settle_stop(received).await,
+            Renewal::Renewed | Renewal::AlreadyRenewed => {
+                self.requeue_at_once(request, &received).await
             }
-            tracing::info!("UserSig made anew");
-            self.renewals += 1;
-            self.renewal_unproven = Some(now);
         }
-        self.again_at_once(flight, settled).await
     }
 
-    /// A code that says no to the content. What it proves is decided by what the app shows
-    /// afterwards, unless the code is about questions and nothing else.
-    async fn rejected(
+    /// The service rejected the content. Unless the code is about questions and nothing else,
+    /// `evidence` decides by later responses and reads what the rejection proves.
+    pub(super) async fn settle_rejected(
         &mut self,
-        flight: Flight,
-        settled: &Settlement,
-        answer: Answer,
-        at: Moment,
-    ) -> Result<(), StoreError> {
-        let (about, in_doubt) = (answer.about(), answer.may_have_been_applied());
-        let Chunk { group, is_sample, .. } = flight.chunk;
-        self.sight.evidence.rejected(about, is_sample);
-        if about != About::Question {
-            self.last_word = Some((answer, settled.info.clone()));
+        request: InFlightRequest,
+        received: Received,
+    ) -> Settled {
+        let (subject, in_doubt) = (received.kind.subject(), received.kind.may_have_been_applied());
+        let Chunk { group, is_sample, .. } = request.chunk;
+        self.liveness.evidence.record_rejection(subject, is_sample);
+        if subject != RejectionSubject::Question {
+            self.status.last_error = Some(received.as_error());
         }
         match *group.ids.as_slice() {
-            [_] if about == About::Question => {
-                self.failed_alone(group, settled, in_doubt).await?;
+            [_] if subject == RejectionSubject::Question => {
+                self.settle_failed_alone(group, &received, in_doubt).await?;
             }
             [job] => {
-                let is_done = Self::is_done_by_doubt(group.status, flight.in_doubt, answer);
-                let request = settled.carried.request();
-                self.refused_together(group, settled, about, in_doubt).await?;
-                self.sight.evidence.suspect(Suspect { job, request, about, is_done, at });
+                let is_done =
+                    is_done_despite_rejection(group.status, request.in_doubt, received.kind);
+                self.settle_isolating(group, &received, subject, in_doubt).await?;
+                self.liveness.evidence.hold_suspect(Suspect {
+                    job,
+                    request: received.request(),
+                    subject,
+                    is_done,
+                    at: received.at,
+                });
             }
             _ => {
                 if group.status == Status::Delete {
-                    let request = settled.carried.request();
-                    self.sight.refused_chunks.rejected(&group.ids, request);
+                    self.liveness.rejected_chunks.record_rejection(&group.ids, received.request());
                 }
-                self.refused_together(group, settled, about, in_doubt).await?;
+                self.settle_isolating(group, &received, subject, in_doubt).await?;
             }
         }
-        Ok(())
-    }
-
-    async fn failed_alone(
-        &mut self,
-        group: Group,
-        settled: &Settlement,
-        in_doubt: bool,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        let findings = self.record_refused(group, settled, About::Question);
-        let conclusions = self.sight.conclusions(findings, &[]);
-        let done = self.turn.settle_failed(settled, in_doubt, &conclusions).await?;
-        self.totals.failed += done.jobs;
-        self.count_concluded(done.concluded);
         Ok(None)
     }
 
-    /// The jobs stay reserved: the bad ones among them are searched for, and one alone waits
-    /// for what the app shows.
-    async fn refused_together(
+    /// The one job of the request failed.
+    async fn settle_failed_alone(
         &mut self,
         group: Group,
-        settled: &Settlement,
-        about: About,
+        received: &Received,
+        in_doubt: bool,
+    ) -> Settled {
+        let result = self.record_rejection(group, received, RejectionSubject::Question);
+        let conclusions = self.liveness.conclude(result, &[]);
+        let settlement = &received.settlement;
+        let done = self.queue.transaction.settle_failed(settlement, in_doubt, &conclusions).await?;
+        self.status.totals.failed += done.jobs;
+        self.status.count_concluded(done.concluded);
+        Ok(None)
+    }
+
+    /// The jobs stay reserved: the bad questions among several are isolated, and one alone waits
+    /// until `evidence` knows what its rejection is about.
+    async fn settle_isolating(
+        &mut self,
+        group: Group,
+        received: &Received,
+        subject: RejectionSubject,
         in_doubt: bool,
     ) -> Result<(), StoreError> {
-        let findings = self.record_refused(group, settled, about);
-        let conclusions = self.sight.conclusions(findings, &[]);
-        let how = Return { held_by: Some(settled.run), due_ms: 0, counts: true, in_doubt };
-        self.totals.overtaken += self.turn.settle_refused(settled, how, &conclusions).await?;
-        Ok(())
+        let result = self.record_rejection(group, received, subject);
+        let conclusions = self.liveness.conclude(result, &[]);
+        self.reserve_jobs(received, in_doubt, &conclusions).await
     }
 
-    fn record_refused(&mut self, group: Group, settled: &Settlement, about: About) -> Findings {
-        let of = if about == About::Call { Blame::Request } else { Blame::Questions };
-        self.work.record(group, Outcome::Refused { refusal: settled.carried.request(), of })
-    }
-
-    /// Nothing would be accepted: the jobs go back as they were, and the run ends.
-    async fn refused(
+    fn record_rejection(
         &mut self,
-        settled: &Settlement,
-        answer: Answer,
-    ) -> Result<Option<RunEnding>, StoreError> {
-        self.last_word = Some((answer, settled.info.clone()));
-        self.hand_back(settled).await?;
-        let is_blocked = answer.is_blocked_on_the_way();
-        Ok(Some(if is_blocked { RunEnding::Outage } else { RunEnding::Refused }))
+        group: Group,
+        received: &Received,
+        subject: RejectionSubject,
+    ) -> IsolationResult {
+        let scope = if subject == RejectionSubject::Call {
+            RejectionScope::Request
+        } else {
+            RejectionScope::Questions
+        };
+        let rejection = received.request();
+        self.chunks.record(group, GroupResult::Rejected { rejection, scope })
     }
 
-    async fn hand_back(&mut self, settled: &Settlement) -> Result<(), StoreError> {
+    /// No request would be accepted: the jobs are released and the run ends.
+    pub(super) async fn settle_stop(&mut self, received: Received) -> Settled {
+        self.status.last_error = Some(received.as_error());
         let how = Return { held_by: None, due_ms: 0, counts: false, in_doubt: false };
-        self.totals.overtaken += self.turn.settle_returned(settled, how).await?;
+        self.return_jobs(&received, how).await?;
+        let is_local = received.kind.is_local_fault();
+        Ok(Some(if is_local { RunEnding::Outage } else { RunEnding::Refused }))
+    }
+
+    /// `in_flight → pending`, as `how` says.
+    async fn return_jobs(&mut self, received: &Received, how: Return) -> Result<(), StoreError> {
+        let withdrawn = self.queue.transaction.settle_returned(&received.settlement, how).await?;
+        self.status.totals.overtaken += withdrawn;
         Ok(())
     }
+
+    /// `in_flight → pending`, reserved by this run and due at once, with the conclusions for other
+    /// jobs.
+    async fn reserve_jobs(
+        &mut self,
+        received: &Received,
+        in_doubt: bool,
+        conclusions: &Conclusions,
+    ) -> Result<(), StoreError> {
+        let run = Some(self.status.run);
+        let how = Return { held_by: run, due_ms: 0, counts: true, in_doubt };
+        let settlement = &received.settlement;
+        let withdrawn = self.queue.transaction.settle_refused(settlement, how, conclusions).await?;
+        self.status.totals.overtaken += withdrawn;
+        Ok(())
+    }
+}
+
+/// Whether a chunk that got no usable response is split now.
+fn must_split(
+    group: &Group,
+    failures: &FailureHistory,
+    latency_ms: u64,
+    is_attempt: bool,
+    is_last: bool,
+) -> bool {
+    if group.ids.len() == 1 {
+        return false;
+    }
+    let enough = if latency_ms >= SLOW_MS { 1 } else { ATTEMPTS_BEFORE_SPLIT };
+    let is_part = group.attempts().is_some();
+    let has_enough_attempts = is_attempt && (is_part || failures.attempts.count >= enough);
+    has_enough_attempts || (is_last && !is_part && failures.in_a_row >= enough)
 }

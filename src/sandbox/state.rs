@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::faults::Fault;
 use super::rate::Frequency;
 use super::settings::{KnownIds, SandboxSettings, UnknownIds};
-use super::words;
+use super::string_enum;
 use crate::domain::clock::Moment;
 
 /// No question has the id, or none has it any more.
@@ -20,7 +20,7 @@ pub(super) const NO_SUCH_QUESTION: i64 = -50_003;
 /// The question is the vendor's own and stays.
 pub(super) const PRESET: i64 = -50_011;
 
-words! {
+string_enum! {
     /// What a question is after a change.
     "a state of a question" enum QuestionStatus {
         /// By status 4.
@@ -55,7 +55,7 @@ pub struct QuestionState {
 
 /// Everything that a decision depends on besides the request and the time.
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct ServiceState {
     pub(super) settings: SandboxSettings,
     pub(super) frequency: Frequency,
     questions: HashMap<Box<str>, QuestionState>,
@@ -83,7 +83,7 @@ pub(super) struct Changed {
     pub(super) applied: bool,
 }
 
-impl World {
+impl ServiceState {
     pub(super) fn new(settings: SandboxSettings) -> Self {
         let frequency = Frequency::new(&settings);
         Self { settings, frequency, questions: HashMap::new(), calls: 0, lapsed_at: None }
@@ -198,18 +198,18 @@ mod tests {
     use super::QuestionStatus::{Deleted, Disabled, Enabled};
     use super::*;
 
-    fn world(unknown_ids: UnknownIds) -> World {
-        World::new(SandboxSettings { unknown_ids, ..SandboxSettings::default() })
+    fn world(unknown_ids: UnknownIds) -> ServiceState {
+        ServiceState::new(SandboxSettings { unknown_ids, ..SandboxSettings::default() })
     }
 
     /// The code, and whether anything was set.
-    fn change(world: &mut World, ids: &[&str], target: QuestionStatus) -> (i64, bool) {
+    fn change(world: &mut ServiceState, ids: &[&str], target: QuestionStatus) -> (i64, bool) {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let changed = world.change(&ids, target);
         (changed.code, changed.applied)
     }
 
-    fn state(world: &World, id: &str) -> Option<(QuestionStatus, u64)> {
+    fn state(world: &ServiceState, id: &str) -> Option<(QuestionStatus, u64)> {
         world.question(id).map(|question| (question.status, question.changes))
     }
 
@@ -254,7 +254,7 @@ mod tests {
             assert_eq!(change(&mut world, &["a", "1-preset7"], Disabled), (0, true));
         }
         let settings = SandboxSettings { presets_protected: false, ..SandboxSettings::default() };
-        assert_eq!(change(&mut World::new(settings), &["1-preset7"], Deleted), (0, true));
+        assert_eq!(change(&mut ServiceState::new(settings), &["1-preset7"], Deleted), (0, true));
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
         }
         assert_eq!(state(&strict, "a"), Some((Deleted, 1)));
         let settings = SandboxSettings { repeated_delete_ok: true, ..SandboxSettings::default() };
-        let mut mild = World::new(settings);
+        let mut mild = ServiceState::new(settings);
         assert_eq!(change(&mut mild, &["a"], Deleted), (0, true));
         assert_eq!(change(&mut mild, &["a"], Deleted), (0, true));
         assert_eq!(change(&mut mild, &["a"], Enabled), (NO_SUCH_QUESTION, false));
@@ -282,7 +282,8 @@ mod tests {
     #[test]
     fn a_list_of_known_ids_is_the_whole_truth() {
         let known_ids = KnownIds::Listed(HashSet::from(["1-missing".to_owned()]));
-        let mut world = World::new(SandboxSettings { known_ids, ..SandboxSettings::default() });
+        let mut world =
+            ServiceState::new(SandboxSettings { known_ids, ..SandboxSettings::default() });
         assert_eq!(change(&mut world, &["1-missing"], Enabled), (0, true));
         assert_eq!(change(&mut world, &["1-other"], Enabled), (NO_SUCH_QUESTION, false));
     }

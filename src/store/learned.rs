@@ -10,7 +10,7 @@ use super::import::app_id;
 use super::rows::app;
 use super::{Doing as _, Store, StoreError};
 use crate::domain::job::App;
-use crate::domain::learned::{Learned, SizeLimit};
+use crate::domain::learned::{LearnedChunkSize, LearnedRate};
 
 /// What was learned for an app, and when.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,7 +18,7 @@ pub struct KeptPace {
     /// For which app and library.
     pub app: App,
     /// The figures.
-    pub learned: Learned,
+    pub learned: LearnedRate,
     /// When they were noted, in UTC milliseconds.
     pub learned_ms: i64,
 }
@@ -33,7 +33,7 @@ pub struct KeptSize {
     /// For which app and library.
     pub app: App,
     /// The figures.
-    pub limit: SizeLimit,
+    pub limit: LearnedChunkSize,
     /// When they were noted, in UTC milliseconds.
     pub learned_ms: i64,
 }
@@ -46,25 +46,25 @@ impl Store {
     pub async fn keep_pace(
         &self,
         app: App,
-        learned: &Learned,
+        learned: &LearnedRate,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut tx = self.write("keep the pace").await?;
         let app_id = app_id(&mut tx, app).await?;
         sqlx::query(
-            "INSERT INTO paces (app_id, learned_ms, rate, refused_rate, spread_ms, spread_doubt, spaced)
+            "INSERT INTO paces (app_id, learned_ms, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd, spaced)
              VALUES (?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (app_id) DO UPDATE SET
                learned_ms = excluded.learned_ms, rate = excluded.rate, refused_rate = excluded.refused_rate,
-               spread_ms = excluded.spread_ms, spread_doubt = excluded.spread_doubt, spaced = excluded.spaced",
+               arrival_jitter_ms = excluded.arrival_jitter_ms, arrival_jitter_log_sd = excluded.arrival_jitter_log_sd, spaced = excluded.spaced",
         )
         .bind(app_id)
         .bind(now_ms.max(0))
         .bind(learned.rate)
         .bind(learned.refused_rate)
-        .bind(learned.spread_ms)
-        .bind(learned.spread_doubt)
-        .bind(learned.spaced)
+        .bind(learned.arrival_jitter_ms)
+        .bind(learned.arrival_jitter_log_sd)
+        .bind(learned.min_spacing_probability)
         .execute(&mut *tx)
         .await
         .doing("keep the pace")?;
@@ -103,7 +103,7 @@ impl Store {
     pub async fn keep_size(
         &self,
         app: App,
-        limit: SizeLimit,
+        limit: LearnedChunkSize,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut tx = self.write("keep the size").await?;
@@ -115,8 +115,8 @@ impl Store {
         )
         .bind(app_id)
         .bind(now_ms.max(0))
-        .bind(i64::try_from(limit.passed).unwrap_or(i64::MAX - 1))
-        .bind(i64::try_from(limit.too_many).unwrap_or(i64::MAX))
+        .bind(i64::try_from(limit.accepted).unwrap_or(i64::MAX - 1))
+        .bind(i64::try_from(limit.rejected).unwrap_or(i64::MAX))
         .execute(&mut *tx)
         .await
         .doing("keep the size")?;
@@ -156,12 +156,12 @@ impl Store {
 
 fn kept_pace(row: &SqliteRow) -> Result<KeptPace, StoreError> {
     let doing = "read the paces";
-    let learned = Learned {
+    let learned = LearnedRate {
         rate: row.try_get("rate").doing(doing)?,
         refused_rate: row.try_get("refused_rate").doing(doing)?,
-        spread_ms: row.try_get("spread_ms").doing(doing)?,
-        spread_doubt: row.try_get("spread_doubt").doing(doing)?,
-        spaced: row.try_get("spaced").doing(doing)?,
+        arrival_jitter_ms: row.try_get("spread_ms").doing(doing)?,
+        arrival_jitter_log_sd: row.try_get("spread_doubt").doing(doing)?,
+        min_spacing_probability: row.try_get("spaced").doing(doing)?,
     };
     let learned_ms = row.try_get("learned_ms").doing(doing)?;
     Ok(KeptPace { app: app_of("paces", row)?, learned, learned_ms })
@@ -176,7 +176,7 @@ fn kept_size(row: &SqliteRow) -> Result<KeptSize, StoreError> {
             reason: format!("{column} {jobs}: {e}"),
         })
     };
-    let limit = SizeLimit { passed: jobs("passed")?, too_many: jobs("too_many")? };
+    let limit = LearnedChunkSize { accepted: jobs("passed")?, rejected: jobs("too_many")? };
     let learned_ms = row.try_get("learned_ms").doing("read the sizes")?;
     Ok(KeptSize { app: app_of("size_limits", row)?, limit, learned_ms })
 }

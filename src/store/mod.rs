@@ -56,13 +56,13 @@ use std::sync::{Arc, Mutex};
 
 use sqlx::SqlitePool;
 
+pub use crate::domain::conclusions::{Concluded, Conclusion, Conclusions};
 pub use app_lock::AppLock;
 pub use approvals::{Approval, ApprovalId, Covers, OpenJobs, Survey};
 pub use batches::{BatchSummary, Cancelled, Retried};
 pub use carried::Carried;
 pub use claim::Claimed;
 pub use closing::closing;
-pub use conclude::{Concluded, Conclusion, Conclusions};
 pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use learned::{KeptPace, KeptSize};
 pub use lock::{Holder, RunLock};

@@ -11,12 +11,12 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 
 use super::carried::{Carried, OfJobs, SHARES};
-use super::conclude::{Concluded, Conclusions};
 use super::doubts::{NOTED, SETTLED, UNDER_WAY_MAX_MS};
 use super::overtaken::{drop_overtaken, overtaken_sql, read_overtaken};
 use super::tallies::check_moved;
 use super::turn::Turn;
 use super::{Doing as _, RunId, StoreError};
+use crate::domain::conclusions::{Concluded, Conclusions};
 use crate::domain::job::JobState;
 use crate::domain::verdict::Verdict;
 

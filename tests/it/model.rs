@@ -197,7 +197,7 @@ impl Both {
             Some((job, refusal.get(&self.model.requests).id))
         });
         let jobs = bad.into_iter().map(|(job, request)| inferred(job, request)).collect();
-        let conclusions = Conclusions { freed: freed.clone(), jobs };
+        let conclusions = Conclusions { released: freed.clone(), jobs };
         let meaning =
             if verdict == Verdict::Succeeded { Meaning::Applied } else { Meaning::Rejected };
         let settled = Settlement {

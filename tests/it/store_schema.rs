@@ -228,7 +228,7 @@ async fn no_call_of_the_store_moves_a_job_in_a_state_that_it_may_not_leave() {
     let other = queue.claim(1).await;
     let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: true };
     let conclusions =
-        Conclusions { freed: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request())] };
+        Conclusions { released: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request())] };
     let settled = queue.answer(&other, Verdict::Transient, None);
     queue.store.settle_refused(&settled, how, &conclusions).await.unwrap();
     assert_eq!(queue.states().await, format!("{before} x:pending"));

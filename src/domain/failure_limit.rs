@@ -6,17 +6,15 @@ use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
-use super::{Clock, RunEnding, RunId, Runner, StoreError, Transport};
-
 /// The digits after the point that a percentage may have.
 const DECIMALS_MAX: usize = 6;
 
-/// One percent, in the unit of [`FailuresMax::Percent`].
+/// One percent, in the unit of [`FailureLimit::Percent`].
 const PERCENT: u64 = 1_000_000;
 
 /// So many failed jobs end a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailuresMax {
+pub enum FailureLimit {
     /// A number, at least 1.
     Jobs(u64),
     /// A part of the jobs that were open when the run began, in millionths of a percent,
@@ -24,7 +22,7 @@ pub enum FailuresMax {
     Percent(u64),
 }
 
-impl FailuresMax {
+impl FailureLimit {
     /// The number for a run that began with `open` jobs: rounded up, at least 1.
     pub fn of(self, open: u64) -> u64 {
         match self {
@@ -38,7 +36,7 @@ impl FailuresMax {
     }
 }
 
-impl FromStr for FailuresMax {
+impl FromStr for FailureLimit {
     type Err = String;
 
     /// Reads `20` or `2.5%`.
@@ -74,46 +72,26 @@ fn millionths(text: &str) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(PERCENT)?.checked_add(part)
 }
 
-impl<'de> Deserialize<'de> for FailuresMax {
+impl<'de> Deserialize<'de> for FailureLimit {
     /// A number, or the text that the command line takes.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Text;
         impl Visitor<'_> for Text {
-            type Value = FailuresMax;
+            type Value = FailureLimit;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a number of jobs, or a percentage in quotes")
             }
 
-            fn visit_i64<E: serde::de::Error>(self, jobs: i64) -> Result<FailuresMax, E> {
+            fn visit_i64<E: serde::de::Error>(self, jobs: i64) -> Result<FailureLimit, E> {
                 self.visit_str(&jobs.to_string())
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FailuresMax, E> {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FailureLimit, E> {
                 text.parse().map_err(|reason: String| E::custom(format!("max_failures: {reason}")))
             }
         }
         from.deserialize_any(Text).map_err(D::Error::custom)
-    }
-}
-
-impl<C: Clock, T: Transport> Runner<C, T> {
-    /// Whether so many jobs have failed that no more requests shall leave.
-    pub(super) fn too_many_failed(&self) -> bool {
-        self.failures_max.is_some_and(|most| self.totals.failed >= most)
-    }
-
-    /// A run that reached its limit with its last answer has stopped nothing: it is drained.
-    pub(super) async fn unless_all_is_done(
-        &mut self,
-        run: RunId,
-        ending: RunEnding,
-    ) -> Result<RunEnding, StoreError> {
-        let left = ending != RunEnding::TooManyFailures
-            || !self.flights.is_empty()
-            || self.store.holds_any(run).await?
-            || self.store.next_due_ms(run).await?.is_some();
-        Ok(if left { ending } else { RunEnding::Drained })
     }
 }
 
@@ -135,7 +113,7 @@ mod tests {
             ("100%", 7, 7),
             ("100%", u64::MAX, u64::MAX),
         ] {
-            let limit: FailuresMax = text.parse().unwrap();
+            let limit: FailureLimit = text.parse().unwrap();
             assert_eq!(limit.of(open), most, "{text} of {open}");
         }
     }
@@ -143,22 +121,22 @@ mod tests {
     #[test]
     fn what_is_no_limit_says_what_to_give() {
         for text in ["0", "0%", "0.000%", "00"] {
-            assert!(text.parse::<FailuresMax>().unwrap_err().contains("give 1"), "{text}");
+            assert!(text.parse::<FailureLimit>().unwrap_err().contains("give 1"), "{text}");
         }
-        assert!("100.1%".parse::<FailuresMax>().unwrap_err().contains("at most 100%"));
+        assert!("100.1%".parse::<FailureLimit>().unwrap_err().contains("at most 100%"));
         let wrong =
             ["", "%", "-1", "1.5", "five", "1e3%", ".5%", "5.%", "+5%", "0.0000001%", "1%%"];
         for text in wrong {
-            assert!(text.parse::<FailuresMax>().unwrap_err().contains("as 20"), "{text}");
+            assert!(text.parse::<FailureLimit>().unwrap_err().contains("as 20"), "{text}");
         }
     }
 
     #[test]
     fn the_settings_file_has_it_as_a_number_or_as_text() {
         let read =
-            |text: &str| toml::from_str::<std::collections::BTreeMap<String, FailuresMax>>(text);
-        assert_eq!(read("a = 7").unwrap()["a"], FailuresMax::Jobs(7));
-        assert_eq!(read("a = \"0.5%\"").unwrap()["a"], FailuresMax::Percent(PERCENT / 2));
+            |text: &str| toml::from_str::<std::collections::BTreeMap<String, FailureLimit>>(text);
+        assert_eq!(read("a = 7").unwrap()["a"], FailureLimit::Jobs(7));
+        assert_eq!(read("a = \"0.5%\"").unwrap()["a"], FailureLimit::Percent(PERCENT / 2));
         assert!(read("a = 0").unwrap_err().message().contains("give 1"));
         assert!(read("a = 0.5").is_err());
     }
