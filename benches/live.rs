@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
 use deskbatch::sandbox::{Ledger, SANDBOX_SDKAPPID, Sandbox, SandboxSettings};
 use support::{cpu_s, deskbatch, peak_mib, real, say};
 

@@ -7,11 +7,11 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use deskbatch::clock::{Clock as _, ManualClock};
-use deskbatch::forecast::Course;
-use deskbatch::gate::{Gate, Next, Signal};
+use deskbatch::domain::clock::{Clock as _, ManualClock};
+use deskbatch::domain::verdict::explain;
+use deskbatch::eta::RunProgress;
+use deskbatch::limiter::{NextSlot, RateLimiter, ResponseSignal};
 use deskbatch::manifest::{Manifest, ManifestOptions};
-use deskbatch::verdict::explain;
 
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/it/simulated_queue.rs"]
@@ -19,19 +19,19 @@ mod simulated_queue;
 
 fn gate(c: &mut Criterion) {
     let clock = ManualClock::new(0);
-    let mut gate = Gate::new(5.0, clock.clone(), 1);
+    let mut gate = RateLimiter::new(5.0, clock.clone(), 1);
     c.bench_function("gate: slot, departure and answer of a call", |b| {
         b.iter(|| {
             loop {
-                match gate.next(clock.now()) {
-                    Next::Go => break,
-                    Next::At(at) => clock.advance(at.since(clock.now())),
-                    Next::AfterAnswer => unreachable!("every call is answered"),
+                match gate.next_slot(clock.now()) {
+                    NextSlot::Now => break,
+                    NextSlot::At(at) => clock.advance(at.since(clock.now())),
+                    NextSlot::AfterResponse => unreachable!("every call is answered"),
                 }
             }
-            let ticket = gate.leave(clock.now());
+            let ticket = gate.on_send(clock.now());
             clock.advance(Duration::from_millis(80));
-            gate.answered(ticket, Signal::Through, None, clock.now())
+            gate.on_response(ticket, ResponseSignal::Evaluated, None, clock.now())
         });
     });
 }
@@ -58,7 +58,7 @@ fn verdict(c: &mut Criterion) {
 }
 
 fn forecast(c: &mut Criterion) {
-    let mut course = Course::new(5.0);
+    let mut course = RunProgress::new(5.0);
     for answer in 1..=1_000_u64 {
         let at = Duration::from_millis(204 * answer);
         course.answered(at, Duration::from_millis(80), true, answer * 60, answer / 10);

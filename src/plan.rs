@@ -30,7 +30,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::job::{App, Status};
+use crate::domain::job::{App, Status};
 
 /// Hex digits of a digest.
 pub const DIGEST_CHARS: usize = 64;
@@ -266,7 +266,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Library;
+    use crate::domain::job::Library;
 
     fn sum(jobs: &[(Status, &str)]) -> JobsSum {
         let mut summer = JobsSummer::default();

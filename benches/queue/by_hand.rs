@@ -6,8 +6,8 @@
 
 use std::path::Path;
 
-use deskbatch::clock::{Clock as _, SystemClock};
 use deskbatch::desk::Signer;
+use deskbatch::domain::clock::{Clock as _, SystemClock};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 use reqwest::{Client, Url};
 use secrecy::ExposeSecret as _;

@@ -4,12 +4,14 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use deskbatch::clock::Clock as _;
-use deskbatch::desk::{Call, Endpoint, HttpSettings, HttpTransport, Signer, Transport as _};
-use deskbatch::job::{App, Library, QuestionId, Status};
+use deskbatch::desk::{
+    Endpoint, HttpSettings, HttpTransport, SetStatusRequest, Signer, Transport as _,
+};
+use deskbatch::domain::clock::Clock as _;
+use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::verdict::{ResponseKind, Verdict};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 use deskbatch::store::{Conclusions, RunEnding, RunLock, Settlement, Store};
-use deskbatch::verdict::{Answer, Verdict};
 use sqlx::{Connection as _, Row as _};
 
 use crate::by_hand::{self, Steps};
@@ -33,7 +35,7 @@ const ROWS_MAX: usize = 1_000_000;
 struct Told {
     by_hand: Vec<Steps>,
     alone: Vec<Steps>,
-    courses: Vec<Course>,
+    courses: Vec<RunProgress>,
 }
 
 pub fn run(ground: &Ground) {
@@ -93,13 +95,13 @@ pub fn run(ground: &Ground) {
 }
 
 /// How a run went on, from its requests.
-struct Course {
+struct RunProgress {
     first_ms: f64,
     /// `None` where there were few more.
     later_us: Option<f64>,
 }
 
-fn say_course(rows: usize, courses: &[Course]) {
+fn say_course(rows: usize, courses: &[RunProgress]) {
     let first = median(&courses.iter().map(|course| course.first_ms).collect::<Vec<_>>());
     let later: Vec<f64> = courses.iter().filter_map(|course| course.later_us).collect();
     let later =
@@ -107,7 +109,7 @@ fn say_course(rows: usize, courses: &[Course]) {
     say(&format!("| {} | {first:.0} ms | {later} |", thousands(rows)));
 }
 
-async fn course(queue: &Path) -> Course {
+async fn course(queue: &Path) -> RunProgress {
     let mut connection = connect(queue).await;
     let row = sqlx::query(
         "SELECT min(scheduled_ms), max(responded_ms) FILTER (WHERE id <= 100), max(responded_ms), count(*) FROM requests",
@@ -118,13 +120,13 @@ async fn course(queue: &Path) -> Course {
     // Moments are whole milliseconds: a few requests would say nothing.
     let later = requests.checked_sub(100).filter(|later| *later > 100);
     connection.close().await.expect("closed");
-    Course {
+    RunProgress {
         first_ms: real(first - left),
         later_us: later.map(|later| real(last - first) * 1e3 / real(later)),
     }
 }
 
-fn ours(ground: &Ground, rows: usize) -> (Took, Course) {
+fn ours(ground: &Ground, rows: usize) -> (Took, RunProgress) {
     let room = ground.room();
     let queue = Shape::OneStatus.copied(ground, rows, room.path());
     let sandbox = SandboxProcess::start(room.path());
@@ -195,7 +197,7 @@ async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
     for from in (0..rows).step_by(CHUNK) {
         let ids = (from..rows.min(from + CHUNK))
             .map(|number| QuestionId::parse(question(number).as_bytes()).expect("a question"));
-        let call = Call {
+        let call = SetStatusRequest {
             app: APP,
             status: Status::Disable,
             ids: ids.collect(),
@@ -204,7 +206,7 @@ async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
         let began = ground.clock.now();
         let reply = transport.send(&call).await;
         spent += ground.clock.now().since(began).as_secs_f64();
-        assert_eq!(reply.answer, Answer::Code(0), "{}", reply.info);
+        assert_eq!(reply.kind, ResponseKind::Code(0), "{}", reply.info);
     }
     spent * 1e6 / real(rows.div_ceil(CHUNK))
 }

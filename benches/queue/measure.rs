@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
 use crate::support::{median, peak_mib, real, say};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use deskbatch::clock::Clock as _;
+use deskbatch::domain::clock::Clock as _;
 use rustix::fs::{Advice, fadvise};
 
 use crate::measure::{Ground, RUNS, pause, seconds, thousands};

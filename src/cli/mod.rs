@@ -32,7 +32,7 @@ pub use shell::{
 };
 pub use watch::{DashboardArgs, Only, ReportArgs, ReportFormat};
 
-use crate::job::Status;
+use crate::domain::job::Status;
 use crate::manifest::OnConflict;
 
 /// Changes the live status of Tencent Cloud Desk chatbot questions, many thousands at a

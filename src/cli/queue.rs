@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::clock::read_duration;
+use crate::domain::clock::read_duration;
 
 /// `deskbatch retry`.
 #[derive(Debug, Args)]

@@ -10,9 +10,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
 use super::SandboxArgs;
-use crate::clock::read_duration;
-use crate::job::Library;
-use crate::runner::FailuresMax;
+use crate::domain::clock::read_duration;
+use crate::domain::failure_limit::FailureLimit;
+use crate::domain::job::Library;
 
 /// Every setting, by flag, environment variable and file key.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -107,7 +107,7 @@ pub struct SettingsArgs {
         value_name = "N",
         allow_hyphen_values = true
     )]
-    pub max_failures: Option<FailuresMax>,
+    pub max_failures: Option<FailureLimit>,
 
     /// Stop when nothing has got through for so long [default: 600]
     ///

@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValuePar
 use clap::{Arg, Command, value_parser};
 
 use crate::desk::Region;
-use crate::job::{Library, Status};
+use crate::domain::job::{Library, Status};
 use crate::manifest::OnConflict;
 use crate::sandbox::{AdminCode, Fault, JsonCode, RateCode, UnknownIds, Window};
 

@@ -11,7 +11,7 @@ use super::CommandError;
 use super::replace::{Kind, must_be_no_source, must_be_replaceable};
 use super::whole_file::WholeFile;
 use crate::cli::ManifestArgs;
-use crate::manifest::{BadRow, Rejects, TooManyRejects, Totals};
+use crate::manifest::{Rejects, RowError, TooManyRejects, Totals};
 use crate::text::path_text;
 
 /// How many bad rows are shown.
@@ -59,7 +59,7 @@ impl BadRows {
         (self.shown, self.writer) = (Vec::new(), None);
     }
 
-    pub(super) fn take(&mut self, header: &ByteRecord, row: &BadRow) -> Result<(), CommandError> {
+    pub(super) fn take(&mut self, header: &ByteRecord, row: &RowError) -> Result<(), CommandError> {
         let Some(path) = self.rejects.as_deref().filter(|_| self.writes) else {
             if self.shown.len() < SHOWN_MAX {
                 self.shown.push(row.to_string());

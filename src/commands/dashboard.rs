@@ -4,11 +4,11 @@ use secrecy::SecretString;
 
 use super::{CommandError, Exit, page, signals};
 use crate::cli::DashboardArgs;
-use crate::clock::SystemClock;
 use crate::config::{DashboardAt, Settings};
 use crate::dashboard::{Bound, Dashboard};
+use crate::domain::clock::SystemClock;
 use crate::output::Output;
-use crate::runner::{Events, Urgency};
+use crate::runner::{Events, ShutdownMode};
 use crate::store::Store;
 
 /// The most refused questions that the live page lists: it sends them again and again.
@@ -28,7 +28,7 @@ pub(super) async fn dashboard(
     let mut shutdown = signals::listen(out, "stopping")?;
     let dashboard = taken.serve(settings, &store, None, out);
     out.say("Ctrl-C ends it");
-    shutdown.asked(Urgency::Finish).await;
+    shutdown.requested(ShutdownMode::Graceful).await;
     dashboard.stop("the dashboard was stopped").await;
     store.close().await;
     Ok(Exit::Done)

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::CommandError;
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::forecast::{Forecast, Seen, Speed, forecast};
-use crate::job::App;
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::job::App;
+use crate::eta::{Eta, Observed, SendRate, forecast};
 use crate::store::{KeptPace, KeptSize, Store};
 
 /// How long the gate stays closed after a refusal as too fast, roughly.
@@ -32,7 +32,7 @@ pub(super) struct Basis {
     /// Questions that it carries at most.
     pub(super) chunk: usize,
     /// How fast it leaves.
-    pub(super) speed: Speed,
+    pub(super) speed: SendRate,
 }
 
 impl Basis {
@@ -52,22 +52,22 @@ impl Basis {
         paces: impl Iterator<Item = &'a KeptPace>,
         sizes: impl Iterator<Item = &'a KeptSize>,
     ) -> Self {
-        let mut speed = Speed::of_rate(rate);
+        let mut speed = SendRate::from_limit(rate);
         if let Some(learned) = paces.map(|kept| kept.learned.rate).reduce(f64::min) {
             speed.rate = learned.min(rate);
         }
         let asked = usize::try_from(chunk).unwrap_or(usize::MAX);
-        let taken = sizes.map(|kept| kept.limit.passed).min();
+        let taken = sizes.map(|kept| kept.limit.accepted).min();
         Self { chunk: taken.map_or(asked, |taken| taken.min(asked)), speed }
     }
 
     /// What it takes to send `open` jobs if they are like those of `run`; of which nothing is
     /// known if there was none.
-    pub(super) fn forecast_after(self, open: u64, run: Option<LastRun>) -> Forecast {
+    pub(super) fn forecast_after(self, open: u64, run: Option<LastRun>) -> Eta {
         let Self { chunk, mut speed } = self;
-        let mut seen = Seen::default();
+        let mut seen = Observed::default();
         if let Some(run) = run {
-            seen = Seen::of_totals(run.succeeded, run.failed, run.reached);
+            seen = Observed::from_totals(run.succeeded, run.failed, run.reached);
             speed.requests = run.reached;
             speed.closings = run.throttled;
             speed.closed = CLOSED.saturating_mul(u32::try_from(run.throttled).unwrap_or(u32::MAX));
@@ -76,8 +76,8 @@ impl Basis {
     }
 
     /// What it takes to send `open` jobs of which nothing is known yet.
-    pub(super) fn forecast(&self, open: [u64; 3]) -> Forecast {
-        forecast(open, self.chunk, Seen::default(), self.speed)
+    pub(super) fn forecast(&self, open: [u64; 3]) -> Eta {
+        forecast(open, self.chunk, Observed::default(), self.speed)
     }
 }
 

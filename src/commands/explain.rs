@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{CommandError, Exit};
 use crate::cli::ExplainArgs;
+use crate::domain::verdict::{CODES, CodeRow, explain as row_of};
 use crate::output::Output;
-use crate::verdict::{CODES, CodeRow, explain as row_of};
 
 /// Runs the command.
 pub(super) fn explain(args: &ExplainArgs, out: &Output) -> Result<Exit, CommandError> {

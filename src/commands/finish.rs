@@ -17,13 +17,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::{CommandError, Exit};
-use crate::clock::Clock;
 use crate::config::{SECRET_VARIABLES, Settings};
+use crate::domain::clock::Clock;
+use crate::domain::verdict::explain;
 use crate::output::Output;
-use crate::runner::{RunReport, Shutdown, Totals, Urgency};
+use crate::runner::{RunReport, Shutdown, ShutdownMode, Totals};
 use crate::store::{BatchId, QueueCounts, Record};
 use crate::text::path_text;
-use crate::verdict::explain;
 
 /// The longest that the command may take.
 const LONGEST: Duration = Duration::from_mins(10);
@@ -258,7 +258,7 @@ async fn in_shell<C: Clock>(
     let came = tokio::select! {
         biased;
         status = told(&mut child, pipe, stdin) => return Ok(Came::Ended(status?)),
-        () = shutdown.asked(Urgency::Finish) => Came::Stopped,
+        () = shutdown.requested(ShutdownMode::Graceful) => Came::Stopped,
         () = clock.sleep_until(clock.now() + LONGEST) => Came::TooLong,
     };
     end(&mut child, group, clock, shutdown).await?;
@@ -331,7 +331,7 @@ async fn end<C: Clock>(
     tokio::select! {
         biased;
         ended = gone => return ended,
-        () = shutdown.asked(Urgency::Now) => {}
+        () = shutdown.requested(ShutdownMode::Immediate) => {}
         () = clock.sleep_until(patience) => {}
     }
     let _ = kill_process_group(group, Signal::KILL);
@@ -341,7 +341,7 @@ async fn end<C: Clock>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::domain::clock::ManualClock;
     use crate::runner::shutdown;
 
     #[test]

@@ -9,9 +9,9 @@ use super::replace::sources;
 use super::standing::Named;
 use super::{CommandError, Exit, signals};
 use crate::cli::{ImportArgs, ManifestArgs};
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::job::Status;
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::job::Status;
 use crate::manifest::{Manifest, ManifestOptions, Totals, WarningKind};
 use crate::output::Output;
 use crate::store::{

@@ -20,8 +20,8 @@ use tokio::task::AbortHandle;
 use super::replace::{Kind, why_kept};
 use super::whole_file::{IfThere, write_whole};
 use super::{CommandError, Exit};
-use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::clock::Clock;
 use crate::metrics::{self, Ended};
 use crate::output::Output;
 use crate::store::{RunLock, Store};
@@ -211,8 +211,8 @@ fn earlier(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::job::{App, Library};
+    use crate::domain::clock::ManualClock;
+    use crate::domain::job::{App, Library};
     use crate::store::RunEnding;
 
     const NOW_MS: i64 = 1_735_689_600_000;

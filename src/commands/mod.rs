@@ -37,9 +37,9 @@ use std::io;
 use std::path::Path;
 
 use crate::cli::{Cli, Command, Given};
-use crate::clock::SystemClock;
 use crate::config::{ConfigError, Settings};
 use crate::desk::ClientError;
+use crate::domain::clock::SystemClock;
 use crate::manifest::ManifestError;
 use crate::output::{LogError, Output};
 use crate::store::{StoreError, closing};

@@ -12,10 +12,10 @@ use super::reading::Importing;
 use super::standing::in_words;
 use super::{CommandError, Exit, signals};
 use crate::cli::{ManifestArgs, PlanArgs, all_line, run_line};
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::desk::Endpoint;
-use crate::forecast::Forecast;
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::eta::Eta;
 use crate::output::{Output, plan_text};
 use crate::plan::{Effect, FilePlan, Plan};
 use crate::store::Store;
@@ -217,7 +217,7 @@ impl<T: Copy> JsonRange<T> {
     }
 }
 
-fn json(plan: &Plan, forecast: &Forecast, digest: &str, command: &str) -> String {
+fn json(plan: &Plan, forecast: &Eta, digest: &str, command: &str) -> String {
     let file = plan.file.as_ref().map(|file| JsonFile {
         path: &file.name,
         digest: &file.digest,

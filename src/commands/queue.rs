@@ -2,8 +2,8 @@
 
 use super::{CommandError, Exit};
 use crate::cli::{CancelArgs, PruneArgs, RetryArgs};
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
 use crate::store::{BatchId, Cancelled, Pruned, Store};
 

@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::CommandError;
 use super::bad_rows::BadRows;
-use crate::clock::{Clock as _, SystemClock};
-use crate::job::{NewJob, QuestionId};
-use crate::manifest::{Manifest, ManifestOptions, Questions, ReadSoFar, Row, Totals};
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::job::{NewJob, QuestionId};
+use crate::manifest::{IdSet, Manifest, ManifestOptions, ReadProgress, Row, Totals};
 use crate::output::{Output, Reading, ReadingBoard};
-use crate::runner::{Shutdown, Urgency};
+use crate::runner::{Shutdown, ShutdownMode};
 use crate::store::{Import, Preview, RowGroup, SameManifest, StopImport, StoreError};
 use crate::text::visible;
 
@@ -40,7 +40,7 @@ impl Importing {
         let importing = Self { out: out.clone(), shutdown, stop: StopImport::default() };
         let (mut shutdown, stop) = (importing.shutdown.clone(), importing.stop.clone());
         tokio::spawn(async move {
-            shutdown.asked(Urgency::Finish).await;
+            shutdown.requested(ShutdownMode::Graceful).await;
             stop.ask();
         });
         importing
@@ -52,7 +52,7 @@ impl Importing {
     }
 
     async fn stopped(&self) {
-        self.shutdown.clone().asked(Urgency::Finish).await;
+        self.shutdown.clone().requested(ShutdownMode::Graceful).await;
     }
 
     /// Returns when it was told to end and did not.
@@ -60,7 +60,7 @@ impl Importing {
         let clock = SystemClock::new();
         let mut at_once = self.shutdown.clone();
         tokio::select! {
-            () = at_once.asked(Urgency::Now) => {}
+            () = at_once.requested(ShutdownMode::Immediate) => {}
             () = async {
                 self.stopped().await;
                 clock.sleep_until(clock.now() + ENDS_BY_ITSELF).await;
@@ -113,7 +113,7 @@ pub(super) async fn read_into(
     file: &Path,
     ground: &Importing,
 ) -> Result<(Totals, BadRows), CommandError> {
-    let (clock, so_far) = (SystemClock::new(), manifest.so_far());
+    let (clock, so_far) = (SystemClock::new(), manifest.progress());
     let mut board = ReadingBoard::new(&ground.out, name(file), clock.now());
     let (sender, mut pieces) = mpsc::channel(AHEAD);
     let reader = thread::spawn(move || read(manifest, bad, &sender));
@@ -142,7 +142,7 @@ pub(super) async fn read_into(
     Ok((totals, bad))
 }
 
-fn reading(so_far: &ReadSoFar, rows: u64) -> Reading {
+fn reading(so_far: &ReadProgress, rows: u64) -> Reading {
     Reading::Rows { rows, bytes: so_far.bytes(), total: so_far.total() }
 }
 
@@ -159,7 +159,7 @@ fn read(
     mut manifest: Manifest,
     mut bad: BadRows,
     pieces: &mpsc::Sender<Piece>,
-) -> Result<(Totals, Questions, BadRows), CommandError> {
+) -> Result<(Totals, IdSet, BadRows), CommandError> {
     // Nobody takes them any more where the import has ended: it says why.
     let gone = |_| CommandError::from(StoreError::Stopped);
     let mut group = RowGroup::default();

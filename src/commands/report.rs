@@ -13,7 +13,7 @@ use super::whole_file::{IfThere, WholeFile};
 use super::{CommandError, Exit, page};
 use crate::cli::{Only, ReportArgs, ReportFormat};
 use crate::config::Settings;
-use crate::job::JobState;
+use crate::domain::job::JobState;
 use crate::output::{Output, ignore_broken_pipe};
 use crate::report::{CsvWriter, JsonWriter, Writer};
 use crate::store::{Record, RecordFilter, Store, StoreError};

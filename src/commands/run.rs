@@ -15,13 +15,13 @@ use super::signals::{Phase, RunSignals};
 use super::standing::Named;
 use super::{CommandError, Exit, approved, dashboard, finish, signals, turn};
 use crate::cli::RunArgs;
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
 use crate::desk::{ClientError, HttpSettings, HttpTransport, route};
-use crate::job::{App, JobState};
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::job::{App, JobState};
 use crate::manifest::must_be_there;
 use crate::output::{Output, RunSummaryText, follow};
-use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, Urgency};
+use crate::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, ShutdownMode};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::store::{
     ApprovalId, BatchId, Covers, OpenJobs, Record, RecordFilter, RunEnding, RunLock, Store,
@@ -159,7 +159,7 @@ fn destination(
 async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Store, CommandError> {
     tokio::select! {
         biased;
-        () = shutdown.asked(Urgency::Finish) => Err(StoreError::Stopped.into()),
+        () = shutdown.requested(ShutdownMode::Graceful) => Err(StoreError::Stopped.into()),
         store = Store::open(&settings.database) => Ok(store?),
     }
 }

@@ -6,7 +6,7 @@ use super::{CommandError, Exit, signals};
 use crate::cli::SandboxCommandArgs;
 use crate::config::{Settings, sandbox_settings};
 use crate::output::Output;
-use crate::runner::Urgency;
+use crate::runner::ShutdownMode;
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox};
 
 /// Runs the command.
@@ -32,7 +32,7 @@ pub(super) async fn sandbox(
     }
     out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
     out.say(&format!("the sandbox listens; {endpoint}/ shows what it saw; Ctrl-C ends it"));
-    shutdown.asked(Urgency::Finish).await;
+    shutdown.requested(ShutdownMode::Graceful).await;
     sandbox.stop().await;
     Ok(Exit::Done)
 }

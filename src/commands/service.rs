@@ -3,7 +3,7 @@
 
 use super::CommandError;
 use crate::config::Settings;
-use crate::job::App;
+use crate::domain::job::App;
 use crate::runner::RunReport;
 use crate::store::Store;
 use crate::text::path_text;

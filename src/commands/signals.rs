@@ -11,9 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CommandError;
 use super::finish::shell_ignores_hangup;
-use crate::clock::{Clock, Moment, SystemClock};
+use crate::domain::clock::{Clock, Moment, SystemClock};
 use crate::output::Output;
-use crate::runner::{Shutdown, Stopper, Urgency, shutdown};
+use crate::runner::{Shutdown, ShutdownHandle, ShutdownMode, shutdown};
 
 /// What a run is at, by which a signal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Phase {
 /// The signals that a run hears, and where it stands.
 pub(super) struct RunSignals {
     phase: Arc<Mutex<Phase>>,
-    stopper: Stopper,
+    stopper: ShutdownHandle,
     run: Shutdown,
     finish: Shutdown,
 }
@@ -71,7 +71,7 @@ impl RunSignals {
         let (clock, stopper) = (clock.clone(), self.stopper.clone());
         tokio::spawn(async move {
             clock.sleep_until(deadline).await;
-            stopper.time_is_over();
+            stopper.deadline_reached();
         });
     }
 }
@@ -84,10 +84,10 @@ pub(super) fn listen(out: &Output, word: &'static str) -> Result<Shutdown, Comma
     tokio::spawn(async move {
         heard.next().await;
         say(&out, word).await;
-        stopper.press();
+        stopper.signal();
         loop {
             heard.next().await;
-            stopper.press();
+            stopper.signal();
         }
     });
     Ok(shutdown)
@@ -113,10 +113,10 @@ pub(super) fn listen_for_run(out: &Output) -> Result<RunSignals, CommandError> {
                 Phase::Finish => (&finisher, &finish),
                 Phase::Turn | Phase::Import | Phase::Send => (&stopper, &run),
             };
-            if !asked.is_asked() {
+            if !asked.is_requested() {
                 say(&out, phase.word()).await;
             }
-            asks.press();
+            asks.signal();
         }
     });
     Ok(signals)
@@ -197,11 +197,11 @@ pub(super) async fn stuck(shutdown: Shutdown, clock: SystemClock, grace: Duratio
     const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
     let (mut finish, mut now) = (shutdown.clone(), shutdown);
     let at_once = async {
-        now.asked(Urgency::Now).await;
+        now.requested(ShutdownMode::Immediate).await;
         clock.sleep_until(clock.now() + ENDS_BY_ITSELF).await;
     };
     let in_time = async {
-        finish.asked(Urgency::Finish).await;
+        finish.requested(ShutdownMode::Graceful).await;
         clock.sleep_until(clock.now() + grace + 10 * ENDS_BY_ITSELF).await;
     };
     tokio::select! {

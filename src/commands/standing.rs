@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::CommandError;
-use crate::job::App;
+use crate::domain::job::App;
 use crate::store::{BatchId, Standing, Store};
 use crate::text::path_text;
 

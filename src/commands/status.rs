@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::expected::{Basis, LastRun};
 use super::{CommandError, Exit, watch};
 use crate::cli::StatusArgs;
-use crate::clock::{Clock as _, SystemClock, utc_text};
 use crate::config::Settings;
-use crate::forecast::Forecast;
-use crate::job::App;
+use crate::domain::clock::{Clock as _, SystemClock, utc_text};
+use crate::domain::job::App;
+use crate::eta::Eta;
 use crate::output::{Output, counts_text, range_text};
 use crate::store::{
     BatchSummary, Holder, KeptPace, KeptSize, QueueStatus, RunLock, RunSummary, Store,
@@ -113,7 +113,7 @@ pub(super) async fn gather(store: &Store, now_ms: i64) -> Result<Shown, CommandE
 
 /// What `open` jobs take, if they are like those of the last run: of the one under way, or
 /// of the one before that which would send them.
-pub(super) fn left(settings: &Settings, shown: &Shown, open: u64) -> Forecast {
+pub(super) fn left(settings: &Settings, shown: &Shown, open: u64) -> Eta {
     // Of the app in the settings, if they name one; else of every app that the queue knows.
     let app = settings.app().ok();
     let of_app = |of: App| app.is_none_or(|app| app == of);
@@ -172,7 +172,7 @@ fn json_pace(kept: &KeptPace) -> JsonPace<'_> {
         library: kept.app.library.name(),
         rate: kept.learned.rate,
         refused_rate: kept.learned.refused_rate,
-        spread_ms: kept.learned.spread_ms,
+        spread_ms: kept.learned.arrival_jitter_ms,
         learned_ms: kept.learned_ms,
     }
 }
@@ -181,8 +181,8 @@ fn json_size(kept: &KeptSize) -> JsonSize<'_> {
     JsonSize {
         sdkappid: kept.app.sdkappid,
         library: kept.app.library.name(),
-        passed: kept.limit.passed,
-        too_many: kept.limit.too_many,
+        passed: kept.limit.accepted,
+        too_many: kept.limit.rejected,
         learned_ms: kept.learned_ms,
     }
 }
@@ -287,8 +287,8 @@ fn write_learned(text: &mut String, shown: &Shown) {
             text,
             "size      {}at most {} questions a request; {} were too many; learned {}",
             of(*app),
-            limit.passed,
-            limit.too_many,
+            limit.accepted,
+            limit.rejected,
             utc_text(*learned_ms)
         );
     }

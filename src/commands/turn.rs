@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::CommandError;
-use crate::clock::{Clock, Moment};
 use crate::config::{Account, Settings};
+use crate::domain::clock::{Clock, Moment};
 use crate::output::Output;
-use crate::runner::{Shutdown, Urgency};
+use crate::runner::{Shutdown, ShutdownMode};
 use crate::store::{AppLock, RunLock, Store, StoreError};
 
 /// How often a lock that somebody else has is tried again. The system tells nobody when it
@@ -90,7 +90,7 @@ impl<C: Clock> Waiting<'_, C> {
             }
             tokio::select! {
                 biased;
-                () = self.shutdown.asked(Urgency::Finish) => return Err(StoreError::Stopped.into()),
+                () = self.shutdown.requested(ShutdownMode::Graceful) => return Err(StoreError::Stopped.into()),
                 () = self.clock.sleep_until(now + LOOK_EVERY) => {}
             }
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::status::{Shown, gather, json, left, text};
 use super::{CommandError, Exit};
 use crate::cli::StatusArgs;
-use crate::clock::{Clock as _, Moment, SystemClock};
 use crate::config::Settings;
-use crate::gate::ClosedFor;
+use crate::domain::clock::{Clock as _, Moment, SystemClock};
+use crate::limiter::CloseReason;
 use crate::output::{Board, Doing, Output, Recent, View};
 use crate::store::{RunSummary, Store, Wait, WaitsFor};
 
@@ -125,8 +125,8 @@ fn waits(wait: Wait, now_ms: i64) -> Doing {
     let closed =
         |why| Doing::Waiting { why, since_ms: wait.since_ms, wait: Duration::from_millis(left_ms) };
     match wait.waits_for {
-        WaitsFor::SlowDown => closed(ClosedFor::Frequency),
-        WaitsFor::Outage => closed(ClosedFor::Outage),
+        WaitsFor::SlowDown => closed(CloseReason::Frequency),
+        WaitsFor::Outage => closed(CloseReason::Outage),
         WaitsFor::Answers => Doing::Stopping,
     }
 }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::{ConfigError, DAY_S, Settings};
 use crate::cli::SettingsArgs;
 use crate::desk::{Endpoint, Region, Signer, check_identifier};
-use crate::job::{App, Library};
+use crate::domain::job::{App, Library};
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 
 /// Everything that a call needs to know about its caller.

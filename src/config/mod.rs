@@ -26,7 +26,7 @@ pub use rehearsal::sandbox_settings;
 
 use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs, Way};
 use crate::desk::Endpoint;
-use crate::job::App;
+use crate::domain::job::App;
 use crate::manifest::same_file;
 use crate::runner::RunnerSettings;
 use crate::store::ApprovalId;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast, watch};
 
-use crate::clock::{Clock, Moment};
+use crate::domain::clock::{Clock, Moment};
 use crate::metrics;
 use crate::report::html::{Section, sections};
 use crate::report::{About, Facts};
@@ -269,8 +269,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::job::{App, Library};
+    use crate::domain::clock::ManualClock;
+    use crate::domain::job::{App, Library};
     use crate::store::{RunEnding, RunLock};
 
     const NOW_MS: i64 = 1_735_689_600_000;

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use super::places::{Admitted, Places};
 use super::{Stop, asked_to_stop};
-use crate::clock::Clock;
+use crate::domain::clock::Clock;
 
 /// What strangers are given.
 #[derive(Debug, Clone, Copy)]
@@ -175,7 +175,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::domain::clock::ManualClock;
 
     const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

@@ -24,7 +24,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
-use crate::clock::Clock;
+use crate::domain::clock::Clock;
 use crate::report::About;
 use crate::runner::Event;
 use crate::store::Store;

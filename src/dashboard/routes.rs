@@ -17,7 +17,7 @@ use super::access::{Access, Admission};
 use super::hub::{Hub, whole_text};
 use super::places::Admitted;
 use super::stream;
-use crate::clock::Clock;
+use crate::domain::clock::Clock;
 use crate::metrics;
 use crate::report::html::{Place, Section, policy, whole};
 

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::domain::clock::Clock;
 
 /// A timer that fires later than this was not the only one that waited: the process was stopped.
 const LATE_MAX: Duration = Duration::from_millis(50);
@@ -47,7 +47,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::clock::{ManualClock, Moment};
+    use crate::domain::clock::{ManualClock, Moment};
 
     const LIMIT: Duration = Duration::from_secs(10);
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, Url, redirect, retry};
+use reqwest::{Client, Url, redirect, retry};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
@@ -23,10 +23,10 @@ use super::deadline::within;
 use super::failure::{self, Failure};
 use super::proxy::{ProxyError, Route, route};
 use super::retry_after::retry_after;
-use super::{Call, Endpoint, ReadCall, Reply, Transport, answer};
-use crate::clock::{Clock as _, SystemClock};
-use crate::job::{App, Library, QuestionId};
-use crate::verdict::Answer;
+use super::{Endpoint, ReadRequest, Response, SetStatusRequest, Transport, response};
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::job::{App, Library, QuestionId};
+use crate::domain::verdict::ResponseKind;
 
 /// The most that is read of an answer; a real one has about a hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -227,7 +227,7 @@ struct Post<'a> {
 impl HttpTransport {
     /// One request and its response. `head` is set as soon as it is known: what comes after it may
     /// not come in time.
-    async fn exchange(&self, post: &Post<'_>, head: &mut Option<Head>) -> (Answer, String) {
+    async fn exchange(&self, post: &Post<'_>, head: &mut Option<Head>) -> (ResponseKind, String) {
         let request = self
             .client
             .post(self.url(post.app, post.command, post.usersig))
@@ -249,33 +249,33 @@ impl HttpTransport {
 
     /// The answer for a request that got no HTTP status: whether it can have left decides
     /// whether it is in doubt.
-    fn without_response(&self, error: &reqwest::Error) -> Answer {
+    fn without_response(&self, error: &reqwest::Error) -> ResponseKind {
         match failure::of(error) {
-            Failure::Certificate => Answer::Certificate,
-            Failure::ProxyAuth => Answer::Proxy,
+            Failure::Certificate => ResponseKind::Certificate,
+            Failure::ProxyAuth => ResponseKind::Proxy,
             Failure::ProxyUnreachable if !self.has_responded.load(Ordering::Relaxed) => {
-                Answer::Proxy
+                ResponseKind::Proxy
             }
-            Failure::ProxyUnreachable | Failure::NotConnected => Answer::NotConnected,
-            Failure::NoResponse => Answer::NoAnswer,
+            Failure::ProxyUnreachable | Failure::NotConnected => ResponseKind::NotConnected,
+            Failure::NoResponse => ResponseKind::NoResponse,
         }
     }
 }
 
 impl HttpTransport {
-    async fn post(&self, post: &Post<'_>) -> Reply {
+    async fn post(&self, post: &Post<'_>) -> Response {
         let mut head = None;
         let exchange = self.exchange(post, &mut head);
         let came = within(&self.clock, self.total_timeout, exchange).await;
         let (answer, info) = came.unwrap_or_else(|| {
             let halfway = if head.is_some() { "the answer stopped halfway: " } else { "" };
-            (Answer::NoAnswer, format!("{halfway}operation timed out"))
+            (ResponseKind::NoResponse, format!("{halfway}operation timed out"))
         });
         // The service is free to repeat the request in its text.
-        let info = answer::printable(&info, &[post.usersig, &percent_encoded(post.usersig)]);
+        let info = response::printable(&info, &[post.usersig, &percent_encoded(post.usersig)]);
         let (http_status, retry_after) =
             (head.map(|head| head.http_status), head.and_then(|head| head.retry_after));
-        Reply { answer, info, http_status, retry_after }
+        Response { kind: answer, info, http_status, retry_after }
     }
 }
 
@@ -285,7 +285,7 @@ fn json(body: &impl Serialize) -> String {
 }
 
 impl Transport for HttpTransport {
-    async fn send(&self, call: &Call) -> Reply {
+    async fn send(&self, call: &SetStatusRequest) -> Response {
         let command = match call.app.library {
             Library::Chitchat => "batch_set_chitchat",
             Library::Faq => "batch_set_faq",
@@ -295,7 +295,7 @@ impl Transport for HttpTransport {
         self.post(&Post { app: call.app, command, usersig, body, ids: &call.ids }).await
     }
 
-    async fn read(&self, call: &ReadCall) -> Reply {
+    async fn read(&self, call: &ReadRequest) -> Response {
         let command = match call.app.library {
             Library::Chitchat => "list_chitchat",
             Library::Faq => "list_faq",
@@ -313,22 +313,25 @@ impl fmt::Debug for HttpTransport {
 }
 
 /// Reads a response, piece by piece so that the limit holds for what is kept in memory.
-async fn read(mut response: Response, ids: &[QuestionId]) -> (Answer, String) {
+async fn read(mut response: reqwest::Response, ids: &[QuestionId]) -> (ResponseKind, String) {
     let status = response.status().as_u16();
     if status != 200 {
-        return (Answer::HttpStatus(status), format!("HTTP status {status} instead of 200"));
+        return (ResponseKind::HttpStatus(status), format!("HTTP status {status} instead of 200"));
     }
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() > BODY_BYTES_MAX => {
-                return (Answer::Garbled, format!("the answer is over {BODY_BYTES_MAX} bytes"));
+                return (
+                    ResponseKind::Unreadable,
+                    format!("the answer is over {BODY_BYTES_MAX} bytes"),
+                );
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return answer::read(&body, ids),
+            Ok(None) => return response::read(&body, ids),
             Err(error) => {
                 let why = format!("the answer stopped halfway: {}", failure::causes_of(&error));
-                return (Answer::NoAnswer, why);
+                return (ResponseKind::NoResponse, why);
             }
         }
     }

@@ -3,10 +3,9 @@
 //! Duty: carry a chunk to `batch_set_chitchat` (or its sister for the other library) and
 //! bring back what came of it, with everything needed for that: where the service is,
 //! who calls, and the UserSig that proves it. Relies on the contract notes (sections 1, 2,
-//! 6 and 7) and on [`crate::verdict`] for the kinds of answer. Never waits, never repeats a
-//! call and never decides what an answer means; a failed call is a [`Reply`] like any other.
+//! 6 and 7) and on [`crate::domain::verdict`] for the kinds of answer. Never waits, never repeats a
+//! call and never decides what an answer means; a failed call is a [`Response`] like any other.
 
-mod answer;
 mod deadline;
 mod failure;
 mod http;
@@ -14,31 +13,32 @@ mod members;
 mod probe;
 mod proxy;
 mod region;
+mod response;
 mod retry_after;
 mod usersig;
-mod written;
+mod usersig_claims;
 
 use std::future::Future;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::job::{App, QuestionId, Status};
-use crate::verdict::Answer;
+use crate::domain::job::{App, QuestionId, Status};
+use crate::domain::verdict::ResponseKind;
 
 // No API: the way in for tests that feed it with anything.
-#[doc(hidden)]
-pub use answer::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use http::{ClientError, HttpSettings, HttpTransport};
-pub use probe::{Met, Obstacle, host_to_look_up, look_up, meet};
+pub use probe::{ConnectError, ProbeResult, host_to_resolve, probe, resolve};
 pub use proxy::{Proxy, ProxyError, Route, route};
 pub use region::{Endpoint, Region};
+#[doc(hidden)]
+pub use response::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};
-pub use written::{Written, read_usersig};
+pub use usersig_claims::{UserSigClaims, read_usersig};
 
 /// One request: these questions of this application shall have this status.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct SetStatusRequest {
     /// The application and which of its libraries; this decides the remote command.
     pub app: App,
     /// The status that all of the questions shall have.
@@ -52,7 +52,7 @@ pub struct Call {
 /// A read of the app that changes nothing and is as small as the service allows: the first
 /// question of its library. It shows whether the app is alive.
 #[derive(Debug, Clone)]
-pub struct ReadCall {
+pub struct ReadRequest {
     /// The application and which of its libraries; this decides the remote command.
     pub app: App,
     /// The proof that the caller may do it.
@@ -61,9 +61,9 @@ pub struct ReadCall {
 
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct Response {
     /// The part that decides.
-    pub answer: Answer,
+    pub kind: ResponseKind,
     /// The service's `ErrorInfo`, or what went wrong on the way. For people to read and
     /// never to decide on: printable, at most 300 characters, without a secret and without
     /// the address called, whose query carries the UserSig.
@@ -79,9 +79,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends `call` at most once and returns what came of it, within a time that the
     /// transport limits by itself. A dropped future gives the call up: whether it was
     /// sent is then not known.
-    fn send(&self, call: &Call) -> impl Future<Output = Reply> + Send;
+    fn send(&self, call: &SetStatusRequest) -> impl Future<Output = Response> + Send;
 
     /// Reads from the app, as [`Transport::send`] sends. The service counts reads apart, 5 a
     /// second for their own command.
-    fn read(&self, call: &ReadCall) -> impl Future<Output = Reply> + Send;
+    fn read(&self, call: &ReadRequest) -> impl Future<Output = Response> + Send;
 }

@@ -16,11 +16,11 @@ use super::deadline::within;
 use super::failure::{self, Failure};
 use super::http::{Trust, client};
 use super::proxy::Route;
-use crate::clock::SystemClock;
+use crate::domain::clock::SystemClock;
 
 /// What the host said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Met {
+pub struct ProbeResult {
     /// The HTTP status of its front page, whatever it is.
     pub http_status: u16,
     /// Its `Date` header, if it sent one.
@@ -29,7 +29,7 @@ pub struct Met {
 
 /// What stands between this machine and the service; each is something else to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum ConnectError {
     /// Nobody listens there.
     Refused,
     /// Nothing came back in time.
@@ -45,7 +45,7 @@ pub enum Obstacle {
 }
 
 /// The name that has to be looked up before `endpoint` can be called; `None` for an address.
-pub fn host_to_look_up(endpoint: &Endpoint) -> Option<String> {
+pub fn host_to_resolve(endpoint: &Endpoint) -> Option<String> {
     let url = Url::parse(endpoint.base()).ok()?;
     let host = url.host_str()?.to_owned();
     let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
@@ -56,7 +56,7 @@ pub fn host_to_look_up(endpoint: &Endpoint) -> Option<String> {
 ///
 /// # Errors
 /// When nobody knows the name.
-pub async fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
+pub async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     let found = tokio::net::lookup_host((host, 443)).await?;
     let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
     addresses.dedup();
@@ -67,30 +67,30 @@ pub async fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
 ///
 /// # Errors
 /// What stands in the way.
-pub async fn meet(
+pub async fn probe(
     endpoint: &Endpoint,
     route: &Route,
     connect_timeout: Duration,
     total_timeout: Duration,
-) -> Result<Met, Obstacle> {
+) -> Result<ProbeResult, ConnectError> {
     let connect_timeout = connect_timeout.min(total_timeout / 2);
     let client = client(endpoint, route, connect_timeout, Trust::toward(endpoint))
-        .map_err(|error| Obstacle::NoCertificates(error.to_string()))?;
-    let mut root = Url::parse(endpoint.base()).map_err(|e| Obstacle::Other(e.to_string()))?;
+        .map_err(|error| ConnectError::NoCertificates(error.to_string()))?;
+    let mut root = Url::parse(endpoint.base()).map_err(|e| ConnectError::Other(e.to_string()))?;
     root.set_path("/");
     let came = within(&SystemClock::new(), total_timeout, client.head(root).send()).await;
-    let answer = came.ok_or(Obstacle::TimedOut)?.map_err(|error| obstacle(&error, route))?;
+    let answer = came.ok_or(ConnectError::TimedOut)?.map_err(|error| obstacle(&error, route))?;
     let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
-    Ok(Met { http_status: answer.status().as_u16(), date })
+    Ok(ProbeResult { http_status: answer.status().as_u16(), date })
 }
 
-fn obstacle(error: &reqwest::Error, route: &Route) -> Obstacle {
+fn obstacle(error: &reqwest::Error, route: &Route) -> ConnectError {
     let text = failure::describe(error, route);
     match failure::of(error) {
-        Failure::Certificate => Obstacle::Certificate(text),
-        Failure::ProxyAuth | Failure::ProxyUnreachable => Obstacle::Proxy(text),
-        _ if error.is_timeout() => Obstacle::TimedOut,
-        _ if failure::is_refused(error) => Obstacle::Refused,
-        Failure::NotConnected | Failure::NoResponse => Obstacle::Other(text),
+        Failure::Certificate => ConnectError::Certificate(text),
+        Failure::ProxyAuth | Failure::ProxyUnreachable => ConnectError::Proxy(text),
+        _ if error.is_timeout() => ConnectError::TimedOut,
+        _ if failure::is_refused(error) => ConnectError::Refused,
+        Failure::NotConnected | Failure::NoResponse => ConnectError::Other(text),
     }
 }

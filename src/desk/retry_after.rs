@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-use crate::clock::read_http_date_ms;
+use crate::domain::clock::read_http_date_ms;
 
 /// A number of seconds, or a date, which is held against the date of the response itself where it
 /// has one, since clocks differ.

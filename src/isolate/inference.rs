@@ -1,127 +1,126 @@
-//! Questions that are bad as far as one rejected group says: all others of it have passed.
+//! Questions that are bad according to one rejected group, of which all others were applied.
 //!
-//! Pure. One rejection may have been wrong (a fault of the service, a maximum of ids that has
-//! just fallen), and then the question that is asked last would take the blame. So a question is
-//! recorded without a request of its own only when a second rejected group agrees: the one that
-//! the first was a part of. All others of that have to pass as well, and so has, after the
-//! rejections, some group as large as it, so that neither was rejected for its size. Where
-//! another bad question explains the larger rejection, this one is asked alone.
+//! Pure. One rejection can be wrong: a fault of the service, or a maximum of ids that has just fallen.
+//! Then the question that is left last would be blamed for it. So a question is recorded without a
+//! request of its own only if a second rejected group agrees: the one that the first was a part of. All
+//! others of that group have to be applied as well, and so has, after the rejections, a group at least
+//! as large, so that neither was rejected for its size. If another bad question explains the larger
+//! rejection, this question is sent alone.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Cause, Parent};
-use crate::job::{JobId, Status};
+use super::{Parent, SplitCause};
+use crate::domain::job::{JobId, Status};
 
-/// So many passed groups an inference waits for; then its question is asked alone. A question that
-/// has no outcome for long is asked again after a crash, and its time is missing in the estimates.
+/// An inference waits for this many applied groups; then its question is sent alone. A question without
+/// an outcome is sent again after a crash, and its time is missing in the ETA.
 const GROUPS_MAX: u32 = 5;
 
-/// One question, and what has to pass before it is recorded.
+/// One question, and what has to be applied before it is recorded as bad.
 #[derive(Debug)]
 pub(super) struct Inference {
     pub(super) status: Status,
     pub(super) id: JobId,
-    pub(super) cause: Cause,
-    /// Those of the larger rejected group that have not passed yet.
+    pub(super) cause: SplitCause,
+    /// The jobs of the larger rejected group that were not applied yet.
     others: BTreeSet<JobId>,
-    /// A group of so many jobs has to pass.
+    /// A group of this many jobs has to be applied.
     jobs: usize,
-    /// Whether one has.
-    size_passed: bool,
-    /// How many groups have passed meanwhile.
+    has_size: bool,
+    /// How many groups were applied since.
     groups: u32,
 }
 
 impl Inference {
-    /// One that a single rejected group speaks of.
-    pub(super) fn unconfirmed(status: Status, id: JobId, cause: Cause) -> Self {
+    /// An inference from a single rejected group.
+    pub(super) fn unconfirmed(status: Status, id: JobId, cause: SplitCause) -> Self {
         let jobs = cause.jobs;
-        Self { status, id, cause, others: BTreeSet::new(), jobs, size_passed: false, groups: 0 }
+        Self { status, id, cause, others: BTreeSet::new(), jobs, has_size: false, groups: 0 }
     }
 
     fn is_confirmed(&self) -> bool {
-        self.others.is_empty() && self.size_passed
+        self.others.is_empty() && self.has_size
     }
 }
 
-/// All that wait, and what became of those that they wait for.
+/// All open inferences, and the results of the jobs that they depend on.
 #[derive(Debug, Default)]
 pub(super) struct Inferences {
-    waiting: Vec<Inference>,
-    /// Questions that a search has left to others: whether they have passed or are bad since.
-    left: HashMap<JobId, Option<Found>>,
+    open: Vec<Inference>,
+    /// Jobs that an isolation released, with their results since.
+    tracked: HashMap<JobId, Option<JobResult>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    Passed,
+enum JobResult {
+    Applied,
     Bad,
 }
 
 impl Inferences {
-    /// A search has left these to others.
-    pub(super) fn leave(&mut self, ids: &[JobId]) {
+    /// Records the results of `ids` from now on: an isolation has released them.
+    pub(super) fn track(&mut self, ids: &[JobId]) {
         for id in ids {
-            self.left.entry(*id).or_default();
+            self.tracked.entry(*id).or_default();
         }
     }
 
-    /// Takes an inference. Returns it where it cannot be confirmed, as another bad question
-    /// explains the larger rejection.
+    /// Adds an inference. Returns it if it cannot be confirmed, because another bad question explains
+    /// the larger rejection.
     pub(super) fn add(
         &mut self,
         status: Status,
         id: JobId,
-        cause: Cause,
+        cause: SplitCause,
         parent: &Parent,
     ) -> Option<Inference> {
-        let found = |found, id: &JobId| self.left.get(id).copied().flatten() == Some(found);
-        let is_explained = parent.others.iter().any(|id| found(Found::Bad, id));
-        let others = parent.others.iter().copied().filter(|id| !found(Found::Passed, id)).collect();
+        let has = |result, id: &JobId| self.tracked.get(id).copied().flatten() == Some(result);
+        let is_explained = parent.others.iter().any(|id| has(JobResult::Bad, id));
+        let others =
+            parent.others.iter().copied().filter(|id| !has(JobResult::Applied, id)).collect();
         let jobs = parent.jobs.max(cause.jobs);
-        let inference =
-            Inference { status, id, cause, others, jobs, size_passed: false, groups: 0 };
+        let inference = Inference { status, id, cause, others, jobs, has_size: false, groups: 0 };
         if is_explained {
             return Some(inference);
         }
-        self.waiting.push(inference);
+        self.open.push(inference);
         None
     }
 
-    /// These have passed together. Returns the questions that are confirmed by it, each with its
-    /// refusal.
-    pub(super) fn passed(&mut self, ids: &[JobId]) -> Vec<(JobId, i64)> {
+    /// The jobs `ids` were applied together. Returns the questions whose inference that confirms, each
+    /// with its rejection.
+    pub(super) fn on_applied(&mut self, ids: &[JobId]) -> Vec<(JobId, i64)> {
         for id in ids {
-            if let Some(found) = self.left.get_mut(id) {
-                *found = Some(Found::Passed);
+            if let Some(result) = self.tracked.get_mut(id) {
+                *result = Some(JobResult::Applied);
             }
         }
-        for inference in &mut self.waiting {
-            inference.size_passed |= ids.len() >= inference.jobs;
+        for inference in &mut self.open {
+            inference.has_size |= ids.len() >= inference.jobs;
             inference.groups += 1;
             for id in ids {
                 inference.others.remove(id);
             }
         }
-        let confirmed = self.waiting.extract_if(.., |inference| inference.is_confirmed());
-        confirmed.map(|inference| (inference.id, inference.cause.refusal)).collect()
+        let confirmed = self.open.extract_if(.., |inference| inference.is_confirmed());
+        confirmed.map(|inference| (inference.id, inference.cause.rejection)).collect()
     }
 
-    /// This one is bad. Returns the inferences whose larger rejection it explains.
-    pub(super) fn refused(&mut self, id: JobId) -> Vec<Inference> {
-        if let Some(found) = self.left.get_mut(&id) {
-            *found = Some(Found::Bad);
+    /// The job `id` is bad. Returns the inferences whose larger rejection it explains.
+    pub(super) fn on_bad(&mut self, id: JobId) -> Vec<Inference> {
+        if let Some(result) = self.tracked.get_mut(&id) {
+            *result = Some(JobResult::Bad);
         }
-        self.waiting.extract_if(.., |inference| inference.others.contains(&id)).collect()
+        self.open.extract_if(.., |inference| inference.others.contains(&id)).collect()
     }
 
-    /// Those that have waited for long enough.
+    /// Removes and returns the inferences that have waited for [`GROUPS_MAX`] groups.
     pub(super) fn take_overdue(&mut self) -> Vec<Inference> {
-        self.waiting.extract_if(.., |inference| inference.groups > GROUPS_MAX).collect()
+        self.open.extract_if(.., |inference| inference.groups > GROUPS_MAX).collect()
     }
 
-    /// All of them; none waits then.
+    /// Removes and returns all inferences.
     pub(super) fn take_all(&mut self) -> Vec<Inference> {
-        std::mem::take(&mut self.waiting)
+        std::mem::take(&mut self.open)
     }
 }

@@ -1,359 +1,376 @@
-//! Which jobs to send together, and what an answer says of jobs that were not asked:
-//! finds the bad questions of a queue in few requests.
+//! Which jobs to send together, and which of them are bad: isolates the bad questions of a queue in
+//! few requests.
 //!
-//! Pure: outcomes in, next group out; no clock, no IO. A group is as large as its chance
-//! to pass makes worth while. One that is refused is cut in two where the first bad one
-//! stands in either part with even odds, and one part is asked; if it passes, the other
-//! holds the bad one, and that needs no request. Whatever was not asked goes back to the
-//! pool as soon as it is no longer the one suspected. All searches of a run live in one
-//! value, and none waits for another.
+//! Pure: results in, next group out; no clock, no I/O. A group is as large as its chance to be applied
+//! makes worthwhile. A rejected group is cut in two where either part holds the first bad question with
+//! even odds, and one part is sent. If it is applied, the other part holds the bad question, and no
+//! request is needed to know that. Jobs that were not sent are released as soon as they are no longer
+//! suspected. All isolations of a run live in one value, and none waits for another.
 //!
-//! What is concluded and not asked needs two rejected groups that agree (`inference.rs`), since
-//! one rejection may have been wrong. From codes that may be about the request nothing is
-//! concluded: there the last suspects are asked too, and if they pass, the group was too large;
-//! how many are not is looked for then.
+//! A question is inferred to be bad only if two rejected groups agree (`inference.rs`), since one
+//! rejection can be wrong. Nothing is inferred from codes that may be about the request: there the last
+//! suspects are sent too. If they are applied, the group was too large, and the chunk size is learned.
 //!
-//! A group whose requests get no usable response while others get through is cut into several
-//! parts that are asked side by side, since each may cost a whole timeout.
+//! A group whose requests get no usable response while others are evaluated is split into several parts
+//! that are sent side by side, since each of them can cost a whole timeout.
 
+mod bad_id_model;
+mod chunk_size;
 mod inference;
-mod model;
-mod size;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::job::{JobId, Status};
+use crate::domain::job::{JobId, Status};
+use crate::domain::learned::LearnedChunkSize;
+use bad_id_model::BadIdModel;
+use chunk_size::ChunkSize;
 use inference::{Inference, Inferences};
-use model::Model;
-use size::Size;
-pub use size::SizeLimit;
 
-/// The first group of a run is small: if everything is refused, little was risked.
+/// The first group of a run is small: if the service rejects everything, little is at risk.
 const FIRST_JOBS: usize = 10;
 
-/// Into how many parts a group is cut that gets no usable response. Five levels of two would
-/// cost five timeouts for 100 jobs, two levels of ten more requests than three of five.
-const TROUBLE_PARTS: usize = 5;
+/// How many parts a group without a usable response is split into. For 100 jobs, splitting in two costs
+/// five timeouts one after the other, and splitting in ten costs more requests than splitting in five.
+const SPLIT_PARTS: usize = 5;
 
-/// What became of a group.
+/// What the service did with a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The service took all of it.
+pub enum GroupResult {
+    /// It applied all of it.
     Applied,
-    /// The service refused it as a whole.
-    Refused {
-        /// What the caller knows this refusal by.
-        refusal: i64,
-        /// What it speaks of.
-        of: Blame,
+    /// It rejected the group as a whole.
+    Rejected {
+        /// The caller's number for this rejection.
+        rejection: i64,
+        scope: RejectionScope,
     },
 }
 
-/// What a refusal speaks of.
+/// What a rejection can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// The questions: one of them is bad, if the group is not larger than any that passes.
+pub enum RejectionScope {
+    /// The questions: one of them is bad, unless the group is larger than the service accepts.
     Questions,
-    /// The questions or the request itself, its size perhaps.
+    /// The questions or the request itself, for example its size.
     Request,
 }
 
-/// The refusal that a search goes back to.
+/// The rejection or failure that an isolation started from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Cause {
-    refusal: i64,
-    /// What the refusal is about; `None`: the group got no usable response.
-    of: Option<Blame>,
-    /// How many jobs were refused together.
+struct SplitCause {
+    rejection: i64,
+    /// `None`: the group got no usable response.
+    scope: Option<RejectionScope>,
+    /// How many jobs were in the group.
     jobs: usize,
     /// The rejected group that this one is a part of.
     parent: Option<Parent>,
 }
 
-/// A rejected group one level up in its search.
+/// A rejected group one level up in its isolation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Parent {
     /// How many jobs were rejected together.
     jobs: usize,
-    /// Those of them that have not passed and are not in the part.
+    /// Those of them that were not applied and are not in the part.
     others: Vec<JobId>,
 }
 
-/// What a group has been through whose requests got no usable response.
+/// The requests without a usable response that count against a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Strikes {
-    /// How often, while other requests got through.
+pub struct Attempts {
+    /// How many, each with other requests evaluated since the one before.
     pub count: u32,
-    /// How many requests of the run had got through at the last of them.
-    pub through_seen: u64,
+    /// How many requests of the run were evaluated at the last of them.
+    pub evaluated_at_last: u64,
 }
 
-/// Jobs that go out together, by number.
+/// Jobs that are sent together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// The status all of them shall have.
+    /// Their target status.
     pub status: Status,
     /// The jobs, at least one.
     pub ids: Vec<JobId>,
-    /// If all of `ids` pass, one of these is bad.
+    /// If all of `ids` are applied, one of these is bad.
     suspects: Vec<JobId>,
-    /// The last refusal of the search that this group belongs to, if it does.
-    cause: Option<Cause>,
-    /// What the group was cut from has been through.
-    strikes: Option<Strikes>,
+    /// Why this group is sent; `None` for free jobs.
+    cause: Option<SplitCause>,
+    /// The attempts of the group that this one is a part of.
+    attempts: Option<Attempts>,
 }
 
 impl Group {
-    /// What the group that this one was cut from has been through, if its requests got no
-    /// usable response.
-    pub fn strikes(&self) -> Option<Strikes> {
-        self.strikes
-    }
-
-    /// Some jobs of it are gone, cancelled or superseded, and `ids` are left. The bad one
-    /// may have been among the gone, so the search is over. Returns those that were
-    /// suspected and not asked; they belong back in the pool.
-    pub fn shrink(&mut self, ids: Vec<JobId>) -> Vec<JobId> {
-        self.ids = ids;
-        self.cause = None;
-        std::mem::take(&mut self.suspects)
+    /// The attempts of the group that this one was split from, if its requests got no usable
+    /// response.
+    pub fn attempts(&self) -> Option<Attempts> {
+        self.attempts
     }
 }
 
-/// What an outcome says beyond the group itself.
+/// What a result says about jobs beyond the group itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Findings {
-    /// The search goes on among these.
+pub struct IsolationResult {
+    /// Jobs that stay reserved: the bad question is among them.
     pub kept: Vec<JobId>,
-    /// No longer suspected: back to the pool.
-    pub freed: Vec<JobId>,
-    /// Bad ones that were not asked alone, each with the refusal whose code is its own: all
-    /// others that were refused with it have passed since.
+    /// Jobs that are no longer suspected.
+    pub released: Vec<JobId>,
+    /// Bad questions that were not sent alone, each with the rejection whose code it gets: all others
+    /// of that rejected group were applied since.
     pub inferred: Vec<(JobId, i64)>,
 }
 
-/// The searches of a run, and what they have learned.
+/// The isolations of a run, and what they have learned.
 #[derive(Debug)]
 pub struct Isolate {
-    /// Groups to be asked, oldest first.
+    /// Groups to send, oldest first.
     ready: VecDeque<Group>,
-    /// By status, in the order of [`Status::ALL`].
-    models: [Model; 3],
-    /// The most jobs that ever passed together.
-    passed_jobs: usize,
-    /// The most jobs to send together: what was asked for, or what the service takes.
-    size: Size,
-    /// Questions that are bad as far as one rejected group says.
+    /// By target status, in the order of [`Status::ALL`].
+    models: [BadIdModel; 3],
+    /// The largest group that was applied.
+    applied_jobs_max: usize,
+    chunk_size: ChunkSize,
+    /// Questions that are bad according to one rejected group.
     inferences: Inferences,
-    /// Groups cut into parts for trouble, by refusal: their jobs, and the parts that have not
-    /// passed yet.
-    troubled: HashMap<i64, (usize, usize)>,
-    /// Nothing is known yet.
-    first: bool,
+    /// Groups that were split for failures, by the caller's number of the last failure.
+    split_groups: HashMap<i64, SplitGroup>,
+    /// Whether no result has come yet.
+    is_first: bool,
+}
+
+/// A group that was split because its requests got no usable response.
+#[derive(Debug)]
+struct SplitGroup {
+    jobs: usize,
+    /// How many of its parts were not applied yet.
+    open_parts: usize,
 }
 
 impl Isolate {
-    /// Searches that have not begun, with at most `jobs_max` jobs (at least 1) a group.
+    /// No isolation yet, for groups of at most `jobs_max` jobs (at least 1).
     pub fn new(jobs_max: usize) -> Self {
         Self {
             ready: VecDeque::new(),
-            models: [Model::new(), Model::new(), Model::new()],
-            passed_jobs: 0,
-            size: Size::new(jobs_max),
+            models: [BadIdModel::new(), BadIdModel::new(), BadIdModel::new()],
+            applied_jobs_max: 0,
+            chunk_size: ChunkSize::new(jobs_max),
             inferences: Inferences::default(),
-            troubled: HashMap::new(),
-            first: true,
+            split_groups: HashMap::new(),
+            is_first: true,
         }
     }
 
-    /// Begins with what an earlier run has learned of the most that the service takes.
-    pub fn begin_with(&mut self, limit: SizeLimit) {
-        self.size.begin_with(limit);
+    /// Begins with the chunk size that an earlier run learned.
+    pub fn begin_with(&mut self, size: LearnedChunkSize) {
+        self.chunk_size.begin_with(size);
     }
 
-    /// What was learned of the most that the service takes; `None` while nothing was refused
-    /// for its size.
-    pub fn size_limit(&self) -> Option<SizeLimit> {
-        self.size.limit()
+    /// The chunk size that was learned; `None` while no group was rejected for its size.
+    pub fn learned_chunk_size(&self) -> Option<LearnedChunkSize> {
+        self.chunk_size.learned()
     }
 
-    /// How many jobs of the pool to send together when `first` is the first of them.
-    pub fn free_jobs(&self, status: Status, first: JobId) -> usize {
-        let size = self.models[index(status)].group_size(first, self.size.most());
-        if self.first { size.min(FIRST_JOBS) } else { size }
+    /// How many free jobs to send together when `first` is the first of them.
+    pub fn free_group_size(&self, status: Status, first: JobId) -> usize {
+        let size = self.models[index(status)].group_size(first, self.chunk_size.most());
+        if self.is_first { size.min(FIRST_JOBS) } else { size }
     }
 
-    /// Jobs of the pool that leave together; as many as [`Isolate::free_jobs`] said.
+    /// A group of free jobs; as many as [`Isolate::free_group_size`] allows.
     pub fn free_group(&mut self, status: Status, ids: Vec<JobId>) -> Group {
-        self.size.sent(ids.len());
-        Group { status, ids, suspects: Vec::new(), cause: None, strikes: None }
+        self.chunk_size.on_send(ids.len());
+        Group { status, ids, suspects: Vec::new(), cause: None, attempts: None }
     }
 
-    /// The group that a search wants asked next; `None` when none does now.
+    /// The next group that an isolation sends.
     pub fn next_group(&mut self) -> Option<Group> {
         self.ready.pop_front()
     }
 
-    /// Whether no search wants anything asked.
+    /// Whether no isolation has a group to send.
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }
 
-    /// Whether every group that waits was cut from one whose requests got no usable response.
-    pub fn has_only_strikes(&self) -> bool {
-        self.ready.iter().all(|group| group.strikes.is_some())
+    /// Whether every group to send is a part of one whose requests got no usable response.
+    pub fn has_only_split_parts(&self) -> bool {
+        self.ready.iter().all(|group| group.attempts.is_some())
     }
 
-    /// Wants the questions asked alone that are only inferred to be bad. For a run that has
-    /// nothing else to send: no later response will confirm them.
-    pub fn ask_inferred(&mut self) {
+    /// Sends every question alone that is only inferred to be bad. For a run that has nothing else to
+    /// send: no later response will confirm the inference.
+    pub fn verify_inferred(&mut self) {
         let unconfirmed = self.inferences.take_all();
         self.ready.extend(unconfirmed.into_iter().map(alone));
     }
 
-    /// Forgets every search, and how likely bad questions are: the refusals that they go back
-    /// to prove nothing. All of their jobs belong back in the pool.
-    pub fn forget_searches(&mut self) {
+    /// Drops every isolation and what was learned about bad questions: the rejections behind it prove
+    /// nothing. The caller releases all of their jobs.
+    pub fn reset(&mut self) {
         self.ready.clear();
         self.inferences = Inferences::default();
-        self.troubled.clear();
-        self.models = [Model::new(), Model::new(), Model::new()];
+        self.split_groups.clear();
+        self.models = [BadIdModel::new(), BadIdModel::new(), BadIdModel::new()];
     }
 
-    /// Cuts a group into parts that are asked side by side: its requests get no usable
-    /// response, and one of its questions may be why. Keeps all of its jobs.
-    pub fn split(&mut self, group: Group, refusal: i64, strikes: Strikes) -> Findings {
-        let Group { status, ids, suspects: freed, cause, .. } = group;
-        self.first = false;
-        if let Some(cause) = cause.filter(|cause| cause.of.is_none()) {
-            self.troubled.remove(&cause.refusal);
+    /// Some jobs of `group` were cancelled or superseded, and `ids` remain. The bad question may have
+    /// been among the others, so its isolation ends. Returns the suspects, which the caller releases.
+    pub fn shrink(&mut self, group: &mut Group, ids: Vec<JobId>) -> Vec<JobId> {
+        group.ids = ids;
+        group.cause = None;
+        std::mem::take(&mut group.suspects)
+    }
+
+    /// Splits a group into parts that are sent side by side: its requests get no usable response, and
+    /// one of its questions may be the reason. Keeps all of its jobs. `rejection` is the caller's
+    /// number of the last of these requests.
+    pub fn split(&mut self, group: Group, rejection: i64, attempts: Attempts) -> IsolationResult {
+        let Group { status, ids, suspects: released, cause, .. } = group;
+        self.is_first = false;
+        if let Some(cause) = cause {
+            self.forget_split(&cause);
         }
-        let part = ids.len().div_ceil(TROUBLE_PARTS).max(1);
-        self.troubled.insert(refusal, (ids.len(), ids.len().div_ceil(part)));
-        let cause = Cause { refusal, of: None, jobs: ids.len(), parent: None };
+        let part = ids.len().div_ceil(SPLIT_PARTS).max(1);
+        let split_group = SplitGroup { jobs: ids.len(), open_parts: ids.len().div_ceil(part) };
+        self.split_groups.insert(rejection, split_group);
+        let cause = SplitCause { rejection, scope: None, jobs: ids.len(), parent: None };
         self.ready.extend(ids.chunks(part).map(|ids| Group {
             status,
             ids: ids.to_vec(),
             suspects: Vec::new(),
             cause: Some(cause.clone()),
-            strikes: Some(strikes),
+            attempts: Some(attempts),
         }));
-        Findings { kept: ids, freed, ..Findings::default() }
+        IsolationResult { kept: ids, released, ..IsolationResult::default() }
     }
 
-    /// Takes in what became of a group.
-    pub fn record(&mut self, group: Group, outcome: Outcome) -> Findings {
-        self.first = false;
-        match outcome {
-            Outcome::Applied => self.applied(group),
-            Outcome::Refused { refusal, of } => self.refused(group, refusal, of),
+    /// Records the result of a group.
+    pub fn record(&mut self, group: Group, result: GroupResult) -> IsolationResult {
+        self.is_first = false;
+        match result {
+            GroupResult::Applied => self.on_applied(group),
+            GroupResult::Rejected { rejection, scope } => self.on_rejected(group, rejection, scope),
         }
     }
 
-    fn applied(&mut self, group: Group) -> Findings {
+    fn on_applied(&mut self, group: Group) -> IsolationResult {
         let jobs = group.ids.len();
         for id in &group.ids {
             self.models[index(group.status)].learn(*id, false);
         }
-        self.passed_jobs = self.passed_jobs.max(jobs);
-        self.size.passed(jobs);
-        let inferred = self.inferences.passed(&group.ids);
+        self.applied_jobs_max = self.applied_jobs_max.max(jobs);
+        self.chunk_size.on_applied(jobs);
+        let inferred = self.inferences.on_applied(&group.ids);
         let overdue = self.inferences.take_overdue();
         self.ready.extend(overdue.into_iter().map(alone));
-        let mut findings = match group.cause {
-            None => Findings::default(),
-            Some(cause) if cause.of.is_none() => {
-                self.part_passed(&cause);
-                Findings::default()
+        let mut result = match group.cause {
+            None => IsolationResult::default(),
+            Some(cause) if cause.scope.is_none() => {
+                self.on_part_applied(&cause);
+                IsolationResult::default()
             }
             Some(cause) if group.suspects.is_empty() => {
-                // The last suspects have passed like all the others: nobody was bad, they
-                // were too many, or the rejection was wrong.
-                self.too_many(cause.jobs, cause.of == Some(Blame::Questions));
-                Findings::default()
+                // The last suspects were applied like all the others, so none was bad: the group was
+                // too large, or the rejection was wrong.
+                self.on_too_large(cause.jobs, cause.scope == Some(RejectionScope::Questions));
+                IsolationResult::default()
             }
             Some(cause) => self.search(group.status, group.suspects, cause, true),
         };
-        findings.inferred = inferred;
-        findings
+        result.inferred = inferred;
+        result
     }
 
-    /// One part of a group that was cut for trouble has passed.
-    fn part_passed(&mut self, cause: &Cause) {
-        let Some((jobs, left)) = self.troubled.get_mut(&cause.refusal) else { return };
-        *left -= 1;
-        if *left == 0 {
-            let jobs = *jobs;
-            self.troubled.remove(&cause.refusal);
-            self.size.trouble(jobs);
+    /// One part of a group that was split for failures was applied.
+    fn on_part_applied(&mut self, cause: &SplitCause) {
+        let Some(split) = self.split_groups.get_mut(&cause.rejection) else { return };
+        split.open_parts -= 1;
+        if split.open_parts == 0 {
+            let jobs = split.jobs;
+            self.split_groups.remove(&cause.rejection);
+            self.chunk_size.on_failing(jobs);
         }
     }
 
-    fn too_many(&mut self, jobs: usize, may_be_wrong: bool) {
-        self.size.too_many(jobs, may_be_wrong);
-        if self.size.most() < jobs {
-            // What passed once is too many now.
-            self.passed_jobs = self.passed_jobs.min(jobs - 1);
+    /// A part of a split group was not applied, so the size of the group was not the reason.
+    fn forget_split(&mut self, cause: &SplitCause) {
+        if cause.scope.is_none() {
+            self.split_groups.remove(&cause.rejection);
         }
     }
 
-    fn refused(&mut self, group: Group, refusal: i64, of: Blame) -> Findings {
-        let Group { status, ids, suspects: freed, cause, .. } = group;
+    fn on_too_large(&mut self, jobs: usize, may_be_wrong: bool) {
+        self.chunk_size.on_too_large(jobs, may_be_wrong);
+        if self.chunk_size.most() < jobs {
+            // A size that was applied earlier is too large now.
+            self.applied_jobs_max = self.applied_jobs_max.min(jobs - 1);
+        }
+    }
+
+    fn on_rejected(
+        &mut self,
+        group: Group,
+        rejection: i64,
+        scope: RejectionScope,
+    ) -> IsolationResult {
+        let Group { status, ids, suspects: released, cause, .. } = group;
         if let [id] = *ids.as_slice() {
-            self.note_bad(status, id);
-            return Findings { freed, ..Findings::default() };
+            self.record_bad(status, id);
+            return IsolationResult { released, ..IsolationResult::default() };
         }
         let parent = cause
-            .filter(|cause| cause.of == Some(Blame::Questions))
-            .map(|cause| Parent { jobs: cause.jobs, others: freed.clone() });
-        self.inferences.leave(&freed);
-        let cause = Cause { refusal, of: Some(of), jobs: ids.len(), parent };
-        let mut findings = self.search(status, ids, cause, false);
-        findings.freed.extend(freed);
-        findings
+            .filter(|cause| cause.scope == Some(RejectionScope::Questions))
+            .map(|cause| Parent { jobs: cause.jobs, others: released.clone() });
+        self.inferences.track(&released);
+        let cause = SplitCause { rejection, scope: Some(scope), jobs: ids.len(), parent };
+        let mut result = self.search(status, ids, cause, false);
+        result.released.extend(released);
+        result
     }
 
-    /// This one is bad: what is inferred from a rejection that it explains as well has to be
-    /// asked.
-    fn note_bad(&mut self, status: Status, id: JobId) {
+    /// `id` is bad. Inferences from a rejection that it explains as well are verified.
+    fn record_bad(&mut self, status: Status, id: JobId) {
         self.models[index(status)].learn(id, true);
-        self.ready.extend(self.inferences.refused(id).into_iter().map(alone));
+        self.ready.extend(self.inferences.on_bad(id).into_iter().map(alone));
     }
 
-    /// Goes on among `ids`, one of which is bad, if the group was not just too large. `rest`:
-    /// they are what is left of it, and all others of it have passed.
+    /// Continues the isolation among `ids`, one of which is bad unless the group was too large.
+    /// `is_rest`: all other jobs of the rejected group were applied.
     fn search(
         &mut self,
         status: Status,
         mut ids: Vec<JobId>,
-        cause: Cause,
-        rest: bool,
-    ) -> Findings {
-        if ids.len() > self.size.most() {
-            // Meanwhile it is known that so many are too many, so it says nothing of them.
-            return Findings { freed: ids, ..Findings::default() };
+        cause: SplitCause,
+        is_rest: bool,
+    ) -> IsolationResult {
+        if ids.len() > self.chunk_size.most() {
+            // This size is known to be too large by now, so the rejection says nothing about them.
+            return IsolationResult { released: ids, ..IsolationResult::default() };
         }
-        let proven = cause.jobs <= self.passed_jobs;
+        let size_is_accepted = cause.jobs <= self.applied_jobs_max;
+        let is_about_questions = cause.scope == Some(RejectionScope::Questions);
         let kept = ids.clone();
         if let [id] = *ids.as_slice()
-            && cause.of == Some(Blame::Questions)
+            && is_about_questions
         {
             self.infer(status, id, cause);
-            return Findings { kept, ..Findings::default() };
+            return IsolationResult { kept, ..IsolationResult::default() };
         }
-        // If the refusal may have been for the size, whether the rest passes too tells at once.
-        let whole = ids.len() == 1 || (rest && cause.of != Some(Blame::Questions) && !proven);
+        // If the rejection may be about the size, sending all of the rest decides that at once.
+        let whole = ids.len() == 1 || (is_rest && !is_about_questions && !size_is_accepted);
         let model = &mut self.models[index(status)];
         let suspects = if whole { Vec::new() } else { ids.split_off(model.cut(&ids)) };
         let cause = Some(cause);
-        self.ready.push_back(Group { status, ids, suspects, cause, strikes: None });
-        Findings { kept, ..Findings::default() }
+        self.ready.push_back(Group { status, ids, suspects, cause, attempts: None });
+        IsolationResult { kept, ..IsolationResult::default() }
     }
 
-    /// All others that were rejected with this one have passed: it is bad, once a second
-    /// rejected group says so too. Without one it is asked alone.
-    fn infer(&mut self, status: Status, id: JobId, cause: Cause) {
-        self.note_bad(status, id);
+    /// All others that were rejected with `id` were applied: it is bad once a second rejected group
+    /// agrees. Without a second group it is sent alone.
+    fn infer(&mut self, status: Status, id: JobId, cause: SplitCause) {
+        self.record_bad(status, id);
         let inference = match cause.parent.clone() {
             Some(parent) => self.inferences.add(status, id, cause, &parent),
             None => Some(Inference::unconfirmed(status, id, cause)),
@@ -362,10 +379,10 @@ impl Isolate {
     }
 }
 
-/// The question of an inference, asked alone.
+/// A group of the one question of an inference.
 fn alone(inference: Inference) -> Group {
     let Inference { status, id, cause, .. } = inference;
-    Group { status, ids: vec![id], suspects: Vec::new(), cause: Some(cause), strikes: None }
+    Group { status, ids: vec![id], suspects: Vec::new(), cause: Some(cause), attempts: None }
 }
 
 fn index(status: Status) -> usize {

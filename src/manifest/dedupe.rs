@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::NewJob;
-use crate::job::Status;
+use crate::domain::job::Status;
 
 /// One map would hold its old and its new table together while it grows, half as
 /// much memory again; of many small ones only one does so at a time.
@@ -26,7 +26,7 @@ type Packed = [u8; 6];
 
 /// What an earlier row asked of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Intent {
+pub(super) struct SeenRow {
     /// The status it shall have.
     pub(super) status: Status,
     /// The line that says so.
@@ -39,13 +39,13 @@ pub(super) enum Noted {
     /// It is the first for its question.
     New,
     /// An earlier row named the question.
-    Earlier(Intent),
+    Earlier(SeenRow),
     /// Earlier rows wanted different things of it; a line of them and this one, in words.
     Conflict(String),
 }
 
 /// The intent that counts for each question so far.
-pub(super) struct Intents {
+pub(super) struct SeenIds {
     /// Two hashers, since one gives 64 bits: at ten million ids those would collide
     /// once in some hundred thousand files.
     hashers: [RandomState; 2],
@@ -55,9 +55,9 @@ pub(super) struct Intents {
 }
 
 /// The questions that a manifest names.
-pub struct Questions(Intents);
+pub struct IdSet(SeenIds);
 
-impl Questions {
+impl IdSet {
     /// Whether `id` is one of them.
     pub fn has(&self, id: &str) -> bool {
         let (shard, key) = self.0.find(id);
@@ -65,7 +65,7 @@ impl Questions {
     }
 }
 
-impl Intents {
+impl SeenIds {
     pub(super) fn new() -> Self {
         Self {
             hashers: [RandomState::new(), RandomState::new()],
@@ -115,8 +115,8 @@ impl Intents {
     }
 
     /// What is left when nothing more is noted.
-    pub(super) fn into_questions(self) -> Questions {
-        Questions(self)
+    pub(super) fn into_questions(self) -> IdSet {
+        IdSet(self)
     }
 
     fn find(&self, id: &str) -> (usize, Key) {
@@ -128,7 +128,7 @@ impl Intents {
 
 /// The intent of `job`, and the first of `intents` that differs, in the order of their lines.
 fn in_words(job: &NewJob, intents: [Packed; 2]) -> String {
-    let own = Intent { status: job.status, line: job.line };
+    let own = SeenRow { status: job.status, line: job.line };
     let [first, second] = intents.map(unpack);
     let other = if first.status == own.status { second } else { first };
     let (a, b) = if own.line < other.line { (own, other) } else { (other, own) };
@@ -142,7 +142,7 @@ fn pack(job: &NewJob) -> Packed {
     packed
 }
 
-fn unpack(packed: Packed) -> Intent {
+fn unpack(packed: Packed) -> SeenRow {
     let mut bytes = [0; 8];
     bytes[..packed.len()].copy_from_slice(&packed);
     let bits = u64::from_le_bytes(bytes);
@@ -151,13 +151,13 @@ fn unpack(packed: Packed) -> Intent {
         1 => Status::Disable,
         _ => Status::Delete,
     };
-    Intent { status, line: bits >> 2 }
+    SeenRow { status, line: bits >> 2 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::QuestionId;
+    use crate::domain::job::QuestionId;
 
     fn job(id: &str, status: Status, line: u64) -> NewJob {
         NewJob { question_id: QuestionId::parse(id.as_bytes()).expect("an id"), status, line }
@@ -167,7 +167,7 @@ mod tests {
     fn an_intent_is_the_same_after_packing() {
         for status in Status::ALL {
             for line in [1, 2, 255, 1 << 33, LINE_MAX] {
-                assert_eq!(unpack(pack(&job("a", status, line))), Intent { status, line });
+                assert_eq!(unpack(pack(&job("a", status, line))), SeenRow { status, line });
             }
         }
         assert_eq!(unpack(pack(&job("a", Status::Delete, u64::MAX))).line, LINE_MAX);
@@ -183,12 +183,12 @@ mod tests {
 
     #[test]
     fn the_first_intent_is_kept_until_it_is_replaced() {
-        let mut intents = Intents::new();
+        let mut intents = SeenIds::new();
         for n in 0..2_000 {
             assert_eq!(intents.note(&job(&format!("q-{n}"), Status::Enable, n)), Noted::New);
         }
-        let kept = |intents: &mut Intents| intents.note(&job("q-77", Status::Delete, 9_000));
-        let intent = |status, line| Noted::Earlier(Intent { status, line });
+        let kept = |intents: &mut SeenIds| intents.note(&job("q-77", Status::Delete, 9_000));
+        let intent = |status, line| Noted::Earlier(SeenRow { status, line });
         assert_eq!(kept(&mut intents), intent(Status::Enable, 77));
         intents.replace(&job("q-77", Status::Disable, 8_000));
         assert_eq!(kept(&mut intents), intent(Status::Disable, 8_000));

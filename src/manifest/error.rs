@@ -1,7 +1,7 @@
 //! Why a manifest as a whole cannot be read.
 //!
 //! Each text names the file, what is wrong with it and what to do. What is wrong with
-//! single rows is no error but a [`super::BadRow`].
+//! single rows is no error but a [`super::RowError`].
 
 use std::io;
 

@@ -18,12 +18,12 @@ use crate::text::path_text;
 
 /// How far a manifest was read; may be looked at from elsewhere.
 #[derive(Debug, Clone, Default)]
-pub struct ReadSoFar {
+pub struct ReadProgress {
     bytes: Arc<AtomicU64>,
     total: Option<u64>,
 }
 
-impl ReadSoFar {
+impl ReadProgress {
     /// Bytes of the file as it is, packed or not.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -38,7 +38,7 @@ impl ReadSoFar {
 /// What was opened.
 #[derive(Debug, Default)]
 pub(super) struct Source {
-    so_far: ReadSoFar,
+    so_far: ReadProgress,
     again: Again,
 }
 
@@ -89,14 +89,14 @@ impl Source {
         if !found.is_file() {
             return Self::pipe(Box::new(file), kept);
         }
-        let so_far = ReadSoFar { total: Some(found.len()), ..ReadSoFar::default() };
+        let so_far = ReadProgress { total: Some(found.len()), ..ReadProgress::default() };
         let reader = Counted(file.try_clone()?, so_far.clone());
         let again = Again::File { file, path: path.to_owned(), state: State::from(&found) };
         Ok((Box::new(reader), Self { so_far, again }))
     }
 
     fn pipe(from: Input, kept: bool) -> io::Result<(Input, Self)> {
-        let so_far = ReadSoFar::default();
+        let so_far = ReadProgress::default();
         let reader = Counted(from, so_far.clone());
         if !kept {
             return Ok((Box::new(reader), Self { so_far, again: Again::Never }));
@@ -107,7 +107,7 @@ impl Source {
     }
 
     /// How far it was read.
-    pub(super) fn so_far(&self) -> ReadSoFar {
+    pub(super) fn progress(&self) -> ReadProgress {
         self.so_far.clone()
     }
 
@@ -125,7 +125,7 @@ impl Source {
 
     /// The same bytes from their beginning, if they can be read a second time.
     pub(super) fn again(self) -> io::Result<Option<(Input, Self)>> {
-        let so_far = ReadSoFar { total: self.so_far.total, ..ReadSoFar::default() };
+        let so_far = ReadProgress { total: self.so_far.total, ..ReadProgress::default() };
         let mut file = match &self.again {
             Again::Never => return Ok(None),
             Again::File { file, .. } | Again::Copy(file) => file.try_clone()?,
@@ -136,7 +136,7 @@ impl Source {
 }
 
 /// A reader that tells how far it is.
-struct Counted<R>(R, ReadSoFar);
+struct Counted<R>(R, ReadProgress);
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {

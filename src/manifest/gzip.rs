@@ -39,20 +39,20 @@ impl Read for Packed {
 }
 
 /// The text that was packed.
-pub(super) struct Unpacked {
+pub(super) struct GzipReader {
     /// The member at hand; `None` after the last one.
     member: Option<GzDecoder<BufReader<Packed>>>,
     bytes: u64,
 }
 
-impl Unpacked {
+impl GzipReader {
     pub(super) fn new(inner: Input) -> Self {
         let packed = BufReader::with_capacity(BUFFER_BYTES, Packed { inner, bytes: 0 });
         Self { member: Some(GzDecoder::new(packed)), bytes: 0 }
     }
 }
 
-impl Read for Unpacked {
+impl Read for GzipReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while let Some(member) = &mut self.member {
             let read = member.read(buf).map_err(damage)?;

@@ -4,8 +4,8 @@
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::bad::shown;
 use super::error::ManifestError;
+use super::row_error::shown;
 use crate::nearest::nearest;
 use crate::text::is_unsafe;
 

@@ -5,7 +5,6 @@
 //! and a status are. Memory is bounded by one record and, for each id, the few bytes
 //! that find it again. Never touches a database, a terminal or the time.
 
-mod bad;
 mod dedupe;
 mod error;
 mod file;
@@ -13,39 +12,40 @@ mod gzip;
 mod header;
 mod kind;
 mod options;
+mod record_buffer;
 mod records;
 mod rejects;
+mod row_error;
 mod source;
 #[cfg(test)]
 mod tests;
 mod warnings;
-mod window;
 
 use std::io::{Cursor, Read};
 use std::path::Path;
 
 use csv::ByteRecord;
 
-use crate::job::{NewJob, QuestionId, Status};
+use crate::domain::job::{NewJob, QuestionId, Status};
 use crate::text::path_text;
 
-pub use bad::BadRow;
-pub use dedupe::Questions;
+pub use dedupe::IdSet;
 pub use error::ManifestError;
-pub use file::{ReadSoFar, can_be_read_again, must_be_there};
+pub use file::{ReadProgress, can_be_read_again, must_be_there};
 pub use gzip::{UNPACKED_BYTES_FREE, UNPACKED_TIMES_MAX};
 pub use header::COLUMNS_MAX;
 pub use kind::Kind;
 pub use options::{ManifestOptions, OnConflict};
+pub use record_buffer::{DELIMITERS_MAX, RECORD_BYTES_MAX};
 pub use rejects::{REJECTS_BYTES_MAX, Rejects, TooManyRejects, look_like_rejects, same_file};
+pub use row_error::RowError;
 pub use warnings::{Warning, WarningKind};
-pub use window::{DELIMITERS_MAX, RECORD_BYTES_MAX};
 
-use bad::Flaw;
-use dedupe::{Intents, Noted};
+use dedupe::{Noted, SeenIds};
 use file::Source;
 use header::Columns;
 use records::{Found, Records};
+use row_error::FieldError;
 use source::Digest;
 use warnings::Warnings;
 
@@ -58,10 +58,10 @@ pub enum Row {
     /// given out before.
     Replace(NewJob),
     /// A record that is no job, and why.
-    Bad(BadRow),
+    Bad(RowError),
     /// The first record that wants something else of a question than the job that was given
     /// out for it. That job does not count either, and neither does any later record of it.
-    Conflict(BadRow, QuestionId),
+    Conflict(RowError, QuestionId),
 }
 
 /// What a whole manifest came to. `rows` is always `good + duplicates + bad`.
@@ -99,7 +99,7 @@ pub struct Manifest {
     columns: Columns,
     /// The record at hand; kept here so that its memory is used again.
     record: ByteRecord,
-    intents: Intents,
+    intents: SeenIds,
     totals: Totals,
     warnings: Warnings,
     digest: Digest,
@@ -122,8 +122,8 @@ impl Manifest {
     }
 
     /// How far it was read.
-    pub fn so_far(&self) -> ReadSoFar {
-        self.source.so_far()
+    pub fn progress(&self) -> ReadProgress {
+        self.source.progress()
     }
 
     /// Reads the header of the manifest in `reader`; `source` is its name in errors.
@@ -155,7 +155,7 @@ impl Manifest {
             header,
             columns,
             record: ByteRecord::new(),
-            intents: Intents::new(),
+            intents: SeenIds::new(),
             totals: Totals::default(),
             warnings: Warnings::default(),
             digest,
@@ -220,7 +220,7 @@ impl Manifest {
     }
 
     /// The same, and the questions that it names.
-    pub fn finish_with_questions(self) -> (Totals, Questions) {
+    pub fn finish_with_questions(self) -> (Totals, IdSet) {
         let ManifestOptions { sdkappid, status, .. } = self.options;
         let foreign = self.warnings.of(WarningKind::Foreign);
         let foreign = foreign.map(|(rows, example)| (rows, example.to_owned()));
@@ -235,17 +235,17 @@ impl Manifest {
     }
 
     /// The job in the record at hand.
-    fn read_job(&mut self, line: u64) -> Result<NewJob, Flaw> {
+    fn read_job(&mut self, line: u64) -> Result<NewJob, FieldError> {
         let (has, wants) = (self.record.len(), self.header.len());
         if !self.has_its_fields() {
-            return Err(Flaw::whole(format!(
+            return Err(FieldError::whole(format!(
                 "has {has} field{}, the header has {wants}",
                 if has == 1 { "" } else { "s" }
             )));
         }
         let field = |column: usize| self.record.get(column).unwrap_or_default();
         let question_id = QuestionId::parse(field(self.columns.id))
-            .map_err(|reason| Flaw::field(self.columns.id, reason))?;
+            .map_err(|reason| FieldError::field(self.columns.id, reason))?;
         let status = match (self.options.status, self.columns.status) {
             (Some(status), own) => {
                 let own = own.map(field).unwrap_or_default();
@@ -255,9 +255,9 @@ impl Manifest {
                 status
             }
             (None, Some(column)) => {
-                parse_status(field(column)).map_err(|reason| Flaw::field(column, reason))?
+                parse_status(field(column)).map_err(|reason| FieldError::field(column, reason))?
             }
-            (None, None) => return Err(Flaw::whole("has no status".to_owned())),
+            (None, None) => return Err(FieldError::whole("has no status".to_owned())),
         };
         Ok(NewJob { question_id, status, line })
     }
@@ -273,7 +273,7 @@ impl Manifest {
     }
 
     /// Puts a job among those before it. `None` when it adds nothing.
-    fn place(&mut self, job: NewJob) -> Result<Option<Row>, Flaw> {
+    fn place(&mut self, job: NewJob) -> Result<Option<Row>, FieldError> {
         let earlier = match self.intents.note(&job) {
             Noted::New => {
                 self.count_new(&job);
@@ -302,11 +302,11 @@ impl Manifest {
         Ok(Some(Row::Conflict(self.refuse(job.line, flaw), job.question_id)))
     }
 
-    fn conflict(&self, lines: &str) -> Flaw {
+    fn conflict(&self, lines: &str) -> FieldError {
         let reason = format!(
             "{lines}: keep one of them, or decide for all with --on-conflict first or last"
         );
-        Flaw { column: self.columns.status, reason }
+        FieldError { column: self.columns.status, reason }
     }
 
     fn count_new(&mut self, job: &NewJob) {
@@ -315,9 +315,9 @@ impl Manifest {
         self.warnings.look_at(job, self.totals.rows, self.options.sdkappid);
     }
 
-    fn refuse(&mut self, line: u64, flaw: Flaw) -> BadRow {
+    fn refuse(&mut self, line: u64, flaw: FieldError) -> RowError {
         self.totals.bad += 1;
-        BadRow::new(self.totals.rows, line, flaw, &self.header, &self.record)
+        RowError::new(self.totals.rows, line, flaw, &self.header, &self.record)
     }
 }
 
@@ -333,7 +333,7 @@ fn read_header(
         .next(&mut header)
         .map_err(|(line, source)| ManifestError::from_read(name, line, source))?
     {
-        if let Some(Flaw { reason, .. }) = flaw {
+        if let Some(FieldError { reason, .. }) = flaw {
             return Err(ManifestError::Header { name: name.to_owned(), line, reason });
         }
         if !header::has_text(&header) || std::mem::take(&mut is_after_delimiter) {

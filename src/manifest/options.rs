@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::job::Status;
+use crate::domain::job::Status;
 use crate::nearest::did_you_mean;
 
 /// How a manifest is to be read.

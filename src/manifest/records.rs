@@ -1,22 +1,22 @@
 //! From text to records: the `csv` crate, made strict where a row could get lost.
 //!
-//! Relies on [`Window`] for what the crate does not say. Knows fields, not their meaning.
+//! Relies on [`RecordBuffer`] for what the crate does not say. Knows fields, not their meaning.
 //! Never lets a quote in the wrong place swallow rows in silence.
 
 use std::io;
 
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
-use super::bad::Flaw;
+use super::record_buffer::RecordBuffer;
+use super::row_error::FieldError;
 use super::source::Input;
-use super::window::Window;
 
 /// How much is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The records of a text.
 pub(super) struct Records {
-    csv: Reader<Window>,
+    csv: Reader<RecordBuffer>,
     delimiter: u8,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Found {
     /// The line on which it starts.
     pub(super) line: u64,
     /// What is wrong with its quotes, if anything is.
-    pub(super) flaw: Option<Flaw>,
+    pub(super) flaw: Option<FieldError>,
 }
 
 impl Records {
@@ -35,7 +35,7 @@ impl Records {
             .flexible(true)
             .delimiter(delimiter)
             .buffer_capacity(BUFFER_BYTES)
-            .from_reader(Window::new(text, delimiter));
+            .from_reader(RecordBuffer::new(text, delimiter));
         Self { csv, delimiter }
     }
 
@@ -69,20 +69,20 @@ impl Records {
         }
     }
 
-    fn quote_flaw(&mut self, record: &mut ByteRecord) -> Option<Flaw> {
+    fn quote_flaw(&mut self, record: &mut ByteRecord) -> Option<FieldError> {
         let end = self.csv.position().byte();
         let window = self.csv.get_mut();
         if window.is_open_at_end(end) {
             trim_tail(record);
             let reason = "a quote is opened here and never closed: it takes in the rest of the \
                           file";
-            return Some(Flaw::whole(reason.to_owned()));
+            return Some(FieldError::whole(reason.to_owned()));
         }
         let spans_lines = record.as_slice().iter().any(|byte| matches!(byte, b'\r' | b'\n'));
         if spans_lines && ends_in_midfield(window.record(end), self.delimiter) {
             let reason = "a quoted field goes over several lines and text follows its closing \
                           quote: a quote is missing or too many, and rows may have been taken in";
-            return Some(Flaw::whole(reason.to_owned()));
+            return Some(FieldError::whole(reason.to_owned()));
         }
         None
     }

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use csv::{ByteRecord, Writer};
 
-use super::bad::{BadRow, WHOLE};
 use super::header;
 use super::records::io_error;
+use super::row_error::{RowError, WHOLE};
 
 const REASON: &str = "reason";
 
@@ -60,7 +60,7 @@ impl<W: Write> Rejects<W> {
     ///
     /// # Errors
     /// When the destination cannot be written, or has its limit.
-    pub fn write(&mut self, bad: &BadRow) -> io::Result<()> {
+    pub fn write(&mut self, bad: &RowError) -> io::Result<()> {
         self.rows += 1;
         let mut fields = bad.fields.clone();
         if bad.column == WHOLE && self.reason < self.columns {

@@ -35,7 +35,7 @@ pub(super) fn text(bytes: Input) -> io::Result<(Input, Digest)> {
     let start = read_some(&mut bytes, gzip::MAGIC.len() as u64)?;
     let is_packed = start == gzip::MAGIC;
     let whole: Input = Box::new(Cursor::new(start).chain(bytes));
-    let mut plain = if is_packed { Box::new(gzip::Unpacked::new(whole)) } else { whole };
+    let mut plain = if is_packed { Box::new(gzip::GzipReader::new(whole)) } else { whole };
     let head = read_some(&mut plain, kind::HEAD_BYTES)?;
     if let Some(kind) = kind::recognise(&head) {
         return Err(io::Error::other(ReadFlaw::Kind(kind)));

@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use super::bad::shown;
-use crate::job::{NewJob, Status};
+use super::row_error::shown;
+use crate::domain::job::{NewJob, Status};
 
 /// What is odd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,9 +5,9 @@
 
 use super::Ended;
 use super::exposition::{Family, Labels, Value, seconds};
-use crate::job::{JobState, Status};
+use crate::domain::job::{JobState, Status};
+use crate::domain::verdict::{Class, explain};
 use crate::store::{AppFigures, Figures, LATENCY_BOUNDS_MS};
-use crate::verdict::{Class, explain};
 
 /// Every verdict that a request can have, in the words of the queue.
 const VERDICTS: [&str; 7] =
@@ -247,7 +247,7 @@ fn with(of_app: &AppFigures, more: &[(&'static str, &str)]) -> Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Verdict;
+    use crate::domain::verdict::Verdict;
 
     #[test]
     fn every_verdict_that_an_answer_can_have_is_told_of() {

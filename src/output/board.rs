@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Output;
 use super::view::View;
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
 
 /// How often a terminal is drawn anew although nothing has happened: waits count down.
 const DRAW_EVERY: Duration = Duration::from_millis(250);

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use super::range_text;
-use crate::forecast::Forecast;
-use crate::job::Status;
+use crate::domain::job::Status;
+use crate::eta::Eta;
 use crate::plan::{Effect, FilePlan, JobsSum, Plan};
 use crate::text::visible;
 
 /// What a run sends, what it takes, where that comes from, what it deletes, and what the file's
 /// reader warns of; `all_line` is the command line that names every delete.
-pub fn plan_text(plan: &Plan, forecast: &Forecast, all_line: &str) -> String {
+pub fn plan_text(plan: &Plan, forecast: &Eta, all_line: &str) -> String {
     let mut text = format!(
         "This run sends to {}, for application {}, library {}:",
         plan.endpoint, plan.app.sdkappid, plan.app.library

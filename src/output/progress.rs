@@ -9,10 +9,10 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Output;
 use super::board::Board;
 use super::view::{Doing, View};
-use crate::clock::{Clock, Moment};
-use crate::forecast::Course;
+use crate::domain::clock::{Clock, Moment};
+use crate::domain::verdict::Verdict;
+use crate::eta::RunProgress;
 use crate::runner::{Event, Totals};
-use crate::verdict::Verdict;
 
 /// Shows `events` until the run ends. `chunk` jobs at most in a request and the limit of
 /// `rate` requests a second are for the time that is left.
@@ -90,7 +90,7 @@ struct Progress {
     left: u64,
     recent: Recent,
     /// How it went so far, for the time that is left.
-    course: Course,
+    course: RunProgress,
     /// What it does, and until when if it waits.
     doing: Doing,
     until: Moment,
@@ -106,7 +106,7 @@ impl Progress {
             totals: Totals::default(),
             left: 0,
             recent: Recent::default(),
-            course: Course::new(rate),
+            course: RunProgress::new(rate),
             doing: Doing::Beginning,
             until: began,
         }
@@ -120,7 +120,7 @@ impl Progress {
                 self.began = now;
                 self.recent.note(now, 0);
             }
-            Event::Left { .. } => {
+            Event::Sent { .. } => {
                 self.left += 1;
                 if self.doing == Doing::Beginning {
                     self.doing = Doing::Sending;
@@ -134,9 +134,9 @@ impl Progress {
                 self.open = self.open.max(totals.done());
             }
             Event::Concluded { totals } => self.totals = *totals,
-            Event::Closed { why, wait, since_ms } => {
+            Event::Closed { reason, wait, since_ms } => {
                 self.course.closed(at);
-                self.doing = Doing::Waiting { why: *why, since_ms: *since_ms, wait: *wait };
+                self.doing = Doing::Waiting { why: *reason, since_ms: *since_ms, wait: *wait };
                 self.until = now + *wait;
             }
             Event::Opened => {
@@ -174,7 +174,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::ClosedFor;
+    use crate::limiter::CloseReason;
 
     fn settled(totals: Totals) -> Event {
         let (verdict, latency) = (Verdict::Applied, Duration::from_millis(100));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn left() -> Event {
-        Event::Left { request: 1, status: crate::job::Status::Enable, jobs: 100 }
+        Event::Sent { request: 1, status: crate::domain::job::Status::Enable, jobs: 100 }
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
             "902 of 3000 done, 2 failed, 5.0 of 5 requests/s, 7 to 40 s left"
         );
         let wait = Duration::from_millis(2_140);
-        progress.take(&Event::Closed { why: ClosedFor::Frequency, wait, since_ms: 0 }, at(2));
+        progress.take(&Event::Closed { reason: CloseReason::Frequency, wait, since_ms: 0 }, at(2));
         let waits = progress.view(at(3)).line();
         assert!(waits.ends_with(", waiting 1.1 s: the service asked us to slow down"), "{waits}");
         progress.take(&left(), at(5));
@@ -258,7 +258,7 @@ mod tests {
         // The gate is shut for as long again: slots are as far apart as they were, but the
         // gate may shut once more.
         let wait = Duration::from_secs(80);
-        let shut = Event::Closed { why: ClosedFor::Outage, wait, since_ms: 0 };
+        let shut = Event::Closed { reason: CloseReason::Outage, wait, since_ms: 0 };
         progress.take(&shut, slot(400));
         assert_eq!(progress.view(slot(500)).left, None);
         progress.take(&Event::Opened, slot(800));

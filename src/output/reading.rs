@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Output;
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
 
 /// How often a terminal is drawn anew, and how long it shows nothing at first.
 const DRAW_EVERY: Duration = Duration::from_millis(500);

@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::domain::verdict::{ResponseKind, explain};
 use crate::runner::RunReport;
 use crate::store::{QueueCounts, Record, RunEnding};
 use crate::text::path_text;
-use crate::verdict::{Answer, explain};
 
 /// Everything that the end of a run tells.
 #[derive(Debug)]
@@ -166,14 +166,14 @@ impl RunSummaryText<'_> {
     }
 
     fn last_word(&self) -> String {
-        let Some((answer, info)) = &self.report.last_word else { return String::new() };
+        let Some((answer, info)) = &self.report.last_error else { return String::new() };
         let said =
             if info.is_empty() { String::new() } else { format!("\nThe service said: {info}") };
-        if answer.is_blocked_on_the_way() {
+        if answer.is_local_fault() {
             return format!("The trouble: {answer}: {info}\nWhat to do: {}.", answer.advice());
         }
         match answer {
-            Answer::Code(code) => {
+            ResponseKind::Code(code) => {
                 let row = explain(*code);
                 format!("{code}: {}.\nWhat to do: {}.{said}", row.meaning, row.advice)
             }
@@ -183,12 +183,12 @@ impl RunSummaryText<'_> {
 
     /// Whether the run ended at once, for what lies between here and the service.
     fn is_blocked(&self) -> bool {
-        self.report.last_word.as_ref().is_some_and(|(answer, _)| answer.is_blocked_on_the_way())
+        self.report.last_error.as_ref().is_some_and(|(answer, _)| answer.is_local_fault())
     }
 
     /// An outage is often on this side: a certificate, a proxy, a name that is not found.
     fn last_trouble(&self) -> String {
-        match &self.report.last_word {
+        match &self.report.last_error {
             None => String::new(),
             Some((answer, info)) if info.is_empty() => format!("\nThe last trouble: {answer}."),
             Some((answer, info)) => format!("\nThe last trouble: {answer}: {info}"),

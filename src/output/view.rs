@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::summary::range_text;
-use crate::clock::local_time_text;
-use crate::gate::ClosedFor;
+use crate::domain::clock::local_time_text;
+use crate::limiter::CloseReason;
 
 /// What a run that goes on has come to.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,7 @@ pub enum Doing {
     /// The gate is closed.
     Waiting {
         /// Why.
-        why: ClosedFor,
+        why: CloseReason,
         /// Since when it does not get through, in UTC milliseconds.
         since_ms: i64,
         /// For how much longer at least; zero: the next try is under way.
@@ -99,7 +99,7 @@ impl View {
 impl Doing {
     /// Whether the time that is left can be told: an outage may last for any time.
     pub fn has_an_end(self) -> bool {
-        matches!(self, Self::Sending | Self::Waiting { why: ClosedFor::Frequency, .. })
+        matches!(self, Self::Sending | Self::Waiting { why: CloseReason::Frequency, .. })
     }
 
     /// Nothing needs to be said of a run that sends.
@@ -113,15 +113,15 @@ impl Doing {
     }
 }
 
-fn waiting(why: ClosedFor, since_ms: i64, wait: Duration) -> String {
+fn waiting(why: CloseReason, since_ms: i64, wait: Duration) -> String {
     match why {
-        ClosedFor::Frequency if wait.is_zero() => {
+        CloseReason::Frequency if wait.is_zero() => {
             "trying again: the service asked us to slow down".to_owned()
         }
-        ClosedFor::Frequency => {
+        CloseReason::Frequency => {
             format!("waiting {:.1} s: the service asked us to slow down", wait.as_secs_f64())
         }
-        ClosedFor::Outage => {
+        CloseReason::Outage => {
             let next = match wait.as_secs_f64().ceil() {
                 0.0 => "trying again".to_owned(),
                 seconds => format!("next try in {seconds} s"),
@@ -167,7 +167,7 @@ mod tests {
 
     fn slowed(wait_ms: u64) -> Doing {
         let wait = Duration::from_millis(wait_ms);
-        Doing::Waiting { why: ClosedFor::Frequency, since_ms: 0, wait }
+        Doing::Waiting { why: CloseReason::Frequency, since_ms: 0, wait }
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         let at = local_time_text(since_ms);
         for (wait_ms, next) in [(29_200, "next try in 30 s"), (0, "trying again")] {
             let wait = Duration::from_millis(wait_ms);
-            let outage = Doing::Waiting { why: ClosedFor::Outage, since_ms, wait };
+            let outage = Doing::Waiting { why: CloseReason::Outage, since_ms, wait };
             assert!(view(outage).line().ends_with(&format!("outage since {at}, {next}")));
         }
         assert_eq!((at.len(), &at[2..3]), (5, ":"), "{at}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 
-use crate::job::JobState;
+use crate::domain::job::JobState;
 use crate::store::{
     BatchId, Holder, KeptPace, KeptSize, Overview, Record, RecordFilter, RunLock, RunTally, Store,
     StoreError,

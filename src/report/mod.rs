@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::clock::utc_text;
+use crate::domain::clock::utc_text;
 use crate::store::Record;
 use crate::text::{visible, visible_json};
 
@@ -184,7 +184,7 @@ impl<W: Write> Writer for JsonWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{JobState, Status};
+    use crate::domain::job::{JobState, Status};
 
     fn record() -> Record {
         Record {

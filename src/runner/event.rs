@@ -1,89 +1,82 @@
-//! Events: what a run tells the world while it goes on.
+//! Events: what a run reports while it runs.
 //!
-//! Terminal, dashboard and tests all listen to the same channel; nobody calls back into
-//! the runner. A listener that falls behind loses events, never the run its pace.
+//! Terminal, dashboard, metrics and tests listen to one channel; no listener calls back into the
+//! runner. A listener that falls behind loses events. It never slows the run down.
 
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::gate::ClosedFor;
-use crate::job::Status;
+use crate::domain::job::Status;
+use crate::domain::verdict::Verdict;
+use crate::limiter::CloseReason;
 use crate::store::{RequestId, RunEnding, RunId};
-use crate::verdict::Verdict;
 
-/// How many events a slow listener may be behind before it loses the oldest.
-const BEHIND_MAX: usize = 4_096;
+/// How many events a slow listener can be behind before it loses the oldest.
+const BACKLOG_MAX: usize = 4_096;
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The run has the queue.
+    /// The run holds the queue.
     Began {
-        /// Its number.
         run: RunId,
         /// Jobs to do.
         open: u64,
-        /// Jobs that a dead run had left in flight.
+        /// Jobs that a dead run left in flight.
         orphans: u64,
     },
-    /// A request leaves.
-    Left {
-        /// Its number.
+    /// A request was sent.
+    Sent {
         request: RequestId,
-        /// The status that its jobs shall have.
+        /// The target status of its jobs.
         status: Status,
         /// How many jobs it carries.
         jobs: usize,
     },
-    /// A request is settled; its row and its jobs are durable.
+    /// A request is settled: its row and its jobs are durable.
     Settled {
-        /// Its number.
         request: RequestId,
-        /// What its answer meant.
+        /// What its response means.
         verdict: Verdict,
-        /// From leaving to the answer.
+        /// From sending to the response.
         latency: Duration,
-        /// The run's figures after it.
+        /// The totals of the run after it.
         totals: Totals,
     },
-    /// Jobs have got their outcome without a request: a read has shown that the app is alive,
-    /// so that they were rejected for their questions.
+    /// Jobs got their outcome without a request of their own: a read showed that the app is alive,
+    /// so the rejections were about their questions.
     Concluded {
-        /// The run's figures after it.
+        /// The totals of the run after it.
         totals: Totals,
     },
-    /// The gate is closed for everyone.
+    /// The rate limiter is closed.
     Closed {
-        /// Why.
-        why: ClosedFor,
+        reason: CloseReason,
         /// For how long at least.
         wait: Duration,
-        /// Since when nothing gets through for this reason, in UTC milliseconds.
+        /// Since when no request succeeds for this reason, in UTC milliseconds.
         since_ms: i64,
     },
-    /// The gate is open again.
+    /// The rate limiter is open again.
     Opened,
-    /// No more requests will leave; those in flight are waited for.
+    /// No more requests are sent; the run waits for the responses of those in flight.
     Stopping {
         /// How many those are.
         in_flight: usize,
     },
     /// The run is over.
-    Ended {
-        /// How.
-        ending: RunEnding,
-    },
+    Ended { ending: RunEnding },
 }
 
 /// What a run has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Totals {
-    /// Requests that left.
+    /// Requests that were sent.
     pub requests: u64,
-    /// Of these, refused as too fast.
+    /// Of these, pushed back as too fast.
     pub throttled: u64,
-    /// Of these, without a usable answer.
+    /// Of these, without a usable response.
     pub transient: u64,
     /// Jobs that succeeded.
     pub succeeded: u64,
@@ -102,23 +95,23 @@ impl Totals {
     }
 }
 
-/// Where events are sent.
+/// The channel of a run's events.
 #[derive(Debug, Clone)]
 pub struct Events(broadcast::Sender<Event>);
 
 impl Events {
     /// A channel without listeners.
     pub fn new() -> Self {
-        Self(broadcast::channel(BEHIND_MAX).0)
+        Self(broadcast::channel(BACKLOG_MAX).0)
     }
 
-    /// Begins to listen; only events from now on.
+    /// A new listener. It gets events from now on, none from before.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.0.subscribe()
     }
 
     pub(super) fn send(&self, event: Event) {
-        // No listener is no error: a run needs no audience.
+        // An error means that there is no listener, which is fine.
         let _ = self.0.send(event);
     }
 }

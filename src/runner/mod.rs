@@ -1,144 +1,131 @@
-//! The runner: slot, claim, send, verdict, settle, emit; until nothing is left.
+//! The runner: drains the queue for one app. It sends requests (`request.rs`), settles their responses
+//! (`settle.rs`) and emits events, until nothing is left to send or the run has to end.
 //!
-//! One task owns everything that changes: the gate, the work, the figures. Requests in
-//! flight are tasks of their own that know nothing but their call. A slot comes first, the
-//! claim second, sending third, so nothing that was claimed ages while it waits for a slot.
-//! An answer and the claim that follows it at once are one turn to write; it is made durable
-//! before anything is sent, told or waited for.
-//! The runner never names a concrete transport, never prints, and never reads a clock but
-//! the one it was given. Relies on the run lock being held by its caller.
+//! One task owns all state. Each part of it keeps its fields to itself: the rate limiter, the chunk
+//! queue, the requests in flight, the learned limits, the credentials, what is known of the app, the
+//! status of the run. A response and the claim that follows it at once share one transaction, which is
+//! committed before anything is sent, emitted or awaited.
+//!
+//! The runner names no concrete transport, prints nothing, and reads no clock but its own. Its caller
+//! holds the run lock.
 
-mod dispatch;
+mod chunk_queue;
+mod credentials;
 mod event;
-mod flight;
-mod land;
-mod learned;
-mod limit;
-mod look;
+mod in_flight;
+mod learned_limits;
+mod liveness;
+mod queue_session;
+mod request;
+mod run_status;
+mod settle;
 mod shutdown;
-mod waits;
-mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
-use dispatch::Dispatch;
+use chunk_queue::ChunkQueue;
+use credentials::Credentials;
 pub use event::{Event, Events, Totals};
-use flight::{Flight, Landed, unwound};
-pub use limit::FailuresMax;
-use look::{AppSight, Heeded};
-pub use shutdown::{Shutdown, Stopper, Urgency, shutdown};
-use work::Work;
+use in_flight::InFlight;
+use learned_limits::LearnedLimits;
+use liveness::{AppLiveness, NextAction};
+use queue_session::QueueSession;
+use request::Dispatch;
+use run_status::RunStatus;
+pub use shutdown::{Shutdown, ShutdownHandle, ShutdownMode, shutdown};
 
-use crate::clock::{Clock, Moment};
 use crate::desk::{Signer, Transport};
-use crate::gate::Gate;
-use crate::isolate::SizeLimit;
-use crate::job::App;
-use crate::store::{
-    ApprovalId, Return, RunEnding, RunId, RunLock, Settlement, Store, StoreError, Turn,
-};
-use crate::verdict::{Answer, Verdict};
+use crate::domain::clock::Clock;
+use crate::domain::failure_limit::FailureLimit;
+use crate::domain::job::App;
+use crate::domain::verdict::ResponseKind;
+use crate::limiter::RateLimiter;
+use crate::store::{ApprovalId, RunEnding, RunId, RunLock, Store, StoreError};
 
-/// No answer is later: a transport limits its time by itself. Whoever moves the clock sees by
-/// this sleep that the run has nothing else to do.
-const ANSWER_LATEST: Duration = Duration::from_hours(24);
+/// No response takes longer than this, since a transport limits its own time. A test that moves the
+/// clock to the next sleep sees by its length that the run has nothing else to wait for.
+const RESPONSE_LATEST: Duration = Duration::from_hours(24);
 
-/// A run's own limits.
+/// The limits of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunnerSettings {
     /// Whose jobs are sent.
     pub app: App,
-    /// The approval whose deletes alone are sent, and, where it is of a plan, whose other jobs
-    /// alone; `None`: no delete is sent. Deletes that it does not cover stay pending.
+    /// The run sends only the deletes that this approval covers and, if it is of a plan, only the
+    /// other jobs that it covers. `None`: no delete is sent. Other deletes stay pending.
     pub approved: Option<ApprovalId>,
     /// The most jobs in one request, at least 1.
     pub chunk_jobs_max: usize,
-    /// The most requests in flight, at least 1; fewer while latency does not need them.
+    /// The most requests in flight, at least 1. Fewer are in flight while latency allows it.
     pub in_flight_max: usize,
     /// Requests a second, above 0.
     pub rate: f64,
-    /// How often a chunk may meet passing trouble while others get through.
+    /// How often a chunk may get no usable response while other requests are evaluated.
     pub attempts_max: u32,
-    /// How long nothing may get through before the run ends.
+    /// The run ends after this time without any successful request.
     pub outage_max: Duration,
-    /// After so many rejections in a row, by codes that may be about the app or about the call,
-    /// with nothing applied between them, the run looks whether the app is alive; 0: never, and
-    /// every such code is about the questions.
+    /// After this many rejections in a row, by codes that may be about the app or about the call and
+    /// with nothing applied between them, the run checks whether the app is alive. 0: never; every
+    /// such code is about the questions.
     pub rejections_max: u32,
-    /// So many failed jobs end the run; `None`: it goes on whatever fails.
-    pub failures_max: Option<FailuresMax>,
-    /// How long requests in flight are waited for when the run is asked to stop.
+    /// The run ends at this many failed jobs; `None`: at no number.
+    pub failures_max: Option<FailureLimit>,
+    /// How long a run that ends waits for the responses of the requests in flight.
     pub grace: Duration,
-    /// Decides the jitter of waits.
+    /// Seeds the jitter of waits.
     pub seed: u64,
 }
 
 /// How a run went.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunReport {
-    /// Its number.
     pub run: RunId,
-    /// How it ended.
     pub ending: RunEnding,
-    /// What it did.
     pub totals: Totals,
-    /// Jobs that a dead run had left in flight.
+    /// Jobs that a dead run left in flight.
     pub orphans: u64,
     /// Of these, those that were cancelled or superseded meanwhile.
     pub orphans_withdrawn: u64,
-    /// How often it has read from the app to see whether it is alive.
+    /// How many reads were sent to see whether the app is alive.
     pub reads: u64,
-    /// The answer that ended it, or the last trouble before it ended, and the text with it.
-    pub last_word: Option<(Answer, String)>,
-    /// The number of failed jobs at which it was to stop.
+    /// The response that ended the run, or the last failure before it ended, with its text.
+    pub last_error: Option<(ResponseKind, String)>,
+    /// The number of failed jobs at which the run was to stop.
     pub failures_max: Option<u64>,
     /// From taking the queue to the end.
     pub took: Duration,
 }
 
-/// See the head of this file.
+/// A run that has not begun.
 #[derive(Debug)]
 pub struct Runner<C: Clock, T> {
     clock: C,
     store: Store,
-    transport: Arc<T>,
+    transport: T,
     signer: Signer,
     settings: RunnerSettings,
     events: Events,
-    /// What is written and not durable yet, and whom to tell what once it is.
-    turn: Turn,
-    untold: Vec<Event>,
-    gate: Gate<C>,
-    work: Work,
-    flights: JoinSet<Landed>,
-    totals: Totals,
-    /// Requests whose content the service looked at.
-    through: u64,
-    /// How many UserSigs were made after one was refused, and when the last of them was, if
-    /// nothing has got through with it yet.
-    renewals: u64,
-    renewal_unproven: Option<Moment>,
-    /// What rejections prove, and what was read from the app.
-    sight: AppSight,
-    last_word: Option<(Answer, String)>,
-    /// The limit in jobs, known once the run has begun.
-    failures_max: Option<u64>,
-    /// When to keep the next time what was learned.
-    keep_at: Moment,
-    /// When every free job is due, whatever the wall clock says: no earlier run has let one wait longer.
-    due_by: Moment,
-    /// Whether no more requests will leave, whatever becomes of the gate.
-    stopping: bool,
-    /// The size that is kept for the next run.
-    size_kept: Option<SizeLimit>,
+}
+
+/// A run between `begin_run` and `end_run`.
+#[derive(Debug)]
+struct ActiveRun<C: Clock, T> {
+    clock: C,
+    settings: RunnerSettings,
+    transport: Arc<T>,
+    queue: QueueSession,
+    limiter: RateLimiter<C>,
+    chunks: ChunkQueue,
+    in_flight: InFlight,
+    learned: LearnedLimits,
+    credentials: Credentials,
+    liveness: AppLiveness,
+    status: RunStatus,
     random: fastrand::Rng,
 }
 
 impl<C: Clock, T: Transport> Runner<C, T> {
-    /// A runner that has not begun.
     pub fn new(
         clock: C,
         store: Store,
@@ -147,144 +134,126 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         settings: RunnerSettings,
         events: Events,
     ) -> Self {
-        Self {
-            gate: Gate::new(settings.rate, clock.clone(), settings.seed),
-            random: fastrand::Rng::with_seed(settings.seed),
-            work: Work::new(settings.chunk_jobs_max),
-            clock,
-            turn: store.turn(),
-            untold: Vec::new(),
-            store,
-            transport: Arc::new(transport),
-            signer,
-            settings,
-            events,
-            flights: JoinSet::new(),
-            totals: Totals::default(),
-            through: 0,
-            renewals: 0,
-            renewal_unproven: None,
-            sight: AppSight::default(),
-            last_word: None,
-            failures_max: None,
-            keep_at: Moment::default(),
-            due_by: Moment::default(),
-            stopping: false,
-            size_kept: None,
-        }
+        Self { clock, store, transport, signer, settings, events }
     }
 
     /// Drains the queue until nothing is left, or the run has to end.
     ///
     /// # Errors
-    /// When the queue fails, or another process has taken it over. What was in flight then
-    /// is returned by the next run.
+    /// When the queue fails, or another process has taken it over. The next run returns the jobs
+    /// that were in flight then.
     pub async fn run(
-        mut self,
+        self,
         lock: &RunLock,
         mut shutdown: Shutdown,
     ) -> Result<RunReport, StoreError> {
         let began = self.clock.now();
-        let app = self.settings.app;
-        let taken = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
-        self.recall().await?;
-        self.wait_out_earlier_runs(taken.last_left_ms);
-        if let Some(approval) = self.settings.approved {
-            self.store.bind_run(taken.run, approval).await?;
+        let RunnerSettings { app, approved, failures_max, .. } = self.settings;
+        let started = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
+        let run = started.run;
+        let mut active = ActiveRun::new(self, run);
+        active.load_learned_limits().await?;
+        active.respect_previous_run(started.last_left_ms);
+        let store = active.queue.store.clone();
+        if let Some(approval) = approved {
+            store.bind_run(run, approval).await?;
         }
-        let open = self.store.open_of(app, self.settings.approved).await?.to_send;
-        self.failures_max = self.settings.failures_max.map(|most| most.of(open));
-        tracing::info!(run = taken.run, open, orphans = taken.orphans, "run began");
-        self.events.send(Event::Began { run: taken.run, open, orphans: taken.orphans });
+        let open = store.open_of(app, approved).await?.to_send;
+        active.status.failed_jobs_max = failures_max.map(|limit| limit.of(open));
+        tracing::info!(run, open, orphans = started.orphans, "run began");
+        active.queue.emit(Event::Began { run, open, orphans: started.orphans });
 
-        let mut ending = self.drive(taken.run, lock, &mut shutdown).await;
-        if ending.is_ok()
-            && let Err(e) = self.wind_down(taken.run, &mut shutdown).await
-        {
-            ending = Err(e);
-        }
-        if let Ok(stopped) = ending {
-            ending = self.unless_all_is_done(taken.run, stopped).await;
-        }
-        let kept = self.keep().await;
-        let noted = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
-        let ended = self.store.end_run(taken.run, noted, self.clock.wall_ms()).await;
-        self.events.send(Event::Ended { ending: noted });
+        let ending = active.run_to_end(lock, &mut shutdown).await;
+        let saved = active.save_learned_limits().await;
+        let recorded = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
+        let ended = store.end_run(run, recorded, active.clock.wall_ms()).await;
+        active.queue.emit(Event::Ended { ending: recorded });
         let ending = ending?;
-        // The first that failed says why; a full disk spoils the connection for what follows.
-        kept.and(ended)?;
-        tracing::debug!(run = taken.run, ending = ending.name(), "the end of the run is recorded");
+        // The first error names the cause: a full disk breaks the connection for what follows.
+        saved.and(ended)?;
+        tracing::debug!(run, ending = ending.name(), "the end of the run is recorded");
         Ok(RunReport {
-            run: taken.run,
+            run,
             ending,
-            totals: self.totals,
-            orphans: taken.orphans,
-            orphans_withdrawn: taken.orphans_withdrawn,
-            reads: self.sight.reads,
-            last_word: self.last_word,
-            failures_max: self.failures_max,
-            took: self.clock.now().since(began),
+            totals: active.status.totals,
+            orphans: started.orphans,
+            orphans_withdrawn: started.orphans_withdrawn,
+            reads: active.liveness.reads,
+            last_error: active.status.last_error,
+            failures_max: active.status.failed_jobs_max,
+            took: active.clock.now().since(began),
         })
     }
+}
 
-    async fn drive(
+impl<C: Clock, T: Transport> ActiveRun<C, T> {
+    fn new(runner: Runner<C, T>, run: RunId) -> Self {
+        let Runner { clock, store, transport, signer, settings, events } = runner;
+        Self {
+            limiter: RateLimiter::new(settings.rate, clock.clone(), settings.seed),
+            random: fastrand::Rng::with_seed(settings.seed),
+            chunks: ChunkQueue::new(settings.chunk_jobs_max),
+            learned: LearnedLimits::new(settings.app),
+            queue: QueueSession::new(store, events),
+            transport: Arc::new(transport),
+            credentials: Credentials::new(signer),
+            in_flight: InFlight::default(),
+            liveness: AppLiveness::default(),
+            status: RunStatus::new(run),
+            clock,
+            settings,
+        }
+    }
+
+    async fn run_to_end(
         &mut self,
-        run: RunId,
         lock: &RunLock,
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, StoreError> {
-        let ending = self.send_all(run, lock, shutdown).await;
-        // Whatever ended it, the answers that came before are to be kept.
-        let kept = self.commit().await;
-        ending.and_then(|ending| kept.map(|()| ending))
+        let ending = self.send_all(lock, shutdown).await;
+        // The responses from before an error are recorded too.
+        let committed = self.queue.commit().await;
+        let ending = ending.and_then(|ending| committed.map(|()| ending))?;
+        self.drain_in_flight(shutdown).await?;
+        self.drained_or(ending).await
     }
 
     async fn send_all(
         &mut self,
-        run: RunId,
         lock: &RunLock,
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, StoreError> {
         loop {
-            if shutdown.is_asked() {
-                return Ok(shutdown.ending());
+            if let Some(ending) = self.must_end(shutdown) {
+                return Ok(ending);
             }
-            if let Some(since) = self.gate.failing_since()
-                && self.clock.now().since(since) > self.settings.outage_max
-            {
-                return Ok(RunEnding::Outage);
-            }
-            if self.too_many_failed() {
-                return Ok(RunEnding::TooManyFailures);
-            }
-            let dispatched = match self.heed_rejections(run, shutdown).await? {
-                Heeded::Send => self.dispatch(run, lock, false).await?,
-                Heeded::Sample => self.dispatch(run, lock, true).await?,
-                Heeded::AfterAnswer => Dispatch::AfterAnswer,
-                Heeded::Again => continue,
-                Heeded::End(ending) => return Ok(ending),
+            let dispatch = match self.next_action(shutdown).await? {
+                NextAction::Send(from) => self.send_next(lock, from).await?,
+                NextAction::AwaitResponse => Dispatch::AfterResponse,
+                NextAction::Restart => continue,
+                NextAction::End(ending) => return Ok(ending),
             };
-            let wait_until = match dispatched {
+            let wait_until = match dispatch {
                 Dispatch::Sent => {
-                    self.sight.drained = false;
+                    self.liveness.has_only_suspects = false;
                     continue;
                 }
                 Dispatch::Until(moment) => moment,
-                Dispatch::Nothing if self.flights.is_empty() => {
+                Dispatch::Nothing if self.in_flight.is_empty() => {
                     if self.is_drained() {
                         return Ok(RunEnding::Drained);
                     }
                     continue;
                 }
-                Dispatch::AfterAnswer | Dispatch::Nothing => self.clock.now() + ANSWER_LATEST,
+                Dispatch::AfterResponse | Dispatch::Nothing => self.clock.now() + RESPONSE_LATEST,
             };
-            self.commit().await?;
+            self.queue.commit().await?;
             let clock = self.clock.clone();
             tokio::select! {
                 biased;
-                () = shutdown.asked(Urgency::Finish) => return Ok(shutdown.ending()),
-                Some(landed) = self.flights.join_next() => {
-                    if let Some(ending) = self.land(run, unwound(landed)).await? {
+                () = shutdown.requested(ShutdownMode::Graceful) => return Ok(shutdown.ending()),
+                Some(completed) = self.in_flight.next() => {
+                    if let Some(ending) = self.handle_response(completed).await? {
                         return Ok(ending);
                     }
                 }
@@ -293,45 +262,57 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         }
     }
 
-    /// Nothing is left to send. What waits for a later response to be recorded is asked alone,
-    /// or looked into, first.
+    /// Whether the run has to end before its next request.
+    fn must_end(&self, shutdown: &Shutdown) -> Option<RunEnding> {
+        if shutdown.is_requested() {
+            return Some(shutdown.ending());
+        }
+        let failing_since = self.limiter.failing_since();
+        let failing = failing_since.map(|since| self.clock.now().since(since));
+        if failing.is_some_and(|failing| failing > self.settings.outage_max) {
+            return Some(RunEnding::Outage);
+        }
+        let failed = self.status.totals.failed;
+        self.status.reaches_failure_limit(failed).then_some(RunEnding::TooManyFailures)
+    }
+
+    /// Whether the run is over now that there is nothing to send. Inferred questions are asked alone
+    /// first, and suspects are decided first.
     fn is_drained(&mut self) -> bool {
-        if self.work.ask_inferred() {
+        if self.chunks.verify_inferred() {
             return false;
         }
-        let was_drained = std::mem::replace(&mut self.sight.drained, true);
-        was_drained || self.sight.evidence.suspects() == 0
+        let was_set = std::mem::replace(&mut self.liveness.has_only_suspects, true);
+        was_set || self.liveness.evidence.suspect_count() == 0
     }
 
-    /// Makes what was written durable, and tells of it then. Of what was undone nobody is told.
-    async fn commit(&mut self) -> Result<(), StoreError> {
-        let untold = std::mem::take(&mut self.untold);
-        if self.turn.is_open() {
-            self.turn.commit().await?;
-            for event in untold {
-                self.events.send(event);
-            }
-        }
-        Ok(())
+    /// A run whose last response reached the failure limit has nothing to stop: it is drained.
+    async fn drained_or(&self, ending: RunEnding) -> Result<RunEnding, StoreError> {
+        let (run, store) = (self.status.run, &self.queue.store);
+        let has_jobs = ending != RunEnding::TooManyFailures
+            || !self.in_flight.is_empty()
+            || store.holds_any(run).await?
+            || store.next_due_ms(run).await?.is_some();
+        Ok(if has_jobs { ending } else { RunEnding::Drained })
     }
 
-    /// Awaits what is in flight, for as long as the grace lasts, and records it. What is
-    /// still out then stays in flight in the queue, for the next run to return.
-    async fn wind_down(&mut self, run: RunId, shutdown: &mut Shutdown) -> Result<(), StoreError> {
-        if self.flights.is_empty() {
+    /// Settles the requests in flight for as long as the grace period lasts. Those without a response
+    /// stay in flight in the queue; the next run returns their jobs, in doubt.
+    async fn drain_in_flight(&mut self, shutdown: &mut Shutdown) -> Result<(), StoreError> {
+        if self.in_flight.is_empty() {
             return Ok(());
         }
-        self.tell_of_stopping(run).await?;
+        self.announce_shutdown().await?;
         let clock = self.clock.clone();
         let grace_ends = clock.now() + self.settings.grace;
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.asked(Urgency::Now) => return Ok(()),
-                landed = self.flights.join_next() => {
-                    let Some(landed) = landed else { return Ok(()) };
-                    self.land(run, unwound(landed)).await?;
-                    self.commit().await?;
+                () = shutdown.requested(ShutdownMode::Immediate) => return Ok(()),
+                completed = self.in_flight.next() => {
+                    let Some(completed) = completed else { return Ok(()) };
+                    self.handle_response(completed).await?;
+                    self.queue.commit().await?;
                 }
                 () = clock.sleep_until(grace_ends) => return Ok(()),
             }

@@ -1,80 +1,81 @@
-//! Shutdown, as an argument: who wants the run to end, why, and how soon.
+//! Shutdown as an argument: how soon the run ends, and why.
 
 use tokio::sync::watch;
 
 use crate::store::RunEnding;
 
-/// How soon a run shall end.
+/// How soon a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
-    /// It may go on.
+pub enum ShutdownMode {
+    /// It keeps running.
     None,
-    /// No new request; those in flight are waited for.
-    Finish,
-    /// At once.
-    Now,
+    /// No new request is sent; the run waits for the responses of those in flight.
+    Graceful,
+    /// The run waits for nothing.
+    Immediate,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Asked {
-    urgency: Urgency,
-    /// How the run has ended then.
+struct Request {
+    mode: ShutdownMode,
+    /// The ending of a run that stops for this request.
     ending: RunEnding,
 }
 
-/// The side that asks.
+/// The side that requests a shutdown.
 #[derive(Debug, Clone)]
-pub struct Stopper(watch::Sender<Asked>);
+pub struct ShutdownHandle(watch::Sender<Request>);
 
-impl Stopper {
-    /// Asks for the next step, as a signal does: first to finish, then to end at once.
-    pub fn press(&self) {
-        self.0.send_modify(|asked| {
-            if asked.urgency == Urgency::None {
-                *asked = Asked { urgency: Urgency::Finish, ending: RunEnding::Signal };
+impl ShutdownHandle {
+    /// Requests the next mode, as a signal does: first graceful, then immediate.
+    pub fn signal(&self) {
+        self.0.send_modify(|request| {
+            if request.mode == ShutdownMode::None {
+                *request = Request { mode: ShutdownMode::Graceful, ending: RunEnding::Signal };
             } else {
-                asked.urgency = Urgency::Now;
+                request.mode = ShutdownMode::Immediate;
             }
         });
     }
 
-    /// Asks to finish since the run's time is over. What was asked for before stands.
-    pub fn time_is_over(&self) {
-        self.0.send_if_modified(|asked| {
-            let first = asked.urgency == Urgency::None;
-            if first {
-                *asked = Asked { urgency: Urgency::Finish, ending: RunEnding::TimeOver };
+    /// Requests a graceful shutdown because the run's time is over. An earlier request keeps its
+    /// mode and its ending.
+    pub fn deadline_reached(&self) {
+        self.0.send_if_modified(|request| {
+            let is_first = request.mode == ShutdownMode::None;
+            if is_first {
+                *request = Request { mode: ShutdownMode::Graceful, ending: RunEnding::TimeOver };
             }
-            first
+            is_first
         });
     }
 }
 
-/// The side that listens.
+/// The side that waits for a shutdown.
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<Asked>);
+pub struct Shutdown(watch::Receiver<Request>);
 
-/// A pair of both sides.
-pub fn shutdown() -> (Stopper, Shutdown) {
-    let nothing = Asked { urgency: Urgency::None, ending: RunEnding::Signal };
-    let (sender, receiver) = watch::channel(nothing);
-    (Stopper(sender), Shutdown(receiver))
+/// A connected pair of both sides.
+pub fn shutdown() -> (ShutdownHandle, Shutdown) {
+    let none = Request { mode: ShutdownMode::None, ending: RunEnding::Signal };
+    let (sender, receiver) = watch::channel(none);
+    (ShutdownHandle(sender), Shutdown(receiver))
 }
 
 impl Shutdown {
-    /// Returns once at least `urgency` was asked for; never, if nobody can ask any more.
-    pub async fn asked(&mut self, urgency: Urgency) {
-        if self.0.wait_for(|asked| asked.urgency >= urgency).await.is_err() {
+    /// Returns once at least `mode` is requested; never if every handle is dropped.
+    pub async fn requested(&mut self, mode: ShutdownMode) {
+        if self.0.wait_for(|request| request.mode >= mode).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether the run shall end.
-    pub fn is_asked(&self) -> bool {
-        self.0.borrow().urgency >= Urgency::Finish
+    /// Whether any shutdown is requested.
+    pub fn is_requested(&self) -> bool {
+        self.0.borrow().mode >= ShutdownMode::Graceful
     }
 
-    /// How a run has ended that ends because it was asked to.
+    /// The ending of a run that stops because a shutdown was requested.
     pub(super) fn ending(&self) -> RunEnding {
         self.0.borrow().ending
     }

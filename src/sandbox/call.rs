@@ -6,12 +6,12 @@
 
 use serde_json::Value;
 
-use super::words;
+use super::string_enum;
 
 /// What every command's path begins with.
 const SERVICE: &str = "/v4/openim_console_http_svc/";
 
-words! {
+string_enum! {
     /// A call that the sandbox knows.
     "a command" enum Command {
         /// Sets the status of small talk questions.

@@ -7,9 +7,9 @@
 
 use super::call::{Call, Command, Request};
 use super::faults::Fault;
+use super::state::{NO_SUCH_QUESTION, Page, QuestionStatus, ServiceState};
 use super::usersig;
-use super::world::{NO_SUCH_QUESTION, Page, QuestionStatus, World};
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
 
 /// The request is not what the gateway reads: method, `random`, `contenttype`, escapes.
 ///
@@ -53,7 +53,7 @@ pub(super) struct Decision {
 /// Decides one request. `fault` is what goes wrong with it.
 pub(super) fn decide(
     request: &Request<'_>,
-    world: &mut World,
+    world: &mut ServiceState,
     fault: Option<Fault>,
     now: Now,
 ) -> Decision {
@@ -88,7 +88,7 @@ pub(super) fn decide(
 }
 
 /// A read: the code, that nothing was set, and what was found.
-fn read(call: &Call, world: &mut World, now: Now) -> (i64, bool, Option<Page>) {
+fn read(call: &Call, world: &mut ServiceState, now: Now) -> (i64, bool, Option<Page>) {
     let page = admit(call, world, None, now).and_then(|()| {
         if world.is_lapsed(now.moment) {
             return Err(NO_SUCH_QUESTION);
@@ -116,7 +116,12 @@ fn read(call: &Call, world: &mut World, now: Now) -> (i64, bool, Option<Page>) {
 }
 
 /// The code and whether anything was set; `None` when the fault came before a code.
-fn judge(call: &Call, world: &mut World, fault: Option<Fault>, now: Now) -> Option<(i64, bool)> {
+fn judge(
+    call: &Call,
+    world: &mut ServiceState,
+    fault: Option<Fault>,
+    now: Now,
+) -> Option<(i64, bool)> {
     let admitted = admit(call, world, fault, now);
     if matches!(fault, Some(Fault::BadGateway | Fault::CutBefore)) {
         return None;
@@ -141,7 +146,7 @@ fn judge(call: &Call, world: &mut World, fault: Option<Fault>, now: Now) -> Opti
 }
 
 /// Everything before the body: may this call be made, here and now?
-fn admit(call: &Call, world: &mut World, fault: Option<Fault>, now: Now) -> Result<(), i64> {
+fn admit(call: &Call, world: &mut ServiceState, fault: Option<Fault>, now: Now) -> Result<(), i64> {
     let settings = &world.settings;
     let command = call.command.ok_or(WRONG_PATH)?;
     let sdkappid = check_query(call)?;
@@ -180,7 +185,7 @@ fn check_query(call: &Call) -> Result<u64, i64> {
 }
 
 /// The body: JSON, values, ids, and the change itself.
-fn carry_out(call: &Call, world: &mut World) -> Result<(i64, bool), i64> {
+fn carry_out(call: &Call, world: &mut ServiceState) -> Result<(i64, bool), i64> {
     let (body, settings) = (&call.body, &world.settings);
     if !body.is_json {
         return Err(settings.json_code.code());

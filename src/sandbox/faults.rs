@@ -7,9 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::words;
+use super::string_enum;
 
-words! {
+string_enum! {
     /// What goes wrong with a request.
     "a fault" enum Fault {
         /// Answers the code for too frequent calls although the limit is kept. Not

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::call::Command;
 use super::decide::{Decision, Now};
 use super::faults::Fault;
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
 
 /// The most requests kept.
 const REQUESTS_MAX: usize = 100_000;
@@ -72,7 +72,7 @@ pub struct Ledger {
 
 /// The ledger while it is written.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct LedgerWriter {
     kept: VecDeque<Arc<SeenRequest>>,
     ids_bytes: usize,
     total: u64,
@@ -81,7 +81,7 @@ pub(super) struct Book {
     faults: BTreeMap<Fault, u64>,
 }
 
-impl Book {
+impl LedgerWriter {
     /// How many requests were noted, reads left out.
     pub(super) fn total(&self) -> u64 {
         self.total
@@ -162,7 +162,7 @@ fn ids_bytes(request: &SeenRequest) -> usize {
 mod tests {
     use super::*;
 
-    fn note(book: &mut Book, code: i64, ids: Vec<String>) {
+    fn note(book: &mut LedgerWriter, code: i64, ids: Vec<String>) {
         let decision = Decision {
             command: Some(Command::BatchSetFaq),
             sdkappid: Some(1),
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_newest_requests_are_kept_and_all_are_counted() {
-        let mut book = Book::default();
+        let mut book = LedgerWriter::default();
         for number in 0..=REQUESTS_MAX {
             note(&mut book, if number % 2 == 0 { 0 } else { -14 }, Vec::new());
         }
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn very_large_requests_push_older_ones_out_sooner() {
-        let mut book = Book::default();
+        let mut book = LedgerWriter::default();
         for _ in 0..10 {
             note(&mut book, 0, vec!["x".repeat(IDS_BYTES_MAX / 4)]);
         }

@@ -19,21 +19,21 @@ mod reply;
 mod server;
 mod service;
 mod settings;
+mod state;
 mod usersig;
-mod world;
 
 pub use call::Command;
 pub use faults::{Fault, FaultChance, FaultScript};
 pub use ledger::{Ledger, SeenRequest};
 pub use server::Sandbox;
-pub use service::{ApiReply, ApiRequest, Service};
+pub use service::{ApiRequest, ApiResponse, Service};
 pub use settings::{
     AdminCode, Apps, IdsMaxFall, JsonCode, KnownIds, RateCode, SandboxSettings, UnknownIds, Window,
 };
 // No API: the way in for tests that feed it with anything.
+pub use state::{QuestionState, QuestionStatus};
 #[doc(hidden)]
 pub use usersig::verify as verify_usersig;
-pub use world::{QuestionState, QuestionStatus};
 
 /// The key with which UserSigs for the sandbox are signed. Published: it opens nothing else.
 pub const SANDBOX_KEY: &str = "this-key-is-published-and-no-secret-for-deskbatchs-sandbox-alone";
@@ -45,7 +45,7 @@ pub const SANDBOX_SDKAPPID: u64 = 1_400_000_000;
 pub const SANDBOX_IDENTIFIER: &str = "administrator";
 
 /// Defines an enum of choices with the words a user writes for them.
-macro_rules! words {
+macro_rules! string_enum {
     (
         $(#[$outer:meta])*
         $what:literal enum $name:ident { $($(#[$inner:meta])* $variant:ident = $word:literal,)+ }
@@ -83,7 +83,7 @@ macro_rules! words {
         }
     };
 }
-use words;
+use string_enum;
 
 #[cfg(test)]
 mod testing;

@@ -8,9 +8,9 @@ use std::fmt::{self, Display, Write as _};
 use serde_json::{Value, json};
 
 use super::ledger::{Ledger, SeenRequest};
-use crate::clock::utc_text;
+use crate::domain::clock::utc_text;
+use crate::domain::verdict;
 use crate::text::visible;
-use crate::verdict;
 
 /// How many of the newest requests are listed.
 pub(super) const REQUESTS_SHOWN: usize = 200;
@@ -164,7 +164,7 @@ mod tests {
 
     use super::super::{Command, Fault};
     use super::*;
-    use crate::clock::Moment;
+    use crate::domain::clock::Moment;
 
     fn ledger(ids: &[&str], count: u64) -> Ledger {
         let seen = |number| SeenRequest {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::call::Command;
 use super::settings::{SandboxSettings, Window};
-use crate::clock::Moment;
+use crate::domain::clock::Moment;
 
 const SECOND: Duration = Duration::from_secs(1);
 

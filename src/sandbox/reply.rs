@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::decide::Decision;
 use super::faults::Fault;
 use super::settings::SandboxSettings;
-use super::world::{Page, QuestionStatus};
-use crate::verdict;
+use super::state::{Page, QuestionStatus};
+use crate::domain::verdict;
 
 /// What to send.
 #[derive(Debug, PartialEq, Eq)]

@@ -29,8 +29,8 @@ use super::page;
 use super::reply::Reply;
 use super::service::Service;
 use super::settings::SandboxSettings;
-use super::world::QuestionState;
-use crate::clock::{Clock, Moment, SystemClock};
+use super::state::QuestionState;
+use crate::domain::clock::{Clock, Moment, SystemClock};
 
 /// The most of a body that is kept.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::call::{Command, Request};
 use super::decide::{Now, decide};
 use super::faults::{Fault, Faults};
-use super::ledger::{Book, Ledger};
+use super::ledger::{Ledger, LedgerWriter};
 use super::reply::{Reply, reply};
 use super::settings::SandboxSettings;
-use super::world::{QuestionState, World};
-use crate::clock::Moment;
+use super::state::{QuestionState, ServiceState};
+use crate::domain::clock::Moment;
 
 /// A request as it leaves a client, for whoever has no network between.
 #[derive(Clone, Copy)]
@@ -35,7 +35,7 @@ impl fmt::Debug for ApiRequest<'_> {
 
 /// What comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiReply {
+pub struct ApiResponse {
     /// The HTTP status; `None` where the connection is cut without a byte.
     pub http: Option<u16>,
     /// The body.
@@ -47,9 +47,9 @@ pub struct ApiReply {
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Service {
-    world: World,
+    world: ServiceState,
     faults: Faults,
-    book: Book,
+    book: LedgerWriter,
     /// Apart from the faults' generator, so that a jitter does not change their story.
     jitters: fastrand::Rng,
 }
@@ -59,7 +59,7 @@ impl Service {
     pub fn new(settings: SandboxSettings) -> Self {
         let faults = Faults::new(settings.script.clone(), settings.chances.clone(), settings.seed);
         let jitters = fastrand::Rng::with_seed(settings.seed);
-        Self { world: World::new(settings), faults, book: Book::default(), jitters }
+        Self { world: ServiceState::new(settings), faults, book: LedgerWriter::default(), jitters }
     }
 
     /// Decides a POST that arrives at `now`, where the wall clock shows `wall_ms`. `fault` is
@@ -70,11 +70,11 @@ impl Service {
         fault: Option<Fault>,
         now: Moment,
         wall_ms: i64,
-    ) -> ApiReply {
+    ) -> ApiResponse {
         let ApiRequest { path, query, body } = request;
         let request = Request { method: "POST", path, query, body: Some(body) };
         let reply = self.decide(&request, fault, now, Now { moment: now, wall_ms });
-        ApiReply { http: reply.http, body: reply.body, hold: reply.hold }
+        ApiResponse { http: reply.http, body: reply.body, hold: reply.hold }
     }
 
     /// A question's state; `None` when no request has set it.

@@ -13,9 +13,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::faults::{Fault, FaultChance, FaultScript, check_chances};
-use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, words};
+use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, string_enum};
 
-words! {
+string_enum! {
     /// What a second is, for the frequency limit.
     #[derive(Default)]
     "a window" enum Window {
@@ -28,7 +28,7 @@ words! {
     }
 }
 
-words! {
+string_enum! {
     /// The code for a call above the frequency limit.
     #[derive(Default)]
     "a code for too frequent calls" enum RateCode {
@@ -40,7 +40,7 @@ words! {
     }
 }
 
-words! {
+string_enum! {
     /// The code for an identifier that is no administrator.
     #[derive(Default)]
     "a code for a missing right" enum AdminCode {
@@ -52,7 +52,7 @@ words! {
     }
 }
 
-words! {
+string_enum! {
     /// The code for a body that is not JSON, an empty one included.
     #[derive(Default)]
     "a code for unreadable JSON" enum JsonCode {
@@ -84,7 +84,7 @@ impl FromStr for IdsMaxFall {
     }
 }
 
-words! {
+string_enum! {
     /// What becomes of a request that names questions which do not exist.
     #[derive(Default)]
     "a way with unknown ids" enum UnknownIds {

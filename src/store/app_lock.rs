@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::lock::Holder;
 use super::lock_file::LockFile;
-use crate::job::App;
+use crate::domain::job::App;
 use crate::text::{path_text, visible};
 
 /// Where such locks are, for every user: a login and cron have other variables, but these folders in
@@ -144,7 +144,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::job::Library;
+    use crate::domain::job::Library;
 
     const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
 

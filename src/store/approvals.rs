@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::status::open_by_status;
 use super::{Doing as _, Import, RunId, RunLock, Store, StoreError, covered};
-use crate::job::{App, Status};
+use crate::domain::job::{App, Status};
 use crate::plan::{JobsSum, JobsSummer};
 
 /// The number of an approval in its queue file.

@@ -9,7 +9,7 @@ use super::doubts::{self, IN_DOUBT};
 use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::rows::count;
 use super::{BatchId, Doing as _, Store, StoreError};
-use crate::job::JobState;
+use crate::domain::job::JobState;
 
 /// A batch and where its jobs stand.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 use super::connection::json;
 use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::{BatchId, Doing as _, StoreError, doubts};
-use crate::job::{JobId, JobState, Status};
+use crate::domain::job::{JobId, JobState, Status};
 
 /// Fewer rows than this never make the index of questions anew.
 const ANEW_ROWS_MIN: i64 = 20_000;

@@ -12,7 +12,7 @@ use super::connection::json;
 use super::job_counters::{CounterDeltas, CounterKey};
 use super::transaction::Turn;
 use super::{Doing as _, RequestId, RunId, Store, StoreError};
-use crate::job::{Job, JobId, JobState, QuestionId, Status, fold_ids};
+use crate::domain::job::{Job, JobId, JobState, QuestionId, Status, fold_ids};
 
 /// Jobs that are in flight now, and the request that carries them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use sqlx::Row as _;
 
 use super::{ApprovalId, Covers, Doing as _, RunId, Store, StoreError};
-use crate::job::Status;
+use crate::domain::job::Status;
 
 /// The jobs that a run may claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

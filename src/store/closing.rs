@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::Store;
-use crate::clock::Clock;
+use crate::domain::clock::Clock;
 
 /// Longer than folding a large log in takes; a queue that another process writes to is left.
 const CLOSES_WITHIN: Duration = Duration::from_secs(10);

@@ -9,44 +9,9 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::transaction::Turn;
-use super::{Doing as _, RequestId, RunId, StoreError, doubts};
-use crate::job::{JobId, JobState};
-
-/// The outcome of one job, by a rejection that came before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conclusion {
-    /// The job.
-    pub job: JobId,
-    /// The request that was rejected; its code and text become the job's.
-    pub request: RequestId,
-    /// Whether the job has succeeded: a delete in doubt whose question is gone.
-    pub is_done: bool,
-    /// Whether it was alone in the request. One in doubt that was not is asked alone.
-    pub was_alone: bool,
-    /// Whether an earlier request may have been applied although its response does not say so.
-    pub in_doubt: bool,
-    /// In how many rejected requests of this run it was. A failed delete that was in others, of
-    /// earlier runs, is in doubt too.
-    pub rejections: u32,
-}
-
-/// What a response says of jobs that were not in its request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Conclusions {
-    /// Those that have their outcome.
-    pub jobs: Vec<Conclusion>,
-    /// Those that are no longer reserved: any claim may take them.
-    pub freed: Vec<JobId>,
-}
-
-/// How many jobs have got their outcome so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Concluded {
-    /// Deletes found done.
-    pub succeeded: u64,
-    /// Failed jobs.
-    pub failed: u64,
-}
+use super::{Doing as _, RunId, StoreError, doubts};
+use crate::domain::conclusions::{Concluded, Conclusion, Conclusions};
+use crate::domain::job::JobState;
 
 impl Turn {
     /// `pending → failed | succeeded` for jobs that `run` has reserved.
@@ -59,7 +24,7 @@ impl Turn {
         conclusions: &Conclusions,
         now_ms: i64,
     ) -> Result<Concluded, StoreError> {
-        self.free_held(run, &conclusions.freed).await?;
+        self.free_held(run, &conclusions.released).await?;
         let mut concluded = Concluded::default();
         for conclusion in &conclusions.jobs {
             if self.conclude_one(run, *conclusion, now_ms).await? {

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
 use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::{ApprovalId, Covers, Doing as _, StoreError};
-use crate::job::{JobState, Status};
+use crate::domain::job::{JobState, Status};
 
 /// The jobs of app ?1 that would be sent, as `job`: every open one that is the newest for its
 /// question and was not cancelled in flight. By the two indexes and the view that have the open

@@ -12,7 +12,7 @@ use super::connection::json;
 use super::rows::count as figure;
 use super::runs::DUE_WITHIN;
 use super::{BatchId, Doing as _, RunId, StoreError};
-use crate::job::JobId;
+use crate::domain::job::JobId;
 
 /// The longest that a request can still be applied after its response was given up, in
 /// milliseconds: what a gateway may keep it waiting. No longer than a job may have to wait.

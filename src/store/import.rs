@@ -12,7 +12,7 @@ use super::connection::{begin_immediate, truncate_wal};
 use super::staging::Staging;
 use super::status::open_by_status;
 use super::{ApprovalId, BatchId, Doing as _, RowGroup, StopImport, Store, StoreError, doubts};
-use crate::job::{App, NewJob, QuestionId};
+use crate::domain::job::{App, NewJob, QuestionId};
 
 /// An import that has begun.
 #[derive(Debug)]

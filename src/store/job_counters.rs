@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::connection::json;
 use super::{BatchId, Doing as _, StoreError};
-use crate::job::JobState;
+use crate::domain::job::JobState;
 
 /// Which jobs a counter is of: those of a batch with one target status and one approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,9 +9,8 @@ use sqlx::sqlite::SqliteRow;
 use super::import::app_id;
 use super::rows::app;
 use super::{Doing as _, Store, StoreError};
-use crate::gate::Learned;
-use crate::isolate::SizeLimit;
-use crate::job::App;
+use crate::domain::job::App;
+use crate::domain::learned::{LearnedChunkSize, LearnedRate};
 
 /// What was learned for an app, and when.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,7 +18,7 @@ pub struct KeptPace {
     /// For which app and library.
     pub app: App,
     /// The figures.
-    pub learned: Learned,
+    pub learned: LearnedRate,
     /// When they were noted, in UTC milliseconds.
     pub learned_ms: i64,
 }
@@ -34,7 +33,7 @@ pub struct KeptSize {
     /// For which app and library.
     pub app: App,
     /// The figures.
-    pub limit: SizeLimit,
+    pub limit: LearnedChunkSize,
     /// When they were noted, in UTC milliseconds.
     pub learned_ms: i64,
 }
@@ -47,7 +46,7 @@ impl Store {
     pub async fn keep_pace(
         &self,
         app: App,
-        learned: &Learned,
+        learned: &LearnedRate,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut tx = self.write("keep the pace").await?;
@@ -63,9 +62,9 @@ impl Store {
         .bind(now_ms.max(0))
         .bind(learned.rate)
         .bind(learned.refused_rate)
-        .bind(learned.spread_ms)
-        .bind(learned.spread_doubt)
-        .bind(learned.spaced)
+        .bind(learned.arrival_jitter_ms)
+        .bind(learned.arrival_jitter_log_sd)
+        .bind(learned.min_spacing_probability)
         .execute(&mut *tx)
         .await
         .doing("keep the pace")?;
@@ -104,7 +103,7 @@ impl Store {
     pub async fn keep_size(
         &self,
         app: App,
-        limit: SizeLimit,
+        limit: LearnedChunkSize,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut tx = self.write("keep the size").await?;
@@ -116,8 +115,8 @@ impl Store {
         )
         .bind(app_id)
         .bind(now_ms.max(0))
-        .bind(i64::try_from(limit.passed).unwrap_or(i64::MAX - 1))
-        .bind(i64::try_from(limit.too_many).unwrap_or(i64::MAX))
+        .bind(i64::try_from(limit.accepted).unwrap_or(i64::MAX - 1))
+        .bind(i64::try_from(limit.rejected).unwrap_or(i64::MAX))
         .execute(&mut *tx)
         .await
         .doing("keep the size")?;
@@ -157,12 +156,12 @@ impl Store {
 
 fn kept_pace(row: &SqliteRow) -> Result<KeptPace, StoreError> {
     let doing = "read the paces";
-    let learned = Learned {
+    let learned = LearnedRate {
         rate: row.try_get("rate").doing(doing)?,
         refused_rate: row.try_get("refused_rate").doing(doing)?,
-        spread_ms: row.try_get("arrival_jitter_ms").doing(doing)?,
-        spread_doubt: row.try_get("arrival_jitter_log_sd").doing(doing)?,
-        spaced: row.try_get("min_spacing_probability").doing(doing)?,
+        arrival_jitter_ms: row.try_get("arrival_jitter_ms").doing(doing)?,
+        arrival_jitter_log_sd: row.try_get("arrival_jitter_log_sd").doing(doing)?,
+        min_spacing_probability: row.try_get("min_spacing_probability").doing(doing)?,
     };
     let learned_ms = row.try_get("learned_ms").doing(doing)?;
     Ok(KeptPace { app: app_of("learned_rates", row)?, learned, learned_ms })
@@ -177,7 +176,7 @@ fn kept_size(row: &SqliteRow) -> Result<KeptSize, StoreError> {
             reason: format!("{column} {jobs}: {e}"),
         })
     };
-    let limit = SizeLimit { passed: jobs("accepted")?, too_many: jobs("rejected")? };
+    let limit = LearnedChunkSize { accepted: jobs("accepted")?, rejected: jobs("rejected")? };
     let learned_ms = row.try_get("learned_ms").doing("read the sizes")?;
     Ok(KeptSize { app: app_of("learned_chunk_sizes", row)?, limit, learned_ms })
 }

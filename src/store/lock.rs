@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock_file::LockFile;
 use super::{RequestId, RunId, StoreError};
-use crate::clock::utc_text;
+use crate::domain::clock::utc_text;
 
 /// Who holds a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

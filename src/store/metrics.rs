@@ -13,7 +13,7 @@ use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::rows::{app, count};
 use super::{Doing as _, Store, StoreError, doubts};
-use crate::job::{App, Status};
+use crate::domain::job::{App, Status};
 
 /// Upper bounds of the times to an answer that are counted apart, in milliseconds. They are
 /// kept with what was pruned: a new one between two of them would count from then on only.
@@ -64,7 +64,7 @@ pub struct LastRun {
 pub struct AppFigures {
     /// Which.
     pub app: App,
-    /// Jobs by status and state, in the orders of [`Status::ALL`] and [`JobState::ALL`](crate::job::JobState::ALL).
+    /// Jobs by status and state, in the orders of [`Status::ALL`] and [`JobState::ALL`](crate::domain::job::JobState::ALL).
     pub jobs: [[u64; 6]; 3],
     /// Jobs in doubt.
     pub in_doubt: u64,

@@ -55,12 +55,12 @@ use std::sync::{Arc, Mutex};
 
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
+pub use crate::domain::conclusions::{Concluded, Conclusion, Conclusions};
 pub use app_lock::AppLock;
 pub use approvals::{Approval, ApprovalId, Covers, OpenJobs, Survey};
 pub use batches::{BatchSummary, Cancelled, Retried};
 pub use claim::{Claimed, ClaimedRequest};
 pub use closing::closing;
-pub use conclude::{Concluded, Conclusion, Conclusions};
 pub use import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use learned::{KeptPace, KeptSize};
 pub use lock::{Holder, RunLock};

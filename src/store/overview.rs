@@ -13,7 +13,7 @@ use sqlx::{Row as _, SqlitePool};
 use super::rows::{app, count, ends, stretches};
 use super::traffic::{self, RunTally, Traffic};
 use super::{BatchId, Doing as _, QueueCounts, Store, StoreError, doubts};
-use crate::job::{App, JobState, Status};
+use crate::domain::job::{App, JobState, Status};
 
 /// The most batches and runs that are listed, newest first.
 const LISTED_MAX: usize = 100;

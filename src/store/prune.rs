@@ -14,7 +14,7 @@ use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::metrics::count_pruned;
 use super::open::is_busy;
 use super::{BatchId, Doing as _, RunLock, Store, StoreError};
-use crate::job::JobState;
+use crate::domain::job::JobState;
 
 /// Jobs deleted by one transaction.
 const SLICE_JOBS: i64 = 20_000;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::doubts::IN_DOUBT;
 use super::{BatchId, Doing as _, RunId, Store, StoreError};
-use crate::job::{JobId, JobState, Status};
+use crate::domain::job::{JobId, JobState, Status};
 
 /// A job with everything that is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

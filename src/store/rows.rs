@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Doing as _, StoreError};
-use crate::job::App;
+use crate::domain::job::App;
 
 /// Rows that one statement sums.
 const STRETCH_ROWS: i64 = 100_000;

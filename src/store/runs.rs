@@ -11,7 +11,7 @@ use super::import::app_id;
 use super::job_counters::{CounterDeltas, CounterKey};
 use super::superseded_in_flight::drop_withdrawn;
 use super::{BatchId, Doing as _, RunId, RunLock, Store, StoreError, doubts};
-use crate::job::{App, JobState};
+use crate::domain::job::{App, JobState};
 
 /// The longest that a run ever lets a job wait: its longest back-off with all of its jitter. When a
 /// job is due is noted by the wall clock, and no longer wait is taken from that than this.

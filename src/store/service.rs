@@ -2,7 +2,7 @@
 
 use super::import::app_id;
 use super::{Doing as _, RunId, Store, StoreError};
-use crate::job::App;
+use crate::domain::job::App;
 
 impl Store {
     /// The endpoint that the jobs of `app` were sent to; `None` when none was sent yet.

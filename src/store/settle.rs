@@ -8,14 +8,14 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::claim::ClaimedRequest;
-use super::conclude::{Concluded, Conclusions};
 use super::doubts;
 use super::job_counters::{Counter, CounterDeltas, CounterKey};
 use super::superseded_in_flight::drop_withdrawn;
 use super::transaction::Turn;
 use super::{Doing as _, RunId, StoreError};
-use crate::job::{JobId, JobState};
-use crate::verdict::Verdict;
+use crate::domain::conclusions::{Concluded, Conclusions};
+use crate::domain::job::{JobId, JobState};
+use crate::domain::verdict::Verdict;
 
 /// The second half of a request's row.
 #[derive(Debug, Clone, PartialEq, Eq)]

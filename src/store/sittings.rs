@@ -229,7 +229,7 @@ fn read_waits(row: &SqliteRow) -> Result<Waits, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{App, Library};
+    use crate::domain::job::{App, Library};
 
     fn run(id: RunId, first_ms: i64, last_ms: i64) -> RunTally {
         RunTally {

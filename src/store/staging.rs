@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, AssertSqlSafe};
 
 use super::{Doing as _, StoreError};
-use crate::job::{NewJob, QuestionId, Status};
+use crate::domain::job::{NewJob, QuestionId, Status};
 
 /// Rows written by one statement.
 const GROUP_ROWS: usize = 1_000;

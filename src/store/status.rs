@@ -10,7 +10,7 @@ use sqlx::{Row as _, SqliteConnection};
 use super::rows::count;
 use super::waits::read_wait;
 use super::{ApprovalId, Doing as _, RunId, Store, StoreError, Wait, doubts};
-use crate::job::{App, JobState, Library};
+use crate::domain::job::{App, JobState, Library};
 
 /// Jobs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -214,7 +214,7 @@ impl Store {
         }
     }
 
-    /// Open jobs of one app by status, in the order of [`Status::ALL`](crate::job::Status::ALL).
+    /// Open jobs of one app by status, in the order of [`Status::ALL`](crate::domain::job::Status::ALL).
     ///
     /// # Errors
     /// When the queue file cannot be read.

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 use super::connection::json;
 use super::job_counters::{CounterDeltas, CounterKey};
 use super::{Doing as _, StoreError, doubts};
-use crate::job::{JobId, JobState};
+use crate::domain::job::{JobId, JobState};
 
 /// `pending → superseded | cancelled` for those of `returned` jobs, which are pending again, that a
 /// later import covers or whose batch was cancelled. Returns how many there were.

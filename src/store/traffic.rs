@@ -12,7 +12,7 @@ use super::overview::Listed;
 use super::rows::{app, count, ends, stretches};
 use super::sittings::{Bucket, Waits, bucket_ms, buckets, sitting, waits};
 use super::{Doing as _, RequestId, RunId, StoreError};
-use crate::job::App;
+use crate::domain::job::App;
 
 /// What is being done, for errors.
 pub(super) const DOING: &str = "sum up its requests";

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
 use deskbatch::sandbox::SANDBOX_SDKAPPID;
 use rustix::process::Signal;
 use serde_json::Value;

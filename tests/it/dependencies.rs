@@ -89,7 +89,7 @@ fn backoff_is_named_once_and_used_in_one_file() {
             }
         }
     }
-    assert_eq!(users, [Path::new("src/retry.rs")]);
+    assert_eq!(users, [Path::new("src/limiter/retry.rs")]);
 }
 
 #[test]

@@ -4,10 +4,10 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
-use deskbatch::desk::{Call, HttpSettings, HttpTransport, Transport as _};
-use deskbatch::job::{App, Library, QuestionId, Status};
-use deskbatch::verdict::{Answer, Verdict};
+use deskbatch::desk::{HttpSettings, HttpTransport, SetStatusRequest, Transport as _};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
+use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::verdict::{ResponseKind, Verdict};
 
 use crate::support::{Place, manifest, question};
 use crate::support_binary::{Recorder, ends};
@@ -22,9 +22,9 @@ fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn call() -> Call {
+fn call() -> SetStatusRequest {
     let ids = ["1400000000-@RBT#DeskDefaultRobot-a", "1400000000-@RBT#DeskDefaultRobot-b"];
-    Call {
+    SetStatusRequest {
         app: App { sdkappid: 1_400_000_000, library: Library::Chitchat },
         status: Status::Enable,
         ids: ids.map(|id| QuestionId::parse(id.as_bytes()).unwrap()).into(),
@@ -38,11 +38,11 @@ fn transport(service: &Recorder) -> HttpTransport {
 }
 
 /// What the client makes of a response with this body.
-async fn answer_to(body: &[u8]) -> (Answer, String) {
+async fn answer_to(body: &[u8]) -> (ResponseKind, String) {
     let response = http("200 OK", "", body);
     let service = Recorder::serving(move |_, client| client.write_all(&response));
     let reply = transport(&service).send(&call()).await;
-    (reply.answer, reply.info)
+    (reply.kind, reply.info)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +78,7 @@ async fn harmless_fields_beside_ok_are_tolerated() {
         r#""Note":"[1] of two, in \"quotes\" {and} brackets""#,
     ] {
         let body = format!(r#"{{"ActionStatus":"OK",{field},"ErrorInfo":"","ErrorCode":0}}"#);
-        assert_eq!(answer_to(body.as_bytes()).await.0, Answer::Code(0), "{field}");
+        assert_eq!(answer_to(body.as_bytes()).await.0, ResponseKind::Code(0), "{field}");
     }
 }
 
@@ -101,7 +101,7 @@ async fn second_response_counts_for_no_request() {
     });
     let transport = transport(&service);
     for _ in 0..20 {
-        assert_eq!(transport.send(&call()).await.answer, Answer::Code(-50_003));
+        assert_eq!(transport.send(&call()).await.kind, ResponseKind::Code(-50_003));
     }
 }
 
@@ -114,7 +114,7 @@ async fn connection_closes_after_one_response() {
         let _ = ended.send(client.read(&mut [0; 16])?);
         Ok(())
     });
-    assert_eq!(transport(&service).send(&call()).await.answer, Answer::Code(0));
+    assert_eq!(transport(&service).send(&call()).await.kind, ResponseKind::Code(0));
     assert_eq!(end.recv_timeout(Duration::from_mins(1)), Ok(0));
 }
 
@@ -159,7 +159,7 @@ async fn body_without_its_end_is_no_success() {
         r#"{"ErrorCode":0 "ActionStatus":"OK"}"#,
     ] {
         let (answer, _) = answer_to(body.as_bytes()).await;
-        assert_eq!(answer, Answer::Garbled, "{body}");
+        assert_eq!(answer, ResponseKind::Unreadable, "{body}");
     }
 }
 

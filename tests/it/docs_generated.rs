@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, CommandFactory as _};
 use deskbatch::cli::Cli;
 use deskbatch::config::SECRET_VARIABLES;
-use deskbatch::verdict::{CODES, Class, CodeRow, UNKNOWN, Verdict};
+use deskbatch::domain::verdict::{CODES, Class, CodeRow, UNKNOWN, Verdict};
 
 use crate::support_docs::{hold_part, read};
 

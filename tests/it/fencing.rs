@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
-use deskbatch::job::{App, Library};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
+use deskbatch::domain::job::{App, Library};
 use deskbatch::sandbox::{SANDBOX_SDKAPPID, Sandbox, SandboxSettings};
 use deskbatch::store::{RunEnding, RunLock, Store};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};

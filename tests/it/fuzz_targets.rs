@@ -11,12 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use deskbatch::cli::SettingsArgs;
 use deskbatch::config::{Settings, sandbox_settings};
 use deskbatch::desk::{Endpoint, INFO_CHARS_MAX, make_usersig, printable, read_answer};
-use deskbatch::job::{App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, Status};
+use deskbatch::domain::job::{App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, Status};
+use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::manifest::{
-    BadRow, Manifest, ManifestError, ManifestOptions, OnConflict, Row, Totals,
+    Manifest, ManifestError, ManifestOptions, OnConflict, Row, RowError, Totals,
 };
 use deskbatch::sandbox::verify_usersig;
-use deskbatch::verdict::Answer;
 use flate2::{Compression, write::ZlibEncoder};
 use secrecy::SecretString;
 
@@ -132,7 +132,7 @@ fn read_rows(
 }
 
 /// A bad row after the one that was `record`.
-fn assert_bad(row: &BadRow, record: &mut u64) {
+fn assert_bad(row: &RowError, record: &mut u64) {
     assert_printable(&row.to_string());
     assert!(row.record > *record, "records go on: {row}");
     *record = row.record;
@@ -150,7 +150,7 @@ fn assert_good(job: &NewJob, options: &ManifestOptions) {
 pub fn answer(body: &[u8]) {
     let (answer, info) = read_answer(body, &[]);
     match answer {
-        Answer::Code(0) => {
+        ResponseKind::Code(0) => {
             // Read a second time, by other means: success needs the service's own word. They
             // are stricter with fields that nobody reads, and may fail there.
             let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
@@ -158,11 +158,14 @@ pub fn answer(body: &[u8]) {
                 assert_eq!(document["ActionStatus"], "OK");
             }
         }
-        Answer::Code(_) | Answer::NamesQuestions | Answer::Garbled => {}
+        ResponseKind::Code(_) | ResponseKind::NamesQuestions | ResponseKind::Unreadable => {}
         other => panic!("a body that came is not {other:?}"),
     }
     let verdict = answer.verdict();
-    assert_eq!(verdict == deskbatch::verdict::Verdict::Applied, answer == Answer::Code(0));
+    assert_eq!(
+        verdict == deskbatch::domain::verdict::Verdict::Applied,
+        answer == ResponseKind::Code(0)
+    );
     let shown = printable(&info, &["", SECRET]);
     assert!(shown.chars().count() <= INFO_CHARS_MAX, "{shown}");
     assert!(!shown.contains(SECRET) && !shown.contains(char::is_control), "{shown:?}");

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
-use deskbatch::desk::{Call, HttpSettings, HttpTransport, Reply, Transport as _};
-use deskbatch::job::{App, Library, QuestionId, Status};
-use deskbatch::verdict::{Answer, Verdict};
+use deskbatch::desk::{HttpSettings, HttpTransport, Response, SetStatusRequest, Transport as _};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
+use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::verdict::{ResponseKind, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustix::process::Signal;
@@ -80,8 +80,8 @@ const BODIES: &[(&str, &str, &str)] = &[
     ("an endless length of a piece", CHUNKED, "0"),
 ];
 
-fn call() -> Call {
-    Call {
+fn call() -> SetStatusRequest {
+    SetStatusRequest {
         app: App { sdkappid: 1_400_111_222, library: Library::Chitchat },
         status: Status::Enable,
         ids: vec![QuestionId::parse(b"q").unwrap()],
@@ -100,7 +100,7 @@ fn transport(service: &Recorder) -> HttpTransport {
 async fn reply_to(
     what: &str,
     serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
-) -> Reply {
+) -> Response {
     let service = Recorder::serving(move |_, client| serve(client));
     let clock = SystemClock::new();
     let reply = transport(&service).send(&call()).await;
@@ -109,12 +109,15 @@ async fn reply_to(
         !reply.info.contains(USERSIG) && reply.info.chars().count() <= 300,
         "{what}: {reply:?}"
     );
-    assert!(!reply.info.is_empty() || matches!(reply.answer, Answer::Code(_)), "{what}: {reply:?}");
+    assert!(
+        !reply.info.is_empty() || matches!(reply.kind, ResponseKind::Code(_)),
+        "{what}: {reply:?}"
+    );
     reply
 }
 
 /// What the client makes of these bytes, after which the server closes.
-async fn reply_to_bytes(what: &str, bytes: impl Into<Vec<u8>>) -> Reply {
+async fn reply_to_bytes(what: &str, bytes: impl Into<Vec<u8>>) -> Response {
     let bytes = bytes.into();
     reply_to(what, move |client| client.write_all(&bytes)).await
 }
@@ -134,18 +137,18 @@ async fn an_answer_that_never_ends_is_left_in_time_and_is_passing_trouble() {
         };
         let reply = reply_to(what, serve).await;
         assert_eq!(
-            (reply.answer, reply.http_status),
-            (Answer::NoAnswer, None),
+            (reply.kind, reply.http_status),
+            (ResponseKind::NoResponse, None),
             "{what}: {reply:?}"
         );
     }
     for &(what, head, piece) in BODIES {
         let reply = reply_to(what, |client| for_ever(client, head, piece)).await;
         assert_eq!(reply.http_status, Some(200), "{what}: {reply:?}");
-        assert_eq!(reply.answer.verdict(), Verdict::Transient, "{what}: {reply:?}");
+        assert_eq!(reply.kind.verdict(), Verdict::Transient, "{what}: {reply:?}");
     }
     let reply = reply_to("a drip", drip).await;
-    assert_eq!((reply.answer, reply.http_status), (Answer::NoAnswer, Some(200)));
+    assert_eq!((reply.kind, reply.http_status), (ResponseKind::NoResponse, Some(200)));
     assert!(reply.info.contains("timed out"), "{reply:?}");
 }
 
@@ -158,10 +161,10 @@ async fn a_large_body_is_not_read_to_its_end() {
     for (what, bytes) in [("10 MB", known), ("10 MB to the end", unknown)] {
         let reply = reply_to_bytes(what, bytes).await;
         assert_eq!(reply.info, "the answer is over 65536 bytes", "{what}");
-        assert_eq!(reply.answer, Answer::Garbled, "{what}");
+        assert_eq!(reply.kind, ResponseKind::Unreadable, "{what}");
     }
     let reply = reply_to_bytes("2^64 bytes announced", announced).await;
-    assert_eq!(reply.answer, Answer::NoAnswer, "{reply:?}");
+    assert_eq!(reply.kind, ResponseKind::NoResponse, "{reply:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +184,7 @@ async fn a_packed_answer_is_not_unpacked() {
             let headers = format!("Content-Encoding: {encoding}\r\n");
             let reply = reply_to_bytes(encoding, ok_with(&headers, &body)).await;
             let why = format!("the answer is not a JSON object ({} bytes)", body.len());
-            assert_eq!((reply.answer, reply.info), (Answer::Garbled, why), "{encoding}");
+            assert_eq!((reply.kind, reply.info), (ResponseKind::Unreadable, why), "{encoding}");
         }
     }
 }
@@ -194,8 +197,8 @@ async fn deep_json_is_read_without_going_deep() {
     // Beside the three fields, nesting is passed over and the code counts.
     let beside = format!(r#"{{"New":{},"ErrorCode":-14}}"#, deep(30_000, "[", "]"));
     assert_eq!(
-        reply_to_bytes("beside", ok_with("", beside.as_bytes())).await.answer,
-        Answer::Code(-14)
+        reply_to_bytes("beside", ok_with("", beside.as_bytes())).await.kind,
+        ResponseKind::Code(-14)
     );
     for (what, body) in [
         ("100,000 levels", deep(100_000, "[", "]")),
@@ -210,8 +213,8 @@ async fn deep_json_is_read_without_going_deep() {
     ] {
         let reply = reply_to_bytes(what, ok_with("", body.as_bytes())).await;
         assert_eq!(
-            (reply.answer, reply.http_status),
-            (Answer::Garbled, Some(200)),
+            (reply.kind, reply.http_status),
+            (ResponseKind::Unreadable, Some(200)),
             "{what}: {reply:?}"
         );
     }
@@ -220,22 +223,18 @@ async fn deep_json_is_read_without_going_deep() {
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_types_and_numbers_are_a_code_or_nothing() {
     for (body, answer) in [
-        (r#"{"ActionStatus":"OK","ErrorCode":"0"}"#, Answer::Code(0)),
-        (r#"{"ActionStatus":"FAIL","ErrorCode":"-14"}"#, Answer::Code(-14)),
-        (r#"{"ActionStatus":true,"ErrorInfo":[],"ErrorCode":0}"#, Answer::Garbled),
-        (r#"{"ActionStatus":"OK","ErrorCode":false}"#, Answer::Garbled),
-        (r#"{"ActionStatus":"OK","ErrorCode":{"0":0}}"#, Answer::Garbled),
-        (r#"{"ActionStatus":"OK","ErrorCode":1e-400}"#, Answer::Code(0)),
-        (r#"{"ActionStatus":"OK","ErrorCode":9223372036854775808}"#, Answer::Garbled),
-        (r#"{"ActionStatus":"OK","ErrorCode":-9223372036854775809}"#, Answer::Garbled),
-        (r#"{"ActionStatus":"OK","ErrorCode":1e309}"#, Answer::Garbled),
-        (r#"{"ActionStatus":"OK","ErrorCode":18446744073709551616}"#, Answer::Garbled),
+        (r#"{"ActionStatus":"OK","ErrorCode":"0"}"#, ResponseKind::Code(0)),
+        (r#"{"ActionStatus":"FAIL","ErrorCode":"-14"}"#, ResponseKind::Code(-14)),
+        (r#"{"ActionStatus":true,"ErrorInfo":[],"ErrorCode":0}"#, ResponseKind::Unreadable),
+        (r#"{"ActionStatus":"OK","ErrorCode":false}"#, ResponseKind::Unreadable),
+        (r#"{"ActionStatus":"OK","ErrorCode":{"0":0}}"#, ResponseKind::Unreadable),
+        (r#"{"ActionStatus":"OK","ErrorCode":1e-400}"#, ResponseKind::Code(0)),
+        (r#"{"ActionStatus":"OK","ErrorCode":9223372036854775808}"#, ResponseKind::Unreadable),
+        (r#"{"ActionStatus":"OK","ErrorCode":-9223372036854775809}"#, ResponseKind::Unreadable),
+        (r#"{"ActionStatus":"OK","ErrorCode":1e309}"#, ResponseKind::Unreadable),
+        (r#"{"ActionStatus":"OK","ErrorCode":18446744073709551616}"#, ResponseKind::Unreadable),
     ] {
-        assert_eq!(
-            reply_to_bytes(body, ok_with("", body.as_bytes())).await.answer,
-            answer,
-            "{body}"
-        );
+        assert_eq!(reply_to_bytes(body, ok_with("", body.as_bytes())).await.kind, answer, "{body}");
     }
 }
 
@@ -269,7 +268,7 @@ async fn what_is_no_http_or_contradicts_itself_is_never_a_success() {
         ("too short a length", with(&format!("Content-Length: {}\r\n", length - 1))),
     ] {
         let reply = reply_to_bytes(what, bytes).await;
-        let verdict = reply.answer.verdict();
+        let verdict = reply.kind.verdict();
         assert_eq!(verdict, Verdict::Transient, "{what}: {reply:?}");
     }
 }
@@ -285,7 +284,7 @@ async fn an_answer_that_came_before_its_question_is_not_taken_for_one() {
     });
     let transport = transport(&service);
     for _ in 0..20 {
-        assert_eq!(transport.send(&call()).await.answer, Answer::Code(-50_003));
+        assert_eq!(transport.send(&call()).await.kind, ResponseKind::Code(-50_003));
     }
 }
 
@@ -302,8 +301,8 @@ async fn a_redirect_to_another_host_takes_nothing_along() {
             )
         });
         let reply = transport(&service).send(&call()).await;
-        assert_eq!(reply.answer, Answer::HttpStatus(status.parse().unwrap()));
-        assert_eq!(reply.answer.verdict(), Verdict::Stop);
+        assert_eq!(reply.kind, ResponseKind::HttpStatus(status.parse().unwrap()));
+        assert_eq!(reply.kind.verdict(), Verdict::Stop);
         assert_eq!(service.usersigs(), [USERSIG]);
     }
     assert_eq!(elsewhere.sent(), "");

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use deskbatch::isolate::{Blame, SizeLimit};
-use deskbatch::job::JobId;
+use deskbatch::domain::job::JobId;
+use deskbatch::domain::learned::LearnedChunkSize;
+use deskbatch::isolate::RejectionScope;
 use proptest::prelude::*;
 
 use crate::simulated_queue::{
@@ -58,7 +59,7 @@ fn several_searches_at_once_cost_few_requests_more() {
 fn bad_ids_whose_code_may_speak_of_the_request_cost_little_more() {
     for (bad, most) in [(10, 190), (100, 900)] {
         let bad = placement(bad, 1, 11);
-        let blames = (Blame::Request, Blame::Request);
+        let blames = (RejectionScope::Request, RejectionScope::Request);
         let settled = settle(10_000, &Service { blames, ..Service::new(&bad) }, 1, |_| 0);
         assert_eq!(settled.failed, bad);
         assert!(settled.requests <= most, "{} bad: {}", bad.len(), settled.requests);
@@ -68,9 +69,9 @@ fn bad_ids_whose_code_may_speak_of_the_request_cost_little_more() {
 #[test]
 fn a_group_that_was_too_large_makes_nobody_bad_whatever_the_refusal_says() {
     let bad: BTreeSet<JobId> = [77, 500].into();
-    for of_size in [Blame::Questions, Blame::Request] {
+    for of_size in [RejectionScope::Questions, RejectionScope::Request] {
         for jobs_max in [1, 3, 30, 99] {
-            let blames = (Blame::Questions, of_size);
+            let blames = (RejectionScope::Questions, of_size);
             let service = Service { bad: &bad, jobs_max, blames };
             let settled = settle(600, &service, 3, |_| 0);
             assert_eq!(settled.failed, bad, "at most {jobs_max} at once");
@@ -91,14 +92,14 @@ fn with_many_requests_in_flight_few_of_them_are_too_large() {
         // The ten that were out when nothing was known, their halves while those are too
         // large, and some tries.
         assert!(settled.too_large <= 45, "{jobs_max}: {}", settled.too_large);
-        let limit = SizeLimit { passed: jobs_max, too_many: jobs_max + 9 };
+        let limit = LearnedChunkSize { accepted: jobs_max, rejected: jobs_max + 9 };
         let settled = settle_knowing(limit, 3_000, &service, 10, |_| 0);
         assert!(settled.too_large <= 10, "{jobs_max}: {} again", settled.too_large);
     }
 }
 
-fn blames() -> impl Strategy<Value = Blame> {
-    prop::sample::select(vec![Blame::Questions, Blame::Request])
+fn blames() -> impl Strategy<Value = RejectionScope> {
+    prop::sample::select(vec![RejectionScope::Questions, RejectionScope::Request])
 }
 
 proptest! {
@@ -122,7 +123,7 @@ proptest! {
         let settled = match known {
             None => settle(count, &service, in_flight, choose),
             Some((passed, too_many)) => {
-                settle_knowing(SizeLimit { passed, too_many }, count, &service, in_flight, choose)
+                settle_knowing(LearnedChunkSize { accepted: passed, rejected: too_many }, count, &service, in_flight, choose)
             }
         };
         let good: BTreeSet<JobId> = (1..=count).filter(|id| !bad.contains(id)).collect();

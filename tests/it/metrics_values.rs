@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use deskbatch::job::JobState;
+use deskbatch::domain::job::JobState;
 use deskbatch::metrics;
 use deskbatch::sandbox::SANDBOX_SDKAPPID;
 use deskbatch::store::Store;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use deskbatch::clock::{Clock, Moment, SystemClock};
 use deskbatch::desk::make_usersig;
+use deskbatch::domain::clock::{Clock, Moment, SystemClock};
 use deskbatch::sandbox::{
     JsonCode, RateCode, SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox,
     SandboxSettings, UnknownIds, Window,

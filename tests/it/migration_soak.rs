@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, SystemClock};
+use deskbatch::domain::clock::{Clock as _, SystemClock};
 use deskbatch::sandbox::{Sandbox, SandboxSettings};
 use futures_util::future::join_all;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use deskbatch::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, Status};
+use deskbatch::domain::verdict::Verdict as Meaning;
 use deskbatch::store::{
     Claimed, ClaimedRequest, Conclusions, Imported, RequestId, Return, RunEnding, SameManifest,
     Settlement, StoreError,
 };
-use deskbatch::verdict::Verdict as Meaning;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -197,7 +197,7 @@ impl Both {
             Some((job, refusal.get(&self.model.requests).id))
         });
         let jobs = bad.into_iter().map(|(job, request)| inferred(job, request)).collect();
-        let conclusions = Conclusions { freed: freed.clone(), jobs };
+        let conclusions = Conclusions { released: freed.clone(), jobs };
         let meaning =
             if verdict == Verdict::Succeeded { Meaning::Applied } else { Meaning::Rejected };
         let settled = Settlement {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use deskbatch::job::JobId;
+use deskbatch::domain::job::JobId;
 
 use crate::model_doubts::{Doubt, TIMEOUT_MAX_MS, UNDER_WAY_MAX_MS};
 

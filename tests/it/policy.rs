@@ -1,6 +1,6 @@
 //! The whole policy on one page: what each code does to a run, as a snapshot.
 
-use deskbatch::verdict::{CODES, UNKNOWN};
+use deskbatch::domain::verdict::{CODES, UNKNOWN};
 
 #[test]
 fn the_whole_policy_is_as_reviewed() {

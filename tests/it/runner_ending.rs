@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::Clock as _;
-use deskbatch::job::Status;
-use deskbatch::runner::{Event, RunReport, Stopper, Totals, shutdown};
+use deskbatch::domain::clock::Clock as _;
+use deskbatch::domain::job::Status;
+use deskbatch::runner::{Event, RunReport, ShutdownHandle, Totals, shutdown};
 use deskbatch::store::{RunEnding, StoreError};
 
 use crate::support_core::{NOW_MS, many};
@@ -20,7 +20,7 @@ async fn bench(steps: Vec<Step>) -> Bench {
 }
 
 /// Runs until three answers are held, and then does what the test wants.
-async fn stopped(bench: &Bench, then: impl AsyncFnOnce(&Stopper)) -> RunReport {
+async fn stopped(bench: &Bench, then: impl AsyncFnOnce(&ShutdownHandle)) -> RunReport {
     let (stopper, shutdown) = shutdown();
     let meanwhile = async {
         bench.service.arrived(4).await;
@@ -34,7 +34,7 @@ async fn a_run_that_is_asked_to_finish_waits_for_what_is_in_flight_and_records_i
     let held = vec![Step::Hold(ok()), Step::Hold(code(-50_003)), Step::Hold(code(-14))];
     let bench = bench(held).await;
     let report = stopped(&bench, async |stopper| {
-        stopper.press();
+        stopper.signal();
         bench.service.let_go(3);
     })
     .await;
@@ -60,7 +60,7 @@ async fn passing_trouble_while_a_run_finishes_leaves_the_jobs_to_the_next() {
     let bench =
         bench(vec![Step::Hold(lost()), Step::Hold(http(502)), Step::Hold(code(60_009))]).await;
     let report = stopped(&bench, async |stopper| {
-        stopper.press();
+        stopper.signal();
         bench.service.let_go(3);
     })
     .await;
@@ -77,7 +77,7 @@ async fn what_is_out_longer_than_the_grace_stays_in_flight_for_the_next_run() {
     let mut stopped_at = None;
     let report = stopped(&bench, async |stopper| {
         stopped_at = Some(bench.clock.now());
-        stopper.press();
+        stopper.signal();
         bench.service.let_go(1);
     })
     .await;
@@ -97,8 +97,8 @@ async fn a_second_request_to_stop_ends_the_run_at_once() {
     let mut stopped_at = None;
     let report = stopped(&bench, async |stopper| {
         stopped_at = Some(bench.clock.now());
-        stopper.press();
-        stopper.press();
+        stopper.signal();
+        stopper.signal();
     })
     .await;
     assert_eq!((report.ending, bench.clock.now()), (RunEnding::Signal, stopped_at.unwrap()));
@@ -114,7 +114,7 @@ async fn a_second_request_to_stop_ends_the_run_at_once() {
 async fn a_run_that_is_asked_before_it_begins_sends_nothing() {
     let bench = Bench::new("a enable").await;
     let (stopper, shutdown) = shutdown();
-    stopper.press();
+    stopper.signal();
     let report = bench.run_with(shutdown, async {}).await.unwrap();
     assert_eq!((report.ending, report.totals), (RunEnding::Signal, Totals::default()));
     assert_eq!(bench.queue.states().await, "a:pending");
@@ -136,7 +136,7 @@ async fn a_run_can_be_stopped_while_the_gate_is_closed_and_while_it_waits() {
         });
         let meanwhile = async {
             told.wait_for(|count| *count == 6).await.unwrap();
-            stopper.press();
+            stopper.signal();
         };
         let report = bench.run_with(shutdown, meanwhile).await.unwrap();
         assert_eq!(report.ending, RunEnding::Signal);
@@ -207,7 +207,7 @@ async fn a_queue_that_fails_while_a_run_finishes_is_reported_too() {
             "UPDATE requests SET verdict = 'orphaned', responded_ms = {NOW_MS} WHERE id = 4"
         );
         bench.queue.sql(&taken).await;
-        stopper.press();
+        stopper.signal();
         bench.service.let_go(3);
     };
     let fenced = bench.run_with(shutdown, meanwhile).await.unwrap_err();

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deskbatch::clock::Moment;
-use deskbatch::desk::Reply;
-use deskbatch::job::Status;
+use deskbatch::desk::Response;
+use deskbatch::domain::clock::Moment;
+use deskbatch::domain::job::Status;
 use deskbatch::runner::RunReport;
 use deskbatch::store::RunEnding;
 
@@ -17,7 +17,7 @@ use crate::support_service::{Bench, Seen, code, http, lost, ok};
 async fn bench(
     jobs: usize,
     status: Status,
-    mut rule: impl FnMut(u32, &Seen) -> Reply + Send + 'static,
+    mut rule: impl FnMut(u32, &Seen) -> Response + Send + 'static,
 ) -> Bench {
     let bench = Bench::new(&many(jobs, status)).await;
     let mut number = 0;
@@ -48,8 +48,8 @@ async fn lapsed_app_ends_run_with_all_pending() {
     stopped(&bench, &report, RunEnding::Refused, 5).await;
     assert!(report.took < Duration::from_secs(3), "{:?}", report.took);
     assert_eq!(
-        report.last_word.map(|(answer, _)| answer),
-        Some(deskbatch::verdict::Answer::Code(-50_003))
+        report.last_error.map(|(answer, _)| answer),
+        Some(deskbatch::domain::verdict::ResponseKind::Code(-50_003))
     );
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deskbatch::gate::ClosedFor;
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::ResponseKind;
+use deskbatch::limiter::CloseReason;
 use deskbatch::runner::{Event, Totals};
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, Step, code, http, lost, ok, unreachable};
@@ -58,11 +58,15 @@ async fn while_nothing_gets_through_no_job_fails_and_the_waits_grow() {
     assert!(gaps[..20].iter().all(|gap| *gap <= Duration::from_millis(37_500)), "{gaps:?}");
     assert!(gaps[19] >= Duration::from_secs(15), "{gaps:?}");
     assert_eq!(
-        bench.happened(|event| matches!(event, Event::Closed { why: ClosedFor::Frequency, .. })),
+        bench.happened(|event| matches!(
+            event,
+            Event::Closed { reason: CloseReason::Frequency, .. }
+        )),
         0
     );
     assert!(
-        bench.happened(|event| matches!(event, Event::Closed { why: ClosedFor::Outage, .. })) > 10
+        bench.happened(|event| matches!(event, Event::Closed { reason: CloseReason::Outage, .. }))
+            > 10
     );
 }
 
@@ -235,8 +239,8 @@ async fn a_service_that_stumbles_all_the_time_still_gets_every_good_id() {
 #[tokio::test]
 async fn a_garbled_answer_is_passing_trouble() {
     let bench = Bench::new("a enable").await;
-    let garbled = deskbatch::desk::Reply {
-        answer: Answer::Garbled,
+    let garbled = deskbatch::desk::Response {
+        kind: ResponseKind::Unreadable,
         info: "cut off".to_owned(),
         http_status: Some(200),
         retry_after: None,

@@ -4,18 +4,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use deskbatch::desk::Signer;
-use deskbatch::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::verdict::{ResponseKind, Verdict};
 use deskbatch::runner::{Event, Events, shutdown};
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::{Answer, Verdict};
 
 use crate::support_runner::{OK, Queue, Service, names, strs};
 
-const BAD: Answer = Answer::Code(-50_003);
-const TOO_FAST: Answer = Answer::Code(-14);
+const BAD: ResponseKind = ResponseKind::Code(-50_003);
+const TOO_FAST: ResponseKind = ResponseKind::Code(-14);
 
 /// Refuses groups with a name in it that begins with `bad`.
-fn refusing(sent: &crate::support_runner::Sent) -> Answer {
+fn refusing(sent: &crate::support_runner::Sent) -> ResponseKind {
     if sent.ids.iter().any(|id| id.starts_with("bad")) { BAD } else { OK }
 }
 
@@ -72,8 +72,12 @@ async fn a_throttle_that_lasts_for_hours_costs_no_job_anything() {
 async fn passing_trouble_is_waited_out_and_the_same_chunk_goes_again_in_doubt() {
     let queue = Queue::new().await;
     queue.import(Status::Disable, &["a", "b"]).await;
-    let trouble =
-        [Answer::HttpStatus(502), Answer::NoAnswer, Answer::Garbled, Answer::Code(60_008)];
+    let trouble = [
+        ResponseKind::HttpStatus(502),
+        ResponseKind::NoResponse,
+        ResponseKind::Unreadable,
+        ResponseKind::Code(60_008),
+    ];
     let service = Service::new(&queue.clock).script(trouble).play(|_| OK);
     let report = queue.run(&service).await;
     assert_eq!((report.totals.transient, report.totals.succeeded), (4, 2));
@@ -90,7 +94,7 @@ async fn passing_trouble_is_waited_out_and_the_same_chunk_goes_again_in_doubt() 
 async fn a_connection_that_was_never_made_leaves_no_doubt() {
     let queue = Queue::new().await;
     queue.import(Status::Disable, &["a"]).await;
-    let service = Service::new(&queue.clock).script([Answer::NotConnected, OK]);
+    let service = Service::new(&queue.clock).script([ResponseKind::NotConnected, OK]);
     queue.run(&service).await;
     assert!(!queue.record("a").await.response_lost);
 }
@@ -100,7 +104,7 @@ async fn when_nothing_gets_through_the_run_ends_with_everything_pending() {
     let queue = Queue::new().await;
     let jobs = names("a", 50);
     queue.import(Status::Enable, &strs(&jobs)).await;
-    let service = Service::new(&queue.clock).play(|_| Answer::HttpStatus(502));
+    let service = Service::new(&queue.clock).play(|_| ResponseKind::HttpStatus(502));
     let report = queue.run(&service).await;
     assert_eq!(report.ending, RunEnding::Outage);
     assert!(report.took >= Duration::from_mins(10) && report.took < Duration::from_mins(12));
@@ -118,7 +122,7 @@ async fn a_job_that_meets_trouble_while_others_get_through_fails_alone() {
     jobs.insert(33, "poison".to_owned());
     queue.import(Status::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(|sent| {
-        if sent.ids.iter().any(|id| id == "poison") { Answer::HttpStatus(500) } else { OK }
+        if sent.ids.iter().any(|id| id == "poison") { ResponseKind::HttpStatus(500) } else { OK }
     });
     let report = queue.run(&service).await;
     assert_eq!((report.totals.succeeded, report.totals.failed), (2_000, 1));
@@ -139,7 +143,7 @@ async fn each_bad_question_fails_with_its_own_code_and_the_rest_is_applied() {
     let service = Service::new(&queue.clock).play(|sent| {
         // The first bad one decides the code, as a service would stop at it.
         match sent.ids.iter().find(|id| id.starts_with("bad") || *id == "preset") {
-            Some(id) if id == "preset" => Answer::Code(-50_011),
+            Some(id) if id == "preset" => ResponseKind::Code(-50_011),
             Some(_) => BAD,
             None => OK,
         }
@@ -162,7 +166,7 @@ async fn a_chunk_that_was_too_large_fails_nobody() {
         let jobs = names("a", 300);
         queue.import(Status::Enable, &strs(&jobs)).await;
         let service = Service::new(&queue.clock)
-            .play(move |sent| if sent.ids.len() > 30 { Answer::Code(code) } else { OK });
+            .play(move |sent| if sent.ids.len() > 30 { ResponseKind::Code(code) } else { OK });
         let report = queue.run(&service).await;
         assert_eq!((report.totals.succeeded, report.totals.failed), (300, 0), "{code}");
         // A code that is about questions has to come twice before it is believed to be about size.
@@ -178,10 +182,11 @@ async fn a_code_that_stops_costs_one_request_and_leaves_everything_pending() {
         let jobs = names("a", 50);
         queue.import(Status::Enable, &strs(&jobs)).await;
         let latency = Duration::from_secs(2);
-        let service = Service::new(&queue.clock).script([Answer::Code(code)]).latency(latency);
+        let service =
+            Service::new(&queue.clock).script([ResponseKind::Code(code)]).latency(latency);
         let report = queue.run(&service).await;
         assert_eq!(report.ending, RunEnding::Refused);
-        assert_eq!(report.last_word.unwrap().0, Answer::Code(code));
+        assert_eq!(report.last_error.unwrap().0, ResponseKind::Code(code));
         assert_eq!(service.sent().len(), 1);
         assert_eq!(queue.counts().await.pending, 50);
         assert!(queue.records().await.iter().all(|r| r.attempts == 0 && !r.response_lost));
@@ -190,7 +195,7 @@ async fn a_code_that_stops_costs_one_request_and_leaves_everything_pending() {
 
 #[tokio::test]
 async fn a_refused_usersig_is_renewed_once_and_a_second_refusal_stops() {
-    let expired = Answer::Code(70_001);
+    let expired = ResponseKind::Code(70_001);
     let queue = Queue::new().await;
     queue.import(Status::Enable, &["a"]).await;
     let service = Service::new(&queue.clock).script([expired, expired]);
@@ -212,11 +217,11 @@ async fn unknown_code_for_everything_leaves_all_pending() {
     let mut queue = Queue::new().await;
     let jobs = names("a", 200);
     queue.import(Status::Enable, &strs(&jobs)).await;
-    let unknown = Answer::Code(-99_999);
+    let unknown = ResponseKind::Code(-99_999);
     let service = Service::new(&queue.clock).play(move |_| unknown);
     let report = queue.run(&service).await;
     assert_eq!(report.ending, RunEnding::Suspicious);
-    assert_eq!(report.last_word.unwrap().0, unknown);
+    assert_eq!(report.last_error.unwrap().0, unknown);
     assert!(service.sent().len() <= 8, "{}", service.sent().len());
     assert_eq!(queue.counts().await.pending, 200);
 
@@ -233,7 +238,7 @@ async fn one_bad_question_with_an_unknown_code_stops_nothing() {
         let jobs = names("a", 100);
         queue.import(Status::Enable, &strs(&jobs)).await;
         let service = Service::new(&queue.clock).play(move |sent| {
-            if sent.ids.iter().any(|id| id == bad) { Answer::Code(-99_999) } else { OK }
+            if sent.ids.iter().any(|id| id == bad) { ResponseKind::Code(-99_999) } else { OK }
         });
         let report = queue.run(&service).await;
         assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 99), "{bad}");
@@ -244,7 +249,7 @@ async fn one_bad_question_with_an_unknown_code_stops_nothing() {
 async fn a_delete_in_doubt_that_finds_nothing_to_delete_has_what_was_asked() {
     let queue = Queue::new().await;
     queue.import(Status::Delete, &["a"]).await;
-    let service = Service::new(&queue.clock).script([Answer::NoAnswer, BAD]);
+    let service = Service::new(&queue.clock).script([ResponseKind::NoResponse, BAD]);
     let report = queue.run(&service).await;
     assert_eq!((report.totals.succeeded, report.totals.succeeded_in_doubt), (1, 1));
     let record = queue.record("a").await;
@@ -254,7 +259,7 @@ async fn a_delete_in_doubt_that_finds_nothing_to_delete_has_what_was_asked() {
 
     // Any other status in doubt has failed.
     queue.import(Status::Disable, &["b"]).await;
-    let service = Service::new(&queue.clock).script([Answer::NoAnswer, BAD]);
+    let service = Service::new(&queue.clock).script([ResponseKind::NoResponse, BAD]);
     queue.run(&service).await;
     assert_eq!(queue.record("b").await.state, JobState::Failed);
 }
@@ -272,7 +277,7 @@ async fn deletes_whose_answer_was_lost_are_never_judged_without_being_asked() {
             return BAD;
         }
         deleted.extend(sent.ids.clone());
-        if asked == 2 { Answer::NoAnswer } else { OK }
+        if asked == 2 { ResponseKind::NoResponse } else { OK }
     });
     let report = queue.run(&service).await;
     assert_eq!((report.totals.succeeded, report.totals.failed), (30, 0));
@@ -360,7 +365,7 @@ async fn events_tell_the_story_in_order_and_add_up() {
         story.push(event);
     }
     assert!(matches!(story[0], Event::Began { open: 3, .. }), "{story:?}");
-    assert!(matches!(story[1], Event::Left { jobs: 3, .. }), "{story:?}");
+    assert!(matches!(story[1], Event::Sent { jobs: 3, .. }), "{story:?}");
     assert!(matches!(story[2], Event::Settled { verdict: Verdict::Throttled, .. }), "{story:?}");
     assert!(matches!(story[3], Event::Closed { .. }), "{story:?}");
     assert!(matches!(story.last(), Some(Event::Ended { ending: RunEnding::Drained })));

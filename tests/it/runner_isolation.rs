@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::runner::Totals;
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::Answer;
 
 use crate::support_core::{NOW_MS, many};
 use crate::support_service::{Bench, Step, code, ok};
@@ -83,7 +83,7 @@ async fn unknown_code_for_every_delete_ends_the_run() {
     bench.service.answers_by(|_| code(-99_999));
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Suspicious);
-    assert_eq!(report.last_word, Some((Answer::Code(-99_999), "text of -99999".to_owned())));
+    assert_eq!(report.last_error, Some((ResponseKind::Code(-99_999), "text of -99999".to_owned())));
     assert!(report.totals.requests <= 8, "{}", report.totals.requests);
     assert_eq!(bench.queue.tally().await, "pending 500");
 }

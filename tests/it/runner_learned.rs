@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, Moment};
-use deskbatch::gate::Learned;
-use deskbatch::isolate::SizeLimit;
-use deskbatch::job::Status;
+use deskbatch::domain::clock::{Clock as _, Moment};
+use deskbatch::domain::job::Status;
+use deskbatch::domain::learned::LearnedChunkSize;
+use deskbatch::domain::learned::LearnedRate;
 
 use crate::support_core::{APP, NOW_MS, OTHER_APP, Queue, many};
 use crate::support_service::{Bench, Seen, Step, code, ok};
@@ -65,8 +65,13 @@ async fn what_was_learned_survives_a_crash_in_the_middle() {
 #[tokio::test]
 async fn figures_that_no_run_can_have_learned_are_not_believed() {
     let mut bench = Bench::new(&many(20, Status::Enable)).await;
-    let learned =
-        Learned { rate: 5.0, refused_rate: None, spread_ms: 1e9, spread_doubt: 0.1, spaced: 0.5 };
+    let learned = LearnedRate {
+        rate: 5.0,
+        refused_rate: None,
+        arrival_jitter_ms: 1e9,
+        arrival_jitter_log_sd: 0.1,
+        min_spacing_probability: 0.5,
+    };
     bench.queue.store.keep_pace(APP, &learned, NOW_MS).await.unwrap();
     bench.settings.chunk_jobs_max = 1;
     bench.service.answers_by(|_| ok());
@@ -76,7 +81,7 @@ async fn figures_that_no_run_can_have_learned_are_not_believed() {
     assert!(report.took < Duration::from_secs(6), "{:?}", report.took);
 }
 
-fn takes_up_to(most: usize) -> impl FnMut(&Seen) -> deskbatch::desk::Reply + Send {
+fn takes_up_to(most: usize) -> impl FnMut(&Seen) -> deskbatch::desk::Response + Send {
     move |seen| code(if seen.ids.len() > most { 70_206 } else { 0 })
 }
 
@@ -92,8 +97,8 @@ async fn the_next_run_knows_how_many_questions_the_service_takes_at_once() {
     let first_run = bench.service.seen();
     assert!((1..8).contains(&too_large(&first_run, 40)), "{}", too_large(&first_run, 40));
     let kept = bench.queue.store.size(APP, NOW_MS).await.unwrap().unwrap();
-    let SizeLimit { passed, too_many } = kept.limit;
-    assert!((33..=40).contains(&passed) && too_many > 40, "{kept:?}");
+    let LearnedChunkSize { accepted, rejected } = kept.limit;
+    assert!((33..=40).contains(&accepted) && rejected > 40, "{kept:?}");
 
     bench.queue.import(&more('r', 400)).await;
     bench.run().await;
@@ -106,7 +111,7 @@ async fn the_next_run_knows_how_many_questions_the_service_takes_at_once() {
 #[tokio::test]
 async fn a_size_is_forgotten_after_a_month_since_the_service_may_take_more() {
     let bench = Bench::new(&more('r', 300)).await;
-    let limit = SizeLimit { passed: 10, too_many: 11 };
+    let limit = LearnedChunkSize { accepted: 10, rejected: 11 };
     bench.queue.store.keep_size(APP, limit, NOW_MS).await.unwrap();
     bench.service.answers_by(|_| ok());
     bench.clock.advance(Duration::from_hours(24 * 29));
@@ -128,24 +133,28 @@ async fn a_size_is_forgotten_after_a_month_since_the_service_may_take_more() {
 #[tokio::test]
 async fn what_was_learned_is_kept_by_app_and_library() {
     let queue = Queue::idle().await;
-    let learned = Learned {
+    let learned = LearnedRate {
         rate: 4.86,
         refused_rate: Some(4.9),
-        spread_ms: 7.0,
-        spread_doubt: 0.3,
-        spaced: 0.1,
+        arrival_jitter_ms: 7.0,
+        arrival_jitter_log_sd: 0.3,
+        min_spacing_probability: 0.1,
     };
-    let limit = SizeLimit { passed: 50, too_many: 63 };
+    let limit = LearnedChunkSize { accepted: 50, rejected: 63 };
     queue.store.keep_pace(APP, &learned, NOW_MS).await.unwrap();
     queue.store.keep_size(APP, limit, NOW_MS).await.unwrap();
-    let newer = Learned { refused_rate: None, rate: 4.7, ..learned };
+    let newer = LearnedRate { refused_rate: None, rate: 4.7, ..learned };
     queue.store.keep_pace(APP, &newer, NOW_MS + 1).await.unwrap();
-    queue.store.keep_size(APP, SizeLimit { passed: 60, too_many: 61 }, NOW_MS + 1).await.unwrap();
+    queue
+        .store
+        .keep_size(APP, LearnedChunkSize { accepted: 60, rejected: 61 }, NOW_MS + 1)
+        .await
+        .unwrap();
     queue.store.keep_pace(OTHER_APP, &learned, NOW_MS).await.unwrap();
     let paces = queue.store.paces().await.unwrap();
     let seen: Vec<_> = paces.iter().map(|kept| (kept.app, kept.learned, kept.learned_ms)).collect();
     assert_eq!(seen, [(APP, newer, NOW_MS + 1), (OTHER_APP, learned, NOW_MS)]);
     let sizes = queue.store.sizes(NOW_MS).await.unwrap();
     assert_eq!(sizes.len(), 1);
-    assert_eq!((sizes[0].limit.passed, sizes[0].learned_ms), (60, NOW_MS + 1));
+    assert_eq!((sizes[0].limit.accepted, sizes[0].learned_ms), (60, NOW_MS + 1));
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, Moment};
-use deskbatch::gate::ClosedFor;
-use deskbatch::job::Status;
+use deskbatch::domain::clock::{Clock as _, Moment};
+use deskbatch::domain::job::Status;
+use deskbatch::limiter::CloseReason;
 use deskbatch::runner::{Event, Totals};
 use deskbatch::store::RunEnding;
 
@@ -19,7 +19,7 @@ async fn every_job_is_sent_once_with_its_own_status_and_succeeds() {
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Drained);
     let totals = Totals { requests: 3, succeeded: 4, ..Totals::default() };
-    assert_eq!((report.totals, report.orphans, report.last_word), (totals, 0, None));
+    assert_eq!((report.totals, report.orphans, report.last_error), (totals, 0, None));
     let seen: Vec<_> =
         bench.service.seen().into_iter().map(|seen| (seen.status, seen.ids.join(" "))).collect();
     assert_eq!(
@@ -142,7 +142,7 @@ async fn a_refusal_for_frequency_closes_the_gate_for_all_and_one_probe_opens_it(
         Totals { requests: 21, throttled: 1, succeeded: 200, ..Totals::default() }
     );
     let frequency =
-        |event: &Event| matches!(event, Event::Closed { why: ClosedFor::Frequency, .. });
+        |event: &Event| matches!(event, Event::Closed { reason: CloseReason::Frequency, .. });
     assert_eq!(
         (bench.happened(frequency), bench.happened(|event| *event == Event::Opened)),
         (1, 2)
@@ -199,7 +199,7 @@ async fn a_newer_intent_for_a_question_in_flight_goes_after_it_whatever_became_o
     for first in [ok(), code(-14), code(60_008), code(-50_003)] {
         let bench = Bench::new("a enable").await;
         // A rejection fails no job that is no longer the latest one for its question.
-        let settled = first.answer == ok().answer;
+        let settled = first.kind == ok().kind;
         bench.service.answers([Step::Hold(first), Step::Say(ok())]);
         let report = bench
             .run_while(async {
@@ -242,7 +242,8 @@ async fn a_new_run_waits_a_second_from_when_the_last_request_really_left() {
     let bench = Bench::new("a delete, b delete").await;
     let earlier = bench.queue.begin_run().await;
     let claimed = bench.queue.store.claim_free(earlier, |_, _| 1, NOW_MS).await.unwrap().unwrap();
-    let mut answer = bench.queue.answer(&claimed, deskbatch::verdict::Verdict::Applied, Some(0));
+    let mut answer =
+        bench.queue.answer(&claimed, deskbatch::domain::verdict::Verdict::Applied, Some(0));
     (answer.run, answer.answered_ms, answer.latency_ms) = (earlier, NOW_MS + 2_900, 300);
     bench
         .queue

@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
-use deskbatch::desk::Reply;
-use deskbatch::job::Status;
+use deskbatch::desk::Response;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::runner::RunReport;
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, Step, code, http, lost, ok, unreachable};
 
-fn garbled() -> Reply {
-    Reply {
-        answer: Answer::Garbled,
+fn garbled() -> Response {
+    Response {
+        kind: ResponseKind::Unreadable,
         info: "cut off".to_owned(),
         http_status: Some(200),
         retry_after: None,

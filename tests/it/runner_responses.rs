@@ -4,17 +4,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deskbatch::desk::Reply;
-use deskbatch::job::Status;
+use deskbatch::desk::Response;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, code, http, ok, unreachable};
 
-fn names_questions() -> Reply {
+fn names_questions() -> Response {
     let info = "the answer is OK, but its field FailedIds may name refused questions".to_owned();
-    Reply { answer: Answer::NamesQuestions, info, ..ok() }
+    Response { kind: ResponseKind::NamesQuestions, info, ..ok() }
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn lists_beside_every_ok_end_the_run() {
     bench.service.answers_by(|_| names_questions());
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Suspicious);
-    assert_eq!(report.last_word.unwrap().0, Answer::NamesQuestions);
+    assert_eq!(report.last_error.unwrap().0, ResponseKind::NamesQuestions);
     assert!(report.totals.requests <= 8, "{}", report.totals.requests);
     assert_eq!(report.totals.succeeded, 0);
 }
@@ -72,7 +72,7 @@ async fn retry_after_closes_for_everyone() {
         bench.service.answers_by(move |_| {
             requests += 1;
             let asked = Some(Duration::from_secs(asked_s));
-            if requests == 3 { Reply { retry_after: asked, ..http(status) } } else { ok() }
+            if requests == 3 { Response { retry_after: asked, ..http(status) } } else { ok() }
         });
         let report = bench.run().await;
         assert_eq!(report.totals.succeeded, 400, "{status}");
@@ -86,12 +86,12 @@ async fn retry_after_closes_for_everyone() {
 
 #[tokio::test]
 async fn fault_on_the_way_ends_the_run_at_once() {
-    for answer in [Answer::Certificate, Answer::Proxy] {
+    for answer in [ResponseKind::Certificate, ResponseKind::Proxy] {
         let bench = Bench::new(&many(40, Status::Delete)).await;
-        bench.service.answers_by(move |_| Reply { answer, ..unreachable() });
+        bench.service.answers_by(move |_| Response { kind: answer, ..unreachable() });
         let report = bench.run().await;
         assert_eq!((report.ending, report.totals.requests), (RunEnding::Outage, 1));
-        assert_eq!(report.last_word.unwrap().0, answer);
+        assert_eq!(report.last_error.unwrap().0, answer);
         assert_eq!(bench.queue.tally().await, "pending 40");
     }
 }

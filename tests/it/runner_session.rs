@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::runner::Totals;
 use deskbatch::store::RunEnding;
-use deskbatch::verdict::Answer;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, Step, code, ok};
@@ -34,7 +34,7 @@ async fn a_new_usersig_that_is_refused_too_ends_the_run_with_everything_pending(
     bench.service.answers([expired(), expired()]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 2));
-    assert_eq!(report.last_word, Some((Answer::Code(70_001), "text of 70001".to_owned())));
+    assert_eq!(report.last_error, Some((ResponseKind::Code(70_001), "text of 70001".to_owned())));
     assert_eq!(bench.queue.tally().await, "pending 300");
     assert_eq!(bench.queue.job("q0001").await, "pending request=3");
 }
@@ -89,7 +89,7 @@ async fn a_refusal_of_the_caller_ends_the_run_after_one_request_with_everything_
         bench.service.answers([code(refusal)]);
         let report = bench.run().await;
         assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 1), "{refusal}");
-        assert_eq!(report.last_word.unwrap().0, Answer::Code(refusal));
+        assert_eq!(report.last_error.unwrap().0, ResponseKind::Code(refusal));
         assert_eq!(bench.queue.tally().await, "pending 300");
         assert_eq!(
             bench.queue.figure("SELECT sum(attempts) FROM jobs WHERE batch_id = 3").await,

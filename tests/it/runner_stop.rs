@@ -2,21 +2,29 @@
 
 use std::time::Duration;
 
-use deskbatch::clock::Clock as _;
-use deskbatch::job::{JobState, Status};
-use deskbatch::runner::{Event, Events, FailuresMax, Urgency, shutdown};
+use deskbatch::domain::clock::Clock as _;
+use deskbatch::domain::failure_limit::FailureLimit;
+use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::verdict::ResponseKind;
+use deskbatch::runner::{Event, Events, ShutdownMode, shutdown};
 use deskbatch::store::{RunEnding, StoreError};
-use deskbatch::verdict::Answer;
 
+use crate::support_core::APP;
 use crate::support_runner::{OK, Queue, Sent, Service, names, strs};
+use crate::support_service::{Bench, Step, ok};
 
-/// Presses the stopper so often once the service has seen `seen` requests.
-async fn press(service: &Service, stopper: &deskbatch::runner::Stopper, seen: usize, times: u32) {
+/// Signals this many times once the service has seen `seen` requests.
+async fn press(
+    service: &Service,
+    stopper: &deskbatch::runner::ShutdownHandle,
+    seen: usize,
+    times: u32,
+) {
     while service.sent().len() < seen {
         tokio::task::yield_now().await;
     }
     for _ in 0..times {
-        stopper.press();
+        stopper.signal();
     }
     std::future::pending::<()>().await;
 }
@@ -62,7 +70,7 @@ async fn a_gate_that_shuts_or_opens_while_a_run_stops_is_nobodys_business() {
     // The third and what comes after it are refused as too fast.
     let service = service.play(move |_| {
         requests += 1;
-        if requests < 3 { OK } else { Answer::Code(-14) }
+        if requests < 3 { OK } else { ResponseKind::Code(-14) }
     });
     let (stopper, listening) = shutdown();
     let events = Events::new();
@@ -143,7 +151,7 @@ async fn clock_set_back_holds_no_job_past_its_wait() {
         let mut queue = Queue::new().await;
         queue.settings.outage_max = Duration::from_mins(1);
         queue.import(Status::Enable, &["a"]).await;
-        let gone = Answer::HttpStatus(503);
+        let gone = ResponseKind::HttpStatus(503);
         let away = Service::new(&queue.clock).play(move |_| gone).reads(gone);
         assert_eq!(queue.run(&away).await.ending, RunEnding::Outage);
         queue.clock.jump_wall(before_ms);
@@ -194,10 +202,10 @@ async fn an_answer_that_comes_after_the_queue_was_taken_over_is_refused_and_repo
 #[tokio::test]
 async fn a_stopper_that_is_gone_stops_nothing() {
     let (stopper, mut listening) = shutdown();
-    assert!(!listening.is_asked());
+    assert!(!listening.is_requested());
     drop(stopper);
     tokio::select! {
-        () = listening.asked(Urgency::Finish) => panic!("nobody asked"),
+        () = listening.requested(ShutdownMode::Graceful) => panic!("nobody asked"),
         () = tokio::task::yield_now() => {}
     }
 }
@@ -215,13 +223,13 @@ async fn run_without_approval_sends_no_delete() {
 }
 
 /// Every question whose name begins with `bad` is unknown to the service.
-fn some_bad(sent: &Sent) -> Answer {
-    if sent.ids.iter().any(|id| id.starts_with("bad")) { Answer::Code(-50_003) } else { OK }
+fn some_bad(sent: &Sent) -> ResponseKind {
+    if sent.ids.iter().any(|id| id.starts_with("bad")) { ResponseKind::Code(-50_003) } else { OK }
 }
 
 #[tokio::test]
 async fn a_run_stops_at_its_limit_of_failures_and_leaves_the_rest_pending() {
-    for (limit, stops) in [(FailuresMax::Jobs(2), 2), (FailuresMax::Percent(2_400_000), 3)] {
+    for (limit, stops) in [(FailureLimit::Jobs(2), 2), (FailureLimit::Percent(2_400_000), 3)] {
         let mut queue = Queue::new().await;
         queue.settings.chunk_jobs_max = 1;
         queue.settings.failures_max = Some(limit);
@@ -247,13 +255,13 @@ async fn a_run_stops_at_its_limit_of_failures_and_leaves_the_rest_pending() {
 #[tokio::test]
 async fn a_limit_that_is_reached_with_the_last_answer_stops_nothing() {
     let mut queue = Queue::new().await;
-    queue.settings.failures_max = Some(FailuresMax::Percent(100_000_000));
+    queue.settings.failures_max = Some(FailureLimit::Percent(100_000_000));
     queue.import(Status::Enable, &["bad1", "bad2"]).await;
     let service = Service::new(&queue.clock).play(some_bad);
     let report = queue.run(&service).await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 2));
     // The limit is one of the run and not of the queue.
-    queue.settings.failures_max = Some(FailuresMax::Jobs(1));
+    queue.settings.failures_max = Some(FailureLimit::Jobs(1));
     queue.import(Status::Enable, &["a"]).await;
     let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
     assert_eq!(report.ending, RunEnding::Drained);
@@ -262,7 +270,7 @@ async fn a_limit_that_is_reached_with_the_last_answer_stops_nothing() {
 #[tokio::test]
 async fn what_a_search_still_holds_is_left_when_the_limit_is_reached() {
     let mut queue = Queue::new().await;
-    queue.settings.failures_max = Some(FailuresMax::Jobs(1));
+    queue.settings.failures_max = Some(FailureLimit::Jobs(1));
     queue.settings.in_flight_max = 1;
     queue.import(Status::Enable, &strs(&names("bad", 4))).await;
     let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
@@ -280,16 +288,37 @@ async fn a_run_whose_time_is_over_ends_as_such_even_if_a_signal_comes_after() {
     queue.import(Status::Enable, &["a", "b"]).await;
     let service = Service::new(&queue.clock).play(|_| OK);
     let (stopper, listening) = shutdown();
-    stopper.time_is_over();
+    stopper.deadline_reached();
     let (signalled, heard) = shutdown();
-    signalled.press();
+    signalled.signal();
     for (stopper, listening, ending) in
         [(stopper, listening, RunEnding::TimeOver), (signalled, heard, RunEnding::Signal)]
     {
-        stopper.press();
-        stopper.time_is_over();
+        stopper.signal();
+        stopper.deadline_reached();
         let report = queue.run_with(&service, Queue::signer(), listening, Events::new()).await;
         assert_eq!(report.unwrap().ending, ending);
     }
     assert_eq!((queue.counts().await.pending, service.sent().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn responses_during_a_pause_of_the_drain_are_read() {
+    let bench = Bench::new("a enable\nb enable").await;
+    bench.service.answers([Step::Hold(ok())]);
+    let (handle, listening) = shutdown();
+    let pause = async {
+        bench.service.arrived(1).await;
+        handle.signal();
+        let grace_ends = bench.clock.now() + bench.settings.grace;
+        while bench.clock.next_sleeper().await != grace_ends {
+            tokio::task::yield_now().await;
+        }
+        // The process is stopped for a minute, in which the response arrives.
+        bench.service.let_go(1);
+        bench.clock.advance(Duration::from_mins(1));
+    };
+    let report = bench.run_with(listening, pause).await.unwrap();
+    assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Signal, 2));
+    assert_eq!(bench.queue.store.counts_of(APP).await.unwrap().in_flight, 0);
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 
-use deskbatch::clock::{Clock, ManualClock, Moment};
+use deskbatch::domain::clock::{Clock, ManualClock, Moment};
 
 /// The clock as the runner has it: every look at it is a place where a crash may be due. It
 /// unwinds just there, however fast the queue's own thread is, so that a seed repeats itself.

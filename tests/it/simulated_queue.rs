@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use deskbatch::isolate::{Blame, Group, Isolate, Outcome, SizeLimit};
-use deskbatch::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, Status};
+use deskbatch::domain::learned::LearnedChunkSize;
+use deskbatch::isolate::{Group, GroupResult, Isolate, RejectionScope};
 
 /// What a simulated queue came to.
 pub struct Settled {
@@ -25,23 +26,23 @@ pub struct Service<'a> {
     /// The most questions that it takes at once.
     pub jobs_max: usize,
     /// What a refusal for a bad question speaks of, and what one for size speaks of.
-    pub blames: (Blame, Blame),
+    pub blames: (RejectionScope, RejectionScope),
 }
 
 impl<'a> Service<'a> {
     /// A service that takes 100 at once and says which kind of refusal it is.
     pub fn new(bad: &'a BTreeSet<JobId>) -> Self {
-        Self { bad, jobs_max: 100, blames: (Blame::Questions, Blame::Request) }
+        Self { bad, jobs_max: 100, blames: (RejectionScope::Questions, RejectionScope::Request) }
     }
 
-    fn ask(&self, ids: &[JobId]) -> Outcome {
+    fn ask(&self, ids: &[JobId]) -> GroupResult {
         if ids.len() > self.jobs_max {
-            return Outcome::Refused { refusal: -1, of: self.blames.1 };
+            return GroupResult::Rejected { rejection: -1, scope: self.blames.1 };
         }
         match ids.iter().find(|id| self.bad.contains(id)) {
             // The first bad one's code is the answer's, and each has a code of its own.
-            Some(id) => Outcome::Refused { refusal: *id, of: self.blames.0 },
-            None => Outcome::Applied,
+            Some(id) => GroupResult::Rejected { rejection: *id, scope: self.blames.0 },
+            None => GroupResult::Applied,
         }
     }
 }
@@ -59,7 +60,7 @@ pub fn settle(
 
 /// The same with what an earlier run has learned.
 pub fn settle_knowing(
-    limit: SizeLimit,
+    limit: LearnedChunkSize,
     count: JobId,
     service: &Service,
     in_flight: usize,
@@ -85,11 +86,11 @@ fn settle_with(
     loop {
         while flying.len() < if probing { 1 } else { in_flight } {
             if flying.is_empty() && pool.is_empty() && isolate.is_empty() {
-                isolate.ask_inferred();
+                isolate.verify_inferred();
             }
             let group = isolate.next_group().or_else(|| {
                 let first = *pool.first()?;
-                let size = isolate.free_jobs(Status::Disable, first);
+                let size = isolate.free_group_size(Status::Disable, first);
                 let ids: Vec<JobId> = pool.iter().copied().take(size).collect();
                 for id in &ids {
                     pool.remove(id);
@@ -110,12 +111,12 @@ fn settle_with(
         let outcome = service.ask(&group.ids);
         let alone = (group.ids.len() == 1).then(|| group.ids[0]);
         match (outcome, alone) {
-            (Outcome::Applied, _) => settled.applied.extend(&group.ids),
+            (GroupResult::Applied, _) => settled.applied.extend(&group.ids),
             (_, Some(id)) => assert!(settled.failed.insert(id), "{id} failed twice"),
             _ => {}
         }
         let findings = isolate.record(group, outcome);
-        pool.extend(findings.freed);
+        pool.extend(findings.released);
         for (id, refusal) in findings.inferred {
             assert_eq!(refusal, id, "has another's code");
             assert!(settled.failed.insert(id), "{id} failed twice");

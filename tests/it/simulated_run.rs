@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::forecast::{Course, Forecast};
-use deskbatch::gate::{Change, Gate, Next, Signal, Ticket};
-use deskbatch::isolate::{Blame, Group, Isolate, Outcome};
-use deskbatch::job::{JobId, Status};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::{JobId, Status};
+use deskbatch::eta::{Eta, RunProgress};
+use deskbatch::isolate::{Group, GroupResult, Isolate, RejectionScope};
+use deskbatch::limiter::{BreakerChange, NextSlot, RateLimiter, ResponseSignal, SlotTicket};
 
 /// A run to simulate: jobs 1 to `jobs`.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct Case {
 /// A forecast, and what came.
 #[derive(Debug)]
 pub struct Point {
-    forecast: Forecast,
+    forecast: Eta,
     true_s: f64,
 }
 
@@ -45,7 +45,7 @@ impl Point {
 struct Flight {
     lands: Moment,
     left: Moment,
-    ticket: Ticket,
+    ticket: SlotTicket,
     group: Group,
 }
 
@@ -53,12 +53,12 @@ pub struct Simulation<'a> {
     case: &'a Case,
     random: fastrand::Rng,
     clock: ManualClock,
-    gate: Gate<ManualClock>,
+    gate: RateLimiter<ManualClock>,
     isolate: Isolate,
     pool: BTreeSet<JobId>,
     again: Vec<Group>,
     flying: Vec<Flight>,
-    course: Course,
+    course: RunProgress,
     good: u64,
     failed: u64,
 }
@@ -71,13 +71,13 @@ impl<'a> Simulation<'a> {
         Self {
             case,
             random: fastrand::Rng::with_seed(case.seed),
-            gate: Gate::new(5.0, clock.clone(), case.seed),
+            gate: RateLimiter::new(5.0, clock.clone(), case.seed),
             clock,
             isolate: Isolate::new(100),
             pool: (1..=i64::try_from(case.jobs).expect("few jobs")).collect(),
             again: Vec::new(),
             flying: Vec::new(),
-            course: Course::new(5.0),
+            course: RunProgress::new(5.0),
             good: 0,
             failed: 0,
         }
@@ -108,11 +108,11 @@ impl<'a> Simulation<'a> {
 
     fn next_group(&mut self) -> Option<Group> {
         if self.pool.is_empty() && self.again.is_empty() && self.flying.is_empty() {
-            self.isolate.ask_inferred();
+            self.isolate.verify_inferred();
         }
         self.again.pop().or_else(|| self.isolate.next_group()).or_else(|| {
             let first = *self.pool.first()?;
-            let size = self.isolate.free_jobs(Status::Disable, first);
+            let size = self.isolate.free_group_size(Status::Disable, first);
             let ids: Vec<JobId> = self.pool.iter().copied().take(size).collect();
             for id in &ids {
                 self.pool.remove(id);
@@ -126,11 +126,13 @@ impl<'a> Simulation<'a> {
         if self.flying.len() >= IN_FLIGHT {
             return false;
         }
-        let wait = match self.gate.next(self.clock.now()) {
-            Next::Go => Duration::ZERO,
-            Next::AfterAnswer => return false,
-            Next::At(at) if self.flying.iter().any(|flight| flight.lands <= at) => return false,
-            Next::At(at) => at.since(self.clock.now()),
+        let wait = match self.gate.next_slot(self.clock.now()) {
+            NextSlot::Now => Duration::ZERO,
+            NextSlot::AfterResponse => return false,
+            NextSlot::At(at) if self.flying.iter().any(|flight| flight.lands <= at) => {
+                return false;
+            }
+            NextSlot::At(at) => at.since(self.clock.now()),
         };
         if !wait.is_zero() {
             self.clock.advance(wait);
@@ -138,7 +140,7 @@ impl<'a> Simulation<'a> {
         }
         let Some(group) = self.next_group() else { return false };
         let left = self.clock.now();
-        let ticket = self.gate.leave(left);
+        let ticket = self.gate.on_send(left);
         let ms = self.case.latency_ms * self.random.u64(80..160) / 100;
         let lands = left + Duration::from_millis(ms);
         self.flying.push(Flight { lands, left, ticket, group });
@@ -155,11 +157,11 @@ impl<'a> Simulation<'a> {
         self.clock.advance(lands.since(self.clock.now()));
         let now = self.clock.now();
         let throttled = self.random.f64() < self.case.throttled;
-        let signal = if throttled { Signal::Throttled } else { Signal::Through };
-        match self.gate.answered(ticket, signal, None, now) {
-            Change::None => {}
-            Change::Closed { .. } => self.course.closed(now.0),
-            Change::Opened => self.course.opened(now.0),
+        let signal = if throttled { ResponseSignal::Throttled } else { ResponseSignal::Evaluated };
+        match self.gate.on_response(ticket, signal, None, now) {
+            BreakerChange::None => {}
+            BreakerChange::Closed { .. } => self.course.closed(now.0),
+            BreakerChange::Opened => self.course.opened(now.0),
         }
         if throttled {
             self.again.push(group);
@@ -174,15 +176,15 @@ impl<'a> Simulation<'a> {
         let first_bad = group.ids.iter().find(|id| self.case.bad.contains(id));
         let jobs = group.ids.len() as u64;
         let outcome = match first_bad {
-            Some(id) => Outcome::Refused { refusal: *id, of: Blame::Questions },
-            None => Outcome::Applied,
+            Some(id) => GroupResult::Rejected { rejection: *id, scope: RejectionScope::Questions },
+            None => GroupResult::Applied,
         };
         match outcome {
-            Outcome::Applied => self.good += jobs,
-            Outcome::Refused { .. } => self.failed += u64::from(jobs == 1),
+            GroupResult::Applied => self.good += jobs,
+            GroupResult::Rejected { .. } => self.failed += u64::from(jobs == 1),
         }
         let findings = self.isolate.record(group, outcome);
-        self.pool.extend(findings.freed);
+        self.pool.extend(findings.released);
         self.failed += findings.inferred.len() as u64;
     }
 }

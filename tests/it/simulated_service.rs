@@ -10,8 +10,9 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::gate::{Gate, Learned, Next, Signal, Ticket};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::learned::LearnedRate;
+use deskbatch::limiter::{NextSlot, RateLimiter, ResponseSignal, SlotTicket};
 
 /// Calls that the service allows in a second.
 pub const LIMIT: usize = 5;
@@ -74,7 +75,7 @@ pub struct Figures {
     /// See there.
     pub refused_of_1000_with_others: f64,
     /// What the gate had learned at the end.
-    pub learned: Option<Learned>,
+    pub learned: Option<LearnedRate>,
 }
 
 /// Counts calls.
@@ -128,28 +129,28 @@ impl Service {
 /// Who sends: the gate, or an even spacing that closes for a second at a refusal.
 #[allow(clippy::large_enum_variant, reason = "there is one")]
 enum Client {
-    Gate(Gate<ManualClock>),
+    RateLimiter(RateLimiter<ManualClock>),
     Even { spacing: Duration, next: Moment, probing: bool, wait: Duration },
 }
 
 enum Pass {
-    Gate(Ticket),
+    RateLimiter(SlotTicket),
     Even,
 }
 
 impl Client {
-    fn next(&mut self, now: Moment) -> Next {
+    fn next(&mut self, now: Moment) -> NextSlot {
         match self {
-            Self::Gate(gate) => gate.next(now),
-            Self::Even { probing: true, .. } => Next::AfterAnswer,
-            Self::Even { next, .. } if *next > now => Next::At(*next),
-            Self::Even { .. } => Next::Go,
+            Self::RateLimiter(gate) => gate.next_slot(now),
+            Self::Even { probing: true, .. } => NextSlot::AfterResponse,
+            Self::Even { next, .. } if *next > now => NextSlot::At(*next),
+            Self::Even { .. } => NextSlot::Now,
         }
     }
 
     fn leave(&mut self, now: Moment) -> Pass {
         match self {
-            Self::Gate(gate) => Pass::Gate(gate.leave(now)),
+            Self::RateLimiter(gate) => Pass::RateLimiter(gate.on_send(now)),
             Self::Even { spacing, next, probing, wait } => {
                 *next = now + *spacing;
                 *probing = *wait > Duration::ZERO;
@@ -159,10 +160,10 @@ impl Client {
     }
 
     fn answered(&mut self, pass: Pass, within: bool, now: Moment) {
-        let signal = if within { Signal::Through } else { Signal::Throttled };
+        let signal = if within { ResponseSignal::Evaluated } else { ResponseSignal::Throttled };
         match (self, pass) {
-            (Self::Gate(gate), Pass::Gate(ticket)) => {
-                gate.answered(ticket, signal, None, now);
+            (Self::RateLimiter(gate), Pass::RateLimiter(ticket)) => {
+                gate.on_response(ticket, signal, None, now);
             }
             (Self::Even { next, probing, wait, .. }, _) => {
                 if within && *probing {
@@ -173,7 +174,7 @@ impl Client {
                     (*next, *probing, *wait) = (now + longer, false, longer);
                 }
             }
-            (Self::Gate(_), Pass::Even) => unreachable!("one client has one kind of pass"),
+            (Self::RateLimiter(_), Pass::Even) => unreachable!("one client has one kind of pass"),
         }
     }
 }
@@ -209,7 +210,7 @@ impl Ord for Coming {
 pub fn simulate(
     case: &Case,
     seed: u64,
-    learned: Option<&Learned>,
+    learned: Option<&LearnedRate>,
     mut meanwhile: impl FnMut(&ManualClock),
 ) -> Figures {
     let mut world = World::new(case, seed, learned);
@@ -235,16 +236,16 @@ struct World {
 }
 
 impl World {
-    fn new(case: &Case, seed: u64, learned: Option<&Learned>) -> Self {
+    fn new(case: &Case, seed: u64, learned: Option<&LearnedRate>) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let clock = ManualClock::new(1_800_000_000_000);
         let client = match case.spacing_ms {
             None => {
-                let mut gate = Gate::new(RATE, clock.clone(), seed);
+                let mut gate = RateLimiter::new(RATE, clock.clone(), seed);
                 if let Some(learned) = learned {
                     gate.begin_with(learned);
                 }
-                Client::Gate(gate)
+                Client::RateLimiter(gate)
             }
             Some(ms) => Client::Even {
                 spacing: Duration::from_secs_f64(ms / 1e3),
@@ -289,9 +290,9 @@ impl World {
     fn step(&mut self, case: &Case) {
         let now = self.clock.now();
         let slot = match self.client.next(now) {
-            Next::Go => return self.leave(case),
-            Next::At(at) => Some(at.0.as_secs_f64()),
-            Next::AfterAnswer => None,
+            NextSlot::Now => return self.leave(case),
+            NextSlot::At(at) => Some(at.0.as_secs_f64()),
+            NextSlot::AfterResponse => None,
         };
         let first = self.coming.peek().map(|coming| coming.0.at);
         match (first, slot) {
@@ -302,7 +303,7 @@ impl World {
                 }
             }
             (_, Some(_)) => {
-                if let Next::At(at) = self.client.next(now) {
+                if let NextSlot::At(at) = self.client.next(now) {
                     self.clock.advance(at.since(now));
                 }
             }
@@ -372,7 +373,7 @@ impl World {
             share_with_others: others.0,
             refused_of_1000_with_others: others.1,
             learned: match self.client {
-                Client::Gate(gate) => gate.learned(),
+                Client::RateLimiter(gate) => gate.learned(),
                 Client::Even { .. } => None,
             },
         }

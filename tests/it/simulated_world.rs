@@ -9,13 +9,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::desk::{Call, ReadCall, Reply, Transport};
-use deskbatch::job::{Library, QuestionId};
+use deskbatch::desk::{ReadRequest, Response, SetStatusRequest, Transport};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::{Library, QuestionId};
+use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::sandbox::{
-    ApiReply, ApiRequest, Fault, SANDBOX_IDENTIFIER, SandboxSettings, Service, Window,
+    ApiRequest, ApiResponse, Fault, SANDBOX_IDENTIFIER, SandboxSettings, Service, Window,
 };
-use deskbatch::verdict::Answer;
 use fastrand::Rng;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -198,7 +198,7 @@ impl World {
         self.inner().service.ledger(0).total
     }
 
-    fn depart(&self, call: &Call) -> Trip<'_> {
+    fn depart(&self, call: &SetStatusRequest) -> Trip<'_> {
         let now = self.clock.now();
         let mut inner = self.inner();
         while inner.departures.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    fn carry_out(&self, call: &Call, fault: Option<Fault>) -> ApiReply {
+    fn carry_out(&self, call: &SetStatusRequest, fault: Option<Fault>) -> ApiResponse {
         let command = match call.app.library {
             Library::Chitchat => "batch_set_chitchat",
             Library::Faq => "batch_set_faq",
@@ -237,7 +237,7 @@ impl World {
         self.inner().service.call(request, fault, now, wall_ms)
     }
 
-    fn look(&self, call: &ReadCall) -> ApiReply {
+    fn look(&self, call: &ReadRequest) -> ApiResponse {
         let query = format!(
             "sdkappid={}&identifier={SANDBOX_IDENTIFIER}&usersig={}&random=7&contenttype=json",
             call.app.sdkappid,
@@ -254,7 +254,7 @@ impl World {
 /// A request on its way.
 struct Trip<'a> {
     world: &'a World,
-    call: Call,
+    call: SetStatusRequest,
     fault: Option<Fault>,
     arrives: Moment,
     answer: Duration,
@@ -264,19 +264,19 @@ struct Trip<'a> {
 
 impl Trip<'_> {
     /// What comes back, and when.
-    fn arrive(&mut self) -> (Reply, Moment) {
+    fn arrive(&mut self) -> (Response, Moment) {
         self.arrived = true;
         let now = self.world.clock.now();
         let outage = self.world.inner().weather.outage(now);
         let back = now + self.answer;
         match outage {
-            Some(Outage::Down) => (without_status(Answer::NotConnected), now),
+            Some(Outage::Down) => (without_status(ResponseKind::NotConnected), now),
             Some(Outage::BadGateway) => (with_status(502), back),
             Some(Outage::Hangs) => {
                 if self.world.inner().random.bool() {
                     self.world.carry_out(&self.call, None);
                 }
-                (without_status(Answer::NoAnswer), self.gives_up)
+                (without_status(ResponseKind::NoResponse), self.gives_up)
             }
             Some(Outage::TooFast) => self.answered(Some(Fault::Throttle), back),
             Some(Outage::Lapsed) => (of_code(-50_003), back),
@@ -284,11 +284,11 @@ impl Trip<'_> {
         }
     }
 
-    fn answered(&self, fault: Option<Fault>, back: Moment) -> (Reply, Moment) {
+    fn answered(&self, fault: Option<Fault>, back: Moment) -> (Response, Moment) {
         let reply = self.world.carry_out(&self.call, fault);
         let back = back + reply.hold;
         if back > self.gives_up {
-            return (without_status(Answer::NoAnswer), self.gives_up);
+            return (without_status(ResponseKind::NoResponse), self.gives_up);
         }
         (read(&reply), back)
     }
@@ -303,7 +303,7 @@ impl Drop for Trip<'_> {
 }
 
 impl Transport for World {
-    async fn send(&self, call: &Call) -> Reply {
+    async fn send(&self, call: &SetStatusRequest) -> Response {
         let mut trip = self.depart(call);
         self.clock.sleep_until(trip.arrives).await;
         let (reply, back) = trip.arrive();
@@ -312,15 +312,15 @@ impl Transport for World {
         reply
     }
 
-    async fn read(&self, call: &ReadCall) -> Reply {
+    async fn read(&self, call: &ReadRequest) -> Response {
         let now = self.clock.now();
         let outage = self.inner().weather.outage(now);
         match outage {
-            Some(Outage::Down) => without_status(Answer::NotConnected),
+            Some(Outage::Down) => without_status(ResponseKind::NotConnected),
             Some(Outage::BadGateway) => with_status(502),
             Some(Outage::Hangs) => {
                 self.clock.sleep_until(now + TIMEOUT).await;
-                without_status(Answer::NoAnswer)
+                without_status(ResponseKind::NoResponse)
             }
             Some(Outage::TooFast) => of_code(-14),
             Some(Outage::Lapsed) => of_code(-50_003),
@@ -331,7 +331,7 @@ impl Transport for World {
 
 impl Inner {
     /// What goes wrong with a request.
-    fn fault(&mut self, call: &Call, now: Moment) -> Option<Fault> {
+    fn fault(&mut self, call: &SetStatusRequest, now: Moment) -> Option<Fault> {
         let Self { weather, random, wronged, .. } = self;
         let ids: Vec<&str> = call.ids.iter().map(QuestionId::as_str).collect();
         if ids.iter().any(|id| weather.is_poison(id)) {
@@ -348,34 +348,49 @@ impl Inner {
     }
 }
 
-fn of_code(code: i64) -> Reply {
-    Reply {
-        answer: Answer::Code(code),
+fn of_code(code: i64) -> Response {
+    Response {
+        kind: ResponseKind::Code(code),
         info: String::new(),
         http_status: Some(200),
         retry_after: None,
     }
 }
 
-fn without_status(answer: Answer) -> Reply {
-    Reply { answer, info: "nothing came back".to_owned(), http_status: None, retry_after: None }
+fn without_status(answer: ResponseKind) -> Response {
+    Response {
+        kind: answer,
+        info: "nothing came back".to_owned(),
+        http_status: None,
+        retry_after: None,
+    }
 }
 
-fn with_status(status: u16) -> Reply {
+fn with_status(status: u16) -> Response {
     let info = format!("HTTP status {status}");
-    Reply { answer: Answer::HttpStatus(status), info, http_status: Some(status), retry_after: None }
+    Response {
+        kind: ResponseKind::HttpStatus(status),
+        info,
+        http_status: Some(status),
+        retry_after: None,
+    }
 }
 
 /// As the client's own reader, which has tests of its own, would read it.
-fn read(reply: &ApiReply) -> Reply {
+fn read(reply: &ApiResponse) -> Response {
     match reply.http {
-        None => without_status(Answer::NoAnswer),
+        None => without_status(ResponseKind::NoResponse),
         Some(200) => {
             let json: Option<serde_json::Value> = serde_json::from_str(&reply.body).ok();
             let code = json.as_ref().and_then(|json| json["ErrorCode"].as_i64());
             let info = json.as_ref().and_then(|json| json["ErrorInfo"].as_str()).unwrap_or("");
-            let answer = code.map_or(Answer::Garbled, Answer::Code);
-            Reply { answer, info: info.to_owned(), http_status: Some(200), retry_after: None }
+            let answer = code.map_or(ResponseKind::Unreadable, ResponseKind::Code);
+            Response {
+                kind: answer,
+                info: info.to_owned(),
+                http_status: Some(200),
+                retry_after: None,
+            }
         }
         Some(status) => with_status(status),
     }

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::desk::Signer;
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, shutdown};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY};
 use deskbatch::store::{RunEnding, StoreError};
@@ -211,7 +211,7 @@ impl Simulation {
                 }
             }
             while let Ok(event) = heard.try_recv() {
-                left += usize::from(matches!(event, Event::Left { .. }));
+                left += usize::from(matches!(event, Event::Sent { .. }));
             }
             let next = match self.idle(&woken, left) {
                 Idle::Until(next) => next,
@@ -231,7 +231,7 @@ impl Simulation {
             if let Fate::Stop { steps: due, twice } = fate
                 && (steps == due || (twice && steps == due + 2))
             {
-                stopper.press();
+                stopper.signal();
                 continue;
             }
             if disturbed && self.random.u32(0..150) == 0 {

@@ -1,7 +1,7 @@
 //! Approvals in the queue: which jobs they cover, what a run that is bound to one finds, and
 //! that they come and go with the import that they belong to.
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
 use deskbatch::store::{Covers, SameManifest};
 
 use crate::support_approvals::approve_deletes;

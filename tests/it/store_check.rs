@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
 use deskbatch::store::Store;
 
 use crate::support_core::{APP, NOW_MS, Queue};

@@ -1,6 +1,6 @@
 //! Claiming: which jobs go into the next request, and which must not.
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
 
 use crate::support_core::{LATER_MS, NOW_MS, OTHER_APP, Queue, questions};
 use crate::support_turn::AtOnce as _;

@@ -1,8 +1,8 @@
 //! Doubt follows the question: across imports, cancel, prune and retry.
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::store::{Cancelled, RecordFilter, Return, SameManifest};
-use deskbatch::verdict::Verdict;
 use futures_util::TryStreamExt as _;
 
 use crate::support_core::{APP, NOW_MS, Queue};

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Stdio;
 
-use deskbatch::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, Status};
 use deskbatch::store::{QueueCounts, Record, RecordFilter, RunLock, Store, StoreError};
 use futures_util::TryStreamExt as _;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::store::{Imported, Return, SameManifest};
-use deskbatch::verdict::Verdict;
 use sqlx::Row as _;
 
 use crate::support_core::{NOW_MS, OTHER_APP, Queue, many, parse, questions, totals};

@@ -1,6 +1,6 @@
 //! The queue as the page sees it, from the real engine.
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
 use deskbatch::store::{Cause, QueueCounts};
 
 use crate::support_core::{NOW_MS, Queue};

@@ -1,6 +1,6 @@
 //! Runs: what a new one finds of a dead one, and how one ends.
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
 use deskbatch::store::{DUE_WITHIN, RunEnding, StoreError, Taken};
 
 use crate::support_core::{APP, NOW_MS, OTHER_APP, Queue};

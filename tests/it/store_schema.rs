@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use deskbatch::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::store::{Conclusion, Conclusions, Imported, Return, Store};
-use deskbatch::verdict::Verdict;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
 
@@ -242,7 +242,7 @@ async fn no_call_of_the_store_moves_a_job_in_a_state_that_it_may_not_leave() {
     let other = queue.claim(1).await;
     let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: true };
     let conclusions =
-        Conclusions { freed: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request.id)] };
+        Conclusions { released: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request.id)] };
     let settled = queue.answer(&other, Verdict::Transient, None);
     queue.store.settle_refused(&settled, how, &conclusions).await.unwrap();
     assert_eq!(queue.states().await, format!("{before} x:pending"));

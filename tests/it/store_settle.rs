@@ -1,8 +1,8 @@
 //! Settling: one recorded outcome a job, and no late writes.
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::store::{Concluded, Conclusion, Conclusions, Done, Return};
-use deskbatch::verdict::Verdict;
 
 use crate::support_core::{NOW_MS, Queue, is_fenced};
 use crate::support_turn::{AtOnce as _, inferred};
@@ -151,7 +151,7 @@ async fn an_answer_that_comes_after_the_queue_was_taken_over_is_fenced_off() {
     let late = queue.answer(&claimed, Verdict::Applied, Some(0));
     queue.run = queue.begin_run().await;
     let conclusions =
-        Conclusions { freed: claimed.ids(), jobs: vec![inferred(claimed.ids()[0], 1)] };
+        Conclusions { released: claimed.ids(), jobs: vec![inferred(claimed.ids()[0], 1)] };
     assert!(is_fenced(&queue.store.settle_succeeded(&late, &conclusions).await));
     assert_eq!(queue.states().await, "a:pending b:pending");
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 lost in_doubt");
@@ -172,7 +172,7 @@ async fn a_conclusion_fails_the_held_job_with_the_code_of_its_refusal() {
         .unwrap();
     let settled = queue.answer(&part, Verdict::Applied, Some(0));
     let jobs = vec![inferred(ids[1], together.request.id)];
-    let conclusions = Conclusions { freed: vec![ids[2]], jobs };
+    let conclusions = Conclusions { released: vec![ids[2]], jobs };
     let done = queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
     let concluded = Concluded { failed: 1, succeeded: 0 };
     assert_eq!(done, Done { jobs: 1, concluded });

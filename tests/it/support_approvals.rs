@@ -1,6 +1,6 @@
 //! Approvals of deletes, for tests that are about other things.
 
-use deskbatch::job::App;
+use deskbatch::domain::job::App;
 use deskbatch::store::{ApprovalId, BatchId, Covers, RunId, RunLock, Store};
 use sqlx::Row as _;
 

@@ -9,12 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use deskbatch::job::{App, JobId, JobState, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::store::{
     BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Return, RunId, RunLock,
     SameManifest, Settlement, Store, StoreError,
 };
-use deskbatch::verdict::Verdict;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;

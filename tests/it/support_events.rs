@@ -14,7 +14,7 @@ pub fn check_events(events: &[Event], open: u64, report: Option<&RunReport>) {
     let (mut stopping, mut waiting) = (false, 0);
     for event in middle {
         match event {
-            Event::Left { request, jobs, .. } => {
+            Event::Sent { request, jobs, .. } => {
                 assert!(!stopping, "a request left after the stop");
                 assert_eq!(flying.insert(*request, *jobs), None, "left twice");
                 left += 1;

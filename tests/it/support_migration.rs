@@ -11,7 +11,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock, SystemClock};
+use deskbatch::domain::clock::{Clock, SystemClock};
 use deskbatch::sandbox::{Fault, Ledger, QuestionStatus, Sandbox, SandboxSettings};
 use tokio::task::JoinHandle;
 

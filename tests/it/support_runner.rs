@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::desk::{Call, ReadCall, Reply, Signer, Transport};
-use deskbatch::job::{App, Library, NewJob, QuestionId, Status};
+use deskbatch::desk::{ReadRequest, Response, SetStatusRequest, Signer, Transport};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::{App, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
 use deskbatch::store::{
     BatchId, ImportTotals, Imported, QueueCounts, Record, RecordFilter, RunLock, SameManifest,
     Store, StoreError,
 };
-use deskbatch::verdict::Answer;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
 use crate::support::{Place, question};
@@ -22,7 +22,7 @@ use crate::support_approvals::approve_deletes;
 
 pub const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
 pub const START_MS: i64 = 1_790_000_000_000;
-pub const OK: Answer = Answer::Code(0);
+pub const OK: ResponseKind = ResponseKind::Code(0);
 
 /// A request as it left.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct Sent {
     pub ids: Vec<String>,
 }
 
-type Play = Box<dyn FnMut(&Sent) -> Answer + Send>;
+type Play = Box<dyn FnMut(&Sent) -> ResponseKind + Send>;
 
 /// The service: says what it is told to, first by script, then by rule.
 #[derive(Clone)]
@@ -45,13 +45,13 @@ pub struct Service {
     together: Option<Arc<tokio::sync::Barrier>>,
     silent: bool,
     /// What a read is answered with.
-    read_answer: Answer,
+    read_answer: ResponseKind,
 }
 
 struct Shared {
     in_flight: usize,
     most_in_flight: usize,
-    script: VecDeque<Answer>,
+    script: VecDeque<ResponseKind>,
     play: Option<Play>,
     sent: Vec<Sent>,
 }
@@ -76,13 +76,13 @@ impl Service {
     }
 
     /// These answers come first; what is left of them at the end fails the test.
-    pub fn script(self, answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub fn script(self, answers: impl IntoIterator<Item = ResponseKind>) -> Self {
         self.shared.lock().unwrap().script.extend(answers);
         self
     }
 
     /// Then this decides; without it, an unexpected request fails the test.
-    pub fn play(self, play: impl FnMut(&Sent) -> Answer + Send + 'static) -> Self {
+    pub fn play(self, play: impl FnMut(&Sent) -> ResponseKind + Send + 'static) -> Self {
         self.shared.lock().unwrap().play = Some(Box::new(play));
         self
     }
@@ -99,7 +99,7 @@ impl Service {
     }
 
     /// Answers reads so; without it the app is alive.
-    pub fn reads(mut self, answer: Answer) -> Self {
+    pub fn reads(mut self, answer: ResponseKind) -> Self {
         self.read_answer = answer;
         self
     }
@@ -132,7 +132,7 @@ impl Service {
 }
 
 impl Transport for Service {
-    async fn send(&self, call: &Call) -> Reply {
+    async fn send(&self, call: &SetStatusRequest) -> Response {
         let ids = call.ids.iter().map(|id| id.as_str().rsplit('-').next().unwrap().to_owned());
         let sent = Sent { at: self.clock.now(), status: call.status, ids: ids.collect() };
         let answer = {
@@ -157,17 +157,24 @@ impl Transport for Service {
         }
         self.shared.lock().unwrap().in_flight -= 1;
         let http_status = match answer {
-            Answer::HttpStatus(status) => Some(status),
-            Answer::Code(_) | Answer::NamesQuestions | Answer::Garbled => Some(200),
+            ResponseKind::HttpStatus(status) => Some(status),
+            ResponseKind::Code(_) | ResponseKind::NamesQuestions | ResponseKind::Unreadable => {
+                Some(200)
+            }
             _ => None,
         };
-        Reply { answer, info: "as the service says".to_owned(), http_status, retry_after: None }
+        Response {
+            kind: answer,
+            info: "as the service says".to_owned(),
+            http_status,
+            retry_after: None,
+        }
     }
 
-    async fn read(&self, _call: &ReadCall) -> Reply {
+    async fn read(&self, _call: &ReadRequest) -> Response {
         let answer = self.read_answer;
-        Reply {
-            answer,
+        Response {
+            kind: answer,
             info: "as the service says".to_owned(),
             http_status: Some(200),
             retry_after: None,

@@ -15,12 +15,12 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deskbatch::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::desk::{Call, ReadCall, Reply, Signer, Transport};
-use deskbatch::job::Status;
+use deskbatch::desk::{ReadRequest, Response, SetStatusRequest, Signer, Transport};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
 use deskbatch::store::StoreError;
-use deskbatch::verdict::Answer;
 use futures_util::FutureExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::sync::{Semaphore, watch};
@@ -34,46 +34,46 @@ use crate::support_events::check_events;
 #[derive(Debug, Clone)]
 pub enum Step {
     /// At once.
-    Say(Reply),
+    Say(Response),
     /// After so long. For runs of one request at a time: with more, the clock cannot tell
     /// a runner that waits for its answer from one that is at its queue.
-    After(Duration, Reply),
+    After(Duration, Response),
     /// When the test lets it.
-    Hold(Reply),
+    Hold(Response),
 }
 
-impl From<Reply> for Step {
-    fn from(reply: Reply) -> Self {
+impl From<Response> for Step {
+    fn from(reply: Response) -> Self {
         Self::Say(reply)
     }
 }
 
-fn reply(answer: Answer, info: &str, http_status: Option<u16>) -> Reply {
-    Reply { answer, info: info.to_owned(), http_status, retry_after: None }
+fn reply(answer: ResponseKind, info: &str, http_status: Option<u16>) -> Response {
+    Response { kind: answer, info: info.to_owned(), http_status, retry_after: None }
 }
 
 /// A readable answer with this code; 0 is success.
-pub fn code(code: i64) -> Reply {
+pub fn code(code: i64) -> Response {
     let info = if code == 0 { String::new() } else { format!("text of {code}") };
-    reply(Answer::Code(code), &info, Some(200))
+    reply(ResponseKind::Code(code), &info, Some(200))
 }
 
-pub fn ok() -> Reply {
+pub fn ok() -> Response {
     code(0)
 }
 
-pub fn http(status: u16) -> Reply {
-    reply(Answer::HttpStatus(status), "page", Some(status))
+pub fn http(status: u16) -> Response {
+    reply(ResponseKind::HttpStatus(status), "page", Some(status))
 }
 
 /// Sent, perhaps, and never answered.
-pub fn lost() -> Reply {
-    reply(Answer::NoAnswer, "no answer", None)
+pub fn lost() -> Response {
+    reply(ResponseKind::NoResponse, "no answer", None)
 }
 
 /// Never sent.
-pub fn unreachable() -> Reply {
-    reply(Answer::NotConnected, "no connection", None)
+pub fn unreachable() -> Response {
+    reply(ResponseKind::NotConnected, "no connection", None)
 }
 
 /// A request as the service saw it.
@@ -86,7 +86,7 @@ pub struct Seen {
 }
 
 type Rule = Box<dyn FnMut(&Seen) -> Step + Send>;
-type ReadRule = Box<dyn FnMut(Moment) -> Reply + Send>;
+type ReadRule = Box<dyn FnMut(Moment) -> Response + Send>;
 
 #[derive(Default)]
 struct Desk {
@@ -135,7 +135,7 @@ impl Service {
     }
 
     /// Answers reads so; without it the app is alive.
-    pub fn reads_by(&self, rule: impl FnMut(Moment) -> Reply + Send + 'static) {
+    pub fn reads_by(&self, rule: impl FnMut(Moment) -> Response + Send + 'static) {
         self.desk.lock().unwrap().read_rule = Some(Box::new(rule));
     }
 
@@ -177,7 +177,7 @@ impl Service {
         self.desk.lock().unwrap().in_flight_most
     }
 
-    fn take(&self, call: &Call) -> Step {
+    fn take(&self, call: &SetStatusRequest) -> Step {
         let mut desk = self.desk.lock().unwrap();
         assert_eq!(call.app, APP);
         let at = self.clock.now();
@@ -223,7 +223,7 @@ impl Drop for OnItsWay<'_> {
 }
 
 impl Transport for Service {
-    async fn send(&self, call: &Call) -> Reply {
+    async fn send(&self, call: &SetStatusRequest) -> Response {
         let step = self.take(call);
         let _way = OnItsWay(self);
         self.arrived.send_modify(|arrived| *arrived += 1);
@@ -240,7 +240,7 @@ impl Transport for Service {
         }
     }
 
-    async fn read(&self, call: &ReadCall) -> Reply {
+    async fn read(&self, call: &ReadRequest) -> Response {
         assert_eq!(call.app, APP);
         let mut desk = self.desk.lock().unwrap();
         let at = self.clock.now();

@@ -1,6 +1,6 @@
 //! Each operation of a run as a turn to write of its own, durable when it returns.
 
-use deskbatch::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, Status};
 use deskbatch::store::{
     Claimed, Conclusion, Conclusions, Done, RequestId, Return, RunId, Settlement, Store, StoreError,
 };

@@ -106,7 +106,7 @@ fn every_file_begins_with_its_duty() {
 #[test]
 fn nothing_outside_its_room_names_what_the_room_hides() {
     only_in(&["src/store/"], &["sqlx"]);
-    only_in(&["src/clock.rs"], &["Instant::now", "SystemTime", "tokio::time"]);
+    only_in(&["src/domain/clock.rs"], &["Instant::now", "SystemTime", "tokio::time"]);
     only_in(
         &["src/output/"],
         &["println!", "print!", "eprint", "io::stdout", "io::stderr", "indicatif"],
@@ -114,8 +114,8 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
     only_in(&["src/desk/"], &["reqwest", "rustls"]);
     // A file that is written elsewhere is half a file after a full disk.
     only_in(&["src/store/", "src/commands/whole_file.rs"], &["fs::write(", " File::create("]);
-    only_in(&["src/retry.rs"], &["backoff::"]);
-    only_in(&["src/gate/"], &["governor::"]);
+    only_in(&["src/limiter/retry.rs"], &["backoff::"]);
+    only_in(&["src/limiter/"], &["governor::"]);
     only_in(&["src/sandbox/", "src/dashboard/"], &["axum"]);
     only_in(&["src/metrics/"], &["prometheus_client"]);
     only_in(&["src/report/html/"], &["maud", "plotters"]);
@@ -128,32 +128,23 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
 /// Whom each room may look at, pure core first; the edge may look at everything.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("src/nearest.rs", &[]),
-    ("src/job.rs", &["nearest", "text"]),
-    ("src/verdict/", &[]),
-    ("src/retry.rs", &[]),
-    ("src/forecast/", &[]),
-    ("src/plan.rs", &["job"]),
-    ("src/isolate/", &["job"]),
-    ("src/evidence/", &["clock", "job", "verdict"]),
-    ("src/clock.rs", &[]),
-    ("src/gate/", &["clock", "retry"]),
-    ("src/manifest/", &["job", "nearest", "text"]),
-    ("src/desk/", &["clock", "job", "nearest", "text", "verdict"]),
-    ("src/store/", &["clock", "gate", "isolate", "job", "plan", "text", "verdict"]),
-    (
-        "src/runner/",
-        &["clock", "desk", "evidence", "gate", "isolate", "job", "retry", "store", "verdict"],
-    ),
     ("src/text.rs", &[]),
-    ("src/report/", &["clock", "job", "store", "text", "verdict"]),
-    ("src/metrics/", &["job", "store", "text", "verdict"]),
-    ("src/dashboard/", &["clock", "metrics", "report", "runner", "store"]),
+    ("src/domain/", &["nearest", "text"]),
+    ("src/plan.rs", &["domain"]),
+    ("src/eta/", &[]),
+    ("src/evidence/", &["domain"]),
+    ("src/isolate/", &["domain"]),
+    ("src/limiter/", &["domain"]),
+    ("src/manifest/", &["domain", "nearest", "text"]),
+    ("src/desk/", &["domain", "nearest", "text"]),
+    ("src/store/", &["domain", "plan", "text"]),
+    ("src/runner/", &["desk", "domain", "evidence", "isolate", "limiter", "store"]),
+    ("src/report/", &["domain", "store", "text"]),
+    ("src/metrics/", &["domain", "store", "text"]),
+    ("src/dashboard/", &["domain", "metrics", "report", "runner", "store"]),
     // Shares no parsing and no signing with the client, only the table of codes and what text looks like.
-    ("src/sandbox/", &["clock", "job", "nearest", "text", "verdict"]),
-    (
-        "src/output/",
-        &["clock", "forecast", "gate", "job", "plan", "runner", "store", "text", "verdict"],
-    ),
+    ("src/sandbox/", &["domain", "nearest", "text"]),
+    ("src/output/", &["domain", "eta", "limiter", "plan", "runner", "store", "text"]),
 ];
 
 #[test]

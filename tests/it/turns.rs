@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deskbatch::job::Status;
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
 use deskbatch::runner::{Event, shutdown};
 use deskbatch::store::{Conclusions, Return, RunEnding, StoreError};
-use deskbatch::verdict::Verdict;
 
 use crate::support_core::{NOW_MS, Queue};
 use crate::support_service::{Bench, Step, ok};
@@ -163,7 +163,7 @@ async fn nothing_leaves_whose_claim_is_not_durable() {
     let error = bench.run_with(shutdown().1, async {}).await.unwrap_err();
     assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
     assert_eq!(bench.service.seen().len(), 2, "the third one is not out");
-    assert_eq!(bench.happened(|event| matches!(event, Event::Left { .. })), 2);
+    assert_eq!(bench.happened(|event| matches!(event, Event::Sent { .. })), 2);
     assert_eq!(bench.happened(|event| matches!(event, Event::Settled { .. })), 1, "of the first");
     // The answer was in the same turn: the next run finds its job in flight, and asks again.
     assert_eq!(bench.queue.states().await, "a:succeeded b:in_flight c:pending");

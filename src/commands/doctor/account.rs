@@ -5,10 +5,10 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Finding;
-use crate::clock::{Clock as _, SystemClock, utc_text};
 use crate::commands::Exit;
 use crate::config::Settings;
 use crate::desk::{make_usersig, read_usersig};
+use crate::domain::clock::{Clock as _, SystemClock, utc_text};
 
 /// How many characters the vendor's keys have: hex digits.
 const KEY_CHARS: usize = 64;
@@ -103,8 +103,8 @@ fn of_given(given: &SecretString, identifier: &str, sdkappid: u64, now_s: i64) -
             written.identifier
         ));
     }
-    let ends = utc_text(written.ends_s().saturating_mul(1_000));
-    let left_s = written.ends_s().saturating_sub(now_s);
+    let ends = utc_text(written.expires_s().saturating_mul(1_000));
+    let left_s = written.expires_s().saturating_sub(now_s);
     if left_s <= 0 {
         return bad(format!("the UserSig has ended, at {ends} (70001): make a new one"));
     }

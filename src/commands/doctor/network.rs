@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use super::Finding;
 use crate::cli::SandboxArgs;
-use crate::clock::{Clock, SystemClock, read_http_date_ms};
 use crate::commands::Exit;
 use crate::config::{Settings, Timeouts, sandbox_settings};
-use crate::desk::{Endpoint, Met, Obstacle, Route, host_to_look_up, look_up, meet, route};
+use crate::desk::{
+    ConnectError, Endpoint, ProbeResult, Route, host_to_resolve, probe, resolve, route,
+};
+use crate::domain::clock::{Clock, SystemClock, read_http_date_ms};
+use crate::domain::verdict::ResponseKind;
 use crate::sandbox::Sandbox;
-use crate::verdict::Answer;
 
 /// A clock that is off by more makes UserSigs that the service may refuse, in seconds.
 const OFF_BAD_S: i64 = 60;
@@ -37,7 +39,7 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = of_route(&way, &endpoint);
     let mut found = true;
     // A proxy looks up the name by itself.
-    if let Some(host) = host_to_look_up(&endpoint)
+    if let Some(host) = host_to_resolve(&endpoint)
         && !matches!(way, Route::Through(_))
     {
         let finding = of_name(&clock, &host, timeouts.connect).await;
@@ -71,7 +73,7 @@ fn of_route(way: &Route, endpoint: &Endpoint) -> Vec<Finding> {
 async fn of_name(clock: &SystemClock, host: &str, limit: Duration) -> Finding {
     let began = clock.now();
     let looked = tokio::select! {
-        looked = look_up(host) => looked.map_err(|error| error.to_string()),
+        looked = resolve(host) => looked.map_err(|error| error.to_string()),
         () = clock.sleep_until(began + limit) => Err(format!("no answer in {} ms", limit.as_millis())),
     };
     let took_ms = clock.now().since(began).as_millis();
@@ -103,7 +105,7 @@ async fn of_host(
     timeouts: Timeouts,
 ) -> Vec<Finding> {
     let (began, began_ms) = (clock.now(), clock.wall_ms());
-    let met = meet(endpoint, way, timeouts.connect, timeouts.total).await;
+    let met = probe(endpoint, way, timeouts.connect, timeouts.total).await;
     let took = clock.now().since(began);
     match met {
         Ok(met) => {
@@ -120,32 +122,37 @@ async fn of_host(
     }
 }
 
-fn of_obstacle(endpoint: &Endpoint, obstacle: &Obstacle, timeouts: Timeouts) -> Finding {
+fn of_obstacle(endpoint: &Endpoint, obstacle: &ConnectError, timeouts: Timeouts) -> Finding {
     let text = match obstacle {
-        Obstacle::Refused => format!(
+        ConnectError::Refused => format!(
             "{endpoint} refuses the connection: check the endpoint and its port, and whether a firewall is between"
         ),
-        Obstacle::TimedOut => format!(
+        ConnectError::TimedOut => format!(
             "{endpoint} did not answer in time (connection {} ms, all {} ms): a firewall may be between; name a proxy in \
              HTTPS_PROXY, or give --connect-timeout-ms and --timeout-ms more",
             timeouts.connect.as_millis(),
             timeouts.total.as_millis()
         ),
-        Obstacle::Certificate(why) => format!(
+        ConnectError::Certificate(why) => format!(
             "{endpoint} shows a certificate that is not trusted: {why}: {}",
-            Answer::Certificate.advice()
+            ResponseKind::Certificate.advice()
         ),
-        Obstacle::Proxy(why) => format!("{why}: {}", Answer::Proxy.advice()),
-        Obstacle::NoCertificates(why) => why.clone(),
-        Obstacle::Other(why) => format!("{endpoint} cannot be reached: {why}: check the network"),
+        ConnectError::Proxy(why) => format!("{why}: {}", ResponseKind::Proxy.advice()),
+        ConnectError::NoCertificates(why) => why.clone(),
+        ConnectError::Other(why) => {
+            format!("{endpoint} cannot be reached: {why}: check the network")
+        }
     };
-    let exit =
-        if matches!(obstacle, Obstacle::NoCertificates(_)) { Exit::Broken } else { Exit::Stopped };
+    let exit = if matches!(obstacle, ConnectError::NoCertificates(_)) {
+        Exit::Broken
+    } else {
+        Exit::Stopped
+    };
     Finding::bad("host", exit, text)
 }
 
 /// The host's date against this machine's clock, which stood at `here_ms` then.
-fn of_clock(met: &Met, here_ms: i64) -> Finding {
+fn of_clock(met: &ProbeResult, here_ms: i64) -> Finding {
     let Some(date_ms) = met.date.as_deref().and_then(read_http_date_ms) else {
         return Finding::doubtful(
             "clock",
@@ -191,8 +198,8 @@ async fn of_sandbox(settings: &Settings) -> Finding {
     };
     let timeouts = settings.timeouts();
     let met = match sandbox.endpoint().parse::<Endpoint>() {
-        Ok(endpoint) => meet(&endpoint, &Route::Direct, timeouts.connect, timeouts.total).await,
-        Err(reason) => Err(Obstacle::Other(reason)),
+        Ok(endpoint) => probe(&endpoint, &Route::Direct, timeouts.connect, timeouts.total).await,
+        Err(reason) => Err(ConnectError::Other(reason)),
     };
     sandbox.stop().await;
     match met {
@@ -208,8 +215,8 @@ mod tests {
 
     const DATE_MS: i64 = 1_735_689_600_000;
 
-    fn met(date: Option<&str>) -> Met {
-        Met { http_status: 200, date: date.map(str::to_owned) }
+    fn met(date: Option<&str>) -> ProbeResult {
+        ProbeResult { http_status: 200, date: date.map(str::to_owned) }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::job::{App, QuestionId, Status};
+use crate::domain::job::{App, QuestionId, Status};
 
 const USERSIG: &str = "eJw*SECRET-_";
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// Sends one call under the usual time limits.
-    async fn reply(&self) -> Reply {
+    async fn reply(&self) -> Response {
         transport(&self.url).send(&call()).await
     }
 }
@@ -128,9 +128,9 @@ fn transport(url: &str) -> HttpTransport {
     HttpTransport::new(&settings(url)).expect("builds")
 }
 
-fn call() -> Call {
+fn call() -> SetStatusRequest {
     let ids = ["1400111222-@RBT#Desk-aB", "问题\"2"];
-    Call {
+    SetStatusRequest {
         app: App { sdkappid: 1_400_111_222, library: Library::Chitchat },
         status: Status::Disable,
         ids: ids.map(|id| QuestionId::parse(id.as_bytes()).expect("is an id")).into(),
@@ -138,9 +138,9 @@ fn call() -> Call {
     }
 }
 
-fn garbled(info: &str) -> Reply {
-    Reply {
-        answer: Answer::Garbled,
+fn garbled(info: &str) -> Response {
+    Response {
+        kind: ResponseKind::Unreadable,
         info: info.to_owned(),
         http_status: Some(200),
         retry_after: None,
@@ -151,8 +151,8 @@ fn garbled(info: &str) -> Reply {
 async fn the_request_is_written_as_the_contract_has_it() {
     let mut server = Server::start([Act::Say(http("200 OK", "", OK))]).await;
     let reply = server.reply().await;
-    let expected = Reply {
-        answer: Answer::Code(0),
+    let expected = Response {
+        kind: ResponseKind::Code(0),
         info: String::new(),
         http_status: Some(200),
         retry_after: None,
@@ -194,7 +194,7 @@ async fn each_call_has_its_own_connection_and_random() {
     let transport = transport(&server.url);
     let mut lines = Vec::new();
     for number in 0..3 {
-        assert_eq!(transport.send(&call()).await.answer, Answer::Code(0));
+        assert_eq!(transport.send(&call()).await.kind, ResponseKind::Code(0));
         let (connection, head, _) = server.request().await;
         assert_eq!(connection, number);
         assert_eq!(header(&head, "connection"), Some("close"));
@@ -209,7 +209,7 @@ async fn the_services_codes_come_through_with_their_text() {
     let body = r#"{"ErrorInfo":"too\nfast","RequestId":"r-1","ErrorCode":-14,"New":{"a":[]}}"#;
     let server = Server::start([Act::Say(http("200 OK", "Content-Type: text/x\r\n", body))]).await;
     let reply = server.reply().await;
-    assert_eq!((reply.answer, reply.info.as_str()), (Answer::Code(-14), "too fast"));
+    assert_eq!((reply.kind, reply.info.as_str()), (ResponseKind::Code(-14), "too fast"));
 }
 
 #[tokio::test]
@@ -223,8 +223,8 @@ async fn a_body_may_come_in_chunks_or_end_with_the_connection() {
         Act::SayAndClose(format!("HTTP/1.0 200 OK\r\n\r\n{OK}")),
     ])
     .await;
-    assert_eq!(server.reply().await.answer, Answer::Code(0));
-    assert_eq!(server.reply().await.answer, Answer::Code(0));
+    assert_eq!(server.reply().await.kind, ResponseKind::Code(0));
+    assert_eq!(server.reply().await.kind, ResponseKind::Code(0));
 }
 
 #[tokio::test]
@@ -239,8 +239,8 @@ async fn another_status_than_200_is_the_answer_whatever_the_body_says() {
     for status in ["502 Bad Gateway", "201 Created", "404 Not Found", "429 Slow Down"] {
         let server = Server::start([Act::Say(http(status, "", OK))]).await;
         let number = status[..3].parse().expect("is a number");
-        let expected = Reply {
-            answer: Answer::HttpStatus(number),
+        let expected = Response {
+            kind: ResponseKind::HttpStatus(number),
             info: format!("HTTP status {number} instead of 200"),
             http_status: Some(number),
             retry_after: None,
@@ -253,8 +253,8 @@ async fn another_status_than_200_is_the_answer_whatever_the_body_says() {
 async fn a_redirect_is_not_followed() {
     for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let mut server = Server::start([Act::Say(http(status, "Location: /other\r\n", ""))]).await;
-        let answer = server.reply().await.answer;
-        assert!(matches!(answer, Answer::HttpStatus(302 | 307 | 308)), "{answer:?}");
+        let answer = server.reply().await.kind;
+        assert!(matches!(answer, ResponseKind::HttpStatus(302 | 307 | 308)), "{answer:?}");
         server.request().await;
         assert!(server.seen.try_recv().is_err(), "asked again");
     }
@@ -269,10 +269,11 @@ async fn a_cut_connection_is_no_answer_and_is_not_tried_again() {
     ])
     .await;
     let transport = transport(&server.url);
-    for (connection, answer) in [(0, Answer::NoAnswer), (1, Answer::Code(0)), (2, Answer::NoAnswer)]
+    for (connection, answer) in
+        [(0, ResponseKind::NoResponse), (1, ResponseKind::Code(0)), (2, ResponseKind::NoResponse)]
     {
         let reply = transport.send(&call()).await;
-        assert_eq!(reply.answer, answer, "{reply:?}");
+        assert_eq!(reply.kind, answer, "{reply:?}");
         assert_shows_nothing(&reply.info, &server.url);
         assert_eq!(server.request().await.0, connection);
     }
@@ -288,7 +289,7 @@ async fn a_body_cut_off_is_no_answer_but_one_cut_inside_is_garbled() {
     ])
     .await;
     let reply = server.reply().await;
-    assert_eq!((reply.answer, reply.http_status), (Answer::NoAnswer, Some(200)));
+    assert_eq!((reply.kind, reply.http_status), (ResponseKind::NoResponse, Some(200)));
     assert!(reply.info.starts_with("the answer stopped halfway: "), "{}", reply.info);
     assert_shows_nothing(&reply.info, &server.url);
     let why = "the answer's JSON is cut off at line 1, column 20 (20 bytes)";
@@ -303,7 +304,7 @@ async fn an_answer_of_64_kib_is_read_and_a_longer_one_is_not() {
         Act::Say(http("200 OK", "", &format!("{longest} "))),
     ])
     .await;
-    assert_eq!(server.reply().await.answer, Answer::Code(0));
+    assert_eq!(server.reply().await.kind, ResponseKind::Code(0));
     assert_eq!(server.reply().await, garbled("the answer is over 65536 bytes"));
 }
 
@@ -328,8 +329,8 @@ async fn a_late_answer_is_no_answer() {
         (None, "operation timed out"),
         (Some(200), "the answer stopped halfway: operation timed out"),
     ] {
-        let expected = Reply {
-            answer: Answer::NoAnswer,
+        let expected = Response {
+            kind: ResponseKind::NoResponse,
             info: info.to_owned(),
             http_status,
             retry_after: None,
@@ -346,7 +347,7 @@ async fn a_refused_connection_is_not_connected() {
     socket.bind("127.0.0.1:0".parse().expect("is an address")).expect("binds");
     let url = format!("http://{}", socket.local_addr().expect("has an address"));
     let reply = transport(&url).send(&call()).await;
-    assert_eq!((reply.answer, reply.http_status), (Answer::NotConnected, None));
+    assert_eq!((reply.kind, reply.http_status), (ResponseKind::NotConnected, None));
     assert!(reply.info.contains("refused"), "{}", reply.info);
     assert_shows_nothing(&reply.info, &url);
 }
@@ -360,7 +361,7 @@ async fn a_connection_that_takes_too_long_is_not_connected_even_if_nothing_else_
     settings.total_timeout = Duration::from_millis(400);
     let transport = HttpTransport::trusting(&settings, Trust::Nobody).expect("builds");
     let reply = transport.send(&call()).await;
-    assert_eq!(reply.answer, Answer::NotConnected, "{reply:?}");
+    assert_eq!(reply.kind, ResponseKind::NotConnected, "{reply:?}");
     assert!(reply.info.contains("timed out"), "{}", reply.info);
 }
 
@@ -368,7 +369,7 @@ async fn a_connection_that_takes_too_long_is_not_connected_even_if_nothing_else_
 async fn localhost_is_this_machine_whatever_a_resolver_says() {
     let server = Server::start([Act::Say(http("200 OK", "", OK))]).await;
     let url = server.url.replace("127.0.0.1", "localhost");
-    assert_eq!(transport(&url).send(&call()).await.answer, Answer::Code(0));
+    assert_eq!(transport(&url).send(&call()).await.kind, ResponseKind::Code(0));
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn failure(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> String {
     text
 }
 
-fn bad_rows(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> (ByteRecord, Vec<BadRow>) {
+fn bad_rows(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> (ByteRecord, Vec<RowError>) {
     let manifest = open(bytes, options).expect("a manifest");
     let header = manifest.header().clone();
     let (rows, _) = read_all(manifest).expect("readable");

@@ -107,7 +107,7 @@ fn rejects_have_a_limit_that_is_an_error() {
     let (header, bad) = bad_rows("id,status,note\na,9,\n", &plain());
     let mut rejects = Rejects::new(io::sink(), &header).expect("begun");
     let note = "x".repeat(1 << 20);
-    let row = BadRow { fields: vec!["a", "9", &note].into(), ..bad[0].clone() };
+    let row = RowError { fields: vec!["a", "9", &note].into(), ..bad[0].clone() };
     let refused = (0..300).find_map(|_| rejects.write(&row).err()).expect("a limit");
     let why = refused.get_ref().and_then(|why| why.downcast_ref::<TooManyRejects>());
     assert!(why.is_some(), "{refused}");

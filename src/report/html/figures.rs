@@ -5,11 +5,11 @@ use maud::{Markup, html};
 
 use super::chart;
 use super::words::{counted, ending, length, number, per_second, rate, time};
-use crate::job::Status;
+use crate::domain::job::Status;
+use crate::domain::verdict::explain;
 use crate::report::facts::{About, Facts};
 use crate::store::{Cause, CodeTally, QueueCounts, RunTally, Waits};
 use crate::text::visible;
-use crate::verdict::explain;
 
 /// The word for a run that has no end and does not go on.
 const DIED: &str = "died";

@@ -207,8 +207,8 @@ fn size(kept: &KeptSize) -> Markup {
     let KeptSize { app, limit, learned_ms } = kept;
     html! {
         "Application " (app.sdkappid) ", " (app.library) ": it takes "
-        strong { (number(limit.passed as u64)) " questions a request" }
-        "; " (number(limit.too_many as u64)) " were too many. Learned " (time(*learned_ms)) " UTC."
+        strong { (number(limit.accepted as u64)) " questions a request" }
+        "; " (number(limit.rejected as u64)) " were too many. Learned " (time(*learned_ms)) " UTC."
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::job::{App, JobState, Library, Status};
+use crate::domain::job::{App, JobState, Library, Status};
 use crate::store::{
     BatchTally, Bucket, CodeTally, Holder, Listed, Overview, QueueCounts, Record, RequestCounts,
     RunTally, Traffic,

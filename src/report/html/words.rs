@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::clock::utc_text;
+use crate::domain::clock::utc_text;
 
 /// `12,345`.
 pub(super) fn number(n: u64) -> String {

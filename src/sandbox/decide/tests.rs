@@ -38,7 +38,7 @@ impl Default for Sent {
 }
 
 impl Sent {
-    fn to(self, world: &mut World) -> Decision {
+    fn to(self, world: &mut ServiceState) -> Decision {
         let request = Request {
             method: self.method,
             path: &self.path,
@@ -52,7 +52,7 @@ impl Sent {
 
     /// The code from a fresh sandbox with these settings.
     fn code_with(self, settings: &SandboxSettings) -> i64 {
-        let decision = self.to(&mut World::new(settings.clone()));
+        let decision = self.to(&mut ServiceState::new(settings.clone()));
         assert_eq!(decision.applied, decision.code == Some(0), "{decision:?}");
         decision.code.expect("a code")
     }
@@ -82,7 +82,7 @@ fn query_with(name: &str, value: Option<&str>) -> String {
 
 #[test]
 fn a_good_call_is_applied_and_everything_in_it_is_noted() {
-    let mut world = World::new(SandboxSettings::default());
+    let mut world = ServiceState::new(SandboxSettings::default());
     let decision = with_body(body(5, &["1-a", "1-b"])).to(&mut world);
     let expected = Decision {
         command: Some(Command::BatchSetChitchat),
@@ -180,7 +180,7 @@ fn only_administrators_of_an_app_with_desk_may_call() {
 fn the_sixth_call_in_a_second_is_refused_and_nothing_in_it_is_applied() {
     for rate_code in RateCode::ALL {
         let settings = SandboxSettings { rate_code: *rate_code, ..SandboxSettings::default() };
-        let mut world = World::new(settings);
+        let mut world = ServiceState::new(settings);
         let codes: Vec<Option<i64>> = (0..6).map(|_| Sent::default().to(&mut world).code).collect();
         assert_eq!(codes, [0, 0, 0, 0, 0, rate_code.code()].map(Some));
         assert_eq!(world.question("1-a").map(|question| question.changes), Some(5));
@@ -194,7 +194,7 @@ fn the_sixth_call_in_a_second_is_refused_and_nothing_in_it_is_applied() {
 #[test]
 fn the_window_is_the_chosen_one() {
     let accepted = |window| {
-        let mut world = World::new(SandboxSettings { window, ..SandboxSettings::default() });
+        let mut world = ServiceState::new(SandboxSettings { window, ..SandboxSettings::default() });
         let at_ms = [990, 990, 990, 990, 990, 1_010, 1_010];
         let calls = at_ms.map(|ms| Sent { at: Duration::from_millis(ms), ..Sent::default() });
         calls.into_iter().filter_map(|call| call.to(&mut world).code).filter(|c| *c == 0).count()
@@ -204,7 +204,7 @@ fn the_window_is_the_chosen_one() {
 
 #[test]
 fn calls_with_bad_credentials_do_not_use_up_the_limit_but_are_seen() {
-    let mut world = World::new(SandboxSettings::default());
+    let mut world = ServiceState::new(SandboxSettings::default());
     for _ in 0..9 {
         with_query(query_with("usersig", Some("eJw9"))).to(&mut world);
     }
@@ -275,7 +275,8 @@ fn the_checks_come_in_the_suggested_order() {
     assert_eq!(usersig.code_with(&settings), 70_002);
     assert_eq!(spoilt().code_with(&settings), -50_040);
 
-    let mut world = World::new(SandboxSettings { rate_limit: 1, ..SandboxSettings::default() });
+    let mut world =
+        ServiceState::new(SandboxSettings { rate_limit: 1, ..SandboxSettings::default() });
     assert_eq!(with_body(body(9, &["1-missing"])).to(&mut world).code, Some(-7));
     assert_eq!(spoilt().to(&mut world).code, Some(-14));
 }
@@ -299,7 +300,7 @@ fn each_fault_applies_or_does_not_and_is_counted_or_is_not() {
     ];
     assert_eq!(rows.map(|row| row.0), Fault::ALL);
     for (fault, code, applied, counted) in rows {
-        let mut world = World::new(SandboxSettings::default());
+        let mut world = ServiceState::new(SandboxSettings::default());
         let struck = Sent { fault: Some(fault), ..Sent::default() }.to(&mut world);
         assert_eq!((struck.code, struck.applied), (code, applied), "{fault}");
         assert_eq!(world.question("1-a").is_some(), applied, "{fault}");
@@ -321,7 +322,7 @@ fn a_body_too_large_to_be_read_gets_no_code() {
     let query = query_at(SECOND);
     let request = Request { method: "POST", path: PATH, query: &query, body: None };
     let now = Now { moment: Moment::default(), wall_ms: SECOND * 1_000 };
-    let decision = decide(&request, &mut World::new(SandboxSettings::default()), None, now);
+    let decision = decide(&request, &mut ServiceState::new(SandboxSettings::default()), None, now);
     assert_eq!((decision.code, decision.applied), (None, false));
 }
 
@@ -331,17 +332,18 @@ fn with_read(body: &str) -> Sent {
 
 #[test]
 fn reads_show_what_was_set_page_by_page() {
-    let mut world = World::new(SandboxSettings { rate_limit: 0, ..SandboxSettings::default() });
+    let mut world =
+        ServiceState::new(SandboxSettings { rate_limit: 0, ..SandboxSettings::default() });
     assert_eq!(with_body(body(4, &["1-a", "1-b"])).to(&mut world).code, Some(0));
     assert_eq!(with_body(body(5, &["1-c"])).to(&mut world).code, Some(0));
     assert_eq!(with_body(body(6, &["1-b"])).to(&mut world).code, Some(0));
-    let shown = |world: &mut World, body: &str| {
+    let shown = |world: &mut ServiceState, body: &str| {
         let decision = with_read(body).to(world);
         let page = decision.page.expect("a page");
         let ids: Vec<String> = page.questions.into_iter().map(|(id, _)| id).collect();
         (decision.applied, page.total, ids.join(" "))
     };
-    let read = |world: &mut World, body: &str| shown(world, body);
+    let read = |world: &mut ServiceState, body: &str| shown(world, body);
     assert_eq!(read(&mut world, r#"{"PageIndex":1,"PageSize":1}"#), (false, 2, "1-a".to_owned()));
     assert_eq!(read(&mut world, r#"{"PageIndex":2,"PageSize":1}"#), (false, 2, "1-c".to_owned()));
     let disabled = r#"{"PageIndex":1,"PageSize":9,"Status":5}"#;
@@ -362,7 +364,7 @@ fn lapsed_app_refuses_calls_and_reads() {
         lapsed_for: Some(Duration::from_secs(30)),
         ..SandboxSettings::default()
     };
-    let mut world = World::new(settings);
+    let mut world = ServiceState::new(settings);
     let at = |seconds| Duration::from_secs(seconds);
     let read = |seconds| Sent { at: at(seconds), ..with_read(r#"{"PageIndex":1,"PageSize":1}"#) };
     let call = |seconds| Sent { at: at(seconds), ..Sent::default() };
@@ -382,7 +384,7 @@ fn poisonous_questions_and_falling_maxima_are_by_settings() {
         too_many_code: -50_003,
         ..SandboxSettings::default()
     };
-    let mut world = World::new(settings);
+    let mut world = ServiceState::new(settings);
     let poisonous = with_body(body(4, &["1-a", "1-poison7"])).to(&mut world);
     assert_eq!((poisonous.code, poisonous.fault), (None, Some(Fault::CutBefore)));
     let three = || with_body(body(4, &["1-a", "1-b", "1-c"]));

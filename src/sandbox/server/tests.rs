@@ -10,7 +10,7 @@ use super::super::settings::KnownIds;
 use super::super::testing::{PATH, body, query_at};
 use super::super::{Fault, QuestionStatus};
 use super::*;
-use crate::clock::ManualClock;
+use crate::domain::clock::ManualClock;
 
 const SECOND: i64 = 1_767_225_600;
 

@@ -1,0 +1,317 @@
+//! From the bytes of an HTTP body to an answer.
+//!
+//! Pure. Tolerant where the vendor says that answers vary (fields extra, `ErrorInfo`
+//! missing) or where a gateway might (numbers as text, broken texts), strict where a guess could
+//! record a change that was never made: success needs both halves of the vendor's definition, and
+//! nothing beside them that may name questions. Never quotes a body that it cannot read, since a
+//! body may echo the request.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::members::{Member, may_name, members, text_of};
+use crate::domain::job::QuestionId;
+use crate::domain::verdict::ResponseKind;
+use crate::text::is_unsafe;
+
+/// The most characters of a service's text that are kept.
+pub const INFO_CHARS_MAX: usize = 300;
+
+/// So many bytes of a secret in a row are hidden, also where the rest of it is missing.
+const SECRET_PIECE_BYTES: usize = 16;
+
+/// The three documented fields, each of any type.
+#[derive(Default)]
+struct Fields<'a> {
+    code: Option<&'a str>,
+    action_status: Option<&'a str>,
+    info: Option<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    /// `None` where one is given twice: taking either of the two would be a guess.
+    fn of(members: &[Member<'a>]) -> Option<Self> {
+        let mut fields = Self::default();
+        for member in members {
+            let field = match member.name.as_str() {
+                "ErrorCode" => &mut fields.code,
+                "ActionStatus" => &mut fields.action_status,
+                "ErrorInfo" => &mut fields.info,
+                _ => continue,
+            };
+            if field.replace(member.raw).is_some() {
+                return None;
+            }
+        }
+        Some(fields)
+    }
+}
+
+/// Reads a whole body that came with HTTP status 200 to a request for `ids`: the answer, and the
+/// service's `ErrorInfo` or the reason why it is no answer. The text is still as the service wrote
+/// it; see [`printable`].
+pub fn read(body: &[u8], ids: &[QuestionId]) -> (ResponseKind, String) {
+    // Lossy, so that an ErrorInfo in another encoding does not hide its code.
+    let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
+    if !text.trim_start().starts_with('{') {
+        return garbled(format!("the answer is not a JSON object ({} bytes)", body.len()));
+    }
+    let members = match members(&text) {
+        Ok(members) => members,
+        Err(broken) => {
+            let (line, column) = broken.place(&text);
+            let what = if broken.is_cut_off { "is cut off" } else { "is not as documented" };
+            return garbled(format!(
+                "the answer's JSON {what} at line {line}, column {column} ({} bytes)",
+                body.len()
+            ));
+        }
+    };
+    let Some(fields) = Fields::of(&members) else {
+        return garbled("the answer gives one of its three fields twice".to_owned());
+    };
+    let info = fields.info.map(shown).unwrap_or_default();
+    match fields.code.filter(|raw| *raw != "null").map(integer) {
+        None => garbled(with_info("the answer has no ErrorCode", &info)),
+        Some(None) => garbled(with_info("the answer's ErrorCode is not an integer", &info)),
+        Some(Some(0))
+            if fields
+                .action_status
+                .is_some_and(|raw| raw.starts_with('"') && text_of(raw) == "OK") =>
+        {
+            success(&members, ids, info)
+        }
+        Some(Some(0)) => garbled(with_info("ErrorCode is 0 but ActionStatus is not OK", &info)),
+        Some(Some(code)) => (ResponseKind::Code(code), info),
+    }
+}
+
+/// The answer whose code and word say success, unless a field beside them may name questions that
+/// were refused: the vendor adds fields without notice, and no list of refused ones is documented.
+fn success(members: &[Member<'_>], ids: &[QuestionId], info: String) -> (ResponseKind, String) {
+    let ids: HashSet<&str> = ids.iter().map(QuestionId::as_str).collect();
+    match members.iter().find(|member| may_name(member.raw, &ids)) {
+        None => (ResponseKind::Code(0), info),
+        Some(Member { name, raw }) => {
+            let why =
+                format!("the answer is OK, but its field {name} may name refused questions: {raw}");
+            (ResponseKind::NamesQuestions, why)
+        }
+    }
+}
+
+/// `text` fit for a terminal, a log and a report: no unsafe
+/// characters (see [`is_unsafe`]), none of the `secrets`, at most [`INFO_CHARS_MAX`] characters.
+pub fn printable(text: &str, secrets: &[&str]) -> String {
+    let mut text = text.to_owned();
+    // Before the cut, which could leave the first half of one.
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        text = without_pieces(&text.replace(secret, "***"), secret);
+    }
+    let blanked: String = text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect();
+    blanked.trim().chars().take(INFO_CHARS_MAX).collect()
+}
+
+/// `text` with each piece of `secret` that is long enough to matter made unreadable: a
+/// service may show a part of what it was sent.
+fn without_pieces(text: &str, secret: &str) -> String {
+    if text.len() < SECRET_PIECE_BYTES {
+        // Most answers have no text at all.
+        return text.to_owned();
+    }
+    let pieces: HashSet<&[u8]> = secret.as_bytes().windows(SECRET_PIECE_BYTES).collect();
+    let bytes = text.as_bytes();
+    let (mut clean, mut hidden_to) = (Vec::with_capacity(bytes.len()), 0);
+    for (at, byte) in bytes.iter().enumerate() {
+        let ahead = bytes.get(at..at + SECRET_PIECE_BYTES);
+        if ahead.is_some_and(|ahead| pieces.contains(ahead)) {
+            if at >= hidden_to {
+                clean.extend_from_slice(b"***");
+            }
+            hidden_to = at + SECRET_PIECE_BYTES;
+        }
+        if at >= hidden_to {
+            clean.push(*byte);
+        }
+    }
+    String::from_utf8_lossy(&clean).into_owned()
+}
+
+fn garbled(why: String) -> (ResponseKind, String) {
+    (ResponseKind::Unreadable, why)
+}
+
+fn with_info(why: &str, info: &str) -> String {
+    if info.is_empty() { why.to_owned() } else { format!("{why}: {info}") }
+}
+
+/// The text of a value: of a string what it says, of anything else how it is written.
+fn shown(raw: &str) -> String {
+    match raw {
+        "null" => String::new(),
+        _ if raw.starts_with('"') => text_of(raw),
+        _ => raw.to_owned(),
+    }
+}
+
+/// An integer however it is written: `-14`, `"-14"` or `-14.0`.
+fn integer(raw: &str) -> Option<i64> {
+    /// From here on a float no longer tells neighbouring integers apart.
+    const FLOAT_INTEGERS_END: f64 = 9_007_199_254_740_992.0;
+    if raw.starts_with('"') {
+        return text_of(raw).trim().parse().ok();
+    }
+    let value: Value = serde_json::from_str(raw).ok()?;
+    value.as_i64().or_else(|| {
+        let float = value.as_f64()?;
+        let exact = float.fract() == 0.0 && float.abs() < FLOAT_INTEGERS_END;
+        // Through text, where an integral float has no fraction: there is no checked cast.
+        if exact { float.to_string().parse().ok() } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, answer: ResponseKind, info: &str) {
+        assert_eq!(read(body.as_bytes(), &[]), (answer, info.to_owned()), "{body}");
+    }
+
+    #[test]
+    fn success_needs_both_the_code_and_the_word() {
+        check(r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#, ResponseKind::Code(0), "");
+        check(r#"{"ActionStatus":"OK","ErrorCode":0}"#, ResponseKind::Code(0), "");
+        for body in [
+            r#"{"ActionStatus":"FAIL","ErrorCode":0}"#,
+            r#"{"ActionStatus":"ok","ErrorCode":0}"#,
+            r#"{"ActionStatus":["OK"],"ErrorCode":0}"#,
+            r#"{"ActionStatus":null,"ErrorCode":0}"#,
+            r#"{"ErrorCode":0}"#,
+        ] {
+            check(body, ResponseKind::Unreadable, "ErrorCode is 0 but ActionStatus is not OK");
+        }
+        check(
+            r#"{"ErrorCode":0,"ErrorInfo":"half"}"#,
+            ResponseKind::Unreadable,
+            "ErrorCode is 0 but ActionStatus is not OK: half",
+        );
+    }
+
+    #[test]
+    fn a_code_counts_whatever_stands_beside_it() {
+        check(
+            r#"{"ActionStatus":"FAIL","ErrorInfo":"too fast","ErrorCode":-14}"#,
+            ResponseKind::Code(-14),
+            "too fast",
+        );
+        check(r#"{"ActionStatus":"OK","ErrorCode":60007}"#, ResponseKind::Code(60_007), "");
+        check(
+            r#" {"RequestId":{"a":[1]},"ErrorCode":-7,"errorcode":0} "#,
+            ResponseKind::Code(-7),
+            "",
+        );
+        check(r#"{"ErrorCode":-7,"ErrorInfo":{"a":1}}"#, ResponseKind::Code(-7), r#"{"a":1}"#);
+        check(r#"{"ErrorCode":-7,"ErrorInfo":null}"#, ResponseKind::Code(-7), "");
+        check(r#"{"ErrorCode":-7,"ErrorInfo":12}"#, ResponseKind::Code(-7), "12");
+    }
+
+    #[test]
+    fn a_code_may_be_written_as_text_or_as_an_integral_float() {
+        let code = |written: &str| read(format!(r#"{{"ErrorCode":{written}}}"#).as_bytes(), &[]).0;
+        assert_eq!(code(r#""-14""#), ResponseKind::Code(-14));
+        assert_eq!(code(r#"" 60007 ""#), ResponseKind::Code(60_007));
+        assert_eq!(code("-14.0"), ResponseKind::Code(-14));
+        assert_eq!(code("6.0007e4"), ResponseKind::Code(60_007));
+        assert_eq!(code("9223372036854775807"), ResponseKind::Code(i64::MAX));
+        for odd in [
+            "9223372036854775808",
+            "-9223372036854775809",
+            r#""9223372036854775808""#,
+            "1e300",
+            "-14.5",
+            r#""-14.5""#,
+            r#""""#,
+            "true",
+            "null",
+            "[]",
+            "{}",
+        ] {
+            assert_eq!(code(odd), ResponseKind::Unreadable, "{odd}");
+        }
+    }
+
+    #[test]
+    fn zero_in_any_spelling_is_still_no_success_without_ok() {
+        for zero in ["0", "0.0", "-0.0", r#""0""#] {
+            let body =
+                |rest: &str| read(format!(r#"{{"ErrorCode":{zero}{rest}}}"#).as_bytes(), &[]).0;
+            assert_eq!(body(r#","ActionStatus":"OK""#), ResponseKind::Code(0), "{zero}");
+            assert_eq!(body(""), ResponseKind::Unreadable, "{zero}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_answer_is_said_to_be_none_without_quoting_it() {
+        for body in ["", "<html>eJw9zUEL</html>", r#"["OK",0,""]"#, "null", "0"] {
+            let why = format!("the answer is not a JSON object ({} bytes)", body.len());
+            check(body, ResponseKind::Unreadable, &why);
+        }
+        check(
+            r#"{"ActionStatus":"OK","Err"#,
+            ResponseKind::Unreadable,
+            "the answer's JSON is cut off at line 1, column 25 (25 bytes)",
+        );
+        check(
+            r#"{"ErrorCode":0,"ErrorCode":-7}"#,
+            ResponseKind::Unreadable,
+            "the answer gives one of its three fields twice",
+        );
+        for body in [r#"{"ErrorCode":-7}{}"#, "{'ErrorCode':0}"] {
+            let (answer, why) = read(body.as_bytes(), &[]);
+            assert_eq!(answer, ResponseKind::Unreadable, "{body}");
+            assert!(why.starts_with("the answer's JSON is not as documented at line 1"), "{why}");
+        }
+        check("{}", ResponseKind::Unreadable, "the answer has no ErrorCode");
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_another_encoding_do_no_harm() {
+        assert_eq!(read(b"\xef\xbb\xbf{\"ErrorCode\":-14}", &[]).0, ResponseKind::Code(-14));
+        let (answer, info) = read(b"{\"ErrorCode\":-14,\"ErrorInfo\":\"\xc6\xb5\xc2\xca!\"}", &[]);
+        assert_eq!(answer, ResponseKind::Code(-14));
+        assert!(info.ends_with('!'), "{info}");
+    }
+
+    #[test]
+    fn info_is_printable_short_and_without_secrets() {
+        assert_eq!(printable(" a\r\nb\u{1b}[31mc\u{202e}d\0 ", &[]), "a  b [31mc d");
+        assert_eq!(printable("频率过高", &[]), "频率过高");
+        assert_eq!(printable(&"é".repeat(301), &[]), "é".repeat(300));
+        assert_eq!(
+            printable("usersig eJw*a_ is bad, eJw*a_", &["", "eJw*a_"]),
+            "usersig *** is bad, ***"
+        );
+        let secret = "eJwPIECES*OF-A_SECRET123";
+        for part in [&secret[..20], &secret[3..], &secret[2..18]] {
+            let text = format!("of é{part}é and {part}");
+            assert_eq!(printable(&text, &[secret]), "of é***é and ***", "{part}");
+        }
+        assert_eq!(printable(&secret[..15], &[secret]), &secret[..15]);
+        let long = format!("{}eJwSECRET", "x".repeat(297));
+        assert_eq!(printable(&long, &["eJwSECRET"]), format!("{}***", "x".repeat(297)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_odd_to_read(body: Vec<u8>, json in r#"[{"](ErrorCode|ActionStatus|OK|[0-9:,"{}\[\].-]){0,20}"#) {
+            for body in [&body[..], json.as_bytes()] {
+                let (answer, info) = read(body, &[]);
+                proptest::prop_assert!(matches!(answer, ResponseKind::Code(_) | ResponseKind::Unreadable | ResponseKind::NamesQuestions));
+                proptest::prop_assert!(printable(&info, &[]).chars().count() <= INFO_CHARS_MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What is written in a UserSig: whom it is for and until when.
+//!
+//! Reads what anybody can read who has it; whether it is signed with the right key only the
+//! service can say. Never shows the UserSig or its signature.
+
+use std::io::Read as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::ZlibDecoder;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+/// The most that is unpacked; a real one has about 300 bytes.
+const BYTES_MAX: u64 = 64 * 1024;
+
+/// What a UserSig says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct UserSigClaims {
+    /// The account that it is for.
+    #[serde(rename = "TLS.identifier")]
+    pub identifier: String,
+    /// The application that it is for.
+    #[serde(rename = "TLS.sdkappid")]
+    pub sdkappid: u64,
+    /// When it was made, in seconds since 1970.
+    #[serde(rename = "TLS.time")]
+    pub time_s: i64,
+    /// For how many seconds from then on it is good.
+    #[serde(rename = "TLS.expire")]
+    pub lifetime_s: u64,
+}
+
+impl UserSigClaims {
+    /// From when on it is no longer good, in seconds since 1970.
+    pub fn expires_s(&self) -> i64 {
+        self.time_s.saturating_add(i64::try_from(self.lifetime_s).unwrap_or(i64::MAX))
+    }
+}
+
+/// Reads what `usersig` says; `None` when it is none, or was cut off.
+pub fn read_usersig(usersig: &SecretString) -> Option<UserSigClaims> {
+    let usual = usersig.expose_secret().replace('*', "+").replace('-', "/").replace('_', "=");
+    let packed = STANDARD.decode(usual).ok()?;
+    let mut json = String::new();
+    ZlibDecoder::new(&packed[..]).take(BYTES_MAX).read_to_string(&mut json).ok()?;
+    serde_json::from_str(&json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::make_usersig;
+
+    #[test]
+    fn what_was_made_is_read_back_and_what_is_none_is_not() {
+        let made = make_usersig("administrator", 1_400_111_222, &"key".into(), 1_735_689_600, 600);
+        let written = read_usersig(&made).expect("reads");
+        assert_eq!(
+            (written.identifier.as_str(), written.sdkappid),
+            ("administrator", 1_400_111_222)
+        );
+        assert_eq!(written.expires_s(), 1_735_690_200);
+        let cut = &made.expose_secret()[..made.expose_secret().len() / 2];
+        for wrong in ["", "eJw9", "no usersig", cut] {
+            assert_eq!(read_usersig(&wrong.into()), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Back-off: growing waits with jitter, up to a limit.
+//!
+//! Pure: the randomness is an argument. The growth is the `backoff` crate's, which is unmaintained
+//! (RUSTSEC-2025-0012). Only this file names it, so that replacing it changes one file. Its own jitter is
+//! off, since it cannot be seeded and can shorten a wait; the jitter here only lengthens one.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+
+/// How much jitter may lengthen a wait: by up to a quarter.
+const JITTER_SHARE: f64 = 0.25;
+
+/// A sequence of growing waits.
+#[derive(Debug)]
+pub struct Backoff {
+    growth: ExponentialBackoff,
+}
+
+impl Backoff {
+    /// Waits that begin at `first` and double up to `longest`, jitter not counted.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            growth: ExponentialBackoff {
+                current_interval: first,
+                initial_interval: first,
+                max_interval: longest,
+                multiplier: 2.0,
+                randomization_factor: 0.0,
+                max_elapsed_time: None,
+                ..ExponentialBackoff::default()
+            },
+        }
+    }
+
+    /// The next wait, lengthened by jitter of up to a quarter.
+    pub fn next_wait(&mut self, random: &mut fastrand::Rng) -> Duration {
+        let longest = self.growth.max_interval;
+        let plain = self.growth.next_backoff().unwrap_or(longest);
+        plain.mul_f64(1.0 + JITTER_SHARE * random.f64())
+    }
+
+    /// Begins again at the first wait.
+    pub fn reset(&mut self) {
+        self.growth.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_limit_and_jitter_only_lengthens_them() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        for plain in [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs) {
+            let wait = backoff.next_wait(&mut random);
+            assert!(wait >= plain && wait <= plain.mul_f64(1.25), "{wait:?} for {plain:?}");
+        }
+        backoff.reset();
+        assert!(backoff.next_wait(&mut random) < Duration::from_secs(2));
+    }
+}

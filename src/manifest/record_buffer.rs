@@ -1,0 +1,139 @@
+//! Looks over the CSV reader's shoulder: line numbers, the record's own bytes, limits.
+//!
+//! The `csv` crate counts lines by line feeds and gives a record the line on which its
+//! search for it began, which is the wrong one after blank lines, with CRLF and with
+//! lone CR; and it takes a quote that is never closed for one closed by the end of the
+//! file, which hides every row after it. So this reader keeps the bytes of the record at
+//! hand. Relies on being told where each record starts. Never keeps more than one record
+//! and a buffer.
+
+use std::io::{self, Read};
+
+use super::error::ReadFlaw;
+use super::source::Input;
+
+/// The longest record that is read, in bytes.
+pub const RECORD_BYTES_MAX: usize = 8 << 20;
+
+/// The most delimiters in a record, quoted ones too: the CSV reader keeps eight bytes for
+/// each field, and twice that while it grows, so that 8 MiB of them would take 128 MiB more.
+pub const DELIMITERS_MAX: usize = 1_000_000;
+
+/// Line feeds handed out after the end. A record that is whole takes at most one of
+/// them; only an open quote takes two.
+const TAIL_BYTES: usize = 2;
+
+/// A reader that remembers the record at hand.
+pub(super) struct RecordBuffer {
+    inner: Input,
+    delimiter: u8,
+    /// How many delimiters are in `kept`.
+    delimiters: usize,
+    /// What was read from the start of the record, or somewhat before it.
+    kept: Vec<u8>,
+    /// The place of `kept[0]` in the whole text.
+    kept_from: u64,
+    /// Where in `kept` the record starts.
+    start: usize,
+    /// The line of that place.
+    line: u64,
+    /// Whether the byte before it is a CR, whose LF would belong to the same line end.
+    after_cr: bool,
+    /// The length of the whole text, once its end was seen.
+    length: Option<u64>,
+    tail: usize,
+}
+
+impl RecordBuffer {
+    pub(super) fn new(inner: Input, delimiter: u8) -> Self {
+        Self {
+            inner,
+            delimiter,
+            delimiters: 0,
+            kept: Vec::new(),
+            kept_from: 0,
+            start: 0,
+            line: 1,
+            after_cr: false,
+            length: None,
+            tail: TAIL_BYTES,
+        }
+    }
+
+    /// Says that the next record starts at `place`, or after the line ends that follow it.
+    pub(super) fn begin(&mut self, place: u64) {
+        let end = self.index(place);
+        while self.start < end {
+            self.pass_byte();
+        }
+    }
+
+    /// The line on which the record starts.
+    pub(super) fn line(&mut self) -> u64 {
+        self.pass_line_ends();
+        self.line
+    }
+
+    /// The bytes of the record that ends before `place`, quotes and delimiters included.
+    pub(super) fn record(&mut self, place: u64) -> &[u8] {
+        self.pass_line_ends();
+        let end = self.index(place).max(self.start);
+        &self.kept[self.start..end]
+    }
+
+    /// Whether a record that ends before `place` has a quote that is still open at the end
+    /// of the text. Its last field then ends with two line feeds that are not the file's.
+    pub(super) fn is_open_at_end(&self, place: u64) -> bool {
+        self.length.is_some_and(|length| place >= length + TAIL_BYTES as u64)
+    }
+
+    fn index(&self, place: u64) -> usize {
+        let index = place.saturating_sub(self.kept_from);
+        usize::try_from(index).unwrap_or(usize::MAX).min(self.kept.len())
+    }
+
+    fn count(&self, bytes: &[u8]) -> usize {
+        bytes.iter().map(|byte| usize::from(*byte == self.delimiter)).sum()
+    }
+
+    fn pass_byte(&mut self) {
+        let byte = self.kept[self.start];
+        if byte == b'\r' || (byte == b'\n' && !self.after_cr) {
+            self.line += 1;
+        }
+        self.after_cr = byte == b'\r';
+        self.start += 1;
+    }
+
+    fn pass_line_ends(&mut self) {
+        while matches!(self.kept.get(self.start), Some(b'\r' | b'\n')) {
+            self.pass_byte();
+        }
+    }
+}
+
+impl Read for RecordBuffer {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // The CSV reader asks for more when it has used up everything, so what is kept
+        // after this is the record at hand and nothing else.
+        self.pass_line_ends();
+        self.kept_from += self.start as u64;
+        self.delimiters -= self.count(&self.kept[..self.start]);
+        self.kept.drain(..self.start);
+        self.start = 0;
+        if self.kept.len() > RECORD_BYTES_MAX || self.delimiters > DELIMITERS_MAX {
+            return Err(io::Error::other(ReadFlaw::TooLong));
+        }
+        let read = self.inner.read(buf)?;
+        if read > 0 || buf.is_empty() {
+            self.kept.extend_from_slice(&buf[..read]);
+            self.delimiters += self.count(&buf[..read]);
+            return Ok(read);
+        }
+        self.length.get_or_insert(self.kept_from + self.kept.len() as u64);
+        let read = self.tail.min(buf.len());
+        buf[..read].fill(b'\n');
+        self.tail -= read;
+        Ok(read)
+    }
+}

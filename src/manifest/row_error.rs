@@ -1,0 +1,115 @@
+//! Rows that are no jobs, told so that a person finds and mends them.
+//!
+//! Relies on nothing but the record. Never shows a byte that a terminal would act on:
+//! a manifest is somebody else's text.
+
+use std::fmt::{self, Write as _};
+
+use csv::ByteRecord;
+
+use crate::text::visible;
+
+/// The most characters of a value that are shown.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// Stands for the column when the record as a whole is at fault.
+pub(super) const WHOLE: &str = "-";
+
+/// A record that is no job.
+#[derive(Debug, Clone)]
+pub struct RowError {
+    /// Its number among the records after the header, from 1; blank ones do not count.
+    pub record: u64,
+    /// The line of the file where it starts.
+    pub line: u64,
+    /// The name of the column at fault, `-` when it is the record as a whole.
+    pub column: String,
+    /// The field at fault, or the whole record, as it can be shown: at most 60
+    /// characters, what is not printable escaped.
+    pub value: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+    /// The fields as they stand in the file.
+    pub fields: ByteRecord,
+}
+
+impl fmt::Display for RowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { record, line, column, value, reason, .. } = self;
+        write!(f, "record {record}, line {line}, column {column}: \"{value}\": {reason}")
+    }
+}
+
+/// Why a record is no job.
+#[derive(Debug)]
+pub(super) struct FieldError {
+    /// The field at fault; `None` for the record as a whole.
+    pub(super) column: Option<usize>,
+    /// What is wrong and what would be right.
+    pub(super) reason: String,
+}
+
+impl FieldError {
+    pub(super) fn field(column: usize, reason: String) -> Self {
+        Self { column: Some(column), reason }
+    }
+
+    pub(super) fn whole(reason: String) -> Self {
+        Self { column: None, reason }
+    }
+}
+
+impl RowError {
+    pub(super) fn new(
+        record: u64,
+        line: u64,
+        flaw: FieldError,
+        header: &ByteRecord,
+        fields: &ByteRecord,
+    ) -> Self {
+        let name = |column: usize| shown(header.get(column).unwrap_or_default().trim_ascii());
+        let value = match flaw.column {
+            Some(column) => shown(fields.get(column).unwrap_or_default()),
+            // So many fields fill the value even if all of them are empty.
+            None => shown(&fields.iter().take(VALUE_CHARS_MAX + 2).collect::<Vec<_>>().join(&b',')),
+        };
+        Self {
+            record,
+            line,
+            column: flaw.column.map_or_else(|| WHOLE.to_owned(), name),
+            value,
+            reason: flaw.reason,
+            fields: fields.clone(),
+        }
+    }
+}
+
+/// Any bytes as text for a terminal or a log: cut, and what is not printable escaped.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let mut chars = 0;
+    for chunk in bytes.utf8_chunks() {
+        let valid = chunk.valid().chars().map(escaped);
+        let invalid = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
+        for piece in valid.chain(invalid) {
+            if chars == VALUE_CHARS_MAX {
+                text.push('…');
+                return text;
+            }
+            chars += 1;
+            // Writing to a string cannot fail.
+            let _ = text.write_str(&piece);
+        }
+    }
+    text
+}
+
+/// As in a Rust string: short where people know the short form, by the one set of unsafe
+/// characters elsewhere.
+fn escaped(c: char) -> String {
+    match c {
+        '\0' => r"\0".to_owned(),
+        '\n' | '\r' | '\t' | '"' | '\\' => c.escape_default().to_string(),
+        _ => visible(c.encode_utf8(&mut [0; 4])).into_owned(),
+    }
+}

@@ -1,0 +1,44 @@
+//! The queue as one run writes it: an open transaction, and the events that wait for its commit.
+//!
+//! A listener never hears of what is not durable. An event of a transaction that was rolled back is
+//! dropped with it.
+
+use super::event::{Event, Events};
+use crate::store::{Store, StoreError, Turn};
+
+#[derive(Debug)]
+pub(super) struct QueueSession {
+    pub(super) store: Store,
+    /// Open from the first write until [`QueueSession::commit`].
+    pub(super) transaction: Turn,
+    events: Events,
+    pending_events: Vec<Event>,
+}
+
+impl QueueSession {
+    pub(super) fn new(store: Store, events: Events) -> Self {
+        Self { transaction: store.turn(), store, events, pending_events: Vec::new() }
+    }
+
+    /// Emits `event` once the open transaction is durable.
+    pub(super) fn emit_after_commit(&mut self, event: Event) {
+        self.pending_events.push(event);
+    }
+
+    /// Emits `event` now: it is about nothing that the open transaction has written.
+    pub(super) fn emit(&self, event: Event) {
+        self.events.send(event);
+    }
+
+    /// Makes the open transaction durable, then emits its events.
+    pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
+        let pending = std::mem::take(&mut self.pending_events);
+        if self.transaction.is_open() {
+            self.transaction.commit().await?;
+            for event in pending {
+                self.events.send(event);
+            }
+        }
+        Ok(())
+    }
+}

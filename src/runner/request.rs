@@ -1,0 +1,258 @@
+//! The life of one request, top down: slot, claim, send, response, verdict, settle.
+//!
+//! The slot comes first, so that claimed jobs never wait for one. The claim is durable before the
+//! request is sent, so that a crash leaves a request row and no unrecorded request. What each verdict
+//! does to the jobs is in `settle.rs`.
+
+use std::time::Duration;
+
+use super::chunk_queue::Chunk;
+use super::in_flight::{CompletedRequest, InFlightRequest};
+use super::settle::Received;
+use super::{ActiveRun, Clock, Event, RunLock, StoreError, Transport};
+use crate::desk::{Response, SetStatusRequest};
+use crate::domain::clock::Moment;
+use crate::domain::verdict::{ResponseKind, Verdict};
+use crate::isolate::Group;
+use crate::limiter::{BreakerChange, NextSlot, ResponseSignal};
+use crate::store::{Claimed, RunEnding, Settlement};
+
+/// The shortest wait for a job that is due and cannot be claimed, so that the run does not poll
+/// the queue in a busy loop.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// The result of an attempt to send one request.
+pub(super) enum Dispatch {
+    Sent,
+    /// Nothing can be sent before this moment or the next response.
+    Until(Moment),
+    /// Nothing can be sent before the next response.
+    AfterResponse,
+    /// There is nothing left to send.
+    Nothing,
+}
+
+/// Which jobs a request may claim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimFrom {
+    /// The chunk queue first, then the free jobs.
+    Anywhere,
+    /// The last free job of the queue, alone: see [`Chunk::is_sample`].
+    EndOfQueue,
+}
+
+impl<C: Clock, T: Transport> ActiveRun<C, T> {
+    /// Sends one request, if the rate limiter has a slot and there are jobs to claim.
+    pub(super) async fn send_next(
+        &mut self,
+        lock: &RunLock,
+        from: ClaimFrom,
+    ) -> Result<Dispatch, StoreError> {
+        if self.in_flight.len() >= self.in_flight_max() {
+            return Ok(Dispatch::AfterResponse);
+        }
+        match self.limiter.next_slot(self.clock.now()) {
+            // The lock is checked only when a request could be sent now.
+            NextSlot::Now => lock.check()?,
+            NextSlot::At(moment) => return Ok(Dispatch::Until(moment)),
+            NextSlot::AfterResponse => return Ok(Dispatch::AfterResponse),
+        }
+        let slot_ms = self.clock.wall_ms();
+        let Some((claimed, chunk)) = self.claim(from, slot_ms).await? else {
+            // The limiter keeps the slot.
+            return self.next_due().await;
+        };
+        self.send(claimed, chunk).await?;
+        Ok(Dispatch::Sent)
+    }
+
+    fn in_flight_max(&self) -> usize {
+        let by_suspicion = self.liveness.in_flight_max(self.settings.rejections_max);
+        self.settings.in_flight_max.min(self.limiter.in_flight_max()).min(by_suspicion)
+    }
+
+    /// Claims the jobs of the next request.
+    async fn claim(
+        &mut self,
+        from: ClaimFrom,
+        slot_ms: i64,
+    ) -> Result<Option<(Claimed, Chunk)>, StoreError> {
+        if from == ClaimFrom::EndOfQueue {
+            return self.claim_sample(slot_ms).await;
+        }
+        if self.liveness.take_sample_request()
+            && let Some(sample) = self.claim_sample(slot_ms).await?
+        {
+            return Ok(Some(sample));
+        }
+        while let Some(chunk) = self.chunks.next(self.clock.now()) {
+            if let Some(reserved) = self.claim_reserved(chunk, slot_ms).await? {
+                return Ok(Some(reserved));
+            }
+        }
+        self.claim_free(slot_ms).await
+    }
+
+    /// One job from the other end of the queue.
+    async fn claim_sample(&mut self, slot_ms: i64) -> Result<Option<(Claimed, Chunk)>, StoreError> {
+        let claimed = self.queue.transaction.claim_last(self.status.run, slot_ms).await?;
+        Ok(claimed.map(|claimed| {
+            let group = self.chunks.free_group(claimed.status, claimed.ids());
+            (claimed, Chunk { is_sample: true, ..Chunk::new(group) })
+        }))
+    }
+
+    /// The jobs of `chunk` that are still pending; `None` if all were cancelled or superseded.
+    async fn claim_reserved(
+        &mut self,
+        mut chunk: Chunk,
+        slot_ms: i64,
+    ) -> Result<Option<(Claimed, Chunk)>, StoreError> {
+        let Group { status, ids, .. } = &chunk.group;
+        let run = self.status.run;
+        let claimed = self.queue.transaction.claim_held(run, *status, ids, slot_ms).await?;
+        let pending = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
+        if pending.len() < ids.len() {
+            let suspects = self.chunks.shrink(&mut chunk, pending);
+            self.queue.transaction.free_held(run, &suspects).await?;
+        }
+        Ok(claimed.map(|claimed| (claimed, chunk)))
+    }
+
+    /// Jobs that no chunk had yet.
+    async fn claim_free(&mut self, slot_ms: i64) -> Result<Option<(Claimed, Chunk)>, StoreError> {
+        let chunks = &self.chunks;
+        let jobs_max = |status, first| chunks.free_group_size(status, first);
+        let claimed = self.queue.transaction.claim_free(self.status.run, jobs_max, slot_ms).await?;
+        Ok(claimed.map(|claimed| {
+            let group = self.chunks.free_group(claimed.status, claimed.ids());
+            (claimed, Chunk::new(group))
+        }))
+    }
+
+    /// When the next job is due, for a run that could claim none now.
+    async fn next_due(&mut self) -> Result<Dispatch, StoreError> {
+        self.queue.commit().await?;
+        let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
+        let free_ms = self.queue.store.next_due_ms(self.status.run).await?;
+        let reserved = self.chunks.next_due();
+        let Some(free_ms) = free_ms else {
+            return Ok(reserved.map_or(Dispatch::Nothing, Dispatch::Until));
+        };
+        if free_ms <= wall_ms && !self.in_flight.is_empty() {
+            // Due and not claimed: an older job of the same question is in flight.
+            return Ok(Dispatch::AfterResponse);
+        }
+        let due_by = self.status.free_jobs_due_by;
+        if free_ms > wall_ms && now >= due_by {
+            // The wall clock was set back during the run.
+            self.queue.store.end_waits(self.settings.app, wall_ms).await?;
+            return Ok(Dispatch::Until(now));
+        }
+        let wait_ms = u64::try_from(free_ms.saturating_sub(wall_ms)).unwrap_or(0).max(1);
+        let free = (now + Duration::from_millis(wait_ms)).min(due_by.max(now + WAIT_MIN));
+        Ok(Dispatch::Until(reserved.map_or(free, |reserved| reserved.min(free))))
+    }
+
+    async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), StoreError> {
+        self.queue.commit().await?;
+        let status = claimed.status;
+        let Claimed { request, jobs, .. } = claimed;
+        let (count, in_doubt) = (jobs.len(), jobs.iter().any(|job| job.in_doubt));
+        let call = SetStatusRequest {
+            app: self.settings.app,
+            status,
+            ids: jobs.into_iter().map(|job| job.question_id).collect(),
+            usersig: self.credentials.usersig(self.clock.wall_ms()),
+        };
+        self.status.totals.requests += 1;
+        self.queue.emit(Event::Sent { request: request.id, status, jobs: count });
+        let sent_at = self.clock.now();
+        let request = InFlightRequest {
+            claimed: request,
+            chunk,
+            in_doubt,
+            ticket: self.limiter.on_send(sent_at),
+            sent_at,
+            usersig_version: self.credentials.version(),
+        };
+        self.in_flight.send(&self.transport, &self.clock, request, call);
+        Ok(())
+    }
+
+    /// Settles one request by its response; the settlement is not durable yet. Returns the ending
+    /// of the run, if the response ends it.
+    pub(super) async fn handle_response(
+        &mut self,
+        completed: CompletedRequest,
+    ) -> Result<Option<RunEnding>, StoreError> {
+        let CompletedRequest { request, response, at } = completed;
+        let verdict = response.kind.verdict();
+        let latency = at.since(request.sent_at);
+        let change = self.inform_limiter(&request, verdict, response.retry_after, at);
+        let id = request.claimed.id;
+        let received = self.receive(&request, response, at);
+        let ending = match verdict {
+            Verdict::Applied => self.settle_applied(request, received).await?,
+            Verdict::Throttled => self.settle_throttled(request, received).await?,
+            Verdict::Transient => self.settle_transient(request, received).await?,
+            Verdict::Renew => self.settle_renew(request, received).await?,
+            Verdict::Rejected => self.settle_rejected(request, received).await?,
+            Verdict::Stop => self.settle_stop(received).await?,
+        };
+        let totals = self.status.totals;
+        self.queue.emit_after_commit(Event::Settled { request: id, verdict, latency, totals });
+        self.on_limiter_change(change).await?;
+        self.save_learned_limits_periodically().await?;
+        Ok(ending)
+    }
+
+    /// The response as the queue records it.
+    fn receive(&self, request: &InFlightRequest, response: Response, at: Moment) -> Received {
+        let Response { kind, info, http_status, retry_after } = response;
+        let verdict = kind.verdict();
+        let latency = at.since(request.sent_at);
+        let settlement = Settlement {
+            request: request.claimed,
+            run: self.status.run,
+            verdict,
+            answered_ms: self.clock.wall_ms(),
+            latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+            http_status,
+            code: match kind {
+                ResponseKind::Code(code) => Some(code),
+                _ => None,
+            },
+            info,
+        };
+        tracing::debug!(
+            request = request.claimed.id,
+            verdict = verdict.name(),
+            code = settlement.code,
+            http_status,
+            latency_ms = settlement.latency_ms,
+            "answer"
+        );
+        Received { kind, settlement, at, has_retry_after: retry_after.is_some() }
+    }
+
+    fn inform_limiter(
+        &mut self,
+        request: &InFlightRequest,
+        verdict: Verdict,
+        retry_after: Option<Duration>,
+        at: Moment,
+    ) -> BreakerChange {
+        let signal = match verdict {
+            Verdict::Applied | Verdict::Rejected => ResponseSignal::Evaluated,
+            Verdict::Throttled => ResponseSignal::Throttled,
+            Verdict::Transient => ResponseSignal::Failed,
+            Verdict::Renew | Verdict::Stop => ResponseSignal::Neutral,
+        };
+        if signal == ResponseSignal::Evaluated {
+            self.status.evaluated_requests += 1;
+            self.credentials.on_evaluated(request.usersig_version);
+        }
+        self.limiter.on_response(request.ticket, signal, retry_after, at)
+    }
+}

@@ -1,0 +1,119 @@
+//! The status of a run: what it has done so far, and what it waits for.
+//!
+//! A wait is emitted as an event for listeners in this process, and recorded in the queue for
+//! `status` in another one.
+
+use std::time::Duration;
+
+use super::{ActiveRun, Clock, Event, StoreError, Totals, Transport};
+use crate::domain::clock::Moment;
+use crate::domain::conclusions::Concluded;
+use crate::domain::verdict::ResponseKind;
+use crate::limiter::{BreakerChange, CloseReason};
+use crate::store::{RunId, Wait, WaitsFor};
+
+#[derive(Debug)]
+pub(super) struct RunStatus {
+    pub(super) run: RunId,
+    pub(super) totals: Totals,
+    /// Requests whose content the service evaluated, reads that prove the same included.
+    pub(super) evaluated_requests: u64,
+    /// The response that ended the run, or the last failure, with its text.
+    pub(super) last_error: Option<(ResponseKind, String)>,
+    /// The run stops at this many failed jobs.
+    pub(super) failed_jobs_max: Option<u64>,
+    /// When every free job is due, whatever the wall clock says: no earlier run lets a job wait
+    /// longer.
+    pub(super) free_jobs_due_by: Moment,
+    /// Whether the run sends no more requests.
+    is_stopping: bool,
+}
+
+impl RunStatus {
+    pub(super) fn new(run: RunId) -> Self {
+        Self {
+            run,
+            totals: Totals::default(),
+            evaluated_requests: 0,
+            last_error: None,
+            failed_jobs_max: None,
+            free_jobs_due_by: Moment::default(),
+            is_stopping: false,
+        }
+    }
+
+    /// Whether `failed` jobs are as many as end the run.
+    pub(super) fn reaches_failure_limit(&self, failed: u64) -> bool {
+        self.failed_jobs_max.is_some_and(|most| failed >= most)
+    }
+
+    /// Counts jobs that got their outcome after their own response.
+    pub(super) fn count_concluded(&mut self, concluded: Concluded) {
+        self.totals.succeeded += concluded.succeeded;
+        self.totals.succeeded_in_doubt += concluded.succeeded;
+        self.totals.failed += concluded.failed;
+    }
+}
+
+impl<C: Clock, T: Transport> ActiveRun<C, T> {
+    /// Publishes that the rate limiter closed or opened.
+    pub(super) async fn on_limiter_change(
+        &mut self,
+        change: BreakerChange,
+    ) -> Result<(), StoreError> {
+        if self.status.is_stopping {
+            // The run waits for its last responses and no longer for the limiter.
+            return Ok(());
+        }
+        match change {
+            BreakerChange::None => Ok(()),
+            BreakerChange::Opened => self.publish_opened().await,
+            BreakerChange::Closed { reason, until } => self.publish_closed(reason, until).await,
+        }
+    }
+
+    pub(super) async fn publish_opened(&mut self) -> Result<(), StoreError> {
+        self.queue.commit().await?;
+        self.queue.store.note_wait(self.status.run, None).await?;
+        self.queue.emit(Event::Opened);
+        Ok(())
+    }
+
+    async fn publish_closed(
+        &mut self,
+        reason: CloseReason,
+        until: Moment,
+    ) -> Result<(), StoreError> {
+        self.queue.commit().await?;
+        let (now, now_ms) = (self.clock.now(), self.clock.wall_ms());
+        let wait = until.since(now);
+        let (waits_for, since_ms) = match reason {
+            CloseReason::Frequency => (WaitsFor::SlowDown, now_ms),
+            CloseReason::Outage => {
+                let failing = self.limiter.failing_since().map(|since| now.since(since));
+                let since_ms = now_ms.saturating_sub(ms(failing.unwrap_or_default())).max(0);
+                (WaitsFor::Outage, since_ms)
+            }
+        };
+        tracing::info!(why = ?reason, wait_ms = ms(wait), "gate closed");
+        let until_ms = now_ms.saturating_add(ms(wait));
+        let wait_row = Wait { waits_for, since_ms, until_ms };
+        self.queue.store.note_wait(self.status.run, Some(wait_row)).await?;
+        self.queue.emit(Event::Closed { reason, wait, since_ms });
+        Ok(())
+    }
+
+    /// Publishes that the run sends no more requests.
+    pub(super) async fn announce_shutdown(&mut self) -> Result<(), StoreError> {
+        self.status.is_stopping = true;
+        self.queue.emit(Event::Stopping { in_flight: self.in_flight.len() });
+        let since_ms = self.clock.wall_ms();
+        let until_ms = since_ms.saturating_add(ms(self.settings.grace));
+        let wait = Wait { waits_for: WaitsFor::Answers, since_ms, until_ms };
+        self.queue.store.note_wait(self.status.run, Some(wait)).await
+    }
+}
+
+fn ms(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,306 @@
+//! What a response does to the jobs of its request: one function for each verdict.
+//!
+//! Each of them records the response and settles the jobs in one transaction. The caller commits it
+//! before anything is emitted or sent.
+
+use super::chunk_queue::{Chunk, FailureHistory};
+use super::credentials::Renewal;
+use super::in_flight::InFlightRequest;
+use super::liveness::is_done_despite_rejection;
+use super::{ActiveRun, Clock, RunEnding, StoreError, Transport};
+use crate::domain::clock::Moment;
+use crate::domain::conclusions::Conclusions;
+use crate::domain::job::Status;
+use crate::domain::verdict::{RejectionSubject, ResponseKind};
+use crate::evidence::Suspect;
+use crate::isolate::{Group, GroupResult, IsolationResult, RejectionScope};
+use crate::store::{Return, Settlement};
+
+/// A chunk is split after this many attempts.
+const ATTEMPTS_BEFORE_SPLIT: u32 = 2;
+/// A request that takes this long to fail is split after one attempt: each attempt costs a timeout.
+const SLOW_MS: u64 = 4_000;
+/// A question alone fails after this many requests without a usable response, at the earliest.
+const FAILURES_ALONE_MIN: u32 = 2;
+
+/// A response, ready to be recorded.
+pub(super) struct Received {
+    pub(super) kind: ResponseKind,
+    pub(super) settlement: Settlement,
+    pub(super) at: Moment,
+    pub(super) has_retry_after: bool,
+}
+
+impl Received {
+    /// The number of the request.
+    fn request(&self) -> i64 {
+        self.settlement.request.id
+    }
+
+    /// The response and its text, for the report of the run.
+    fn as_error(&self) -> (ResponseKind, String) {
+        (self.kind, self.settlement.info.clone())
+    }
+}
+
+/// The ending of the run, if the response ends it.
+type Settled = Result<Option<RunEnding>, StoreError>;
+
+impl<C: Clock, T: Transport> ActiveRun<C, T> {
+    /// The jobs succeeded.
+    pub(super) async fn settle_applied(
+        &mut self,
+        request: InFlightRequest,
+        received: Received,
+    ) -> Settled {
+        let group = request.chunk.group;
+        let proven = self.liveness.on_applied(&group, request.sent_at);
+        let result = self.chunks.record(group, GroupResult::Applied);
+        let conclusions = self.liveness.conclude(result, &proven);
+        let done =
+            self.queue.transaction.settle_succeeded(&received.settlement, &conclusions).await?;
+        self.status.totals.succeeded += done.jobs;
+        self.status.count_concluded(done.concluded);
+        Ok(None)
+    }
+
+    /// The same chunk is sent again; no attempt counts.
+    pub(super) async fn settle_throttled(
+        &mut self,
+        request: InFlightRequest,
+        received: Received,
+    ) -> Settled {
+        self.status.totals.throttled += 1;
+        self.requeue_at_once(request, &received).await
+    }
+
+    async fn requeue_at_once(&mut self, request: InFlightRequest, received: &Received) -> Settled {
+        let run = Some(self.status.run);
+        let how = Return { held_by: run, due_ms: 0, counts: false, in_doubt: false };
+        self.return_jobs(received, how).await?;
+        self.chunks.requeue(self.clock.now(), request.chunk);
+        Ok(None)
+    }
+
+    /// No usable response: the same chunk is sent again after a wait.
+    ///
+    /// It is an attempt only if other requests were evaluated since the chunk failed last; otherwise
+    /// the failure need not be its own. After enough attempts the chunk is split, or its one question
+    /// fails. A chunk that is all there is left to send is split too: a part that is applied proves
+    /// that there is no outage.
+    pub(super) async fn settle_transient(
+        &mut self,
+        request: InFlightRequest,
+        mut received: Received,
+    ) -> Settled {
+        self.status.totals.transient += 1;
+        self.status.last_error = Some(received.as_error());
+        let Chunk { group, failures, .. } = request.chunk;
+        let mut failures = failures.unwrap_or_else(FailureHistory::new);
+        let in_doubt = received.kind.may_have_been_applied();
+        // A request that was never sent says nothing about its questions.
+        let is_attempt = in_doubt && failures.record(self.status.evaluated_requests);
+        let is_last = in_doubt && self.is_last_chunk().await?;
+        if self.gives_up_on(&group, &failures) {
+            let settlement = &mut received.settlement;
+            settlement.info = format!(
+                "given up after {} tries while other requests got through: {}",
+                failures.attempts.count, settlement.info
+            );
+            return self.settle_failed_alone(group, &received, in_doubt).await;
+        }
+        if must_split(&group, &failures, received.settlement.latency_ms, is_attempt, is_last) {
+            return self.settle_split(group, &received, &failures, in_doubt).await;
+        }
+        // One question, or one part of a chunk, cannot prove that there is no outage.
+        let is_small = group.ids.len() == 1 || group.attempts().is_some();
+        let needs_read = is_last && is_small && !received.has_retry_after;
+        self.liveness.on_transient(in_doubt && !is_attempt, needs_read);
+        let wait = failures.backoff.next_wait(&mut self.random);
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let due_ms = received.settlement.answered_ms.saturating_add(wait_ms);
+        let run = Some(self.status.run);
+        self.return_jobs(&received, Return { held_by: run, due_ms, counts: true, in_doubt })
+            .await?;
+        let chunk = Chunk { group, failures: Some(failures), is_sample: false };
+        self.chunks.requeue(self.clock.now() + wait, chunk);
+        Ok(None)
+    }
+
+    fn gives_up_on(&self, group: &Group, failures: &FailureHistory) -> bool {
+        let attempts_max = self.settings.attempts_max;
+        group.ids.len() == 1
+            && failures.attempts.count >= attempts_max
+            && failures.in_a_row >= FAILURES_ALONE_MIN.min(attempts_max)
+    }
+
+    /// Whether nothing is left to send but the chunk that just came back, and chunks that get no
+    /// usable response either.
+    async fn is_last_chunk(&self) -> Result<bool, StoreError> {
+        Ok(self.in_flight.is_empty()
+            && self.chunks.has_only_failing()
+            && self.queue.store.next_due_ms(self.status.run).await?.is_none())
+    }
+
+    /// The chunk is split into parts: one of its questions may be what the service fails on.
+    async fn settle_split(
+        &mut self,
+        group: Group,
+        received: &Received,
+        failures: &FailureHistory,
+        in_doubt: bool,
+    ) -> Settled {
+        let result = self.chunks.split(group, received.request(), failures.attempts);
+        let conclusions = Conclusions { released: result.released, ..Conclusions::default() };
+        self.reserve_jobs(received, in_doubt, &conclusions).await?;
+        Ok(None)
+    }
+
+    /// The UserSig was rejected: the same chunk is sent again with a new one.
+    pub(super) async fn settle_renew(
+        &mut self,
+        request: InFlightRequest,
+        received: Received,
+    ) -> Settled {
+        let (now, now_ms) = (self.clock.now(), self.clock.wall_ms());
+        match self.credentials.renew_after_rejection(request.usersig_version, now, now_ms) {
+            Renewal::Impossible => self.settle_stop(received).await,
+            Renewal::Renewed | Renewal::AlreadyRenewed => {
+                self.requeue_at_once(request, &received).await
+            }
+        }
+    }
+
+    /// The service rejected the content. Unless the code is about questions and nothing else,
+    /// `evidence` decides by later responses and reads what the rejection proves.
+    pub(super) async fn settle_rejected(
+        &mut self,
+        request: InFlightRequest,
+        received: Received,
+    ) -> Settled {
+        let (subject, in_doubt) = (received.kind.subject(), received.kind.may_have_been_applied());
+        let Chunk { group, is_sample, .. } = request.chunk;
+        self.liveness.evidence.record_rejection(subject, is_sample);
+        if subject != RejectionSubject::Question {
+            self.status.last_error = Some(received.as_error());
+        }
+        match *group.ids.as_slice() {
+            [_] if subject == RejectionSubject::Question => {
+                self.settle_failed_alone(group, &received, in_doubt).await?;
+            }
+            [job] => {
+                let is_done =
+                    is_done_despite_rejection(group.status, request.in_doubt, received.kind);
+                self.settle_isolating(group, &received, subject, in_doubt).await?;
+                self.liveness.evidence.hold_suspect(Suspect {
+                    job,
+                    request: received.request(),
+                    subject,
+                    is_done,
+                    at: received.at,
+                });
+            }
+            _ => {
+                if group.status == Status::Delete {
+                    self.liveness.rejected_chunks.record_rejection(&group.ids, received.request());
+                }
+                self.settle_isolating(group, &received, subject, in_doubt).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The one job of the request failed.
+    async fn settle_failed_alone(
+        &mut self,
+        group: Group,
+        received: &Received,
+        in_doubt: bool,
+    ) -> Settled {
+        let result = self.record_rejection(group, received, RejectionSubject::Question);
+        let conclusions = self.liveness.conclude(result, &[]);
+        let settlement = &received.settlement;
+        let done = self.queue.transaction.settle_failed(settlement, in_doubt, &conclusions).await?;
+        self.status.totals.failed += done.jobs;
+        self.status.count_concluded(done.concluded);
+        Ok(None)
+    }
+
+    /// The jobs stay reserved: the bad questions among several are isolated, and one alone waits
+    /// until `evidence` knows what its rejection is about.
+    async fn settle_isolating(
+        &mut self,
+        group: Group,
+        received: &Received,
+        subject: RejectionSubject,
+        in_doubt: bool,
+    ) -> Result<(), StoreError> {
+        let result = self.record_rejection(group, received, subject);
+        let conclusions = self.liveness.conclude(result, &[]);
+        self.reserve_jobs(received, in_doubt, &conclusions).await
+    }
+
+    fn record_rejection(
+        &mut self,
+        group: Group,
+        received: &Received,
+        subject: RejectionSubject,
+    ) -> IsolationResult {
+        let scope = if subject == RejectionSubject::Call {
+            RejectionScope::Request
+        } else {
+            RejectionScope::Questions
+        };
+        let rejection = received.request();
+        self.chunks.record(group, GroupResult::Rejected { rejection, scope })
+    }
+
+    /// No request would be accepted: the jobs are released and the run ends.
+    pub(super) async fn settle_stop(&mut self, received: Received) -> Settled {
+        self.status.last_error = Some(received.as_error());
+        let how = Return { held_by: None, due_ms: 0, counts: false, in_doubt: false };
+        self.return_jobs(&received, how).await?;
+        let is_local = received.kind.is_local_fault();
+        Ok(Some(if is_local { RunEnding::Outage } else { RunEnding::Refused }))
+    }
+
+    /// `in_flight → pending`, as `how` says.
+    async fn return_jobs(&mut self, received: &Received, how: Return) -> Result<(), StoreError> {
+        let withdrawn = self.queue.transaction.settle_returned(&received.settlement, how).await?;
+        self.status.totals.overtaken += withdrawn;
+        Ok(())
+    }
+
+    /// `in_flight → pending`, reserved by this run and due at once, with the conclusions for other
+    /// jobs.
+    async fn reserve_jobs(
+        &mut self,
+        received: &Received,
+        in_doubt: bool,
+        conclusions: &Conclusions,
+    ) -> Result<(), StoreError> {
+        let run = Some(self.status.run);
+        let how = Return { held_by: run, due_ms: 0, counts: true, in_doubt };
+        let settlement = &received.settlement;
+        let withdrawn = self.queue.transaction.settle_refused(settlement, how, conclusions).await?;
+        self.status.totals.overtaken += withdrawn;
+        Ok(())
+    }
+}
+
+/// Whether a chunk that got no usable response is split now.
+fn must_split(
+    group: &Group,
+    failures: &FailureHistory,
+    latency_ms: u64,
+    is_attempt: bool,
+    is_last: bool,
+) -> bool {
+    if group.ids.len() == 1 {
+        return false;
+    }
+    let enough = if latency_ms >= SLOW_MS { 1 } else { ATTEMPTS_BEFORE_SPLIT };
+    let is_part = group.attempts().is_some();
+    let has_enough_attempts = is_attempt && (is_part || failures.attempts.count >= enough);
+    has_enough_attempts || (is_last && !is_part && failures.in_a_row >= enough)
+}

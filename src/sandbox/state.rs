@@ -1,0 +1,290 @@
+//! The questions: which exist, what was changed, and what a change of several does.
+//!
+//! Pure. One map holds the questions of every app and library, since an id begins with
+//! its owner and is never in two places. It relies on being asked only about requests
+//! whose shape is good, and never changes a question in part of a refused request unless
+//! the settings ask for that.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use std::time::Duration;
+
+use super::faults::Fault;
+use super::rate::Frequency;
+use super::settings::{KnownIds, SandboxSettings, UnknownIds};
+use super::string_enum;
+use crate::domain::clock::Moment;
+
+/// No question has the id, or none has it any more.
+pub(super) const NO_SUCH_QUESTION: i64 = -50_003;
+/// The question is the vendor's own and stays.
+pub(super) const PRESET: i64 = -50_011;
+
+string_enum! {
+    /// What a question is after a change.
+    "a state of a question" enum QuestionStatus {
+        /// By status 4.
+        Enabled = "enabled",
+        /// By status 5.
+        Disabled = "disabled",
+        /// By status 6.
+        Deleted = "deleted",
+    }
+}
+
+impl QuestionStatus {
+    /// What the vendor's number asks for.
+    pub(super) fn asked_by(status: i64) -> Option<Self> {
+        match status {
+            4 => Some(Self::Enabled),
+            5 => Some(Self::Disabled),
+            6 => Some(Self::Deleted),
+            _ => None,
+        }
+    }
+}
+
+/// A question that was changed at least once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuestionState {
+    /// What it is now.
+    pub status: QuestionStatus,
+    /// How many requests have set it, whether that changed anything or not.
+    pub changes: u64,
+}
+
+/// Everything that a decision depends on besides the request and the time.
+#[derive(Debug)]
+pub(super) struct ServiceState {
+    pub(super) settings: SandboxSettings,
+    pub(super) frequency: Frequency,
+    questions: HashMap<Box<str>, QuestionState>,
+    /// How many batch calls came as far as their body.
+    pub(super) calls: u64,
+    /// When the app lapsed.
+    lapsed_at: Option<Moment>,
+}
+
+/// One page of a library, as a read shows it: enabled and disabled questions in the order of
+/// their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Page {
+    /// How many questions there are on all pages.
+    pub(super) total: usize,
+    pub(super) questions: Vec<(String, QuestionStatus)>,
+}
+
+/// What came of a change of several questions.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// 0, or the first bad id's code.
+    pub(super) code: i64,
+    /// Whether any question was set.
+    pub(super) applied: bool,
+}
+
+impl ServiceState {
+    pub(super) fn new(settings: SandboxSettings) -> Self {
+        let frequency = Frequency::new(&settings);
+        Self { settings, frequency, questions: HashMap::new(), calls: 0, lapsed_at: None }
+    }
+
+    /// Whether the app's resource has lapsed: from so many batch calls on, for so long.
+    pub(super) fn is_lapsed(&mut self, now: Moment) -> bool {
+        if self.settings.lapsed_after.is_none_or(|after| self.calls < after) {
+            return false;
+        }
+        let since = *self.lapsed_at.get_or_insert(now);
+        now.since(since) < self.settings.lapsed_for.unwrap_or(Duration::MAX)
+    }
+
+    /// The most ids in the batch call that was counted last; 0 is no limit.
+    pub(super) fn ids_max(&self) -> usize {
+        let falls = self.settings.ids_max_falls.iter().rev();
+        let mut begun = falls.filter(|fall| fall.after < self.calls);
+        begun.next().map_or(self.settings.ids_max, |fall| fall.to)
+    }
+
+    /// What goes wrong with a request that names a question which the service stumbles over.
+    pub(super) fn fault_of(&self, ids: &[String]) -> Option<Fault> {
+        let is_marked = |id: &String| last_part(id).starts_with("poison");
+        let marks = self.settings.known_ids == KnownIds::Marked;
+        (marks && ids.iter().any(is_marked)).then_some(self.settings.poison)
+    }
+
+    /// One page of the library, from 1. Of ids that are known by their mark alone, those show
+    /// that some request has set.
+    pub(super) fn page(&self, status: Option<QuestionStatus>, index: usize, size: usize) -> Page {
+        let mut all: BTreeMap<&str, QuestionStatus> = BTreeMap::new();
+        if let KnownIds::Listed(known) = &self.settings.known_ids {
+            all.extend(known.iter().map(|id| (id.as_str(), QuestionStatus::Enabled)));
+        }
+        all.extend(self.questions.iter().map(|(id, question)| (&**id, question.status)));
+        all.retain(|_, is| {
+            *is != QuestionStatus::Deleted && status.is_none_or(|status| *is == status)
+        });
+        let from = (index - 1).saturating_mul(size);
+        let shown = all.iter().skip(from).take(size);
+        Page {
+            total: all.len(),
+            questions: shown.map(|(id, status)| ((*id).to_owned(), *status)).collect(),
+        }
+    }
+
+    pub(super) fn question(&self, id: &str) -> Option<QuestionState> {
+        self.questions.get(id).copied()
+    }
+
+    /// Sets the questions, or refuses to. An id named twice is set once; all are judged
+    /// before the first is set, so that its twin finds nothing deleted.
+    pub(super) fn change(&mut self, ids: &[String], target: QuestionStatus) -> Changed {
+        let refusals: Vec<Option<i64>> = ids.iter().map(|id| self.refusal(id, target)).collect();
+        let overlooked =
+            |code: i64| self.settings.unknown_ids == UnknownIds::Ok && code == NO_SUCH_QUESTION;
+        let code = refusals.iter().flatten().copied().find(|code| !overlooked(*code));
+        if code.is_some() && self.settings.unknown_ids != UnknownIds::Partial {
+            return Changed { code: code.unwrap_or_default(), applied: false };
+        }
+        let good: HashSet<&str> = ids
+            .iter()
+            .zip(&refusals)
+            .filter_map(|(id, refusal)| refusal.is_none().then_some(id.as_str()))
+            .collect();
+        for id in &good {
+            self.set(id, target);
+        }
+        Changed { code: code.unwrap_or_default(), applied: !good.is_empty() }
+    }
+
+    /// Why this question cannot be set so.
+    fn refusal(&self, id: &str, target: QuestionStatus) -> Option<i64> {
+        let is_delete = target == QuestionStatus::Deleted;
+        let was_deleted =
+            self.question(id).is_some_and(|question| question.status == QuestionStatus::Deleted);
+        if was_deleted {
+            let is_fine = is_delete && self.settings.repeated_delete_ok;
+            return (!is_fine).then_some(NO_SUCH_QUESTION);
+        }
+        let last_part = last_part(id);
+        let exists = match &self.settings.known_ids {
+            KnownIds::Marked => !last_part.starts_with("missing"),
+            KnownIds::Listed(known) => known.contains(id),
+        };
+        if !exists {
+            return Some(NO_SUCH_QUESTION);
+        }
+        let stays = is_delete && self.settings.presets_protected && last_part.starts_with("preset");
+        stays.then_some(PRESET)
+    }
+
+    fn set(&mut self, id: &str, status: QuestionStatus) {
+        // Looked up before it is inserted: most requests name a question for the first
+        // time, but none should pay for a copy of an id that is there.
+        if let Some(question) = self.questions.get_mut(id) {
+            *question = QuestionState { status, changes: question.changes + 1 };
+        } else {
+            self.questions.insert(id.into(), QuestionState { status, changes: 1 });
+        }
+    }
+}
+
+/// The part of an id that marks it.
+fn last_part(id: &str) -> &str {
+    id.rsplit('-').next().unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::QuestionStatus::{Deleted, Disabled, Enabled};
+    use super::*;
+
+    fn world(unknown_ids: UnknownIds) -> ServiceState {
+        ServiceState::new(SandboxSettings { unknown_ids, ..SandboxSettings::default() })
+    }
+
+    /// The code, and whether anything was set.
+    fn change(world: &mut ServiceState, ids: &[&str], target: QuestionStatus) -> (i64, bool) {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let changed = world.change(&ids, target);
+        (changed.code, changed.applied)
+    }
+
+    fn state(world: &ServiceState, id: &str) -> Option<(QuestionStatus, u64)> {
+        world.question(id).map(|question| (question.status, question.changes))
+    }
+
+    #[test]
+    fn every_change_is_kept_and_counted_and_bystanders_are_left_alone() {
+        let mut world = world(UnknownIds::Refuse);
+        assert_eq!(change(&mut world, &["1-a", "1-b"], Enabled), (0, true));
+        assert_eq!(change(&mut world, &["1-a", "1-a"], Disabled), (0, true));
+        assert_eq!(state(&world, "1-a"), Some((Disabled, 2)));
+        assert_eq!(state(&world, "1-b"), Some((Enabled, 1)));
+        assert_eq!(state(&world, "1-c"), None);
+    }
+
+    #[test]
+    fn one_unknown_id_refuses_the_batch_or_spoils_its_answer_or_is_passed_over() {
+        let rows = [
+            (UnknownIds::Refuse, (NO_SUCH_QUESTION, false)),
+            (UnknownIds::Partial, (NO_SUCH_QUESTION, true)),
+            (UnknownIds::Ok, (0, true)),
+        ];
+        for (unknown_ids, answer) in rows {
+            let mut world = world(unknown_ids);
+            assert_eq!(change(&mut world, &["a", "1-missing2", "b"], Enabled), answer);
+            assert_eq!(state(&world, "b").is_some(), answer.1, "{unknown_ids}");
+            assert_eq!(state(&world, "1-missing2"), None, "{unknown_ids}");
+            let none_good = change(&mut world, &["missing"], Enabled);
+            assert_eq!(none_good, (answer.0, false), "{unknown_ids}");
+        }
+    }
+
+    #[test]
+    fn only_the_last_part_of_an_id_marks_it() {
+        let mut world = world(UnknownIds::Refuse);
+        assert_eq!(change(&mut world, &["missing-1", "preset-x", "a-unmissing"], Deleted).0, 0);
+    }
+
+    #[test]
+    fn preset_questions_can_be_disabled_and_not_deleted() {
+        for unknown_ids in [UnknownIds::Refuse, UnknownIds::Ok] {
+            let mut world = world(unknown_ids);
+            assert_eq!(change(&mut world, &["a", "1-preset7"], Deleted), (PRESET, false));
+            assert_eq!(change(&mut world, &["a", "1-preset7"], Disabled), (0, true));
+        }
+        let settings = SandboxSettings { presets_protected: false, ..SandboxSettings::default() };
+        assert_eq!(change(&mut ServiceState::new(settings), &["1-preset7"], Deleted), (0, true));
+    }
+
+    #[test]
+    fn the_first_bad_id_gives_the_code() {
+        let mut world = world(UnknownIds::Refuse);
+        assert_eq!(change(&mut world, &["a", "1-preset", "1-missing"], Deleted).0, PRESET);
+        assert_eq!(change(&mut world, &["1-missing", "1-preset"], Deleted).0, NO_SUCH_QUESTION);
+    }
+
+    #[test]
+    fn a_deleted_question_is_gone_and_its_second_delete_may_be_forgiven() {
+        let mut strict = world(UnknownIds::Refuse);
+        assert_eq!(change(&mut strict, &["a", "a"], Deleted), (0, true));
+        for target in [Enabled, Disabled, Deleted] {
+            assert_eq!(change(&mut strict, &["a"], target), (NO_SUCH_QUESTION, false));
+        }
+        assert_eq!(state(&strict, "a"), Some((Deleted, 1)));
+        let settings = SandboxSettings { repeated_delete_ok: true, ..SandboxSettings::default() };
+        let mut mild = ServiceState::new(settings);
+        assert_eq!(change(&mut mild, &["a"], Deleted), (0, true));
+        assert_eq!(change(&mut mild, &["a"], Deleted), (0, true));
+        assert_eq!(change(&mut mild, &["a"], Enabled), (NO_SUCH_QUESTION, false));
+    }
+
+    #[test]
+    fn a_list_of_known_ids_is_the_whole_truth() {
+        let known_ids = KnownIds::Listed(HashSet::from(["1-missing".to_owned()]));
+        let mut world =
+            ServiceState::new(SandboxSettings { known_ids, ..SandboxSettings::default() });
+        assert_eq!(change(&mut world, &["1-missing"], Enabled), (0, true));
+        assert_eq!(change(&mut world, &["1-other"], Enabled), (NO_SUCH_QUESTION, false));
+    }
+}
