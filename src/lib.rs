@@ -13,9 +13,9 @@
 //! 8. [`report`] writes outcomes, as rows or as a page, and [`dashboard`] serves that page live;
 //!    [`metrics`] has figures for machines; [`output`] is the only place that prints.
 //!
-//! [`plan`] is what a run would do and what somebody approves of it; [`forecast`] says how long the
-//! rest takes; [`nearest`] finds the word that was meant; [`text`] makes text of strangers safe to
-//! look at. [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
+//! [`domain::plan_digest`] is what a run would do, and the digest that approves it; [`forecast`] says how
+//! long the rest takes. [`util`] has helpers that know nothing of the domain: [`util::escape`] makes foreign
+//! text safe to show, [`util::suggest`] finds the known word nearest to a mistyped one. [`clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
 //! the edge, where a command line becomes one of these flows and an error an exit code.
 //! ARCHITECTURE.md has the map and what is absent from it on purpose.
 
@@ -25,6 +25,7 @@ pub mod commands;
 pub mod config;
 pub mod dashboard;
 pub mod desk;
+pub mod domain;
 pub mod evidence;
 pub mod forecast;
 pub mod gate;
@@ -32,15 +33,13 @@ pub mod isolate;
 pub mod job;
 pub mod manifest;
 pub mod metrics;
-pub mod nearest;
 pub mod output;
-pub mod plan;
 pub mod report;
 pub mod retry;
 pub mod runner;
 pub mod sandbox;
 pub mod store;
-pub mod text;
+pub mod util;
 pub mod verdict;
 
 /// The page for whoever uses the library: its examples are run with the other tests.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::members::{Member, may_name, members, text_of};
 use crate::job::QuestionId;
-use crate::text::is_unsafe;
+use crate::util::escape::is_unsafe;
 use crate::verdict::Answer;
 
 /// The most characters of a service's text that are kept.

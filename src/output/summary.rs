@@ -1,4 +1,4 @@
-//! What is said at the end of a run, and figures in words.
+//! The summary of a run, and counts and durations as text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,37 +8,36 @@ use std::time::Duration;
 
 use crate::runner::RunReport;
 use crate::store::{QueueCounts, Record, RunEnding};
-use crate::text::path_text;
+use crate::util::escape::path_text;
 use crate::verdict::{Answer, explain};
 
-/// Everything that the end of a run tells.
+/// The inputs of the summary.
 #[derive(Debug)]
 pub struct RunSummaryText<'a> {
-    /// How the run went.
+    /// The runner's report.
     pub report: &'a RunReport,
-    /// The app's jobs after it.
+    /// The app's jobs after the run; with a plan the open ones are those of the plan only.
     pub counts: QueueCounts,
-    /// Jobs that failed in the batches that the run worked on.
+    /// Failed jobs in the run's scope, those of earlier runs included.
     pub failed: u64,
-    /// Whether it kept to a plan that somebody has approved; `counts` has the open jobs of
-    /// that plan alone then.
+    /// Whether it executed an approved plan.
     pub approved: bool,
-    /// Pending jobs that its approval does not cover: deletes, or, with a plan, any.
+    /// Pending jobs that the approval does not cover: deletes, or with a plan any.
     pub unapproved: u64,
-    /// Jobs of its plan that were retried while it went on: they are no part of it any more.
+    /// Jobs of the plan that were retried during the run, and so left the plan.
     pub retried: u64,
-    /// The app's jobs that are in doubt after it.
+    /// The app's jobs that are in doubt after the run.
     pub in_doubt: u64,
-    /// Jobs that others cancelled and superseded while it went on.
+    /// Jobs that were cancelled and superseded during the run.
     pub withdrawn: [u64; 2],
-    /// The first of the jobs that failed in this run.
+    /// The first jobs that failed in this run.
     pub refused: &'a [Record],
     /// The queue file.
     pub database: &'a Path,
-    /// What has to follow a command to mean the same queue, with a space in front.
+    /// The flags that select the queue, with a leading space.
     pub flags: String,
-    /// The same for a run that is no rehearsal, where this one was.
-    pub rehearsed: Option<String>,
+    /// After a sandbox run: the flags of a live run.
+    pub live_flags: Option<String>,
 }
 
 impl RunSummaryText<'_> {
@@ -112,7 +111,7 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// Whether a run that has done all it was to do leaves something that it was asked for.
+    /// Whether a drained run leaves jobs of its scope unsent.
     pub fn has_left_any(&self) -> bool {
         self.counts.pending > 0 || self.retried > 0
     }
@@ -130,7 +129,7 @@ impl RunSummaryText<'_> {
         format!("Stopped: {} jobs came as the run ended; they are pending.", self.counts.pending)
     }
 
-    /// The figure is that of the lines below; what failed before it is another one.
+    /// Separates the failures of this run, as in the lines below, from earlier ones.
     fn failures(&self) -> String {
         let here = self.report.totals.failed;
         match (here, self.failed.saturating_sub(here)) {
@@ -142,7 +141,7 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// What others did while the run went on.
+    /// Jobs withdrawn during the run.
     fn meanwhile(&self) -> String {
         match self.withdrawn {
             [0, 0] => String::new(),
@@ -154,7 +153,7 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// What is wrong is most likely the manifest, so more of it would fail the same way.
+    /// Advises to look at the codes first: most likely the manifest is wrong.
     fn too_many_failures(&self) -> String {
         let limit = self.report.failures_max.unwrap_or_default();
         format!(
@@ -181,12 +180,12 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// Whether the run ended at once, for what lies between here and the service.
+    /// Whether the run ended without retries, on an error between this machine and the service.
     fn is_blocked(&self) -> bool {
         self.report.last_word.as_ref().is_some_and(|(answer, _)| answer.is_blocked_on_the_way())
     }
 
-    /// An outage is often on this side: a certificate, a proxy, a name that is not found.
+    /// The last error, since an outage is often a local problem: a certificate, a proxy, DNS.
     fn last_trouble(&self) -> String {
         match &self.report.last_word {
             None => String::new(),
@@ -246,7 +245,7 @@ impl RunSummaryText<'_> {
         };
     }
 
-    /// By code, so that what a code means is said once.
+    /// Grouped by code, so that each meaning appears once.
     fn write_refused(&self, text: &mut String) {
         if self.refused.is_empty() {
             return;
@@ -297,7 +296,7 @@ impl RunSummaryText<'_> {
             steps.push(step("look at the deletes that are left:", &format!("plan{flags}")));
             steps.push(step("approve and send them:", &format!("run{flags}")));
         }
-        if let Some(flags) = self.rehearsed.as_ref().filter(|_| self.counts.open() == 0) {
+        if let Some(flags) = self.live_flags.as_ref().filter(|_| self.counts.open() == 0) {
             let real = format!("run FILE{flags}");
             steps.push(step("do it for real, with your account:", &real));
         }
@@ -305,7 +304,7 @@ impl RunSummaryText<'_> {
     }
 }
 
-/// Jobs by state, the empty states left out: `312: 308 succeeded, 4 failed`.
+/// Jobs by state, without empty states: `312: 308 succeeded, 4 failed`.
 pub fn counts_text(counts: &QueueCounts) -> String {
     let parts: Vec<String> = [
         ("pending", counts.pending),
@@ -325,8 +324,8 @@ pub fn counts_text(counts: &QueueCounts) -> String {
     format!("{}: {}", counts.total(), parts.join(", "))
 }
 
-/// A time that is not known for sure, in the units that fit: `3 to 4 min`, `40 s to 2 min`;
-/// `about 3 min` if both ends read the same.
+/// A range of durations in suitable units: `3 to 4 min`, `40 s to 2 min`; `about 3 min` if both ends
+/// read the same.
 pub fn range_text(time: &RangeInclusive<Duration>) -> String {
     let (low, low_unit) = time_text(*time.start());
     let (high, high_unit) = time_text(*time.end());
@@ -353,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_the_unit_that_fits() {
+    fn range_has_suitable_units() {
         let text =
             |low, high| range_text(&(Duration::from_millis(low)..=Duration::from_millis(high)));
         assert_eq!(text(200, 900), "about 1 s");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::ledger::{Ledger, SeenRequest};
 use crate::clock::utc_text;
-use crate::text::visible;
+use crate::util::escape::visible;
 use crate::verdict;
 
 /// How many of the newest requests are listed.

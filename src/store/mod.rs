@@ -50,7 +50,7 @@ mod turn;
 mod waits;
 mod write;
 
-use crate::text::path_text;
+use crate::util::escape::path_text;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 

@@ -113,7 +113,7 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
     );
     only_in(&["src/desk/"], &["reqwest", "rustls"]);
     // A file that is written elsewhere is half a file after a full disk.
-    only_in(&["src/store/", "src/commands/whole_file.rs"], &["fs::write(", " File::create("]);
+    only_in(&["src/store/", "src/util/atomic_file.rs"], &["fs::write(", " File::create("]);
     only_in(&["src/retry.rs"], &["backoff::"]);
     only_in(&["src/gate/"], &["governor::"]);
     only_in(&["src/sandbox/", "src/dashboard/"], &["axum"]);
@@ -122,39 +122,87 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
     only_in(&["src/cli/", "src/main.rs"], &["clap::"]);
     only_in(&["src/main.rs"], &["ExitCode", "process::exit"]);
     // A child would inherit the key with the environment; that one takes care.
-    only_in(&["src/commands/finish.rs"], &["process::{C", "process::Command"]);
+    only_in(&["src/commands/shell.rs"], &["process::{C", "process::Command"]);
 }
 
 /// Whom each room may look at, pure core first; the edge may look at everything.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("src/nearest.rs", &[]),
-    ("src/job.rs", &["nearest", "text"]),
+    ("src/util/", &[]),
+    ("src/domain/", &["job", "util"]),
+    ("src/job.rs", &["util"]),
     ("src/verdict/", &[]),
     ("src/retry.rs", &[]),
     ("src/forecast/", &[]),
-    ("src/plan.rs", &["job"]),
     ("src/isolate/", &["job"]),
     ("src/evidence/", &["clock", "job", "verdict"]),
     ("src/clock.rs", &[]),
     ("src/gate/", &["clock", "retry"]),
-    ("src/manifest/", &["job", "nearest", "text"]),
-    ("src/desk/", &["clock", "job", "nearest", "text", "verdict"]),
-    ("src/store/", &["clock", "gate", "isolate", "job", "plan", "text", "verdict"]),
+    ("src/manifest/", &["job", "util"]),
+    ("src/desk/", &["clock", "job", "util", "verdict"]),
+    ("src/store/", &["clock", "domain", "gate", "isolate", "job", "util", "verdict"]),
     (
         "src/runner/",
         &["clock", "desk", "evidence", "gate", "isolate", "job", "retry", "store", "verdict"],
     ),
-    ("src/text.rs", &[]),
-    ("src/report/", &["clock", "job", "store", "text", "verdict"]),
-    ("src/metrics/", &["job", "store", "text", "verdict"]),
+    ("src/report/", &["clock", "job", "store", "util", "verdict"]),
+    ("src/metrics/", &["job", "store", "util", "verdict"]),
     ("src/dashboard/", &["clock", "metrics", "report", "runner", "store"]),
     // Shares no parsing and no signing with the client, only the table of codes and what text looks like.
-    ("src/sandbox/", &["clock", "job", "nearest", "text", "verdict"]),
+    ("src/sandbox/", &["clock", "job", "util", "verdict"]),
     (
         "src/output/",
-        &["clock", "forecast", "gate", "job", "plan", "runner", "store", "text", "verdict"],
+        &["clock", "domain", "forecast", "gate", "job", "runner", "store", "util", "verdict"],
     ),
 ];
+
+/// The modules of `commands/` that several commands share, and which of them each may use: a command
+/// may use any of them, and none of these uses a command.
+const SHARED_BY_COMMANDS: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("eta", &["error"]),
+    ("overwrite", &["error"]),
+    ("shell", &[]),
+    ("signals", &["error", "shell"]),
+];
+
+/// The modules of `commands/` that a file names, itself excluded.
+fn used_commands(text: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for start in ["use super::", "crate::commands::"] {
+        for rest in program(text).split(start).skip(1) {
+            let end = rest.find([';', ' ', ',', '(']).unwrap_or(rest.len());
+            let names = if rest.starts_with('{') {
+                &rest[1..rest.find('}').unwrap()]
+            } else {
+                &rest[..end]
+            };
+            let first = |name: &str| name.trim().split("::").next().unwrap_or_default().to_owned();
+            used.extend(names.split(',').map(first).filter(|name| !name.is_empty()));
+        }
+    }
+    used
+}
+
+#[test]
+fn shared_modules_of_commands_use_no_command() {
+    for (name, allowed) in SHARED_BY_COMMANDS {
+        let text = fs::read_to_string(root().join(format!("src/commands/{name}.rs"))).unwrap();
+        for used in used_commands(&text) {
+            assert!(allowed.contains(&used.as_str()), "commands/{name}.rs uses {used}");
+        }
+    }
+    for (folder, below) in [("import", ["run", "plan"]), ("plan.rs", ["run", "confirm"])] {
+        for (name, text) in sources("src/commands") {
+            if name.starts_with(&format!("src/commands/{folder}")) {
+                let used = used_commands(&text);
+                assert!(
+                    !below.iter().any(|command| used.contains(&(*command).to_owned())),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
 
 #[test]
 fn imports_point_one_way() {
