@@ -10,8 +10,8 @@
 //! 6. [`verdict`] says what an answer means, from one table of codes.
 //! 7. [`isolate`] finds the bad questions in a chunk that was refused; [`evidence`] decides what a
 //!    rejection proves; [`retry`] says how long passing trouble is waited out.
-//! 8. [`report`] writes outcomes, as rows or as a page, and [`dashboard`] serves that page live;
-//!    [`metrics`] has figures for machines; [`output`] is the only place that prints.
+//! 8. [`report`] writes outcomes as rows or as an HTML page, and [`dashboard`] serves that page live;
+//!    [`metrics`] are for Prometheus; [`output`] is the only place that prints.
 //!
 //! [`domain::plan_digest`] is what a run would do, and the digest that approves it; [`forecast`] says how
 //! long the rest takes. [`util`] has helpers that know nothing of the domain: [`util::escape`] makes foreign
@@ -42,7 +42,7 @@ pub mod store;
 pub mod util;
 pub mod verdict;
 
-/// The page for whoever uses the library: its examples are run with the other tests.
+/// The page for users of the library; its examples run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/library.md")]
 pub struct LibraryPage;

@@ -177,8 +177,8 @@ impl ShutdownSignals {
     }
 }
 
-/// Whether this process was started with SIGHUP not ignored. Without /proc a shell tells, which
-/// inherits the ignored signals. If neither gives an answer, SIGHUP is left alone.
+/// Whether this process was started with SIGHUP not ignored. Without /proc a shell is
+/// asked, which inherits the ignored signals. If neither gives an answer, SIGHUP is left alone.
 fn is_hangup_handled() -> bool {
     let ignored = fs::read_to_string("/proc/self/status").ok();
     let ignored = ignored.and_then(|status| ignores_hangup(&status));

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{ConfigError, DAY_S, Settings};
+use super::{ConfigError, Settings, defaults};
 use crate::cli::SettingsArgs;
 use crate::desk::{Endpoint, Region, Signer, check_identifier};
 use crate::job::{App, Library};
@@ -56,7 +56,12 @@ impl Settings {
         let app = self.app()?;
         if self.is_sandbox_run {
             let key = SecretString::from(SANDBOX_KEY);
-            let signer = Signer::with_key(SANDBOX_IDENTIFIER, app.sdkappid, key, DAY_S);
+            let signer = Signer::with_key(
+                SANDBOX_IDENTIFIER,
+                app.sdkappid,
+                key,
+                defaults::USERSIG_LIFETIME_S,
+            );
             let identifier = SANDBOX_IDENTIFIER.to_owned();
             return Ok(Account { app, identifier, signer, endpoint: None });
         }
@@ -105,7 +110,7 @@ impl Settings {
 
     /// The lifetime of a UserSig that is generated from the key, in seconds.
     pub fn usersig_lifetime_s(&self) -> u64 {
-        self.raw.usersig_lifetime_s.unwrap_or(DAY_S)
+        self.raw.usersig_lifetime_s.unwrap_or(defaults::USERSIG_LIFETIME_S)
     }
 
     /// All missing or invalid parts of the account, not just the first.

@@ -6,6 +6,7 @@
 
 mod account;
 mod dashboard;
+mod defaults;
 mod file;
 mod origin;
 mod sandbox;
@@ -33,9 +34,6 @@ use crate::util::escape::{path_text, shell_word};
 
 /// The documented limit, in requests per second for each app and command.
 pub const RATE_DOCUMENTED: f64 = 5.0;
-
-/// The default queue file.
-const DATABASE: &str = "deskbatch.db";
 
 /// The environment variables that hold a secret; a child process must not inherit them.
 pub const SECRET_VARIABLES: [&str; 3] =
@@ -126,7 +124,7 @@ impl Settings {
         for secret in [&mut raw.secret_key, &mut raw.usersig, &mut raw.dashboard_token] {
             *secret = secret.take().filter(|secret| !secret.expose_secret().is_empty());
         }
-        let database = database_path(raw.database.as_deref().unwrap_or(DATABASE))?;
+        let database = database_path(raw.database.as_deref().unwrap_or(defaults::DATABASE))?;
         let endpoint = endpoint(&raw)?;
         let metrics_file = raw.metrics_file.as_deref();
         let settings = Self {
@@ -143,7 +141,7 @@ impl Settings {
             sources: SettingSources::new(),
             is_sandbox_run,
             quiet: raw.quiet.unwrap_or(false),
-            log: raw.log.clone().unwrap_or_else(|| "warn".to_owned()),
+            log: raw.log.clone().unwrap_or_else(|| defaults::LOG.to_owned()),
             log_format: raw.log_format.unwrap_or(LogFormat::Text),
             sandbox: raw.sandbox.clone().unwrap_or_default(),
             endpoint,
@@ -161,14 +159,14 @@ impl Settings {
         RunnerSettings {
             app,
             approved,
-            chunk_jobs_max: raw.chunk.unwrap_or(100) as usize,
-            in_flight_max: raw.in_flight.unwrap_or(32) as usize,
+            chunk_jobs_max: raw.chunk.unwrap_or(defaults::CHUNK) as usize,
+            in_flight_max: raw.in_flight.unwrap_or(defaults::IN_FLIGHT) as usize,
             rate: self.rate(),
-            attempts_max: raw.attempts.unwrap_or(4),
-            outage_max: Duration::from_secs(raw.outage_s.unwrap_or(600)),
-            rejections_max: raw.rejections_max.unwrap_or(8),
+            attempts_max: raw.attempts.unwrap_or(defaults::ATTEMPTS),
+            outage_max: Duration::from_secs(raw.outage_s.unwrap_or(defaults::OUTAGE_S)),
+            rejections_max: raw.rejections_max.unwrap_or(defaults::REJECTIONS_MAX),
             failures_max: raw.max_failures,
-            grace: Duration::from_secs(raw.grace_s.unwrap_or(10)),
+            grace: Duration::from_secs(raw.grace_s.unwrap_or(defaults::GRACE_S)),
             seed: fastrand::u64(..),
         }
     }
@@ -187,7 +185,7 @@ impl Settings {
             flags.push_str(" --config ");
             flags.push_str(&shell_word(file));
         }
-        if self.live_database != Path::new(DATABASE) {
+        if self.live_database != Path::new(defaults::DATABASE) {
             flags.push_str(" --database ");
             flags.push_str(&shell_word(&self.live_database.to_string_lossy()));
         }
@@ -196,19 +194,21 @@ impl Settings {
 
     /// The rate limit, in requests per second.
     pub fn rate(&self) -> f64 {
-        self.raw.rate.unwrap_or(RATE_DOCUMENTED)
+        self.raw.rate.unwrap_or(defaults::RATE)
     }
 
     /// The most questions in a request.
     pub fn chunk(&self) -> u64 {
-        u64::from(self.raw.chunk.unwrap_or(100))
+        u64::from(self.raw.chunk.unwrap_or(defaults::CHUNK))
     }
 
     /// The timeouts of a call.
     pub fn timeouts(&self) -> Timeouts {
         Timeouts {
-            connect: Duration::from_millis(self.raw.connect_timeout_ms.unwrap_or(3_000)),
-            total: Duration::from_millis(self.raw.timeout_ms.unwrap_or(10_000)),
+            connect: Duration::from_millis(
+                self.raw.connect_timeout_ms.unwrap_or(defaults::CONNECT_TIMEOUT_MS),
+            ),
+            total: Duration::from_millis(self.raw.timeout_ms.unwrap_or(defaults::TIMEOUT_MS)),
         }
     }
 

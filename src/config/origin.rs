@@ -158,7 +158,7 @@ impl Settings {
             ("identifier", Some(SANDBOX_IDENTIFIER.to_owned())),
             ("secret_key", Some(MASK.to_owned())),
             ("endpoint", Some("the sandbox".to_owned())),
-            ("usersig_lifetime_s", Some(super::DAY_S.to_string())),
+            ("usersig_lifetime_s", Some(super::defaults::USERSIG_LIFETIME_S.to_string())),
         ];
         for setting in all {
             if matches!(setting.key.as_str(), "region" | "usersig") {

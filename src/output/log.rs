@@ -18,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use super::Output;
 use super::stdio::BlockingWriter;
+use crate::util::atomic_file::PRIVATE;
 use crate::util::escape::{path_text, visible, visible_json};
 
 /// The target of messages to the user, which no log filter suppresses.
@@ -151,7 +152,7 @@ impl Output {
 /// Opens the log file for appending; a new one is private.
 fn open(path: &Path) -> Result<(Arc<File>, Arc<str>), LogError> {
     let name = path_text(path);
-    match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
+    match OpenOptions::new().append(true).create(true).mode(PRIVATE).open(path) {
         Ok(file) => Ok((Arc::new(file), name.into())),
         Err(source) => Err(LogError::File { path: name, source }),
     }

@@ -40,7 +40,7 @@ pub async fn follow<C: Clock>(
     display.clear();
 }
 
-/// The state of the run, as its events tell.
+/// The state of the run, updated by its events.
 #[derive(Debug)]
 struct RunProgress {
     began: Moment,

@@ -43,7 +43,7 @@ pub struct RunSummaryText<'a> {
 impl RunSummaryText<'_> {
     /// The text, lines joined.
     pub fn text(&self) -> String {
-        let mut text = self.head();
+        let mut text = self.headline();
         let totals = &self.report.totals;
         let _ =
             write!(text, "\n\n  succeeded  {}\n  failed     {}", totals.succeeded, totals.failed);
@@ -72,14 +72,18 @@ impl RunSummaryText<'_> {
         text
     }
 
-    fn head(&self) -> String {
+    fn headline(&self) -> String {
         match self.report.ending {
-            RunEnding::Drained if self.has_left_any() => self.left_over(),
+            RunEnding::Drained if self.has_unsent_jobs() => self.unsent_text(),
             RunEnding::Drained if self.failed > 0 => {
-                format!("Finished: nothing is left to send{}{}.", self.failures(), self.meanwhile())
+                format!(
+                    "Finished: nothing is left to send{}{}.",
+                    self.failures_text(),
+                    self.withdrawn_text()
+                )
             }
             RunEnding::Drained if self.withdrawn != [0, 0] => {
-                format!("Finished: nothing is left to send{}.", self.meanwhile())
+                format!("Finished: nothing is left to send{}.", self.withdrawn_text())
             }
             RunEnding::Drained => "Finished: everything asked for is done.".to_owned(),
             RunEnding::Signal => "Stopped as asked; the rest is pending.".to_owned(),
@@ -90,33 +94,33 @@ impl RunSummaryText<'_> {
             RunEnding::Outage if self.is_blocked() => format!(
                 "Stopped: the service cannot be reached from here, and waiting does not help; everything left is \
                  pending.\n{}",
-                self.last_word()
+                self.last_response_text()
             ),
             RunEnding::Outage => format!(
                 "Stopped: nothing got through for too long; the rest is pending.{}",
-                self.last_trouble()
+                self.last_error_text()
             ),
             RunEnding::Refused => format!(
                 "Stopped: the service refuses this app or account; everything left is pending.\n{}",
-                self.last_word()
+                self.last_response_text()
             ),
             RunEnding::Suspicious => format!(
                 "Stopped: every request was rejected, and nothing shows whether the questions are wrong or the call; \
                  everything left is pending.\n{}\n\
                  If the questions are wrong, run again with --rejections-max 0, which fails them.",
-                self.last_word()
+                self.last_response_text()
             ),
-            RunEnding::TooManyFailures => self.too_many_failures(),
+            RunEnding::TooManyFailures => self.too_many_failures_text(),
             RunEnding::Broken => "Stopped by a fault.".to_owned(),
         }
     }
 
     /// Whether a drained run leaves jobs of its scope unsent.
-    pub fn has_left_any(&self) -> bool {
+    pub fn has_unsent_jobs(&self) -> bool {
         self.counts.pending > 0 || self.retried > 0
     }
 
-    fn left_over(&self) -> String {
+    fn unsent_text(&self) -> String {
         if self.retried > 0 {
             return format!(
                 "Stopped: {} failed jobs of the plan were retried while it ran; they are pending, and no plan has them.",
@@ -130,19 +134,19 @@ impl RunSummaryText<'_> {
     }
 
     /// Separates the failures of this run, as in the lines below, from earlier ones.
-    fn failures(&self) -> String {
-        let here = self.report.totals.failed;
-        match (here, self.failed.saturating_sub(here)) {
+    fn failures_text(&self) -> String {
+        let in_run = self.report.totals.failed;
+        match (in_run, self.failed.saturating_sub(in_run)) {
             (0, before) => format!("; {before} jobs failed in an earlier run"),
-            (here, 0) => format!(", {here} jobs failed"),
-            (here, before) => {
-                format!(", {here} jobs failed, and {before} more in an earlier run")
+            (in_run, 0) => format!(", {in_run} jobs failed"),
+            (in_run, before) => {
+                format!(", {in_run} jobs failed, and {before} more in an earlier run")
             }
         }
     }
 
     /// Jobs withdrawn during the run.
-    fn meanwhile(&self) -> String {
+    fn withdrawn_text(&self) -> String {
         match self.withdrawn {
             [0, 0] => String::new(),
             [cancelled, 0] => format!("; {cancelled} were cancelled meanwhile"),
@@ -153,8 +157,8 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// Advises to look at the codes first: most likely the manifest is wrong.
-    fn too_many_failures(&self) -> String {
+    /// Advises to read the codes first: most likely the manifest is wrong.
+    fn too_many_failures_text(&self) -> String {
         let limit = self.report.failures_max.unwrap_or_default();
         format!(
             "Stopped: {} jobs failed in this run, and it was to stop at {limit}; the rest is pending.\n\
@@ -164,7 +168,7 @@ impl RunSummaryText<'_> {
         )
     }
 
-    fn last_word(&self) -> String {
+    fn last_response_text(&self) -> String {
         let Some((answer, info)) = &self.report.last_word else { return String::new() };
         let said =
             if info.is_empty() { String::new() } else { format!("\nThe service said: {info}") };
@@ -186,7 +190,7 @@ impl RunSummaryText<'_> {
     }
 
     /// The last error, since an outage is often a local problem: a certificate, a proxy, DNS.
-    fn last_trouble(&self) -> String {
+    fn last_error_text(&self) -> String {
         match &self.report.last_word {
             None => String::new(),
             Some((answer, info)) if info.is_empty() => format!("\nThe last trouble: {answer}."),

@@ -125,13 +125,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_stay_lines() {
+    fn visible_lines_keeps_line_ends() {
         assert_eq!(visible_lines("a\n\u{1b}[2Jb\n"), "a\n\\u{1b}[2Jb\n");
         assert!(matches!(visible_lines("a\nb"), Cow::Borrowed("a\nb")));
     }
 
     #[test]
-    fn json_says_the_same_as_before() {
+    fn escaped_json_parses_to_the_original() {
         let json = serde_json::json!({ "name": "a\u{1b}\u{9b}\u{202e}\u{e0041}b" });
         let text = json.to_string();
         let shown = visible_json(&text);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_takes_every_word_for_one() {
+    fn shell_reads_a_quoted_word_as_one() {
         for (word, shown) in [
             ("a-b_c.d/e:f", "a-b_c.d/e:f"),
             ("", "''"),
@@ -178,7 +178,7 @@ mod tests {
     proptest::proptest! {
         // The classes are those of Unicode's own tables.
         #[test]
-        fn unsafe_set_has_all_of_its_classes(
+        fn unsafe_set_has_all_unicode_classes(
             text in r"[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\p{Noncharacter_Code_Point}]"
         ) {
             proptest::prop_assert!(text.chars().all(is_unsafe), "{}", text.escape_unicode());

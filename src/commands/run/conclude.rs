@@ -58,7 +58,7 @@ pub(super) async fn conclude(
         live_flags: settings.is_sandbox_run.then(|| settings.live_flags()),
     };
     let exit = match report.ending {
-        RunEnding::Drained if summary.has_left_any() => Exit::Stopped,
+        RunEnding::Drained if summary.has_unsent_jobs() => Exit::Stopped,
         RunEnding::Drained if failed == 0 && unfinished.is_none() => Exit::Done,
         RunEnding::Drained => Exit::SomeFailed,
         RunEnding::Signal

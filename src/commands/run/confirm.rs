@@ -44,9 +44,9 @@ pub(super) struct Confirmed {
     pub(super) batch: Option<BatchId>,
 }
 
-/// Imports the file, if one is named, and approves the pending deletes. Where the user has to be
-/// asked, no transaction stays open meanwhile: the import is rolled back, repeated after the answer,
-/// and its plan compared with the one that was shown.
+/// Imports the file, if one is named, and approves the pending deletes. If the user must be asked, no
+/// transaction stays open meanwhile: the import is rolled back and repeated after the answer, and its
+/// plan is compared with the one that was shown.
 pub(super) async fn confirm_pending(
     ctx: &RunContext<'_>,
     queue: &LockedQueue,
