@@ -10,12 +10,13 @@
 //! 6. [`domain::verdict`] says what an answer means, from one table of codes.
 //! 7. [`isolate`] finds the bad questions in a chunk that was refused; [`evidence`] decides what a
 //!    rejection proves; [`limiter::retry`] says how long passing trouble is waited out.
-//! 8. [`report`] writes outcomes, as rows or as a page, and [`dashboard`] serves that page live;
-//!    [`metrics`] has figures for machines; [`output`] is the only place that prints.
+//! 8. [`report`] writes outcomes as rows or as an HTML page, and [`dashboard`] serves that page live;
+//!    [`metrics`] are for Prometheus; [`output`] is the only place that prints.
 //!
-//! [`plan`] is what a run would do and what somebody approves of it; [`eta`] says how long the
-//! rest takes; [`nearest`] finds the word that was meant; [`text`] makes text of strangers safe to
-//! look at. [`domain::clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
+//! [`domain::plan_digest`] is what a run would do, and the digest that approves it; [`eta`] says how
+//! long the rest takes. [`util`] has helpers that know nothing of the domain: [`util::escape`] makes foreign
+//! text safe to show, [`util::suggest`] finds the known word nearest to a mistyped one.
+//! [`domain::clock`] is the only place that reads time. [`cli`], [`config`] and [`commands`] are
 //! the edge, where a command line becomes one of these flows and an error an exit code.
 //! ARCHITECTURE.md has the map and what is absent from it on purpose.
 
@@ -31,16 +32,14 @@ pub mod isolate;
 pub mod limiter;
 pub mod manifest;
 pub mod metrics;
-pub mod nearest;
 pub mod output;
-pub mod plan;
 pub mod report;
 pub mod runner;
 pub mod sandbox;
 pub mod store;
-pub mod text;
+pub mod util;
 
-/// The page for whoever uses the library: its examples are run with the other tests.
+/// The page for users of the library; its examples run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/library.md")]
 pub struct LibraryPage;

@@ -1,7 +1,6 @@
-//! What stands at the end of `--help` and in the man pages: for every command a few lines to
-//! copy, and for all of them together the exit codes.
+//! The examples of each command and the exit codes, for the end of `--help` and the man pages.
 
-/// The exit codes, as cron decides by them.
+/// The exit codes.
 const EXIT_CODES: &str = "\
 Exit codes:
   0   everything asked for is done, or there was nothing to do
@@ -13,12 +12,12 @@ Exit codes:
   5   another run has the queue: leave it to that one
   70  a bug or a broken machine, such as a full disk: look at the message";
 
-/// Where to read on.
+/// Where settings come from.
 const ABOUT_SETTINGS: &str = "\
 Settings come from flags, then the environment, then deskbatch.toml.
 deskbatch config show tells what is in effect; deskbatch run --help explains each.";
 
-/// Each command, with the words before it, and its examples: what for, and the line.
+/// By command: examples, each a description and a command line.
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "deskbatch",
@@ -172,13 +171,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// The examples of the command with these words.
+/// The examples of the command `path`.
 pub(super) fn examples(path: &str) -> &'static [(&'static str, &'static str)] {
     EXAMPLES.iter().find(|(of, _)| *of == path).map_or(&[], |(_, examples)| examples)
 }
 
-/// What stands at the end of the long help of the command with these words.
-pub(super) fn of(path: &str) -> Option<String> {
+/// The end of the long help of the command `path`.
+pub(super) fn footer(path: &str) -> Option<String> {
     let lines: Vec<String> =
         examples(path).iter().map(|(what, line)| format!("  # {what}\n  {line}")).collect();
     let mut parts: Vec<String> = Vec::new();
@@ -192,7 +191,7 @@ pub(super) fn of(path: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("\n\n"))
 }
 
-/// The lines about exit codes, without their heading.
+/// The lines of the exit codes, without their heading.
 pub(super) fn exit_codes() -> impl Iterator<Item = &'static str> {
     EXIT_CODES.lines().skip(1)
 }

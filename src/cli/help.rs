@@ -1,16 +1,15 @@
-//! How the command line explains itself: `-h` fits a screen and has what people use every
-//! day, `--help` has everything.
+//! The help: `-h` fits a screen and has the common flags, `--help` has everything.
 //!
-//! Works on clap's own structures. A setting that no list here names is rare, stands under
-//! "Settings", and is in `--help` all the same.
+//! Modifies clap's structures. A setting that is in no list here appears under "Settings" in `--help`
+//! only.
 
 use clap::builder::ValueHint;
 use clap::{Arg, Command, CommandFactory as _};
 
-use super::known::SANDBOX_TABLE;
-use super::{Cli, examples, words};
+use super::defaults::SANDBOX_TABLE;
+use super::{Cli, examples, value_parsers};
 
-/// The headings of the settings, in their order in the help.
+/// The headings and their settings, in the order of the help.
 const HEADINGS: [(&str, &[&str]); 7] = [
     ("Files", &["config", "database"]),
     ("Account", &["sdkappid", "identifier", "region", "endpoint", "library", "usersig_lifetime_s"]),
@@ -32,8 +31,8 @@ const HEADINGS: [(&str, &[&str]); 7] = [
     ("Log", &["log", "log_format", "log_file"]),
 ];
 
-/// The settings and flags that `-h` shows.
-const USUAL: [&str; 9] = [
+/// The settings that `-h` shows.
+const COMMON: [&str; 9] = [
     "config",
     "database",
     "sdkappid",
@@ -45,7 +44,7 @@ const USUAL: [&str; 9] = [
     "quiet",
 ];
 
-/// Flags that are no settings and rare.
+/// Flags that are no settings, and that `-h` hides.
 const RARE: [&str; 7] = [
     "delimiter",
     "on_conflict",
@@ -56,9 +55,9 @@ const RARE: [&str; 7] = [
     "same_service",
 ];
 
-/// Commands whose `-h` shows the settings of these headings alone; `-h` of all others shows
-/// all that are usual.
-const CONCERNS: [(&str, &[&str]); 8] = [
+/// The headings whose settings `-h` of these commands shows; `-h` of the others shows all common
+/// settings.
+const HEADINGS_BY_COMMAND: [(&str, &[&str]); 8] = [
     ("deskbatch", &["Files", "Account", "Output"]),
     ("status", &["Files", "Output"]),
     ("report", &["Files", "Output"]),
@@ -69,30 +68,30 @@ const CONCERNS: [(&str, &[&str]); 8] = [
     ("init", &["Account"]),
 ];
 
-/// Commands that no setting concerns.
+/// Commands that use no setting.
 const WITHOUT_SETTINGS: [&str; 3] = ["explain", "completions", "man"];
 
-/// What stands under `-h`.
-const MORE: &str = "--help has all settings, with units, ranges, variables and examples.";
+/// The last lines of `-h`.
+const FOOTER: &str = "--help has all settings, with units, ranges, variables and examples.";
 
-/// The same for a run, which has more of them than a screen has lines.
-const MORE_OF_RUN: &str = "\
+/// The last lines of `run -h`, which names settings that do not fit.
+const FOOTER_OF_RUN: &str = "\
 Also: --max-duration, --wait, --on-finish, --metrics-file, --dashboard.
 --help has all settings, with units, ranges, variables and examples.";
 
-/// The whole command line, with its help.
+/// The complete command line, with its help.
 pub fn command() -> Command {
     let mut command = with_help(Cli::command(), "");
-    // From here on every command has the settings, which are declared once.
+    // Copies the global settings into every subcommand.
     command.build();
-    command = about_what_concerns_it(command);
+    command = with_relevant_settings(command);
     for below in command.get_subcommands_mut() {
-        *below = about_what_concerns_it(std::mem::take(below));
+        *below = with_relevant_settings(std::mem::take(below));
     }
     command
 }
 
-/// The same, deaf to the environment.
+/// The command line without environment variables.
 pub(super) fn without_variables(command: Command) -> Command {
     let mut command = command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
     for below in command.get_subcommands_mut() {
@@ -101,7 +100,7 @@ pub(super) fn without_variables(command: Command) -> Command {
     command
 }
 
-/// The same, deaf to variables with nothing in them, as a unit's file or a compose file leaves them.
+/// The command line without variables that are set and empty, as in a unit file or a compose file.
 pub(super) fn without_empty_variables(command: Command) -> Command {
     let is_empty = |arg: &Arg| {
         let value = arg.get_env().and_then(std::env::var_os);
@@ -116,25 +115,25 @@ pub(super) fn without_empty_variables(command: Command) -> Command {
     command
 }
 
-/// The help of `command` and of everything below it, `path` being the words before it.
+/// Adds the help of `command` and its subcommands; `path` has the words before it.
 fn with_help(command: Command, path: &str) -> Command {
     let path = format!("{path} {}", command.get_name()).trim_start().to_owned();
-    let mut command = command.mut_args(explained);
+    let mut command = command.mut_args(with_arg_help);
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     for name in names {
         command = command.mut_subcommand(name, |below| with_help(below, &path));
     }
-    match examples::of(&path) {
+    match examples::footer(&path) {
         Some(text) => command.after_long_help(text),
         None => command,
     }
 }
 
-/// An argument with its heading, its names and its words.
-fn explained(arg: Arg) -> Arg {
+/// Adds heading, names and possible values of an argument.
+fn with_arg_help(arg: Arg) -> Arg {
     let id = arg.get_id().as_str().to_owned();
     let is_sandbox = arg.get_help_heading() == Some("Sandbox");
-    let arg = words::known(arg);
+    let arg = value_parsers::with_value_parser(arg);
     let arg = if id == "database" { arg.value_hint(ValueHint::FilePath) } else { arg };
     let Some(variable) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else {
         return arg.hide_short_help(RARE.contains(&id.as_str()));
@@ -151,22 +150,23 @@ fn explained(arg: Arg) -> Arg {
         None if is_sandbox => "Sandbox",
         None => "Settings",
     };
-    // The value in the environment is nobody's business here: an address can be a secret.
+    // Hides the present value of the variable: an address can contain a secret.
     arg.hide_env(true)
         .long_help(format!("{}\n\nVariable {variable}{key}.", whole.unwrap_or_default()))
         .help_heading(heading)
-        .hide_short_help(!USUAL.contains(&id.as_str()))
+        .hide_short_help(!COMMON.contains(&id.as_str()))
 }
 
-/// A command whose help leaves out the settings that have no say in it.
-fn about_what_concerns_it(command: Command) -> Command {
+/// Hides the settings that the command does not use.
+fn with_relevant_settings(command: Command) -> Command {
     let name = command.get_name().to_owned();
-    let concerns = CONCERNS.iter().find(|(of, _)| *of == name).map(|(_, headings)| *headings);
+    let concerns =
+        HEADINGS_BY_COMMAND.iter().find(|(of, _)| *of == name).map(|(_, headings)| *headings);
     let without = WITHOUT_SETTINGS.contains(&name.as_str());
     let after_help = match name.as_str() {
         _ if without => "",
-        "run" => MORE_OF_RUN,
-        _ => MORE,
+        "run" => FOOTER_OF_RUN,
+        _ => FOOTER,
     };
     command.after_help(after_help).mut_args(|arg| {
         let is_ours = arg.get_env().is_some() || arg.get_id() == SANDBOX_TABLE;

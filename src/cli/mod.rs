@@ -1,36 +1,37 @@
-//! The command line: clap structures and nothing else.
-//!
-//! What the values mean and which go together is `config/`'s business.
+//! The command line, as clap structures. Checks of values and of their combinations are in
+//! `config/`.
 
+mod defaults;
+mod env_errors;
 mod examples;
 mod help;
-mod known;
 mod pages;
 mod plan;
 mod queue;
+mod report;
 mod sandbox;
 mod settings;
-mod shell;
-mod watch;
-mod whence;
-mod words;
+mod setup;
+mod value_parsers;
 
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
+pub use defaults::{
+    SANDBOX_TABLE, Setting, SettingSource, SettingSources, VARIABLE_PREFIX, settings,
+};
 pub use help::command;
-pub use known::{Given, SANDBOX_TABLE, Setting, VARIABLE_START, Way, settings};
-pub use pages::{Page, completions, man_pages};
+pub use pages::{ManPage, completions, man_pages};
 pub use plan::{PlanArgs, all_line, run_line};
 pub use queue::{CancelArgs, PruneArgs, RetryArgs};
+pub use report::{DashboardArgs, ReportArgs, ReportFilter, ReportFormat};
 pub use sandbox::SandboxArgs;
 pub use settings::{LogFormat, SettingsArgs};
-pub use shell::{
+pub use setup::{
     CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, InitArgs, ManArgs,
 };
-pub use watch::{DashboardArgs, Only, ReportArgs, ReportFormat};
 
 use crate::domain::job::Status;
 use crate::manifest::OnConflict;
@@ -63,16 +64,16 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Which settings were given here or by a variable, and how.
+    /// The settings given by flags and variables.
     #[arg(skip)]
-    pub given: Given,
+    pub sources: SettingSources,
 }
 
 impl Cli {
     /// Reads the command line.
     ///
     /// # Errors
-    /// With what is wrong, or with the help or the version where that was asked for: see
+    /// On an invalid command line; `--help` and `--version` too are errors of clap, see
     /// [`clap::Error::use_stderr`].
     pub fn read() -> Result<Self, clap::Error> {
         if let Some(cli) = Self::read_without_settings() {
@@ -81,35 +82,37 @@ impl Cli {
         let mut command = help::without_empty_variables(command());
         let matches = command
             .try_get_matches_from_mut(std::env::args_os())
-            .map_err(|e| whence::told(&command, e))?;
+            .map_err(|e| env_errors::explain(&command, e))?;
         let mut cli = Self::from_arg_matches(&matches)?;
-        cli.given = known::given(&matches);
+        cli.sources = defaults::sources(&matches);
         if !cli.sandbox
-            && let Some(flag) = sandbox::flag_of_a_rehearsal(&matches)
+            && let Some(flag) = sandbox::first_sandbox_flag(&matches)
         {
-            // Whoever asks for faults must not meet the live service.
+            // A fault flag without --sandbox would otherwise run against the live service.
             let text = format!("{flag} shapes a rehearsal: add --sandbox, or leave it out");
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
         Ok(cli)
     }
 
-    /// A command that needs no settings, read so that none of the environment's can be wrong.
+    /// Reads a command that needs no settings without the environment, so that an invalid variable
+    /// cannot stop it.
     fn read_without_settings() -> Option<Self> {
-        let is_free = |word: std::ffi::OsString| FREE.iter().any(|free| word == *free);
-        if !std::env::args_os().skip(1).any(is_free) {
+        let needs_none =
+            |word: std::ffi::OsString| WITHOUT_SETTINGS.iter().any(|command| word == *command);
+        if !std::env::args_os().skip(1).any(needs_none) {
             return None;
         }
         let mut command = help::without_variables(command());
         let matches = command.try_get_matches_from_mut(std::env::args_os()).ok()?;
         let mut cli = Self::from_arg_matches(&matches).ok()?;
-        cli.given = known::given(&matches);
+        cli.sources = defaults::sources(&matches);
         cli.command.needs_no_settings().then_some(cli)
     }
 }
 
 /// The commands that need no settings.
-const FREE: [&str; 4] = ["init", "explain", "completions", "man"];
+const WITHOUT_SETTINGS: [&str; 4] = ["init", "explain", "completions", "man"];
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -162,7 +165,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it works whatever the settings are, wrong ones included.
+    /// Whether the command works with any settings, invalid ones included.
     pub fn needs_no_settings(&self) -> bool {
         matches!(self, Self::Init(_) | Self::Explain(_) | Self::Completions(_) | Self::Man(_))
     }
@@ -251,7 +254,7 @@ pub struct RunArgs {
 
     /// How the sandbox behaves.
     #[command(flatten)]
-    pub rehearsal: SandboxArgs,
+    pub sandbox: SandboxArgs,
 }
 
 /// `deskbatch import`.

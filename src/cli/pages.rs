@@ -1,6 +1,4 @@
-//! Completions and man pages, both made of the command line's own structures.
-//!
-//! Writes into memory; where it goes is decided elsewhere.
+//! Completions and man pages, generated in memory from the clap structures.
 
 use clap::{Arg, Command};
 use clap_complete::Shell;
@@ -9,7 +7,7 @@ use clap_mangen::roff::{Roff, roman};
 
 use super::{examples, help};
 
-/// What the settings' section of a page begins with.
+/// The first paragraph of a page's SETTINGS section.
 const ABOUT_SETTINGS: &str = "Flags win over the environment, the environment over the settings' \
     file, which is deskbatch.toml in the folder where deskbatch runs. The secrets have no flag: \
     they are the variables DESKBATCH_SECRET_KEY and DESKBATCH_USERSIG, or secret_key and usersig \
@@ -17,54 +15,54 @@ const ABOUT_SETTINGS: &str = "Flags win over the environment, the environment ov
 
 /// A man page.
 #[derive(Debug)]
-pub struct Page {
-    /// The words of its command, joined by dashes: `deskbatch-run`.
+pub struct ManPage {
+    /// The words of the command, joined by dashes: `deskbatch-run`.
     pub name: String,
-    /// The page, for man.
+    /// The page as roff.
     pub text: Vec<u8>,
 }
 
-impl Page {
-    /// What its file is called.
+impl ManPage {
+    /// The name of its file.
     pub fn file_name(&self) -> String {
         format!("{}.1", self.name)
     }
 }
 
-/// The script that completes the command line in `shell`.
+/// The completion script of `shell`.
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut help::command(), "deskbatch", &mut script);
     script
 }
 
-/// A page for deskbatch and one for each command.
-pub fn man_pages() -> Vec<Page> {
+/// One page for deskbatch and one for each command.
+pub fn man_pages() -> Vec<ManPage> {
     let mut pages = Vec::new();
     add_pages(&help::command(), "", &mut pages);
     pages
 }
 
-fn add_pages(command: &Command, before: &str, pages: &mut Vec<Page>) {
+fn add_pages(command: &Command, before: &str, pages: &mut Vec<ManPage>) {
     let path = format!("{before} {}", command.get_name()).trim_start().to_owned();
-    pages.push(Page { name: path.replace(' ', "-"), text: page(command, &path) });
+    pages.push(ManPage { name: path.replace(' ', "-"), text: page(command, &path) });
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
         add_pages(below, &path, pages);
     }
 }
 
-/// Writing to memory cannot fail.
+/// Renders one page. Errors are ignored: writing to memory cannot fail.
 fn page(command: &Command, path: &str) -> Vec<u8> {
     let is_setting = |arg: &Arg| arg.get_env().is_some();
     let name = path.replace(' ', "-");
-    // The words of the usage instead of forty flags.
+    // The short usage, instead of one with forty flags.
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").to_owned();
     let plain = command.clone().display_name(&name).override_usage(usage);
     let only = |wanted: bool| {
         plain.clone().mut_args(move |arg| {
             let hidden = arg.is_hide_set() || is_setting(&arg) != wanted;
-            // A page has everything, and would leave out what short help does.
+            // clap_mangen leaves out what the short help hides.
             arg.hide(hidden).hide_short_help(false)
         })
     };
@@ -86,7 +84,7 @@ fn page(command: &Command, path: &str) -> Vec<u8> {
     without_blank_lines(&text)
 }
 
-/// One section, with a heading below it for each of the help's.
+/// The settings as one section, with a subsection for each heading of the help.
 fn settings_section(settings: &Man) -> Vec<u8> {
     let mut section = Vec::new();
     let mut head = Roff::default();
@@ -137,7 +135,7 @@ fn closing_sections(path: &str) -> Vec<u8> {
     text
 }
 
-/// A blank line in a page would tear a paragraph from its option.
+/// A blank line in roff would separate a paragraph from its option.
 fn without_blank_lines(text: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
     let lines = text.lines().map(|line| if line.trim().is_empty() { ".sp" } else { line });

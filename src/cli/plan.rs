@@ -1,4 +1,4 @@
-//! `deskbatch plan`: its flags, and the command line that does what it showed.
+//! `deskbatch plan`: its flags, and the command lines that it prints.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::{Args, FromArgMatches as _};
 
 use super::help::without_variables;
 use super::{Cli, Command, ManifestArgs};
-use crate::text::shell_word;
+use crate::util::escape::shell_word;
 
 /// `deskbatch plan`.
 #[derive(Debug, Args)]
@@ -28,45 +28,44 @@ pub struct PlanArgs {
     pub manifest: ManifestArgs,
 }
 
-/// The command line that does what the plan with `digest` shows: the words of `args`, those
-/// after the program's name, with `run` in the place of `plan`. What came from the
-/// environment or the settings' file is still there.
+/// The command line of the run that executes the plan with `digest`: `args`, without the program's
+/// name, with `run` instead of `plan`. Settings from the environment or the file are not repeated.
 pub fn run_line(args: &[OsString], digest: &str) -> String {
     let is_run = |command: &Command| matches!(command, Command::Run(_));
-    line(args, ("plan", "run"), is_run, &["--plan", digest])
+    rewrite(args, ("plan", "run"), is_run, &["--plan", digest])
 }
 
-/// The command line that shows the same plan with every question that would be deleted; `args`
-/// are those of a plan or of the run that asks.
+/// The command line of the same plan with every delete named; `args` are those of a plan or of a run
+/// that asks for confirmation.
 pub fn all_line(args: &[OsString]) -> String {
     let is_plan = |command: &Command| matches!(command, Command::Plan(_));
     let from = if args.iter().any(|word| word == "plan") { "plan" } else { "run" };
-    line(args, (from, "plan"), is_plan, &["--all"])
+    rewrite(args, (from, "plan"), is_plan, &["--all"])
 }
 
-/// The words of `args` with another command, and `more` behind them.
-fn line(
+/// `args` with another command and `more` appended.
+fn rewrite(
     args: &[OsString],
     (from, to): (&str, &str),
     is_right: impl Fn(&Command) -> bool,
     more: &[&str],
 ) -> String {
-    let is_ours = |word: &OsString| word == "--json" || word == "--all";
-    let words: Vec<OsString> = args.iter().filter(|word| !is_ours(word)).cloned().collect();
-    // The word may be a flag's value as well: the command is where the other one makes sense.
-    let places = (0..words.len()).filter(|at| words[*at] == from);
-    let mut lines = places.map(|at| {
+    let is_plan_flag = |word: &OsString| word == "--json" || word == "--all";
+    let words: Vec<OsString> = args.iter().filter(|word| !is_plan_flag(word)).cloned().collect();
+    // The word may also be a flag's value, so each position is tried until the result parses.
+    let positions = (0..words.len()).filter(|at| words[*at] == from);
+    let mut lines = positions.map(|at| {
         let mut line = words.clone();
         line[at] = to.into();
         line
     });
-    let is_read = |line: &Vec<OsString>| {
+    let parses = |line: &Vec<OsString>| {
         let line = std::iter::once(OsString::from("deskbatch")).chain(line.iter().cloned());
         let matches = without_variables(super::command()).try_get_matches_from(line);
         let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
         cli.is_ok_and(|cli| is_right(&cli.command))
     };
-    let mut line = lines.find(is_read).unwrap_or_else(|| vec![to.into()]);
+    let mut line = lines.find(parses).unwrap_or_else(|| vec![to.into()]);
     let end = line.iter().position(|word| word == "--").unwrap_or(line.len());
     line.splice(end..end, more.iter().map(OsString::from));
     let words = line.iter().map(|word| shell_word(&word.to_string_lossy()).into_owned());
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_run_is_the_plan_word_for_word() {
+    fn run_line_repeats_the_arguments_of_plan() {
         for (plan, run) in [
             ("plan", "run --plan D"),
             ("plan a.csv --json --all", "run a.csv --plan D"),
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_delete_is_named_by_the_same_words_and_all() {
+    fn all_line_repeats_the_arguments() {
         for (words, line) in [
             ("plan a.csv --again", "plan a.csv --again --all"),
             ("--sandbox run a.csv", "--sandbox plan a.csv --all"),

@@ -1,4 +1,4 @@
-//! What people do to the queue: the flags of `retry`, `cancel` and `prune`.
+//! The flags of `retry`, `cancel` and `prune`.
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
-//! The sandbox's settings on the command line: of `deskbatch sandbox`, and of a rehearsal.
-//!
-//! Values are taken as text here; which are possible is the sandbox's business.
+//! The sandbox's settings on the command line, for `deskbatch sandbox` and for a sandbox run. Values are
+//! text here; the sandbox validates them.
 
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
@@ -163,9 +162,9 @@ pub struct SandboxArgs {
     pub extra_fields: Option<bool>,
 }
 
-/// The first flag of these that was given to `run`. Variables do not count: they may stand
-/// in a profile.
-pub(super) fn flag_of_a_rehearsal(matches: &ArgMatches) -> Option<String> {
+/// The first flag of [`SandboxArgs`] on the command line of `run`. Variables do not count: they may
+/// be set in a shell profile.
+pub(super) fn first_sandbox_flag(matches: &ArgMatches) -> Option<String> {
     let run = matches.subcommand_matches("run")?;
     let flags = SandboxArgs::augment_args(Command::new("run"));
     let given = |id: &str| run.value_source(id) == Some(ValueSource::CommandLine);

@@ -1,5 +1,5 @@
-//! The settings' arguments: each with its three names in one place, the flag, the environment
-//! variable and the key in the file.
+//! The settings: each with its three names in one place, the flag, the environment variable and the
+//! key in the configuration file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -218,7 +218,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// A length of time, as the command line takes it.
+/// A duration in the syntax of the command line.
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     read_duration(&text).map(Some).map_err(serde::de::Error::custom)

@@ -1,16 +1,16 @@
-//! `deskbatch config show`: every setting, its value, and where that comes from.
+//! `deskbatch config show`: every setting with its value and the source of it.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{CommandError, Exit};
+use super::error::{CommandError, Exit};
 use crate::cli::{ConfigArgs, ConfigCommand};
-use crate::config::{Effective, Settings, sandbox_settings};
+use crate::config::{EffectiveSetting, Settings, sandbox_settings};
 use crate::output::Output;
-use crate::text::visible;
+use crate::util::escape::visible;
 
-/// The widest value that still moves the column behind it.
+/// The widest value that widens its column; a longer one shifts its own line.
 const VALUE_CHARS_MAX: usize = 36;
 
 /// Runs the command.
@@ -20,8 +20,8 @@ pub(super) fn config(
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let ConfigCommand::Show(args) = &args.what;
-    // What no rehearsal could use is told here as well.
-    sandbox_settings(settings, &args.rehearsal, None)?;
+    // Invalid sandbox settings are an error here too.
+    sandbox_settings(settings, &args.sandbox, None)?;
     let text = if args.json { as_json(settings) } else { as_text(settings) };
     let written = if args.json { out.json(&text) } else { out.data(&text) };
     written.map_err(CommandError::io("stdout cannot be written"))?;
@@ -29,7 +29,7 @@ pub(super) fn config(
 }
 
 fn as_text(settings: &Settings) -> String {
-    let effective = settings.effective(settings.rehearsal);
+    let effective = settings.effective(settings.is_sandbox_run);
     let mut text = lines(&effective);
     let changed = changed(settings, &effective);
     if !changed.is_empty() {
@@ -38,11 +38,13 @@ fn as_text(settings: &Settings) -> String {
     text
 }
 
-/// What a rehearsal would have otherwise; nothing in a rehearsal.
-fn changed(settings: &Settings, effective: &[Effective]) -> Vec<Effective> {
-    let rehearsed = settings.effective(true).into_iter().zip(effective);
-    rehearsed
-        .filter(|(one, other)| !settings.rehearsal && (one.value != other.value || one.is_secret))
+/// The settings that differ in a sandbox run; empty in a sandbox run.
+fn changed(settings: &Settings, effective: &[EffectiveSetting]) -> Vec<EffectiveSetting> {
+    let in_sandbox_run = settings.effective(true).into_iter().zip(effective);
+    in_sandbox_run
+        .filter(|(one, other)| {
+            !settings.is_sandbox_run && (one.value != other.value || one.is_secret)
+        })
         .filter(|(one, other)| {
             one.origin != other.origin && (one.value.is_some() || other.value.is_some())
         })
@@ -50,11 +52,12 @@ fn changed(settings: &Settings, effective: &[Effective]) -> Vec<Effective> {
         .collect()
 }
 
-fn lines(settings: &[Effective]) -> String {
-    let shown = |setting: &Effective| {
+fn lines(settings: &[EffectiveSetting]) -> String {
+    let shown = |setting: &EffectiveSetting| {
         setting.value.as_deref().map_or("-".to_owned(), |v| visible(v).into())
     };
-    let width = |of: &dyn Fn(&Effective) -> usize| settings.iter().map(of).max().unwrap_or(0);
+    let width =
+        |of: &dyn Fn(&EffectiveSetting) -> usize| settings.iter().map(of).max().unwrap_or(0);
     let keys = width(&|setting| setting.key.len());
     let values = width(&|setting| shown(setting).chars().count()).min(VALUE_CHARS_MAX);
     let mut text = String::new();
@@ -71,8 +74,8 @@ fn lines(settings: &[Effective]) -> String {
 }
 
 fn as_json(settings: &Settings) -> String {
-    let of = |effective: &[Effective]| -> Vec<Value> {
-        let one = |setting: &Effective| {
+    let of = |effective: &[EffectiveSetting]| -> Vec<Value> {
+        let one = |setting: &EffectiveSetting| {
             let set = setting.value.is_some();
             let value = if setting.is_secret { Value::Null } else { json!(setting.value) };
             let origin = &setting.origin;
@@ -83,10 +86,10 @@ fn as_json(settings: &Settings) -> String {
         };
         effective.iter().map(one).collect()
     };
-    let effective = settings.effective(settings.rehearsal);
+    let effective = settings.effective(settings.is_sandbox_run);
     let changed = changed(settings, &effective);
     let all = json!({
-        "schema": 1, "rehearsal": settings.rehearsal, "settings": of(&effective),
+        "schema": 1, "rehearsal": settings.is_sandbox_run, "settings": of(&effective),
         "with_sandbox": of(&changed),
     });
     format!("{all}\n")

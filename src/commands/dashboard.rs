@@ -1,18 +1,20 @@
-//! `deskbatch dashboard`: the page, live, until a signal; and the same for a run.
+//! `deskbatch dashboard`: serves the live page until a signal; and the dashboard of a run.
 
 use secrecy::SecretString;
 
-use super::{CommandError, Exit, page, signals};
+use super::error::{CommandError, Exit};
+use super::report::html::page_info;
+use super::signals;
 use crate::cli::DashboardArgs;
-use crate::config::{DashboardAt, Settings};
-use crate::dashboard::{Bound, Dashboard};
 use crate::domain::clock::SystemClock;
+use crate::config::{DashboardSettings, Settings};
+use crate::dashboard::{Dashboard, DashboardListener};
 use crate::output::Output;
 use crate::runner::{Events, ShutdownMode};
 use crate::store::Store;
 
-/// The most refused questions that the live page lists: it sends them again and again.
-const REFUSED_MAX: u32 = 1_000;
+/// The most failed questions that the live page lists, which resends them with every change.
+const FAILED_MAX: u32 = 1_000;
 
 /// Runs the command.
 pub(super) async fn dashboard(
@@ -20,37 +22,43 @@ pub(super) async fn dashboard(
     args: &DashboardArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let at = settings.dashboard_alone(args.addr.as_deref())?;
+    let at = settings.standalone_dashboard(args.addr.as_deref())?;
     let store = Store::open_existing(&settings.database).await?;
     let flag = if args.addr.is_some() { "--addr" } else { "--dashboard" };
-    let taken = Taken { bound: bind(&at, flag).await?, token: at.token };
-    // Before anybody is told where it is, and may end it.
+    let bound = BoundDashboard { listener: bind(&at, flag).await?, token: at.token };
+    // Before the address is printed: whoever reads it may send a signal.
     let mut shutdown = signals::listen(out, "stopping")?;
-    let dashboard = taken.serve(settings, &store, None, out);
-    out.say("Ctrl-C ends it");
+    let dashboard = bound.serve(settings, &store, None, out);
+    out.info("Ctrl-C ends it");
     shutdown.requested(ShutdownMode::Graceful).await;
     dashboard.stop("the dashboard was stopped").await;
     store.close().await;
     Ok(Exit::Done)
 }
 
-/// An address that is taken for the dashboard.
-pub(super) struct Taken {
-    bound: Bound,
+/// A dashboard that has its address and does not serve yet.
+pub(super) struct BoundDashboard {
+    listener: DashboardListener,
     token: Option<SecretString>,
 }
 
-/// Takes the address for a run, if it shall have a dashboard.
-pub(super) async fn take_for_run(settings: &Settings) -> Result<Option<Taken>, CommandError> {
+/// Binds the address of a run's dashboard, if one is set. Early, so that a used port fails before
+/// anything is imported.
+pub(super) async fn bind_for_run(
+    settings: &Settings,
+) -> Result<Option<BoundDashboard>, CommandError> {
     match settings.dashboard()? {
-        Some(at) => Ok(Some(Taken { bound: bind(&at, "--dashboard").await?, token: at.token })),
+        Some(at) => {
+            let listener = bind(&at, "--dashboard").await?;
+            Ok(Some(BoundDashboard { listener, token: at.token }))
+        }
         None => Ok(None),
     }
 }
 
-async fn bind(at: &DashboardAt, flag: &str) -> Result<Bound, CommandError> {
-    Bound::bind(at.addr).await.map_err(|e| {
-        CommandError::Wrong(format!(
+async fn bind(at: &DashboardSettings, flag: &str) -> Result<DashboardListener, CommandError> {
+    DashboardListener::bind(at.addr).await.map_err(|e| {
+        CommandError::Usage(format!(
             "the dashboard cannot listen at {}: {e}: name another port with {flag}, or port 0 for a free one; nothing \
              was sent",
             at.addr
@@ -58,8 +66,8 @@ async fn bind(at: &DashboardAt, flag: &str) -> Result<Bound, CommandError> {
     })
 }
 
-impl Taken {
-    /// Begins to serve and says where; the events are those of a run in this process.
+impl BoundDashboard {
+    /// Begins to serve and prints the address. `events` are those of a run in this process.
     pub(super) fn serve(
         self,
         settings: &Settings,
@@ -67,7 +75,7 @@ impl Taken {
         events: Option<&Events>,
         out: &Output,
     ) -> Dashboard {
-        let url = self.bound.url();
+        let url = self.listener.url();
         let hint = if self.token.is_some() {
             ", opened once as /?token= with your token behind it"
         } else {
@@ -75,12 +83,12 @@ impl Taken {
         };
         let text = format!("the dashboard is at {url}{hint}");
         match events {
-            Some(_) => out.say(&text),
-            // It is all that the command is for.
-            None => out.must_say(&text),
+            Some(_) => out.info(&text),
+            // The only output of the command, so --quiet does not suppress it.
+            None => out.warn(&text),
         }
-        let about = page::about(settings, None, REFUSED_MAX);
-        let heard = events.map(Events::listen);
-        self.bound.serve(store, about, self.token, SystemClock::new(), heard)
+        let info = page_info(settings, None, FAILED_MAX);
+        let events = events.map(Events::listen);
+        self.listener.serve(store, info, self.token, SystemClock::new(), events)
     }
 }

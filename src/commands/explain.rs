@@ -1,8 +1,8 @@
-//! `deskbatch explain`: the table of codes, as the run itself uses it.
+//! `deskbatch explain`: the table of error codes that the runner uses.
 
 use std::fmt::Write as _;
 
-use super::{CommandError, Exit};
+use super::error::{CommandError, Exit};
 use crate::cli::ExplainArgs;
 use crate::domain::verdict::{CODES, CodeRow, explain as row_of};
 use crate::output::Output;

@@ -1,8 +1,7 @@
-//! `deskbatch init`: a settings' file with comments, filled in.
+//! `deskbatch init`: writes a commented configuration file, filled in from flags and answers.
 //!
-//! The text is that of deskbatch.example.toml, so that the two cannot drift apart. Each
-//! answer is judged at once, by the checks that a run makes. Never overwrites a file, never
-//! leaves half of one, and never shows the key.
+//! The template is deskbatch.example.toml, so the two cannot diverge. Each answer is validated
+//! immediately, by the checks of a run. Never overwrites a file and never shows the key.
 
 use std::fs;
 use std::io;
@@ -10,18 +9,18 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::whole_file::{IfThere, write_whole};
-use super::{CommandError, Exit};
-use crate::cli::{Given, InitArgs, SANDBOX_TABLE};
+use super::error::{CommandError, Exit};
+use crate::cli::{InitArgs, SANDBOX_TABLE, SettingSources};
 use crate::config::Settings;
 use crate::desk::Region;
 use crate::output::Output;
-use crate::text::{path_text, shell_word};
+use crate::util::atomic_file::{IfExists, PRIVATE, write_atomic};
+use crate::util::escape::{path_text, shell_word};
 
-/// The file with all its comments, values for nobody in particular in it.
+/// The template, with example values.
 const TEMPLATE: &str = include_str!("../../deskbatch.example.toml");
 
-/// What is asked for: the key, the question, and the answer that Enter stands for.
+/// The key, the prompt, and the default answer.
 const QUESTIONS: [(&str, &str, Option<&str>); 3] = [
     ("sdkappid", "SDKAppID, the number of your application:", None),
     ("identifier", "App administrator account [administrator]:", Some("administrator")),
@@ -29,117 +28,121 @@ const QUESTIONS: [(&str, &str, Option<&str>); 3] = [
 ];
 
 /// Runs the command.
-pub(super) fn init(args: &InitArgs, given: &Given, out: &Output) -> Result<Exit, CommandError> {
+pub(super) fn init(
+    args: &InitArgs,
+    sources: &SettingSources,
+    out: &Output,
+) -> Result<Exit, CommandError> {
     let path = args.file.as_path();
     if path == Path::new("-") {
-        return Err(CommandError::Wrong(
+        return Err(CommandError::Usage(
             "init: - is no file: it may hold the key, so it is written for you alone; name a file, as deskbatch.toml"
                 .to_owned(),
         ));
     }
     if fs::symlink_metadata(path).is_ok() {
-        return Err(is_there(path));
+        return Err(exists_already(path));
     }
-    let mut answers = answers_given(given)?;
+    let mut answers = answers_from(sources)?;
     let mut secret = None;
     if out.can_ask() {
-        ask_for_the_rest(&mut answers, out)?;
-        secret = ask_for_the_key(out)?;
+        ask_for_missing(&mut answers, out)?;
+        secret = ask_for_key(out)?;
     }
     let text = filled_in(&answers, secret.as_ref());
     Settings::from_text(&text, false)?;
     write_new(path, text.as_bytes())?;
-    out.say(&format!("{} is written, for you alone", path_text(path)));
-    for what in missing(&answers, secret.is_some()) {
-        out.say(&format!("still missing: {what}"));
+    out.info(&format!("{} is written, for you alone", path_text(path)));
+    for what in missing_settings(&answers, secret.is_some()) {
+        out.info(&format!("still missing: {what}"));
     }
     let named = if path == Path::new("deskbatch.toml") {
         String::new()
     } else {
         format!(" --config {}", shell_word(&path.to_string_lossy()))
     };
-    out.say(&format!("next: deskbatch doctor{named}"));
+    out.info(&format!("next: deskbatch doctor{named}"));
     Ok(Exit::Done)
 }
 
-/// Keys and values, the values as text.
+/// Keys with their values as text.
 type Answers = Vec<(String, String)>;
 
-/// What flags said already, judged.
-fn answers_given(given: &Given) -> Result<Answers, CommandError> {
+/// The settings given by flags or variables, validated.
+fn answers_from(sources: &SettingSources) -> Result<Answers, CommandError> {
     let in_file = |key: &&String| *key != "config" && !key.starts_with(SANDBOX_TABLE);
     let mut answers = Answers::new();
-    for (key, (_, value)) in given.iter().filter(|(key, _)| in_file(key)) {
-        judged(key, value)?;
+    for (key, (_, value)) in sources.iter().filter(|(key, _)| in_file(key)) {
+        validate(key, value)?;
         answers.push((key.clone(), value.clone()));
     }
     Ok(answers)
 }
 
-fn ask_for_the_rest(answers: &mut Answers, out: &Output) -> Result<(), CommandError> {
+fn ask_for_missing(answers: &mut Answers, out: &Output) -> Result<(), CommandError> {
     let has = |answers: &Answers, key: &str| answers.iter().any(|(known, _)| known == key);
-    for (key, question, usual) in QUESTIONS {
+    for (key, prompt, default) in QUESTIONS {
         if has(answers, key) || (key == "region" && has(answers, "endpoint")) {
             continue;
         }
         if key == "region" {
             for (at, region) in Region::ALL.iter().enumerate() {
-                out.must_say(&format!("  {}  {region}", at + 1));
+                out.warn(&format!("  {}  {region}", at + 1));
             }
         }
-        answers.push((key.to_owned(), ask(key, question, usual, out)?));
+        answers.push((key.to_owned(), ask(key, prompt, default, out)?));
     }
     Ok(())
 }
 
-/// Asks until the answer holds.
+/// Asks until the answer is valid.
 fn ask(
     key: &str,
-    question: &str,
-    usual: Option<&str>,
+    prompt: &str,
+    default: Option<&str>,
     out: &Output,
 ) -> Result<String, CommandError> {
     loop {
-        let Some(answer) = out.ask_line(question) else { return Err(left()) };
-        let answer = match (answer.as_str(), usual) {
-            ("", Some(usual)) => usual.to_owned(),
+        let Some(answer) = out.ask_line(prompt) else { return Err(aborted()) };
+        let answer = match (answer.as_str(), default) {
+            ("", Some(default)) => default.to_owned(),
             ("", None) => continue,
             _ if key == "region" => region_of(&answer),
             _ => answer,
         };
-        match judged(key, &answer) {
+        match validate(key, &answer) {
             Ok(()) => return Ok(answer),
-            Err(error) => out.must_say(&error.text()),
+            Err(error) => out.warn(&error.text()),
         }
     }
 }
 
-/// A number from the list, or a name, as the file shall have it.
+/// The region's name, from its number in the list or any accepted spelling.
 fn region_of(answer: &str) -> String {
     let at = answer.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
     let listed = at.and_then(|at| Region::ALL.get(at).copied());
     listed.or_else(|| answer.parse().ok()).map_or_else(|| answer.to_owned(), |r| r.to_string())
 }
 
-fn ask_for_the_key(out: &Output) -> Result<Option<SecretString>, CommandError> {
-    let question = "Secret key, not shown (Enter leaves it to DESKBATCH_SECRET_KEY):";
-    let Some(secret) = out.ask_secret(question) else { return Err(left()) };
+fn ask_for_key(out: &Output) -> Result<Option<SecretString>, CommandError> {
+    let prompt = "Secret key, not shown (Enter leaves it to DESKBATCH_SECRET_KEY):";
+    let Some(secret) = out.ask_secret(prompt) else { return Err(aborted()) };
     Ok(Some(secret).filter(|secret| !secret.expose_secret().is_empty()))
 }
 
-fn left() -> CommandError {
-    CommandError::Wrong("left before the last answer: nothing was written".to_owned())
+fn aborted() -> CommandError {
+    CommandError::Usage("left before the last answer: nothing was written".to_owned())
 }
 
-/// The checks that a run makes, of this value alone.
-fn judged(key: &str, value: &str) -> Result<(), CommandError> {
+/// Checks one value as a run does.
+fn validate(key: &str, value: &str) -> Result<(), CommandError> {
     let line = line(key, value);
     let is_text = line.ends_with('"');
     if !is_text && value.parse::<f64>().is_err() && value.parse::<bool>().is_err() {
-        return Err(CommandError::Wrong(format!("{key}: {value} is not a number: digits alone")));
+        return Err(CommandError::Usage(format!("{key}: {value} is not a number: digits alone")));
     }
     let settings = Settings::from_text(&line, false)
-        .map_err(|e| CommandError::Wrong(shorn(&e.to_string())))?;
+        .map_err(|e| CommandError::Usage(without_position(&e.to_string())))?;
     match key {
         "sdkappid" => drop(settings.app()?),
         "identifier" => drop(settings.identifier()?),
@@ -148,12 +151,12 @@ fn judged(key: &str, value: &str) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Nobody has seen the line that an answer stands in.
-fn shorn(error: &str) -> String {
+/// Removes the line number, which means nothing for an answer.
+fn without_position(error: &str) -> String {
     error.trim_start_matches("deskbatch.toml, line 1: ").to_owned()
 }
 
-/// `key = value`, quoted where the example is.
+/// `key = value`, quoted if the template's value is.
 fn line(key: &str, value: &str) -> String {
     let starts = [format!("{key} = "), format!("# {key} = ")];
     let example = TEMPLATE
@@ -165,11 +168,11 @@ fn line(key: &str, value: &str) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    // What JSON writes for text, TOML reads.
+    // Every JSON string is a TOML basic string.
     serde_json::Value::from(text).to_string()
 }
 
-/// The template with these values, and what it has for nobody in particular left out.
+/// The template with these values; example values of unanswered questions are commented out.
 fn filled_in(answers: &Answers, secret: Option<&SecretString>) -> String {
     let mut answers = answers.clone();
     if let Some(secret) = secret {
@@ -190,7 +193,7 @@ fn filled_in(answers: &Answers, secret: Option<&SecretString>) -> String {
             None => text.push_str(old),
         }
         text.push('\n');
-        // Where the region stands; keys that the template does not have come here as well.
+        // Keys that the template does not have follow the region.
         if key == "region" {
             let others: Answers = answers.extract_if(.., |(key, _)| !in_template(key)).collect();
             for (key, value) in others {
@@ -206,7 +209,7 @@ fn in_template(key: &str) -> bool {
     TEMPLATE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")))
 }
 
-/// The comment at the end of the template's line stays where it is true.
+/// Keeps the comment at the end of the template's line.
 fn with_comment(new: &str, old: &str) -> String {
     match old.split_once("  #") {
         Some((_, comment)) => format!("{new:<32}#{comment}"),
@@ -214,7 +217,7 @@ fn with_comment(new: &str, old: &str) -> String {
     }
 }
 
-fn missing(answers: &Answers, has_key: bool) -> Vec<String> {
+fn missing_settings(answers: &Answers, has_key: bool) -> Vec<String> {
     let has = |key: &str| answers.iter().any(|(known, _)| known == key);
     let asked = QUESTIONS.iter().map(|(key, ..)| *key);
     let unanswered = asked.filter(|key| !has(key) && (*key != "region" || !has("endpoint")));
@@ -229,16 +232,16 @@ fn missing(answers: &Answers, has_key: bool) -> Vec<String> {
     missing
 }
 
-/// Writes the whole file, readable by its owner alone, under a name that nobody has yet.
+/// Writes a new private file.
 fn write_new(path: &Path, text: &[u8]) -> Result<(), CommandError> {
-    match write_whole(path, text, Some(0o600), IfThere::Refuse) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(is_there(path)),
+    match write_atomic(path, text, Some(PRIVATE), IfExists::Fail) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists_already(path)),
         written => written.map_err(CommandError::output(path)),
     }
 }
 
-fn is_there(path: &Path) -> CommandError {
-    CommandError::Wrong(format!(
+fn exists_already(path: &Path) -> CommandError {
+    CommandError::Usage(format!(
         "{} is there already: nothing was written; edit it, or name another file: deskbatch init FILE",
         path_text(path)
     ))
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_lines_that_were_answered_differ_from_the_template() {
+    fn only_answered_lines_differ_from_the_template() {
         let text = filled_in(
             &answers(&[("sdkappid", "1400111222"), ("identifier", "ops"), ("region", "tokyo")]),
             None,
@@ -266,7 +269,7 @@ mod tests {
             ["sdkappid = 1400111222", "identifier = \"ops\"", "region = \"tokyo\""]
         );
         assert_eq!(text.lines().count(), TEMPLATE.lines().count());
-        // Without an answer nobody is spoken for.
+        // Without an answer the example value is commented out.
         let text = filled_in(&Answers::new(), None);
         for line in ["# sdkappid = 1400000000", "# identifier = \"administrator\""] {
             assert!(text.lines().any(|found| found == line), "{text}");
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_any_flag_said_is_in_the_file_and_loads() {
+    fn values_of_flags_are_written_and_load() {
         let text = filled_in(
             &answers(&[
                 ("chunk", "20"),

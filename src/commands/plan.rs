@@ -1,4 +1,4 @@
-//! `deskbatch plan`, and the plan that `run` shows before it deletes: the one place that
+//! `deskbatch plan`, and the plan that `run` compares or shows before it deletes. The only place that
 //! makes a plan.
 
 use std::ops::RangeInclusive;
@@ -6,24 +6,22 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::expected::basis_of;
-use super::import::{Staged, stage};
-use super::reading::Importing;
-use super::standing::in_words;
-use super::{CommandError, Exit, signals};
+use super::error::{CommandError, Exit};
+use super::import::{ImportContext, Staged, stage, unfinished_text};
+use super::{eta, signals};
 use crate::cli::{ManifestArgs, PlanArgs, all_line, run_line};
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::desk::Endpoint;
-use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::plan_digest::{Effect, FilePlan, Plan};
 use crate::eta::Eta;
 use crate::output::{Output, plan_text};
-use crate::plan::{Effect, FilePlan, Plan};
 use crate::store::Store;
 
-/// How many of the questions to be deleted are named.
+/// How many deletes a plan names by default.
 pub(super) const DELETES_SHOWN: usize = 10;
 
-/// A plan, and the import it was made in, which nothing else can come between.
+/// A plan and the open import that it was made in. No other write comes between the two.
 pub(super) struct Proposal {
     pub(super) staged: Staged,
     pub(super) plan: Plan,
@@ -31,10 +29,10 @@ pub(super) struct Proposal {
 
 /// How a plan is made.
 #[derive(Clone, Copy)]
-pub(super) struct Making {
-    /// Whether it will be undone: then bad rows are not written to `--rejects`.
-    pub(super) only_looks: bool,
-    /// So many of the questions to be deleted are named.
+pub(super) struct PlanOptions {
+    /// Whether the import will be rolled back; `--rejects` is not written then.
+    pub(super) dry_run: bool,
+    /// The most deletes that the plan names.
     pub(super) deletes_max: usize,
 }
 
@@ -44,24 +42,24 @@ pub(super) async fn propose(
     store: &Store,
     file: Option<&Path>,
     args: &ManifestArgs,
-    how: Making,
-    ground: &Importing,
+    options: PlanOptions,
+    ctx: &ImportContext,
 ) -> Result<Proposal, CommandError> {
     let mut staged = match file {
-        Some(file) => stage(store, settings, file, args, how.only_looks, ground).await?,
+        Some(file) => stage(store, settings, file, args, options.dry_run, ctx).await?,
         None => review(settings, store).await?,
     };
-    let plan = plan_of(settings, &mut staged, file, args, how.deletes_max).await?;
+    let plan = plan_of(settings, &mut staged, file, args, options.deletes_max).await?;
     Ok(Proposal { staged, plan })
 }
 
-/// A look at the queue as it is, in one transaction with what follows from it.
+/// A transaction on the queue without a manifest.
 pub(super) async fn review(settings: &Settings, store: &Store) -> Result<Staged, CommandError> {
     let now_ms = SystemClock::new().wall_ms();
-    Ok(Staged::nothing(store.begin_review(settings.app()?, now_ms).await?))
+    Ok(Staged::without_manifest(store.begin_review(settings.app()?, now_ms).await?))
 }
 
-/// The plan of a run that would begin with this import of `file`, or without one.
+/// The plan of a run with this import of `file`, or without a file.
 pub(super) async fn plan_of(
     settings: &Settings,
     staged: &mut Staged,
@@ -93,7 +91,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
         Some(batch) => Some((batch, staged.import.open_of_known().await?)),
         None => None,
     };
-    let missing = in_words(&staged.import.standing_of_known().await?);
+    let missing = unfinished_text(&staged.import.standing_of_known().await?);
     let read = &staged.read;
     Ok(FilePlan {
         name: file.to_string_lossy().into_owned(),
@@ -117,21 +115,22 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
 }
 
 /// Runs the command.
-pub(super) async fn command(
+pub(super) async fn plan(
     settings: &Settings,
     args: &PlanArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let store = Store::open_or_imagine(&settings.database).await?;
     let all = args.all || args.json;
-    let how =
-        Making { only_looks: true, deletes_max: if all { usize::MAX } else { DELETES_SHOWN } };
-    let shutdown = signals::listen_for_import(out)?;
-    let (file, ground) = (args.file.as_deref(), Importing::begin(out, shutdown));
+    let deletes_max = if all { usize::MAX } else { DELETES_SHOWN };
+    let options = PlanOptions { dry_run: true, deletes_max };
+    let ctx = ImportContext::begin(out, signals::listen_for_import(out)?);
+    let file = args.file.as_deref();
     let Proposal { staged, plan } =
-        propose(settings, &store, file, &args.manifest, how, &ground).await?;
-    staged.undo().await?;
-    let forecast = basis_of(settings, &store, plan.app).await?.forecast(plan.open.counts);
+        propose(settings, &store, file, &args.manifest, options, &ctx).await?;
+    staged.rollback().await?;
+    let inputs = eta::inputs_of(settings, &store, plan.app).await?;
+    let forecast = inputs.forecast(plan.open.counts);
     store.close().await;
     let digest = plan.digest();
     let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
@@ -149,28 +148,34 @@ pub(super) async fn command(
     Ok(Exit::Done)
 }
 
-/// What `--json` prints. A later version may add keys; it changes `schema` when one goes
-/// or changes its meaning.
+/// The output of `--json`. `schema` changes when a key is removed or changes its meaning; new keys
+/// may be added without that.
 #[derive(Serialize)]
 struct Json<'a> {
     schema: u32,
     digest: &'a str,
     command: &'a str,
-    /// What the digest is over.
+    /// The canonical text that the digest is computed from.
     approved: String,
+    #[serde(flatten)]
+    destination: JsonDestination<'a>,
+    file: Option<JsonFile<'a>>,
+    waiting: JsonCounts,
+    send: JsonCounts,
+    /// Of `send`, jobs in a request without a recorded response.
+    in_flight: u64,
+    requests: JsonRange<u64>,
+    seconds: JsonRange<f64>,
+    deletes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct JsonDestination<'a> {
     sdkappid: u64,
     library: &'a str,
     endpoint: &'a str,
     chunk: u64,
     again: bool,
-    file: Option<JsonFile<'a>>,
-    waiting: JsonCounts,
-    send: JsonCounts,
-    /// Of these, in a request without a recorded answer.
-    in_flight: u64,
-    requests: JsonRange<u64>,
-    seconds: JsonRange<f64>,
-    deletes: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -186,7 +191,7 @@ struct JsonFile<'a> {
     batch: Option<i64>,
     batch_open: Option<u64>,
     superseded: u64,
-    /// What a person has to read before they say yes, a sentence each.
+    /// One sentence each, to be read before approving.
     warnings: &'a [String],
 }
 
@@ -235,12 +240,14 @@ fn json(plan: &Plan, forecast: &Eta, digest: &str, command: &str) -> String {
         schema: 1,
         digest,
         command,
-        approved: plan.text(),
-        sdkappid: plan.app.sdkappid,
-        library: plan.app.library.name(),
-        endpoint: &plan.endpoint,
-        chunk: plan.chunk,
-        again: plan.again,
+        approved: plan.canonical_text(),
+        destination: JsonDestination {
+            sdkappid: plan.app.sdkappid,
+            library: plan.app.library.name(),
+            endpoint: &plan.endpoint,
+            chunk: plan.chunk,
+            again: plan.again,
+        },
         file,
         waiting: plan.waiting.counts.into(),
         send: plan.open.counts.into(),

@@ -1,8 +1,9 @@
-//! `deskbatch sandbox`: the API on this machine, until a signal.
+//! `deskbatch sandbox`: serves the API on this machine until a signal.
 
 use std::fmt::Write as _;
 
-use super::{CommandError, Exit, signals};
+use super::error::{CommandError, Exit};
+use super::signals;
 use crate::cli::SandboxCommandArgs;
 use crate::config::{Settings, sandbox_settings};
 use crate::output::Output;
@@ -19,7 +20,7 @@ pub(super) async fn sandbox(
     let sandbox = Sandbox::start(sandbox_settings(settings, &args.behaviour, Some(args.addr))?)
         .await
         .map_err(CommandError::io(format!("the sandbox cannot listen at {}", args.addr)))?;
-    // Before anybody is told where it is, and may end it.
+    // Before the address is printed: whoever reads it may send a signal.
     let mut shutdown = signals::listen(out, "stopping")?;
     let endpoint = sandbox.endpoint();
     let mut text = format!("export DESKBATCH_ENDPOINT={endpoint}\n");
@@ -31,7 +32,7 @@ pub(super) async fn sandbox(
         );
     }
     out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
-    out.say(&format!("the sandbox listens; {endpoint}/ shows what it saw; Ctrl-C ends it"));
+    out.info(&format!("the sandbox listens; {endpoint}/ shows what it saw; Ctrl-C ends it"));
     shutdown.requested(ShutdownMode::Graceful).await;
     sandbox.stop().await;
     Ok(Exit::Done)

@@ -1,6 +1,7 @@
-//! Ctrl-C, SIGTERM and, on every Unix, a terminal that goes away (SIGHUP): the first lets requests in flight
-//! finish, or undoes an import; the second ends at once.
-//! And the signal of a limit on files, which is an error like others.
+//! Signals: SIGINT, SIGTERM and SIGHUP request a shutdown, SIGXFSZ becomes a write error.
+//!
+//! The first signal is a graceful shutdown, which waits for requests in flight or rolls an import
+//! back; the second is immediate.
 
 use std::fs;
 use std::future::pending;
@@ -9,29 +10,29 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::CommandError;
-use super::finish::shell_ignores_hangup;
+use super::error::CommandError;
+use super::shell;
 use crate::domain::clock::{Clock, Moment, SystemClock};
 use crate::output::Output;
 use crate::runner::{Shutdown, ShutdownHandle, ShutdownMode, shutdown};
 
-/// What a run is at, by which a signal is answered.
+/// The step of a run, which decides the message that a signal gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It waits for its turn at the queue.
-    Turn,
+    /// It waits for the run lock.
+    Lock,
     /// It imports; nothing has been sent.
     Import,
-    /// Requests may be out.
+    /// Requests may be in flight.
     Send,
-    /// It is over, and its end is told.
+    /// It has ended; the hook runs.
     Finish,
 }
 
 impl Phase {
-    fn word(self) -> &'static str {
+    fn message(self) -> &'static str {
         match self {
-            Self::Turn => "stopping: no longer waiting for the queue; nothing was sent",
+            Self::Lock => "stopping: no longer waiting for the queue; nothing was sent",
             Self::Import => "stopping: undoing the import; once more stops at once",
             Self::Send => {
                 "stopping: waiting for the requests that are out; once more stops at once"
@@ -41,31 +42,31 @@ impl Phase {
     }
 }
 
-/// The signals that a run hears, and where it stands.
+/// The shutdown of a run and of its hook, both driven by signals.
 pub(super) struct RunSignals {
     phase: Arc<Mutex<Phase>>,
     stopper: ShutdownHandle,
     run: Shutdown,
-    finish: Shutdown,
+    hook: Shutdown,
 }
 
 impl RunSignals {
-    /// From now on a signal means `phase`.
+    /// Sets the step of the run.
     pub(super) fn enter(&self, phase: Phase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 
-    /// What ends the run.
+    /// The shutdown of the run.
     pub(super) fn run(&self) -> Shutdown {
         self.run.clone()
     }
 
-    /// What ends the telling of its end. Signals that came before do not count here.
-    pub(super) fn finish(&self) -> Shutdown {
-        self.finish.clone()
+    /// The shutdown of the hook. Signals from before [`Phase::Finish`] do not count.
+    pub(super) fn hook(&self) -> Shutdown {
+        self.hook.clone()
     }
 
-    /// At `deadline`, if there is one, the run's time is over: as good as a first signal.
+    /// Requests a graceful shutdown at `deadline`, if there is one.
     pub(super) fn time_ends<C: Clock>(&self, clock: &C, deadline: Option<Moment>) {
         let Some(deadline) = deadline else { return };
         let (clock, stopper) = (clock.clone(), self.stopper.clone());
@@ -76,89 +77,88 @@ impl RunSignals {
     }
 }
 
-/// Listens from now on. Until this is called, a signal ends the process the usual way. The
-/// first signal is answered with `word`.
-pub(super) fn listen(out: &Output, word: &'static str) -> Result<Shutdown, CommandError> {
-    let mut heard = Heard::begin()?;
+/// Handles signals from now on; before, a signal ends the process. The first one prints `message`.
+pub(super) fn listen(out: &Output, message: &'static str) -> Result<Shutdown, CommandError> {
+    let mut signals = ShutdownSignals::new()?;
     let ((stopper, shutdown), out) = (shutdown(), out.clone());
     tokio::spawn(async move {
-        heard.next().await;
-        say(&out, word).await;
+        signals.next().await;
+        print(&out, message).await;
         stopper.signal();
         loop {
-            heard.next().await;
+            signals.next().await;
             stopper.signal();
         }
     });
     Ok(shutdown)
 }
 
-/// The same for a command that imports and sends nothing.
+/// Like [`listen`], for a command that imports and sends nothing.
 pub(super) fn listen_for_import(out: &Output) -> Result<Shutdown, CommandError> {
-    listen(out, Phase::Import.word())
+    listen(out, Phase::Import.message())
 }
 
-/// The same for a run, from its very beginning.
+/// Like [`listen`], for a run.
 pub(super) fn listen_for_run(out: &Output) -> Result<RunSignals, CommandError> {
-    let mut heard = Heard::begin()?;
-    let ((stopper, run), (finisher, finish)) = (shutdown(), shutdown());
-    let phase = Arc::new(Mutex::new(Phase::Turn));
-    let signals = RunSignals { phase: phase.clone(), stopper: stopper.clone(), run, finish };
-    let (run, finish, out) = (signals.run(), signals.finish(), out.clone());
+    let mut signals = ShutdownSignals::new()?;
+    let ((stopper, run), (hook_stopper, hook)) = (shutdown(), shutdown());
+    let phase = Arc::new(Mutex::new(Phase::Lock));
+    let run_signals = RunSignals { phase: phase.clone(), stopper: stopper.clone(), run, hook };
+    let (run, hook, out) = (run_signals.run(), run_signals.hook(), out.clone());
     tokio::spawn(async move {
         loop {
-            heard.next().await;
+            signals.next().await;
             let phase = *phase.lock().unwrap_or_else(PoisonError::into_inner);
-            let (asks, asked) = match phase {
-                Phase::Finish => (&finisher, &finish),
-                Phase::Turn | Phase::Import | Phase::Send => (&stopper, &run),
+            let (stopper, shutdown) = match phase {
+                Phase::Finish => (&hook_stopper, &hook),
+                Phase::Lock | Phase::Import | Phase::Send => (&stopper, &run),
             };
-            if !asked.is_requested() {
-                say(&out, phase.word()).await;
+            if !shutdown.is_requested() {
+                print(&out, phase.message()).await;
             }
-            asks.signal();
+            stopper.signal();
         }
     });
-    Ok(signals)
+    Ok(run_signals)
 }
 
-/// Says `word`, or gives up on a terminal that is held: it must not hold up what was asked for.
-async fn say(out: &Output, word: &'static str) {
-    const PATIENCE: Duration = Duration::from_millis(500);
+/// Prints `message`, and gives up on a stopped terminal (Ctrl-S), which must not delay the shutdown.
+async fn print(out: &Output, message: &'static str) {
+    const TIMEOUT: Duration = Duration::from_millis(500);
     let (out, clock) = (out.clone(), SystemClock::new());
-    let said = tokio::task::spawn_blocking(move || out.say(word));
+    let printed = tokio::task::spawn_blocking(move || out.info(message));
     tokio::select! {
-        _ = said => {}
-        () = clock.sleep_until(clock.now() + PATIENCE) => {}
+        _ = printed => {}
+        () = clock.sleep_until(clock.now() + TIMEOUT) => {}
     }
 }
 
-/// SIGXFSZ, which has this number on Linux and on macOS.
-const SIZE_LIMIT: i32 = 25;
+/// SIGXFSZ has this number on Linux and macOS.
+const SIGXFSZ: i32 = 25;
 
-/// From now on a write beyond a limit on the size of files (`ulimit -f`) fails like one on a
-/// full disk. Unheard, its signal would end the process without a word.
-pub(super) fn outlive_size_limits() -> Result<(), CommandError> {
-    let heard = signal(SignalKind::from_raw(SIZE_LIMIT));
-    heard.map(drop).map_err(CommandError::io("signals cannot be listened for"))
+/// Makes a write beyond `ulimit -f` fail like one to a full disk. By default its signal ends the
+/// process without a message.
+pub(super) fn ignore_file_size_limit() -> Result<(), CommandError> {
+    let handler = signal(SignalKind::from_raw(SIGXFSZ));
+    handler.map(drop).map_err(CommandError::io("signals cannot be listened for"))
 }
 
-/// The signals that ask for an end.
-struct Heard {
+/// The signals that request a shutdown.
+struct ShutdownSignals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None`: whoever began this process wants it to outlive its terminal, as `nohup` does.
+    /// `None` if SIGHUP is ignored, as by `nohup`: the process outlives its terminal.
     hangup: Option<Signal>,
 }
 
-impl Heard {
-    fn begin() -> Result<Self, CommandError> {
+impl ShutdownSignals {
+    fn new() -> Result<Self, CommandError> {
         let failed = || CommandError::io("signals cannot be listened for");
         let listen = |kind| signal(kind).map_err(failed());
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
-            hangup: hangup_counts().then(|| listen(SignalKind::hangup())).transpose()?,
+            hangup: is_hangup_handled().then(|| listen(SignalKind::hangup())).transpose()?,
         })
     }
 
@@ -177,36 +177,35 @@ impl Heard {
     }
 }
 
-/// Whether SIGHUP is not ignored. Where the system has no file that says so, a shell does, which
-/// inherits what this process ignores: sent to itself, the signal ends it or does not. What says
-/// neither leaves SIGHUP as it was found.
-fn hangup_counts() -> bool {
+/// Whether this process was started with SIGHUP not ignored. Without /proc a shell is
+/// asked, which inherits the ignored signals. If neither gives an answer, SIGHUP is left alone.
+fn is_hangup_handled() -> bool {
     let ignored = fs::read_to_string("/proc/self/status").ok();
     let ignored = ignored.and_then(|status| ignores_hangup(&status));
-    ignored.or_else(shell_ignores_hangup) == Some(false)
+    ignored.or_else(shell::ignores_hangup) == Some(false)
 }
 
-/// What the `status` of a process says: the lowest bit is the signal with number 1.
+/// Reads `/proc/*/status`; the lowest bit of the mask is signal 1.
 fn ignores_hangup(status: &str) -> Option<bool> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(mask.trim(), 16).ok().map(|mask| mask & 1 == 1)
 }
 
-/// Returns when a run was told to end and does not: it waits for its queue.
+/// Returns when a run does not end after a shutdown, because a write to the queue is blocked.
 pub(super) async fn stuck(shutdown: Shutdown, clock: SystemClock, grace: Duration) {
-    const ENDS_BY_ITSELF: Duration = Duration::from_secs(1);
-    let (mut finish, mut now) = (shutdown.clone(), shutdown);
-    let at_once = async {
-        now.requested(ShutdownMode::Immediate).await;
-        clock.sleep_until(clock.now() + ENDS_BY_ITSELF).await;
+    const ENDS_WITHIN: Duration = Duration::from_secs(1);
+    let (mut graceful, mut immediate) = (shutdown.clone(), shutdown);
+    let after_immediate = async {
+        immediate.requested(ShutdownMode::Immediate).await;
+        clock.sleep_until(clock.now() + ENDS_WITHIN).await;
     };
-    let in_time = async {
-        finish.requested(ShutdownMode::Graceful).await;
-        clock.sleep_until(clock.now() + grace + 10 * ENDS_BY_ITSELF).await;
+    let after_graceful = async {
+        graceful.requested(ShutdownMode::Graceful).await;
+        clock.sleep_until(clock.now() + grace + 10 * ENDS_WITHIN).await;
     };
     tokio::select! {
-        () = at_once => {}
-        () = in_time => {}
+        () = after_immediate => {}
+        () = after_graceful => {}
     }
 }
 
@@ -215,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_says_whether_it_ignores_a_hangup() {
+    fn ignored_hangup_is_read_from_proc() {
         assert_eq!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\n"), Some(true));
         assert_eq!(
             ignores_hangup("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"),

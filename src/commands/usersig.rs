@@ -1,11 +1,11 @@
-//! `deskbatch usersig`: a UserSig on stdout, for other tools.
+//! `deskbatch usersig`: prints a UserSig for other tools.
 
 use secrecy::ExposeSecret as _;
 
-use super::{CommandError, Exit};
+use super::error::{CommandError, Exit};
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::desk::make_usersig;
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
 
 /// Runs the command.
@@ -13,14 +13,14 @@ pub(super) fn usersig(settings: &Settings, out: &Output) -> Result<Exit, Command
     let app = settings.app()?;
     let identifier = settings.identifier()?;
     let Some(key) = settings.secret_key() else {
-        return Err(CommandError::Wrong(
+        return Err(CommandError::Usage(
             "no secret key: set DESKBATCH_SECRET_KEY, or secret_key in deskbatch.toml".to_owned(),
         ));
     };
     let now_s = SystemClock::new().wall_ms() / 1_000;
     let usersig =
         make_usersig(&identifier, app.sdkappid, key, now_s, settings.usersig_lifetime_s());
-    // To print it is what the command is for; nothing else ever does.
+    // The only place that prints a UserSig.
     out.data(&format!("{}\n", usersig.expose_secret()))
         .map_err(CommandError::io("stdout cannot be written"))?;
     Ok(Exit::Done)

@@ -1,29 +1,28 @@
-//! Whose questions are changed, and what proves that we may: the application, its
-//! administrator, the key or the UserSig, and where the calls go.
+//! The account: SDKAppID, library, identifier, key or UserSig, and endpoint.
 
 use secrecy::SecretString;
 
-use super::{ConfigError, DAY_S, Settings};
+use super::{ConfigError, Settings, defaults};
 use crate::cli::SettingsArgs;
 use crate::desk::{Endpoint, Region, Signer, check_identifier};
 use crate::domain::job::{App, Library};
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 
-/// Everything that a call needs to know about its caller.
+/// Everything that a call needs.
 #[derive(Debug)]
 pub struct Account {
     /// Which application and library.
     pub app: App,
-    /// The administrator.
+    /// The App administrator.
     pub identifier: String,
     /// Where UserSigs come from.
     pub signer: Signer,
-    /// Where calls go to; a rehearsal's is known once its sandbox listens.
+    /// The destination of calls; `None` in a sandbox run until its sandbox listens.
     pub endpoint: Option<Endpoint>,
 }
 
 impl Settings {
-    /// The application and its library; a rehearsal may go without a number of its own.
+    /// The SDKAppID and the library; a sandbox run has a default SDKAppID.
     ///
     /// # Errors
     /// When no SDKAppID is set.
@@ -33,31 +32,36 @@ impl Settings {
                 return Err(ConfigError::new("sdkappid: 0 is not a number of an application"));
             }
             Some(number) => number,
-            None if self.rehearsal => SANDBOX_SDKAPPID,
-            None => return Err(missing("the number of your application", "SDKAPPID", "sdkappid")),
+            None if self.is_sandbox_run => SANDBOX_SDKAPPID,
+            None => return Err(not_set("the number of your application", "SDKAPPID", "sdkappid")),
         };
         Ok(App { sdkappid, library: self.library() })
     }
 
-    /// Whether an application is named; a rehearsal takes the sandbox's own otherwise.
-    pub fn names_app(&self) -> bool {
+    /// Whether an SDKAppID is set.
+    pub fn has_sdkappid(&self) -> bool {
         self.raw.sdkappid.is_some()
     }
 
-    /// The library whose questions are meant.
+    /// The library.
     pub fn library(&self) -> Library {
         self.raw.library.unwrap_or_default()
     }
 
-    /// Everything that a call needs; in a rehearsal the sandbox's own.
+    /// The complete account; that of the sandbox in a sandbox run.
     ///
     /// # Errors
     /// Names what is missing and how to give it.
     pub fn account(&self) -> Result<Account, ConfigError> {
         let app = self.app()?;
-        if self.rehearsal {
+        if self.is_sandbox_run {
             let key = SecretString::from(SANDBOX_KEY);
-            let signer = Signer::with_key(SANDBOX_IDENTIFIER, app.sdkappid, key, DAY_S);
+            let signer = Signer::with_key(
+                SANDBOX_IDENTIFIER,
+                app.sdkappid,
+                key,
+                defaults::USERSIG_LIFETIME_S,
+            );
             let identifier = SANDBOX_IDENTIFIER.to_owned();
             return Ok(Account { app, identifier, signer, endpoint: None });
         }
@@ -66,25 +70,25 @@ impl Settings {
         Ok(Account { app, identifier, signer, endpoint: self.endpoint()? })
     }
 
-    /// Where calls go to; `None` in a rehearsal, whose sandbox does not listen yet.
+    /// The destination of calls; `None` in a sandbox run, whose sandbox does not listen yet.
     ///
     /// # Errors
     /// When neither a region nor an endpoint is set.
     pub fn endpoint(&self) -> Result<Option<Endpoint>, ConfigError> {
         match &self.endpoint {
-            _ if self.rehearsal => Ok(None),
+            _ if self.is_sandbox_run => Ok(None),
             Some(endpoint) => Ok(Some(endpoint.clone())),
-            None => Err(missing("the region of your application", "REGION", "region")),
+            None => Err(not_set("the region of your application", "REGION", "region")),
         }
     }
 
-    /// The administrator's name.
+    /// The App administrator.
     ///
     /// # Errors
     /// When it is missing or the service would not accept it.
     pub fn identifier(&self) -> Result<String, ConfigError> {
         let Some(identifier) = self.raw.identifier.clone() else {
-            return Err(missing("an App administrator account", "IDENTIFIER", "identifier"));
+            return Err(not_set("an App administrator account", "IDENTIFIER", "identifier"));
         };
         match check_identifier(&identifier) {
             Ok(None) => {}
@@ -94,27 +98,27 @@ impl Settings {
         Ok(identifier)
     }
 
-    /// The secret key.
+    /// The secret key, if set.
     pub fn secret_key(&self) -> Option<&SecretString> {
         self.raw.secret_key.as_ref()
     }
 
-    /// The ready-made UserSig.
+    /// The UserSig, if set.
     pub fn usersig(&self) -> Option<&SecretString> {
         self.raw.usersig.as_ref()
     }
 
-    /// How long a UserSig made from the key is good for, in seconds.
+    /// The lifetime of a UserSig that is generated from the key, in seconds.
     pub fn usersig_lifetime_s(&self) -> u64 {
-        self.raw.usersig_lifetime_s.unwrap_or(DAY_S)
+        self.raw.usersig_lifetime_s.unwrap_or(defaults::USERSIG_LIFETIME_S)
     }
 
-    /// Everything that a call needs and that is missing or wrong, not the first thing alone.
-    pub fn lacking(&self) -> Vec<ConfigError> {
+    /// All missing or invalid parts of the account, not just the first.
+    pub fn missing(&self) -> Vec<ConfigError> {
         [
             self.app().err(),
-            if self.rehearsal { None } else { self.identifier().err() },
-            if self.rehearsal { None } else { self.signer("", 0).err() },
+            if self.is_sandbox_run { None } else { self.identifier().err() },
+            if self.is_sandbox_run { None } else { self.signer("", 0).err() },
             self.endpoint().err(),
         ]
         .into_iter()
@@ -139,7 +143,7 @@ impl Settings {
     }
 }
 
-fn missing(what: &str, variable: &str, key: &str) -> ConfigError {
+fn not_set(what: &str, variable: &str, key: &str) -> ConfigError {
     ConfigError(format!(
         "{what} is not set: set DESKBATCH_{variable}, or {key} in deskbatch.toml, or --{key}; or rehearse with --sandbox"
     ))
@@ -149,7 +153,7 @@ pub(super) fn secret_from_environment(name: &str) -> Result<Option<SecretString>
     match std::env::var(name) {
         Ok(value) => Ok(Some(SecretString::from(value))),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        // The value itself is not shown, whatever it is.
+        // Never prints the value.
         Err(std::env::VarError::NotUnicode(_)) => Err(ConfigError(format!("{name} is not text"))),
     }
 }

@@ -1,4 +1,4 @@
-//! Where the dashboard listens, and who may look at it.
+//! The settings of the dashboard: address and token.
 
 use std::net::SocketAddr;
 
@@ -6,36 +6,39 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{ConfigError, Settings};
 
-/// Where `deskbatch dashboard` listens when nothing else is said.
+/// The default address of `deskbatch dashboard`.
 const DEFAULT: &str = "127.0.0.1:8048";
 
-/// The shortest token: shorter ones can be guessed.
+/// A shorter token could be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// Where the dashboard listens, and what it asks for.
+/// Where the dashboard listens and what it requires.
 #[derive(Debug, Clone)]
-pub struct DashboardAt {
+pub struct DashboardSettings {
     /// The address; on loopback unless there is a token.
     pub addr: SocketAddr,
-    /// What whoever looks has to know.
+    /// What a request has to present.
     pub token: Option<SecretString>,
 }
 
 impl Settings {
-    /// Where a run serves its dashboard; `None`: nowhere.
+    /// The dashboard of a run, if one is set.
     ///
     /// # Errors
-    /// When others could look at it without a token, or the address is none.
-    pub fn dashboard(&self) -> Result<Option<DashboardAt>, ConfigError> {
+    /// When the address is invalid, or reachable from other machines without a token.
+    pub fn dashboard(&self) -> Result<Option<DashboardSettings>, ConfigError> {
         let addr = self.raw.dashboard.as_deref();
         addr.map(|addr| self.dashboard_at("dashboard", addr)).transpose()
     }
 
-    /// The same for the command that does nothing else; `addr` is its own flag.
+    /// The dashboard of `deskbatch dashboard`; `addr` is its own flag.
     ///
     /// # Errors
     /// As for [`Settings::dashboard`].
-    pub fn dashboard_alone(&self, addr: Option<&str>) -> Result<DashboardAt, ConfigError> {
+    pub fn standalone_dashboard(
+        &self,
+        addr: Option<&str>,
+    ) -> Result<DashboardSettings, ConfigError> {
         match (addr, self.dashboard()?) {
             (Some(addr), _) => self.dashboard_at("--addr", addr),
             (None, Some(at)) => Ok(at),
@@ -43,8 +46,8 @@ impl Settings {
         }
     }
 
-    fn dashboard_at(&self, name: &str, text: &str) -> Result<DashboardAt, ConfigError> {
-        let addr = read(text).ok_or_else(|| {
+    fn dashboard_at(&self, name: &str, text: &str) -> Result<DashboardSettings, ConfigError> {
+        let addr = parse_addr(text).ok_or_else(|| {
             ConfigError(format!(
                 "{name}: {text:?} is not an address to listen at: write it as 127.0.0.1:8048; port 0 takes a free one"
             ))
@@ -56,10 +59,10 @@ impl Settings {
                  listen at 127.0.0.1"
             )));
         }
-        Ok(DashboardAt { addr, token })
+        Ok(DashboardSettings { addr, token })
     }
 
-    /// A token that is there has to be worth asking for, and has to fit into a header.
+    /// A token must be long enough, and must fit into an HTTP header.
     pub(super) fn check_dashboard(&self) -> Result<(), ConfigError> {
         if let Some(token) = &self.raw.dashboard_token {
             let token = token.expose_secret();
@@ -74,8 +77,8 @@ impl Settings {
     }
 }
 
-/// Reads an address; the name that every machine has for itself is no question for a resolver.
-fn read(text: &str) -> Option<SocketAddr> {
+/// Parses an address. `localhost` is replaced without a resolver.
+fn parse_addr(text: &str) -> Option<SocketAddr> {
     let text = text.trim();
     let numbers = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     numbers.as_deref().unwrap_or(text).parse().ok()
@@ -85,12 +88,12 @@ fn read(text: &str) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn at(toml: &str) -> Result<Option<DashboardAt>, String> {
+    fn at(toml: &str) -> Result<Option<DashboardSettings>, String> {
         Settings::from_text(toml, false).and_then(|s| s.dashboard()).map_err(|e| e.0)
     }
 
     #[test]
-    fn others_may_look_with_a_token_alone() {
+    fn public_address_needs_a_token() {
         assert!(at("").unwrap().is_none());
         for addr in ["127.0.0.1:8048", "localhost:8048", "[::1]:0", "127.9.9.9:1"] {
             let at = at(&format!("dashboard = {addr:?}")).unwrap().unwrap();
@@ -104,17 +107,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_can_be_guessed_or_does_not_fit_is_refused_and_not_shown() {
+    fn weak_token_is_rejected_and_not_printed() {
         for token in ["012345678-short", "with a blank in it", "nöt-ascii-0123456789"] {
             let refused = at(&format!("dashboard_token = {token:?}")).unwrap_err();
             assert!(refused.contains("at least 16") && !refused.contains(token), "{refused}");
         }
-        // As an unset variable in a unit file is.
+        // An unset variable in a unit file gives an empty token.
         assert!(at("dashboard_token = \"\"").is_ok());
     }
 
     #[test]
-    fn an_address_needs_its_port() {
+    fn address_needs_a_port() {
         for addr in ["8048", "127.0.0.1", "example.org:80", ":8048", "http://127.0.0.1:8048"] {
             let refused = at(&format!("dashboard = {addr:?}")).unwrap_err();
             assert!(refused.contains("127.0.0.1:8048"), "{refused}");

@@ -1,5 +1,5 @@
-//! The settings' file: found, read, checked for who else can read it, and merged under
-//! flags and environment.
+//! The configuration file: found, read, checked for its owner and permissions, and merged below flags
+//! and environment.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,23 +8,23 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::trust::{self, Asker, Found};
-use super::{ConfigError, FileFound, has_account_secret, has_secret, value};
+use super::trust::{self, Credentials, FileStatus};
+use super::{ConfigError, ConfigFile, has_account_secret, has_secret, value};
 use crate::cli::{SANDBOX_TABLE, SandboxArgs, SettingsArgs, settings};
-use crate::nearest::nearest;
-use crate::text::path_text;
+use crate::util::escape::path_text;
+use crate::util::suggest::nearest;
 
-/// The file that is read when none is named.
+/// The file that is read by default.
 const DEFAULT: &str = "deskbatch.toml";
 
-/// The longest word that an error shows.
+/// A longer word in an error is masked.
 const WORD_BYTES_MAX: usize = 24;
 
-/// Reads the file at `path`, which must be there, or the default one, which need not.
-pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<FileFound>), ConfigError> {
+/// Reads the file at `path`, which must exist, or the default file, which need not.
+pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<ConfigFile>), ConfigError> {
     let named = path.is_some();
     let path = path.unwrap_or(Path::new(DEFAULT));
-    let (text, found) = match text_of(path) {
+    let (text, status) = match text_of(path) {
         Ok(read) => read,
         Err(e) if e.kind() == io::ErrorKind::NotFound && !named => {
             return Ok((SettingsArgs::default(), None));
@@ -36,26 +36,26 @@ pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<FileFoun
             )));
         }
     };
-    let asker = Asker::this();
-    trust::must_be_obeyed(path, &found, &asker)?;
+    let user = Credentials::of_process();
+    trust::must_be_trusted(path, &status, &user)?;
     let args = parse(&text, &path_text(path))?;
     if has_secret(&args) {
-        trust::must_be_private(path, &found, &asker)?;
+        trust::must_be_private(path, &status, &user)?;
     }
     let values = values(&text);
-    let mode = found.mode & 0o7777;
-    Ok((args, Some(FileFound { path: path.to_owned(), mode, values })))
+    let mode = status.mode & 0o7777;
+    Ok((args, Some(ConfigFile { path: path.to_owned(), mode, values })))
 }
 
-/// The settings of the file as text, secrets masked.
+/// The settings of the file as text. Secrets are masked.
 fn values(text: &str) -> BTreeMap<String, String> {
     let Ok(table) = text.parse::<Table>() else { return BTreeMap::new() };
     let sandbox = table.get(SANDBOX_TABLE).and_then(Value::as_table).cloned().unwrap_or_default();
     let known = settings();
     let shown = |key: String, value: &Value| {
         let is_secret = known.iter().any(|setting| setting.key == key && setting.is_secret());
-        let text = if is_secret { "set".to_owned() } else { in_words(value) };
-        // An empty secret is none.
+        let text = if is_secret { "set".to_owned() } else { value_text(value) };
+        // An empty secret is not set.
         (!is_secret || value.as_str() != Some("")).then_some((key, text))
     };
     let own = table.iter().filter(|(key, _)| *key != SANDBOX_TABLE);
@@ -65,11 +65,11 @@ fn values(text: &str) -> BTreeMap<String, String> {
     own.chain(below).collect()
 }
 
-/// A value as a flag would have it.
-fn in_words(value: &Value) -> String {
+/// A value in the syntax of its flag.
+fn value_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(in_words).collect::<Vec<_>>().join(","),
+        Value::Array(values) => values.iter().map(value_text).collect::<Vec<_>>().join(","),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         Value::Boolean(truth) => truth.to_string(),
@@ -78,31 +78,31 @@ fn in_words(value: &Value) -> String {
     }
 }
 
-/// Reads the `text` of the file that errors call `name`.
+/// Parses the `text` of the file `name`.
 pub(super) fn parse(text: &str, name: &str) -> Result<SettingsArgs, ConfigError> {
     let args: SettingsArgs = toml::from_str(text).map_err(|e| {
-        // The error's own text would show the line, and the line may hold the key.
+        // toml's own error text quotes the line, which may contain the key.
         let before = e.span().map_or(0, |span| span.start);
         let line_ends = text.bytes().take(before).map(|byte| usize::from(byte == b'\n'));
         let line = 1 + line_ends.sum::<usize>();
-        let message = without_long_words(&in_plain_words(e.message()));
+        let message = mask_long_words(&plain_message(e.message()));
         ConfigError(format!("{name}, line {line}: {message}"))
     })?;
-    value::read(args, |key| format!("{name}, key {key}"))
+    value::normalize(args, |key| format!("{name}, key {key}"))
 }
 
-/// Both of the same file, whatever the path names a moment later.
-fn text_of(path: &Path) -> io::Result<(String, Found)> {
+/// Text and status of the same open file, so that a replaced path makes no difference.
+fn text_of(path: &Path) -> io::Result<(String, FileStatus)> {
     let mut file = File::open(path)?;
-    let found = Found::of(&file)?;
+    let status = FileStatus::of(&file)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    Ok((text, found))
+    Ok((text, status))
 }
 
-/// A value of the wrong kind is quoted by the reader of the file, and a key without its
-/// quotes, or in the wrong line, is such a value.
-fn in_plain_words(message: &str) -> String {
+/// Rewrites an error of toml without the value that it quotes: a secret key without quotes, or in
+/// the wrong line, is such a value.
+fn plain_message(message: &str) -> String {
     if let Some(key) =
         message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
     {
@@ -110,17 +110,17 @@ fn in_plain_words(message: &str) -> String {
     }
     match message.rsplit_once(", expected ") {
         Some((head, expected)) if head.starts_with("invalid type: ") => {
-            format!("a value of the wrong kind, expected {}", kind(expected))
+            format!("a value of the wrong kind, expected {}", type_name(expected))
         }
         Some((head, expected)) if head.starts_with("invalid value: ") => {
-            format!("an impossible value, expected {}", kind(expected))
+            format!("an impossible value, expected {}", type_name(expected))
         }
         _ => message.to_owned(),
     }
 }
 
-/// A kind of value as people call it.
-fn kind(expected: &str) -> &str {
+/// The name of a type for users.
+fn type_name(expected: &str) -> &str {
     match expected {
         "u32" | "u64" | "usize" => "a whole number from 0, without quotes",
         "f64" => "a number, without quotes",
@@ -130,8 +130,8 @@ fn kind(expected: &str) -> &str {
     }
 }
 
-/// What is wrong with a key that no setting has. Everything below `[sandbox]` belongs to it,
-/// which is not what people expect who add a line at the end.
+/// The error for an unknown key. A line added at the end of the file is part of `[sandbox]`, which
+/// has its own message.
 fn unknown_key(key: &str, in_sandbox: bool) -> String {
     let table = format!("{SANDBOX_TABLE}.");
     let known = settings();
@@ -156,9 +156,8 @@ fn unknown_key(key: &str, in_sandbox: bool) -> String {
     }
 }
 
-/// A name or a word that no setting has may be a secret in the wrong place. Keys and UserSigs
-/// are longer than any name.
-fn without_long_words(message: &str) -> String {
+/// Masks words longer than any setting's name: they may be a secret in the wrong place.
+fn mask_long_words(message: &str) -> String {
     let ends_word = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*'));
     let pieces = message.split_inclusive(ends_word).map(|piece| {
         let word = piece.trim_end_matches(ends_word);
@@ -167,10 +166,10 @@ fn without_long_words(message: &str) -> String {
     pieces.collect()
 }
 
-/// `over` where it says something, `under` elsewhere.
+/// The values of `over`, and those of `under` where it has none.
 pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
-    // A region given nearer replaces an endpoint given farther, and the other way round;
-    // the same for the two kinds of secret.
+    // Region and endpoint are alternatives, so either in `over` hides both in `under`; likewise key
+    // and UserSig.
     let place = over.region.is_some() || over.endpoint.is_some();
     let secret = has_account_secret(&over);
     SettingsArgs {
@@ -207,7 +206,7 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
     }
 }
 
-/// The same for the sandbox's table.
+/// [`merge`] for the sandbox's table.
 pub(super) fn merge_sandbox(over: SandboxArgs, under: SandboxArgs) -> SandboxArgs {
     let or_else = |over: Vec<_>, under| if over.is_empty() { under } else { over };
     SandboxArgs {

@@ -1,15 +1,15 @@
-//! Settings: flags, then the environment, then the file, then defaults; checked before
-//! anything else happens.
+//! Settings: from flags, the environment, the configuration file and defaults, in this order of
+//! precedence, and validated before a command begins.
 //!
-//! Secrets come from the environment or from a file that its owner alone can read. What a
-//! command needs from an account it asks for with [`Settings::account`], so that `status`
-//! works without one.
+//! Secrets come from the environment or from a private file. The account is validated only by
+//! [`Settings::account`], so that commands such as `status` work without one.
 
 mod account;
 mod dashboard;
+mod defaults;
 mod file;
 mod origin;
-mod rehearsal;
+mod sandbox;
 mod trust;
 mod value;
 
@@ -20,29 +20,26 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use account::Account;
 use account::{endpoint, secret_from_environment};
-pub use dashboard::DashboardAt;
-pub use origin::{Effective, FileFound, Origin, UnknownVariable, unknown_variables};
-pub use rehearsal::sandbox_settings;
+pub use dashboard::DashboardSettings;
+pub use origin::{ConfigFile, EffectiveSetting, Origin, UnknownVariable, unknown_variables};
+pub use sandbox::sandbox_settings;
 
-use crate::cli::{Cli, Given, LogFormat, SandboxArgs, SettingsArgs, Way};
+use crate::cli::{Cli, LogFormat, SandboxArgs, SettingSource, SettingSources, SettingsArgs};
 use crate::desk::Endpoint;
 use crate::domain::job::App;
 use crate::manifest::same_file;
 use crate::runner::RunnerSettings;
 use crate::store::ApprovalId;
-use crate::text::{path_text, shell_word};
+use crate::util::escape::{path_text, shell_word};
 
-/// The vendor's limit, in requests a second for each app and command.
+/// The documented limit, in requests per second for each app and command.
 pub const RATE_DOCUMENTED: f64 = 5.0;
 
-/// The queue file when none is named.
-const DATABASE: &str = "deskbatch.db";
-
-/// The environment variables that hold a secret, for whoever passes the environment on.
+/// The environment variables that hold a secret; a child process must not inherit them.
 pub const SECRET_VARIABLES: [&str; 3] =
     ["DESKBATCH_SECRET_KEY", "DESKBATCH_USERSIG", "DESKBATCH_DASHBOARD_TOKEN"];
 
-/// What is wrong with the settings, and what to do.
+/// Invalid settings; the text has the advice.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
@@ -53,91 +50,98 @@ impl ConfigError {
     }
 }
 
-/// Checked settings.
+/// Validated settings.
 #[derive(Debug)]
 pub struct Settings {
-    /// The queue file; the rehearsal's own with `--sandbox`.
+    /// The queue file; a separate one in a sandbox run.
     pub database: PathBuf,
-    /// Where `run` keeps the queue's metrics, if anywhere; a rehearsal's own with `--sandbox`.
+    /// The metrics file, if set; a separate one in a sandbox run.
     pub metrics_file: Option<PathBuf>,
-    /// Whether this is a rehearsal.
-    pub rehearsal: bool,
-    /// Whether to be silent when all is well.
+    /// Whether `--sandbox` is given: the command works on the sandbox's queue, and `run` sends to a
+    /// sandbox.
+    pub is_sandbox_run: bool,
+    /// Whether to print only warnings and errors.
     pub quiet: bool,
-    /// What to log.
+    /// The log filter.
     pub log: String,
-    /// How to log.
+    /// The log format.
     pub log_format: LogFormat,
-    /// How the sandbox behaves, as the file has it.
+    /// The sandbox's settings from the file.
     pub sandbox: SandboxArgs,
-    /// The settings' file, if there is one.
-    pub file: Option<FileFound>,
-    /// What flags and variables said.
-    given: Given,
-    /// The queue file of runs that are no rehearsal.
-    database_of_runs: PathBuf,
+    /// The configuration file, if one was read.
+    pub file: Option<ConfigFile>,
+    /// The values from flags and variables.
+    sources: SettingSources,
+    /// The queue file of live runs.
+    live_database: PathBuf,
     raw: SettingsArgs,
     endpoint: Option<Endpoint>,
 }
 
-/// Timeouts of a call.
+/// The timeouts of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For the connection.
+    /// For the connection, name lookup and TLS included.
     pub connect: Duration,
-    /// For everything.
+    /// For the whole call.
     pub total: Duration,
 }
 
 impl Settings {
-    /// Reads and checks the settings.
+    /// Reads and validates the settings.
     ///
     /// # Errors
-    /// When a value is impossible, names what to do.
+    /// On an invalid value.
     pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
         let mut raw = cli.settings.clone();
-        let way = |key| cli.given.get(key).map(|(way, _)| way);
-        match (way("region"), way("endpoint")) {
-            (Some(Way::Flag), Some(Way::Variable)) => raw.endpoint = None,
-            (Some(Way::Variable), Some(Way::Flag)) => raw.region = None,
+        let source = |key| cli.sources.get(key).map(|(source, _)| source);
+        match (source("region"), source("endpoint")) {
+            (Some(SettingSource::Flag), Some(SettingSource::Variable)) => raw.endpoint = None,
+            (Some(SettingSource::Variable), Some(SettingSource::Flag)) => raw.region = None,
             _ => {}
         }
         raw.secret_key = secret_from_environment("DESKBATCH_SECRET_KEY")?;
         raw.usersig = secret_from_environment("DESKBATCH_USERSIG")?;
         raw.dashboard_token = secret_from_environment("DESKBATCH_DASHBOARD_TOKEN")?;
-        let raw = value::read(raw, |key| value::name_of(key, &cli.given))?;
+        let raw = value::normalize(raw, |key| value::name_of(key, &cli.sources))?;
         let config = cli.config.as_deref();
-        let config = config.map(|path| value::path(&value::name_of("config", &cli.given), path));
+        let config =
+            config.map(|path| value::normalize_path(&value::name_of("config", &cli.sources), path));
         let (args, file) = file::read(config.transpose()?.as_deref())?;
         let settings = Self::check(file::merge(raw, args), cli.sandbox)?;
-        let settings = Self { file, given: cli.given.clone(), ..settings };
+        let settings = Self { file, sources: cli.sources.clone(), ..settings };
         settings.check_log_file()?;
         Ok(settings)
     }
 
-    /// The same from the text of a file alone. No API: the way in for tests that feed it
-    /// with anything.
+    /// Settings from the text of a file only. Not public API: for tests and fuzzing.
     #[doc(hidden)]
-    pub fn from_text(text: &str, rehearsal: bool) -> Result<Self, ConfigError> {
-        Self::check(file::parse(text, "deskbatch.toml")?, rehearsal)
+    pub fn from_text(text: &str, is_sandbox_run: bool) -> Result<Self, ConfigError> {
+        Self::check(file::parse(text, "deskbatch.toml")?, is_sandbox_run)
     }
 
-    fn check(mut raw: SettingsArgs, rehearsal: bool) -> Result<Self, ConfigError> {
+    fn check(mut raw: SettingsArgs, is_sandbox_run: bool) -> Result<Self, ConfigError> {
         for secret in [&mut raw.secret_key, &mut raw.usersig, &mut raw.dashboard_token] {
             *secret = secret.take().filter(|secret| !secret.expose_secret().is_empty());
         }
-        let database = database_path(raw.database.as_deref().unwrap_or(DATABASE))?;
+        let database = database_path(raw.database.as_deref().unwrap_or(defaults::DATABASE))?;
         let endpoint = endpoint(&raw)?;
         let metrics_file = raw.metrics_file.as_deref();
         let settings = Self {
-            metrics_file: metrics_file.map(|path| metrics_path(path, rehearsal)).transpose()?,
-            database: if rehearsal { rehearsal_path(&database) } else { database.clone() },
-            database_of_runs: database,
+            metrics_file: metrics_file
+                .map(|path| metrics_path(path, is_sandbox_run))
+                .transpose()?,
+            database: if is_sandbox_run {
+                sandbox_database_path(&database)
+            } else {
+                database.clone()
+            },
+            live_database: database,
             file: None,
-            given: Given::new(),
-            rehearsal,
+            sources: SettingSources::new(),
+            is_sandbox_run,
             quiet: raw.quiet.unwrap_or(false),
-            log: raw.log.clone().unwrap_or_else(|| "warn".to_owned()),
+            log: raw.log.clone().unwrap_or_else(|| defaults::LOG.to_owned()),
             log_format: raw.log_format.unwrap_or(LogFormat::Text),
             sandbox: raw.sandbox.clone().unwrap_or_default(),
             endpoint,
@@ -149,93 +153,96 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The runner's limits for `app`, and the approval that it keeps to, if there is one.
+    /// The runner's settings for `app`; with an approval it sends only the jobs that it covers.
     pub fn runner(&self, app: App, approved: Option<ApprovalId>) -> RunnerSettings {
         let raw = &self.raw;
         RunnerSettings {
             app,
             approved,
-            chunk_jobs_max: raw.chunk.unwrap_or(100) as usize,
-            in_flight_max: raw.in_flight.unwrap_or(32) as usize,
+            chunk_jobs_max: raw.chunk.unwrap_or(defaults::CHUNK) as usize,
+            in_flight_max: raw.in_flight.unwrap_or(defaults::IN_FLIGHT) as usize,
             rate: self.rate(),
-            attempts_max: raw.attempts.unwrap_or(4),
-            outage_max: Duration::from_secs(raw.outage_s.unwrap_or(600)),
-            rejections_max: raw.rejections_max.unwrap_or(8),
+            attempts_max: raw.attempts.unwrap_or(defaults::ATTEMPTS),
+            outage_max: Duration::from_secs(raw.outage_s.unwrap_or(defaults::OUTAGE_S)),
+            rejections_max: raw.rejections_max.unwrap_or(defaults::REJECTIONS_MAX),
             failures_max: raw.max_failures,
-            grace: Duration::from_secs(raw.grace_s.unwrap_or(10)),
+            grace: Duration::from_secs(raw.grace_s.unwrap_or(defaults::GRACE_S)),
             seed: fastrand::u64(..),
         }
     }
 
-    /// What has to follow a command to mean the same settings' file and the same queue, with a
-    /// space in front, quoted as a shell takes it; empty when both are the usual ones.
+    /// The flags that select the same configuration file and queue, quoted for a shell and with a
+    /// leading space; empty for the defaults.
     pub fn flags(&self) -> String {
-        let sandbox = if self.rehearsal { " --sandbox" } else { "" };
-        format!("{}{sandbox}", self.flags_of_runs())
+        let sandbox = if self.is_sandbox_run { " --sandbox" } else { "" };
+        format!("{}{sandbox}", self.live_flags())
     }
 
-    /// The same for a run that is no rehearsal.
-    pub fn flags_of_runs(&self) -> String {
+    /// [`Settings::flags`] for a live run.
+    pub fn live_flags(&self) -> String {
         let mut flags = String::new();
-        if let Some((_, file)) = self.given.get("config") {
+        if let Some((_, file)) = self.sources.get("config") {
             flags.push_str(" --config ");
             flags.push_str(&shell_word(file));
         }
-        if self.database_of_runs != Path::new(DATABASE) {
+        if self.live_database != Path::new(defaults::DATABASE) {
             flags.push_str(" --database ");
-            flags.push_str(&shell_word(&self.database_of_runs.to_string_lossy()));
+            flags.push_str(&shell_word(&self.live_database.to_string_lossy()));
         }
         flags
     }
 
-    /// Requests a second.
+    /// The rate limit, in requests per second.
     pub fn rate(&self) -> f64 {
-        self.raw.rate.unwrap_or(RATE_DOCUMENTED)
+        self.raw.rate.unwrap_or(defaults::RATE)
     }
 
-    /// Questions a request.
+    /// The most questions in a request.
     pub fn chunk(&self) -> u64 {
-        u64::from(self.raw.chunk.unwrap_or(100))
+        u64::from(self.raw.chunk.unwrap_or(defaults::CHUNK))
     }
 
     /// The timeouts of a call.
     pub fn timeouts(&self) -> Timeouts {
         Timeouts {
-            connect: Duration::from_millis(self.raw.connect_timeout_ms.unwrap_or(3_000)),
-            total: Duration::from_millis(self.raw.timeout_ms.unwrap_or(10_000)),
+            connect: Duration::from_millis(
+                self.raw.connect_timeout_ms.unwrap_or(defaults::CONNECT_TIMEOUT_MS),
+            ),
+            total: Duration::from_millis(self.raw.timeout_ms.unwrap_or(defaults::TIMEOUT_MS)),
         }
     }
 
-    /// How long a run may go on, from the start of the command; `None`: until it has ended.
+    /// The time limit of a run, from the start of the command; `None`: unlimited.
     pub fn max_duration(&self) -> Option<Duration> {
         self.raw.max_duration
     }
 
-    /// How long to wait for another run to leave the queue.
+    /// How long to wait for a lock that another run holds.
     pub fn wait(&self) -> Duration {
         self.raw.wait.unwrap_or_default()
     }
 
-    /// What the shell shall do when a run has ended.
+    /// The `--on-finish` command.
     pub fn on_finish(&self) -> Option<&str> {
         self.raw.on_finish.as_deref()
     }
 
-    /// The file that gets the log, if not stderr.
+    /// The log file; `None`: stderr.
     pub fn log_file(&self) -> Option<&Path> {
         self.raw.log_file.as_deref()
     }
 
     fn check_rate(&self) -> Result<(), ConfigError> {
         let rate = self.rate();
-        // Slower than one request an hour is a mistyped number; faster than a million a
-        // second is no limit, and spacing has to stay above a nanosecond.
+        // Less than one request per hour is a typing error; above a million per second the spacing
+        // would fall below the resolution of the clock.
         if !(1.0 / 3_600.0..=1_000_000.0).contains(&rate) {
             return Err(ConfigError(format!(
                 "rate: {rate} is not a number of requests a second above 0: give {RATE_DOCUMENTED} or less, as 0.5"
             )));
         }
-        let loopback = self.rehearsal || self.endpoint.as_ref().is_none_or(Endpoint::is_loopback);
+        let loopback =
+            self.is_sandbox_run || self.endpoint.as_ref().is_none_or(Endpoint::is_loopback);
         if rate > RATE_DOCUMENTED && !loopback {
             return Err(ConfigError(format!(
                 "rate: the service allows {RATE_DOCUMENTED} requests a second; {rate} is possible only toward a sandbox \
@@ -245,7 +252,7 @@ impl Settings {
         Ok(())
     }
 
-    /// A log at the end of the queue or of the settings would be the end of either.
+    /// Appending the log to the queue or to the configuration file would destroy it.
     fn check_log_file(&self) -> Result<(), ConfigError> {
         let Some(log) = self.log_file() else { return Ok(()) };
         let settings = self.file.as_ref().map(|file| file.path.as_path());
@@ -280,7 +287,7 @@ impl Settings {
     }
 }
 
-/// A day, in seconds: what the vendor advises as the least for a UserSig.
+/// One day, in seconds: the vendor's minimum for the lifetime of a UserSig.
 const DAY_S: u64 = 86_400;
 
 fn between(name: &str, value: Option<u64>, least: u64, most: u64) -> Result<(), ConfigError> {
@@ -312,7 +319,7 @@ fn database_path(text: &str) -> Result<PathBuf, ConfigError> {
 }
 
 /// `deskbatch.db` → `deskbatch.sandbox.db`.
-fn rehearsal_path(path: &Path) -> PathBuf {
+fn sandbox_database_path(path: &Path) -> PathBuf {
     match path.extension() {
         Some(extension) => {
             let mut ending = std::ffi::OsString::from("sandbox.");
@@ -323,29 +330,29 @@ fn rehearsal_path(path: &Path) -> PathBuf {
     }
 }
 
-/// The file for metrics. What a rehearsal did must not be taken for the real thing, so its file
-/// has a name that no exporter reads: `deskbatch.prom` → `deskbatch.prom.sandbox`.
-fn metrics_path(path: &Path, rehearsal: bool) -> Result<PathBuf, ConfigError> {
+/// The metrics file. That of a sandbox run has a name that no exporter reads, so that it is never
+/// taken for live data: `deskbatch.prom` → `deskbatch.prom.sandbox`.
+fn metrics_path(path: &Path, is_sandbox_run: bool) -> Result<PathBuf, ConfigError> {
     if path.extension().is_none_or(|ending| ending != "prom") {
         return Err(ConfigError(format!(
             "metrics_file: {} does not end in .prom: the node exporter reads no other file; call it deskbatch.prom",
             path_text(path)
         )));
     }
-    Ok(if rehearsal { path.with_extension("prom.sandbox") } else { path.to_owned() })
+    Ok(if is_sandbox_run { path.with_extension("prom.sandbox") } else { path.to_owned() })
 }
 
 /// Whether `args` holds a secret.
 fn has_secret(args: &SettingsArgs) -> bool {
-    has_account_secret(args) || filled(args.dashboard_token.as_ref())
+    has_account_secret(args) || is_filled(args.dashboard_token.as_ref())
 }
 
-/// Whether `args` holds what proves who we are.
+/// Whether `args` holds a credential of the account.
 fn has_account_secret(args: &SettingsArgs) -> bool {
-    filled(args.secret_key.as_ref()) || filled(args.usersig.as_ref())
+    is_filled(args.secret_key.as_ref()) || is_filled(args.usersig.as_ref())
 }
 
-fn filled(secret: Option<&SecretString>) -> bool {
+fn is_filled(secret: Option<&SecretString>) -> bool {
     secret.is_some_and(|secret| !secret.expose_secret().is_empty())
 }
 
@@ -354,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_a_path_or_sqlite_and_a_path() {
+    fn database_is_a_path_or_a_sqlite_url() {
         let path =
             |text| database_path(text).map(|p| p.to_string_lossy().into_owned()).map_err(|e| e.0);
         for text in ["q.db", "sqlite:q.db", "sqlite://q.db"] {
@@ -366,9 +373,9 @@ mod tests {
     }
 
     #[test]
-    fn a_metrics_file_ends_in_prom_and_that_of_a_rehearsal_does_not() {
-        let path = |text: &str, rehearsal| {
-            let path = metrics_path(Path::new(text), rehearsal);
+    fn sandbox_metrics_file_does_not_end_in_prom() {
+        let path = |text: &str, is_sandbox_run| {
+            let path = metrics_path(Path::new(text), is_sandbox_run);
             path.map(|path| path.to_string_lossy().into_owned()).map_err(|e| e.0)
         };
         assert_eq!(path("/var/lib/a.b.prom", false).as_deref(), Ok("/var/lib/a.b.prom"));
@@ -379,8 +386,9 @@ mod tests {
     }
 
     #[test]
-    fn a_rehearsal_has_a_queue_file_of_its_own() {
-        let path = |text: &str| rehearsal_path(Path::new(text)).to_string_lossy().into_owned();
+    fn sandbox_run_has_its_own_queue_file() {
+        let path =
+            |text: &str| sandbox_database_path(Path::new(text)).to_string_lossy().into_owned();
         assert_eq!(path("deskbatch.db"), "deskbatch.sandbox.db");
         assert_eq!(path("/var/lib/queue"), "/var/lib/queue.sandbox");
     }

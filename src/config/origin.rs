@@ -1,77 +1,77 @@
-//! Where each setting comes from, for people who ask what is in effect, and what in the
-//! environment looks like a setting and is none.
+//! The effective settings with their sources, and environment variables that look like settings but
+//! are not.
 //!
-//! Derived from the command line's own list of settings, with the same rules by which the
-//! values are merged. Holds no secret: of those it knows only that they are set.
+//! Derived from the registry in `cli/`, by the rules of the merge in `file.rs`. Holds no secret, only
+//! whether one is set.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Settings, metrics_path, rehearsal_path};
-use crate::cli::{Setting, VARIABLE_START, Way, settings};
+use super::{Settings, metrics_path, sandbox_database_path};
+use crate::cli::{Setting, SettingSource, VARIABLE_PREFIX, settings};
 use crate::desk::Endpoint;
-use crate::nearest::nearest;
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID};
-use crate::text::path_text;
+use crate::util::escape::path_text;
+use crate::util::suggest::nearest;
 
-/// Settings of which one takes the other's place when it is given nearer.
-const INSTEAD: [(&str, &str); 2] = [("region", "endpoint"), ("secret_key", "usersig")];
+/// Alternatives: the one from the source of higher precedence overrides the other.
+const ALTERNATIVES: [(&str, &str); 2] = [("region", "endpoint"), ("secret_key", "usersig")];
 
-/// What a secret's value is shown as.
-const SET: &str = "set";
+/// The text that replaces a secret.
+const MASK: &str = "set";
 
-/// The settings' file as it was found.
+/// The configuration file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileFound {
-    /// Where it is.
+pub struct ConfigFile {
+    /// Its path.
     pub path: PathBuf,
-    /// Who may read and write it: its permission bits.
+    /// Its permission bits.
     pub mode: u32,
-    /// Its settings by their keys, as text, secrets masked.
+    /// Its settings by key, as text. Secrets are masked.
     pub(super) values: BTreeMap<String, String>,
 }
 
-/// Where a value comes from.
+/// The source of an effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// From this flag.
+    /// This flag.
     Flag(String),
-    /// From this environment variable.
+    /// This environment variable.
     Variable(String),
-    /// From this settings' file.
+    /// This configuration file.
     File(PathBuf),
-    /// Nobody said anything.
+    /// The default.
     Default,
-    /// A rehearsal has its own.
-    Rehearsal,
-    /// Given, and passed over for the setting of this name, which was given nearer.
-    PassedOver(&'static str),
-    /// Not set, and there is no default.
-    Nowhere,
+    /// A sandbox run has its own value.
+    SandboxRun,
+    /// Set, but overridden by this setting, which has the higher precedence.
+    Overridden(&'static str),
+    /// Not set, without a default.
+    Unset,
 }
 
 impl Origin {
-    /// The kind of it in one word, for programs.
+    /// Its kind in one word, for JSON.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Flag(_) => "flag",
             Self::Variable(_) => "environment",
             Self::File(_) => "file",
             Self::Default => "default",
-            Self::Rehearsal => "rehearsal",
-            Self::PassedOver(_) => "passed_over",
-            Self::Nowhere => "unset",
+            Self::SandboxRun => "rehearsal",
+            Self::Overridden(_) => "passed_over",
+            Self::Unset => "unset",
         }
     }
 
-    /// The flag, variable, file or setting that it names.
+    /// The name of the flag, variable, file or setting.
     pub fn name(&self) -> Option<String> {
         match self {
             Self::Flag(name) | Self::Variable(name) => Some(name.clone()),
             Self::File(path) => Some(path.to_string_lossy().into_owned()),
-            Self::PassedOver(name) => Some((*name).to_owned()),
-            Self::Default | Self::Rehearsal | Self::Nowhere => None,
+            Self::Overridden(name) => Some((*name).to_owned()),
+            Self::Default | Self::SandboxRun | Self::Unset => None,
         }
     }
 }
@@ -83,53 +83,53 @@ impl fmt::Display for Origin {
             Self::Variable(name) => write!(f, "environment {name}"),
             Self::File(path) => write!(f, "file {}", path_text(path)),
             Self::Default => f.write_str("default"),
-            Self::Rehearsal => f.write_str("the rehearsal's own"),
-            Self::PassedOver(name) => write!(f, "passed over: {name} was given nearer"),
-            Self::Nowhere => f.write_str("not set"),
+            Self::SandboxRun => f.write_str("the rehearsal's own"),
+            Self::Overridden(name) => write!(f, "passed over: {name} was given nearer"),
+            Self::Unset => f.write_str("not set"),
         }
     }
 }
 
-/// A setting as it is in effect.
+/// A setting with its effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effective {
+pub struct EffectiveSetting {
     /// Its key.
     pub key: String,
-    /// Its value as text; of a secret only that it is set.
+    /// The value as text; a secret is masked.
     pub value: Option<String>,
     /// Whether it is a secret.
     pub is_secret: bool,
-    /// Where the value comes from.
+    /// The source of the value.
     pub origin: Origin,
 }
 
 impl Settings {
-    /// Every setting as it is in effect, in a rehearsal or not.
-    pub fn effective(&self, rehearsal: bool) -> Vec<Effective> {
-        let mut all: Vec<Effective> =
-            settings().into_iter().map(|setting| self.as_given(setting)).collect();
-        for (one, other) in INSTEAD {
-            pass_over(&mut all, one, other);
+    /// Every setting with its effective value, in a sandbox run or not.
+    pub fn effective(&self, in_sandbox_run: bool) -> Vec<EffectiveSetting> {
+        let mut all: Vec<EffectiveSetting> =
+            settings().into_iter().map(|setting| self.with_origin(setting)).collect();
+        for (one, other) in ALTERNATIVES {
+            override_alternative(&mut all, one, other);
         }
-        if rehearsal {
-            self.rehearse(&mut all);
+        if in_sandbox_run {
+            self.apply_sandbox_run(&mut all);
         }
         all
     }
 
-    fn as_given(&self, setting: Setting) -> Effective {
+    fn with_origin(&self, setting: Setting) -> EffectiveSetting {
         let is_secret = setting.is_secret();
         let in_file =
             self.file.as_ref().and_then(|file| Some((file, file.values.get(&setting.key)?)));
         let in_environment = || {
             let value = std::env::var(&setting.variable).ok()?;
-            (is_secret && !value.trim().is_empty()).then(|| SET.to_owned())
+            (is_secret && !value.trim().is_empty()).then(|| MASK.to_owned())
         };
-        let (value, origin) = if let Some((way, text)) = self.given.get(&setting.key) {
+        let (value, origin) = if let Some((source, text)) = self.sources.get(&setting.key) {
             let flag = setting.flag.clone().unwrap_or_default();
-            let origin = match way {
-                Way::Flag => Origin::Flag(flag),
-                Way::Variable => Origin::Variable(setting.variable),
+            let origin = match source {
+                SettingSource::Flag => Origin::Flag(flag),
+                SettingSource::Variable => Origin::Variable(setting.variable),
             };
             (Some(text.clone()), origin)
         } else if let Some(value) = in_environment() {
@@ -139,15 +139,15 @@ impl Settings {
         } else if setting.default.is_some() && (setting.key != "config" || self.file.is_some()) {
             (setting.default, Origin::Default)
         } else {
-            (None, Origin::Nowhere)
+            (None, Origin::Unset)
         };
-        let value = if setting.key == "endpoint" { value.map(host_alone) } else { value };
-        Effective { key: setting.key, value, is_secret, origin }
+        let value = if setting.key == "endpoint" { value.map(without_path) } else { value };
+        EffectiveSetting { key: setting.key, value, is_secret, origin }
     }
 
-    /// What a rehearsal has of its own.
-    fn rehearse(&self, all: &mut [Effective]) {
-        let database = rehearsal_path(&self.database_of_runs).to_string_lossy().into_owned();
+    /// Replaces what a sandbox run has of its own.
+    fn apply_sandbox_run(&self, all: &mut [EffectiveSetting]) {
+        let database = sandbox_database_path(&self.live_database).to_string_lossy().into_owned();
         let sdkappid = self.raw.sdkappid.is_none().then(|| SANDBOX_SDKAPPID.to_string());
         let metrics_file = self.raw.metrics_file.as_deref();
         let metrics_file = metrics_file.and_then(|path| metrics_path(path, true).ok());
@@ -156,27 +156,27 @@ impl Settings {
             ("metrics_file", metrics_file.map(|path| path.to_string_lossy().into_owned())),
             ("sdkappid", sdkappid),
             ("identifier", Some(SANDBOX_IDENTIFIER.to_owned())),
-            ("secret_key", Some(SET.to_owned())),
+            ("secret_key", Some(MASK.to_owned())),
             ("endpoint", Some("the sandbox".to_owned())),
-            ("usersig_lifetime_s", Some(super::DAY_S.to_string())),
+            ("usersig_lifetime_s", Some(super::defaults::USERSIG_LIFETIME_S.to_string())),
         ];
         for setting in all {
             if matches!(setting.key.as_str(), "region" | "usersig") {
-                (setting.value, setting.origin) = (None, Origin::Rehearsal);
+                (setting.value, setting.origin) = (None, Origin::SandboxRun);
             }
             let own = own.iter().find(|(key, _)| *key == setting.key);
             if let Some((_, Some(value))) = own
                 && setting.value.as_ref() != Some(value)
             {
-                (setting.value, setting.origin) = (Some(value.clone()), Origin::Rehearsal);
+                (setting.value, setting.origin) = (Some(value.clone()), Origin::SandboxRun);
             }
         }
     }
 }
 
-/// Of two settings, the one that is given farther gives way to the one that is given nearer.
-fn pass_over(all: &mut [Effective], one: &'static str, other: &'static str) {
-    let nearness = |all: &[Effective], key: &str| {
+/// Of two alternatives, marks the one of lower precedence as overridden.
+fn override_alternative(all: &mut [EffectiveSetting], one: &'static str, other: &'static str) {
+    let precedence = |all: &[EffectiveSetting], key: &str| {
         let setting = all.iter().find(|setting| setting.key == key)?;
         match setting.origin {
             Origin::Flag(_) => Some(2),
@@ -185,29 +185,29 @@ fn pass_over(all: &mut [Effective], one: &'static str, other: &'static str) {
             _ => None,
         }
     };
-    for (nearer, farther) in [(one, other), (other, one)] {
-        let (near, far) = (nearness(all, nearer), nearness(all, farther));
-        if far.is_some()
-            && near > far
-            && let Some(setting) = all.iter_mut().find(|setting| setting.key == farther)
+    for (higher, lower) in [(one, other), (other, one)] {
+        let (above, below) = (precedence(all, higher), precedence(all, lower));
+        if below.is_some()
+            && above > below
+            && let Some(setting) = all.iter_mut().find(|setting| setting.key == lower)
         {
-            (setting.value, setting.origin) = (None, Origin::PassedOver(nearer));
+            (setting.value, setting.origin) = (None, Origin::Overridden(higher));
         }
     }
 }
 
-/// The path in an address can be a gateway's secret.
-fn host_alone(url: String) -> String {
+/// Scheme and host of a URL: the path may contain a secret of a gateway.
+fn without_path(url: String) -> String {
     let scheme = |endpoint: &Endpoint| if endpoint.is_encrypted() { "https" } else { "http" };
     url.parse::<Endpoint>().map_or(url, |endpoint| format!("{}://{endpoint}", scheme(&endpoint)))
 }
 
-/// A variable that begins like a setting's and is none, and what was meant, if that can be told.
+/// An environment variable with the prefix of settings that is not one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVariable {
     /// Its name.
     pub name: String,
-    /// The setting's variable that it nearly is.
+    /// The most similar variable of a setting.
     pub meant: Option<String>,
 }
 
@@ -221,17 +221,17 @@ impl fmt::Display for UnknownVariable {
     }
 }
 
-/// The variables of this process that begin like a setting's and are none.
+/// The unknown variables of this process, sorted by name.
 pub fn unknown_variables() -> Vec<UnknownVariable> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let mut unknown = among(names);
+    let mut unknown = unknown_among(names);
     unknown.sort_by(|a, b| a.name.cmp(&b.name));
     unknown
 }
 
-/// Whether Kubernetes sets the variable `name` for a Service, whose name begins like a setting's
-/// variable when it is `deskbatch` or `deskbatch-…`: the Service's host is among `names` then.
-fn is_of_a_service(name: &str, names: &[String]) -> bool {
+/// Whether Kubernetes sets the variable `name` for a Service called `deskbatch` or `deskbatch-…`: then
+/// the Service's host variable is among `names`.
+fn is_kubernetes_service_variable(name: &str, names: &[String]) -> bool {
     const HOST: &str = "_SERVICE_HOST";
     let services = names.iter().filter_map(|name| name.strip_suffix(HOST));
     services.filter_map(|service| name.strip_prefix(service)).any(|rest| {
@@ -242,17 +242,18 @@ fn is_of_a_service(name: &str, names: &[String]) -> bool {
     })
 }
 
-fn among(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
+fn unknown_among(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
     let names: Vec<String> =
-        names.filter(|name| name.starts_with(VARIABLE_START.trim_end_matches('_'))).collect();
+        names.filter(|name| name.starts_with(VARIABLE_PREFIX.trim_end_matches('_'))).collect();
     let known: Vec<String> = settings().into_iter().map(|setting| setting.variable).collect();
-    // What they all begin with would make all of them alike.
-    let end = |name: &str| name.strip_prefix(VARIABLE_START).map(str::to_owned);
-    let ends: Vec<String> = known.iter().filter_map(|name| end(name)).collect();
-    let is_strange = |name: &&String| !known.contains(name) && !is_of_a_service(name, &names);
-    let unknown = names.iter().filter(is_strange).filter_map(|name| {
-        let meant = nearest(&end(name)?, ends.iter().map(String::as_str));
-        let meant = meant.map(|end| format!("{VARIABLE_START}{end}"));
+    // Without the common prefix, which would make all of them similar.
+    let suffix = |name: &str| name.strip_prefix(VARIABLE_PREFIX).map(str::to_owned);
+    let suffixes: Vec<String> = known.iter().filter_map(|name| suffix(name)).collect();
+    let is_unknown =
+        |name: &&String| !known.contains(name) && !is_kubernetes_service_variable(name, &names);
+    let unknown = names.iter().filter(is_unknown).filter_map(|name| {
+        let meant = nearest(&suffix(name)?, suffixes.iter().map(String::as_str));
+        let meant = meant.map(|suffix| format!("{VARIABLE_PREFIX}{suffix}"));
         Some(UnknownVariable { name: name.clone(), meant })
     });
     unknown.collect()
@@ -263,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mistyped_variable_is_told_with_the_one_that_was_meant() {
+    fn mistyped_variable_gets_a_suggestion() {
         let names = [
             "DESKBATCH_CHUNCK",
             "DESKBATCH_RATE",
@@ -271,11 +272,11 @@ mod tests {
             "PATH",
             "DESKBATCH_SECRETKEY",
         ];
-        let unknown = among(names.into_iter().map(str::to_owned));
-        let told: Vec<(&str, Option<&str>)> =
+        let unknown = unknown_among(names.into_iter().map(str::to_owned));
+        let found: Vec<(&str, Option<&str>)> =
             unknown.iter().map(|v| (v.name.as_str(), v.meant.as_deref())).collect();
         assert_eq!(
-            told,
+            found,
             [
                 ("DESKBATCH_CHUNCK", Some("DESKBATCH_CHUNK")),
                 ("DESKBATCH_FOO_BAR", None),
@@ -285,13 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_a_kubernetes_service_are_known() {
+    fn kubernetes_service_variables_are_known() {
         let unknown = |service: &str, more: &[&str]| -> Vec<String> {
             let ends = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP"];
             let ends = ends.iter().chain(&["PORT_80_TCP_PROTO", "PORT_80_TCP_ADDR"]);
             let names = ends.map(|end| format!("{service}_{end}"));
             let names = names.chain(more.iter().map(|name| (*name).to_owned()));
-            among(names).into_iter().map(|variable| variable.name).collect()
+            unknown_among(names).into_iter().map(|variable| variable.name).collect()
         };
         for service in ["DESKBATCH", "DESKBATCH_X", "DESKBATCH_QUEUE_EXPORT"] {
             assert_eq!(unknown(service, &[]), Vec::<String>::new());

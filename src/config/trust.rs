@@ -1,8 +1,8 @@
-//! Whose settings' file is obeyed, and which one may hold a secret.
+//! Which configuration file is trusted, and which one may hold a secret.
 //!
-//! A settings' file decides where calls and the proof of who we are go, and what the shell runs
-//! afterwards. One that another user has put into the current folder, or can change, is not obeyed.
-//! All of this is asked of the open file, whatever its name leads to a moment later.
+//! The file decides where calls and credentials go and which hook runs. A file that another user owns
+//! or can change is rejected. All checks use the open file, so that replacing the path in between
+//! makes no difference.
 
 use std::fs::File;
 use std::io;
@@ -13,24 +13,24 @@ use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::process::{getegid, geteuid, getgroups};
 
 use super::ConfigError;
-use crate::text::path_text;
+use crate::util::escape::path_text;
 
-/// The kinds of file system that live in memory, by the kernel's numbers: tmpfs, ramfs.
+/// The magic numbers of file systems in memory: tmpfs, ramfs.
 #[cfg(target_os = "linux")]
 const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// What the system says of an open file.
+/// Owner, permissions and kind of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FileStatus {
     pub(super) mode: u32,
     uid: u32,
     gid: u32,
-    /// The system's own device, such as `/dev/null`, has no settings of anybody.
+    /// Whether it is a device of the system, such as `/dev/null`.
     is_device: bool,
     mount: Mount,
 }
 
-/// What a file lies on.
+/// The kind of mount that a file is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mount {
     ReadOnly,
@@ -38,16 +38,15 @@ enum Mount {
     Other,
 }
 
-/// Who asks.
+/// The user and the groups of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asker {
+pub(super) struct Credentials {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
 }
 
-impl Found {
-    /// Looks at `file`.
+impl FileStatus {
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let found = file.metadata()?;
         let is_device = found.file_type().is_char_device() && found.uid() == 0;
@@ -69,7 +68,7 @@ fn mount_of(file: &File) -> Mount {
 
 #[cfg(target_os = "linux")]
 fn is_in_memory(file: &File) -> bool {
-    // The numbers have 32 bits; how wide the field is differs from machine to machine.
+    // The magic has 32 bits, but the width and sign of the field differ between platforms.
     let number = rustix::fs::fstatfs(file).map(|found| i128::from(found.f_type) & 0xffff_ffff);
     number.is_ok_and(|number| IN_MEMORY.iter().any(|kind| i128::from(*kind) == number))
 }
@@ -79,9 +78,9 @@ fn is_in_memory(_: &File) -> bool {
     false
 }
 
-impl Asker {
-    /// This process.
-    pub(super) fn this() -> Self {
+impl Credentials {
+    /// Those of this process.
+    pub(super) fn of_process() -> Self {
         let groups = getgroups().unwrap_or_default().into_iter().map(rustix::process::Gid::as_raw);
         Self {
             uid: geteuid().as_raw(),
@@ -90,59 +89,62 @@ impl Asker {
         }
     }
 
-    fn owns(&self, found: &Found) -> bool {
-        found.uid == self.uid || found.uid == 0
+    fn owns(&self, status: &FileStatus) -> bool {
+        status.uid == self.uid || status.uid == 0
     }
 
-    /// Whether the file's group has this user alone in it, by the custom of most systems: a group
-    /// with the number of its only user.
-    fn is_alone_in_group(&self, found: &Found) -> bool {
-        found.gid == self.gid && self.gid == self.uid
+    /// Whether the file's group is a user private group: its number is that of its only user.
+    fn is_alone_in_group(&self, status: &FileStatus) -> bool {
+        status.gid == self.gid && self.gid == self.uid
     }
 
-    /// A secret that is mounted for a group of this process, as Kubernetes does with `fsGroup`:
-    /// root's or the user's, readable by the group, writable neither by it nor by others.
-    fn is_mounted_for(&self, found: &Found) -> bool {
-        let is_mount = match found.mount {
-            Mount::ReadOnly => !found.others_can(0o027),
-            Mount::InMemory => !found.others_can(0o027 | 0o222),
+    /// Whether the file is a secret mounted for a group of this process, like Kubernetes does with
+    /// `fsGroup`: owned by root or the user, readable but not writable by the group, closed to others.
+    fn is_mounted_for(&self, status: &FileStatus) -> bool {
+        let is_mount = match status.mount {
+            Mount::ReadOnly => !status.others_can(0o027),
+            Mount::InMemory => !status.others_can(0o027 | 0o222),
             Mount::Other => false,
         };
-        is_mount && self.owns(found) && self.groups.contains(&found.gid)
+        is_mount && self.owns(status) && self.groups.contains(&status.gid)
     }
 }
 
-/// Fails unless the file is the user's or root's and no other user can change it.
-pub(super) fn must_be_obeyed(path: &Path, found: &Found, asker: &Asker) -> Result<(), ConfigError> {
-    if found.is_device {
+/// Fails unless the user or root owns the file and no other user can change it.
+pub(super) fn must_be_trusted(
+    path: &Path,
+    status: &FileStatus,
+    user: &Credentials,
+) -> Result<(), ConfigError> {
+    if status.is_device {
         return Ok(());
     }
     let path = path_text(path);
-    if !asker.owns(found) {
+    if !user.owns(status) {
         return Err(ConfigError(format!(
             "{path} belongs to another user (uid {}; you are {}) and is not obeyed: it could send calls and what proves \
              who you are elsewhere, and run commands: make it your own with chown, or name another file with --config",
-            found.uid, asker.uid
+            status.uid, user.uid
         )));
     }
-    let group = found.others_can(0o020) && !asker.is_alone_in_group(found);
-    if group || found.others_can(0o002) {
+    let group = status.others_can(0o020) && !user.is_alone_in_group(status);
+    if group || status.others_can(0o002) {
         return Err(ConfigError(format!(
             "{path} can be changed by others (mode {:o}) and is not obeyed: it could send calls and what proves who you \
              are elsewhere, and run commands: read what is in it, then run `chmod go-w {path}`",
-            found.mode & 0o7777
+            status.mode & 0o7777
         )));
     }
     Ok(())
 }
 
-/// Fails if others can read a file that holds a secret.
+/// Fails if other users can read the file, which holds a secret.
 pub(super) fn must_be_private(
     path: &Path,
-    found: &Found,
-    asker: &Asker,
+    status: &FileStatus,
+    user: &Credentials,
 ) -> Result<(), ConfigError> {
-    if !found.others_can(0o077) || asker.is_mounted_for(found) {
+    if !status.others_can(0o077) || user.is_mounted_for(status) {
         return Ok(());
     }
     let path = path_text(path);
@@ -158,25 +160,25 @@ mod tests {
     const USER: u32 = 1_000;
     const GROUP: u32 = 2_000;
 
-    fn asker() -> Asker {
-        Asker { uid: USER, gid: USER, groups: vec![GROUP, USER] }
+    fn user() -> Credentials {
+        Credentials { uid: USER, gid: USER, groups: vec![GROUP, USER] }
     }
 
-    fn found(uid: u32, gid: u32, mode: u32, mount: Mount) -> Found {
-        Found { mode: 0o100_000 | mode, uid, gid, is_device: false, mount }
+    fn found(uid: u32, gid: u32, mode: u32, mount: Mount) -> FileStatus {
+        FileStatus { mode: 0o100_000 | mode, uid, gid, is_device: false, mount }
     }
 
     #[test]
-    fn file_is_obeyed_if_nobody_else_can_change_it() {
-        let obeyed = |uid, gid, mode| {
+    fn file_is_trusted_if_no_other_user_can_change_it() {
+        let is_trusted = |uid, gid, mode| {
             let found = found(uid, gid, mode, Mount::Other);
-            must_be_obeyed(Path::new("a"), &found, &asker()).is_ok()
+            must_be_trusted(Path::new("a"), &found, &user()).is_ok()
         };
         for (uid, gid, mode, expected) in [
             (USER, USER, 0o600, true),
             (USER, GROUP, 0o644, true),
             (0, 0, 0o644, true),
-            // The group of this user alone.
+            // A user private group.
             (USER, USER, 0o664, true),
             (USER, GROUP, 0o664, false),
             (0, 0, 0o664, false),
@@ -185,19 +187,19 @@ mod tests {
             (USER + 1, USER, 0o600, false),
             (USER + 1, USER, 0o666, false),
         ] {
-            assert_eq!(obeyed(uid, gid, mode), expected, "{uid} {gid} {mode:o}");
+            assert_eq!(is_trusted(uid, gid, mode), expected, "{uid} {gid} {mode:o}");
         }
-        let shared = Asker { gid: GROUP, ..asker() };
+        let shared = Credentials { gid: GROUP, ..user() };
         let group_file = found(USER, GROUP, 0o664, Mount::Other);
-        must_be_obeyed(Path::new("a"), &group_file, &shared).unwrap_err();
-        let device = Found { is_device: true, ..found(0, 0, 0o666, Mount::Other) };
-        must_be_obeyed(Path::new("/dev/null"), &device, &asker()).unwrap();
+        must_be_trusted(Path::new("a"), &group_file, &shared).unwrap_err();
+        let device = FileStatus { is_device: true, ..found(0, 0, 0o666, Mount::Other) };
+        must_be_trusted(Path::new("/dev/null"), &device, &user()).unwrap();
     }
 
     #[test]
-    fn secret_of_a_group_needs_a_mount_for_it() {
-        let private = |uid, gid, mode, mount| {
-            must_be_private(Path::new("a"), &found(uid, gid, mode, mount), &asker()).is_ok()
+    fn group_readable_secret_needs_a_mount() {
+        let is_private = |uid, gid, mode, mount| {
+            must_be_private(Path::new("a"), &found(uid, gid, mode, mount), &user()).is_ok()
         };
         for (uid, gid, mode, mount, expected) in [
             (USER, USER, 0o600, Mount::Other, true),
@@ -212,7 +214,11 @@ mod tests {
             (0, GROUP + 1, 0o440, Mount::ReadOnly, false),
             (USER + 1, GROUP, 0o440, Mount::ReadOnly, false),
         ] {
-            assert_eq!(private(uid, gid, mode, mount), expected, "{uid} {gid} {mode:o} {mount:?}");
+            assert_eq!(
+                is_private(uid, gid, mode, mount),
+                expected,
+                "{uid} {gid} {mode:o} {mount:?}"
+            );
         }
     }
 }

@@ -1,30 +1,30 @@
-//! The one reader of values that nothing else parses: paths, commands, hosts, names and secrets,
-//! wherever they come from. An environment file with Windows line ends, or quotes that no shell took
-//! away, would otherwise name another queue, and nothing would say so.
+//! Normalizes the text values from flags, variables and the file: paths, commands, hosts, names and
+//! secrets. Without this an environment file with CRLF line ends, or with quotes that no shell
+//! removed, would silently name another queue.
 //!
-//! Never shows a value: it may be a secret.
+//! Never prints a value: it may be a secret.
 
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::ConfigError;
-use crate::cli::{Given, SettingsArgs, Way, settings};
-use crate::text::{code_point, is_control};
+use crate::cli::{SettingSource, SettingSources, SettingsArgs, settings};
+use crate::util::escape::{code_point, is_control};
 
-/// Quotes by pairs, those of word processors too.
+/// Pairs of quotes, typographic ones included.
 const QUOTES: [(char, char); 4] =
     [('"', '"'), ('\'', '\''), ('\u{201c}', '\u{201d}'), ('\u{2018}', '\u{2019}')];
 
-/// `args` with every such value as it counts; `named` says where the setting of a key was given.
+/// `args` with every text value normalized; `named` returns the source of a key for the error.
 ///
 /// # Errors
-/// Names the setting, and the character that no such value has, or the quotes.
-pub(super) fn read(
+/// On a control character or surrounding quotes.
+pub(super) fn normalize(
     mut args: SettingsArgs,
     named: impl Fn(&str) -> String,
 ) -> Result<SettingsArgs, ConfigError> {
-    // Every field by its name: a new setting has to say here whether it is read by its own type.
+    // Exhaustive, so that a new setting must decide here whether its own type parses it.
     let SettingsArgs {
         database,
         identifier,
@@ -67,44 +67,44 @@ pub(super) fn read(
         ("dashboard", dashboard),
     ] {
         if let Some(text) = value {
-            *text = plain(&named(key), text)?.to_owned();
+            *text = normalize_text(&named(key), text)?.to_owned();
         }
     }
     for (key, value) in [("metrics_file", metrics_file), ("log_file", log_file)] {
         if let Some(file) = value {
-            *file = path(&named(key), file)?;
+            *file = normalize_path(&named(key), file)?;
         }
     }
     for (key, value) in
         [("secret_key", secret_key), ("usersig", usersig), ("dashboard_token", dashboard_token)]
     {
         if let Some(secret) = value {
-            *secret = SecretString::from(plain(&named(key), secret.expose_secret())?);
+            *secret = SecretString::from(normalize_text(&named(key), secret.expose_secret())?);
         }
     }
     Ok(args)
 }
 
-/// What gave the setting of `key` outside the file: its flag or its variable.
-pub(super) fn name_of(key: &str, given: &Given) -> String {
+/// The flag or the variable that gives the setting `key`.
+pub(super) fn name_of(key: &str, sources: &SettingSources) -> String {
     let setting = settings().into_iter().find(|setting| setting.key == key);
     let Some(setting) = setting else { return key.to_owned() };
-    match (given.get(key), setting.flag) {
-        (Some((Way::Flag, _)), Some(flag)) => flag,
+    match (sources.get(key), setting.flag) {
+        (Some((SettingSource::Flag, _)), Some(flag)) => flag,
         _ => setting.variable,
     }
 }
 
-/// The same of one path. What is not UTF-8 stays as it is, but for control characters.
-pub(super) fn path(name: &str, path: &Path) -> Result<PathBuf, ConfigError> {
+/// Normalizes a path. One that is not UTF-8 is only checked for control characters.
+pub(super) fn normalize_path(name: &str, path: &Path) -> Result<PathBuf, ConfigError> {
     match path.to_str() {
-        Some(text) => Ok(PathBuf::from(plain(name, text)?)),
-        None => plain(name, &path.to_string_lossy()).map(|_| path.to_owned()),
+        Some(text) => Ok(PathBuf::from(normalize_text(name, text)?)),
+        None => normalize_text(name, &path.to_string_lossy()).map(|_| path.to_owned()),
     }
 }
 
-/// The value that `text` has, without the blanks around it.
-pub(super) fn plain<'a>(name: &str, text: &'a str) -> Result<&'a str, ConfigError> {
+/// Trims `text` and checks it.
+pub(super) fn normalize_text<'a>(name: &str, text: &'a str) -> Result<&'a str, ConfigError> {
     if let Some(c) = text.chars().find(|c| is_control(*c)) {
         let what = code_point(c);
         let hint = match c {
@@ -125,7 +125,7 @@ pub(super) fn plain<'a>(name: &str, text: &'a str) -> Result<&'a str, ConfigErro
     Ok(text)
 }
 
-/// Whether `text` is one quoted word: a command of several quoted words is none.
+/// Whether the quotes surround all of `text`; not so in a command of several quoted words.
 fn is_quoted(text: &str, (open, close): (char, char)) -> bool {
     let inner = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
     inner.is_some_and(|inner| !inner.contains([open, close]))
@@ -139,37 +139,37 @@ mod tests {
 
     #[track_caller]
     fn refused(text: &str, parts: &[&str]) {
-        let error = plain("X", text).unwrap_err().to_string();
+        let error = normalize_text("X", text).unwrap_err().to_string();
         for part in parts {
             assert!(error.contains(part), "{part}: {error}");
         }
     }
 
     #[test]
-    fn blanks_around_a_value_are_no_part_of_it() {
-        assert_eq!(plain("X", " a b.db ").unwrap(), "a b.db");
-        assert_eq!(plain("X", "\u{a0}a\u{3000}").unwrap(), "a");
-        assert_eq!(plain("X", "  ").unwrap(), "");
+    fn surrounding_whitespace_is_trimmed() {
+        assert_eq!(normalize_text("X", " a b.db ").unwrap(), "a b.db");
+        assert_eq!(normalize_text("X", "\u{a0}a\u{3000}").unwrap(), "a");
+        assert_eq!(normalize_text("X", "  ").unwrap(), "");
     }
 
     #[test]
-    fn control_characters_are_refused_by_their_number() {
+    fn control_character_is_named_by_code_point() {
         refused("deskbatch.db\r", &["X: ", "U+000D", "CRLF"]);
         refused("a\nb", &["U+000A", "one line"]);
         refused("\u{feff}a", &["U+FEFF"]);
         refused("a\u{2028}", &["U+2028"]);
         refused("a\u{1b}[2J", &["U+001B"]);
         let lossy: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"a\xff\r".to_vec());
-        assert!(path("X", Path::new(&lossy)).is_err());
+        assert!(normalize_path("X", Path::new(&lossy)).is_err());
     }
 
     #[test]
-    fn quotes_around_a_value_are_refused() {
+    fn surrounding_quotes_are_rejected() {
         for text in ["\"a\"", "'a b'", " \"a\" ", "\"\"", "\u{201c}a\u{201d}"] {
             refused(text, &["quotes around it"]);
         }
         for text in ["'./a b' '$1'", "it's", "\"", "a'b'", "'"] {
-            assert_eq!(plain("X", text).unwrap(), text);
+            assert_eq!(normalize_text("X", text).unwrap(), text);
         }
     }
 }

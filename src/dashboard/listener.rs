@@ -1,11 +1,8 @@
-//! Connections: a bounded number at once, none for longer than it is used, and none at all once
-//! the dashboard has ended.
+//! Accepts connections: a bounded number, with timeouts, and none after the dashboard has ended.
 //!
-//! Each is a task that the server holds, so that nothing of the queue is held by one that
-//! stays. A new connection is always accepted: where there are too many, one that was never
-//! admitted, of the address that has the most, gives way to it (`places.rs`). One that has no
-//! whole request in time, or takes nothing of an answer, ends: this is all that a stranger
-//! without the token can cost.
+//! Each connection is a task owned by the server. A new connection is always accepted and may close
+//! another one (`connections.rs`). A connection without a complete request in time, or whose client
+//! reads nothing of a response, is closed. This bounds what a client without the token can use up.
 
 use std::future::Future;
 use std::io;
@@ -23,116 +20,120 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::places::{Admitted, Places};
-use super::{Stop, asked_to_stop};
+use super::connections::{Authorized, Connections};
+use super::{Stop, stop_requested};
 use crate::domain::clock::Clock;
 
-/// What strangers are given.
+/// The limits on clients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// The most connections at once; a browser has up to six.
+    /// The most open connections; a browser opens up to six.
     pub(super) connections_max: usize,
-    /// How long the head of a request may take, from the connection or the last answer on.
-    pub(super) head_within: Duration,
-    /// How long nothing of an answer may be taken; a client that listens is sent something
-    /// twice in that time.
-    pub(super) stall: Duration,
+    /// The time limit for the head of a request, from the connection or the last response.
+    pub(super) head_timeout: Duration,
+    /// The time limit for a client that reads nothing of a response; an event stream sends twice in that
+    /// time.
+    pub(super) write_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let (head_within, stall) = (Duration::from_secs(5), Duration::from_secs(30));
-        Self { connections_max: 128, head_within, stall }
+        let (head_timeout, write_timeout) = (Duration::from_secs(5), Duration::from_secs(30));
+        Self { connections_max: 128, head_timeout, write_timeout }
     }
 }
 
-/// Answers until it is asked to stop, and lets what is on its way get there until `over`. No
-/// connection is left when it returns.
+/// Serves until stopped, then lets responses in progress finish until `cut_off`. No connection is open
+/// when it returns.
 pub(super) async fn serve<C: Clock>(
     mut tcp: TcpListener,
     router: Router,
     limits: Limits,
     clock: C,
     stopped: watch::Receiver<Stop>,
-    over: impl Future<Output = ()>,
+    cut_off: impl Future<Output = ()>,
 ) {
-    let mut going = JoinSet::new();
+    let mut tasks = JoinSet::new();
     let accepting = async {
-        let mut places = Places::new(limits.connections_max);
+        let mut connections = Connections::new(limits.connections_max);
         loop {
-            // axum's own way with a TcpListener waits and tries again when accepting fails.
+            // axum's Listener retries after a failed accept.
             let (tcp, from) = Listener::accept(&mut tcp).await;
             let _ = tcp.set_nodelay(true);
-            while going.try_join_next().is_some() {}
-            places.make_room();
-            let line = Line { tcp, stall: limits.stall, clock: clock.clone(), stalled: None };
-            let admitted = Admitted::default();
-            let router = router.clone().layer(Extension(admitted.clone()));
-            let task = answer(line, router, limits.head_within, stopped.clone());
-            places.give(from.ip(), admitted, going.spawn(task));
+            while tasks.try_join_next().is_some() {}
+            connections.make_room();
+            let stream = TimeoutStream {
+                tcp,
+                timeout: limits.write_timeout,
+                clock: clock.clone(),
+                timer: None,
+            };
+            let authorized = Authorized::default();
+            let router = router.clone().layer(Extension(authorized.clone()));
+            let task = serve_connection(stream, router, limits.head_timeout, stopped.clone());
+            connections.add(from.ip(), authorized, tasks.spawn(task));
         }
     };
     tokio::select! {
         () = accepting => {}
-        _ = asked_to_stop(stopped.clone()) => {}
+        _ = stop_requested(stopped.clone()) => {}
     }
     drop(tcp);
-    let all_ended = async { while going.join_next().await.is_some() {} };
+    let all_ended = async { while tasks.join_next().await.is_some() {} };
     let was_cut = tokio::select! {
         () = all_ended => false,
-        () = over => true,
+        () = cut_off => true,
     };
     if was_cut {
-        going.shutdown().await;
+        tasks.shutdown().await;
     }
 }
 
-/// Answers on one connection until it ends, or until what was asked for is answered once it is
-/// asked to stop.
-async fn answer<C: Clock>(
-    line: Line<C>,
+/// Serves one connection until it ends; after a stop, until the response in progress is complete.
+async fn serve_connection<C: Clock>(
+    stream: TimeoutStream<C>,
     router: Router,
-    head_within: Duration,
+    head_timeout: Duration,
     stopped: watch::Receiver<Stop>,
 ) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_within)
-        .serve_connection(TokioIo::new(line), TowerToHyperService::new(router));
+        .header_read_timeout(head_timeout)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
-    // How a connection ends is its client's business.
+    // An error of one connection is of no consequence.
     tokio::select! {
         _ = &mut connection => return,
-        _ = asked_to_stop(stopped) => {}
+        _ = stop_requested(stopped) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
 }
 
-/// A connection that fails when nothing can be written to it for too long.
-struct Line<C> {
+/// A connection that fails when no write succeeds for some time.
+struct TimeoutStream<C> {
     tcp: TcpStream,
-    stall: Duration,
+    timeout: Duration,
     clock: C,
-    /// Ends when it has been too long; none while writing goes on.
-    stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Runs while a write is pending.
+    timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-/// What has to stay where it is has a box.
-impl<C> Unpin for Line<C> {}
+/// Nothing is pinned in place: the timer has a box of its own.
+impl<C> Unpin for TimeoutStream<C> {}
 
-impl<C: Clock> Line<C> {
-    fn is_patient(&mut self, context: &mut Context<'_>) -> bool {
-        let (clock, stall) = (&self.clock, self.stall);
-        let stalled = self.stalled.get_or_insert_with(|| {
-            let (clock, until) = (clock.clone(), clock.now() + stall);
+impl<C: Clock> TimeoutStream<C> {
+    fn is_in_time(&mut self, context: &mut Context<'_>) -> bool {
+        let (clock, timeout) = (&self.clock, self.timeout);
+        let timer = self.timer.get_or_insert_with(|| {
+            let (clock, until) = (clock.clone(), clock.now() + timeout);
             Box::pin(async move { clock.sleep_until(until).await })
         });
-        stalled.as_mut().poll(context).is_pending()
+        timer.as_mut().poll(context).is_pending()
     }
 }
 
-impl<C: Clock> AsyncRead for Line<C> {
+impl<C: Clock> AsyncRead for TimeoutStream<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -142,17 +143,17 @@ impl<C: Clock> AsyncRead for Line<C> {
     }
 }
 
-impl<C: Clock> AsyncWrite for Line<C> {
+impl<C: Clock> AsyncWrite for TimeoutStream<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.tcp).poll_write(context, bytes) {
-            Poll::Pending if self.is_patient(context) => Poll::Pending,
+            Poll::Pending if self.is_in_time(context) => Poll::Pending,
             Poll::Pending => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Ready(written) => {
-                self.stalled = None;
+                self.timer = None;
                 Poll::Ready(written)
             }
         }
@@ -185,14 +186,14 @@ mod tests {
         stream
     }
 
-    /// Waits for the beginning of an answer.
-    async fn is_answered(stream: &mut TcpStream) {
+    /// Waits for the beginning of a response.
+    async fn read_response_head(stream: &mut TcpStream) {
         let mut first = [0; 12];
         stream.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"HTTP/1.1 200");
     }
 
-    /// Serves a page of so many bytes until `test` is done with its address.
+    /// Serves a page of `page_bytes` until `test` is done.
     async fn with<T: Future<Output = ()>>(
         limits: Limits,
         clock: ManualClock,
@@ -210,43 +211,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_no_request_gives_the_place_to_the_next_one() {
+    async fn idle_connections_time_out() {
         let limits = Limits {
             connections_max: 3,
-            head_within: Duration::from_millis(100),
+            head_timeout: Duration::from_millis(100),
             ..Limits::default()
         };
         with(limits, ManualClock::new(0), 1, async |addr| {
             let mut idle = sent(addr, REQUEST).await;
-            is_answered(&mut idle).await;
+            read_response_head(&mut idle).await;
             let _silent = sent(addr, "").await;
             let _half = sent(addr, "GET / HTTP/1.1\r\n").await;
             for _ in 0..3 {
-                is_answered(&mut sent(addr, REQUEST).await).await;
+                read_response_head(&mut sent(addr, REQUEST).await).await;
             }
         })
         .await;
     }
 
     #[tokio::test]
-    async fn half_sent_requests_keep_no_one_out() {
-        // Had one to run into the time for its head, this test would not end.
-        let limits = Limits { head_within: Duration::from_hours(1), ..Limits::default() };
+    async fn half_sent_requests_lock_out_no_client() {
+        // Too long to pass in this test: a new connection must close one of these.
+        let limits = Limits { head_timeout: Duration::from_hours(1), ..Limits::default() };
         with(limits, ManualClock::new(0), 1, async |addr| {
             let mut half_sent = Vec::new();
             for _ in 0..300 {
                 half_sent.push(sent(addr, "GET / HTTP/1.1\r\n").await);
             }
-            is_answered(&mut sent(addr, REQUEST).await).await;
+            read_response_head(&mut sent(addr, REQUEST).await).await;
         })
         .await;
     }
 
     #[tokio::test]
-    async fn who_takes_nothing_of_an_answer_gives_the_place_to_the_next_one() {
+    async fn client_that_reads_nothing_times_out() {
         let limits = Limits { connections_max: 1, ..Limits::default() };
         let clock = ManualClock::new(0);
-        // More than the buffers between the two take.
+        // More than the socket buffers hold.
         with(limits, clock.clone(), 64 << 20, async |addr| {
             let _deaf = sent(addr, REQUEST).await;
             let mut next = sent(addr, REQUEST).await;
@@ -258,7 +259,7 @@ mod tests {
             };
             tokio::select! {
                 () = time_goes_on => {}
-                () = is_answered(&mut next) => {}
+                () = read_response_head(&mut next) => {}
             }
         })
         .await;

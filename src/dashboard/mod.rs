@@ -1,18 +1,17 @@
-//! The page, live: the queue's figures for whoever looks, while a run goes on or without one.
+//! The dashboard: the HTML report, live, during a run or without one.
 //!
-//! Reads the queue through the store alone, by connections of its own, so it works beside a run
-//! of another process; a run of this process wakes it by its events. One reading serves all who
-//! look, at most one a second and never more than a fifth of the time; nobody looks: nothing is
-//! read. Whoever is slow gets the newest state when ready for it, and nothing is kept for them
-//! meanwhile. It never writes, and a run never waits for it but for a moment at the end, when
-//! whoever is still connected is cut off.
+//! Reads the queue through connections of its own, so it works beside a run of another process; events
+//! of a run in this process trigger a read. One read serves all clients: at most one per second, at
+//! most a fifth of the time, and none without clients. A slow client skips to the newest state; nothing
+//! is queued for it. Never writes. A run waits for the dashboard only at its end, for a bounded time,
+//! after which remaining connections are closed.
 
-mod access;
-mod hub;
+mod auth;
+mod cache;
+mod connections;
 mod listener;
-mod places;
 mod routes;
-mod stream;
+mod sse;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,73 +24,73 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
 use crate::domain::clock::Clock;
-use crate::report::About;
+use crate::report::PageInfo;
 use crate::runner::Event;
 use crate::store::Store;
-use access::Access;
-use hub::Hub;
+use auth::Auth;
+use cache::PageCache;
 use listener::Limits;
 
-/// How long a stop waits for a last look at the queue while somebody looks.
-const LAST_LOOK: Duration = Duration::from_secs(5);
+/// The time limit for the last read of the queue.
+const LAST_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it then waits for what is on its way to them.
+/// The time limit for delivering the last state, and again for closing.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What whoever looks is told at the end; none: it goes on.
+/// The final message for clients; `None`: not stopped.
 type Stop = Option<&'static str>;
 
-/// The same where nobody said anything.
+/// The final message if the dashboard is dropped.
 const STOPPED: &str = "the dashboard was stopped";
 
-/// An address that is taken, so that nobody else gets it; nothing is answered yet.
+/// A bound address that is not served yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct DashboardListener {
     tcp: TcpListener,
     addr: SocketAddr,
 }
 
-impl Bound {
-    /// Takes the address; port 0 takes a free one.
+impl DashboardListener {
+    /// Binds the address; port 0 selects a free one.
     ///
     /// # Errors
-    /// When it is in use, or is none of this machine.
+    /// When the address is in use, or not one of this machine.
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
         let tcp = TcpListener::bind(addr).await?;
         let addr = tcp.local_addr()?;
         Ok(Self { tcp, addr })
     }
 
-    /// Where the page is.
+    /// The URL of the page.
     pub fn url(&self) -> String {
         format!("http://{}/", self.addr)
     }
 
-    /// Serves the page of `store` on tasks of its own; whoever looks has to know `token`, if
-    /// there is one. `events` of a run in this process tell when to look at the queue.
+    /// Serves the page of `store` on tasks of its own. Requests must present `token`, if there is one.
+    /// `events` of a run in this process trigger reads.
     pub fn serve(
         self,
         store: &Store,
-        about: About,
+        info: PageInfo,
         token: Option<SecretString>,
         clock: impl Clock,
         events: Option<broadcast::Receiver<Event>>,
     ) -> Dashboard {
         let (stop, stopped) = watch::channel(None);
         let (ended, serving) = watch::channel(());
-        let hub = Arc::new(Hub::new(store.apart(), about, clock.clone()));
-        let router = routes::router(Arc::clone(&hub), Access::new(token, self.addr.port()));
+        let cache = Arc::new(PageCache::new(store.apart(), info, clock.clone()));
+        let router = routes::router(Arc::clone(&cache), Auth::new(token, self.addr.port()));
         tokio::spawn(async move {
-            let looking = hub.keep_fresh(events, asked_to_stop(stopped.clone()).map(drop));
-            let last = last_look(&hub, &clock, stopped.clone());
-            let over = after_grace(&hub, &clock);
+            let reading = cache.keep_fresh(events, stop_requested(stopped.clone()).map(drop));
+            let last_read = send_last_state(&cache, &clock, stopped.clone());
+            let cut_off = after_grace(&cache, &clock);
             let limits = Limits::default();
             let serving =
-                listener::serve(self.tcp, router, limits, clock.clone(), stopped.clone(), over);
-            tokio::join!(looking, last, serving);
-            // Nobody reads any more, so this takes no time.
+                listener::serve(self.tcp, router, limits, clock.clone(), stopped.clone(), cut_off);
+            tokio::join!(reading, last_read, serving);
+            // No read is running any more, so this should be immediate.
             tokio::select! {
-                () = hub.close() => {}
+                () = cache.close() => {}
                 () = clock.sleep_until(clock.now() + GRACE) => {}
             }
             drop(ended);
@@ -100,42 +99,47 @@ impl Bound {
     }
 }
 
-/// A dashboard that serves until it is stopped or dropped.
+/// A dashboard, served until stopped or dropped.
 #[derive(Debug)]
 pub struct Dashboard {
-    /// Set, or dropped with the dashboard: it ends.
+    /// Setting or dropping this ends it.
     stop: watch::Sender<Stop>,
-    /// Closed once it has ended.
+    /// Closed when it has ended.
     serving: watch::Receiver<()>,
 }
 
 impl Dashboard {
-    /// Tells whoever looks how it stands now and, in `words`, that it is over, and ends.
-    pub async fn stop(mut self, words: &'static str) {
-        self.stop.send_replace(Some(words));
-        // The server sends nothing; it only lets go of its end.
+    /// Sends the last state and the final `message` to all clients, and ends.
+    pub async fn stop(mut self, message: &'static str) {
+        self.stop.send_replace(Some(message));
+        // The server never sends a value; it drops its end.
         while self.serving.changed().await.is_ok() {}
     }
 }
 
-/// Returns when told to stop, and when nobody is left who could tell, with the words for it.
-async fn asked_to_stop(mut stopped: watch::Receiver<Stop>) -> &'static str {
+/// Returns the final message when the dashboard is stopped or dropped.
+async fn stop_requested(mut stopped: watch::Receiver<Stop>) -> &'static str {
     let stop = stopped.wait_for(Option::is_some).await;
-    stop.ok().and_then(|words| *words).unwrap_or(STOPPED)
+    stop.ok().and_then(|message| *message).unwrap_or(STOPPED)
 }
 
-/// Shows the end to whoever looks. A queue that takes long to read is shown as it was.
-async fn last_look<C: Clock>(hub: &Hub<C>, clock: &C, stopped: watch::Receiver<Stop>) {
-    let words = asked_to_stop(stopped).await;
+/// Reads once more and sends the final message. If the read is too slow, clients keep the state before
+/// it.
+async fn send_last_state<C: Clock>(
+    cache: &PageCache<C>,
+    clock: &C,
+    stopped: watch::Receiver<Stop>,
+) {
+    let message = stop_requested(stopped).await;
     tokio::select! {
-        () = hub.look_once_more() => {}
-        () = clock.sleep_until(clock.now() + LAST_LOOK) => {}
+        () = cache.refresh_once_more() => {}
+        () = clock.sleep_until(clock.now() + LAST_READ_TIMEOUT) => {}
     }
-    hub.end(words);
+    cache.end(message);
 }
 
-/// Returns when whoever has not taken what was sent is not waited for any more.
-async fn after_grace<C: Clock>(hub: &Hub<C>, clock: &C) {
-    hub.ended().await;
+/// Returns [`GRACE`] after the final message was sent.
+async fn after_grace<C: Clock>(cache: &PageCache<C>, clock: &C) {
+    cache.ended().await;
     clock.sleep_until(clock.now() + GRACE).await;
 }

@@ -1,4 +1,4 @@
-//! What can be asked for, and the headers on every answer. One guard stands before all of it.
+//! The routes, and the security headers of every response. One guard authorizes all of them.
 
 use std::sync::Arc;
 
@@ -13,59 +13,63 @@ use axum::routing::get;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::access::{Access, Admission};
-use super::hub::{Hub, whole_text};
-use super::places::Admitted;
-use super::stream;
+use super::auth::{Auth, AuthDecision};
+use super::cache::{PageCache, error_text};
+use super::connections::Authorized;
+use super::sse;
 use crate::domain::clock::Clock;
 use crate::metrics;
-use crate::report::html::{Place, Section, policy, whole};
+use crate::report::html::{PageTarget, Section, policy, render};
 
-/// The most who listen for changes at once.
-const CLIENTS_MAX: usize = 32;
+/// The most clients of the event stream.
+const SSE_CLIENTS_MAX: usize = 32;
 
-/// What the handlers have.
-pub(super) struct Served<C> {
-    hub: Arc<Hub<C>>,
-    places: Arc<Semaphore>,
+/// The state of the handlers.
+pub(super) struct AppState<C> {
+    cache: Arc<PageCache<C>>,
+    sse_permits: Arc<Semaphore>,
 }
 
-/// Everything that is served, what machines read too: all of it stands behind the same guard.
-pub(super) fn router<C: Clock>(hub: Arc<Hub<C>>, access: Access) -> Router {
-    let served = Arc::new(Served { hub, places: Arc::new(Semaphore::new(CLIENTS_MAX)) });
+/// All routes, metrics and health included, behind the same guard.
+pub(super) fn router<C: Clock>(cache: Arc<PageCache<C>>, auth: Auth) -> Router {
+    let sse_permits = Arc::new(Semaphore::new(SSE_CLIENTS_MAX));
+    let state = Arc::new(AppState { cache, sse_permits });
     Router::new()
         .route("/", get(page::<C>))
         .route("/events", get(events::<C>))
         .route("/healthz", get(health::<C>))
-        .route("/metrics", get(figures::<C>))
-        .fallback(nothing)
-        .with_state(served)
-        .layer(from_fn_with_state(Arc::new(access), guard))
+        .route("/metrics", get(queue_metrics::<C>))
+        .fallback(not_found)
+        .with_state(state)
+        .layer(from_fn_with_state(Arc::new(auth), guard))
 }
 
-/// Looks who asks, and for what, and says to browsers what they may do with the answer.
-async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let admission = access.admit(request.uri(), request.headers());
-    if let (Admission::Look | Admission::TakeCookie(_), Some(admitted)) =
-        (&admission, request.extensions().get::<Admitted>())
+/// Authorizes the request and adds the security headers to the response.
+async fn guard(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
+    let decision = auth.decide(request.uri(), request.headers());
+    if let (AuthDecision::Allow | AuthDecision::SetCookie(_), Some(authorized)) =
+        (&decision, request.extensions().get::<Authorized>())
     {
-        admitted.set();
+        authorized.set();
     }
-    let mut response = match admission {
+    let mut response = match decision {
         _ if !matches!(*request.method(), Method::GET | Method::HEAD) => with_header(
-            said(StatusCode::METHOD_NOT_ALLOWED, "this can only be looked at: GET or HEAD\n"),
+            text_response(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this can only be looked at: GET or HEAD\n",
+            ),
             header::ALLOW,
             "GET, HEAD",
         ),
-        Admission::Look => next.run(request).await,
-        Admission::TakeCookie(cookie) => with_cookie(&cookie),
-        Admission::WrongName => said(
+        AuthDecision::Allow => next.run(request).await,
+        AuthDecision::SetCookie(cookie) => with_cookie(&cookie),
+        AuthDecision::WrongHost => text_response(
             StatusCode::FORBIDDEN,
             "this answers to 127.0.0.1, [::1] and localhost alone: open it by one of these, or set a token \
              (DESKBATCH_DASHBOARD_TOKEN)\n",
         ),
-        Admission::NoToken => with_header(
-            said(
+        AuthDecision::Unauthorized => with_header(
+            text_response(
                 StatusCode::UNAUTHORIZED,
                 "this asks for its token: open /?token=TOKEN once, or send Authorization: Bearer TOKEN\n",
             ),
@@ -74,7 +78,7 @@ async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) 
         ),
     };
     let headers = response.headers_mut();
-    let policy = format!("{}; frame-ancestors 'none'", policy(Place::Live { generation: 0 }));
+    let policy = format!("{}; frame-ancestors 'none'", policy(PageTarget::Live { generation: 0 }));
     if let Ok(policy) = HeaderValue::try_from(policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
@@ -96,11 +100,11 @@ fn with_header(mut response: Response, name: HeaderName, value: &'static str) ->
     response
 }
 
-/// Back to the page without the token in its address, where it would be kept and shown.
+/// Redirects to the page without the token in the URL, which browsers show and store.
 fn with_cookie(cookie: &str) -> Response {
-    let mut response = said(StatusCode::SEE_OTHER, "");
+    let mut response = text_response(StatusCode::SEE_OTHER, "");
     let headers = response.headers_mut();
-    // Relative: a proxy may have put this below a path of its own.
+    // Relative, since a proxy may serve this below a path.
     headers.insert(header::LOCATION, HeaderValue::from_static("./"));
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         headers.insert(header::SET_COOKIE, cookie);
@@ -108,73 +112,73 @@ fn with_cookie(cookie: &str) -> Response {
     response
 }
 
-async fn page<C: Clock>(State(served): State<Arc<Served<C>>>) -> Response {
-    let shown = served.hub.fresh().await;
-    if shown.sections.is_empty() {
-        let trouble = shown.trouble.unwrap_or_else(|| "the queue was not read yet".to_owned());
-        return said(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n"));
+async fn page<C: Clock>(State(state): State<Arc<AppState<C>>>) -> Response {
+    let page = state.cache.fresh().await;
+    if page.sections.is_empty() {
+        let error = page.error.unwrap_or_else(|| "the queue was not read yet".to_owned());
+        return text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
     }
     let sections: Vec<Section> =
-        shown.sections.iter().map(|part| part.section.as_ref().clone()).collect();
-    let place = Place::Live { generation: shown.generation };
-    let page = whole(&sections, &served.hub.about, place);
-    typed(StatusCode::OK, "text/html; charset=utf-8", page)
+        page.sections.iter().map(|part| part.section.as_ref().clone()).collect();
+    let target = PageTarget::Live { generation: page.generation };
+    let html = render(&sections, &state.cache.info, target);
+    respond(StatusCode::OK, "text/html; charset=utf-8", html)
 }
 
 async fn events<C: Clock>(
-    State(served): State<Arc<Served<C>>>,
+    State(state): State<Arc<AppState<C>>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(place) = Arc::clone(&served.places).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&state.sse_permits).try_acquire_owned() else {
         let many = "too many listen already: close another window of this page\n";
-        return said(StatusCode::SERVICE_UNAVAILABLE, many);
+        return text_response(StatusCode::SERVICE_UNAVAILABLE, many);
     };
     if method == Method::HEAD {
-        return typed(StatusCode::OK, "text/event-stream", "");
+        return respond(StatusCode::OK, "text/event-stream", "");
     }
-    // A browser that lost its connection says what it has seen in a header.
+    // On reconnecting, a browser sends the last event id it has seen.
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let asked =
         uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("since="));
     let seen = last.or(asked).and_then(|id| id.parse().ok()).unwrap_or_default();
-    let states = served.hub.watch();
-    // A generation that is yet to come was counted before the clock was set back.
-    let now = served.hub.fresh().await.generation;
+    let states = state.cache.watch();
+    // A generation from the future was assigned before the clock was set back.
+    let now = state.cache.fresh().await.generation;
     let seen = if seen > now { 0 } else { seen };
-    Sse::new(stream::events(states, seen, place)).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(sse::events(states, seen, permit)).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// Whether the queue can be read, for whoever restarts what is broken.
-async fn health<C: Clock>(State(served): State<Arc<Served<C>>>) -> Response {
-    let (status, body) = match served.hub.store.probe().await {
+/// The health check: whether the queue can be read.
+async fn health<C: Clock>(State(state): State<Arc<AppState<C>>>) -> Response {
+    let (status, body) = match state.cache.store.probe().await {
         Ok(()) => (StatusCode::OK, json!({ "status": "ok" })),
         Err(e) => {
-            let body = json!({ "status": "failing", "why": whole_text(&e) });
+            let body = json!({ "status": "failing", "why": error_text(&e) });
             (StatusCode::SERVICE_UNAVAILABLE, body)
         }
     };
-    typed(status, "application/json", format!("{body}\n"))
+    respond(status, "application/json", format!("{body}\n"))
 }
 
-/// The queue's figures for Prometheus.
-async fn figures<C: Clock>(State(served): State<Arc<Served<C>>>) -> Response {
-    match served.hub.figures().await {
-        Ok(text) => typed(StatusCode::OK, metrics::CONTENT_TYPE, text),
-        Err(e) => said(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", whole_text(&e))),
+/// The metrics for Prometheus.
+async fn queue_metrics<C: Clock>(State(state): State<Arc<AppState<C>>>) -> Response {
+    match state.cache.metrics().await {
+        Ok(text) => respond(StatusCode::OK, metrics::CONTENT_TYPE, text),
+        Err(e) => text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", error_text(&e))),
     }
 }
 
-async fn nothing() -> Response {
-    said(StatusCode::NOT_FOUND, "there is nothing here: the page is at /\n")
+async fn not_found() -> Response {
+    text_response(StatusCode::NOT_FOUND, "there is nothing here: the page is at /\n")
 }
 
-fn said(status: StatusCode, text: impl Into<Body>) -> Response {
-    typed(status, "text/plain; charset=utf-8", text)
+fn text_response(status: StatusCode, text: impl Into<Body>) -> Response {
+    respond(status, "text/plain; charset=utf-8", text)
 }
 
-fn typed(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+fn respond(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 
-use crate::nearest::did_you_mean;
+use crate::util::suggest::did_you_mean;
 
 /// A data centre of the vendor. An SDKAppID lives in exactly one; at another the service
 /// answers 70016 or 70020.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::members::{Member, may_name, members, text_of};
 use crate::domain::job::QuestionId;
 use crate::domain::verdict::ResponseKind;
-use crate::text::is_unsafe;
+use crate::util::escape::is_unsafe;
 
 /// The most characters of a service's text that are kept.
 pub const INFO_CHARS_MAX: usize = 300;

@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::nearest::did_you_mean;
-use crate::text::{code_point, is_unsafe};
+use crate::util::escape::{code_point, is_unsafe};
+use crate::util::suggest::did_you_mean;
 
 /// The longest question id that is accepted, in bytes. Ours: the vendor names no limit.
 pub const QUESTION_ID_BYTES_MAX: usize = 256;

@@ -10,4 +10,5 @@ pub mod conclusions;
 pub mod failure_limit;
 pub mod job;
 pub mod learned;
+pub mod plan_digest;
 pub mod verdict;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::ManifestError;
 use super::source::Input;
-use crate::text::path_text;
+use crate::util::escape::path_text;
 
 /// How far a manifest was read; may be looked at from elsewhere.
 #[derive(Debug, Clone, Default)]

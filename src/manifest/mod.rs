@@ -27,7 +27,7 @@ use std::path::Path;
 use csv::ByteRecord;
 
 use crate::domain::job::{NewJob, QuestionId, Status};
-use crate::text::path_text;
+use crate::util::escape::path_text;
 
 pub use dedupe::IdSet;
 pub use error::ManifestError;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::domain::job::Status;
-use crate::nearest::did_you_mean;
+use crate::util::suggest::did_you_mean;
 
 /// How a manifest is to be read.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 
 use csv::ByteRecord;
 
-use crate::text::visible;
+use crate::util::escape::visible;
 
 /// The most characters of a value that are shown.
 const VALUE_CHARS_MAX: usize = 60;

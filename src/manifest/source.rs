@@ -4,7 +4,6 @@
 //! treated like a file. The hash is taken of the unpacked bytes, before anything else
 //! touches them. Never holds more than a buffer.
 
-use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ReadFlaw;
 use super::{ManifestOptions, gzip, kind};
+use crate::util::hex::hex;
 
 /// How much is looked at to recognise the delimiter.
 const PEEK_BYTES: u64 = 64 * 1024;
@@ -149,12 +149,4 @@ impl Digest {
         // A hash is never left half changed by a panic elsewhere.
         what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

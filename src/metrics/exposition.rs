@@ -1,7 +1,5 @@
-//! Counted figures as metrics of the Prometheus client: names, types and labelled values in,
-//! text out. The client writes the format; nothing here knows how a line looks.
+//! Encodes metric families as text, through the Prometheus client, which writes the format.
 
-use crate::text::path_text;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -15,13 +13,15 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-/// Labels with their values.
+use crate::util::escape::path_text;
+
+/// Label names and values.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
 /// One metric with all its series.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// Without the `_total` that a counter gets.
+    /// Without the suffix `_total` of a counter.
     name: &'static str,
     help: &'static str,
     kind: MetricType,
@@ -31,13 +31,13 @@ pub(super) struct Family {
 /// The value of a series.
 #[derive(Debug)]
 pub(super) enum Value {
-    /// A gauge of whole things.
+    /// An integer gauge.
     Whole(u64),
-    /// A gauge of anything else.
+    /// A floating-point gauge.
     Real(f64),
     /// A counter.
     Count(u64),
-    /// A histogram: the sum, and how many by upper bound.
+    /// A histogram: the sum, and the count of each upper bound.
     Histogram(f64, Vec<(f64, u64)>),
 }
 
@@ -58,7 +58,7 @@ impl Family {
         self.series.push((labels, value));
     }
 
-    /// The name as it is written, and the type.
+    /// The exposed name and the type.
     pub(super) fn listed(&self) -> (String, &'static str) {
         let (suffix, kind) = match self.kind {
             MetricType::Counter => ("_total", "counter"),
@@ -105,8 +105,8 @@ impl Collector for Family {
     }
 }
 
-/// The families as text, each series with the queue that it is about: files of several
-/// queues are read by one exporter.
+/// The families as text. Every series has a label for the queue, since one exporter reads the files of
+/// several queues.
 pub(super) fn encode(queue: &Path, families: Vec<Family>) -> String {
     let queue = Cow::Owned(path_text(queue));
     let mut registry = Registry::with_labels(std::iter::once((Cow::Borrowed("queue"), queue)));
@@ -114,12 +114,12 @@ pub(super) fn encode(queue: &Path, families: Vec<Family>) -> String {
         registry.register_collector(Box::new(family));
     }
     let mut text = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = prometheus_client::encoding::prometheus_text::encode(&mut text, &registry);
     text
 }
 
-/// Milliseconds as seconds. Exact for every date that a clock can show.
+/// Milliseconds as seconds; exact for every realistic date.
 #[allow(clippy::cast_precision_loss, reason = "below 2^53 for as long as there are dates")]
 pub(super) fn seconds(ms: i64) -> f64 {
     ms as f64 / 1_000.0
@@ -131,7 +131,7 @@ pub(super) fn milliseconds(seconds: f64) -> i64 {
     (seconds * 1_000.0).round() as i64
 }
 
-/// An exit code that was written as a number.
+/// An exit code from its text.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,19 +1,19 @@
-//! Which metrics there are, what each means, and where its value comes from.
+//! The metrics: names, help texts and values.
 //!
-//! A gauge is what can go down: jobs, which `retry` takes back and `prune` drops. A counter
-//! never does: requests, of which the store remembers what it prunes.
+//! Jobs are gauges, since `retry` and `prune` decrease them. Requests are counters, since the store
+//! keeps the counts of pruned ones.
 
-use super::Ended;
+use super::RunOutcome;
 use super::exposition::{Family, Labels, Value, seconds};
 use crate::domain::job::{JobState, Status};
 use crate::domain::verdict::{Class, explain};
 use crate::store::{AppFigures, Figures, LATENCY_BOUNDS_MS};
 
-/// Every verdict that a request can have, in the words of the queue.
+/// Every verdict of a request, as the queue names it.
 const VERDICTS: [&str; 7] =
     ["applied", "throttled", "transient", "renew", "rejected", "stop", "orphaned"];
 
-/// The label of a code that no list of the vendor has, and of refusals without a code.
+/// The label of an undocumented code, and of a failure without a code.
 const OTHER: &str = "other";
 
 /// The queue's metrics, in the order of docs/metrics.md.
@@ -25,11 +25,11 @@ pub(super) fn of_queue(figures: &Figures, rate: f64) -> Vec<Family> {
     families
 }
 
-/// Every family that there is, without a value.
+/// All families, without values.
 pub(super) fn all() -> Vec<Family> {
     let nothing = Figures { apps: Vec::new(), file_bytes: None, log_bytes: 0 };
     let mut families = of_queue(&nothing, 0.0);
-    families.extend(of_end(&Ended::default()));
+    families.extend(of_outcome(&RunOutcome::default()));
     families
 }
 
@@ -105,7 +105,7 @@ fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
     vec![jobs, in_doubt, failed, batches, oldest]
 }
 
-/// Failed jobs by code, the codes that no list has in one.
+/// Failed jobs by code, undocumented codes as one.
 fn by_known_code(of_app: &AppFigures) -> Vec<(String, u64)> {
     let known = |code: i64| explain(code).class != Class::Unknown;
     let mut by_code = Vec::new();
@@ -156,7 +156,7 @@ fn latency(of_app: &AppFigures) -> Value {
     let latency = &of_app.latency;
     let mut buckets = Vec::new();
     let mut after = 0;
-    // What an older version kept with a bound of its own counts to the next one above it.
+    // Counts under a bound of an older version belong to the next larger bound.
     for bound in LATENCY_BOUNDS_MS.into_iter().chain([i64::MAX]) {
         let count = latency.by_bound.range(after + 1..=bound).map(|(_, count)| count).sum();
         let le = if bound == i64::MAX { f64::INFINITY } else { seconds(bound) };
@@ -190,8 +190,8 @@ fn about_runs(apps: &[AppFigures]) -> Vec<Family> {
     );
     for of_app in apps {
         let run = of_app.last_run.as_ref();
-        let goes_on = run.is_some_and(|run| run.ending.is_none());
-        active.add(labels(of_app), Value::Whole(u64::from(goes_on)));
+        let is_running = run.is_some_and(|run| run.ending.is_none());
+        active.add(labels(of_app), Value::Whole(u64::from(is_running)));
         let Some(run) = run else { continue };
         start.add(labels(of_app), Value::Real(seconds(run.started_ms)));
         if let Some(finished_ms) = run.finished_ms {
@@ -207,8 +207,8 @@ fn about_runs(apps: &[AppFigures]) -> Vec<Family> {
     vec![active, start, end, ending, answer]
 }
 
-/// How the command of a run ended. The order is what [`Ended::read`] relies on.
-pub(super) fn of_end(ended: &Ended) -> Vec<Family> {
+/// The outcome of the last run. [`RunOutcome::read`] relies on the order.
+pub(super) fn of_outcome(outcome: &RunOutcome) -> Vec<Family> {
     let mut code = Family::gauge(
         "deskbatch_last_run_exit_code",
         "The exit code of the last deskbatch run that no other run kept from the queue.",
@@ -221,17 +221,17 @@ pub(super) fn of_end(ended: &Ended) -> Vec<Family> {
         "deskbatch_last_success_timestamp_seconds",
         "When a deskbatch run last ended with exit code 0, in Unix seconds.",
     );
-    if let Some((last, at_ms)) = ended.last {
+    if let Some((last, at_ms)) = outcome.last {
         code.add(Vec::new(), Value::Whole(u64::from(last)));
         at.add(Vec::new(), Value::Real(seconds(at_ms)));
     }
-    if let Some(success_ms) = ended.success_ms {
+    if let Some(success_ms) = outcome.success_ms {
         success.add(Vec::new(), Value::Real(seconds(success_ms)));
     }
     vec![code, at, success]
 }
 
-/// Which app and library a series is about.
+/// The labels of an app.
 fn labels(of_app: &AppFigures) -> Labels {
     with(of_app, &[])
 }
@@ -250,7 +250,7 @@ mod tests {
     use crate::domain::verdict::Verdict;
 
     #[test]
-    fn every_verdict_that_an_answer_can_have_is_told_of() {
+    fn every_verdict_has_a_series() {
         use Verdict::{Applied, Rejected, Renew, Stop, Throttled, Transient};
         for verdict in [Applied, Throttled, Transient, Renew, Rejected, Stop] {
             assert!(VERDICTS.contains(&verdict.name()), "{verdict}");

@@ -1,7 +1,7 @@
-//! The log: events of the program as lines of text or JSON, on stderr or in a file of its own.
+//! The log: events as lines of text or JSON, on stderr or in a file.
 //!
-//! A line that cannot be written is counted and passed over: a log must not end the run that it is
-//! of. In a log of JSON, or in a file, messages to people are lines too.
+//! A line that cannot be written is counted and dropped: a log must not end the run. A JSON log and a
+//! log file also contain the messages to the user.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -17,61 +17,59 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use super::Output;
-use super::stdio::Patient;
-use crate::text::{path_text, visible, visible_json};
+use super::stdio::BlockingWriter;
+use crate::util::atomic_file::PRIVATE;
+use crate::util::escape::{path_text, visible, visible_json};
 
-/// The target of events that are messages to people: no filter of the log keeps them out.
-const TALK: &str = "deskbatch::talk";
+/// The target of messages to the user, which no log filter suppresses.
+const MESSAGE_TARGET: &str = "deskbatch::talk";
 
-/// How grave a message is.
+/// The severity of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grade {
-    /// As it should be.
+pub(super) enum Severity {
     Info,
-    /// Worth a look.
     Warn,
-    /// The command has failed.
     Error,
 }
 
-/// How the log is written, and where.
+/// The format and the destination of the log.
 #[derive(Debug, Clone, Default)]
-pub struct LogTo {
-    /// One JSON object a line; lines of text otherwise.
+pub struct LogTarget {
+    /// One JSON object per line instead of text.
     pub json: bool,
-    /// This file, to its end; stderr if none is named.
+    /// The file to append to; `None`: stderr.
     pub file: Option<PathBuf>,
 }
 
-/// Why there can be no log.
+/// Why the log could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter means nothing.
+    /// The filter is invalid.
     #[error(
         "log: {filter}: {reason}: use error, warn, info, debug or trace, or a filter as deskbatch=debug"
     )]
     Filter {
-        /// What was given.
+        /// The filter.
         filter: String,
-        /// What is wrong with it.
+        /// The parser's error.
         reason: String,
     },
     /// The file cannot be opened.
     #[error("{path} cannot be written")]
     File {
-        /// The file.
+        /// Its path.
         path: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What became of lines that could not be written.
+/// The number of lines that could not be written, and the first reason.
 #[derive(Debug, Default)]
-pub(super) struct Lost(Mutex<(u64, String)>);
+pub(super) struct LostLines(Mutex<(u64, String)>);
 
-impl Lost {
-    /// Counts a line unless it was `written`; the first reason is kept.
+impl LostLines {
+    /// Counts a line unless it was `written`.
     pub(super) fn note(&self, to: &str, written: io::Result<()>) {
         let Err(error) = written else { return };
         let mut lost = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,14 +79,14 @@ impl Lost {
         lost.0 += 1;
     }
 
-    /// The number of such lines and where and why, once.
+    /// Takes the number of lines and the first reason, and resets both.
     pub(super) fn take(&self) -> Option<(u64, String)> {
         let mut lost = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (lost.0 > 0).then(|| std::mem::take(&mut *lost))
     }
 }
 
-/// A log that has begun.
+/// A started log.
 #[derive(Debug, Clone)]
 pub(super) struct Log {
     pub(super) json: bool,
@@ -96,82 +94,82 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Whether stderr has nothing but this log.
+    /// Whether stderr has only JSON.
     pub(super) fn has_stderr_alone(&self) -> bool {
         self.json && self.file.is_none()
     }
 
-    /// Whether messages belong into it as well as on stderr.
-    pub(super) fn is_apart(&self) -> bool {
+    /// Whether the log is a file, which gets messages in addition to stderr.
+    pub(super) fn is_in_file(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Takes in a message.
-    pub(super) fn tell(&self, grade: Grade, text: &str, lost: &Lost) {
+    /// Logs a message to the user.
+    pub(super) fn message(&self, severity: Severity, text: &str, lost: &LostLines) {
         match (&self.file, self.json) {
             (Some((file, name)), false) => {
                 lost.note(name, (&**file).write_all(format!("{text}\n").as_bytes()));
             }
-            _ => match grade {
-                Grade::Info => tracing::info!(target: TALK, "{text}"),
-                Grade::Warn => tracing::warn!(target: TALK, "{text}"),
-                Grade::Error => tracing::error!(target: TALK, "{text}"),
+            _ => match severity {
+                Severity::Info => tracing::info!(target: MESSAGE_TARGET, "{text}"),
+                Severity::Warn => tracing::warn!(target: MESSAGE_TARGET, "{text}"),
+                Severity::Error => tracing::error!(target: MESSAGE_TARGET, "{text}"),
             },
         }
     }
 }
 
 impl Output {
-    /// Begins the log, which gets what `filter` lets through.
+    /// Starts the log with `filter`.
     ///
     /// # Errors
-    /// When the filter means nothing, or the file cannot be opened.
-    pub fn with_log(mut self, filter: &str, to: &LogTo) -> Result<Self, LogError> {
+    /// On an invalid filter, or when the file cannot be opened.
+    pub fn with_log(mut self, filter: &str, target: &LogTarget) -> Result<Self, LogError> {
         let filter = EnvFilter::try_new(filter)
             .map_err(|e| LogError::Filter { filter: filter.to_owned(), reason: e.to_string() })?;
-        let file = to.file.as_deref().map(open).transpose()?;
+        let file = target.file.as_deref().map(open).transpose()?;
         let is_coloured = file.is_none() && self.has_colours();
-        let log = Log { json: to.json, file };
+        let log = Log { json: target.json, file };
         self.log = Some(log.clone());
         let writer = LogWriter { out: self.clone(), is_coloured };
-        // That of a line which cannot be written would go to stderr, and end the program there.
+        // tracing would print an error of a lost line to stderr, and panic if that fails too.
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(writer)
             .with_ansi(is_coloured)
             .log_internal_errors(false);
-        let lets_through = filter.or(Targets::new().with_target(TALK, LevelFilter::TRACE));
+        let filter = filter.or(Targets::new().with_target(MESSAGE_TARGET, LevelFilter::TRACE));
         let subscriber = tracing_subscriber::registry();
         if log.json {
-            subscriber.with(lines.json().with_filter(lets_through)).init();
-            tell_panics_as_events(log, Arc::clone(&self.lost));
+            subscriber.with(lines.json().with_filter(filter)).init();
+            log_panics(log, Arc::clone(&self.lost));
         } else {
-            subscriber.with(lines.with_filter(lets_through)).init();
+            subscriber.with(lines.with_filter(filter)).init();
         }
         Ok(self)
     }
 }
 
-/// Opens the log at `path` at its end; a new one is its owner's alone.
+/// Opens the log file for appending; a new one is private.
 fn open(path: &Path) -> Result<(Arc<File>, Arc<str>), LogError> {
     let name = path_text(path);
-    match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
+    match OpenOptions::new().append(true).create(true).mode(PRIVATE).open(path) {
         Ok(file) => Ok((Arc::new(file), name.into())),
         Err(source) => Err(LogError::File { path: name, source }),
     }
 }
 
-/// A panic is a line like others: stderr has nothing but JSON.
-fn tell_panics_as_events(log: Log, lost: Arc<Lost>) {
-    let before = std::panic::take_hook();
+/// Logs panics: a JSON log on stderr must contain nothing but JSON.
+fn log_panics(log: Log, lost: Arc<LostLines>) {
+    let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        log.tell(Grade::Error, &format!("deskbatch: a bug: {panic}"), &lost);
+        log.message(Severity::Error, &format!("deskbatch: a bug: {panic}"), &lost);
         if !log.has_stderr_alone() {
-            before(panic);
+            default_hook(panic);
         }
     }));
 }
 
-/// Writes whole log lines to where the log is.
+/// Writes complete lines to the log.
 #[derive(Debug, Clone)]
 pub(super) struct LogWriter {
     out: Output,
@@ -180,7 +178,7 @@ pub(super) struct LogWriter {
 
 impl LogWriter {
     fn to_stderr(&self, text: &str) {
-        let written = Patient(io::stderr()).write_all(text.as_bytes());
+        let written = BlockingWriter(io::stderr()).write_all(text.as_bytes());
         self.out.lost.note("stderr", written);
     }
 }
@@ -194,7 +192,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
 }
 
 impl Write for &LogWriter {
-    /// One line a call. Never fails: see the head of the file.
+    /// Called once per line. Never fails: see the module's documentation.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let Some(log) = &self.out.log else { return Ok(line.len()) };
@@ -207,7 +205,7 @@ impl Write for &LogWriter {
             Some((file, name)) => {
                 self.out.lost.note(name, (&**file).write_all(text.as_bytes()));
             }
-            // No bar is drawn there. A bug in the drawing of one must be able to say so.
+            // No progress display there. Suspending it could deadlock in a panic of its own.
             None if log.json => self.to_stderr(&text),
             None => self.out.bars.suspend(|| self.to_stderr(&text)),
         }
@@ -219,8 +217,8 @@ impl Write for &LogWriter {
     }
 }
 
-/// `line` and its end: what a field holds cannot forge another line. Colours are the writer's own
-/// and stay.
+/// `line` with escaped contents and a line end, so that a field cannot forge another line. Keeps the
+/// colours of the log itself.
 fn one_line(line: &str, is_coloured: bool) -> String {
     const COLOUR: &str = "\u{1b}[";
     let mut pieces = line.split(COLOUR).enumerate();
@@ -243,15 +241,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_line_is_one_line_and_keeps_its_colours() {
+    fn log_line_is_escaped_and_keeps_colours() {
         let line = "\u{1b}[32m INFO\u{1b}[0m a\nb\u{1b}[2Jc";
         assert_eq!(one_line(line, true), "\u{1b}[32m INFO\u{1b}[0m a\\u{a}b\\u{1b}[2Jc\n");
         assert_eq!(one_line("a\u{1b}[1mb", false), "a\\u{1b}[1mb\n");
     }
 
     #[test]
-    fn lost_lines_are_counted_with_the_first_reason() {
-        let lost = Lost::default();
+    fn lost_lines_are_counted_with_first_reason() {
+        let lost = LostLines::default();
         lost.note("a.log", Ok(()));
         assert_eq!(lost.take(), None);
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::BrokenPipe] {

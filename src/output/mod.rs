@@ -1,16 +1,17 @@
-//! The only place that prints. stdout is data, stderr is talk.
+//! The only place that prints. Data goes to stdout, messages go to stderr.
 //!
-//! A reader that goes away in the middle (`| head`) is no error. Log lines and progress
-//! share stderr without tearing each other.
+//! A broken pipe (`| head`) is no error. Log lines and the progress display share stderr without
+//! corrupting each other.
 
-mod board;
+mod import_display;
 mod log;
 mod plan;
-mod progress;
-mod reading;
+mod progress_display;
+mod rate_window;
+mod run_progress;
+mod run_view;
 mod stdio;
 mod summary;
-mod view;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use std::sync::Arc;
@@ -19,38 +20,42 @@ use console::Term;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use secrecy::SecretString;
 
-use crate::text::{visible_json, visible_lines};
+use crate::util::escape::{visible_json, visible_lines};
 
-pub use board::Board;
-pub use log::{LogError, LogTo};
+pub use import_display::{ImportDisplay, ImportProgress};
+pub use log::{LogError, LogTarget};
 pub use plan::plan_text;
-pub use progress::{Recent, follow};
-pub use reading::{Reading, ReadingBoard};
+pub use progress_display::ProgressDisplay;
+pub use rate_window::RateWindow;
+pub use run_progress::follow;
+pub use run_view::{RunActivity, RunView};
 pub use summary::{RunSummaryText, counts_text, range_text};
-pub use view::{Doing, View};
 
-use log::{Grade, Log, Lost};
-use stdio::{Patient, Unfailing};
+use log::{Log, LostLines, Severity};
+use stdio::{BlockingWriter, InfallibleTerminal};
 
-/// How often a terminal is drawn at most, in a second.
-const DRAWN_PER_S: u8 = 20;
+/// The most redraws of a terminal per second.
+const REDRAWS_PER_S: u8 = 20;
 
-/// Where text goes.
+/// The streams and the log of this process.
 #[derive(Debug, Clone)]
 pub struct Output {
     quiet: bool,
     bars: MultiProgress,
     log: Option<Log>,
-    /// What could not be written of the talk and of the log.
-    lost: Arc<Lost>,
+    /// Messages and log lines that could not be written.
+    lost: Arc<LostLines>,
 }
 
 impl Output {
-    /// An output without a log yet; a quiet one passes on only what must be said.
+    /// An output without a log. A quiet one suppresses [`Output::info`].
     pub fn new(quiet: bool) -> Self {
         let terminal = Term::stderr();
         let target = if terminal.is_term() {
-            ProgressDrawTarget::term_like_with_hz(Box::new(Unfailing(terminal)), DRAWN_PER_S)
+            ProgressDrawTarget::term_like_with_hz(
+                Box::new(InfallibleTerminal(terminal)),
+                REDRAWS_PER_S,
+            )
         } else {
             ProgressDrawTarget::hidden()
         };
@@ -58,109 +63,109 @@ impl Output {
         Self { quiet, bars, log: None, lost: Arc::default() }
     }
 
-    /// Whether only what must be said is passed on.
+    /// Whether info messages are suppressed.
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Whether stderr is a terminal that shows text.
+    /// Whether stderr is a terminal that shows text, not a JSON log.
     fn has_terminal(&self) -> bool {
         io::stderr().is_terminal() && !self.log.as_ref().is_some_and(Log::has_stderr_alone)
     }
 
-    /// The same of JSON: for a program it stays what it was.
+    /// Writes JSON to stdout. Unsafe characters are escaped by JSON's rules.
     ///
     /// # Errors
-    /// As below.
+    /// When stdout cannot be written, except on a broken pipe.
     pub fn json(&self, text: &str) -> io::Result<()> {
         self.bytes(visible_json(text).as_bytes())
     }
 
-    /// Data, to stdout: lines for people, in which names of strangers may stand.
+    /// Writes text to stdout. Unsafe characters in foreign names are escaped.
     ///
     /// # Errors
-    /// When stdout cannot be written, other than because its reader has gone.
+    /// When stdout cannot be written, except on a broken pipe.
     pub fn data(&self, text: &str) -> io::Result<()> {
         self.bytes(visible_lines(text).as_bytes())
     }
 
-    /// The same of bytes that are passed on as they are.
+    /// Writes bytes to stdout unchanged.
     ///
     /// # Errors
-    /// As above.
+    /// When stdout cannot be written, except on a broken pipe.
     pub fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
-        ignore_broken_pipe(Patient(io::stdout()).write_all(bytes))
+        ignore_broken_pipe(BlockingWriter(io::stdout()).write_all(bytes))
     }
 
-    /// Talk: what went well, unless quiet. A log in a file gets it in any case.
-    pub fn say(&self, text: &str) {
+    /// A message that `--quiet` suppresses. A log file gets it in any case.
+    pub fn info(&self, text: &str) {
         if !self.quiet {
-            self.tell(Grade::Info, text);
-        } else if let Some(log) = self.log.as_ref().filter(|log| log.is_apart()) {
-            log.tell(Grade::Info, &visible_lines(text), &self.lost);
+            self.print(Severity::Info, text);
+        } else if let Some(log) = self.log.as_ref().filter(|log| log.is_in_file()) {
+            log.message(Severity::Info, &visible_lines(text), &self.lost);
         }
     }
 
-    /// Talk that is wanted even when quiet.
-    pub fn must_say(&self, text: &str) {
-        self.tell(Grade::Warn, text);
+    /// A message that `--quiet` does not suppress.
+    pub fn warn(&self, text: &str) {
+        self.print(Severity::Warn, text);
     }
 
-    /// Talk of a command that failed, wanted even when quiet.
-    pub fn fail(&self, text: &str) {
-        self.tell(Grade::Error, text);
+    /// The error of a failed command.
+    pub fn error(&self, text: &str) {
+        self.print(Severity::Error, text);
     }
 
-    fn tell(&self, grade: Grade, text: &str) {
+    fn print(&self, severity: Severity, text: &str) {
         let text = visible_lines(text);
         if let Some(log) = &self.log {
-            if log.json || log.is_apart() {
-                log.tell(grade, &text, &self.lost);
+            if log.json || log.is_in_file() {
+                log.message(severity, &text, &self.lost);
             }
             if log.has_stderr_alone() {
                 return;
             }
         }
         self.bars.suspend(|| {
-            let written = Patient(io::stderr()).write_all(format!("{text}\n").as_bytes());
+            let written = BlockingWriter(io::stderr()).write_all(format!("{text}\n").as_bytes());
             self.lost.note("stderr", written);
         });
     }
 
-    /// Says once that lines were lost, if any were; where stderr is what is gone, the log has it.
-    pub fn tell_lost(&self) {
+    /// Reports lost lines, if there are any; if stderr is the broken stream, the log has the report.
+    pub fn report_lost_lines(&self) {
         if let Some((count, why)) = self.lost.take() {
-            self.must_say(&format!("deskbatch: {count} lines could not be written to {why}"));
+            self.warn(&format!("deskbatch: {count} lines could not be written to {why}"));
         }
     }
 
-    /// Passes on the help, which is data, or what is wrong with the command line; `coloured` is
-    /// the same for a terminal.
+    /// Writes the help to stdout, or the error of the command line to stderr; `coloured` is for a
+    /// terminal.
     ///
     /// # Errors
-    /// When the help cannot be written, other than because its reader has gone.
+    /// When the help cannot be written, except on a broken pipe.
     pub fn usage(&self, plain: &str, coloured: &str, is_error: bool) -> io::Result<()> {
         let pick =
             |is_terminal: bool| if is_terminal && wants_colours() { coloured } else { plain };
         if is_error {
             let text = pick(io::stderr().is_terminal());
-            self.lost.note("stderr", Patient(io::stderr()).write_all(text.as_bytes()));
+            self.lost.note("stderr", BlockingWriter(io::stderr()).write_all(text.as_bytes()));
             return Ok(());
         }
         self.bytes(pick(io::stdout().is_terminal()).as_bytes())
     }
 
-    /// Whether talk may be coloured: on a terminal alone, and not where `NO_COLOR` says anything.
+    /// Whether messages may be coloured: only on a terminal, and not if `NO_COLOR` is set.
     pub fn has_colours(&self) -> bool {
         io::stderr().is_terminal() && wants_colours()
     }
 
-    /// Whether somebody is there to be asked.
+    /// Whether a user can be asked: stdin and stderr are terminals.
     pub fn can_ask(&self) -> bool {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Asks a question that only an explicit yes answers with yes.
+    /// Asks a question; only an explicit yes counts as yes.
     pub fn ask(&self, question: &str) -> bool {
         let _ = write!(io::stderr().lock(), "{} [y/N] ", visible_lines(question));
         let mut answer = String::new();
@@ -169,31 +174,31 @@ impl Output {
     }
 
     /// Asks for a line; `None` at the end of the input.
-    pub fn ask_line(&self, question: &str) -> Option<String> {
-        let _ = write!(io::stderr().lock(), "{question} ");
+    pub fn ask_line(&self, prompt: &str) -> Option<String> {
+        let _ = write!(io::stderr().lock(), "{prompt} ");
         let mut answer = String::new();
         let read = io::stdin().lock().read_line(&mut answer);
         matches!(read, Ok(1..)).then(|| answer.trim().to_owned())
     }
 
-    /// The same without showing what is typed.
-    pub fn ask_secret(&self, question: &str) -> Option<SecretString> {
-        let _ = write!(io::stderr().lock(), "{question} ");
+    /// Asks for a line without echo.
+    pub fn ask_secret(&self, prompt: &str) -> Option<SecretString> {
+        let _ = write!(io::stderr().lock(), "{prompt} ");
         rpassword::read_password().ok().map(|answer| SecretString::from(answer.trim()))
     }
 
-    /// A buffered stdout for long data, to be written on a thread of its own.
+    /// A buffered stdout for long data. Its writes may block, so use it on a thread of its own.
     pub fn stream(&self) -> impl Write + Send + use<> {
-        io::BufWriter::new(Patient(io::stdout()))
+        io::BufWriter::new(BlockingWriter(io::stdout()))
     }
 }
 
-/// Whether `NO_COLOR` says nothing.
+/// Whether `NO_COLOR` is unset or empty.
 fn wants_colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
 }
 
-/// A reader that has gone has had enough: that is a success.
+/// Maps a broken pipe to success: the reader has all it wants.
 ///
 /// # Errors
 /// Every other error.

@@ -1,15 +1,15 @@
-//! A plan in words, for whoever has to say yes to it.
+//! A plan as text, for the user who approves it.
 
 use std::fmt::Write as _;
 
 use super::range_text;
-use crate::domain::job::Status;
+use crate::domain::plan_digest::{Effect, FilePlan, JobSetDigest, Plan};
 use crate::eta::Eta;
-use crate::plan::{Effect, FilePlan, JobsSum, Plan};
-use crate::text::visible;
+use crate::domain::job::Status;
+use crate::util::escape::visible;
 
-/// What a run sends, what it takes, where that comes from, what it deletes, and what the file's
-/// reader warns of; `all_line` is the command line that names every delete.
+/// Destination, jobs by status, ETA, effect of the file, deletes and warnings of a plan; `all_line` is
+/// the command line that names every delete.
 pub fn plan_text(plan: &Plan, forecast: &Eta, all_line: &str) -> String {
     let mut text = format!(
         "This run sends to {}, for application {}, library {}:",
@@ -79,7 +79,7 @@ fn write_file(text: &mut String, file: &FilePlan) {
 }
 
 fn write_waiting(text: &mut String, plan: &Plan) {
-    let JobsSum { counts, .. } = &plan.waiting;
+    let JobSetDigest { counts, .. } = &plan.waiting;
     if plan.waiting.total() == 0 {
         return;
     }
@@ -118,7 +118,7 @@ fn write_deletes(text: &mut String, plan: &Plan, all_line: &str) {
     }
 }
 
-/// Last, so that they are right above a question.
+/// Last, so that they are directly above the question.
 fn write_warnings(text: &mut String, plan: &Plan) {
     let warnings = plan.file.iter().flat_map(|file| &file.warnings);
     for (warning, start) in warnings.zip(std::iter::once("\n\n").chain(std::iter::repeat("\n"))) {

@@ -1,8 +1,8 @@
-//! Writing to the terminal, pipe or file that this process was given as stdout or stderr.
+//! Writers for stdout and stderr.
 //!
-//! Such a descriptor is shared with the process that began this one, and may have been set not to
-//! block: then a write that would block is waited for, where the standard library would lose
-//! the rest. Nothing is kept back, so there is nothing to flush.
+//! These descriptors are shared with the parent process, which may have set them to non-blocking.
+//! Writes then wait until the descriptor is writable, where the standard library would return an error
+//! and lose the rest. Unbuffered, so there is nothing to flush.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,10 +13,10 @@ use indicatif::TermLike;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// See the head of this file.
-pub(super) struct Patient<F>(pub(super) F);
+/// Waits where a write would block.
+pub(super) struct BlockingWriter<F>(pub(super) F);
 
-impl<F: AsFd> Write for Patient<F> {
+impl<F: AsFd> Write for BlockingWriter<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match rustix::io::write(&self.0, bytes) {
@@ -39,17 +39,16 @@ fn wait_until_writable(to: &impl AsFd) -> io::Result<()> {
     }
 }
 
-/// The terminal of a progress bar. One that has gone away shows nothing and is no error: the
-/// bar's own library would end the program by it.
-pub(super) struct Unfailing(pub(super) Term);
+/// The terminal of a progress bar, without errors: indicatif panics if the terminal is gone.
+pub(super) struct InfallibleTerminal(pub(super) Term);
 
-impl fmt::Debug for Unfailing {
+impl fmt::Debug for InfallibleTerminal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the terminal")
     }
 }
 
-impl TermLike for Unfailing {
+impl TermLike for InfallibleTerminal {
     fn width(&self) -> u16 {
         self.0.size().1
     }
@@ -102,10 +101,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bar_on_a_terminal_that_fails_ends_nothing() {
+    fn failing_terminal_does_not_panic() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let terminal = Term::read_write_pair(File::open("/dev/null").unwrap(), full);
-        let target = ProgressDrawTarget::term_like(Box::new(Unfailing(terminal)));
+        let target = ProgressDrawTarget::term_like(Box::new(InfallibleTerminal(terminal)));
         let bars = MultiProgress::with_draw_target(target);
         let bar = bars.add(ProgressBar::new(2));
         bar.tick();
@@ -114,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn full_pipe_that_does_not_block_is_waited_for() {
+    fn write_to_full_nonblocking_pipe_waits() {
         let (mut reader, writer) = io::pipe().unwrap();
         fcntl_setfl(&writer, fcntl_getfl(&writer).unwrap() | OFlags::NONBLOCK).unwrap();
-        // More than any pipe holds.
+        // More than the capacity of any pipe.
         let sent: Vec<u8> = (0..4_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let copy = sent.clone();
-        let writing = std::thread::spawn(move || Patient(writer).write_all(&copy));
+        let writing = std::thread::spawn(move || BlockingWriter(writer).write_all(&copy));
         let mut got = Vec::new();
         reader.read_to_end(&mut got).unwrap();
         writing.join().unwrap().unwrap();

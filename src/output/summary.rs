@@ -1,4 +1,4 @@
-//! What is said at the end of a run, and figures in words.
+//! The summary of a run, and counts and durations as text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,45 +6,44 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::domain::verdict::{ResponseKind, explain};
 use crate::runner::RunReport;
 use crate::store::{QueueCounts, Record, RunEnding};
-use crate::text::path_text;
+use crate::util::escape::path_text;
+use crate::domain::verdict::{ResponseKind, explain};
 
-/// Everything that the end of a run tells.
+/// The inputs of the summary.
 #[derive(Debug)]
 pub struct RunSummaryText<'a> {
-    /// How the run went.
+    /// The runner's report.
     pub report: &'a RunReport,
-    /// The app's jobs after it.
+    /// The app's jobs after the run; with a plan the open ones are those of the plan only.
     pub counts: QueueCounts,
-    /// Jobs that failed in the batches that the run worked on.
+    /// Failed jobs in the run's scope, those of earlier runs included.
     pub failed: u64,
-    /// Whether it kept to a plan that somebody has approved; `counts` has the open jobs of
-    /// that plan alone then.
+    /// Whether it executed an approved plan.
     pub approved: bool,
-    /// Pending jobs that its approval does not cover: deletes, or, with a plan, any.
+    /// Pending jobs that the approval does not cover: deletes, or with a plan any.
     pub unapproved: u64,
-    /// Jobs of its plan that were retried while it went on: they are no part of it any more.
+    /// Jobs of the plan that were retried during the run, and so left the plan.
     pub retried: u64,
-    /// The app's jobs that are in doubt after it.
+    /// The app's jobs that are in doubt after the run.
     pub in_doubt: u64,
-    /// Jobs that others cancelled and superseded while it went on.
+    /// Jobs that were cancelled and superseded during the run.
     pub withdrawn: [u64; 2],
-    /// The first of the jobs that failed in this run.
+    /// The first jobs that failed in this run.
     pub refused: &'a [Record],
     /// The queue file.
     pub database: &'a Path,
-    /// What has to follow a command to mean the same queue, with a space in front.
+    /// The flags that select the queue, with a leading space.
     pub flags: String,
-    /// The same for a run that is no rehearsal, where this one was.
-    pub rehearsed: Option<String>,
+    /// After a sandbox run: the flags of a live run.
+    pub live_flags: Option<String>,
 }
 
 impl RunSummaryText<'_> {
     /// The text, lines joined.
     pub fn text(&self) -> String {
-        let mut text = self.head();
+        let mut text = self.headline();
         let totals = &self.report.totals;
         let _ =
             write!(text, "\n\n  succeeded  {}\n  failed     {}", totals.succeeded, totals.failed);
@@ -73,14 +72,18 @@ impl RunSummaryText<'_> {
         text
     }
 
-    fn head(&self) -> String {
+    fn headline(&self) -> String {
         match self.report.ending {
-            RunEnding::Drained if self.has_left_any() => self.left_over(),
+            RunEnding::Drained if self.has_unsent_jobs() => self.unsent_text(),
             RunEnding::Drained if self.failed > 0 => {
-                format!("Finished: nothing is left to send{}{}.", self.failures(), self.meanwhile())
+                format!(
+                    "Finished: nothing is left to send{}{}.",
+                    self.failures_text(),
+                    self.withdrawn_text()
+                )
             }
             RunEnding::Drained if self.withdrawn != [0, 0] => {
-                format!("Finished: nothing is left to send{}.", self.meanwhile())
+                format!("Finished: nothing is left to send{}.", self.withdrawn_text())
             }
             RunEnding::Drained => "Finished: everything asked for is done.".to_owned(),
             RunEnding::Signal => "Stopped as asked; the rest is pending.".to_owned(),
@@ -91,33 +94,33 @@ impl RunSummaryText<'_> {
             RunEnding::Outage if self.is_blocked() => format!(
                 "Stopped: the service cannot be reached from here, and waiting does not help; everything left is \
                  pending.\n{}",
-                self.last_word()
+                self.last_response_text()
             ),
             RunEnding::Outage => format!(
                 "Stopped: nothing got through for too long; the rest is pending.{}",
-                self.last_trouble()
+                self.last_error_text()
             ),
             RunEnding::Refused => format!(
                 "Stopped: the service refuses this app or account; everything left is pending.\n{}",
-                self.last_word()
+                self.last_response_text()
             ),
             RunEnding::Suspicious => format!(
                 "Stopped: every request was rejected, and nothing shows whether the questions are wrong or the call; \
                  everything left is pending.\n{}\n\
                  If the questions are wrong, run again with --rejections-max 0, which fails them.",
-                self.last_word()
+                self.last_response_text()
             ),
-            RunEnding::TooManyFailures => self.too_many_failures(),
+            RunEnding::TooManyFailures => self.too_many_failures_text(),
             RunEnding::Broken => "Stopped by a fault.".to_owned(),
         }
     }
 
-    /// Whether a run that has done all it was to do leaves something that it was asked for.
-    pub fn has_left_any(&self) -> bool {
+    /// Whether a drained run leaves jobs of its scope unsent.
+    pub fn has_unsent_jobs(&self) -> bool {
         self.counts.pending > 0 || self.retried > 0
     }
 
-    fn left_over(&self) -> String {
+    fn unsent_text(&self) -> String {
         if self.retried > 0 {
             return format!(
                 "Stopped: {} failed jobs of the plan were retried while it ran; they are pending, and no plan has them.",
@@ -130,20 +133,20 @@ impl RunSummaryText<'_> {
         format!("Stopped: {} jobs came as the run ended; they are pending.", self.counts.pending)
     }
 
-    /// The figure is that of the lines below; what failed before it is another one.
-    fn failures(&self) -> String {
-        let here = self.report.totals.failed;
-        match (here, self.failed.saturating_sub(here)) {
+    /// Separates the failures of this run, as in the lines below, from earlier ones.
+    fn failures_text(&self) -> String {
+        let in_run = self.report.totals.failed;
+        match (in_run, self.failed.saturating_sub(in_run)) {
             (0, before) => format!("; {before} jobs failed in an earlier run"),
-            (here, 0) => format!(", {here} jobs failed"),
-            (here, before) => {
-                format!(", {here} jobs failed, and {before} more in an earlier run")
+            (in_run, 0) => format!(", {in_run} jobs failed"),
+            (in_run, before) => {
+                format!(", {in_run} jobs failed, and {before} more in an earlier run")
             }
         }
     }
 
-    /// What others did while the run went on.
-    fn meanwhile(&self) -> String {
+    /// Jobs withdrawn during the run.
+    fn withdrawn_text(&self) -> String {
         match self.withdrawn {
             [0, 0] => String::new(),
             [cancelled, 0] => format!("; {cancelled} were cancelled meanwhile"),
@@ -154,8 +157,8 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// What is wrong is most likely the manifest, so more of it would fail the same way.
-    fn too_many_failures(&self) -> String {
+    /// Advises to read the codes first: most likely the manifest is wrong.
+    fn too_many_failures_text(&self) -> String {
         let limit = self.report.failures_max.unwrap_or_default();
         format!(
             "Stopped: {} jobs failed in this run, and it was to stop at {limit}; the rest is pending.\n\
@@ -165,7 +168,7 @@ impl RunSummaryText<'_> {
         )
     }
 
-    fn last_word(&self) -> String {
+    fn last_response_text(&self) -> String {
         let Some((answer, info)) = &self.report.last_error else { return String::new() };
         let said =
             if info.is_empty() { String::new() } else { format!("\nThe service said: {info}") };
@@ -181,13 +184,13 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// Whether the run ended at once, for what lies between here and the service.
+    /// Whether the run ended without retries, on an error between this machine and the service.
     fn is_blocked(&self) -> bool {
         self.report.last_error.as_ref().is_some_and(|(answer, _)| answer.is_local_fault())
     }
 
-    /// An outage is often on this side: a certificate, a proxy, a name that is not found.
-    fn last_trouble(&self) -> String {
+    /// The last error, since an outage is often a local problem: a certificate, a proxy, DNS.
+    fn last_error_text(&self) -> String {
         match &self.report.last_error {
             None => String::new(),
             Some((answer, info)) if info.is_empty() => format!("\nThe last trouble: {answer}."),
@@ -246,7 +249,7 @@ impl RunSummaryText<'_> {
         };
     }
 
-    /// By code, so that what a code means is said once.
+    /// Grouped by code, so that each meaning appears once.
     fn write_refused(&self, text: &mut String) {
         if self.refused.is_empty() {
             return;
@@ -297,7 +300,7 @@ impl RunSummaryText<'_> {
             steps.push(step("look at the deletes that are left:", &format!("plan{flags}")));
             steps.push(step("approve and send them:", &format!("run{flags}")));
         }
-        if let Some(flags) = self.rehearsed.as_ref().filter(|_| self.counts.open() == 0) {
+        if let Some(flags) = self.live_flags.as_ref().filter(|_| self.counts.open() == 0) {
             let real = format!("run FILE{flags}");
             steps.push(step("do it for real, with your account:", &real));
         }
@@ -305,7 +308,7 @@ impl RunSummaryText<'_> {
     }
 }
 
-/// Jobs by state, the empty states left out: `312: 308 succeeded, 4 failed`.
+/// Jobs by state, without empty states: `312: 308 succeeded, 4 failed`.
 pub fn counts_text(counts: &QueueCounts) -> String {
     let parts: Vec<String> = [
         ("pending", counts.pending),
@@ -325,8 +328,8 @@ pub fn counts_text(counts: &QueueCounts) -> String {
     format!("{}: {}", counts.total(), parts.join(", "))
 }
 
-/// A time that is not known for sure, in the units that fit: `3 to 4 min`, `40 s to 2 min`;
-/// `about 3 min` if both ends read the same.
+/// A range of durations in suitable units: `3 to 4 min`, `40 s to 2 min`; `about 3 min` if both ends
+/// read the same.
 pub fn range_text(time: &RangeInclusive<Duration>) -> String {
     let (low, low_unit) = time_text(*time.start());
     let (high, high_unit) = time_text(*time.end());
@@ -353,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_the_unit_that_fits() {
+    fn range_has_suitable_units() {
         let text =
             |low, high| range_text(&(Duration::from_millis(low)..=Duration::from_millis(high)));
         assert_eq!(text(200, 900), "about 1 s");

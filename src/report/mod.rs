@@ -1,11 +1,10 @@
-//! Reports: records in, CSV or JSON out, one record at a time; and the page for people, from
-//! figures of the whole queue.
+//! Reports: records as CSV or JSON, one at a time; and the HTML report of the whole queue.
 //!
-//! The CSV is itself a manifest with more columns: what is reported as failed can be
-//! imported again as it is. Text that came from a server never starts a formula.
+//! The CSV is a manifest with more columns: a report of failed jobs can be imported again unchanged.
+//! Text from a server never starts a spreadsheet formula.
 
-mod facts;
 pub mod html;
+mod page_data;
 
 use std::io::{self, Write};
 
@@ -13,9 +12,9 @@ use serde::Serialize;
 
 use crate::domain::clock::utc_text;
 use crate::store::Record;
-use crate::text::{visible, visible_json};
+use crate::util::escape::{visible, visible_json};
 
-pub use facts::{About, Estimate, Facts};
+pub use page_data::{Estimate, PageData, PageInfo};
 
 /// The columns of the CSV, in order.
 pub const COLUMNS: [&str; 11] = [
@@ -32,10 +31,10 @@ pub const COLUMNS: [&str; 11] = [
     "finished_at",
 ];
 
-/// How the JSON begins, without records and with them.
+/// The beginning of the JSON, without and with records.
 pub const JSON_STARTS: [&str; 2] = ["[\n]\n", "[\n{\"question_id\":"];
 
-/// Something that records are written to.
+/// A report format.
 pub trait Writer {
     /// Writes one record.
     ///
@@ -43,14 +42,14 @@ pub trait Writer {
     /// When the destination cannot be written.
     fn write(&mut self, record: &Record) -> io::Result<()>;
 
-    /// Writes what comes after the last record.
+    /// Writes the end of the report.
     ///
     /// # Errors
     /// When the destination cannot be written.
     fn finish(&mut self) -> io::Result<()>;
 }
 
-/// Writes CSV.
+/// Writes a report as CSV.
 pub struct CsvWriter<W: Write>(csv::Writer<W>);
 
 impl<W: Write> CsvWriter<W> {
@@ -60,7 +59,7 @@ impl<W: Write> CsvWriter<W> {
     /// When the destination cannot be written.
     pub fn new(to: W) -> io::Result<Self> {
         let mut csv = csv::Writer::from_writer(to);
-        csv.write_record(COLUMNS).map_err(destination)?;
+        csv.write_record(COLUMNS).map_err(io_error)?;
         Ok(Self(csv))
     }
 }
@@ -82,7 +81,7 @@ impl<W: Write> Writer for CsvWriter<W> {
             &record.line.to_string(),
             &record.finished_ms.map(utc_text).unwrap_or_default(),
         ];
-        self.0.write_record(row).map_err(destination)
+        self.0.write_record(row).map_err(io_error)
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -90,31 +89,29 @@ impl<W: Write> Writer for CsvWriter<W> {
     }
 }
 
-/// The destination's own error: wrapped in another, a reader that has gone would no longer
-/// be known from a disk that is full.
-fn destination(error: csv::Error) -> io::Error {
+/// Unwraps the I/O error, so that callers can recognise a broken pipe.
+fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
     }
 }
 
-/// What a spreadsheet takes for the start of a formula; the full-width signs count where
-/// Chinese and Japanese are written.
+/// The characters that start a formula in a spreadsheet; the full-width ones do in Chinese and Japanese
+/// locales.
 const FORMULA_STARTS: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r'];
 
-/// Where a spreadsheet may begin a new cell although a field is one: some expect a semicolon
-/// or a tab between fields, and then heed no quotes in the middle of a line.
+/// Characters after which a spreadsheet may begin a new cell inside a field: with a semicolon or tab as
+/// separator it ignores quotes in the middle of a line.
 const CELL_ENDS: [char; 4] = [';', '\t', '\r', '\n'];
 
-/// Text that a spreadsheet never takes for a formula and runs: an apostrophe in front makes
-/// it text, in each part that could become a cell, whatever blanks and quotes come first.
-/// Question ids are left alone: they have to round-trip, and came from the user's own file.
+/// Prevents formula injection: puts an apostrophe in front of each part that could become a cell with a
+/// formula. Question ids are not changed: they must round-trip, and come from the user's own file.
 fn no_formula(text: &str) -> String {
-    let passed_over = |c: char| c == '"' || (c.is_whitespace() && !FORMULA_STARTS.contains(&c));
+    let is_ignored = |c: char| c == '"' || (c.is_whitespace() && !FORMULA_STARTS.contains(&c));
     let mut safe = String::with_capacity(text.len() + 1);
     for cell in text.split_inclusive(CELL_ENDS) {
-        if cell.trim_start_matches(passed_over).starts_with(FORMULA_STARTS) {
+        if cell.trim_start_matches(is_ignored).starts_with(FORMULA_STARTS) {
             safe.push('\'');
         }
         safe.push_str(cell);
@@ -122,14 +119,14 @@ fn no_formula(text: &str) -> String {
     safe
 }
 
-/// Writes an array of objects, one a line.
+/// Writes a report as a JSON array, one object per line.
 pub struct JsonWriter<W: Write> {
     to: W,
     first: bool,
 }
 
 impl<W: Write> JsonWriter<W> {
-    /// Begins the array.
+    /// Writes the beginning of the array.
     ///
     /// # Errors
     /// When the destination cannot be written.
@@ -204,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_keeps_ids_as_they_are_and_takes_the_sting_out_of_other_text() {
+    fn csv_keeps_ids_and_defuses_formulas() {
         let mut bytes = Vec::new();
         let mut csv = CsvWriter::new(&mut bytes).unwrap();
         csv.write(&record()).unwrap();
@@ -218,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_formula_is_made_text_wherever_a_cell_could_begin_and_nothing_else_is_touched() {
+    fn formula_is_defused_in_every_possible_cell() {
         for (text, safe) in [
             ("=1", "'=1"),
             ("-14", "'-14"),
@@ -240,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_array_however_many_records_there_are() {
+    fn json_is_one_array_for_any_number_of_records() {
         for count in 0..3 {
             let mut bytes = Vec::new();
             let mut json = JsonWriter::new(&mut bytes).unwrap();

@@ -76,7 +76,7 @@ macro_rules! string_enum {
             fn from_str(text: &str) -> Result<Self, String> {
                 Self::ALL.iter().copied().find(|choice| choice.name() == text).ok_or_else(|| {
                     let words: Vec<&str> = Self::ALL.iter().map(|choice| choice.name()).collect();
-                    let meant = crate::nearest::did_you_mean(text, words.iter().copied());
+                    let meant = crate::util::suggest::did_you_mean(text, words.iter().copied());
                     format!("not {}: {meant}use {}", $what, words.join(", "))
                 })
             }

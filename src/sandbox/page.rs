@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::ledger::{Ledger, SeenRequest};
 use crate::domain::clock::utc_text;
 use crate::domain::verdict;
-use crate::text::visible;
+use crate::util::escape::visible;
 
 /// How many of the newest requests are listed.
 pub(super) const REQUESTS_SHOWN: usize = 200;

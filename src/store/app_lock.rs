@@ -17,7 +17,7 @@ use super::StoreError;
 use super::lock::Holder;
 use super::lock_file::LockFile;
 use crate::domain::job::App;
-use crate::text::{path_text, visible};
+use crate::util::escape::{path_text, visible};
 
 /// Where such locks are, for every user: a login and cron have other variables, but these folders in
 /// common. A run takes one in each that it can use.

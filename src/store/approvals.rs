@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::status::open_by_status;
 use super::{Doing as _, Import, RunId, RunLock, Store, StoreError, covered};
 use crate::domain::job::{App, Status};
-use crate::plan::{JobsSum, JobsSummer};
+use crate::domain::plan_digest::{JobSetDigest, JobSetHasher};
 
 /// The number of an approval in its queue file.
 pub type ApprovalId = i64;
@@ -54,9 +54,9 @@ pub struct OpenJobs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
     /// All of it.
-    pub open: JobsSum,
+    pub open: JobSetDigest,
     /// What of it was in the queue before.
-    pub waiting: JobsSum,
+    pub waiting: JobSetDigest,
     /// How many of all are in a request without a recorded answer.
     pub in_flight: u64,
     /// The first questions that would be deleted, in the order of their ids.
@@ -235,7 +235,7 @@ impl Import {
         let mut rows = sqlx::query(AssertSqlSafe(covered::survey()))
             .bind(self.app_id)
             .fetch(&mut self.connection);
-        let (mut open, mut waiting) = (JobsSummer::default(), JobsSummer::default());
+        let (mut open, mut waiting) = (JobSetHasher::default(), JobSetHasher::default());
         let (mut in_flight, mut deletes) = (0, Vec::new());
         while let Some(row) = rows.try_next().await.doing("look through the queue")? {
             let doing = "look through the queue";

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::StoreError;
-use crate::text::path_text;
+use crate::util::escape::path_text;
 
 /// What is written fills the file to this length, in bytes, so that it is never made shorter.
 const TEXT_BYTES: usize = 512;

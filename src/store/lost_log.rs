@@ -11,7 +11,7 @@ use sqlx::SqliteConnection;
 
 use super::lock::{Before, Held, LastSent, RunLock, before_of, beside};
 use super::{Doing as _, RequestId, RunId, Store, StoreError, doubts};
-use crate::text::path_text;
+use crate::util::escape::path_text;
 
 /// What is being done, for errors.
 const DOING: &str = "look whether its log was lost";

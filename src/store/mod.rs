@@ -49,7 +49,7 @@ mod traffic;
 mod transaction;
 mod waits;
 
-use crate::text::path_text;
+use crate::util::escape::path_text;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 

@@ -9,7 +9,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::text::path_text;
+use crate::util::escape::path_text;
 
 /// Why a queue file may have another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::StoreError;
 use super::lock::beside;
 use super::one_name::SecondName;
 use super::open::{APPLICATION_ID, not_opened};
-use crate::text::path_text;
+use crate::util::escape::path_text;
 
 /// The engine's code for "file is not a database".
 const SQLITE_NOTADB: &str = "26";

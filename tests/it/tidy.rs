@@ -113,7 +113,7 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
     );
     only_in(&["src/desk/"], &["reqwest", "rustls"]);
     // A file that is written elsewhere is half a file after a full disk.
-    only_in(&["src/store/", "src/commands/whole_file.rs"], &["fs::write(", " File::create("]);
+    only_in(&["src/store/", "src/util/atomic_file.rs"], &["fs::write(", " File::create("]);
     only_in(&["src/limiter/retry.rs"], &["backoff::"]);
     only_in(&["src/limiter/"], &["governor::"]);
     only_in(&["src/sandbox/", "src/dashboard/"], &["axum"]);
@@ -122,30 +122,77 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
     only_in(&["src/cli/", "src/main.rs"], &["clap::"]);
     only_in(&["src/main.rs"], &["ExitCode", "process::exit"]);
     // A child would inherit the key with the environment; that one takes care.
-    only_in(&["src/commands/finish.rs"], &["process::{C", "process::Command"]);
+    only_in(&["src/commands/shell.rs"], &["process::{C", "process::Command"]);
 }
 
 /// Whom each room may look at, pure core first; the edge may look at everything.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("src/nearest.rs", &[]),
-    ("src/text.rs", &[]),
-    ("src/domain/", &["nearest", "text"]),
-    ("src/plan.rs", &["domain"]),
+    ("src/util/", &[]),
+    ("src/domain/", &["util"]),
     ("src/eta/", &[]),
     ("src/evidence/", &["domain"]),
     ("src/isolate/", &["domain"]),
     ("src/limiter/", &["domain"]),
-    ("src/manifest/", &["domain", "nearest", "text"]),
-    ("src/desk/", &["domain", "nearest", "text"]),
-    ("src/store/", &["domain", "plan", "text"]),
+    ("src/manifest/", &["domain", "util"]),
+    ("src/desk/", &["domain", "util"]),
+    ("src/store/", &["domain", "util"]),
     ("src/runner/", &["desk", "domain", "evidence", "isolate", "limiter", "store"]),
-    ("src/report/", &["domain", "store", "text"]),
-    ("src/metrics/", &["domain", "store", "text"]),
+    ("src/report/", &["domain", "store", "util"]),
+    ("src/metrics/", &["domain", "store", "util"]),
     ("src/dashboard/", &["domain", "metrics", "report", "runner", "store"]),
     // Shares no parsing and no signing with the client, only the table of codes and what text looks like.
-    ("src/sandbox/", &["domain", "nearest", "text"]),
-    ("src/output/", &["domain", "eta", "limiter", "plan", "runner", "store", "text"]),
+    ("src/sandbox/", &["domain", "util"]),
+    ("src/output/", &["domain", "eta", "limiter", "runner", "store", "util"]),
 ];
+
+/// The modules of `commands/` that several commands share, and which of them each may use: a command
+/// may use any of them, and none of these uses a command.
+const SHARED_BY_COMMANDS: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("eta", &["error"]),
+    ("overwrite", &["error"]),
+    ("shell", &[]),
+    ("signals", &["error", "shell"]),
+];
+
+/// The modules of `commands/` that a file names, itself excluded.
+fn used_commands(text: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for start in ["use super::", "crate::commands::"] {
+        for rest in program(text).split(start).skip(1) {
+            let end = rest.find([';', ' ', ',', '(']).unwrap_or(rest.len());
+            let names = if rest.starts_with('{') {
+                &rest[1..rest.find('}').unwrap()]
+            } else {
+                &rest[..end]
+            };
+            let first = |name: &str| name.trim().split("::").next().unwrap_or_default().to_owned();
+            used.extend(names.split(',').map(first).filter(|name| !name.is_empty()));
+        }
+    }
+    used
+}
+
+#[test]
+fn shared_modules_of_commands_use_no_command() {
+    for (name, allowed) in SHARED_BY_COMMANDS {
+        let text = fs::read_to_string(root().join(format!("src/commands/{name}.rs"))).unwrap();
+        for used in used_commands(&text) {
+            assert!(allowed.contains(&used.as_str()), "commands/{name}.rs uses {used}");
+        }
+    }
+    for (folder, below) in [("import", ["run", "plan"]), ("plan.rs", ["run", "confirm"])] {
+        for (name, text) in sources("src/commands") {
+            if name.starts_with(&format!("src/commands/{folder}")) {
+                let used = used_commands(&text);
+                assert!(
+                    !below.iter().any(|command| used.contains(&(*command).to_owned())),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
 
 #[test]
 fn imports_point_one_way() {

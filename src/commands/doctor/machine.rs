@@ -1,4 +1,4 @@
-//! What a run needs of this machine: its files, the queue, the lock, room on the disk.
+//! Checks what a run needs of this machine: files, queue, lock and disk space.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,31 +7,30 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, StatVfsMountFlags};
 
 use super::Finding;
-use crate::commands::{CommandError, Exit};
+use crate::commands::error::{CommandError, Exit};
 use crate::config::Settings;
 use crate::store::{RunLock, Store, StoreError};
-use crate::text::path_text;
+use crate::util::escape::path_text;
 
-/// How many pieces of damage are told.
+/// The most defects of a queue that are printed.
 const DAMAGE_SHOWN: usize = 5;
 
-/// How damage begins that a recount mends.
-const FIGURES: &str = "figures: ";
+/// The prefix of a defect that a recount repairs.
+const COUNTER_DEFECT: &str = "figures: ";
 
-/// What a job takes, in bytes: some 180 in the queue file, indexes included, as much again in
-/// its log while it is imported, and a share of the requests.
+/// Disk space per job, in bytes: about 180 in the queue file with its indexes, the same again in the
+/// WAL during the import, and a share of the requests.
 const JOB_BYTES: u64 = 512;
 
-/// Less room than this is bad, in bytes: an import of a few thousand rows would not fit.
-const ROOM_BAD_BYTES: u64 = 16 << 20;
+/// Less free space is bad, in bytes: an import of a few thousand rows would not fit.
+const FREE_BAD_BYTES: u64 = 16 << 20;
 
-/// Less than this is told, in bytes.
-const ROOM_TOLD_BYTES: u64 = 256 << 20;
+/// Less free space is a warning, in bytes.
+const FREE_WARN_BYTES: u64 = 256 << 20;
 
-/// The kinds of file system that other machines share, by the kernel's numbers: NFS, SMB (two
-/// of them), CIFS, AFS, Ceph, 9P.
+/// Network file systems by their magic number in the kernel.
 #[cfg(target_os = "linux")]
-const SHARED: [(u32, &str); 7] = [
+const NETWORK_FILE_SYSTEMS: [(u32, &str); 7] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
     (0xfe53_4d42, "SMB"),
@@ -41,8 +40,7 @@ const SHARED: [(u32, &str); 7] = [
     (0x0102_1997, "9P"),
 ];
 
-/// Looks at the queue file and what is around it.
-pub(super) async fn look(settings: &Settings, recounts: bool) -> Vec<Finding> {
+pub(super) async fn check(settings: &Settings, recount: bool) -> Vec<Finding> {
     let path = settings.database.as_path();
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -55,19 +53,19 @@ pub(super) async fn look(settings: &Settings, recounts: bool) -> Vec<Finding> {
         );
         return vec![Finding::bad("files", Exit::Broken, text)];
     }
-    let mut findings = vec![of_files(path, &folder)];
-    // What is on the disk is seen before the queue is opened, which makes files of its own.
-    findings.extend(of_disk(path, &folder));
-    findings.push(of_queue(path, recounts).await);
-    findings.push(of_lock(path));
+    let mut findings = vec![check_files(path, &folder)];
+    // Before the queue is opened, which creates files of its own.
+    findings.extend(check_disk(path, &folder));
+    findings.push(check_queue(path, recount).await);
+    findings.push(check_lock(path));
     findings
 }
 
-/// Whether the files can be used, by nobody else.
-fn of_files(path: &Path, folder: &Path) -> Finding {
+/// Whether this user, and no other, can read and write the files.
+fn check_files(path: &Path, folder: &Path) -> Finding {
     let can_write = |path: &Path| rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK);
     let there = fs::metadata(path);
-    // The log and the lock are made beside the queue.
+    // The directory too: WAL and lock file are created beside the queue.
     let unusable = [folder, path]
         .into_iter()
         .filter(|path| path.exists())
@@ -79,42 +77,41 @@ fn of_files(path: &Path, folder: &Path) -> Finding {
         return Finding::bad("files", Exit::Broken, text);
     }
     match there.map(|found| found.permissions().mode() & 0o777) {
-        Ok(mode) if mode & 0o077 != 0 => Finding::doubtful(
+        Ok(mode) if mode & 0o077 != 0 => Finding::warn(
             "files",
             format!(
                 "others can use {path} (mode {mode:o}): chmod 600 {path}",
                 path = path_text(path)
             ),
         ),
-        Ok(_) => Finding::well("files", format!("{} is yours alone", path_text(path))),
-        Err(_) => Finding::well("files", format!("{} can be made", path_text(path))),
+        Ok(_) => Finding::ok("files", format!("{} is yours alone", path_text(path))),
+        Err(_) => Finding::ok("files", format!("{} can be made", path_text(path))),
     }
 }
 
-/// Whether the queue file is ours and whole. That there is none yet is well. Where figures that
-/// are kept of its rows are wrong, they are put right if that `recounts`.
-async fn of_queue(database: &Path, recounts: bool) -> Finding {
+/// Whether the queue is intact; a missing one is ok. With `recount`, wrong counters are repaired.
+async fn check_queue(database: &Path, recount: bool) -> Finding {
     let path = path_text(database);
-    // The first command that opens it makes a new queue of it.
+    // Any command that opens an empty file makes a new queue of it.
     if fs::metadata(database).is_ok_and(|file| file.is_file() && file.len() == 0) {
         let text = format!("{path} is empty: if there were jobs in it, restore it from a backup");
-        return Finding::bad("queue", Exit::Wrong, text);
+        return Finding::bad("queue", Exit::Usage, text);
     }
     let store = match Store::open_existing(database).await {
         Ok(store) => store,
         Err(StoreError::Missing(_)) => {
             let text = format!("{path} is not there yet: the first import makes it");
-            return Finding::well("queue", text);
+            return Finding::ok("queue", text);
         }
-        Err(error) => return Finding::of("queue", &error.into()),
+        Err(error) => return Finding::from_error("queue", &error.into()),
     };
-    let finding = of_rows(&store, &path, recounts).await;
+    let finding = check_rows(&store, &path, recount).await;
     store.close().await;
-    finding.unwrap_or_else(|error| Finding::of("queue", &error.at(database).into()))
+    finding.unwrap_or_else(|error| Finding::from_error("queue", &error.at(database).into()))
 }
 
-async fn of_rows(store: &Store, path: &str, recounts: bool) -> Result<Finding, StoreError> {
-    let mended = if recounts { store.recount().await?.len() } else { 0 };
+async fn check_rows(store: &Store, path: &str, recount: bool) -> Result<Finding, StoreError> {
+    let repaired = if recount { store.recount().await?.len() } else { 0 };
     let damage = store.check().await?;
     let shown = damage.iter().take(DAMAGE_SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
     Ok(if damage.is_empty() && store.has_lost_log().await? {
@@ -122,14 +119,14 @@ async fn of_rows(store: &Store, path: &str, recounts: bool) -> Result<Finding, S
             "{path} is whole, but its log {path}-wal was lost, and what a run has recorded last with it: put the log \
              back beside it before anything else; without it the next run takes all pending jobs for in doubt"
         );
-        Finding::doubtful("queue", text)
+        Finding::warn("queue", text)
     } else if damage.is_empty() {
-        let anew = match mended {
+        let note = match repaired {
             0 => String::new(),
             some => format!("; {some} figures were wrong and were counted anew"),
         };
-        Finding::well("queue", format!("{path} is whole, of version {}{anew}", Store::layout()))
-    } else if damage.iter().all(|line| line.starts_with(FIGURES)) {
+        Finding::ok("queue", format!("{path} is whole, of version {}{note}", Store::layout()))
+    } else if damage.iter().all(|line| line.starts_with(COUNTER_DEFECT)) {
         let text = format!(
             "{path} keeps wrong figures ({shown}): its jobs are whole; deskbatch doctor --recount counts them anew"
         );
@@ -143,22 +140,21 @@ async fn of_rows(store: &Store, path: &str, recounts: bool) -> Result<Finding, S
     })
 }
 
-/// A run that is going on is no fault; who waits for it wants to know.
-fn of_lock(database: &Path) -> Finding {
-    // It lies beside the file itself, whatever link leads there.
+/// A held lock is ok: a run is running.
+fn check_lock(database: &Path) -> Finding {
+    // The lock file is beside the queue file itself, not beside a link to it.
     let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     match RunLock::holder_of(&real) {
-        Ok(None) => Finding::well("lock", "free: no run has the queue"),
-        Ok(Some(holder)) => Finding::well(
-            "lock",
-            format!("a run has the queue: {holder}; another would end with 5"),
-        ),
-        Err(error) => Finding::of("lock", &CommandError::from(error)),
+        Ok(None) => Finding::ok("lock", "free: no run has the queue"),
+        Ok(Some(holder)) => {
+            Finding::ok("lock", format!("a run has the queue: {holder}; another would end with 5"))
+        }
+        Err(error) => Finding::from_error("lock", &CommandError::from(error)),
     }
 }
 
-/// Room for what an import writes, on a disk that is this machine's own.
-fn of_disk(path: &Path, folder: &Path) -> Vec<Finding> {
+/// Whether there is space for an import, on a local disk.
+fn check_disk(path: &Path, folder: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     match rustix::fs::statvfs(folder) {
         Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => {
@@ -168,42 +164,42 @@ fn of_disk(path: &Path, folder: &Path) -> Vec<Finding> {
         }
         Ok(found) => {
             let queue_bytes = fs::metadata(path).map_or(0, |file| file.len());
-            findings.push(of_room(found.f_bavail.saturating_mul(found.f_frsize), queue_bytes));
+            findings
+                .push(check_free_space(found.f_bavail.saturating_mul(found.f_frsize), queue_bytes));
         }
         Err(error) => {
             let text = format!("how much room is left cannot be told: {error}: look with df");
-            findings.push(Finding::doubtful("disk", text));
+            findings.push(Finding::warn("disk", text));
         }
     }
-    if let Some(kind) = shared_kind(folder) {
+    if let Some(kind) = network_file_system(folder) {
         let text = format!(
             "the queue would lie on a network file system ({kind}), whose locks do not hold: keep it on a disk of this \
              machine (--database)"
         );
-        findings.push(Finding::doubtful("disk", text));
+        findings.push(Finding::warn("disk", text));
     }
     findings
 }
 
-/// What `free_bytes` are good for beside a queue of `queue_bytes`, whose log may grow to the
-/// size of what changes in it.
-fn of_room(free_bytes: u64, queue_bytes: u64) -> Finding {
-    let free = in_units(free_bytes);
+/// Whether `free_bytes` are enough beside a queue of `queue_bytes`, whose WAL may grow to its size.
+fn check_free_space(free_bytes: u64, queue_bytes: u64) -> Finding {
+    let free = bytes_text(free_bytes);
     let jobs = free_bytes.saturating_sub(queue_bytes) / JOB_BYTES;
     let text = format!("{free} free, room for about {jobs} more jobs");
     let advice = "free some space, or put the queue elsewhere with --database";
-    if free_bytes < ROOM_BAD_BYTES {
+    if free_bytes < FREE_BAD_BYTES {
         return Finding::bad("disk", Exit::Broken, format!("{text}: {advice}"));
     }
-    // That writes, too, before it gives room back.
+    // Not below the limit above: prune itself needs space before it frees any.
     let advice = format!("{advice}; deskbatch prune drops old jobs");
-    if free_bytes < ROOM_TOLD_BYTES.max(queue_bytes) {
-        return Finding::doubtful("disk", format!("{text}: {advice}"));
+    if free_bytes < FREE_WARN_BYTES.max(queue_bytes) {
+        return Finding::warn("disk", format!("{text}: {advice}"));
     }
-    Finding::well("disk", text)
+    Finding::ok("disk", text)
 }
 
-fn in_units(bytes: u64) -> String {
+fn bytes_text(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let unit = units.into_iter().find(|(_, shift)| bytes >> shift > 0);
     unit.map_or_else(
@@ -216,15 +212,15 @@ fn in_units(bytes: u64) -> String {
 }
 
 #[cfg(target_os = "linux")]
-fn shared_kind(folder: &Path) -> Option<&'static str> {
+fn network_file_system(folder: &Path) -> Option<&'static str> {
     let found = rustix::fs::statfs(folder).ok()?;
-    // The numbers have 32 bits; how wide the field is differs from machine to machine.
+    // The magic has 32 bits, but the width and sign of the field differ between platforms.
     let number = u32::try_from(i128::from(found.f_type) & 0xffff_ffff).ok()?;
-    SHARED.iter().find(|(known, _)| *known == number).map(|(_, kind)| *kind)
+    NETWORK_FILE_SYSTEMS.iter().find(|(known, _)| *known == number).map(|(_, kind)| *kind)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn shared_kind(_: &Path) -> Option<&'static str> {
+fn network_file_system(_: &Path) -> Option<&'static str> {
     None
 }
 
@@ -234,20 +230,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_judged_by_what_an_import_needs() {
+    fn little_free_space_is_a_warning_or_bad() {
         for (free, queue, level, part) in [
             (0, 0, Level::Bad(Exit::Broken), "0 bytes free, room for about 0"),
             ((16 << 20) - 1, 0, Level::Bad(Exit::Broken), "15.9 MiB free"),
-            (16 << 20, 0, Level::Doubtful, "16.0 MiB free, room for about 32768"),
-            (300 << 20, 0, Level::Well, "300.0 MiB free"),
-            (300 << 20, 301 << 20, Level::Doubtful, "room for about 0"),
-            (u64::MAX, 0, Level::Well, "GiB free"),
+            (16 << 20, 0, Level::Warn, "16.0 MiB free, room for about 32768"),
+            (300 << 20, 0, Level::Ok, "300.0 MiB free"),
+            (300 << 20, 301 << 20, Level::Warn, "room for about 0"),
+            (u64::MAX, 0, Level::Ok, "GiB free"),
         ] {
-            let finding = of_room(free, queue);
+            let finding = check_free_space(free, queue);
             assert_eq!(finding.level, level, "{free}: {}", finding.text);
             assert!(finding.text.contains(part), "{free}: {}", finding.text);
             let advises_prune = finding.text.contains("prune");
-            assert_eq!(advises_prune, level == Level::Doubtful, "{free}: {}", finding.text);
+            assert_eq!(advises_prune, level == Level::Warn, "{free}: {}", finding.text);
         }
     }
 }

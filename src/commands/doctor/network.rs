@@ -1,60 +1,56 @@
-//! Whether the service would be reached, and whether this machine's clock is right.
+//! Checks whether the service can be reached, and this machine's clock.
 //!
-//! The name is looked up and the host's front page asked for, over the client that calls go
-//! through; no call of the API is made, no credential is sent. Every look ends in the
-//! settings' time.
+//! Resolves the host name and requests the host's front page through the client of the calls. Makes
+//! no call of the API and sends no credential. Every check ends within the timeouts of the settings.
 
 use std::time::Duration;
 
 use super::Finding;
 use crate::cli::SandboxArgs;
-use crate::commands::Exit;
-use crate::config::{Settings, Timeouts, sandbox_settings};
-use crate::desk::{
-    ConnectError, Endpoint, ProbeResult, Route, host_to_resolve, probe, resolve, route,
-};
 use crate::domain::clock::{Clock, SystemClock, read_http_date_ms};
-use crate::domain::verdict::ResponseKind;
+use crate::commands::error::Exit;
+use crate::config::{Settings, Timeouts, sandbox_settings};
+use crate::desk::{Endpoint, ProbeResult, ConnectError, Route, host_to_resolve, resolve, probe, route};
 use crate::sandbox::Sandbox;
+use crate::domain::verdict::ResponseKind;
 
-/// A clock that is off by more makes UserSigs that the service may refuse, in seconds.
+/// A larger clock offset makes UserSigs that the service may refuse, in seconds.
 const OFF_BAD_S: i64 = 60;
 
-/// One that is off by more is told, in seconds.
-const OFF_TOLD_S: i64 = 10;
+/// A larger clock offset is a warning, in seconds.
+const OFF_WARN_S: i64 = 10;
 
-/// Looks at what lies between here and the service.
-pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     let clock = SystemClock::new();
-    if settings.rehearsal {
-        return vec![of_sandbox(settings).await];
+    if settings.is_sandbox_run {
+        return vec![check_sandbox(settings).await];
     }
-    // Without one the account is incomplete, which was said.
+    // Without an endpoint the account is incomplete, which is a finding of its own.
     let Ok(Some(endpoint)) = settings.endpoint() else { return Vec::new() };
     let timeouts = settings.timeouts();
-    let way = match route(&endpoint) {
-        Ok(way) => way,
-        Err(error) => return vec![Finding::bad("proxy", Exit::Wrong, error.to_string())],
+    let route = match route(&endpoint) {
+        Ok(route) => route,
+        Err(error) => return vec![Finding::bad("proxy", Exit::Usage, error.to_string())],
     };
-    let mut findings = of_route(&way, &endpoint);
-    let mut found = true;
-    // A proxy looks up the name by itself.
+    let mut findings = proxy_findings(&route, &endpoint);
+    let mut is_resolved = true;
+    // A proxy resolves the name itself.
     if let Some(host) = host_to_resolve(&endpoint)
-        && !matches!(way, Route::Through(_))
+        && !matches!(route, Route::Through(_))
     {
-        let finding = of_name(&clock, &host, timeouts.connect).await;
-        found = finding.level == super::Level::Well;
+        let finding = check_dns(&clock, &host, timeouts.connect).await;
+        is_resolved = finding.level == super::Level::Ok;
         findings.push(finding);
     }
-    if found {
-        findings.extend(of_host(&clock, &endpoint, &way, timeouts).await);
+    if is_resolved {
+        findings.extend(check_host(&clock, &endpoint, &route, timeouts).await);
     }
     findings
 }
 
-/// What the client makes of the variables that name proxies; nothing where none is set.
-fn of_route(way: &Route, endpoint: &Endpoint) -> Vec<Finding> {
-    let text = match way {
+/// How the client uses the proxy variables; empty if none is set.
+fn proxy_findings(route: &Route, endpoint: &Endpoint) -> Vec<Finding> {
+    let text = match route {
         Route::Direct => return Vec::new(),
         Route::Around { variable, exception: Some(exception) } => {
             format!("{variable} is not used: {exception} makes an exception of {endpoint}")
@@ -67,10 +63,10 @@ fn of_route(way: &Route, endpoint: &Endpoint) -> Vec<Finding> {
             proxy.shown, proxy.variable
         ),
     };
-    vec![Finding::well("proxy", text)]
+    vec![Finding::ok("proxy", text)]
 }
 
-async fn of_name(clock: &SystemClock, host: &str, limit: Duration) -> Finding {
+async fn check_dns(clock: &SystemClock, host: &str, limit: Duration) -> Finding {
     let began = clock.now();
     let looked = tokio::select! {
         looked = resolve(host) => looked.map_err(|error| error.to_string()),
@@ -80,14 +76,14 @@ async fn of_name(clock: &SystemClock, host: &str, limit: Duration) -> Finding {
     match looked {
         Ok(addresses) if !addresses.is_empty() => {
             let shown: Vec<String> = addresses.iter().take(3).map(ToString::to_string).collect();
-            Finding::well("name", format!("{host} is {}, found in {took_ms} ms", shown.join(", ")))
+            Finding::ok("name", format!("{host} is {}, found in {took_ms} ms", shown.join(", ")))
         }
-        Ok(_) => no_name(host, "it has no address"),
-        Err(why) => no_name(host, &why),
+        Ok(_) => dns_error(host, "it has no address"),
+        Err(why) => dns_error(host, &why),
     }
 }
 
-fn no_name(host: &str, why: &str) -> Finding {
+fn dns_error(host: &str, why: &str) -> Finding {
     Finding::bad(
         "name",
         Exit::Stopped,
@@ -98,14 +94,14 @@ fn no_name(host: &str, why: &str) -> Finding {
     )
 }
 
-async fn of_host(
+async fn check_host(
     clock: &SystemClock,
     endpoint: &Endpoint,
-    way: &Route,
+    route: &Route,
     timeouts: Timeouts,
 ) -> Vec<Finding> {
     let (began, began_ms) = (clock.now(), clock.wall_ms());
-    let met = probe(endpoint, way, timeouts.connect, timeouts.total).await;
+    let met = probe(endpoint, route, timeouts.connect, timeouts.total).await;
     let took = clock.now().since(began);
     match met {
         Ok(met) => {
@@ -116,13 +112,13 @@ async fn of_host(
                 met.http_status
             );
             let half_ms = i64::try_from(took.as_millis() / 2).unwrap_or(0);
-            vec![Finding::well("host", text), of_clock(&met, began_ms.saturating_add(half_ms))]
+            vec![Finding::ok("host", text), check_clock(&met, began_ms.saturating_add(half_ms))]
         }
-        Err(obstacle) => vec![of_obstacle(endpoint, &obstacle, timeouts)],
+        Err(obstacle) => vec![connect_error(endpoint, &obstacle, timeouts)],
     }
 }
 
-fn of_obstacle(endpoint: &Endpoint, obstacle: &ConnectError, timeouts: Timeouts) -> Finding {
+fn connect_error(endpoint: &Endpoint, obstacle: &ConnectError, timeouts: Timeouts) -> Finding {
     let text = match obstacle {
         ConnectError::Refused => format!(
             "{endpoint} refuses the connection: check the endpoint and its port, and whether a firewall is between"
@@ -139,27 +135,22 @@ fn of_obstacle(endpoint: &Endpoint, obstacle: &ConnectError, timeouts: Timeouts)
         ),
         ConnectError::Proxy(why) => format!("{why}: {}", ResponseKind::Proxy.advice()),
         ConnectError::NoCertificates(why) => why.clone(),
-        ConnectError::Other(why) => {
-            format!("{endpoint} cannot be reached: {why}: check the network")
-        }
+        ConnectError::Other(why) => format!("{endpoint} cannot be reached: {why}: check the network"),
     };
-    let exit = if matches!(obstacle, ConnectError::NoCertificates(_)) {
-        Exit::Broken
-    } else {
-        Exit::Stopped
-    };
+    let exit =
+        if matches!(obstacle, ConnectError::NoCertificates(_)) { Exit::Broken } else { Exit::Stopped };
     Finding::bad("host", exit, text)
 }
 
-/// The host's date against this machine's clock, which stood at `here_ms` then.
-fn of_clock(met: &ProbeResult, here_ms: i64) -> Finding {
+/// Compares the host's date with this machine's clock, which was `here_ms` at that time.
+fn check_clock(met: &ProbeResult, here_ms: i64) -> Finding {
     let Some(date_ms) = met.date.as_deref().and_then(read_http_date_ms) else {
-        return Finding::doubtful(
+        return Finding::warn(
             "clock",
             "the host does not say what time it is: compare this machine's clock by hand (date -u)",
         );
     };
-    // The date has whole seconds, and stands for the whole of its second.
+    // The date has whole seconds, so its second's middle is the best estimate.
     let off_s = here_ms.saturating_sub(date_ms.saturating_add(500)) / 1_000;
     let way = if off_s < 0 { "behind" } else { "ahead of" };
     let text = format!("this machine is {} s {way} the host", off_s.abs());
@@ -172,28 +163,25 @@ fn of_clock(met: &ProbeResult, here_ms: i64) -> Finding {
             ),
         );
     }
-    if off_s.abs() > OFF_TOLD_S {
-        return Finding::doubtful(
-            "clock",
-            format!("{text}: set it right (timedatectl set-ntp true)"),
-        );
+    if off_s.abs() > OFF_WARN_S {
+        return Finding::warn("clock", format!("{text}: set it right (timedatectl set-ntp true)"));
     }
-    Finding::well("clock", format!("{text}; up to {OFF_BAD_S} s do no harm"))
+    Finding::ok("clock", format!("{text}; up to {OFF_BAD_S} s do no harm"))
 }
 
-/// A rehearsal meets nobody but its own sandbox.
-async fn of_sandbox(settings: &Settings) -> Finding {
-    let what = "sandbox";
+/// Whether a sandbox run could reach its own sandbox.
+async fn check_sandbox(settings: &Settings) -> Finding {
+    let check = "sandbox";
     let wanted = match sandbox_settings(settings, &SandboxArgs::default(), None) {
         Ok(wanted) => wanted,
-        Err(error) => return Finding::of(what, &error.into()),
+        Err(error) => return Finding::from_error(check, &error.into()),
     };
     let sandbox = match Sandbox::start(wanted).await {
         Ok(sandbox) => sandbox,
         Err(error) => {
             let text =
                 format!("cannot listen on this machine: {error}: is 127.0.0.1 there and allowed?");
-            return Finding::bad(what, Exit::Broken, text);
+            return Finding::bad(check, Exit::Broken, text);
         }
     };
     let timeouts = settings.timeouts();
@@ -203,8 +191,8 @@ async fn of_sandbox(settings: &Settings) -> Finding {
     };
     sandbox.stop().await;
     match met {
-        Ok(_) => Finding::well(what, "starts, listens and answers"),
-        Err(why) => Finding::bad(what, Exit::Broken, format!("does not answer: {why:?}")),
+        Ok(_) => Finding::ok(check, "starts, listens and answers"),
+        Err(why) => Finding::bad(check, Exit::Broken, format!("does not answer: {why:?}")),
     }
 }
 
@@ -220,25 +208,25 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_judged_by_how_far_it_is_off() {
+    fn clock_offset_is_a_warning_or_bad() {
         let date = met(Some("Wed, 01 Jan 2025 00:00:00 GMT"));
         for (off_s, level, part) in [
-            (0, Level::Well, "0 s"),
-            (9, Level::Well, "8 s ahead of"),
-            (-9, Level::Well, "9 s behind"),
-            (30, Level::Doubtful, "ahead of"),
+            (0, Level::Ok, "0 s"),
+            (9, Level::Ok, "8 s ahead of"),
+            (-9, Level::Ok, "9 s behind"),
+            (30, Level::Warn, "ahead of"),
             (-61, Level::Bad(Exit::Refused), "61 s behind"),
             (600, Level::Bad(Exit::Refused), "599 s ahead of"),
         ] {
-            let finding = of_clock(&date, DATE_MS + off_s * 1_000);
+            let finding = check_clock(&date, DATE_MS + off_s * 1_000);
             assert_eq!(finding.level, level, "{off_s}: {}", finding.text);
             assert!(finding.text.contains(part), "{off_s}: {}", finding.text);
         }
         for date in [None, Some("soon")] {
-            assert_eq!(of_clock(&met(date), DATE_MS).level, Level::Doubtful);
+            assert_eq!(check_clock(&met(date), DATE_MS).level, Level::Warn);
         }
-        // What no clock shows does not overflow.
-        of_clock(&date, i64::MIN);
-        of_clock(&date, i64::MAX);
+        // Impossible times do not overflow.
+        check_clock(&date, i64::MIN);
+        check_clock(&date, i64::MAX);
     }
 }

@@ -1,8 +1,8 @@
-//! Drawings: requests over time against the limit, and the jobs as one strip.
+//! Charts: requests over time against the limit, and jobs by state as one bar.
 //!
-//! plotters draws, in colours that the page's style sheet looks for and replaces by those of
-//! the reader's scheme. A narrow screen gets a drawing of its own, since text shrinks with a
-//! picture. Each has its text alternative, as whoever cannot see it reads it.
+//! plotters draws with fixed colours, which the page's style sheet replaces by those of the reader's
+//! colour scheme. Narrow screens get a chart of their own, since text scales with an image. Each chart
+//! has a text alternative.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ use maud::{Markup, PreEscaped, html};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::words::{counted, length, moment, number, per_second, rate};
+use super::format::{counted, length, moment, number, per_second, rate};
 use crate::store::{Bucket, QueueCounts, Traffic};
 
-/// Colours that `page.css` knows by these values.
+/// `page.css` selects elements by these values.
 mod colour {
     use plotters::style::RGBColor;
 
@@ -26,26 +26,26 @@ mod colour {
     pub(super) const INK: RGBColor = RGBColor(0x57, 0x60, 0x6a);
 }
 
-/// Width and height of a drawing, in its own units; a wide one is shown at about its size.
+/// Width and height of the chart on a wide screen, in SVG units.
 const WIDE: (u32, u32) = (880, 250);
-/// The same where there is little room.
+/// Width and height on a narrow screen.
 const NARROW: (u32, u32) = (380, 240);
-/// The strip.
+/// Width and height of the bar of jobs.
 const STRIP: (u32, u32) = (880, 12);
 
-/// The height of a letter.
+/// The font size, in SVG units.
 const TEXT: i32 = 15;
 
-/// How much of its stretch a bar takes.
-const BAR: f64 = 0.84;
+/// The width of a bar, as a share of its interval.
+const BAR_WIDTH: f64 = 0.84;
 
-/// The unit of the time's axis: its name and its length in milliseconds.
+/// The unit of the time axis: its name and its length in milliseconds.
 type Unit = (&'static str, f64);
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// What `draw` draws, as markup. A drawing that fails is left out: its text says the same.
+/// The SVG that `draw` makes. If drawing fails, the text alternative replaces it.
 fn svg(size: (u32, u32), class: &str, text: &str, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Markup {
     let mut drawing = String::new();
     {
@@ -54,7 +54,7 @@ fn svg(size: (u32, u32), class: &str, text: &str, draw: impl FnOnce(&Area<'_>) -
             return html! { p { (text) } };
         }
     }
-    // The outer element is ours: it has a name, and takes the width that there is.
+    // Replaces the outer element by one with a label that fills the available width.
     let inner = drawing.split_once('>').map_or("", |(_, rest)| rest);
     let inner = inner.trim_end().trim_end_matches("</svg>");
     let (width, height) = size;
@@ -65,7 +65,7 @@ fn svg(size: (u32, u32), class: &str, text: &str, draw: impl FnOnce(&Area<'_>) -
     }
 }
 
-/// Requests over time. Nothing for a queue that has sent none.
+/// Requests over time; empty for a queue without requests.
 pub(super) fn requests(traffic: &Traffic, limit: f64) -> Markup {
     let (Some(first), Some(last)) = (traffic.buckets.first(), traffic.buckets.last()) else {
         return html! {};
@@ -108,7 +108,7 @@ fn requests_text(traffic: &Traffic, first: &Bucket, span_ms: i64, limit: f64) ->
     )
 }
 
-/// The largest unit of which the span has two.
+/// The largest unit that fits twice into the span.
 fn unit(span_ms: i64) -> Unit {
     let units = [("days", 86_400_000.0), ("hours", 3_600_000.0), ("minutes", 60_000.0)];
     let fits = |(_, ms): &Unit| real(span_ms) >= 2.0 * ms;
@@ -151,7 +151,7 @@ fn draw_requests(
         .draw()?;
     for (at, stretch) in traffic.buckets.iter().enumerate() {
         let from = real(i64::try_from(at)?) * bucket / unit_ms;
-        let to = from + bucket * BAR / unit_ms;
+        let to = from + bucket * BAR_WIDTH / unit_ms;
         let mut foot = 0.0;
         for (count, colour) in parts(stretch) {
             let top = foot + per_second(count, traffic.bucket_ms);
@@ -167,7 +167,7 @@ fn draw_requests(
     Ok(())
 }
 
-/// A bar from its foot: how many, in which colour.
+/// The parts of a bar from bottom to top: count and colour.
 fn parts(bucket: &Bucket) -> [(u64, RGBColor); 4] {
     let sent = &bucket.requests;
     [
@@ -178,7 +178,7 @@ fn parts(bucket: &Bucket) -> [(u64, RGBColor); 4] {
     ]
 }
 
-/// All jobs as one strip, cut by what became of them.
+/// All jobs as one bar, divided by state.
 pub(super) fn strip(counts: &QueueCounts) -> Markup {
     let total = counts.total();
     if total == 0 {
@@ -198,7 +198,7 @@ pub(super) fn strip(counts: &QueueCounts) -> Markup {
         .collect();
     let text = format!("{}: {}", counted(total, "question", "questions"), named.join(", "));
     svg(STRIP, "strip", &text, |area| {
-        // What is there is seen, however few it is.
+        // A minimum width keeps small parts visible.
         let widths = parts.map(|(jobs, ..)| match jobs {
             0 => 0.0,
             jobs => share(jobs, total).max(0.006),

@@ -1,44 +1,44 @@
-//! The page: what was asked and what became of it, for people. Pure: facts in, HTML out.
+//! The HTML report. Pure: data in, HTML out.
 //!
-//! One file that loads nothing and sends nothing: its policy allows the style and the script
-//! that stand in it, by their hashes, and no other. Served live, it may also listen to the
-//! server that it came from. Every text goes through the templates' escaping, and text of
-//! strangers through [`visible`](crate::text::visible) first. It works without its script.
+//! One file that loads nothing and sends nothing: its content security policy allows only its own style
+//! and script, by their hashes. Served live, it may also read the event stream of its server. maud
+//! escapes every text; foreign text goes through [`visible`](crate::util::escape::visible) first. The
+//! page works without JavaScript.
 
 mod chart;
-mod figures;
-mod lists;
-mod words;
+mod format;
+mod overview;
+mod tables;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
-use super::facts::{About, Facts};
+use super::page_data::{PageData, PageInfo};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 const LIVE_SCRIPT: &str = include_str!("live.js");
 
-/// A picture for the browser's tab, so that none is asked for.
+/// The icon, inline, so that browsers do not request one.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect \
                     width='16' height='16' rx='3' fill='%230b5cad'/%3E%3Cpath d='M3 5h10M3 8h10M3 11h6' \
                     stroke='white' stroke-width='1.5'/%3E%3C/svg%3E";
 
-/// Where the page is looked at.
+/// Where the page is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In a file that stays as it is.
+pub enum PageTarget {
+    /// A static file.
     File,
-    /// From a server that sends what changes after this generation of sections.
+    /// A server that sends the changes after this generation.
     Live {
-        /// See above.
+        /// The generation of the sections.
         generation: u64,
     },
 }
 
-/// A part of the page that is replaced as a whole.
+/// A part of the page, replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     /// The id of its element.
@@ -47,12 +47,12 @@ pub struct Section {
     pub html: String,
 }
 
-/// What the page may do, for the header or the page itself.
-pub fn policy(place: Place) -> String {
+/// The content security policy, for the header and the page.
+pub fn policy(target: PageTarget) -> String {
     let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
-    let (script, extra) = match place {
-        Place::File => (script(place), ""),
-        Place::Live { .. } => (script(place), "; connect-src 'self'"),
+    let (script, extra) = match target {
+        PageTarget::File => (script(target), ""),
+        PageTarget::Live { .. } => (script(target), "; connect-src 'self'"),
     };
     format!(
         "default-src 'none'; style-src {}; script-src {}; img-src data:; base-uri 'none'; form-action 'none'{extra}",
@@ -61,62 +61,62 @@ pub fn policy(place: Place) -> String {
     )
 }
 
-fn script(place: Place) -> String {
-    match place {
-        Place::File => SCRIPT.to_owned(),
-        Place::Live { .. } => format!("{SCRIPT}{LIVE_SCRIPT}"),
+fn script(target: PageTarget) -> String {
+    match target {
+        PageTarget::File => SCRIPT.to_owned(),
+        PageTarget::Live { .. } => format!("{SCRIPT}{LIVE_SCRIPT}"),
     }
 }
 
-/// The parts of the page, in its order.
-pub fn sections(facts: &Facts, about: &About) -> Vec<Section> {
+/// The sections, in the order of the page.
+pub fn sections(data: &PageData, info: &PageInfo) -> Vec<Section> {
     let section = |id, markup: Markup| Section { id, html: markup.into_string() };
     vec![
-        section("outcome", figures::outcome(facts, about)),
-        section("sending", figures::sending(facts, about)),
-        section("statuses", figures::statuses(facts)),
-        section("codes", figures::codes(facts, about)),
-        section("refused", lists::refused(facts, about)),
-        section("batches", lists::batches(facts)),
-        section("runs", lists::runs(facts)),
-        section("learned", lists::learned(facts)),
-        section("settings", lists::settings(about)),
-        section("made", lists::made(facts, about)),
+        section("outcome", overview::outcome(data, info)),
+        section("sending", overview::sending(data, info)),
+        section("statuses", overview::statuses(data)),
+        section("codes", overview::codes(data, info)),
+        section("refused", tables::refused(data, info)),
+        section("batches", tables::batches(data)),
+        section("runs", tables::runs(data)),
+        section("learned", tables::learned(data)),
+        section("settings", tables::settings(info)),
+        section("made", tables::made(data, info)),
     ]
 }
 
-/// The whole page.
-pub fn page(facts: &Facts, about: &About, place: Place) -> String {
-    whole(&sections(facts, about), about, place)
+/// The complete page.
+pub fn page(data: &PageData, info: &PageInfo, target: PageTarget) -> String {
+    render(&sections(data, info), info, target)
 }
 
-/// The page of `sections`, which are those of [`sections`].
-pub fn whole(sections: &[Section], about: &About, place: Place) -> String {
+/// The complete page of sections that [`sections`] returned.
+pub fn render(sections: &[Section], info: &PageInfo, target: PageTarget) -> String {
     let part = |id: &str| {
         let found = sections.iter().find(|section| section.id == id);
         PreEscaped(found.map_or("", |section| section.html.as_str()))
     };
-    let generation = match place {
-        Place::File => None,
-        Place::Live { generation } => Some(generation),
+    let generation = match target {
+        PageTarget::File => None,
+        PageTarget::Live { generation } => Some(generation),
     };
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(policy(place));
+                meta http-equiv="Content-Security-Policy" content=(policy(target));
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="referrer" content="no-referrer";
-                title { "deskbatch: " (lists::scope(about)) }
+                title { "deskbatch: " (tables::scope(info)) }
                 link rel="icon" href=(ICON);
                 style { (PreEscaped(STYLE)) }
             }
             body data-generation=[generation] {
                 header {
                     p.brand { "deskbatch" }
-                    p.scope { (lists::scope(about)) }
+                    p.scope { (tables::scope(info)) }
                     p #live role="status" { @if generation.is_some() { "as of when it was loaded" } }
                 }
                 main {
@@ -126,7 +126,7 @@ pub fn whole(sections: &[Section], about: &About, place: Place) -> String {
                     (part("codes"))
                     section aria-labelledby="refused-title" {
                         h2 #refused-title { "Refused questions" }
-                        (lists::search())
+                        (tables::search())
                         (part("refused"))
                     }
                     (part("batches"))
@@ -135,7 +135,7 @@ pub fn whole(sections: &[Section], about: &About, place: Place) -> String {
                     (part("settings"))
                 }
                 footer { (part("made")) }
-                script { (PreEscaped(script(place))) }
+                script { (PreEscaped(script(target))) }
             }
         }
     };

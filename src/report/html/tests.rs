@@ -1,4 +1,4 @@
-//! The page from made-up facts.
+//! The page from made-up data.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ const HOSTILE: &str =
 const SHOWN: &str = "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}&lt;img src=x onerror=alert(2)&gt;\
                      &quot;'&amp;\\u{0}";
 
-fn about() -> About {
-    About {
+fn info() -> PageInfo {
+    PageInfo {
         database: "deskbatch.db".to_owned(),
         version: "9.9.9",
         flags: String::new(),
         rate: 5.0,
         batch: None,
-        refused_max: 2,
+        failed_max: 2,
         settings: vec![("chunk".to_owned(), "100 questions".to_owned())],
         estimate: Arc::new(|_| Some("3 to 4 min".to_owned())),
     }
@@ -46,7 +46,7 @@ fn record(id: &str, info: &str) -> Record {
     }
 }
 
-fn facts(asked: [QueueCounts; 3]) -> Facts {
+fn data(asked: [QueueCounts; 3]) -> PageData {
     let none = || Listed { rows: Vec::new(), total: 0 };
     let overview = Overview {
         asked,
@@ -58,8 +58,14 @@ fn facts(asked: [QueueCounts; 3]) -> Facts {
         runs: Listed { rows: Vec::new(), total: 0 },
         traffic: Traffic::default(),
     };
-    let (refused, paces, sizes) = (Vec::new(), Vec::new(), Vec::new());
-    Facts { overview, refused, paces, sizes, running: None, now_ms: NOW_MS }
+    PageData {
+        overview,
+        failed: Vec::new(),
+        learned_rates: Vec::new(),
+        learned_sizes: Vec::new(),
+        running: None,
+        now_ms: NOW_MS,
+    }
 }
 
 fn counts(succeeded: u64, failed: u64, pending: u64) -> QueueCounts {
@@ -83,17 +89,17 @@ fn run(ending: Option<&str>) -> RunTally {
     }
 }
 
-/// A queue whose every text is hostile.
-fn hostile() -> Facts {
-    let mut facts = facts([counts(3, 0, 0), counts(0, 0, 0), counts(0, 3, 0)]);
+/// Data whose every text is hostile.
+fn hostile() -> PageData {
+    let mut data = data([counts(3, 0, 0), counts(0, 0, 0), counts(0, 3, 0)]);
     let tally = CodeTally {
         code: Some(-50_003),
         failed: [0, 0, 3],
         succeeded: 0,
         info: Some(HOSTILE.to_owned()),
     };
-    facts.overview.codes = Listed { rows: vec![tally], total: 1 };
-    facts.overview.batches = Listed {
+    data.overview.codes = Listed { rows: vec![tally], total: 1 };
+    data.overview.batches = Listed {
         rows: vec![BatchTally {
             id: 1,
             app: APP,
@@ -108,29 +114,29 @@ fn hostile() -> Facts {
         }],
         total: 3,
     };
-    facts.overview.runs = Listed { rows: vec![run(Some("drained"))], total: 1 };
-    facts.refused = vec![record(HOSTILE, HOSTILE), record("plain", "")];
-    facts
+    data.overview.runs = Listed { rows: vec![run(Some("drained"))], total: 1 };
+    data.failed = vec![record(HOSTILE, HOSTILE), record("plain", "")];
+    data
 }
 
 #[test]
-fn hostile_text_stays_text_wherever_it_stands() {
-    let about = About {
+fn hostile_text_is_escaped_everywhere() {
+    let info = PageInfo {
         database: HOSTILE.to_owned(),
         settings: vec![("chunk".to_owned(), HOSTILE.to_owned())],
-        ..about()
+        ..info()
     };
-    let page = page(&hostile(), &about, Place::File);
+    let page = page(&hostile(), &info, PageTarget::File);
     assert!(page.matches(SHOWN).count() >= 8, "{page}");
     assert_eq!(page.matches("<script").count(), 1);
     assert!(!page.contains("<img") && !page.contains('\u{202e}') && !page.contains('\0'));
 }
 
 #[test]
-fn the_policy_allows_what_stands_in_the_page_and_nothing_else() {
-    for place in [Place::File, Place::Live { generation: 7 }] {
-        let page = page(&hostile(), &about(), place);
-        let policy = policy(place);
+fn policy_allows_only_inline_style_and_script() {
+    for target in [PageTarget::File, PageTarget::Live { generation: 7 }] {
+        let page = page(&hostile(), &info(), target);
+        let policy = policy(target);
         let in_page = policy.replace('\'', "&#39;");
         assert!(page.contains(&policy) || page.contains(&in_page), "{policy}");
         for (tag, end) in [("<style>", "</style>"), ("<script>", "</script>")] {
@@ -138,9 +144,9 @@ fn the_policy_allows_what_stands_in_the_page_and_nothing_else() {
             let hash = STANDARD.encode(Sha256::digest(text));
             assert!(policy.contains(&format!("'sha256-{hash}'")), "{tag}");
         }
-        assert_eq!(policy.contains("connect-src 'self'"), place != Place::File);
+        assert_eq!(policy.contains("connect-src 'self'"), target != PageTarget::File);
         assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"));
-        // No style that the policy would refuse, and nothing to load.
+        // No style attribute, which the policy would block, and nothing to load.
         assert!(
             !page.contains(" style=") && !page.contains(" src=\"") && !page.contains("@import")
         );
@@ -149,8 +155,8 @@ fn the_policy_allows_what_stands_in_the_page_and_nothing_else() {
 }
 
 #[test]
-fn a_list_that_was_cut_says_what_is_left_out_and_where_all_of_it_is() {
-    let page = page(&hostile(), &About { batch: Some(1), ..about() }, Place::File);
+fn truncated_list_names_the_csv() {
+    let page = page(&hostile(), &PageInfo { batch: Some(1), ..info() }, PageTarget::File);
     assert!(page.contains("The first 2 of 3; the CSV has all: "), "{page}");
     assert!(page.contains("deskbatch report --only failed --batch 1 -o failed.csv"));
     assert!(page.contains("2 older batches not shown."));
@@ -158,44 +164,43 @@ fn a_list_that_was_cut_says_what_is_left_out_and_where_all_of_it_is() {
 }
 
 #[test]
-fn the_headline_tells_the_outcome_in_words_and_figures() {
-    let told = |counts: QueueCounts, run: Option<RunTally>| {
-        let mut facts = facts([counts, QueueCounts::default(), QueueCounts::default()]);
-        facts.running = run.as_ref().filter(|run| run.ending.is_none()).map(|_| holder(42));
-        facts.overview.runs = Listed { total: 1, rows: run.into_iter().collect() };
-        let page = page(&facts, &about(), Place::File);
+fn headline_summarises_the_outcome() {
+    let text = |counts: QueueCounts, run: Option<RunTally>| {
+        let mut data = data([counts, QueueCounts::default(), QueueCounts::default()]);
+        data.running = run.as_ref().filter(|run| run.ending.is_none()).map(|_| holder(42));
+        data.overview.runs = Listed { total: 1, rows: run.into_iter().collect() };
+        let page = page(&data, &info(), PageTarget::File);
         page.split("<h1 id=\"headline\">").nth(1).unwrap().split('<').next().unwrap().to_owned()
     };
     let ended = || Some(run(Some("signal")));
-    assert_eq!(told(counts(0, 0, 0), None), "Nothing has been asked for yet.");
-    assert_eq!(told(counts(0, 0, 1), None), "1 question waits to be sent.");
-    assert_eq!(told(counts(1_312, 0, 0), ended()), "Done: all 1,312 questions are as asked.");
+    assert_eq!(text(counts(0, 0, 0), None), "Nothing has been asked for yet.");
+    assert_eq!(text(counts(0, 0, 1), None), "1 question waits to be sent.");
+    assert_eq!(text(counts(1_312, 0, 0), ended()), "Done: all 1,312 questions are as asked.");
     assert_eq!(
-        told(counts(307, 5, 0), ended()),
+        text(counts(307, 5, 0), ended()),
         "Done, but for 5: 307 of 312 questions as asked, 5 were refused."
     );
     assert_eq!(
-        told(counts(7, 1, 2), ended()),
+        text(counts(7, 1, 2), ended()),
         "Stopped with work left: 8 of 10 questions settled, 1 was refused."
     );
-    assert_eq!(told(counts(7, 0, 3), Some(run(None))), "Under way: 7 of 10 questions settled.");
+    assert_eq!(text(counts(7, 0, 3), Some(run(None))), "Under way: 7 of 10 questions settled.");
 }
 
 #[test]
-fn a_run_goes_on_while_its_process_has_the_queue_and_not_longer() {
-    let told = |pid: Option<u32>| {
-        let mut facts = facts([counts(7, 0, 3), QueueCounts::default(), QueueCounts::default()]);
-        facts.overview.runs =
-            Listed { total: 1, rows: vec![RunTally { pid: 32_660, ..run(None) }] };
-        facts.running = pid.map(holder);
-        page(&facts, &about(), Place::File)
+fn run_is_running_while_it_holds_the_lock() {
+    let text = |pid: Option<u32>| {
+        let mut data = data([counts(7, 0, 3), QueueCounts::default(), QueueCounts::default()]);
+        data.overview.runs = Listed { total: 1, rows: vec![RunTally { pid: 32_660, ..run(None) }] };
+        data.running = pid.map(holder);
+        page(&data, &info(), PageTarget::File)
     };
-    let goes_on = told(Some(32_660));
-    assert!(goes_on.contains("Under way: 7 of 10 questions settled."));
-    assert!(goes_on.contains("going on, process 32660"));
-    // Nobody has it, or another run that has sent nothing yet.
+    let running = text(Some(32_660));
+    assert!(running.contains("Under way: 7 of 10 questions settled."));
+    assert!(running.contains("going on, process 32660"));
+    // No holder, or another run that has sent nothing yet.
     for pid in [None, Some(7)] {
-        let died = told(pid);
+        let died = text(pid);
         assert!(died.contains("Stopped with work left: 7 of 10 questions settled."));
         assert!(died.contains("The last run died in the middle."));
         assert!(died.contains("died in the middle, process 32660") && !died.contains("Under way"));
@@ -207,17 +212,17 @@ fn holder(pid: u32) -> Holder {
 }
 
 #[test]
-fn drawings_have_a_text_and_take_the_colours_of_the_style_sheet() {
-    let mut facts = hostile();
+fn drawings_have_text_and_style_sheet_colours() {
+    let mut data = hostile();
     let at = |n: i64| Bucket { at_ms: NOW_MS + n * 1_000, requests: run(None).requests };
-    facts.overview.traffic = Traffic {
+    data.overview.traffic = Traffic {
         requests: RequestCounts { in_flight: 1, transient: 1, total: 13, ..run(None).requests },
         sitting: Some((3, 3)),
         bucket_ms: 1_000,
         buckets: (0..3).map(at).collect(),
         waits: Vec::new(),
     };
-    let page = page(&facts, &about(), Place::File);
+    let page = page(&data, &info(), PageTarget::File);
     let drawings: Vec<&str> = page.split("<svg ").skip(1).collect();
     // The strip, and the chart in two sizes.
     assert_eq!(drawings.len(), 3);
@@ -240,11 +245,11 @@ fn drawings_have_a_text_and_take_the_colours_of_the_style_sheet() {
 }
 
 #[test]
-fn a_page_from_a_server_has_the_same_sections_in_the_same_words() {
-    let facts = hostile();
-    let live = page(&facts, &about(), Place::Live { generation: 7 });
+fn live_page_has_the_same_sections() {
+    let data = hostile();
+    let live = page(&data, &info(), PageTarget::Live { generation: 7 });
     assert!(live.contains("<body data-generation=\"7\">"));
-    for section in sections(&facts, &about()) {
+    for section in sections(&data, &info()) {
         assert!(live.contains(&section.html), "{}", section.id);
         assert!(section.html.contains(&format!("id=\"{}\"", section.id)), "{}", section.id);
     }

@@ -1,0 +1,36 @@
+//! `deskbatch cancel`: cancels the pending jobs of a batch.
+
+use super::error::{CommandError, Exit};
+use crate::cli::CancelArgs;
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::config::Settings;
+use crate::output::Output;
+use crate::store::{Cancelled, Store};
+
+/// Runs the command.
+pub(super) async fn cancel(
+    settings: &Settings,
+    args: &CancelArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let store = Store::open_existing(&settings.database).await?;
+    let now_ms = SystemClock::new().wall_ms();
+    let cancelled = store.cancel_batch(args.batch, now_ms).await?;
+    let Some(cancelled) = cancelled else { return Err(CommandError::no_batch(args.batch)) };
+    let Cancelled { pending, in_doubt, in_flight } = cancelled;
+    out.info(&format!("{pending} pending jobs of batch {} are cancelled", args.batch));
+    if in_doubt > 0 {
+        out.info(&format!(
+            "{in_doubt} of them are in doubt: a request lost its response, so they may have been applied; deskbatch \
+             report{} --only in-doubt lists them",
+            settings.flags()
+        ));
+    }
+    if in_flight > 0 {
+        out.info(&format!(
+            "{in_flight} more are in a request: its response decides, and without one they are cancelled, in doubt"
+        ));
+    }
+    store.close().await;
+    Ok(Exit::Done)
+}

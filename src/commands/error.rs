@@ -1,0 +1,191 @@
+//! How a command ends: its exit code, or its error, which maps to an exit code by one total match.
+
+use std::io;
+use std::path::Path;
+
+use crate::config::ConfigError;
+use crate::desk::ClientError;
+use crate::manifest::ManifestError;
+use crate::output::LogError;
+use crate::store::{BatchId, StoreError};
+use crate::util::escape::path_text;
+
+/// The exit codes. The numbers are a public interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything asked for is done, or there was nothing to do.
+    Done = 0,
+    /// Finished; some jobs failed.
+    SomeFailed = 1,
+    /// The command line, the configuration or the manifest is wrong; nothing was sent.
+    Usage = 2,
+    /// Stopped early with work left.
+    Stopped = 3,
+    /// The service refuses this app or account.
+    Refused = 4,
+    /// Another run holds the lock.
+    Busy = 5,
+    /// A bug or a broken machine.
+    Broken = 70,
+}
+
+impl Exit {
+    /// One line of explanation.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "everything asked for is done, or there was nothing to do",
+            Self::SomeFailed => "finished; some jobs failed",
+            Self::Usage => {
+                "the command line, the configuration or the manifest is wrong; nothing was sent"
+            }
+            Self::Stopped => "stopped early with work left",
+            Self::Refused => "the service refuses this app or account",
+            Self::Busy => "another run has the queue",
+            Self::Broken => "a bug or a broken machine",
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A wrong command line or manifest; the text has the advice.
+    #[error("{0}")]
+    Usage(String),
+    /// A run that did not react to a shutdown, because a write to its queue was blocked.
+    #[error(
+        "stopped while the run waited for its queue, to which another process may be writing: what was in flight is \
+         sent again by the next run"
+    )]
+    Abandoned,
+    /// Invalid settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A manifest that cannot be read or is invalid.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// An error of the queue.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HTTP client could not be built.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The log could not be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A file or stream could not be written.
+    #[error("{what}")]
+    Io {
+        /// What could not be done.
+        what: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl CommandError {
+    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        |source| Self::Io { what, source }
+    }
+
+    /// An error at a path that the user named: an impossible path is a usage error, not a broken
+    /// machine.
+    pub(super) fn output(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path_text(path);
+        move |source| {
+            let what = format!("{path} cannot be written");
+            if is_wrong_name(source.kind()) {
+                let advice = "name a file in a folder that is there";
+                return Self::Usage(format!("{what}: {source}: {advice}"));
+            }
+            Self::Io { what, source }
+        }
+    }
+
+    /// `batch` does not exist.
+    pub(super) fn no_batch(batch: BatchId) -> Self {
+        Self::Usage(format!("no batch has the number {batch}: deskbatch status lists them"))
+    }
+
+    /// Adds the path of the queue file to an error of the queue.
+    pub(super) fn at(self, database: &Path) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(error.at(database)),
+            other => other,
+        }
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) | Self::Config(_) => Exit::Usage,
+            Self::Abandoned => Exit::Stopped,
+            Self::Manifest(ManifestError::Read { .. }) => Exit::Broken,
+            Self::Manifest(_) => Exit::Usage,
+            Self::Store(e) => match e {
+                StoreError::Missing(_)
+                | StoreError::Foreign { .. }
+                | StoreError::SecondName { .. }
+                | StoreError::Newer(_) => Exit::Usage,
+                StoreError::Unusable { source, .. } if is_wrong_name(source.kind()) => Exit::Usage,
+                StoreError::Held(_) | StoreError::AppHeld { .. } => Exit::Busy,
+                StoreError::Stopped => Exit::Stopped,
+                StoreError::Unusable { .. }
+                | StoreError::LockFile { .. }
+                | StoreError::Linked(_)
+                | StoreError::Full { .. }
+                | StoreError::Fenced { .. }
+                | StoreError::TakenOver { .. }
+                | StoreError::Replaced(_)
+                | StoreError::Gone(_)
+                | StoreError::Damaged { .. }
+                | StoreError::Impossible { .. }
+                | StoreError::Sql { .. } => Exit::Broken,
+            },
+            Self::Log(LogError::Filter { .. }) => Exit::Usage,
+            Self::Log(LogError::File { source, .. }) if is_wrong_name(source.kind()) => Exit::Usage,
+            Self::Client(ClientError::Proxy(_)) => Exit::Usage,
+            Self::Client(ClientError::Machine(_)) | Self::Log(_) | Self::Io { .. } => Exit::Broken,
+        }
+    }
+
+    /// The error, its causes and the advice, on one line.
+    pub fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let more = error.to_string();
+            // An error that quotes its cause has its own advice.
+            if !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+                let advice = error.downcast_ref::<io::Error>().and_then(|e| advice(e.kind()));
+                text.extend(advice.into_iter().flat_map(|advice| [": ", advice]));
+            }
+            cause = error.source();
+        }
+        if let Self::Store(e) = self {
+            text.extend(e.advice().into_iter().flat_map(|advice| [": ", advice]));
+        }
+        text
+    }
+}
+
+/// Whether the error means that the path cannot be a file.
+fn is_wrong_name(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
+    matches!(kind, NotFound | NotADirectory | IsADirectory | InvalidInput | InvalidFilename)
+}
+
+/// What to do about an error at a file or an address.
+fn advice(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::NotFound => Some("check the name, and that its folder is there"),
+        io::ErrorKind::PermissionDenied => Some("give this user the right to, or name another"),
+        io::ErrorKind::StorageFull => Some("make room on the disk"),
+        io::ErrorKind::AddrInUse => Some("name another port, or 0 for a free one"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("name a file on another file system"),
+        _ => None,
+    }
+}

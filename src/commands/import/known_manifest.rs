@@ -1,0 +1,59 @@
+//! A manifest that was imported before: whether its batch is finished, and why not. Without this
+//! check a file whose jobs were cancelled, or failed, would pass for done.
+
+use std::path::Path;
+
+use crate::commands::error::CommandError;
+use crate::store::{BatchId, Standing, Store};
+use crate::util::escape::path_text;
+
+/// The manifest that a command names.
+pub(in crate::commands) struct NamedManifest<'a> {
+    pub(in crate::commands) file: Option<&'a Path>,
+    /// Its batch, new or imported before.
+    pub(in crate::commands) batch: Option<BatchId>,
+    /// The newest batch when the command began.
+    pub(in crate::commands) last_batch_before: BatchId,
+}
+
+impl NamedManifest<'_> {
+    /// Why the manifest is not finished although it was imported before and none of its jobs is
+    /// open; `None` otherwise.
+    pub(in crate::commands) async fn unfinished_reason(
+        &self,
+        store: &Store,
+    ) -> Result<Option<String>, CommandError> {
+        let (Some(file), Some(batch)) = (self.file, self.batch) else { return Ok(None) };
+        if batch > self.last_batch_before {
+            return Ok(None);
+        }
+        let standing = store.standing(batch).await?;
+        if standing.is_finished() || standing.open > 0 {
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "{} was imported before, as batch {batch}, and is not finished: {}; nothing of it is imported, --again makes a \
+             new batch of it",
+            path_text(file),
+            unfinished_text(&standing)
+        )))
+    }
+}
+
+/// For example `3 failed, 2 cancelled`; empty for a finished batch.
+pub(in crate::commands) fn unfinished_text(standing: &Standing) -> String {
+    if standing.is_pruned {
+        return "its jobs were pruned, and what became of its questions since is not known here"
+            .to_owned();
+    }
+    let parts: Vec<String> = [
+        (standing.failed, "failed"),
+        (standing.cancelled, "cancelled"),
+        (standing.superseded, "superseded by a later import"),
+    ]
+    .into_iter()
+    .filter(|(jobs, _)| *jobs > 0)
+    .map(|(jobs, what)| format!("{jobs} {what}"))
+    .collect();
+    parts.join(", ")
+}

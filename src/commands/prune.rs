@@ -1,0 +1,37 @@
+//! `deskbatch prune`: deletes the jobs of old finished batches.
+
+use super::error::{CommandError, Exit};
+use crate::cli::PruneArgs;
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::config::Settings;
+use crate::output::Output;
+use crate::store::{Pruned, Store};
+
+/// Runs the command.
+pub(super) async fn prune(
+    settings: &Settings,
+    args: &PruneArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let store = Store::open_existing(&settings.database).await?;
+    let age_ms = i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
+    let now_ms = SystemClock::new().wall_ms();
+    let before_ms = now_ms.saturating_sub(age_ms);
+    if args.dry_run {
+        let Pruned { batches, jobs, .. } = store.prunable(before_ms).await?;
+        out.info(&format!("{jobs} jobs of {batches} finished batches would be dropped"));
+    } else {
+        let Pruned { batches, jobs, requests, room_kept } = store.prune(before_ms, now_ms).await?;
+        out.info(&format!(
+            "{jobs} jobs of {batches} finished batches and {requests} requests were dropped"
+        ));
+        if room_kept {
+            out.info(
+                "the file stays as large as it was, since another process uses it: prune again when no run is going on, and \
+                 it gets smaller",
+            );
+        }
+    }
+    store.close().await;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,93 @@
+//! The end of a run that has sent something: its summary, its exit code and its hook payload.
+
+use std::fmt::Write as _;
+
+use futures_util::TryStreamExt as _;
+
+use super::context::RunContext;
+use super::failure_scope::{FailureScope, ScopeJobs};
+use super::hook_payload::HookPayload;
+use crate::commands::error::{CommandError, Exit};
+use crate::commands::import::NamedManifest;
+use crate::domain::job::JobState;
+use crate::output::RunSummaryText;
+use crate::runner::RunReport;
+use crate::store::{OpenJobs, Record, RecordFilter, RunEnding, Store};
+
+/// The most failed jobs that the summary names.
+const FAILED_SHOWN_MAX: u32 = 20;
+
+/// Prints the summary, fills in the hook payload and returns the exit code.
+pub(super) async fn conclude(
+    ctx: &RunContext<'_>,
+    store: &Store,
+    report: &RunReport,
+    scope: &FailureScope,
+    named: &NamedManifest<'_>,
+    payload: &mut HookPayload,
+) -> Result<Exit, CommandError> {
+    let RunContext { settings, out, .. } = *ctx;
+    let app = settings.app()?;
+    let mut counts = store.counts_of(app).await?;
+    let OpenJobs { to_send, unapproved } = store.open_of(app, scope.approval).await?;
+    let failed = match &scope.jobs {
+        ScopeJobs::Batches { named, last } => store.failed_in(named, *last).await?,
+        ScopeJobs::Plan(approval) => {
+            counts.pending = to_send.saturating_sub(counts.in_flight);
+            store.failed_of(*approval).await?
+        }
+    };
+    let refused = failed_in_run(report, store).await?;
+    // A job that failed in this run may be superseded since, and still counts.
+    let failed = failed.max(refused.len() as u64);
+    let in_doubt = store.in_doubt_of(app).await?;
+    payload.record_run(report, counts, [failed, unapproved, in_doubt], &refused);
+    let unfinished = named.unfinished_reason(store).await?;
+    let summary = RunSummaryText {
+        report,
+        counts,
+        failed,
+        approved: scope.is_plan(),
+        unapproved,
+        retried: scope.retried_since(store).await?,
+        in_doubt,
+        withdrawn: scope.withdrawn_since(app, store).await?,
+        refused: &refused,
+        database: &settings.database,
+        flags: settings.flags(),
+        live_flags: settings.is_sandbox_run.then(|| settings.live_flags()),
+    };
+    let exit = match report.ending {
+        RunEnding::Drained if summary.has_unsent_jobs() => Exit::Stopped,
+        RunEnding::Drained if failed == 0 && unfinished.is_none() => Exit::Done,
+        RunEnding::Drained => Exit::SomeFailed,
+        RunEnding::Signal
+        | RunEnding::TimeOver
+        | RunEnding::Outage
+        | RunEnding::TooManyFailures => Exit::Stopped,
+        RunEnding::Refused | RunEnding::Suspicious => Exit::Refused,
+        RunEnding::Broken => Exit::Broken,
+    };
+    let mut text = summary.text();
+    if let Some(unfinished) = &unfinished {
+        let _ = write!(text, "\n{unfinished}");
+    }
+    payload.set_text(&text);
+    if exit == Exit::Done && unapproved == 0 {
+        out.info(&text);
+    } else {
+        out.warn(&text);
+    }
+    Ok(exit)
+}
+
+/// The first jobs that failed in this run.
+async fn failed_in_run(report: &RunReport, store: &Store) -> Result<Vec<Record>, CommandError> {
+    let filter = RecordFilter {
+        state: Some(JobState::Failed),
+        run: Some(report.run),
+        limit: Some(FAILED_SHOWN_MAX),
+        ..RecordFilter::default()
+    };
+    Ok(store.records(filter).try_collect().await?)
+}

@@ -1,0 +1,101 @@
+//! Which jobs' failures decide the exit code of a run, and what changed among them since it began.
+
+use crate::commands::error::CommandError;
+use crate::domain::job::App;
+use crate::store::{ApprovalId, BatchId, Covers, Store};
+
+/// The jobs that a run answers for, and their counts when it began.
+pub(super) struct FailureScope {
+    pub(super) jobs: ScopeJobs,
+    /// The approval of the run's deletes, or of all that it sends.
+    pub(super) approval: Option<ApprovalId>,
+    /// Jobs that were cancelled and superseded already.
+    withdrawn_before: [u64; 2],
+    /// Jobs that the approval no longer covered.
+    uncovered_before: u64,
+}
+
+/// How the jobs of a [`FailureScope`] are selected.
+pub(super) enum ScopeJobs {
+    /// Those of these batches (unfinished, or of the named file) and of every batch after `last`.
+    Batches { named: Vec<BatchId>, last: BatchId },
+    /// Those of an approved plan.
+    Plan(ApprovalId),
+}
+
+impl FailureScope {
+    pub(super) async fn new(
+        app: App,
+        approval: Option<(ApprovalId, Covers)>,
+        batch: Option<BatchId>,
+        store: &Store,
+    ) -> Result<Self, CommandError> {
+        let jobs = if let Some((plan, Covers::Plan)) = approval {
+            ScopeJobs::Plan(plan)
+        } else {
+            let mut named = store.unfinished_batches(app).await?;
+            named.extend(batch);
+            ScopeJobs::Batches { named, last: store.last_batch().await? }
+        };
+        let approval = approval.map(|(approval, _)| approval);
+        let withdrawn_before = jobs.withdrawn(app, store).await?;
+        let uncovered_before = uncovered(approval, store).await?;
+        Ok(Self { jobs, approval, withdrawn_before, uncovered_before })
+    }
+
+    pub(super) fn is_plan(&self) -> bool {
+        matches!(self.jobs, ScopeJobs::Plan(_))
+    }
+
+    /// Whether the run can end at once. Without a plan, unapproved jobs are a reason to begin: they
+    /// may be in flight of a dead run, or cancelled or superseded meanwhile, and only a run records
+    /// that.
+    pub(super) async fn has_nothing_to_send(
+        &self,
+        app: App,
+        store: &Store,
+    ) -> Result<bool, CommandError> {
+        let open = store.open_of(app, self.approval).await?;
+        Ok(open.to_send == 0 && (self.is_plan() || open.unapproved == 0))
+    }
+
+    /// Jobs cancelled and superseded since the run began.
+    pub(super) async fn withdrawn_since(
+        &self,
+        app: App,
+        store: &Store,
+    ) -> Result<[u64; 2], CommandError> {
+        let [cancelled, superseded] = self.jobs.withdrawn(app, store).await?;
+        let [cancelled_before, superseded_before] = self.withdrawn_before;
+        Ok([
+            cancelled.saturating_sub(cancelled_before),
+            superseded.saturating_sub(superseded_before),
+        ])
+    }
+
+    /// Jobs of the plan that were retried since the run began. Without a plan a retried job is sent
+    /// again, or counts as an unapproved delete.
+    pub(super) async fn retried_since(&self, store: &Store) -> Result<u64, CommandError> {
+        let plan = self.approval.filter(|_| self.is_plan());
+        Ok(uncovered(plan, store).await?.saturating_sub(self.uncovered_before))
+    }
+}
+
+impl ScopeJobs {
+    async fn withdrawn(&self, app: App, store: &Store) -> Result<[u64; 2], CommandError> {
+        Ok(match self {
+            Self::Plan(approval) => store.withdrawn_of(*approval).await?,
+            Self::Batches { .. } => {
+                let counts = store.counts_of(app).await?;
+                [counts.cancelled, counts.superseded]
+            }
+        })
+    }
+}
+
+async fn uncovered(approval: Option<ApprovalId>, store: &Store) -> Result<u64, CommandError> {
+    match approval {
+        Some(approval) => Ok(store.uncovered_of(approval).await?),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,181 @@
+//! `deskbatch run`: imports a manifest and drains the queue. The steps in their order: locks,
+//! import and confirmation, sending, summary, metrics file, `--on-finish` hook.
+
+mod conclude;
+mod confirm;
+mod context;
+mod drain;
+mod failure_scope;
+mod hook_payload;
+mod metrics_file;
+mod nothing_to_do;
+mod on_finish_hook;
+mod service;
+mod wait_for_lock;
+mod with_plan;
+
+use conclude::conclude;
+use confirm::{Confirmation, Confirmed, confirm_pending};
+use context::{LockedQueue, RunContext};
+use drain::drain;
+use failure_scope::FailureScope;
+use hook_payload::{HookPayload, log_run_ended};
+use metrics_file::MetricsFile;
+use on_finish_hook::run_hook;
+use service::Service;
+use wait_for_lock::wait_for_lock;
+use with_plan::confirm_by_digest;
+
+use super::error::{CommandError, Exit};
+use super::import::{ImportContext, NamedManifest};
+use super::signals::Phase;
+use super::{dashboard, signals};
+use crate::cli::RunArgs;
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::config::{Account, Settings, sandbox_settings};
+use crate::desk::{ClientError, route};
+use crate::manifest::must_be_there;
+use crate::output::Output;
+use crate::runner::{Events, Shutdown, ShutdownMode};
+use crate::sandbox::{Sandbox, SandboxSettings};
+use crate::store::{BatchId, Store, StoreError};
+
+/// Runs the command; then, however it ended, writes the metrics file and calls the hook.
+pub(super) async fn run(
+    settings: &Settings,
+    args: &RunArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let clock = SystemClock::new();
+    let began = clock.now();
+    let mut payload = HookPayload::default();
+    let metrics = MetricsFile::new(settings, out);
+    let signals = signals::listen_for_run(out)?;
+    let ctx = RunContext { settings, args, clock: &clock, signals: &signals, out };
+    let result = Box::pin(import_and_drain(&ctx, &metrics, &mut payload)).await;
+    let result = result.map_err(|error| error.at(&settings.database));
+    metrics.conclude(&result, &clock).await;
+    log_run_ended(&result, &payload, args.file.as_deref(), clock.now().since(began));
+    signals.enter(Phase::Finish);
+    run_hook(settings, &result, &payload, &clock, signals.hook(), out).await;
+    result
+}
+
+async fn import_and_drain(
+    ctx: &RunContext<'_>,
+    metrics: &MetricsFile,
+    payload: &mut HookPayload,
+) -> Result<Exit, CommandError> {
+    let RunContext { settings, args, clock, signals, out } = *ctx;
+    if let Some(file) = &args.file {
+        must_be_there(file)?;
+    }
+    let deadline = settings.max_duration().map(|most| clock.now() + most);
+    let (mut account, sandbox) = destination(settings, args)?;
+    let store = open(settings, signals.run()).await?;
+    let queue = wait_for_lock(ctx, &account, store, deadline).await?;
+    let store = &queue.store;
+    signals.time_ends(clock, deadline);
+    signals.enter(Phase::Import);
+    let _metrics_writer = metrics.keep(store, clock).await;
+    let dashboard = dashboard::bind_for_run(settings).await?;
+    let service = Service::of(settings, args.same_service, store).await?;
+    let last_batch_before = store.last_batch().await?;
+    let Confirmed { approval, batch } = match confirm(ctx, &queue, payload).await? {
+        Ok(confirmed) => confirmed,
+        Err(exit) => return Ok(exit),
+    };
+    let named = NamedManifest { file: args.file.as_deref(), batch, last_batch_before };
+    let scope = FailureScope::new(account.app, approval, batch, store).await?;
+    if scope.has_nothing_to_send(account.app, store).await? {
+        let failed = store.failed_in(batch.as_slice(), BatchId::MAX).await?;
+        let (text, is_done) =
+            nothing_to_do::explain(&named, account.app, scope.is_plan(), failed, store).await?;
+        queue.store.close().await;
+        return Ok(payload.record_nothing_to_do(&text, failed, is_done, out));
+    }
+    let sandbox = match sandbox {
+        Some(sandbox) => Some(start_sandbox(sandbox, &mut account, out).await?),
+        None => None,
+    };
+    let limits = settings.runner(account.app, scope.approval);
+    signals.enter(Phase::Send);
+    let events = Events::new();
+    let dashboard = dashboard.map(|bound| bound.serve(settings, store, Some(&events), out));
+    let report = drain(ctx, &queue, account, limits, events, &service).await?;
+    if let Some(sandbox) = sandbox {
+        sandbox.stop().await;
+    }
+    service.conclude(&report, store).await?;
+    let exit = conclude(ctx, store, &report, &scope, &named, payload).await?;
+    if let Some(dashboard) = dashboard {
+        dashboard.stop("over: this is how it ended").await;
+    }
+    queue.store.close().await;
+    Ok(exit)
+}
+
+/// Imports the manifest and gets the deletes confirmed. The inner error is the exit code of a run
+/// that was declined or has nothing left to do.
+async fn confirm(
+    ctx: &RunContext<'_>,
+    queue: &LockedQueue,
+    payload: &mut HookPayload,
+) -> Result<Result<Confirmed, Exit>, CommandError> {
+    let RunContext { args, out, .. } = *ctx;
+    let import = ImportContext::begin(out, ctx.signals.run());
+    let confirmation = match &args.plan {
+        Some(digest) => confirm_by_digest(digest, ctx, queue, &import).await?,
+        None => confirm_pending(ctx, queue, &import).await?,
+    };
+    Ok(match confirmation {
+        Confirmation::Granted(confirmed) => {
+            payload.set_batch(confirmed.batch);
+            Ok(confirmed)
+        }
+        Confirmation::Complete { text, failed, is_done } => {
+            Err(payload.record_nothing_to_do(&text, failed, is_done, out))
+        }
+        Confirmation::Declined => {
+            let text = "nothing was imported and nothing was sent";
+            payload.set_text(text);
+            out.warn(text);
+            Err(Exit::Usage)
+        }
+    })
+}
+
+/// The account, and the sandbox's settings in a sandbox run. Checked before anything is imported,
+/// the proxy included.
+fn destination(
+    settings: &Settings,
+    args: &RunArgs,
+) -> Result<(Account, Option<SandboxSettings>), CommandError> {
+    let account = settings.account()?;
+    account.endpoint.as_ref().map(route).transpose().map_err(ClientError::Proxy)?;
+    let sandbox = settings.is_sandbox_run.then(|| sandbox_settings(settings, &args.sandbox, None));
+    Ok((account, sandbox.transpose()?))
+}
+
+/// Opens the queue; a signal ends the wait for another process that writes to it.
+async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Store, CommandError> {
+    tokio::select! {
+        biased;
+        () = shutdown.requested(ShutdownMode::Graceful) => Err(StoreError::Stopped.into()),
+        store = Store::open(&settings.database) => Ok(store?),
+    }
+}
+
+async fn start_sandbox(
+    settings: SandboxSettings,
+    account: &mut Account,
+    out: &Output,
+) -> Result<Sandbox, CommandError> {
+    let sandbox = Sandbox::start(settings)
+        .await
+        .map_err(CommandError::io("the sandbox cannot be started"))?;
+    let endpoint = sandbox.endpoint();
+    out.info(&format!("rehearsal: the sandbox at {endpoint} takes the service's place"));
+    account.endpoint = Some(endpoint.parse().map_err(CommandError::Usage)?);
+    Ok(sandbox)
+}

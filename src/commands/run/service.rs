@@ -1,0 +1,83 @@
+//! One service for each app of a queue: outcomes, doubts and learned limits hold for the service
+//! that the jobs were sent to, and for no other. Here "service" means its endpoint.
+
+use crate::commands::error::CommandError;
+use crate::config::Settings;
+use crate::domain::job::App;
+use crate::runner::RunReport;
+use crate::store::Store;
+use crate::util::escape::path_text;
+
+/// The service that a run sends to.
+pub(super) struct Service {
+    app: App,
+    /// The host, and a mark that distinguishes several base URLs on one host.
+    endpoint: String,
+    /// The endpoint that the queue had noted before this run.
+    noted_before: Option<String>,
+}
+
+impl Service {
+    /// The service that the settings name.
+    ///
+    /// # Errors
+    /// When the queue notes another one for the app, unless `is_same` says that both are one.
+    pub(super) async fn of(
+        settings: &Settings,
+        is_same: bool,
+        store: &Store,
+    ) -> Result<Self, CommandError> {
+        let app = settings.app()?;
+        let endpoint = match settings.endpoint()? {
+            Some(endpoint) => format!("{endpoint} {}", endpoint.mark()),
+            None => "sandbox".to_owned(),
+        };
+        let noted = store.endpoint_of(app).await?;
+        match &noted {
+            Some(noted) if *noted != endpoint && !is_same => {
+                Err(other_service(settings, app, noted, &endpoint))
+            }
+            _ => Ok(Self { app, endpoint, noted_before: noted }),
+        }
+    }
+
+    /// Notes the endpoint in the queue, before the first request.
+    pub(super) async fn note(&self, store: &Store) -> Result<(), CommandError> {
+        if self.is_noted() {
+            return Ok(());
+        }
+        Ok(store.note_endpoint(self.app, &self.endpoint).await?)
+    }
+
+    /// Restores the earlier note if the run got no response, so that a mistyped address does not bind
+    /// the queue.
+    pub(super) async fn conclude(
+        &self,
+        report: &RunReport,
+        store: &Store,
+    ) -> Result<(), CommandError> {
+        if self.is_noted() {
+            return Ok(());
+        }
+        Ok(store.forget_endpoint(self.app, report.run, self.noted_before.as_deref()).await?)
+    }
+
+    fn is_noted(&self) -> bool {
+        self.noted_before.as_ref() == Some(&self.endpoint)
+    }
+}
+
+fn other_service(settings: &Settings, app: App, noted: &str, endpoint: &str) -> CommandError {
+    let host = |endpoint: &str| endpoint.split(' ').next().unwrap_or_default().to_owned();
+    let (noted, endpoint) = (host(noted), host(endpoint));
+    let paths = if noted == endpoint { ", under another path" } else { "" };
+    CommandError::Usage(format!(
+        "the jobs of application {}, library {}, in {} were sent to {noted}, and this run would send to \
+         {endpoint}{paths}: nothing was imported, nothing was sent\n\
+         another service needs a queue of its own: name one with --database; if both addresses lead to the same \
+         service, say so once with --same-service",
+        app.sdkappid,
+        app.library,
+        path_text(&settings.database)
+    ))
+}

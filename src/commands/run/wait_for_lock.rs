@@ -1,0 +1,94 @@
+//! Takes the locks of a run: the queue's, and the rate limit's of its app on this host. A lock that
+//! another process holds is waited for as long as `--wait` says.
+
+use std::time::Duration;
+
+use super::context::{LockedQueue, RunContext};
+use crate::domain::clock::{Clock, Moment};
+use crate::commands::error::CommandError;
+use crate::config::Account;
+use crate::output::Output;
+use crate::runner::{Shutdown, ShutdownMode};
+use crate::store::{AppLock, RunLock, Store, StoreError};
+
+/// How often a held lock is tried again: the system sends no notice when it becomes free.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// A process that only reads who holds the lock takes it for a moment, so a lock counts as held
+/// after this many failed attempts.
+const ATTEMPTS_MIN: u32 = 3;
+
+/// Takes the locks for a run of `account`, until `deadline` at the latest.
+///
+/// # Errors
+/// [`StoreError::Held`] or [`StoreError::AppHeld`] when the wait or the run's time is over;
+/// [`StoreError::Stopped`] on shutdown.
+pub(super) async fn wait_for_lock(
+    ctx: &RunContext<'_>,
+    account: &Account,
+    store: Store,
+    deadline: Option<Moment>,
+) -> Result<LockedQueue, CommandError> {
+    let RunContext { settings, clock, out, .. } = *ctx;
+    let give_up_at = clock.now() + settings.wait();
+    let give_up_at = deadline.map_or(give_up_at, |deadline| give_up_at.min(deadline));
+    let mut waiting = LockWait { clock, give_up_at, shutdown: ctx.signals.run(), out };
+    let lock = waiting.take(|| RunLock::take(store.path(), clock.wall_ms())).await?;
+    let app_lock = match account.endpoint.as_ref().filter(|_| !settings.is_sandbox_run) {
+        Some(endpoint) => {
+            let (app, endpoint) = (account.app, endpoint.to_string());
+            let take = || AppLock::take(app, &endpoint, store.path(), clock.wall_ms());
+            Some(waiting.take(take).await?)
+        }
+        None => None,
+    };
+    Ok(LockedQueue { store, lock, _app_lock: app_lock })
+}
+
+struct LockWait<'a, C> {
+    clock: &'a C,
+    give_up_at: Moment,
+    shutdown: Shutdown,
+    out: &'a Output,
+}
+
+impl<C: Clock> LockWait<'_, C> {
+    /// Calls `try_take` until no other process holds the lock.
+    async fn take<T>(
+        &mut self,
+        try_take: impl Fn() -> Result<T, StoreError>,
+    ) -> Result<T, CommandError> {
+        let mut attempts = 0;
+        loop {
+            let held = match try_take() {
+                Err(held @ (StoreError::Held(_) | StoreError::AppHeld { .. })) => held,
+                taken => return Ok(taken?),
+            };
+            attempts += 1;
+            let now = self.clock.now();
+            if attempts >= ATTEMPTS_MIN && now >= self.give_up_at {
+                return Err(held.into());
+            }
+            if attempts == ATTEMPTS_MIN {
+                self.out.info(&waiting_text(&held));
+            }
+            tokio::select! {
+                biased;
+                () = self.shutdown.requested(ShutdownMode::Graceful) => return Err(StoreError::Stopped.into()),
+                () = self.clock.sleep_until(now + RETRY_EVERY) => {}
+            }
+        }
+    }
+}
+
+fn waiting_text(held: &StoreError) -> String {
+    match held {
+        StoreError::AppHeld { queue, holder } => format!(
+            "another run sends for this application, from the queue {queue} ({holder}): waiting for it to end"
+        ),
+        StoreError::Held(holder) => {
+            format!("another run has the queue ({holder}): waiting for it to end")
+        }
+        other => other.to_string(),
+    }
+}

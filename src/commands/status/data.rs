@@ -1,0 +1,58 @@
+//! What `status` reads from the queue, and the ETA of its open jobs.
+
+use crate::domain::clock::{Clock as _, SystemClock};
+use crate::commands::error::CommandError;
+use crate::commands::eta::{EtaInputs, RunResults};
+use crate::config::Settings;
+use crate::eta::Eta;
+use crate::domain::job::App;
+use crate::store::{
+    BatchSummary, Holder, KeptPace, KeptSize, QueueStatus, RunLock, RunSummary, Store,
+};
+
+/// The state of the queue at one time.
+pub(super) struct StatusData {
+    pub(super) status: QueueStatus,
+    /// The process that holds the run lock.
+    pub(super) running: Option<Holder>,
+    pub(super) batches: Vec<BatchSummary>,
+    pub(super) learned_rates: Vec<KeptPace>,
+    pub(super) learned_sizes: Vec<KeptSize>,
+}
+
+impl StatusData {
+    /// Reads it from the queue.
+    pub(super) async fn load(store: &Store) -> Result<Self, CommandError> {
+        // Before the rest: a run that ends in between has its end in the queue then.
+        let running = RunLock::holder_of(store.path())?;
+        Ok(Self {
+            running,
+            status: store.status().await?,
+            batches: store.batches().await?,
+            learned_rates: store.paces().await?,
+            learned_sizes: store.sizes(SystemClock::new().wall_ms()).await?,
+        })
+    }
+
+    /// The newest run, if it has not ended.
+    pub(super) fn unfinished_run(&self) -> Option<&RunSummary> {
+        self.status.last_run.as_ref().filter(|run| run.finished_ms.is_none())
+    }
+
+    /// The ETA of `open` jobs, assuming that they are like those of the newest run. For the app of
+    /// the settings, or for all apps if none is set.
+    pub(super) fn eta(&self, settings: &Settings, open: u64) -> Eta {
+        let app = settings.app().ok();
+        let is_of_app = |of: App| app.is_none_or(|app| app == of);
+        let rates = self.learned_rates.iter().filter(|kept| is_of_app(kept.app));
+        let sizes = self.learned_sizes.iter().filter(|kept| is_of_app(kept.app));
+        let figure = |n: i64| u64::try_from(n).unwrap_or_default();
+        let run = self.status.last_run.as_ref().map(|run| RunResults {
+            succeeded: figure(run.succeeded),
+            failed: figure(run.failed),
+            evaluated: figure(run.reached),
+            throttled: figure(run.throttled),
+        });
+        EtaInputs::new(settings, rates, sizes).forecast_after(open, run)
+    }
+}

@@ -1,0 +1,37 @@
+//! `deskbatch status`: the counts of the queue, as text or JSON, once or while a run is running.
+
+mod data;
+mod json;
+mod text;
+mod watch;
+
+use data::StatusData;
+
+use super::error::{CommandError, Exit};
+use crate::cli::StatusArgs;
+use crate::config::Settings;
+use crate::output::Output;
+use crate::store::Store;
+
+/// Runs the command.
+pub(super) async fn status(
+    settings: &Settings,
+    args: &StatusArgs,
+    out: &Output,
+) -> Result<Exit, CommandError> {
+    let store = Store::open_existing(&settings.database).await?;
+    let exit = if args.watch {
+        watch::watch(settings, args, &store, out).await?
+    } else {
+        let data = StatusData::load(&store).await?;
+        let written = if args.json {
+            out.json(&json::json(settings, &data))
+        } else {
+            out.data(&text::text(settings, &data))
+        };
+        written.map_err(CommandError::io("stdout cannot be written"))?;
+        Exit::Done
+    };
+    store.close().await;
+    Ok(exit)
+}

@@ -1,0 +1,93 @@
+//! Builds the sandbox's settings from flags, environment and file.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::file::merge_sandbox;
+use super::{ConfigError, Settings, value};
+use crate::cli::SandboxArgs;
+use crate::sandbox::{Apps, KnownIds, SandboxSettings};
+use crate::util::escape::path_text;
+
+/// The sandbox's settings. `deskbatch sandbox` uses the configured key, if there is one; a sandbox run
+/// uses the sandbox's own.
+///
+/// # Errors
+/// On an invalid value.
+pub fn sandbox_settings(
+    settings: &Settings,
+    args: &SandboxArgs,
+    addr: Option<SocketAddr>,
+) -> Result<SandboxSettings, ConfigError> {
+    let args = merge_sandbox(args.clone(), settings.sandbox.clone());
+    let mut to = SandboxSettings {
+        addr: addr.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
+        ..Default::default()
+    };
+    if !settings.is_sandbox_run {
+        if let Some(key) = settings.secret_key() {
+            to.apps = Apps::Any(key.clone());
+        }
+        if settings.raw.identifier.is_some() {
+            to.administrators.insert(settings.identifier()?);
+        }
+    }
+    to.chances = args.fault.iter().map(|text| parse("fault", text)).collect::<Result<_, _>>()?;
+    to.script = args.script.as_deref().map(|text| parse("script", text)).transpose()?;
+    set(&mut to.seed, args.seed);
+    set(&mut to.latency, args.latency_ms.map(Duration::from_millis));
+    set(&mut to.jitter, args.jitter_ms.map(Duration::from_millis));
+    set(&mut to.way_there, args.way_there_ms.map(Duration::from_millis));
+    set(&mut to.way_there_jitter, args.way_there_jitter_ms.map(Duration::from_millis));
+    set(&mut to.late, args.late_ms.map(Duration::from_millis));
+    set(&mut to.rate_limit, args.rate_limit);
+    set(&mut to.count_refused, args.count_refused);
+    set(&mut to.repeated_delete_ok, args.repeated_delete_ok);
+    set(&mut to.ids_max, args.ids_max);
+    set(&mut to.extra_fields, args.extra_fields);
+    set_parsed(&mut to.window, "window", args.window.as_deref())?;
+    set_parsed(&mut to.rate_code, "rate_code", args.rate_code.as_deref())?;
+    set_parsed(&mut to.admin_code, "admin_code", args.admin_code.as_deref())?;
+    set_parsed(&mut to.json_code, "json_code", args.json_code.as_deref())?;
+    set_parsed(&mut to.unknown_ids, "unknown_ids", args.unknown_ids.as_deref())?;
+    set_parsed(&mut to.poison, "poison", args.poison.as_deref())?;
+    set(&mut to.too_many_code, args.too_many_code);
+    to.lapsed_after = args.lapsed_after;
+    to.lapsed_for = args.lapsed_for_ms.map(Duration::from_millis);
+    let falls = args.ids_max_falls.iter().map(|text| parse("ids_max_falls", text));
+    to.ids_max_falls = falls.collect::<Result<_, _>>()?;
+    to.desk_off.extend(args.desk_off);
+    if let Some(path) = args.known_ids {
+        let path = value::normalize_path("sandbox known_ids", &path)?;
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            ConfigError(format!(
+                "sandbox known_ids: {} cannot be read: {e}: name a file with one id a line",
+                path_text(&path)
+            ))
+        })?;
+        let ids = text.lines().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);
+        to.known_ids = KnownIds::Listed(ids.collect());
+    }
+    to.check().map_err(|reason| ConfigError(format!("sandbox: {reason}")))?;
+    Ok(to)
+}
+
+fn set<T>(to: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *to = value;
+    }
+}
+
+fn set_parsed<T: FromStr<Err = String>>(
+    to: &mut T,
+    name: &str,
+    text: Option<&str>,
+) -> Result<(), ConfigError> {
+    set(to, text.map(|text| parse(name, text)).transpose()?);
+    Ok(())
+}
+
+fn parse<T: FromStr<Err = String>>(name: &str, text: &str) -> Result<T, ConfigError> {
+    text.parse().map_err(|reason: String| ConfigError(format!("sandbox {name}: {text}: {reason}")))
+}

@@ -1,0 +1,204 @@
+//! The progress of a run in this process, computed from its events.
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Output;
+use super::progress_display::ProgressDisplay;
+use super::rate_window::RateWindow;
+use super::run_view::{RunActivity, RunView};
+use crate::domain::clock::{Clock, Moment};
+use crate::eta;
+use crate::runner::{Event, Totals};
+use crate::domain::verdict::Verdict;
+
+/// Displays the progress until the run ends. `chunk`, the most jobs in a request, and `rate`, the limit
+/// in requests per second, are inputs of the ETA.
+pub async fn follow<C: Clock>(
+    out: Output,
+    clock: C,
+    mut events: Receiver<Event>,
+    chunk: usize,
+    rate: f64,
+) {
+    let mut display = ProgressDisplay::new(&out, clock.now());
+    let mut progress = RunProgress::new(clock.now(), chunk, rate);
+    loop {
+        let redraw = display.next(clock.now());
+        tokio::select! {
+            biased;
+            event = events.recv() => match event {
+                Ok(Event::Ended { .. }) | Err(RecvError::Closed) => break,
+                Ok(event) => progress.apply(&event, clock.now()),
+                // Events were missed; the next one has all totals.
+                Err(RecvError::Lagged(_)) => continue,
+            },
+            () = clock.sleep_until(redraw) => {}
+        }
+        display.show(&progress.view(clock.now()), clock.now());
+    }
+    display.clear();
+}
+
+/// The state of the run, updated by its events.
+#[derive(Debug)]
+struct RunProgress {
+    began: Moment,
+    chunk: usize,
+    limit: f64,
+    open: u64,
+    totals: Totals,
+    /// Requests that were sent.
+    sent: u64,
+    rate: RateWindow,
+    /// The history for the ETA.
+    course: eta::RunProgress,
+    activity: RunActivity,
+    /// When a wait ends.
+    wait_ends: Moment,
+}
+
+impl RunProgress {
+    fn new(began: Moment, chunk: usize, rate: f64) -> Self {
+        Self {
+            began,
+            chunk,
+            limit: rate,
+            open: 0,
+            totals: Totals::default(),
+            sent: 0,
+            rate: RateWindow::default(),
+            course: eta::RunProgress::new(rate),
+            activity: RunActivity::Beginning,
+            wait_ends: began,
+        }
+    }
+
+    fn apply(&mut self, event: &Event, now: Moment) {
+        let at = now.since(self.began);
+        match event {
+            Event::Began { open, .. } => {
+                self.open = *open;
+                self.began = now;
+                self.rate.note(now, 0);
+            }
+            Event::Sent { .. } => {
+                self.sent += 1;
+                if self.activity == RunActivity::Beginning {
+                    self.activity = RunActivity::Sending;
+                }
+            }
+            Event::Settled { verdict, latency, totals, .. } => {
+                self.totals = *totals;
+                let through = matches!(verdict, Verdict::Applied | Verdict::Rejected);
+                self.course.answered(at, *latency, through, totals.succeeded, totals.failed);
+                // An import may have added jobs during the run.
+                self.open = self.open.max(totals.done());
+            }
+            Event::Concluded { totals } => self.totals = *totals,
+            Event::Closed { reason, wait, since_ms } => {
+                self.course.closed(at);
+                self.activity =
+                    RunActivity::Waiting { why: *reason, since_ms: *since_ms, wait: *wait };
+                self.wait_ends = now + *wait;
+            }
+            Event::Opened => {
+                self.course.opened(at);
+                self.activity = RunActivity::Sending;
+            }
+            Event::Stopping { .. } => self.activity = RunActivity::Stopping,
+            Event::Ended { .. } => {}
+        }
+        self.rate.note(now, self.sent);
+    }
+
+    fn view(&mut self, now: Moment) -> RunView {
+        self.rate.note(now, self.sent);
+        let activity = match self.activity {
+            RunActivity::Waiting { why, since_ms, .. } => {
+                RunActivity::Waiting { why, since_ms, wait: self.wait_ends.since(now) }
+            }
+            activity => activity,
+        };
+        let open = self.open.saturating_sub(self.totals.done());
+        RunView {
+            done: self.totals.done(),
+            total: self.open,
+            failed: self.totals.failed,
+            rate: self.rate.rate(now, self.sent),
+            limit: self.limit,
+            throttled: self.totals.throttled,
+            eta: activity.has_eta().then(|| self.course.forecast([open, 0, 0], self.chunk).time),
+            activity,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limiter::CloseReason;
+
+    fn settled(totals: Totals) -> Event {
+        let (verdict, latency) = (Verdict::Applied, Duration::from_millis(100));
+        Event::Settled { request: 1, verdict, latency, totals }
+    }
+
+    fn sent() -> Event {
+        Event::Sent { request: 1, status: crate::domain::job::Status::Enable, jobs: 100 }
+    }
+
+    #[test]
+    fn view_follows_events() {
+        let at = |s| Moment(Duration::from_secs(s));
+        let mut progress = RunProgress::new(at(0), 100, 5.0);
+        assert_eq!(progress.view(at(0)).activity, RunActivity::Beginning);
+        progress.apply(&Event::Began { run: 1, open: 3_000, orphans: 0 }, at(0));
+        for _ in 0..11 {
+            progress.apply(&sent(), at(1));
+        }
+        let totals = Totals { requests: 10, succeeded: 900, failed: 2, ..Totals::default() };
+        progress.apply(&settled(totals), at(2));
+        assert_eq!(
+            progress.view(at(2)).line(),
+            "902 of 3000 done, 2 failed, 5.0 of 5 requests/s, 7 to 40 s left"
+        );
+        let wait = Duration::from_millis(2_140);
+        progress.apply(&Event::Closed { reason: CloseReason::Frequency, wait, since_ms: 0 }, at(2));
+        let waits = progress.view(at(3)).line();
+        assert!(waits.ends_with(", waiting 1.1 s: the service asked us to slow down"), "{waits}");
+        progress.apply(&sent(), at(5));
+        let tries = progress.view(at(5)).line();
+        assert!(tries.ends_with(", trying again: the service asked us to slow down"), "{tries}");
+        progress.apply(&Event::Opened, at(5));
+        assert_eq!(progress.view(at(5)).activity, RunActivity::Sending);
+        progress.apply(&Event::Stopping { in_flight: 3 }, at(5));
+        assert!(progress.view(at(5)).line().ends_with("waiting for the last answers"));
+    }
+
+    #[test]
+    fn eta_counts_slots_and_not_full_chunks() {
+        let slot = |n| Moment(Duration::from_millis(n * 204));
+        let mut progress = RunProgress::new(slot(0), 100, 5.0);
+        progress.apply(&Event::Began { run: 1, open: 20_050, orphans: 0 }, slot(0));
+        // Every eighth response isolates a bad question: 25 jobs per request, where a chunk has 100.
+        for answer in 1..=400 {
+            let (succeeded, failed) = (answer * 25, answer / 8);
+            let totals = Totals { requests: answer, succeeded, failed, ..Totals::default() };
+            progress.apply(&sent(), slot(answer));
+            progress.apply(&settled(totals), slot(answer));
+        }
+        let line = progress.view(slot(400)).line();
+        assert!(line.ends_with("50 failed, 4.9 of 5 requests/s, 56 s to 2 min left"), "{line}");
+        // Sending nothing for as long again leaves the spacing unchanged, but may happen again.
+        let wait = Duration::from_secs(80);
+        let shut = Event::Closed { reason: CloseReason::Outage, wait, since_ms: 0 };
+        progress.apply(&shut, slot(400));
+        assert_eq!(progress.view(slot(500)).eta, None);
+        progress.apply(&Event::Opened, slot(800));
+        let line = progress.view(slot(800)).line();
+        assert!(line.ends_with("50 failed, 0.0 of 5 requests/s, 56 s to 7 min left"), "{line}");
+    }
+}

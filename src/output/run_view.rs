@@ -1,0 +1,221 @@
+//! The progress of a run as text, for its own terminal, for `status --watch` and for a log file. Pure;
+//! ASCII only, so that any terminal shows it.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::summary::range_text;
+use crate::domain::clock::local_time_text;
+use crate::limiter::CloseReason;
+
+/// The progress of a running run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunView {
+    /// Jobs with an outcome.
+    pub done: u64,
+    /// `done` and the remaining jobs.
+    pub total: u64,
+    /// Of `done`, the failed jobs.
+    pub failed: u64,
+    /// Recent requests per second.
+    pub rate: f64,
+    /// The rate limit, in requests per second.
+    pub limit: f64,
+    /// Throttled requests.
+    pub throttled: u64,
+    /// The ETA, if [`RunActivity::has_eta`].
+    pub eta: Option<RangeInclusive<Duration>>,
+    /// The present activity.
+    pub activity: RunActivity,
+}
+
+/// What a run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunActivity {
+    /// It holds the lock and has sent nothing yet.
+    Beginning,
+    /// Sending requests.
+    Sending,
+    /// Sending nothing for a time.
+    Waiting {
+        /// The reason.
+        why: CloseReason,
+        /// When the trouble began, in UTC milliseconds.
+        since_ms: i64,
+        /// The minimum remaining time; zero: the next attempt is in flight.
+        wait: Duration,
+    },
+    /// Ending, waiting for the responses to the last requests.
+    Stopping,
+}
+
+impl RunView {
+    /// One line, for a log.
+    pub fn line(&self) -> String {
+        format!("{} of {} done, {}", self.done, self.total, self.parts().join(", "))
+    }
+
+    /// The text below the bar, in lines of at most `width` characters.
+    pub fn lines(&self, width: usize) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for part in self.parts() {
+            match lines.last_mut() {
+                Some(line) if line.len() + 2 + part.len() <= width => {
+                    line.push_str(", ");
+                    line.push_str(&part);
+                }
+                _ => wrap(&part, width, &mut lines),
+            }
+        }
+        lines
+    }
+
+    fn parts(&self) -> Vec<String> {
+        let mut parts = vec![format!("{} failed", self.failed)];
+        parts.push(format!("{:.1} of {} requests/s", self.rate, self.limit));
+        if self.throttled > 0 {
+            parts.push(format!("{} too fast", self.throttled));
+        }
+        if let Some(eta) = &self.eta {
+            parts.push(format!("{} left", range_text(eta)));
+        }
+        parts.extend(self.activity.text());
+        parts
+    }
+}
+
+impl RunView {
+    /// The view after some time without an event: a wait is shorter.
+    #[must_use]
+    pub fn later(&self, after: Duration) -> Self {
+        let mut later = self.clone();
+        if let RunActivity::Waiting { wait, .. } = &mut later.activity {
+            *wait = wait.saturating_sub(after);
+        }
+        later
+    }
+}
+
+impl RunActivity {
+    /// Whether there is an ETA: the length of an outage is unknown.
+    pub fn has_eta(self) -> bool {
+        matches!(self, Self::Sending | Self::Waiting { why: CloseReason::Frequency, .. })
+    }
+
+    /// The text of the activity; none while sending.
+    fn text(self) -> Option<String> {
+        match self {
+            Self::Beginning => Some("beginning".to_owned()),
+            Self::Sending => None,
+            Self::Waiting { why, since_ms, wait } => Some(waiting(why, since_ms, wait)),
+            Self::Stopping => Some("stopping: waiting for the last answers".to_owned()),
+        }
+    }
+}
+
+fn waiting(why: CloseReason, since_ms: i64, wait: Duration) -> String {
+    match why {
+        CloseReason::Frequency if wait.is_zero() => {
+            "trying again: the service asked us to slow down".to_owned()
+        }
+        CloseReason::Frequency => {
+            format!("waiting {:.1} s: the service asked us to slow down", wait.as_secs_f64())
+        }
+        CloseReason::Outage => {
+            let next = match wait.as_secs_f64().ceil() {
+                0.0 => "trying again".to_owned(),
+                seconds => format!("next try in {seconds} s"),
+            };
+            format!("outage since {}, {next}", local_time_text(since_ms))
+        }
+    }
+}
+
+/// Adds `text` in lines of at most `width` characters, broken between words where possible.
+fn wrap(text: &str, width: usize, lines: &mut Vec<String>) {
+    let first = lines.len();
+    for word in text.split(' ') {
+        match lines[first..].last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(activity: RunActivity) -> RunView {
+        let eta = Duration::from_secs(185)..=Duration::from_secs(250);
+        let eta = (activity == RunActivity::Sending).then_some(eta);
+        RunView {
+            done: 902,
+            total: 3_000,
+            failed: 2,
+            rate: 4.93,
+            limit: 5.0,
+            throttled: 3,
+            eta,
+            activity,
+        }
+    }
+
+    fn slowed(wait_ms: u64) -> RunActivity {
+        let wait = Duration::from_millis(wait_ms);
+        RunActivity::Waiting { why: CloseReason::Frequency, since_ms: 0, wait }
+    }
+
+    #[test]
+    fn line_has_progress_rate_and_wait() {
+        assert_eq!(
+            view(RunActivity::Sending).line(),
+            "902 of 3000 done, 2 failed, 4.9 of 5 requests/s, 3 too fast, 3 to 4 min left"
+        );
+        assert_eq!(
+            view(slowed(2_140)).line(),
+            "902 of 3000 done, 2 failed, 4.9 of 5 requests/s, 3 too fast, \
+             waiting 2.1 s: the service asked us to slow down"
+        );
+    }
+
+    #[test]
+    fn outage_line_has_start_and_next_attempt() {
+        let since_ms = 1_735_689_600_000;
+        let at = local_time_text(since_ms);
+        for (wait_ms, next) in [(29_200, "next try in 30 s"), (0, "trying again")] {
+            let wait = Duration::from_millis(wait_ms);
+            let outage = RunActivity::Waiting { why: CloseReason::Outage, since_ms, wait };
+            assert!(view(outage).line().ends_with(&format!("outage since {at}, {next}")));
+        }
+        assert_eq!((at.len(), &at[2..3]), (5, ":"), "{at}");
+    }
+
+    #[test]
+    fn text_fits_forty_ascii_columns() {
+        assert_eq!(
+            view(slowed(12_000)).lines(40),
+            [
+                "2 failed, 4.9 of 5 requests/s",
+                "3 too fast",
+                "waiting 12.0 s: the service asked us to",
+                "slow down"
+            ]
+        );
+        for activity in
+            [RunActivity::Beginning, RunActivity::Sending, slowed(0), RunActivity::Stopping]
+        {
+            for width in [20, 40, 80] {
+                let lines = view(activity).lines(width);
+                assert!(
+                    lines.iter().all(|line| line.len() <= width && line.is_ascii()),
+                    "{lines:?}"
+                );
+            }
+        }
+        assert_eq!(view(RunActivity::Sending).lines(80).len(), 1);
+    }
+}
