@@ -58,8 +58,7 @@ pub enum ReportFilter {
     Superseded,
     /// Failed, and left out by `failed`: a later import covers their questions.
     FailedSuperseded,
-    /// A request that lost its response may have changed their question, and nothing since says
-    /// whether.
+    /// A request may have changed their question, and nothing since says whether it did.
     InDoubt,
     /// Some request that carried them lost its response, whatever has come of it since.
     ResponseLost,

@@ -2,8 +2,8 @@
 
 use super::error::{CommandError, Exit};
 use crate::cli::CancelArgs;
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
 use crate::store::{Cancelled, Store};
 
@@ -21,7 +21,7 @@ pub(super) async fn cancel(
     out.info(&format!("{pending} pending jobs of batch {} are cancelled", args.batch));
     if in_doubt > 0 {
         out.info(&format!(
-            "{in_doubt} of them are in doubt: a request lost its response, so they may have been applied; deskbatch \
+            "{in_doubt} of them are in doubt: a request may have been applied all the same; deskbatch \
              report{} --only in-doubt lists them",
             settings.flags()
         ));

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::error::CommandError;
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::eta::{Eta, Observed, SendRate, forecast};
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
+use crate::eta::{Eta, Observed, SendRate, forecast};
 use crate::store::{KeptPace, KeptSize, Store};
 
 /// About how long the breaker stays open after a push-back.

@@ -29,8 +29,8 @@ mod usersig;
 pub use error::{CommandError, Exit};
 
 use crate::cli::{Cli, Command, SettingSources};
-use crate::domain::clock::SystemClock;
 use crate::config::{ConfigError, Settings};
+use crate::domain::clock::SystemClock;
 use crate::output::Output;
 use crate::store::closing;
 

@@ -2,8 +2,8 @@
 
 use super::error::{CommandError, Exit};
 use crate::cli::PruneArgs;
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
 use crate::store::{Pruned, Store};
 

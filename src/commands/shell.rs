@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
-use crate::domain::clock::Clock;
 use crate::config::SECRET_VARIABLES;
+use crate::domain::clock::Clock;
 use crate::output::ignore_broken_pipe;
 use crate::runner::{Shutdown, ShutdownMode};
 

@@ -3,9 +3,9 @@
 use secrecy::ExposeSecret as _;
 
 use super::error::{CommandError, Exit};
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::desk::make_usersig;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
 
 /// Runs the command.

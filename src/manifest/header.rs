@@ -6,8 +6,8 @@ use csv::{ByteRecord, ReaderBuilder};
 
 use super::error::ManifestError;
 use super::row_error::shown;
-use crate::util::suggest::nearest;
 use crate::util::escape::is_unsafe;
+use crate::util::suggest::nearest;
 
 /// The names of the id column, the most specific first.
 const ID_NAMES: [&str; 4] = ["question_id", "StandardQuestionId", "standard_question_id", "id"];

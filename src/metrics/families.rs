@@ -72,7 +72,7 @@ fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
     );
     let mut in_doubt = Family::gauge(
         "deskbatch_jobs_in_doubt",
-        "Jobs whose question a request that lost its response may have changed, and nothing since says whether.",
+        "Jobs whose question a request may have changed, and nothing since says whether it did.",
     );
     let mut failed = Family::gauge(
         "deskbatch_failed_jobs",

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::range_text;
+use crate::domain::job::Status;
 use crate::domain::plan_digest::{Effect, FilePlan, JobSetDigest, Plan};
 use crate::eta::Eta;
-use crate::domain::job::Status;
 use crate::util::escape::visible;
 
 /// Destination, jobs by status, ETA, effect of the file, deletes and warnings of a plan; `all_line` is

@@ -8,9 +8,9 @@ use super::progress_display::ProgressDisplay;
 use super::rate_window::RateWindow;
 use super::run_view::{RunActivity, RunView};
 use crate::domain::clock::{Clock, Moment};
+use crate::domain::verdict::Verdict;
 use crate::eta;
 use crate::runner::{Event, Totals};
-use crate::domain::verdict::Verdict;
 
 /// Displays the progress until the run ends. `chunk`, the most jobs in a request, and `rate`, the limit
 /// in requests per second, are inputs of the ETA.

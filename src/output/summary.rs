@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::domain::verdict::{ResponseKind, explain};
 use crate::runner::RunReport;
 use crate::store::{QueueCounts, Record, RunEnding};
 use crate::util::escape::path_text;
-use crate::domain::verdict::{ResponseKind, explain};
 
 /// The inputs of the summary.
 #[derive(Debug)]
@@ -216,8 +216,8 @@ impl RunSummaryText<'_> {
         if self.in_doubt > 0 {
             let _ = write!(
                 text,
-                "\n  {} jobs are in doubt: a request for their question lost its response, and nothing since says whether \
-                 it was applied (report --only in-doubt)",
+                "\n  {} jobs are in doubt: a request may have changed their question, and nothing since says whether \
+                 it did (report --only in-doubt)",
                 self.in_doubt
             );
         }

@@ -3,10 +3,10 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Finding;
-use crate::domain::clock::{Clock as _, SystemClock, utc_text};
 use crate::commands::error::Exit;
 use crate::config::Settings;
 use crate::desk::{make_usersig, read_usersig};
+use crate::domain::clock::{Clock as _, SystemClock, utc_text};
 
 /// The length of the vendor's keys, in hex digits.
 const KEY_CHARS: usize = 64;

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::Finding;
 use crate::cli::SandboxArgs;
-use crate::domain::clock::{Clock, SystemClock, read_http_date_ms};
 use crate::commands::error::Exit;
 use crate::config::{Settings, Timeouts, sandbox_settings};
-use crate::desk::{Endpoint, ProbeResult, ConnectError, Route, host_to_resolve, resolve, probe, route};
-use crate::sandbox::Sandbox;
+use crate::desk::{
+    ConnectError, Endpoint, ProbeResult, Route, host_to_resolve, probe, resolve, route,
+};
+use crate::domain::clock::{Clock, SystemClock, read_http_date_ms};
 use crate::domain::verdict::ResponseKind;
+use crate::sandbox::Sandbox;
 
 /// A larger clock offset makes UserSigs that the service may refuse, in seconds.
 const OFF_BAD_S: i64 = 60;
@@ -135,10 +137,15 @@ fn connect_error(endpoint: &Endpoint, obstacle: &ConnectError, timeouts: Timeout
         ),
         ConnectError::Proxy(why) => format!("{why}: {}", ResponseKind::Proxy.advice()),
         ConnectError::NoCertificates(why) => why.clone(),
-        ConnectError::Other(why) => format!("{endpoint} cannot be reached: {why}: check the network"),
+        ConnectError::Other(why) => {
+            format!("{endpoint} cannot be reached: {why}: check the network")
+        }
     };
-    let exit =
-        if matches!(obstacle, ConnectError::NoCertificates(_)) { Exit::Broken } else { Exit::Stopped };
+    let exit = if matches!(obstacle, ConnectError::NoCertificates(_)) {
+        Exit::Broken
+    } else {
+        Exit::Stopped
+    };
     Finding::bad("host", exit, text)
 }
 

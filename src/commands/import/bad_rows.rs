@@ -9,7 +9,7 @@ use csv::ByteRecord;
 use crate::cli::ManifestArgs;
 use crate::commands::error::CommandError;
 use crate::commands::overwrite::{OutputKind, must_be_no_source, must_be_replaceable};
-use crate::manifest::{RowError, Rejects, TooManyRejects, Totals};
+use crate::manifest::{Rejects, RowError, TooManyRejects, Totals};
 use crate::util::atomic_file::{AtomicFile, PRIVATE};
 use crate::util::escape::path_text;
 

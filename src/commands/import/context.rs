@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::commands::error::CommandError;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
 use crate::runner::{Shutdown, ShutdownMode};
 use crate::store::{StopImport, StoreError};

@@ -17,26 +17,34 @@ pub(in crate::commands) struct NamedManifest<'a> {
 }
 
 impl NamedManifest<'_> {
-    /// Why the manifest is not finished although it was imported before and none of its jobs is
-    /// open; `None` otherwise.
+    /// Why the manifest is not finished although none of its jobs is open; `None` otherwise. Of a
+    /// batch that this command imported only what others did to it counts: what failed is in the
+    /// run's summary.
     pub(in crate::commands) async fn unfinished_reason(
         &self,
         store: &Store,
     ) -> Result<Option<String>, CommandError> {
         let (Some(file), Some(batch)) = (self.file, self.batch) else { return Ok(None) };
-        if batch > self.last_batch_before {
-            return Ok(None);
-        }
         let standing = store.standing(batch).await?;
         if standing.is_finished() || standing.open > 0 {
             return Ok(None);
         }
-        Ok(Some(format!(
-            "{} was imported before, as batch {batch}, and is not finished: {}; nothing of it is imported, --again makes a \
-             new batch of it",
-            path_text(file),
-            unfinished_text(&standing)
-        )))
+        let is_new = batch > self.last_batch_before;
+        if is_new && (standing.cancelled, standing.superseded) == (0, 0) {
+            return Ok(None);
+        }
+        let file = path_text(file);
+        let why = unfinished_text(&standing);
+        Ok(Some(if is_new {
+            format!(
+                "{file}, batch {batch}, is not finished: {why}; --again makes a new batch of it"
+            )
+        } else {
+            format!(
+                "{file} was imported before, as batch {batch}, and is not finished: {why}; nothing of it is imported, \
+                 --again makes a new batch of it"
+            )
+        }))
     }
 }
 

@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::bad_rows::BadRows;
 use super::context::ImportContext;
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::commands::error::CommandError;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::{NewJob, QuestionId};
-use crate::manifest::{Manifest, ManifestOptions, IdSet, ReadProgress, Row, Totals};
+use crate::manifest::{IdSet, Manifest, ManifestOptions, ReadProgress, Row, Totals};
 use crate::output::{ImportDisplay, ImportProgress};
 use crate::store::{Import, Preview, RowGroup, SameManifest, StoreError};
 use crate::util::escape::visible;

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::commands::error::CommandError;
 use crate::commands::eta::{EtaInputs, RunResults};
 use crate::config::{Origin, Settings};
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::{Output, range_text};
 use crate::report::html::{self, PageTarget};
 use crate::report::{Estimate, PageData, PageInfo};

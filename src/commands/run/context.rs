@@ -1,9 +1,9 @@
 //! What every part of `run` needs, and the locks that a run holds.
 
 use crate::cli::RunArgs;
-use crate::domain::clock::SystemClock;
 use crate::commands::signals::RunSignals;
 use crate::config::Settings;
+use crate::domain::clock::SystemClock;
 use crate::output::Output;
 use crate::store::{AppLock, RunLock, Store};
 

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::commands::error::{CommandError, Exit};
 use crate::config::Settings;
+use crate::domain::verdict::explain;
 use crate::output::Output;
 use crate::runner::{RunReport, Totals};
 use crate::store::{BatchId, QueueCounts, Record};
 use crate::util::escape::path_text;
-use crate::domain::verdict::explain;
 
 /// The results of a run, collected while it goes through its steps; a step that was not reached
 /// leaves its fields empty. The field names are the JSON keys of `--on-finish`.
@@ -113,6 +113,11 @@ impl HookPayload {
         }
         out.info(text);
         Exit::Done
+    }
+
+    /// Sets how many jobs of the app are in doubt.
+    pub(super) fn set_in_doubt(&mut self, jobs: u64) {
+        self.in_doubt = jobs;
     }
 
     /// Sets the batch of the named manifest.

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use crate::domain::clock::Clock;
 use crate::commands::error::{CommandError, Exit};
 use crate::commands::overwrite::{OutputKind, why_kept};
 use crate::config::Settings;
+use crate::domain::clock::Clock;
 use crate::metrics::{self, RunOutcome};
 use crate::output::Output;
 use crate::store::{RunLock, Store};

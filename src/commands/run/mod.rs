@@ -10,7 +10,7 @@ mod hook_payload;
 mod metrics_file;
 mod nothing_to_do;
 mod on_finish_hook;
-mod service;
+pub(super) mod service;
 mod wait_for_lock;
 mod with_plan;
 
@@ -31,9 +31,9 @@ use super::import::{ImportContext, NamedManifest};
 use super::signals::Phase;
 use super::{dashboard, signals};
 use crate::cli::RunArgs;
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::config::{Account, Settings, sandbox_settings};
 use crate::desk::{ClientError, route};
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::manifest::must_be_there;
 use crate::output::Output;
 use crate::runner::{Events, Shutdown, ShutdownMode};
@@ -80,6 +80,7 @@ async fn import_and_drain(
     let _metrics_writer = metrics.keep(store, clock).await;
     let dashboard = dashboard::bind_for_run(settings).await?;
     let service = Service::of(settings, args.same_service, store).await?;
+    payload.set_in_doubt(store.in_doubt_of(account.app).await?);
     let last_batch_before = store.last_batch().await?;
     let Confirmed { approval, batch } = match confirm(ctx, &queue, payload).await? {
         Ok(confirmed) => confirmed,

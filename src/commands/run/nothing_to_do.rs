@@ -14,42 +14,37 @@ pub(super) async fn explain(
     failed: u64,
     store: &Store,
 ) -> Result<(String, bool), CommandError> {
-    match named.unfinished_reason(store).await? {
-        Some(reason) if failed > 0 => {
-            let how =
-                "deskbatch report --only failed lists what failed, deskbatch retry takes it back";
-            Ok((format!("{reason}; {how}"), false))
-        }
-        Some(reason) => Ok((reason, false)),
-        None => Ok((finished_text(app, is_plan, failed, store).await?, true)),
-    }
-}
-
-/// Names the app, since jobs of another app or library may be pending in the same queue.
-async fn finished_text(
-    app: App,
-    is_plan: bool,
-    failed: u64,
-    store: &Store,
-) -> Result<String, CommandError> {
-    if failed > 0 {
-        return Ok(format!(
-            "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \
-             deskbatch retry takes them back"
-        ));
-    }
-    if is_plan {
-        return Ok("nothing to do: newer imports speak for everything that was left of this plan"
-            .to_owned());
-    }
     let doubts = match store.in_doubt_of(app).await? {
         0 => String::new(),
         jobs => format!("; {jobs} are in doubt: deskbatch report --only in-doubt lists them"),
     };
-    Ok(format!(
-        "nothing to do: no job of application {}, library {}, is waiting in {}{doubts}",
+    match named.unfinished_reason(store).await? {
+        Some(reason) if failed > 0 => {
+            let how =
+                "deskbatch report --only failed lists what failed, deskbatch retry takes it back";
+            Ok((format!("{reason}; {how}{doubts}"), false))
+        }
+        Some(reason) => Ok((format!("{reason}{doubts}"), false)),
+        None => Ok((finished_text(app, is_plan, failed, store) + &doubts, true)),
+    }
+}
+
+/// Names the app, since jobs of another app or library may be pending in the same queue.
+fn finished_text(app: App, is_plan: bool, failed: u64, store: &Store) -> String {
+    if failed > 0 {
+        return format!(
+            "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \
+             deskbatch retry takes them back"
+        );
+    }
+    if is_plan {
+        return "nothing to do: newer imports speak for everything that was left of this plan"
+            .to_owned();
+    }
+    format!(
+        "nothing to do: no job of application {}, library {}, is waiting in {}",
         app.sdkappid,
         app.library,
         path_text(store.path())
-    ))
+    )
 }

@@ -4,10 +4,10 @@
 //! Its own result does not change the run's.
 
 use super::hook_payload::HookPayload;
-use crate::domain::clock::Clock;
 use crate::commands::error::{CommandError, Exit};
 use crate::commands::shell::{HookResult, TIMEOUT, run_in_shell};
 use crate::config::Settings;
+use crate::domain::clock::Clock;
 use crate::output::Output;
 use crate::runner::Shutdown;
 

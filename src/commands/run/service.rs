@@ -9,7 +9,7 @@ use crate::store::Store;
 use crate::util::escape::path_text;
 
 /// The service that a run sends to.
-pub(super) struct Service {
+pub(in crate::commands) struct Service {
     app: App,
     /// The host, and a mark that distinguishes several base URLs on one host.
     endpoint: String,
@@ -22,7 +22,7 @@ impl Service {
     ///
     /// # Errors
     /// When the queue notes another one for the app, unless `is_same` says that both are one.
-    pub(super) async fn of(
+    pub(in crate::commands) async fn of(
         settings: &Settings,
         is_same: bool,
         store: &Store,

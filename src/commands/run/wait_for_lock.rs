@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::context::{LockedQueue, RunContext};
-use crate::domain::clock::{Clock, Moment};
 use crate::commands::error::CommandError;
 use crate::config::Account;
+use crate::domain::clock::{Clock, Moment};
 use crate::output::Output;
 use crate::runner::{Shutdown, ShutdownMode};
 use crate::store::{AppLock, RunLock, Store, StoreError};

@@ -1,11 +1,11 @@
 //! What `status` reads from the queue, and the ETA of its open jobs.
 
-use crate::domain::clock::{Clock as _, SystemClock};
 use crate::commands::error::CommandError;
 use crate::commands::eta::{EtaInputs, RunResults};
 use crate::config::Settings;
-use crate::eta::Eta;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
+use crate::eta::Eta;
 use crate::store::{
     BatchSummary, Holder, KeptPace, KeptSize, QueueStatus, RunLock, RunSummary, Store,
 };

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::data::StatusData;
-use crate::domain::clock::utc_text;
 use crate::config::Settings;
+use crate::domain::clock::utc_text;
 use crate::domain::job::App;
 use crate::output::{counts_text, range_text};
 use crate::store::{Holder, KeptPace, KeptSize, QueueStatus, RunSummary};
@@ -36,8 +36,7 @@ pub(super) fn text(settings: &Settings, data: &StatusData) -> String {
     if status.in_doubt > 0 {
         let _ = writeln!(
             text,
-            "in doubt  {} jobs: a request for their question lost its response, and nothing since says whether it was \
-             applied",
+            "in doubt  {} jobs: a request may have changed their question, and nothing since says whether it did",
             status.in_doubt
         );
     }

@@ -5,10 +5,10 @@ use maud::{Markup, html};
 use super::chart;
 use super::format::{counted, ending, length, number, per_second, rate, time};
 use crate::domain::job::Status;
+use crate::domain::verdict::explain;
 use crate::report::page_data::{PageData, PageInfo};
 use crate::store::{Cause, CodeTally, QueueCounts, RunTally, Waits};
 use crate::util::escape::visible;
-use crate::domain::verdict::explain;
 
 /// The ending of a run without a recorded end whose process is gone.
 const DIED: &str = "died";
@@ -72,7 +72,7 @@ pub(super) fn outcome(data: &PageData, info: &PageInfo) -> Markup {
             }
             @if data.overview.in_doubt > 0 {
                 p.note {
-                    "In doubt: a request for the question lost its response, and nothing since says whether it was applied. "
+                    "In doubt: a request may have changed the question, and nothing since says whether it did. "
                     code { "deskbatch report --only in-doubt" (visible(&info.flags)) }
                 }
             }
