@@ -7,7 +7,7 @@ use super::CommandError;
 use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
-use crate::eta::{Eta, Observed, SendRate, forecast};
+use crate::eta::{Eta, Observed, SendRate, estimate};
 use crate::store::{KeptPace, KeptSize, Store};
 
 /// How long the gate stays closed after a refusal as too fast, roughly.
@@ -72,12 +72,12 @@ impl Basis {
             speed.closings = run.throttled;
             speed.closed = CLOSED.saturating_mul(u32::try_from(run.throttled).unwrap_or(u32::MAX));
         }
-        forecast([open, 0, 0], chunk, seen, speed)
+        estimate([open, 0, 0], chunk, seen, speed)
     }
 
     /// What it takes to send `open` jobs of which nothing is known yet.
     pub(super) fn forecast(&self, open: [u64; 3]) -> Eta {
-        forecast(open, self.chunk, Observed::default(), self.speed)
+        estimate(open, self.chunk, Observed::default(), self.speed)
     }
 }
 

@@ -188,7 +188,7 @@ fn refuse_foreign(
     settings: &Settings,
     args: &ManifestArgs,
 ) -> Result<(), CommandError> {
-    let is_foreign = read.good > 0 && read.foreign == read.good;
+    let is_foreign = read.good > 0 && read.other_app_ids == read.good;
     if !is_foreign || args.allow_foreign_ids || !settings.names_app() {
         return Ok(());
     }
@@ -198,7 +198,7 @@ fn refuse_foreign(
         path_text(file),
         read.good,
         settings.app()?.sdkappid,
-        read.foreign_example.as_deref().unwrap_or_default(),
+        read.other_app_example.as_deref().unwrap_or_default(),
     )))
 }
 

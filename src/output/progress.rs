@@ -129,18 +129,18 @@ impl Progress {
             Event::Settled { verdict, latency, totals, .. } => {
                 self.totals = *totals;
                 let through = matches!(verdict, Verdict::Applied | Verdict::Rejected);
-                self.course.answered(at, *latency, through, totals.succeeded, totals.failed);
+                self.course.on_response(at, *latency, through, totals.succeeded, totals.failed);
                 // An import may have added jobs since the run began.
                 self.open = self.open.max(totals.done());
             }
             Event::Concluded { totals } => self.totals = *totals,
             Event::Closed { reason, wait, since_ms } => {
-                self.course.closed(at);
+                self.course.on_closed(at);
                 self.doing = Doing::Waiting { why: *reason, since_ms: *since_ms, wait: *wait };
                 self.until = now + *wait;
             }
             Event::Opened => {
-                self.course.opened(at);
+                self.course.on_opened(at);
                 self.doing = Doing::Sending;
             }
             Event::Stopping { .. } => self.doing = Doing::Stopping,
@@ -165,7 +165,7 @@ impl Progress {
             rate: self.recent.rate(now, self.left),
             limit: self.limit,
             throttled: self.totals.throttled,
-            left: doing.has_an_end().then(|| self.course.forecast([open, 0, 0], self.chunk).time),
+            left: doing.has_an_end().then(|| self.course.estimate([open, 0, 0], self.chunk).time),
             doing,
         }
     }

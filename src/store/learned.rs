@@ -52,11 +52,11 @@ impl Store {
         let mut tx = self.write("keep the pace").await?;
         let app_id = app_id(&mut tx, app).await?;
         sqlx::query(
-            "INSERT INTO paces (app_id, learned_ms, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd, spaced)
+            "INSERT INTO paces (app_id, learned_ms, rate, refused_rate, spread_ms, spread_doubt, spaced)
              VALUES (?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (app_id) DO UPDATE SET
                learned_ms = excluded.learned_ms, rate = excluded.rate, refused_rate = excluded.refused_rate,
-               arrival_jitter_ms = excluded.arrival_jitter_ms, arrival_jitter_log_sd = excluded.arrival_jitter_log_sd, spaced = excluded.spaced",
+               spread_ms = excluded.spread_ms, spread_doubt = excluded.spread_doubt, spaced = excluded.spaced",
         )
         .bind(app_id)
         .bind(now_ms.max(0))
