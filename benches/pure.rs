@@ -61,10 +61,10 @@ fn forecast(c: &mut Criterion) {
     let mut course = RunProgress::new(5.0);
     for answer in 1..=1_000_u64 {
         let at = Duration::from_millis(204 * answer);
-        course.answered(at, Duration::from_millis(80), true, answer * 60, answer / 10);
+        course.on_response(at, Duration::from_millis(80), true, answer * 60, answer / 10);
     }
     c.bench_function("forecast: a range", |b| {
-        b.iter(|| course.forecast(black_box([10_000, 400, 20]), 100));
+        b.iter(|| course.estimate(black_box([10_000, 400, 20]), 100));
     });
 }
 

@@ -6,7 +6,7 @@ use super::error::CommandError;
 use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
-use crate::eta::{Eta, Observed, SendRate, forecast};
+use crate::eta::{Eta, Observed, SendRate, estimate};
 use crate::store::{KeptPace, KeptSize, Store};
 
 /// About how long the breaker stays open after a push-back.
@@ -69,12 +69,12 @@ impl EtaInputs {
             let pauses = u32::try_from(run.throttled).unwrap_or(u32::MAX);
             speed.closed = PAUSE_PER_PUSH_BACK.saturating_mul(pauses);
         }
-        forecast([open, 0, 0], chunk, seen, speed)
+        estimate([open, 0, 0], chunk, seen, speed)
     }
 
     /// The ETA of `open` jobs, by target status, of which nothing was sent yet.
     pub(super) fn forecast(&self, open: [u64; 3]) -> Eta {
-        forecast(open, self.chunk, Observed::default(), self.speed)
+        estimate(open, self.chunk, Observed::default(), self.speed)
     }
 }
 

@@ -19,12 +19,12 @@ use reqwest::{Client, Url, redirect, retry};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use super::deadline::within;
 use super::failure::{self, Failure};
 use super::proxy::{ProxyError, Route, route};
 use super::retry_after::retry_after;
 use super::{Endpoint, ReadRequest, Response, SetStatusRequest, Transport, response};
 use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::deadline::within;
 use crate::domain::job::{App, Library, QuestionId};
 use crate::domain::verdict::ResponseKind;
 

@@ -1,12 +1,10 @@
-//! The remote API as the runner sees it: one call, one reply.
+//! The remote API as the runner sees it: one request, one response.
 //!
-//! Duty: carry a chunk to `batch_set_chitchat` (or its sister for the other library) and
-//! bring back what came of it, with everything needed for that: where the service is,
-//! who calls, and the UserSig that proves it. Relies on the contract notes (sections 1, 2,
-//! 6 and 7) and on [`crate::domain::verdict`] for the kinds of answer. Never waits, never repeats a
-//! call and never decides what an answer means; a failed call is a [`Response`] like any other.
+//! It sends a chunk to `batch_set_chitchat` (or `batch_set_faq`) and returns what came back, with all that
+//! needs: the address of the service, the account, and its UserSig. It never waits for a slot, never
+//! repeats a request and never decides what a response means. A request that failed on the way has a
+//! [`Response`] like any other.
 
-mod deadline;
 mod failure;
 mod http;
 mod members;
@@ -26,7 +24,7 @@ use secrecy::SecretString;
 use crate::domain::job::{App, QuestionId, Status};
 use crate::domain::verdict::ResponseKind;
 
-// No API: the way in for tests that feed it with anything.
+// Not part of the API: tests and the fuzzer call these with arbitrary input.
 pub use http::{ClientError, HttpSettings, HttpTransport};
 pub use probe::{ConnectError, ProbeResult, host_to_resolve, probe, resolve};
 pub use proxy::{Proxy, ProxyError, Route, route};
@@ -36,52 +34,48 @@ pub use response::{INFO_CHARS_MAX, printable, read as read_answer};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};
 pub use usersig_claims::{UserSigClaims, read_usersig};
 
-/// One request: these questions of this application shall have this status.
+/// A request that sets the status of questions of one app.
 #[derive(Debug, Clone)]
 pub struct SetStatusRequest {
-    /// The application and which of its libraries; this decides the remote command.
+    /// Its library decides the remote command.
     pub app: App,
-    /// The status that all of the questions shall have.
+    /// The target status of all questions.
     pub status: Status,
-    /// The questions.
     pub ids: Vec<QuestionId>,
-    /// The proof that the caller may do it.
     pub usersig: SecretString,
 }
 
-/// A read of the app that changes nothing and is as small as the service allows: the first
-/// question of its library. It shows whether the app is alive.
+/// A read of the first question of a library, the smallest that the service allows. It shows whether the app
+/// is alive.
 #[derive(Debug, Clone)]
 pub struct ReadRequest {
-    /// The application and which of its libraries; this decides the remote command.
+    /// Its library decides the remote command.
     pub app: App,
-    /// The proof that the caller may do it.
     pub usersig: SecretString,
 }
 
-/// What came of a call.
+/// What came back for a request, or what went wrong on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The part that decides.
+    /// The part that decides the verdict.
     pub kind: ResponseKind,
-    /// The service's `ErrorInfo`, or what went wrong on the way. For people to read and
-    /// never to decide on: printable, at most 300 characters, without a secret and without
-    /// the address called, whose query carries the UserSig.
+    /// The service's `ErrorInfo`, or what went wrong on the way. For people; never decides anything.
+    /// Printable, at most 300 characters, without a secret and without the address, whose query has the
+    /// UserSig.
     pub info: String,
     /// The HTTP status, when one came.
     pub http_status: Option<u16>,
-    /// How long the service asks to wait before the next request (`Retry-After`), as it said it.
+    /// The `Retry-After` of the service, unlimited.
     pub retry_after: Option<Duration>,
 }
 
-/// The way to the service. The runner knows nothing else about it.
+/// The way to the service; the runner knows no other.
 pub trait Transport: Send + Sync + 'static {
-    /// Sends `call` at most once and returns what came of it, within a time that the
-    /// transport limits by itself. A dropped future gives the call up: whether it was
-    /// sent is then not known.
+    /// Sends `call` at most once and returns its response within a time that the transport limits
+    /// itself. If the future is dropped, it is not known whether the request was sent.
     fn send(&self, call: &SetStatusRequest) -> impl Future<Output = Response> + Send;
 
-    /// Reads from the app, as [`Transport::send`] sends. The service counts reads apart, 5 a
-    /// second for their own command.
+    /// Reads from the app, under the same rules as [`Transport::send`]. The service counts reads apart, 5
+    /// a second for their own command.
     fn read(&self, call: &ReadRequest) -> impl Future<Output = Response> + Send;
 }

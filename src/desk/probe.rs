@@ -1,8 +1,8 @@
-//! Whether the service can be reached, without calling it.
+//! A probe: whether the service can be reached, without an API call.
 //!
-//! Duty: look up its name, and ask its host for the head of its front page over the very
-//! client that calls go through. Relies on that client for limits of time and for
-//! certificates. Never makes an API call, never sends a credential, never shows a path.
+//! It resolves the name of the service and requests the head of its front page with the client that API
+//! calls use, which sets the timeouts and the trusted certificates. It never sends a credential and never
+//! shows a path.
 
 use std::io;
 use std::net::IpAddr;
@@ -12,27 +12,26 @@ use reqwest::Url;
 use reqwest::header::DATE;
 
 use super::Endpoint;
-use super::deadline::within;
 use super::failure::{self, Failure};
 use super::http::{Trust, client};
 use super::proxy::Route;
 use crate::domain::clock::SystemClock;
+use crate::domain::deadline::within;
 
-/// What the host said of itself.
+/// The response of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeResult {
-    /// The HTTP status of its front page, whatever it is.
+    /// The HTTP status of its front page.
     pub http_status: u16,
     /// Its `Date` header, if it sent one.
     pub date: Option<String>,
 }
 
-/// What stands between this machine and the service; each is something else to do.
+/// Why the service cannot be reached. Each variant has another remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectError {
-    /// Nobody listens there.
+    /// No program listens there.
     Refused,
-    /// Nothing came back in time.
     TimedOut,
     /// The certificate is not trusted, and why.
     Certificate(String),
@@ -44,7 +43,7 @@ pub enum ConnectError {
     Other(String),
 }
 
-/// The name that has to be looked up before `endpoint` can be called; `None` for an address.
+/// The host name of `endpoint` that has to be resolved; `None` for an IP address.
 pub fn host_to_resolve(endpoint: &Endpoint) -> Option<String> {
     let url = Url::parse(endpoint.base()).ok()?;
     let host = url.host_str()?.to_owned();
@@ -52,10 +51,10 @@ pub fn host_to_resolve(endpoint: &Endpoint) -> Option<String> {
     (!is_address && !endpoint.is_loopback()).then_some(host)
 }
 
-/// The addresses of `host`. Sets no limit of time.
+/// The addresses of `host`. Sets no timeout.
 ///
 /// # Errors
-/// When nobody knows the name.
+/// When the name cannot be resolved.
 pub async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     let found = tokio::net::lookup_host((host, 443)).await?;
     let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
@@ -63,10 +62,10 @@ pub async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// Asks the host of `endpoint` for the head of its front page, by `route`.
+/// Requests the head of the front page of `endpoint`, by `route`.
 ///
 /// # Errors
-/// What stands in the way.
+/// Why the service cannot be reached.
 pub async fn probe(
     endpoint: &Endpoint,
     route: &Route,
@@ -78,13 +77,14 @@ pub async fn probe(
         .map_err(|error| ConnectError::NoCertificates(error.to_string()))?;
     let mut root = Url::parse(endpoint.base()).map_err(|e| ConnectError::Other(e.to_string()))?;
     root.set_path("/");
-    let came = within(&SystemClock::new(), total_timeout, client.head(root).send()).await;
-    let answer = came.ok_or(ConnectError::TimedOut)?.map_err(|error| obstacle(&error, route))?;
-    let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
-    Ok(ProbeResult { http_status: answer.status().as_u16(), date })
+    let response = within(&SystemClock::new(), total_timeout, client.head(root).send()).await;
+    let response =
+        response.ok_or(ConnectError::TimedOut)?.map_err(|error| connect_error(&error, route))?;
+    let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+    Ok(ProbeResult { http_status: response.status().as_u16(), date })
 }
 
-fn obstacle(error: &reqwest::Error, route: &Route) -> ConnectError {
+fn connect_error(error: &reqwest::Error, route: &Route) -> ConnectError {
     let text = failure::describe(error, route);
     match failure::of(error) {
         Failure::Certificate => ConnectError::Certificate(text),

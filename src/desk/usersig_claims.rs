@@ -1,7 +1,6 @@
-//! What is written in a UserSig: whom it is for and until when.
+//! The claims inside a UserSig: its account and its lifetime.
 //!
-//! Reads what anybody can read who has it; whether it is signed with the right key only the
-//! service can say. Never shows the UserSig or its signature.
+//! Only the service can check the signature. Nothing here shows the UserSig or its signature.
 
 use std::io::Read as _;
 
@@ -11,34 +10,33 @@ use flate2::read::ZlibDecoder;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-/// The most that is unpacked; a real one has about 300 bytes.
+/// The unpacking limit; a real UserSig has about 300 bytes.
 const BYTES_MAX: u64 = 64 * 1024;
 
-/// What a UserSig says.
+/// The claims of a UserSig.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct UserSigClaims {
-    /// The account that it is for.
+    /// The account.
     #[serde(rename = "TLS.identifier")]
     pub identifier: String,
-    /// The application that it is for.
     #[serde(rename = "TLS.sdkappid")]
     pub sdkappid: u64,
     /// When it was made, in seconds since 1970.
     #[serde(rename = "TLS.time")]
     pub time_s: i64,
-    /// For how many seconds from then on it is good.
+    /// The lifetime from then on, in seconds.
     #[serde(rename = "TLS.expire")]
     pub lifetime_s: u64,
 }
 
 impl UserSigClaims {
-    /// From when on it is no longer good, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub fn expires_s(&self) -> i64 {
         self.time_s.saturating_add(i64::try_from(self.lifetime_s).unwrap_or(i64::MAX))
     }
 }
 
-/// Reads what `usersig` says; `None` when it is none, or was cut off.
+/// The claims of `usersig`; `None` if it is not a UserSig or was cut off.
 pub fn read_usersig(usersig: &SecretString) -> Option<UserSigClaims> {
     let usual = usersig.expose_secret().replace('*', "+").replace('-', "/").replace('_', "=");
     let packed = STANDARD.decode(usual).ok()?;

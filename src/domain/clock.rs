@@ -87,7 +87,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until a test moves it.
+/// A clock that a test moves.
 ///
 /// Both its times move together; [`ManualClock::jump_wall`] moves the wall clock alone,
 /// as an administrator or NTP would.
@@ -107,7 +107,7 @@ struct Shared {
 struct Times {
     now: Moment,
     wall_ms: i64,
-    /// The moments that somebody waits for, with repeats.
+    /// The moments of all sleeps, with repeats.
     waits: Vec<Moment>,
 }
 
@@ -124,7 +124,7 @@ impl ManualClock {
         }
     }
 
-    /// Moves both times forward and wakes whoever has waited long enough.
+    /// Moves both times forward and wakes the sleeps that are over.
     pub fn advance(&self, by: Duration) {
         {
             let mut times = self.times();
@@ -139,16 +139,14 @@ impl ManualClock {
         self.times().wall_ms += by_ms;
     }
 
-    /// Waits until somebody sleeps on this clock, then moves it to the earliest moment
-    /// that is waited for. The event is the sleep itself, so no test has to guess how
-    /// long the work before it takes.
+    /// Waits for a sleep on this clock, then moves it to the end of the earliest one. A test waits for
+    /// the sleep itself and does not have to guess how long the work before it takes.
     pub async fn advance_to_next_sleeper(&self) {
         let next = self.next_sleeper().await;
         self.advance(next.since(self.now()));
     }
 
-    /// Waits until somebody sleeps on this clock, and says which is the earliest moment
-    /// that is waited for.
+    /// Waits for a sleep on this clock and returns the earliest moment at which one ends.
     pub async fn next_sleeper(&self) -> Moment {
         loop {
             let sleeping = self.shared.sleeping.notified();
@@ -160,7 +158,7 @@ impl ManualClock {
         }
     }
 
-    /// How many sleep on this clock now, and the earliest moment that one of them waits for.
+    /// The number of sleeps on this clock, and the earliest moment at which one ends.
     pub fn sleepers(&self) -> (usize, Option<Moment>) {
         let times = self.times();
         (times.waits.len(), times.waits.iter().min().copied())
@@ -171,7 +169,7 @@ impl ManualClock {
     }
 }
 
-/// Takes a wait off the list however the sleep ends, a dropped future included.
+/// Removes a sleep from the list however it ends, also when its future is dropped.
 struct Wait<'a>(&'a ManualClock, Moment);
 
 impl Drop for Wait<'_> {
@@ -196,7 +194,7 @@ impl Clock for ManualClock {
         self.times().waits.push(until);
         let _wait = Wait(self, until);
         loop {
-            // Asked for before the time is read, so that no move falls in between.
+            // Subscribed before the time is read, so that no move is missed in between.
             let moved = self.shared.moved.notified();
             if self.now() >= until {
                 return;

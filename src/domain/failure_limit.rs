@@ -1,5 +1,5 @@
-//! How many jobs may fail before a run stops: what is wrong with so many is most likely
-//! wrong with the manifest, and what was done by mistake cannot always be undone.
+//! The number of failed jobs at which a run stops. Many failures most likely mean a wrong manifest, and
+//! what a wrong manifest changes cannot always be undone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ const DECIMALS_MAX: usize = 6;
 /// One percent, in the unit of [`FailureLimit::Percent`].
 const PERCENT: u64 = 1_000_000;
 
-/// So many failed jobs end a run.
+/// This many failed jobs end a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureLimit {
     /// A number, at least 1.

@@ -1,8 +1,7 @@
-//! Jobs: a question, the status it shall have, and the states on the way there.
+//! Jobs: a question, its target status, and the states until its outcome.
 //!
-//! Pure. The words are those of design §2 and stand in SQL, help and reports alike.
-//! Which transitions are legal is written down here once; the statements in `store`
-//! are guarded by the state they leave, and a test holds the two together.
+//! Pure. SQL, help and reports use the same names. The legal transitions are written down here once; each
+//! statement in `store` is guarded by the state that it leaves, and a test compares the two.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +14,7 @@ use crate::util::suggest::did_you_mean;
 /// The longest question id that is accepted, in bytes. Ours: the vendor names no limit.
 pub const QUESTION_ID_BYTES_MAX: usize = 256;
 
-/// The status a question shall have; the numbers are the vendor's.
+/// The target status of a question; the numbers are the vendor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -23,7 +22,7 @@ pub enum Status {
     Enable,
     /// 5: kept, but does not answer in production.
     Disable,
-    /// 6: deleted from production. There is no way back.
+    /// 6: deleted from production, which cannot be undone.
     Delete,
 }
 
@@ -31,7 +30,6 @@ impl Status {
     /// Every status, in the order of its number.
     pub const ALL: [Self; 3] = [Self::Enable, Self::Disable, Self::Delete];
 
-    /// The vendor's number: 4, 5 or 6.
     pub fn code(self) -> i64 {
         match self {
             Self::Enable => 4,
@@ -45,7 +43,6 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.code() == code)
     }
 
-    /// `enable`, `disable` or `delete`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Enable => "enable",
@@ -93,7 +90,6 @@ impl Library {
     /// Every library, the default first.
     pub const ALL: [Self; 2] = [Self::Chitchat, Self::Faq];
 
-    /// `chitchat` or `faq`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Chitchat => "chitchat",
@@ -121,7 +117,7 @@ impl FromStr for Library {
     }
 }
 
-/// What the service counts calls by: one SDKAppID and one command.
+/// One SDKAppID and one library, which has a command of its own. The service counts requests by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct App {
     /// The number the vendor gave the application.
@@ -130,21 +126,21 @@ pub struct App {
     pub library: Library,
 }
 
-/// Where a job stands. Drawn in ARCHITECTURE.md, checked again by the schema.
+/// The state of a job. Drawn in ARCHITECTURE.md, checked again by the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Waits to be sent; a later due time is the only kind of waiting.
+    /// Waits to be sent, until its due time if it has one.
     Pending,
-    /// In a request that has no recorded answer.
+    /// In a request without a recorded response.
     InFlight,
-    /// Final: the service took it.
+    /// Final: the service applied it.
     Succeeded,
-    /// Final unless `retry` takes it back: the service refused it.
+    /// Final unless `retry` makes it pending again: the service rejected it.
     Failed,
-    /// Final: `cancel` came before it was sent.
+    /// Final: cancelled before it was sent.
     Cancelled,
-    /// Final: a newer import speaks for the same question.
+    /// Final: a later import of the same question has replaced it.
     Superseded,
 }
 
@@ -159,7 +155,7 @@ impl JobState {
         Self::Superseded,
     ];
 
-    /// The word used in the database, in JSON and in CSV.
+    /// The name in the queue, in JSON and in CSV.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -176,7 +172,7 @@ impl JobState {
         use JobState::{Cancelled, Failed, InFlight, Pending, Succeeded, Superseded};
         matches!(
             (self, next),
-            // A job that was rejected is settled once it is known what the rejection is about.
+            // A job that was rejected alone stays pending until it is known what the rejection is about.
             (Pending, InFlight | Succeeded | Failed | Cancelled | Superseded)
                 | (InFlight, Pending | Succeeded | Failed)
                 | (Failed, Pending)
@@ -204,7 +200,7 @@ impl FromStr for JobState {
 /// The number of a job in its queue file.
 pub type JobId = i64;
 
-/// A question as the service knows it: opaque, 1 to 256 bytes, printable, no blanks.
+/// A question id: opaque, 1 to 256 bytes, printable, no blanks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct QuestionId(Box<str>);
@@ -273,30 +269,30 @@ fn check_id(text: &str) -> Result<(), String> {
     }
 }
 
-/// A job as the runner carries it.
+/// A claimed job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Its number in the queue file.
     pub id: JobId,
     /// The question.
     pub question_id: QuestionId,
-    /// Whether an earlier request for its question, with its target status, may have been applied:
-    /// its response was lost, and nothing since has settled that. Not only requests of this job.
+    /// Whether an earlier request for its question, with its target status, may have been applied: its
+    /// response was lost, and nothing since has settled that. Requests of earlier jobs count too.
     pub in_doubt: bool,
 }
 
-/// A row of a manifest that has been found good: a job to be.
+/// A valid row of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
     /// The question.
     pub question_id: QuestionId,
-    /// What it shall become.
+    /// Its target status.
     pub status: Status,
     /// The line of the manifest where its record starts, from 1.
     pub line: u64,
 }
 
-/// Job numbers as text, runs folded: `1-100,107`. What a request row keeps of its jobs.
+/// Job ids as text with ranges: `1-100,107`. A request row stores its jobs like this.
 pub fn fold_ids(ids: impl IntoIterator<Item = JobId>) -> String {
     let mut ids: Vec<JobId> = ids.into_iter().collect();
     ids.sort_unstable();

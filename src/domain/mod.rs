@@ -7,6 +7,7 @@
 pub mod clock;
 mod codes;
 pub mod conclusions;
+pub mod deadline;
 pub mod failure_limit;
 pub mod job;
 pub mod learned;

@@ -1,32 +1,31 @@
-//! What an answer means for the run: every code of the vendor, its verdict and advice.
+//! What a response means for the run: every code of the vendor, its verdict and advice.
 //!
-//! Pure. The data is `codes.rs`, straight from section 4 of the contract notes; `explain`
-//! prints the same rows and a snapshot test shows the whole policy. The wording of an
-//! `ErrorInfo` is no part of the vendor's contract and never decides anything.
+//! Pure. The data is in `codes.rs`; `explain` prints the same rows, and a snapshot test shows the whole
+//! policy. The text of an `ErrorInfo` is not documented and never decides anything.
 
 use std::fmt;
 
 pub use super::codes::CODES;
 
-/// What the run does after an answer.
+/// What a response means for its jobs and for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// The service took it: the jobs have succeeded.
+    /// The jobs have succeeded.
     Applied,
-    /// Too fast: the gate closes for everyone, the same chunk goes again, no attempt counts.
+    /// A push-back: the breaker closes, the same chunk is sent again, no attempt counts.
     Throttled,
-    /// Trouble that passes: the same chunk goes again after a wait.
+    /// A temporary failure: the same chunk is sent again after a wait.
     Transient,
-    /// The UserSig is no longer good: make a new one once, then the same chunk again.
+    /// The UserSig is no longer valid: the same chunk is sent again with a new one.
     Renew,
-    /// The service refuses this content: isolate it, and a job alone has failed.
+    /// The service rejects the content: several jobs are isolated, and one alone has failed.
     Rejected,
-    /// Nothing would be accepted: the run stops with everything pending.
+    /// No request would be accepted: the run stops with everything pending.
     Stop,
 }
 
 impl Verdict {
-    /// The word used in the database and in logs.
+    /// The name in the queue and in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -45,24 +44,24 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The contract's classes. Several lead to one verdict; the difference is who can mend it.
+/// The classes of codes. Several lead to one verdict and differ in who can fix the cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// 0.
     Success,
-    /// Above the frequency limit.
+    /// Above the rate limit.
     Rate,
-    /// Trouble on the server's side; whether the change was made is not known.
+    /// A failure of the service; whether the request was applied is not known.
     Retry,
-    /// The UserSig has to be made anew.
+    /// The UserSig has to be renewed.
     Renew,
-    /// An id, or what is in the batch, is bad.
+    /// A question id of the request is bad.
     Item,
     /// A question or the app: the code does not say which.
     QuestionOrApp,
-    /// The service does not accept the request; the content may be at fault.
+    /// The service does not accept the request; its content may be the reason.
     Malformed,
-    /// The request is wrong in a part that is the same in every call.
+    /// The request is wrong in a part that is the same in every request.
     BadCall,
     /// Credentials, permission, product or package.
     Stop,
@@ -71,7 +70,6 @@ pub enum Class {
 }
 
 impl Class {
-    /// What the run does with a code of this class.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Success => Verdict::Applied,
@@ -112,15 +110,15 @@ impl Class {
     }
 }
 
-/// What a rejection is about. A code that may be about more than the questions fails none of
-/// them before a look at the rest.
+/// What a rejection is about. A code that may be about more than the questions fails none of them until
+/// `evidence` knows more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectionSubject {
     /// A question of the request.
     Question,
     /// A question, or the app as a whole.
     QuestionOrApp,
-    /// The questions, how many they are, or the call itself.
+    /// The questions, their number, or the call itself.
     Call,
 }
 
@@ -131,7 +129,6 @@ pub struct CodeRow {
     pub first: i64,
     /// The last code; equal to `first` for a single one.
     pub last: i64,
-    /// The class in the contract notes.
     pub class: Class,
     /// What the vendor says, in short.
     pub meaning: &'static str,
@@ -165,39 +162,38 @@ pub fn explain(code: i64) -> &'static CodeRow {
     CODES.iter().find(|row| (row.first..=row.last).contains(&code)).unwrap_or(&UNKNOWN)
 }
 
-/// What came of a request, as far as the verdict is concerned.
+/// The part of a response that decides its verdict, or what went wrong on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseKind {
-    /// A readable answer with this `ErrorCode`, not 0; or 0 with `ActionStatus` `OK`.
+    /// A readable body with this `ErrorCode`, not 0; or 0 with `ActionStatus` `OK`.
     Code(i64),
-    /// `ErrorCode` 0 and `OK`, and beside them a list that may name questions which were refused:
-    /// a part may have been applied, and none of it is known to be.
+    /// `ErrorCode` 0 and `OK`, and beside them a list that may name rejected questions: a part may have
+    /// been applied, and it is not known which.
     NamesQuestions,
-    /// HTTP status 200 and a body that is not an answer: cut off, not JSON, or `ErrorCode`
-    /// and `ActionStatus` contradict each other.
+    /// HTTP status 200 and a body that is cut off, not JSON, or whose `ErrorCode` and `ActionStatus`
+    /// contradict each other.
     Unreadable,
-    /// Another HTTP status than the promised 200.
+    /// Another HTTP status than the documented 200.
     HttpStatus(u16),
-    /// The connection was never made, so nothing was sent.
+    /// There was no connection, so nothing was sent.
     NotConnected,
-    /// The same: the certificate of the other side is not trusted, which no later try changes.
+    /// The same: the certificate of the other side is not trusted.
     Certificate,
-    /// The same: the proxy asks who calls, or was not there from the beginning.
+    /// The same: the proxy requires authentication, or was never reachable.
     Proxy,
-    /// Sent, perhaps; no whole answer came back.
+    /// The request may have been sent; no complete response came back.
     NoResponse,
 }
 
 impl ResponseKind {
-    /// What the run does with this answer.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Code(code) => explain(code).class.verdict(),
-            // 408, 425 and 429 are the only 4xx that a later try can mend; a redirect or
-            // another 4xx is a wrong address, and every call would meet it.
+            // Of all 4xx only 408, 425 and 429 are temporary. A redirect or another 4xx means a wrong
+            // address, and every request would get it.
             Self::HttpStatus(408 | 425) => Verdict::Transient,
             Self::HttpStatus(429) => Verdict::Throttled,
-            // Too large a body: half the chunk may fit.
+            // The body is too large: half the chunk may fit.
             Self::HttpStatus(413) | Self::NamesQuestions => Verdict::Rejected,
             Self::HttpStatus(300..=499) | Self::Certificate | Self::Proxy => Verdict::Stop,
             Self::HttpStatus(_) | Self::Unreadable | Self::NotConnected | Self::NoResponse => {
@@ -206,7 +202,7 @@ impl ResponseKind {
         }
     }
 
-    /// What this answer is about, if its verdict is [`Verdict::Rejected`].
+    /// What the rejection is about, if the verdict is [`Verdict::Rejected`].
     pub fn subject(self) -> RejectionSubject {
         match self {
             Self::Code(code) => match explain(code).class {
@@ -218,12 +214,12 @@ impl ResponseKind {
         }
     }
 
-    /// Whether the same request may get another answer a little later.
+    /// Whether the same request may get another response a little later.
     pub fn is_temporary(self) -> bool {
         matches!(self.verdict(), Verdict::Throttled | Verdict::Transient)
     }
 
-    /// Whether the change may have been made although no answer says so.
+    /// Whether the request may have been applied although the response does not say so.
     pub fn may_have_been_applied(self) -> bool {
         match self {
             Self::NamesQuestions => true,
@@ -232,12 +228,12 @@ impl ResponseKind {
         }
     }
 
-    /// Whether the service was not reached and waiting does not help: the fault is on the way.
+    /// Whether the service was not reached and waiting does not help.
     pub fn is_local_fault(self) -> bool {
         matches!(self, Self::Certificate | Self::Proxy)
     }
 
-    /// What a user of deskbatch does about an answer that ended a run.
+    /// What a user does about a response that ended a run.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Code(code) => explain(code).advice,

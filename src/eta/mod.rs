@@ -1,14 +1,12 @@
-//! How long the rest takes: the requests that are still needed, at the pace that the
-//! service bears, as a range.
+//! The ETA: how many requests are still needed and how long they take, as a range.
 //!
-//! Pure: what is left and what was seen so far come in, a range comes out. Counted in
-//! requests and never in items, since the slots are what is scarce: a full chunk takes one,
-//! a bad question several. What bad ones cost is measured and not calculated: the requests
-//! so far, less those that full chunks would have taken. How sure that is depends on how
-//! many searches it comes from, and on how evenly they are spread over what was done.
+//! Pure: open jobs and what was observed so far in, a range out. It counts requests and not jobs, since
+//! slots are what is scarce: a full chunk takes one, a bad question several. The cost of bad questions is
+//! measured: it is the requests so far, less those that full chunks would have taken. The width of the range
+//! depends on how many isolations that comes from, and on how evenly they are spread.
 //!
-//! What comes is believed to be like what was seen; a manifest whose end is unlike its
-//! beginning surprises, and the range follows as soon as it shows.
+//! The estimate assumes that the remaining jobs are like those observed. If the end of a manifest differs
+//! from its beginning, the range follows once the difference shows.
 
 mod isolation_cost;
 mod run_progress;
@@ -21,113 +19,113 @@ use std::time::Duration;
 use isolation_cost::IsolationCost;
 pub use run_progress::RunProgress;
 
-/// How many stretches of a run are kept apart.
-const STRETCHES: usize = 16;
-/// How many jobs a stretch has at first.
-const STRETCH_JOBS: u64 = 64;
-/// Several searches are under way at once: so many answers without a bad one end a row.
-const ROW_ANSWERS: u8 = 2;
-/// Ends of the range, in standard deviations of a normal distribution: nine in ten, and
-/// some more for what the model does not know.
+/// How many segments of a run are kept.
+const SEGMENTS: usize = 16;
+/// How many jobs a segment has at first.
+const SEGMENT_JOBS: u64 = 64;
+/// Several isolations run at once: this many responses without a bad question end a cluster.
+const CLUSTER_RESPONSES: u8 = 2;
+/// The ends of the range, in standard deviations of a normal distribution: wider than nine in ten, since
+/// the model does not know everything.
 const WIDTH: f64 = 2.0;
 
-/// How far below the limit requests leave.
+/// The rate limit divided by the rate at which requests leave.
 const MARGIN: f64 = 1.02;
 
-/// What became of some jobs.
+/// The outcomes of some jobs in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Segment {
     good: u64,
     bad: u64,
     requests: u64,
-    /// Rows of bad ones that began.
-    rows: u64,
+    /// Clusters of adjacent bad questions that began.
+    clusters: u64,
 }
 
-/// What the answers so far said of the questions.
+/// What the responses so far showed about the questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Observed {
     /// Jobs that succeeded.
     pub good: u64,
     /// Jobs that failed.
     pub bad: u64,
-    /// Requests that it took, those refused as too fast not counted.
+    /// Requests without those that were pushed back.
     pub requests: u64,
-    /// The same apart, in the order in which it was seen; empty if only the sums are known.
-    stretches: [Segment; STRETCHES],
-    /// How many of the stretches are begun.
+    /// The same by segments, oldest first; empty if only the sums are known.
+    segments: [Segment; SEGMENTS],
+    /// How many segments are begun.
     begun: usize,
-    /// After so many more answers without a bad one the next is of another row.
-    row_answers: u8,
+    /// After this many more responses without a bad question the next one begins another cluster.
+    cluster_responses: u8,
 }
 
 /// How fast requests leave.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SendRate {
-    /// Requests a second that reach the questions while the gate is open, above 0.
+    /// Evaluated requests a second while the rate limiter is open, above 0.
     pub rate: f64,
-    /// From leaving to the answer.
+    /// From sending to the response.
     pub latency: Duration,
-    /// How often the gate was closed.
+    /// How often the rate limiter closed.
     pub closings: u64,
-    /// For how long, all closings together.
+    /// For how long in total.
     pub closed: Duration,
-    /// In how many requests that was.
+    /// During how many requests.
     pub requests: u64,
 }
 
-/// What is expected of the rest.
+/// The estimate for the remaining jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eta {
     /// Requests still to be sent.
     pub requests: RangeInclusive<u64>,
-    /// Until the last answer.
+    /// Until the last response.
     pub time: RangeInclusive<Duration>,
 }
 
 impl Observed {
-    /// What was seen in another run, or nobody knows in what order.
+    /// Totals of another run, without their order.
     pub fn from_totals(good: u64, bad: u64, requests: u64) -> Self {
         Self { good, bad, requests, ..Self::default() }
     }
 
-    /// Takes in how far a run is: jobs that succeeded, jobs that failed, and requests that
-    /// it took, since its beginning. Only for what was not made by [`Observed::from_totals`].
-    pub fn note(&mut self, good: u64, bad: u64, requests: u64) {
+    /// Records the totals of a run so far: jobs that succeeded, jobs that failed, and requests. Not for
+    /// a value from [`Observed::from_totals`].
+    pub fn record(&mut self, good: u64, bad: u64, requests: u64) {
         let mut more = Segment {
             good: good.saturating_sub(self.good),
             bad: bad.saturating_sub(self.bad),
             requests: requests.saturating_sub(self.requests),
-            rows: 0,
+            clusters: 0,
         };
         if more.bad > 0 {
-            more.rows = u64::from(self.row_answers == 0);
-            self.row_answers = ROW_ANSWERS;
+            more.clusters = u64::from(self.cluster_responses == 0);
+            self.cluster_responses = CLUSTER_RESPONSES;
         } else if more.good > 0 {
-            self.row_answers = self.row_answers.saturating_sub(1);
+            self.cluster_responses = self.cluster_responses.saturating_sub(1);
         }
         (self.good, self.bad, self.requests) = (good, bad, requests);
-        let full = self.stretch_jobs();
-        if self.begun == 0 || self.stretches[self.begun - 1].jobs() >= full {
-            if self.begun == STRETCHES {
+        let full = self.segment_jobs();
+        if self.begun == 0 || self.segments[self.begun - 1].jobs() >= full {
+            if self.begun == SEGMENTS {
                 self.fold();
             }
             self.begun += 1;
         }
-        self.stretches[self.begun - 1].add(more);
+        self.segments[self.begun - 1].add(more);
     }
 
-    /// Stretches are all of the size that makes at most [`STRETCHES`] of what is done.
-    fn stretch_jobs(&self) -> u64 {
-        let mut jobs = STRETCH_JOBS;
-        while jobs * STRETCHES as u64 <= self.good + self.bad {
+    /// The size of a segment: the jobs so far fill at most [`SEGMENTS`] of them.
+    fn segment_jobs(&self) -> u64 {
+        let mut jobs = SEGMENT_JOBS;
+        while jobs * SEGMENTS as u64 <= self.good + self.bad {
             jobs *= 2;
         }
         jobs
     }
 
-    /// How many jobs a chunk has: fewer than the `most` asked for if the service takes
-    /// fewer, which shows where nobody was bad.
+    /// How many jobs a chunk has: fewer than `most` if the service accepts fewer, which shows while no
+    /// question is bad.
     fn chunk_jobs(&self, most: u64) -> u64 {
         let jobs = self.good + self.bad;
         let expected = jobs.div_ceil(most);
@@ -137,15 +135,15 @@ impl Observed {
         most
     }
 
-    /// Makes one of every two.
+    /// Joins the segments in pairs.
     fn fold(&mut self) {
-        for at in 0..STRETCHES / 2 {
-            let mut two = self.stretches[2 * at];
-            two.add(self.stretches[2 * at + 1]);
-            self.stretches[at] = two;
+        for at in 0..SEGMENTS / 2 {
+            let mut two = self.segments[2 * at];
+            two.add(self.segments[2 * at + 1]);
+            self.segments[at] = two;
         }
-        self.begun = STRETCHES / 2;
-        self.stretches[self.begun..].fill(Segment::default());
+        self.begun = SEGMENTS / 2;
+        self.segments[self.begun..].fill(Segment::default());
     }
 }
 
@@ -158,13 +156,13 @@ impl Segment {
         self.good += more.good;
         self.bad += more.bad;
         self.requests += more.requests;
-        self.rows += more.rows;
+        self.clusters += more.clusters;
     }
 }
 
 impl SendRate {
-    /// What is to be expected of a limit of `rate` requests a second, above 0, of which
-    /// nothing was seen yet: requests leave a little below it.
+    /// The expected rate under a limit of `rate` requests a second, above 0, before anything was
+    /// observed: a little below the limit.
     pub fn from_limit(rate: f64) -> Self {
         Self {
             rate: rate / MARGIN,
@@ -176,9 +174,8 @@ impl SendRate {
     }
 }
 
-/// What the rest takes: `open` jobs by status, in chunks of at most `chunk_jobs_max` (at
-/// least 1).
-pub fn forecast(open: [u64; 3], chunk_jobs_max: usize, seen: Observed, speed: SendRate) -> Eta {
+/// Estimates `open` jobs by target status, in chunks of at most `chunk_jobs_max` (at least 1).
+pub fn estimate(open: [u64; 3], chunk_jobs_max: usize, seen: Observed, speed: SendRate) -> Eta {
     let jobs: u64 = open.iter().sum();
     if jobs == 0 {
         return Eta { requests: 0..=0, time: Duration::ZERO..=Duration::ZERO };
@@ -195,7 +192,7 @@ pub fn forecast(open: [u64; 3], chunk_jobs_max: usize, seen: Observed, speed: Se
     }
 }
 
-/// A quantity that is not known for sure, at least 0.
+/// An estimated quantity, at least 0.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     low: f64,
@@ -215,13 +212,12 @@ impl Range {
 
 /// Seconds that `requests` take.
 fn time(requests: Range, speed: SendRate) -> Range {
-    /// How far the rate may be from what was measured, as a factor; the pace goes on
-    /// learning from refusals.
+    /// How far the rate may be from the measured one, as a factor: the pacer keeps learning.
     const DRIFT: f64 = 1.02;
     const DRIFT_MAX: f64 = 1.1;
-    /// Requests that may have left already when the jobs in them still count as open.
+    /// Requests that may be in flight, whose jobs still count as open.
     const LEFT: f64 = 2.0;
-    /// Steps of the last search, which has nobody to share its slots with.
+    /// Steps of the last isolation, which uses its slots alone.
     const LAST_STEPS: f64 = 6.0;
     let (gap, latency) = (1.0 / speed.rate, speed.latency.as_secs_f64());
     let open = requests.mean * gap;
@@ -235,13 +231,13 @@ fn time(requests: Range, speed: SendRate) -> Range {
     Range { low: low.min(mean), mean, high: mean + slow.hypot(shut.high - shut.mean) }
 }
 
-/// Seconds for which the gate will be closed while `requests` leave.
+/// Seconds for which the rate limiter is closed while `requests` are sent.
 fn closed(requests: f64, speed: SendRate) -> Range {
-    /// Before any was seen: half a closing in 250 requests, of two seconds.
+    /// The prior: half a closing in 250 requests, of two seconds.
     const PRIOR: f64 = 0.5;
     const PRIOR_REQUESTS: f64 = 250.0;
     const PRIOR_SECONDS: f64 = 2.0;
-    /// Closings bring closings.
+    /// Closings cluster: their variance is larger than that of pure chance by this factor.
     const UNEVEN: f64 = 1.5;
     let seen = real(speed.closings);
     let share = (seen + PRIOR) / (real(speed.requests) + PRIOR_REQUESTS / (1.0 + seen / PRIOR));

@@ -5,12 +5,12 @@ use super::*;
 
 #[test]
 fn before_anything_is_seen_the_range_begins_with_full_chunks() {
-    let all = forecast([9_950, 0, 20], 100, Observed::default(), SendRate::from_limit(5.0));
+    let all = estimate([9_950, 0, 20], 100, Observed::default(), SendRate::from_limit(5.0));
     assert_eq!(*all.requests.start(), 101);
     // As if two or three in a hundred were bad.
     assert!((1_000..2_500).contains(all.requests.end()), "{all:?}");
     assert!((18.0..20.2).contains(&all.time.start().as_secs_f64()), "{all:?}");
-    let none = forecast([0; 3], 100, Observed::default(), SendRate::from_limit(5.0));
+    let none = estimate([0; 3], 100, Observed::default(), SendRate::from_limit(5.0));
     assert_eq!((none.requests, none.time), (0..=0, Duration::ZERO..=Duration::ZERO));
 }
 
@@ -19,13 +19,13 @@ fn before_anything_is_seen_the_range_begins_with_full_chunks() {
 fn what_a_run_needed_says_what_the_same_again_needs() {
     for (bad, requests) in [(10, 174), (100, 821), (1_000, 4_761), (100, 274), (9_000, 10_100)] {
         let seen = Observed::from_totals(10_000 - bad, bad, requests);
-        let again = forecast([10_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
+        let again = estimate([10_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
         assert!(again.contains(&requests), "{bad} bad, {requests} requests: {again:?}");
         assert!(*again.end() <= requests * 4, "{bad} bad, {requests} requests: {again:?}");
     }
     // Many small batches say nothing of what a chunk needs.
     let small = Observed::from_totals(300, 2, 120);
-    let again = forecast([10_000, 0, 0], 100, small, SendRate::from_limit(5.0)).requests;
+    let again = estimate([10_000, 0, 0], 100, small, SendRate::from_limit(5.0)).requests;
     assert!(*again.end() < 2_500, "{again:?}");
 }
 
@@ -33,9 +33,9 @@ fn what_a_run_needed_says_what_the_same_again_needs() {
 fn a_service_that_takes_fewer_at_once_is_noticed() {
     let mut seen = Observed::default();
     for answers in 1..=100 {
-        seen.note(answers * 20, 0, answers + 8);
+        seen.record(answers * 20, 0, answers + 8);
     }
-    let rest = forecast([2_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
+    let rest = estimate([2_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
     assert!((95..115).contains(rest.start()), "{rest:?}");
 }
 
@@ -44,9 +44,9 @@ fn closings_of_the_gate_are_expected_to_go_on() {
     let open = SendRate { requests: 500, ..SendRate::from_limit(5.0) };
     let shut = SendRate { closings: 20, closed: Duration::from_secs(40), ..open };
     let mut seen = Observed::default();
-    seen.note(10_000, 0, 101);
+    seen.record(10_000, 0, 101);
     let (without, with) =
-        (forecast([10_000, 0, 0], 100, seen, open), forecast([10_000, 0, 0], 100, seen, shut));
+        (estimate([10_000, 0, 0], 100, seen, open), estimate([10_000, 0, 0], 100, seen, shut));
     assert_eq!(without.requests, with.requests);
     assert!(without.time.start() < with.time.start() && without.time.end() < with.time.end());
 }
@@ -55,13 +55,13 @@ fn closings_of_the_gate_are_expected_to_go_on() {
 fn stretches_are_folded_and_nothing_is_lost() {
     let mut seen = Observed::default();
     for answer in 1..=1_000 {
-        seen.note(answer * 70, answer, answer * 3);
-        let sum = |of: fn(&Segment) -> u64| seen.stretches.iter().map(of).sum::<u64>();
+        seen.record(answer * 70, answer, answer * 3);
+        let sum = |of: fn(&Segment) -> u64| seen.segments.iter().map(of).sum::<u64>();
         assert_eq!(sum(|one| one.good), seen.good);
         assert_eq!(sum(|one| one.bad), seen.bad);
         assert_eq!(sum(|one| one.requests), seen.requests);
     }
-    assert!((STRETCHES / 2..=STRETCHES).contains(&seen.begun), "{}", seen.begun);
+    assert!((SEGMENTS / 2..=SEGMENTS).contains(&seen.begun), "{}", seen.begun);
 }
 
 #[test]
@@ -71,15 +71,15 @@ fn the_rate_is_that_of_slots_while_the_gate_was_open() {
     for second in 1..=400 {
         // Shut from 100 to 300.
         match second {
-            100 => course.closed(at(second)),
-            300 => course.opened(at(second)),
+            100 => course.on_closed(at(second)),
+            300 => course.on_opened(at(second)),
             _ => {}
         }
         if !(100..300).contains(&second) {
-            course.answered(at(second), Duration::ZERO, true, second * 100, 0);
+            course.on_response(at(second), Duration::ZERO, true, second * 100, 0);
         }
     }
-    let speed = course.speed();
+    let speed = course.send_rate();
     assert!((0.95..1.1).contains(&speed.rate), "{speed:?}");
     assert_eq!((speed.closings, speed.closed), (1, at(200)));
 }

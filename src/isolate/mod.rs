@@ -219,7 +219,9 @@ impl Isolate {
     /// been among the others, so its isolation ends. Returns the suspects, which the caller releases.
     pub fn shrink(&mut self, group: &mut Group, ids: Vec<JobId>) -> Vec<JobId> {
         group.ids = ids;
-        group.cause = None;
+        if let Some(cause) = group.cause.take() {
+            self.forget_split(&cause);
+        }
         std::mem::take(&mut group.suspects)
     }
 
@@ -316,6 +318,9 @@ impl Isolate {
         scope: RejectionScope,
     ) -> IsolationResult {
         let Group { status, ids, suspects: released, cause, .. } = group;
+        if let Some(cause) = &cause {
+            self.forget_split(cause);
+        }
         if let [id] = *ids.as_slice() {
             self.record_bad(status, id);
             return IsolationResult { released, ..IsolationResult::default() };

@@ -1,10 +1,10 @@
-//! What earlier rows of a manifest asked for.
+//! The ids and target statuses of the rows so far.
 //!
 //! Ten million ids have to fit beside everything else on a small machine, so no id is
 //! kept: 16 bytes of its hash find it, 6 bytes hold line and status, at most 400 MB for ten
 //! million. Two ids with one hash would pass for one; with 128 bits and ten million ids
-//! the odds are one in 10^24, far below those of a broken memory chip, and the hash is
-//! keyed anew in each process, so nobody can prepare a file in which it happens.
+//! the odds are one in 10^24, far below those of a broken memory chip. Each process has its own hash keys,
+//! so that a file with a collision cannot be prepared.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,49 +17,47 @@ use crate::domain::job::Status;
 /// much memory again; of many small ones only one does so at a time.
 const SHARDS: usize = 64;
 
-/// The largest line number that fits; later lines are told as this one.
+/// The largest line number that fits; later lines are reported as this one.
 const LINE_MAX: u64 = (1 << 46) - 1;
 
 type Key = [u8; 16];
 /// 46 bits of line, 2 bits of status. Bytes, because a wider type would be padded.
 type Packed = [u8; 6];
 
-/// What an earlier row asked of a question.
+/// The row that counts for a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SeenRow {
-    /// The status it shall have.
+    /// The target status.
     pub(super) status: Status,
-    /// The line that says so.
     pub(super) line: u64,
 }
 
-/// What came of noting a job.
+/// What earlier rows say about the question of a job.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
-    /// It is the first for its question.
+    /// There is none.
     New,
-    /// An earlier row named the question.
+    /// An earlier row counts.
     Earlier(SeenRow),
-    /// Earlier rows wanted different things of it; a line of them and this one, in words.
+    /// Earlier rows have different target statuses; one of them and this one, in words.
     Conflict(String),
 }
 
-/// The intent that counts for each question so far.
+/// The row that counts for each question so far.
 pub(super) struct SeenIds {
     /// Two hashers, since one gives 64 bits: at ten million ids those would collide
     /// once in some hundred thousand files.
     hashers: [RandomState; 2],
     shards: Vec<HashMap<Key, Packed>>,
-    /// Questions of which none counts, with the first two intents that differ.
+    /// Questions of which no row counts, with the first two that differ.
     conflicts: HashMap<Key, [Packed; 2]>,
 }
 
-/// The questions that a manifest names.
+/// The question ids of a manifest.
 pub struct IdSet(SeenIds);
 
 impl IdSet {
-    /// Whether `id` is one of them.
-    pub fn has(&self, id: &str) -> bool {
+    pub fn contains(&self, id: &str) -> bool {
         let (shard, key) = self.0.find(id);
         self.0.shards.get(shard).is_some_and(|kept| kept.contains_key(&key))
     }
@@ -74,8 +72,8 @@ impl SeenIds {
         }
     }
 
-    /// Keeps the intent of `job` if it is the first for its question.
-    pub(super) fn note(&mut self, job: &NewJob) -> Noted {
+    /// Records the row of `job` if it is the first of its question.
+    pub(super) fn insert(&mut self, job: &NewJob) -> Noted {
         let (shard, key) = self.find(job.question_id.as_str());
         if let Some(intents) = self.conflicts.get(&key) {
             return Noted::Conflict(in_words(job, *intents));
@@ -89,8 +87,8 @@ impl SeenIds {
         }
     }
 
-    /// Lets no intent for the question of `job` count, which wants something else of it than
-    /// the one that is kept. Both in words.
+    /// Records a conflict: `job` has another target status than the row so far, and neither counts.
+    /// Returns both in words.
     pub(super) fn set_aside(&mut self, job: &NewJob) -> String {
         let (shard, key) = self.find(job.question_id.as_str());
         let earlier = self.shards[shard].remove(&key).unwrap_or_else(|| pack(job));
@@ -108,14 +106,13 @@ impl SeenIds {
         Self { hashers: self.hashers, conflicts: self.conflicts, ..Self::new() }
     }
 
-    /// Keeps the intent of `job` in place of an earlier one.
+    /// Records the row of `job` in place of the one so far.
     pub(super) fn replace(&mut self, job: &NewJob) {
         let (shard, key) = self.find(job.question_id.as_str());
         self.shards[shard].insert(key, pack(job));
     }
 
-    /// What is left when nothing more is noted.
-    pub(super) fn into_questions(self) -> IdSet {
+    pub(super) fn into_id_set(self) -> IdSet {
         IdSet(self)
     }
 
@@ -185,15 +182,15 @@ mod tests {
     fn the_first_intent_is_kept_until_it_is_replaced() {
         let mut intents = SeenIds::new();
         for n in 0..2_000 {
-            assert_eq!(intents.note(&job(&format!("q-{n}"), Status::Enable, n)), Noted::New);
+            assert_eq!(intents.insert(&job(&format!("q-{n}"), Status::Enable, n)), Noted::New);
         }
-        let kept = |intents: &mut SeenIds| intents.note(&job("q-77", Status::Delete, 9_000));
+        let kept = |intents: &mut SeenIds| intents.insert(&job("q-77", Status::Delete, 9_000));
         let intent = |status, line| Noted::Earlier(SeenRow { status, line });
         assert_eq!(kept(&mut intents), intent(Status::Enable, 77));
         intents.replace(&job("q-77", Status::Disable, 8_000));
         assert_eq!(kept(&mut intents), intent(Status::Disable, 8_000));
-        let questions = intents.into_questions();
-        let has = |id| questions.has(id);
+        let questions = intents.into_id_set();
+        let has = |id| questions.contains(id);
         assert_eq!(
             ["q-0", "q-77", "q-1999", "q-2000", "q-"].map(has),
             [true, true, true, false, false]

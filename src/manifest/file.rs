@@ -16,7 +16,7 @@ use super::error::ManifestError;
 use super::source::Input;
 use crate::util::escape::path_text;
 
-/// How far a manifest was read; may be looked at from elsewhere.
+/// How much of a manifest was read; another thread may ask.
 #[derive(Debug, Clone, Default)]
 pub struct ReadProgress {
     bytes: Arc<AtomicU64>,
@@ -38,7 +38,7 @@ impl ReadProgress {
 /// What was opened.
 #[derive(Debug, Default)]
 pub(super) struct Source {
-    so_far: ReadProgress,
+    progress: ReadProgress,
     again: Again,
 }
 
@@ -89,26 +89,26 @@ impl Source {
         if !found.is_file() {
             return Self::pipe(Box::new(file), kept);
         }
-        let so_far = ReadProgress { total: Some(found.len()), ..ReadProgress::default() };
-        let reader = Counted(file.try_clone()?, so_far.clone());
+        let progress = ReadProgress { total: Some(found.len()), ..ReadProgress::default() };
+        let reader = Counted(file.try_clone()?, progress.clone());
         let again = Again::File { file, path: path.to_owned(), state: State::from(&found) };
-        Ok((Box::new(reader), Self { so_far, again }))
+        Ok((Box::new(reader), Self { progress, again }))
     }
 
     fn pipe(from: Input, kept: bool) -> io::Result<(Input, Self)> {
-        let so_far = ReadProgress::default();
-        let reader = Counted(from, so_far.clone());
+        let progress = ReadProgress::default();
+        let reader = Counted(from, progress.clone());
         if !kept {
-            return Ok((Box::new(reader), Self { so_far, again: Again::Never }));
+            return Ok((Box::new(reader), Self { progress, again: Again::Never }));
         }
         let copy = tempfile::tempfile()?;
         let again = Again::Copy(copy.try_clone()?);
-        Ok((Box::new(Copied(reader, copy)), Self { so_far, again }))
+        Ok((Box::new(Copied(reader, copy)), Self { progress, again }))
     }
 
-    /// How far it was read.
+    /// How much was read.
     pub(super) fn progress(&self) -> ReadProgress {
-        self.so_far.clone()
+        self.progress.clone()
     }
 
     /// Fails if the file `name` is not what it was when it was opened, or was not read whole.
@@ -116,7 +116,7 @@ impl Source {
         let Again::File { file, path, state } = &self.again else { return Ok(()) };
         let is_same =
             |found: io::Result<Metadata>| found.is_ok_and(|found| State::from(&found) == *state);
-        let is_whole = self.so_far.bytes() >= state.bytes;
+        let is_whole = self.progress.bytes() >= state.bytes;
         if is_whole && is_same(file.metadata()) && is_same(fs::metadata(path)) {
             return Ok(());
         }
@@ -125,17 +125,17 @@ impl Source {
 
     /// The same bytes from their beginning, if they can be read a second time.
     pub(super) fn again(self) -> io::Result<Option<(Input, Self)>> {
-        let so_far = ReadProgress { total: self.so_far.total, ..ReadProgress::default() };
+        let progress = ReadProgress { total: self.progress.total, ..ReadProgress::default() };
         let mut file = match &self.again {
             Again::Never => return Ok(None),
             Again::File { file, .. } | Again::Copy(file) => file.try_clone()?,
         };
         file.rewind()?;
-        Ok(Some((Box::new(Counted(file, so_far.clone())), Self { so_far, ..self })))
+        Ok(Some((Box::new(Counted(file, progress.clone())), Self { progress, ..self })))
     }
 }
 
-/// A reader that tells how far it is.
+/// A reader that counts its bytes.
 struct Counted<R>(R, ReadProgress);
 
 impl<R: Read> Read for Counted<R> {
@@ -162,7 +162,7 @@ pub fn can_be_read_again(path: &Path) -> bool {
     path != Path::new("-") && fs::metadata(path).is_ok_and(|found| found.is_file())
 }
 
-/// Fails if there is no file at `path`, so that a mistyped name is told before anything else.
+/// Fails if there is no file at `path`, so that a mistyped name is reported first.
 /// It is not opened: a pipe can be opened once.
 ///
 /// # Errors

@@ -1,8 +1,8 @@
 //! Gzip: every member of it, what may follow the last one, and how much it may unpack to.
 //!
 //! Relies on `flate2` for a single member. Takes zero bytes after the last member, with which
-//! tapes and some uploads fill up a block, and nothing else. Never unpacks what nobody can have
-//! written as a manifest.
+//! tapes and some uploads fill up a block, and nothing else. Never unpacks what is far too large for a
+//! manifest.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 
@@ -94,7 +94,7 @@ fn next_member(mut rest: BufReader<Packed>) -> io::Result<Option<GzDecoder<BufRe
     }
 }
 
-/// Tells damage from a failing disk.
+/// Distinguishes damaged data from a failing disk.
 fn damage(error: io::Error) -> io::Error {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     match error.kind() {

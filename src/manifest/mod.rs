@@ -1,9 +1,8 @@
 //! The manifest: CSV bytes in, rows or row errors out.
 //!
-//! Reads any CSV that people and spreadsheets make, one record at a time, and says of
-//! each whether it is a job, a repetition or a mistake. Relies on `job` for what an id
-//! and a status are. Memory is bounded by one record and, for each id, the few bytes
-//! that find it again. Never touches a database, a terminal or the time.
+//! Reads any CSV that people and spreadsheets write, one record at a time, and classifies each record as a
+//! job, a duplicate or an error. Memory is bounded by one record and, for each id, the few bytes that find
+//! it again. Uses no database, no terminal and no clock.
 
 mod dedupe;
 mod error;
@@ -44,49 +43,48 @@ pub use warnings::{Warning, WarningKind};
 use dedupe::{Noted, SeenIds};
 use file::Source;
 use header::Columns;
-use records::{Found, Records};
+use records::{ReadRecord, Records};
 use row_error::FieldError;
 use source::Digest;
 use warnings::Warnings;
 
-/// One record of a manifest, judged.
+/// One record of a manifest.
 #[derive(Debug)]
 pub enum Row {
-    /// A question that no earlier row named.
+    /// The first row of its question.
     New(NewJob),
-    /// Only with [`OnConflict::Last`]: takes the place of the job with this id that was
-    /// given out before.
+    /// Only with [`OnConflict::Last`]: replaces the job of this question that was returned before.
     Replace(NewJob),
-    /// A record that is no job, and why.
+    /// An invalid record.
     Bad(RowError),
-    /// The first record that wants something else of a question than the job that was given
-    /// out for it. That job does not count either, and neither does any later record of it.
+    /// The first record whose target status differs from that of the job that was returned for its
+    /// question. That job does not count either, nor does any later record of the question.
     Conflict(RowError, QuestionId),
 }
 
-/// What a whole manifest came to. `rows` is always `good + duplicates + bad`.
+/// The totals of a manifest. `rows` is always `good + duplicates + bad`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Records after the header, blank ones left out.
     pub rows: u64,
     /// Distinct jobs.
     pub good: u64,
-    /// Rows that name a question which already has its job: repetitions, and both ways
-    /// of resolving a conflict (one of the two rows does not count).
+    /// Rows of a question that already has its job: duplicates, and the rows that a resolved conflict
+    /// leaves out.
     pub duplicates: u64,
-    /// Rows that are no jobs.
+    /// Invalid rows.
     pub bad: u64,
     /// The distinct jobs by status, in the order of [`Status::ALL`].
     pub by_status: [u64; 3],
     /// Distinct jobs whose id begins with another app's number; ids that begin with no
     /// number at all are not counted.
-    pub foreign: u64,
+    pub other_app_ids: u64,
     /// The first of those ids.
-    pub foreign_example: Option<String>,
-    /// What is odd about the good rows, those ids included.
+    pub other_app_example: Option<String>,
+    /// What is unusual about the valid rows, those ids included.
     pub warnings: Vec<Warning>,
-    /// Names this intent: the SHA-256 of the unpacked file in lower-case hex, or, with
-    /// options that change its meaning, a hash over that hash and the options.
+    /// Identifies the manifest with its options: the SHA-256 of the unpacked file in lower-case hex, or,
+    /// with options that change its meaning, a hash over that hash and the options.
     pub digest: String,
 }
 
@@ -97,9 +95,9 @@ pub struct Manifest {
     records: Records,
     header: ByteRecord,
     columns: Columns,
-    /// The record at hand; kept here so that its memory is used again.
+    /// The current record; its memory is reused.
     record: ByteRecord,
-    intents: SeenIds,
+    seen_ids: SeenIds,
     totals: Totals,
     warnings: Warnings,
     digest: Digest,
@@ -121,7 +119,7 @@ impl Manifest {
         Ok(Self { source, ..Self::from_reader(reader, &name, options)? })
     }
 
-    /// How far it was read.
+    /// How much of it was read.
     pub fn progress(&self) -> ReadProgress {
         self.source.progress()
     }
@@ -155,7 +153,7 @@ impl Manifest {
             header,
             columns,
             record: ByteRecord::new(),
-            intents: SeenIds::new(),
+            seen_ids: SeenIds::new(),
             totals: Totals::default(),
             warnings: Warnings::default(),
             digest,
@@ -163,36 +161,34 @@ impl Manifest {
         })
     }
 
-    /// Whether rows that want different things of one question were found, and none was told
-    /// to count.
+    /// Whether rows of one question have different target statuses, and no option decides between them.
     pub fn has_conflicts(&self) -> bool {
-        self.intents.has_conflicts()
+        self.seen_ids.has_conflicts()
     }
 
-    /// The same manifest from its beginning, once it was read to its end, with every row of a
-    /// question for which a conflict was found as a bad one.
+    /// Starts again from the beginning of a manifest that was read to its end. Every row of a question
+    /// with a conflict is invalid then.
     ///
     /// # Errors
     /// When it cannot be read a second time, or is not what it was.
     pub fn set_aside(self) -> Result<Self, ManifestError> {
-        let Self { name, options, intents, source, .. } = self;
+        let Self { name, options, seen_ids, source, .. } = self;
         let read = source.again().map_err(|e| ManifestError::from_read(&name, 1, e))?;
         let Some((reader, source)) = read else { return Err(ManifestError::Changed { name }) };
         let again = Self::from_reader(reader, &name, &options)?;
-        Ok(Self { intents: intents.conflicts_alone(), source, ..again })
+        Ok(Self { seen_ids: seen_ids.conflicts_alone(), source, ..again })
     }
 
-    /// The header as it stands in the file.
+    /// The header as in the file.
     pub fn header(&self) -> &ByteRecord {
         &self.header
     }
 
-    /// The next row, or `None` at the end of the file. Repetitions and blank lines are
-    /// passed over.
+    /// The next row, or `None` at the end of the file. Skips duplicates and blank lines.
     ///
     /// # Errors
-    /// When the file cannot be read on, or has changed when its end is reached. Rows given out
-    /// before are then part of an unfinished whole.
+    /// When the file cannot be read, or has changed by the time its end is reached. The rows that were
+    /// returned before are then incomplete.
     pub fn next_row(&mut self) -> Result<Option<Row>, ManifestError> {
         while let Some(found) = self
             .records
@@ -213,28 +209,27 @@ impl Manifest {
         Ok(None)
     }
 
-    /// What the manifest came to. Call it after [`Manifest::next_row`] returned `None`:
-    /// before that it speaks of what was read so far.
+    /// The totals. Complete once [`Manifest::next_row`] has returned `None`.
     pub fn finish(self) -> Totals {
         self.finish_with_questions().0
     }
 
-    /// The same, and the questions that it names.
+    /// The same, and the questions of the manifest.
     pub fn finish_with_questions(self) -> (Totals, IdSet) {
         let ManifestOptions { sdkappid, status, .. } = self.options;
         let foreign = self.warnings.of(WarningKind::Foreign);
         let foreign = foreign.map(|(rows, example)| (rows, example.to_owned()));
         let totals = Totals {
             digest: self.digest.name(&self.options),
-            foreign: foreign.as_ref().map_or(0, |(rows, _)| *rows),
-            foreign_example: foreign.map(|(_, example)| example),
+            other_app_ids: foreign.as_ref().map_or(0, |(rows, _)| *rows),
+            other_app_example: foreign.map(|(_, example)| example),
             warnings: self.warnings.finish(sdkappid, status),
             ..self.totals
         };
-        (totals, self.intents.into_questions())
+        (totals, self.seen_ids.into_id_set())
     }
 
-    /// The job in the record at hand.
+    /// The job of the current record.
     fn read_job(&mut self, line: u64) -> Result<NewJob, FieldError> {
         let (has, wants) = (self.record.len(), self.header.len());
         if !self.has_its_fields() {
@@ -262,7 +257,7 @@ impl Manifest {
         Ok(NewJob { question_id, status, line })
     }
 
-    /// Whether the record at hand has as many fields as the header. Spreadsheets leave out the
+    /// Whether the current record has as many fields as the header. Spreadsheets leave out the
     /// delimiters of empty last columns, and other programs end each row with one.
     fn has_its_fields(&self) -> bool {
         let (has, wants) = (self.record.len(), self.header.len());
@@ -272,9 +267,9 @@ impl Manifest {
         if has > wants { has == wants + 1 && surplus.trim_ascii().is_empty() } else { has > last }
     }
 
-    /// Puts a job among those before it. `None` when it adds nothing.
+    /// Compares a job with those before it. `None` for a duplicate.
     fn place(&mut self, job: NewJob) -> Result<Option<Row>, FieldError> {
-        let earlier = match self.intents.note(&job) {
+        let earlier = match self.seen_ids.insert(&job) {
             Noted::New => {
                 self.count_new(&job);
                 return Ok(Some(Row::New(job)));
@@ -288,13 +283,13 @@ impl Manifest {
             return Ok(None);
         }
         if on_conflict == Some(OnConflict::Last) {
-            self.intents.replace(&job);
+            self.seen_ids.replace(&job);
             self.totals.duplicates += 1;
             self.totals.by_status[earlier.status as usize] -= 1;
             self.totals.by_status[job.status as usize] += 1;
             return Ok(Some(Row::Replace(job)));
         }
-        let lines = self.intents.set_aside(&job);
+        let lines = self.seen_ids.set_aside(&job);
         self.totals.good -= 1;
         self.totals.bad += 1;
         self.totals.by_status[earlier.status as usize] -= 1;
@@ -321,15 +316,15 @@ impl Manifest {
     }
 }
 
-/// The first record that has text in it, after the line that names the delimiter if there is
-/// one. An error if its quotes are wrong: it may then have taken in rows.
+/// The first record with text in it, after the line that names the delimiter if there is one. Wrong quotes are
+/// an error, since the record may then contain rows.
 fn read_header(
     name: &str,
     records: &mut Records,
     mut is_after_delimiter: bool,
 ) -> Result<ByteRecord, ManifestError> {
     let mut header = ByteRecord::new();
-    while let Some(Found { line, flaw }) = records
+    while let Some(ReadRecord { line, flaw }) = records
         .next(&mut header)
         .map_err(|(line, source)| ManifestError::from_read(name, line, source))?
     {

@@ -1,11 +1,10 @@
-//! Looks over the CSV reader's shoulder: line numbers, the record's own bytes, limits.
+//! The bytes of the current record beneath the CSV reader: line numbers, quotes, limits.
 //!
 //! The `csv` crate counts lines by line feeds and gives a record the line on which its
 //! search for it began, which is the wrong one after blank lines, with CRLF and with
 //! lone CR; and it takes a quote that is never closed for one closed by the end of the
-//! file, which hides every row after it. So this reader keeps the bytes of the record at
-//! hand. Relies on being told where each record starts. Never keeps more than one record
-//! and a buffer.
+//! file, which hides every row after it. So this reader keeps the bytes of the current record. Its caller
+//! reports where each record starts. It never keeps more than one record and a buffer.
 
 use std::io::{self, Read};
 
@@ -23,7 +22,7 @@ pub const DELIMITERS_MAX: usize = 1_000_000;
 /// them; only an open quote takes two.
 const TAIL_BYTES: usize = 2;
 
-/// A reader that remembers the record at hand.
+/// A reader that keeps the current record.
 pub(super) struct RecordBuffer {
     inner: Input,
     delimiter: u8,

@@ -20,8 +20,8 @@ pub(super) struct Records {
     delimiter: u8,
 }
 
-/// A record that was found.
-pub(super) struct Found {
+/// The record that was read.
+pub(super) struct ReadRecord {
     /// The line on which it starts.
     pub(super) line: u64,
     /// What is wrong with its quotes, if anything is.
@@ -44,7 +44,7 @@ impl Records {
     pub(super) fn next(
         &mut self,
         record: &mut ByteRecord,
-    ) -> Result<Option<Found>, (u64, io::Error)> {
+    ) -> Result<Option<ReadRecord>, (u64, io::Error)> {
         loop {
             let place = self.csv.position().byte();
             self.csv.get_mut().begin(place);
@@ -55,31 +55,31 @@ impl Records {
             }
             let flaw = self.quote_flaw(record);
             if flaw.is_some() || !is_blank(record) {
-                return Ok(Some(Found { line: self.csv.get_mut().line(), flaw }));
+                return Ok(Some(ReadRecord { line: self.csv.get_mut().line(), flaw }));
             }
         }
     }
 
     /// Everything counts for the hash, whatever made the CSV reader stop.
     fn drain(&mut self) -> Result<(), (u64, io::Error)> {
-        let window = self.csv.get_mut();
-        match io::copy(window, &mut io::sink()) {
+        let buffer = self.csv.get_mut();
+        match io::copy(buffer, &mut io::sink()) {
             Ok(_) => Ok(()),
-            Err(error) => Err((window.line(), error)),
+            Err(error) => Err((buffer.line(), error)),
         }
     }
 
     fn quote_flaw(&mut self, record: &mut ByteRecord) -> Option<FieldError> {
         let end = self.csv.position().byte();
-        let window = self.csv.get_mut();
-        if window.is_open_at_end(end) {
+        let buffer = self.csv.get_mut();
+        if buffer.is_open_at_end(end) {
             trim_tail(record);
             let reason = "a quote is opened here and never closed: it takes in the rest of the \
                           file";
             return Some(FieldError::whole(reason.to_owned()));
         }
         let spans_lines = record.as_slice().iter().any(|byte| matches!(byte, b'\r' | b'\n'));
-        if spans_lines && ends_in_midfield(window.record(end), self.delimiter) {
+        if spans_lines && ends_in_midfield(buffer.record(end), self.delimiter) {
             let reason = "a quoted field goes over several lines and text follows its closing \
                           quote: a quote is missing or too many, and rows may have been taken in";
             return Some(FieldError::whole(reason.to_owned()));
@@ -100,7 +100,7 @@ fn is_blank(record: &ByteRecord) -> bool {
     record.as_slice().iter().all(u8::is_ascii_whitespace)
 }
 
-/// Takes back the line feeds that the window lent to an open quote.
+/// Removes the line feeds that the buffer added to an open quote.
 fn trim_tail(record: &mut ByteRecord) {
     let last = record.len().saturating_sub(1);
     let fields = record.iter().enumerate().map(|(at, field)| {
@@ -111,7 +111,7 @@ fn trim_tail(record: &mut ByteRecord) {
 
 /// Whether a quoted field with a line break in it is closed by a quote that other text
 /// follows: the mark of an opening quote that was never closed and met the next field's.
-/// On a single line the same is a habit of some writers and harms nobody.
+/// On a single line the same is a habit of some writers and does no harm.
 fn ends_in_midfield(raw: &[u8], delimiter: u8) -> bool {
     let mut bytes = raw.iter().copied().peekable();
     let mut at_start = true;

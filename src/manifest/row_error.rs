@@ -1,7 +1,6 @@
-//! Rows that are no jobs, told so that a person finds and mends them.
+//! Invalid rows, described so that a person can find and fix them.
 //!
-//! Relies on nothing but the record. Never shows a byte that a terminal would act on:
-//! a manifest is somebody else's text.
+//! A manifest is untrusted text: nothing here shows a byte that a terminal would interpret.
 
 use std::fmt::{self, Write as _};
 
@@ -12,10 +11,10 @@ use crate::util::escape::visible;
 /// The most characters of a value that are shown.
 const VALUE_CHARS_MAX: usize = 60;
 
-/// Stands for the column when the record as a whole is at fault.
+/// The column of an error that is about the record as a whole.
 pub(super) const WHOLE: &str = "-";
 
-/// A record that is no job.
+/// An invalid record.
 #[derive(Debug, Clone)]
 pub struct RowError {
     /// Its number among the records after the header, from 1; blank ones do not count.

@@ -91,19 +91,19 @@ impl RunProgress {
             Event::Settled { verdict, latency, totals, .. } => {
                 self.totals = *totals;
                 let through = matches!(verdict, Verdict::Applied | Verdict::Rejected);
-                self.course.answered(at, *latency, through, totals.succeeded, totals.failed);
+                self.course.on_response(at, *latency, through, totals.succeeded, totals.failed);
                 // An import may have added jobs during the run.
                 self.open = self.open.max(totals.done());
             }
             Event::Concluded { totals } => self.totals = *totals,
             Event::Closed { reason, wait, since_ms } => {
-                self.course.closed(at);
+                self.course.on_closed(at);
                 self.activity =
                     RunActivity::Waiting { why: *reason, since_ms: *since_ms, wait: *wait };
                 self.wait_ends = now + *wait;
             }
             Event::Opened => {
-                self.course.opened(at);
+                self.course.on_opened(at);
                 self.activity = RunActivity::Sending;
             }
             Event::Stopping { .. } => self.activity = RunActivity::Stopping,
@@ -128,7 +128,7 @@ impl RunProgress {
             rate: self.rate.rate(now, self.sent),
             limit: self.limit,
             throttled: self.totals.throttled,
-            eta: activity.has_eta().then(|| self.course.forecast([open, 0, 0], self.chunk).time),
+            eta: activity.has_eta().then(|| self.course.estimate([open, 0, 0], self.chunk).time),
             activity,
         }
     }

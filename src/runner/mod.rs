@@ -37,6 +37,7 @@ pub use shutdown::{Shutdown, ShutdownHandle, ShutdownMode, shutdown};
 
 use crate::desk::{Signer, Transport};
 use crate::domain::clock::Clock;
+use crate::domain::deadline::Deadline;
 use crate::domain::failure_limit::FailureLimit;
 use crate::domain::job::App;
 use crate::domain::verdict::ResponseKind;
@@ -297,25 +298,24 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 
     /// Settles the requests in flight for as long as the grace period lasts. Those without a response
-    /// stay in flight in the queue; the next run returns their jobs, in doubt.
+    /// stay in flight in the queue; the next run returns their jobs, in doubt. Time in which the process
+    /// was stopped does not count.
     async fn drain_in_flight(&mut self, shutdown: &mut Shutdown) -> Result<(), StoreError> {
         if self.in_flight.is_empty() {
             return Ok(());
         }
         self.announce_shutdown().await?;
-        let clock = self.clock.clone();
-        let grace_ends = clock.now() + self.settings.grace;
+        let mut grace_period = Deadline::after(&self.clock, self.settings.grace);
         loop {
-            tokio::select! {
+            let next = grace_period.run(&self.clock, self.in_flight.next());
+            let completed = tokio::select! {
                 biased;
                 () = shutdown.requested(ShutdownMode::Immediate) => return Ok(()),
-                completed = self.in_flight.next() => {
-                    let Some(completed) = completed else { return Ok(()) };
-                    self.handle_response(completed).await?;
-                    self.queue.commit().await?;
-                }
-                () = clock.sleep_until(grace_ends) => return Ok(()),
-            }
+                completed = next => completed.flatten(),
+            };
+            let Some(completed) = completed else { return Ok(()) };
+            self.handle_response(completed).await?;
+            self.queue.commit().await?;
         }
     }
 }

@@ -1,9 +1,8 @@
-//! What the service answers: request, state and time in; answer and new state out.
+//! What the service responds: request, state and time in; response and new state out.
 //!
-//! Pure, and the heart of the sandbox. The checks stand in the order that section 9 of
-//! the contract notes suggests (the real order is not known): path, query, UserSig,
-//! administrator, Desk, frequency, JSON, values, ids. It relies on a time that does not
-//! go back. How an answer travels, or fails to, is not decided here.
+//! Pure. The order of the checks is a guess, since the real one is not known: path, query, UserSig,
+//! administrator, Desk, frequency, JSON, values, ids. Time must not go back. How a response travels, or
+//! fails to, is not decided here.
 
 use super::call::{Call, Command, Request};
 use super::faults::Fault;
@@ -53,22 +52,22 @@ pub(super) struct Decision {
 /// Decides one request. `fault` is what goes wrong with it.
 pub(super) fn decide(
     request: &Request<'_>,
-    world: &mut ServiceState,
+    state: &mut ServiceState,
     fault: Option<Fault>,
     now: Now,
 ) -> Decision {
     let call = Call::read(request);
     if let Some(command) = call.command {
-        world.frequency.arrive((call.query.app().unwrap_or_default(), command), now.moment);
+        state.frequency.arrive((call.query.app().unwrap_or_default(), command), now.moment);
     }
-    let fault = fault.or_else(|| world.fault_of(&call.body.ids));
+    let fault = fault.or_else(|| state.fault_of(&call.body.ids));
     let outcome = if request.body.is_none() {
         // Too large to be read, so whatever stands in front of the service refused it.
         None
     } else if call.command.is_some_and(Command::is_read) {
-        Some(read(&call, world, now))
+        Some(read(&call, state, now))
     } else {
-        judge(&call, world, fault, now).map(|(code, applied)| (code, applied, None))
+        judge(&call, state, fault, now).map(|(code, applied)| (code, applied, None))
     };
     let (code, applied, page) = match outcome {
         None => (None, false, None),
@@ -88,13 +87,13 @@ pub(super) fn decide(
 }
 
 /// A read: the code, that nothing was set, and what was found.
-fn read(call: &Call, world: &mut ServiceState, now: Now) -> (i64, bool, Option<Page>) {
-    let page = admit(call, world, None, now).and_then(|()| {
-        if world.is_lapsed(now.moment) {
+fn read(call: &Call, state: &mut ServiceState, now: Now) -> (i64, bool, Option<Page>) {
+    let page = admit(call, state, None, now).and_then(|()| {
+        if state.is_lapsed(now.moment) {
             return Err(NO_SUCH_QUESTION);
         }
         if !call.body.is_json {
-            return Err(world.settings.json_code.code());
+            return Err(state.settings.json_code.code());
         }
         let (index, size) = call.body.page;
         let positive = |n: Option<i64>| n.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
@@ -105,7 +104,7 @@ fn read(call: &Call, world: &mut ServiceState, now: Now) -> (i64, bool, Option<P
             Some(_) => return Err(BAD_VALUES),
         };
         match (positive(index), positive(size)) {
-            (Some(index), Some(size)) => Ok(world.page(status, index, size)),
+            (Some(index), Some(size)) => Ok(state.page(status, index, size)),
             _ => Err(BAD_VALUES),
         }
     });
@@ -118,17 +117,17 @@ fn read(call: &Call, world: &mut ServiceState, now: Now) -> (i64, bool, Option<P
 /// The code and whether anything was set; `None` when the fault came before a code.
 fn judge(
     call: &Call,
-    world: &mut ServiceState,
+    state: &mut ServiceState,
     fault: Option<Fault>,
     now: Now,
 ) -> Option<(i64, bool)> {
-    let admitted = admit(call, world, fault, now);
+    let admitted = admit(call, state, fault, now);
     if matches!(fault, Some(Fault::BadGateway | Fault::CutBefore)) {
         return None;
     }
     let outcome = admitted.and_then(|()| {
-        let lapsed = world.is_lapsed(now.moment);
-        world.calls += 1;
+        let lapsed = state.is_lapsed(now.moment);
+        state.calls += 1;
         match fault {
             _ if lapsed => Err(NO_SUCH_QUESTION),
             Some(Fault::Internal) => Err(TIMED_OUT_INSIDE),
@@ -137,17 +136,17 @@ fn judge(
             Some(Fault::UnknownOther) => Err(UNKNOWN[1]),
             Some(Fault::Refused) => Err(NO_SUCH_QUESTION),
             Some(Fault::RefusedApplied) => {
-                carry_out(call, world).map(|(_, applied)| (NO_SUCH_QUESTION, applied))
+                carry_out(call, state).map(|(_, applied)| (NO_SUCH_QUESTION, applied))
             }
-            _ => carry_out(call, world),
+            _ => carry_out(call, state),
         }
     });
     Some(outcome.unwrap_or_else(|code| (code, false)))
 }
 
 /// Everything before the body: may this call be made, here and now?
-fn admit(call: &Call, world: &mut ServiceState, fault: Option<Fault>, now: Now) -> Result<(), i64> {
-    let settings = &world.settings;
+fn admit(call: &Call, state: &mut ServiceState, fault: Option<Fault>, now: Now) -> Result<(), i64> {
+    let settings = &state.settings;
     let command = call.command.ok_or(WRONG_PATH)?;
     let sdkappid = check_query(call)?;
 
@@ -162,7 +161,7 @@ fn admit(call: &Call, world: &mut ServiceState, fault: Option<Fault>, now: Now) 
         return Err(DESK_OFF);
     }
     // In place of the count, so that a rehearsed refusal does not cause a real one.
-    if fault == Some(Fault::Throttle) || !world.frequency.admit((sdkappid, command), now.moment) {
+    if fault == Some(Fault::Throttle) || !state.frequency.admit((sdkappid, command), now.moment) {
         return Err(settings.rate_code.code());
     }
     Ok(())
@@ -185,8 +184,8 @@ fn check_query(call: &Call) -> Result<u64, i64> {
 }
 
 /// The body: JSON, values, ids, and the change itself.
-fn carry_out(call: &Call, world: &mut ServiceState) -> Result<(i64, bool), i64> {
-    let (body, settings) = (&call.body, &world.settings);
+fn carry_out(call: &Call, state: &mut ServiceState) -> Result<(i64, bool), i64> {
+    let (body, settings) = (&call.body, &state.settings);
     if !body.is_json {
         return Err(settings.json_code.code());
     }
@@ -194,11 +193,11 @@ fn carry_out(call: &Call, world: &mut ServiceState) -> Result<(i64, bool), i64> 
     if !body.ids_are_acceptable {
         return Err(BAD_VALUES);
     }
-    let ids_max = world.ids_max();
+    let ids_max = state.ids_max();
     if ids_max > 0 && body.ids.len() > ids_max {
         return Err(settings.too_many_code);
     }
-    let changed = world.change(&body.ids, target);
+    let changed = state.change(&body.ids, target);
     Ok((changed.code, changed.applied))
 }
 

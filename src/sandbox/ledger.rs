@@ -1,4 +1,4 @@
-//! What the sandbox saw: every request in the order in which it was decided, and sums.
+//! The ledger: every request that the sandbox saw, in the order of decision, and sums.
 //!
 //! Holds no credential: a request is kept as what could be read of it, without its
 //! UserSig. The newest requests are kept up to a limit of rows and of memory; the sums
@@ -70,7 +70,7 @@ pub struct Ledger {
     pub largest_second_accepted: usize,
 }
 
-/// The ledger while it is written.
+/// Writes a [`Ledger`].
 #[derive(Debug, Default)]
 pub(super) struct LedgerWriter {
     kept: VecDeque<Arc<SeenRequest>>,
@@ -82,7 +82,7 @@ pub(super) struct LedgerWriter {
 }
 
 impl LedgerWriter {
-    /// How many requests were noted, reads left out.
+    /// How many requests were recorded, without reads.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
@@ -92,8 +92,8 @@ impl LedgerWriter {
         self.total + self.reads + 1
     }
 
-    /// Writes down a request.
-    pub(super) fn note(
+    /// Records a request.
+    pub(super) fn record(
         &mut self,
         decision: Decision,
         http: Option<u16>,
@@ -175,7 +175,7 @@ mod tests {
             page: None,
         };
         let now = Now { moment: Moment::default(), wall_ms: 0 };
-        book.note(decision, Some(200), Moment::default(), now);
+        book.record(decision, Some(200), Moment::default(), now);
     }
 
     #[test]

@@ -1,10 +1,9 @@
-//! The remote API on this machine: for rehearsals, for tests, for bad days on demand.
+//! The remote API on this machine, for sandbox runs and tests, with faults on demand.
 //!
-//! It behaves as section 9 of the contract notes says, and where those notes call a fact
-//! unknown, [`SandboxSettings`] chooses. It shares no parsing and no signing code with the
-//! client, so that a mistake made there cannot hide behind the same mistake made here; only
-//! the table of codes and the clock are common. What an answer is, is decided by a pure
-//! function (`decide`); everything else here carries bytes, waits, or keeps books.
+//! It behaves as the API is documented; where that is unknown, [`SandboxSettings`] chooses. It shares no
+//! parsing and no signing code with the client, so that one mistake cannot hide in both; only the table of
+//! codes and the clock are common. A pure function (`decide`) decides each response; everything else here
+//! carries bytes, waits, or records.
 //!
 //! It never listens beyond loopback and never shows a key or a UserSig.
 
@@ -30,21 +29,21 @@ pub use service::{ApiRequest, ApiResponse, Service};
 pub use settings::{
     AdminCode, Apps, IdsMaxFall, JsonCode, KnownIds, RateCode, SandboxSettings, UnknownIds, Window,
 };
-// No API: the way in for tests that feed it with anything.
+// Not part of the API: tests and the fuzzer call it with arbitrary input.
 pub use state::{QuestionState, QuestionStatus};
 #[doc(hidden)]
 pub use usersig::verify as verify_usersig;
 
-/// The key with which UserSigs for the sandbox are signed. Published: it opens nothing else.
+/// The key that signs UserSigs for the sandbox. It is public and protects nothing.
 pub const SANDBOX_KEY: &str = "this-key-is-published-and-no-secret-for-deskbatchs-sandbox-alone";
 
-/// The SDKAppID that a client uses with the sandbox unless it has a reason for another.
+/// The default SDKAppID of a sandbox run.
 pub const SANDBOX_SDKAPPID: u64 = 1_400_000_000;
 
-/// The administrator whom the sandbox knows unless told otherwise.
+/// The default administrator of the sandbox.
 pub const SANDBOX_IDENTIFIER: &str = "administrator";
 
-/// Defines an enum of choices with the words a user writes for them.
+/// Defines an enum whose variants a user writes as words.
 macro_rules! string_enum {
     (
         $(#[$outer:meta])*
@@ -58,7 +57,6 @@ macro_rules! string_enum {
             /// Every choice, the default first where there is one.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The word that a user writes for it.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }

@@ -1,5 +1,4 @@
-//! The service without a network: a request and its time in, a reply out, and everything
-//! written down.
+//! The service without a network: a request and its time in, a response out, and everything recorded.
 //!
 //! Pure apart from its own seeded generators. The server puts sockets and waiting around
 //! it; a simulation puts a clock of its own. It relies on a time that does not go back.
@@ -16,7 +15,7 @@ use super::settings::SandboxSettings;
 use super::state::{QuestionState, ServiceState};
 use crate::domain::clock::Moment;
 
-/// A request as it leaves a client, for whoever has no network between.
+/// A request as the client sends it, for callers without a network.
 #[derive(Clone, Copy)]
 pub struct ApiRequest<'a> {
     /// The path, from its first slash.
@@ -33,7 +32,7 @@ impl fmt::Debug for ApiRequest<'_> {
     }
 }
 
-/// What comes back.
+/// The response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiResponse {
     /// The HTTP status; `None` where the connection is cut without a byte.
@@ -47,19 +46,23 @@ pub struct ApiResponse {
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Service {
-    world: ServiceState,
+    state: ServiceState,
     faults: Faults,
-    book: LedgerWriter,
+    ledger_writer: LedgerWriter,
     /// Apart from the faults' generator, so that a jitter does not change their story.
     jitters: fastrand::Rng,
 }
 
 impl Service {
-    /// A service that nobody has called yet.
     pub fn new(settings: SandboxSettings) -> Self {
         let faults = Faults::new(settings.script.clone(), settings.chances.clone(), settings.seed);
         let jitters = fastrand::Rng::with_seed(settings.seed);
-        Self { world: ServiceState::new(settings), faults, book: LedgerWriter::default(), jitters }
+        Self {
+            state: ServiceState::new(settings),
+            faults,
+            ledger_writer: LedgerWriter::default(),
+            jitters,
+        }
     }
 
     /// Decides a POST that arrives at `now`, where the wall clock shows `wall_ms`. `fault` is
@@ -79,24 +82,24 @@ impl Service {
 
     /// A question's state; `None` when no request has set it.
     pub fn question(&self, id: &str) -> Option<QuestionState> {
-        self.world.question(id)
+        self.state.question(id)
     }
 
     /// What it saw until now, with the newest `requests_max` requests.
     pub fn ledger(&self, requests_max: usize) -> Ledger {
         Ledger {
-            largest_second: self.world.frequency.largest_second,
-            largest_second_accepted: self.world.frequency.largest_second_accepted,
-            ..self.book.snapshot(requests_max)
+            largest_second: self.state.frequency.largest_second,
+            largest_second_accepted: self.state.frequency.largest_second_accepted,
+            ..self.ledger_writer.snapshot(requests_max)
         }
     }
 
     /// How many requests were decided, reads left out.
     pub(super) fn total(&self) -> u64 {
-        self.book.total()
+        self.ledger_writer.total()
     }
 
-    /// Decides one request, with a fault by script or by chance, and writes it down.
+    /// Decides one request, with a fault by script or by chance, and records it.
     pub(super) fn judge(&mut self, request: &Request<'_>, arrived: Moment, now: Now) -> Reply {
         // A read draws no fault: a script is about the calls that change something.
         let is_read = Command::of_path(request.path).is_some_and(Command::is_read);
@@ -111,16 +114,16 @@ impl Service {
         arrived: Moment,
         now: Now,
     ) -> Reply {
-        let decision = decide(request, &mut self.world, fault, now);
-        let number = self.book.next_number();
-        let reply = reply(&decision, number, &self.world.settings);
-        self.book.note(decision, reply.http, arrived, now);
+        let decision = decide(request, &mut self.state, fault, now);
+        let number = self.ledger_writer.next_number();
+        let reply = reply(&decision, number, &self.state.settings);
+        self.ledger_writer.record(decision, reply.http, arrived, now);
         reply
     }
 
     /// The delays of one request: on its way there, and of its answer.
     pub(super) fn draw_delays(&mut self) -> (Duration, Duration) {
-        let settings = &self.world.settings;
+        let settings = &self.state.settings;
         let rng = &mut self.jitters;
         let mut drawn = |most: Duration| {
             Duration::from_micros(rng.u64(0..=u64::try_from(most.as_micros()).unwrap_or(u64::MAX)))

@@ -1,9 +1,8 @@
-//! The questions: which exist, what was changed, and what a change of several does.
+//! The state of the service: which questions exist and what was changed.
 //!
-//! Pure. One map holds the questions of every app and library, since an id begins with
-//! its owner and is never in two places. It relies on being asked only about requests
-//! whose shape is good, and never changes a question in part of a refused request unless
-//! the settings ask for that.
+//! Pure. One map holds the questions of every app and library, since an id begins with its owner and is
+//! never in two places. Only well-formed requests come here. A rejected request changes no question unless
+//! the settings say so.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,13 +14,13 @@ use super::settings::{KnownIds, SandboxSettings, UnknownIds};
 use super::string_enum;
 use crate::domain::clock::Moment;
 
-/// No question has the id, or none has it any more.
+/// No question has the id, or it was deleted.
 pub(super) const NO_SUCH_QUESTION: i64 = -50_003;
-/// The question is the vendor's own and stays.
+/// The question is a preset of the vendor and cannot be deleted.
 pub(super) const PRESET: i64 = -50_011;
 
 string_enum! {
-    /// What a question is after a change.
+    /// The status of a question.
     "a state of a question" enum QuestionStatus {
         /// By status 4.
         Enabled = "enabled",
@@ -47,13 +46,13 @@ impl QuestionStatus {
 /// A question that was changed at least once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuestionState {
-    /// What it is now.
+    /// The status now.
     pub status: QuestionStatus,
     /// How many requests have set it, whether that changed anything or not.
     pub changes: u64,
 }
 
-/// Everything that a decision depends on besides the request and the time.
+/// Everything that a response depends on besides the request and the time.
 #[derive(Debug)]
 pub(super) struct ServiceState {
     pub(super) settings: SandboxSettings,
@@ -74,7 +73,7 @@ pub(super) struct Page {
     pub(super) questions: Vec<(String, QuestionStatus)>,
 }
 
-/// What came of a change of several questions.
+/// The result of a change of several questions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Changed {
     /// 0, or the first bad id's code.
@@ -89,7 +88,7 @@ impl ServiceState {
         Self { settings, frequency, questions: HashMap::new(), calls: 0, lapsed_at: None }
     }
 
-    /// Whether the app's resource has lapsed: from so many batch calls on, for so long.
+    /// Whether the app's resource has lapsed: after a number of batch calls, for a time.
     pub(super) fn is_lapsed(&mut self, now: Moment) -> bool {
         if self.settings.lapsed_after.is_none_or(|after| self.calls < after) {
             return false;
@@ -105,7 +104,7 @@ impl ServiceState {
         begun.next().map_or(self.settings.ids_max, |fall| fall.to)
     }
 
-    /// What goes wrong with a request that names a question which the service stumbles over.
+    /// The fault of a request with a question that the service fails on.
     pub(super) fn fault_of(&self, ids: &[String]) -> Option<Fault> {
         let is_marked = |id: &String| last_part(id).starts_with("poison");
         let marks = self.settings.known_ids == KnownIds::Marked;
@@ -198,29 +197,29 @@ mod tests {
     use super::QuestionStatus::{Deleted, Disabled, Enabled};
     use super::*;
 
-    fn world(unknown_ids: UnknownIds) -> ServiceState {
+    fn state_with(unknown_ids: UnknownIds) -> ServiceState {
         ServiceState::new(SandboxSettings { unknown_ids, ..SandboxSettings::default() })
     }
 
     /// The code, and whether anything was set.
-    fn change(world: &mut ServiceState, ids: &[&str], target: QuestionStatus) -> (i64, bool) {
+    fn change(service: &mut ServiceState, ids: &[&str], target: QuestionStatus) -> (i64, bool) {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let changed = world.change(&ids, target);
+        let changed = service.change(&ids, target);
         (changed.code, changed.applied)
     }
 
-    fn state(world: &ServiceState, id: &str) -> Option<(QuestionStatus, u64)> {
-        world.question(id).map(|question| (question.status, question.changes))
+    fn question_of(service: &ServiceState, id: &str) -> Option<(QuestionStatus, u64)> {
+        service.question(id).map(|question| (question.status, question.changes))
     }
 
     #[test]
     fn every_change_is_kept_and_counted_and_bystanders_are_left_alone() {
-        let mut world = world(UnknownIds::Refuse);
-        assert_eq!(change(&mut world, &["1-a", "1-b"], Enabled), (0, true));
-        assert_eq!(change(&mut world, &["1-a", "1-a"], Disabled), (0, true));
-        assert_eq!(state(&world, "1-a"), Some((Disabled, 2)));
-        assert_eq!(state(&world, "1-b"), Some((Enabled, 1)));
-        assert_eq!(state(&world, "1-c"), None);
+        let mut service = state_with(UnknownIds::Refuse);
+        assert_eq!(change(&mut service, &["1-a", "1-b"], Enabled), (0, true));
+        assert_eq!(change(&mut service, &["1-a", "1-a"], Disabled), (0, true));
+        assert_eq!(question_of(&service, "1-a"), Some((Disabled, 2)));
+        assert_eq!(question_of(&service, "1-b"), Some((Enabled, 1)));
+        assert_eq!(question_of(&service, "1-c"), None);
     }
 
     #[test]
@@ -231,27 +230,27 @@ mod tests {
             (UnknownIds::Ok, (0, true)),
         ];
         for (unknown_ids, answer) in rows {
-            let mut world = world(unknown_ids);
-            assert_eq!(change(&mut world, &["a", "1-missing2", "b"], Enabled), answer);
-            assert_eq!(state(&world, "b").is_some(), answer.1, "{unknown_ids}");
-            assert_eq!(state(&world, "1-missing2"), None, "{unknown_ids}");
-            let none_good = change(&mut world, &["missing"], Enabled);
+            let mut service = state_with(unknown_ids);
+            assert_eq!(change(&mut service, &["a", "1-missing2", "b"], Enabled), answer);
+            assert_eq!(question_of(&service, "b").is_some(), answer.1, "{unknown_ids}");
+            assert_eq!(question_of(&service, "1-missing2"), None, "{unknown_ids}");
+            let none_good = change(&mut service, &["missing"], Enabled);
             assert_eq!(none_good, (answer.0, false), "{unknown_ids}");
         }
     }
 
     #[test]
     fn only_the_last_part_of_an_id_marks_it() {
-        let mut world = world(UnknownIds::Refuse);
-        assert_eq!(change(&mut world, &["missing-1", "preset-x", "a-unmissing"], Deleted).0, 0);
+        let mut service = state_with(UnknownIds::Refuse);
+        assert_eq!(change(&mut service, &["missing-1", "preset-x", "a-unmissing"], Deleted).0, 0);
     }
 
     #[test]
     fn preset_questions_can_be_disabled_and_not_deleted() {
         for unknown_ids in [UnknownIds::Refuse, UnknownIds::Ok] {
-            let mut world = world(unknown_ids);
-            assert_eq!(change(&mut world, &["a", "1-preset7"], Deleted), (PRESET, false));
-            assert_eq!(change(&mut world, &["a", "1-preset7"], Disabled), (0, true));
+            let mut service = state_with(unknown_ids);
+            assert_eq!(change(&mut service, &["a", "1-preset7"], Deleted), (PRESET, false));
+            assert_eq!(change(&mut service, &["a", "1-preset7"], Disabled), (0, true));
         }
         let settings = SandboxSettings { presets_protected: false, ..SandboxSettings::default() };
         assert_eq!(change(&mut ServiceState::new(settings), &["1-preset7"], Deleted), (0, true));
@@ -259,19 +258,19 @@ mod tests {
 
     #[test]
     fn the_first_bad_id_gives_the_code() {
-        let mut world = world(UnknownIds::Refuse);
-        assert_eq!(change(&mut world, &["a", "1-preset", "1-missing"], Deleted).0, PRESET);
-        assert_eq!(change(&mut world, &["1-missing", "1-preset"], Deleted).0, NO_SUCH_QUESTION);
+        let mut service = state_with(UnknownIds::Refuse);
+        assert_eq!(change(&mut service, &["a", "1-preset", "1-missing"], Deleted).0, PRESET);
+        assert_eq!(change(&mut service, &["1-missing", "1-preset"], Deleted).0, NO_SUCH_QUESTION);
     }
 
     #[test]
     fn a_deleted_question_is_gone_and_its_second_delete_may_be_forgiven() {
-        let mut strict = world(UnknownIds::Refuse);
+        let mut strict = state_with(UnknownIds::Refuse);
         assert_eq!(change(&mut strict, &["a", "a"], Deleted), (0, true));
         for target in [Enabled, Disabled, Deleted] {
             assert_eq!(change(&mut strict, &["a"], target), (NO_SUCH_QUESTION, false));
         }
-        assert_eq!(state(&strict, "a"), Some((Deleted, 1)));
+        assert_eq!(question_of(&strict, "a"), Some((Deleted, 1)));
         let settings = SandboxSettings { repeated_delete_ok: true, ..SandboxSettings::default() };
         let mut mild = ServiceState::new(settings);
         assert_eq!(change(&mut mild, &["a"], Deleted), (0, true));
@@ -282,9 +281,9 @@ mod tests {
     #[test]
     fn a_list_of_known_ids_is_the_whole_truth() {
         let known_ids = KnownIds::Listed(HashSet::from(["1-missing".to_owned()]));
-        let mut world =
+        let mut service =
             ServiceState::new(SandboxSettings { known_ids, ..SandboxSettings::default() });
-        assert_eq!(change(&mut world, &["1-missing"], Enabled), (0, true));
-        assert_eq!(change(&mut world, &["1-other"], Enabled), (NO_SUCH_QUESTION, false));
+        assert_eq!(change(&mut service, &["1-missing"], Enabled), (0, true));
+        assert_eq!(change(&mut service, &["1-other"], Enabled), (NO_SUCH_QUESTION, false));
     }
 }

@@ -304,7 +304,7 @@ async fn a_run_whose_time_is_over_ends_as_such_even_if_a_signal_comes_after() {
 
 #[tokio::test]
 async fn responses_during_a_pause_of_the_drain_are_read() {
-    let bench = Bench::new("a enable\nb enable").await;
+    let bench = Bench::new("a enable, b enable").await;
     bench.service.answers([Step::Hold(ok())]);
     let (handle, listening) = shutdown();
     let pause = async {

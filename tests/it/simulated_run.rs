@@ -95,7 +95,7 @@ impl<'a> Simulation<'a> {
             let next = shares.get(taken.len());
             if next.is_some_and(|share| real(done) >= share * real(self.case.jobs)) {
                 let open = [0, self.case.jobs - done, 0];
-                let forecast = self.course.forecast(open, 100);
+                let forecast = self.course.estimate(open, 100);
                 taken.push((self.clock.now(), forecast));
             }
         }
@@ -160,15 +160,15 @@ impl<'a> Simulation<'a> {
         let signal = if throttled { ResponseSignal::Throttled } else { ResponseSignal::Evaluated };
         match self.gate.on_response(ticket, signal, None, now) {
             BreakerChange::None => {}
-            BreakerChange::Closed { .. } => self.course.closed(now.0),
-            BreakerChange::Opened => self.course.opened(now.0),
+            BreakerChange::Closed { .. } => self.course.on_closed(now.0),
+            BreakerChange::Opened => self.course.on_opened(now.0),
         }
         if throttled {
             self.again.push(group);
         } else {
             self.settle(group);
         }
-        self.course.answered(now.0, now.since(left), !throttled, self.good, self.failed);
+        self.course.on_response(now.0, now.since(left), !throttled, self.good, self.failed);
         true
     }
 

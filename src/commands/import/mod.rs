@@ -198,7 +198,7 @@ fn must_not_be_of_another_app(
     settings: &Settings,
     args: &ManifestArgs,
 ) -> Result<(), CommandError> {
-    let is_of_another_app = read.good > 0 && read.foreign == read.good;
+    let is_of_another_app = read.good > 0 && read.other_app_ids == read.good;
     if !is_of_another_app || args.allow_foreign_ids || !settings.has_sdkappid() {
         return Ok(());
     }
@@ -208,7 +208,7 @@ fn must_not_be_of_another_app(
         path_text(file),
         read.good,
         settings.app()?.sdkappid,
-        read.foreign_example.as_deref().unwrap_or_default(),
+        read.other_app_example.as_deref().unwrap_or_default(),
     )))
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn read_into(
         display.show(rows_read(&so_far, rows), clock.now());
     }
     let (totals, questions, bad) = reader.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-    import.name_questions(move |id| questions.has(id));
+    import.name_questions(move |id| questions.contains(id));
     Ok((totals, bad))
 }
 

@@ -83,7 +83,7 @@ fn questions_in_conflict_are_none_of_the_manifest() {
     let mut manifest = open("id,status\na,4\na,5\nb,4\n", &plain()).expect("a manifest");
     while manifest.next_row().expect("readable").is_some() {}
     let (_, questions) = manifest.finish_with_questions();
-    assert_eq!(["a", "b"].map(|id| questions.has(id)), [false, true]);
+    assert_eq!(["a", "b"].map(|id| questions.contains(id)), [false, true]);
 }
 
 #[test]

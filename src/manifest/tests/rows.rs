@@ -159,7 +159,7 @@ fn careless_quotes_within_one_line_are_taken_as_they_are() {
 fn ids_of_another_app_are_counted_once_each_and_one_is_named() {
     let text = "id,status\n1-a,4\n2-b,4\n2-b,4\nfaq-3,4\nx,4\n3-c,5\n9-bad,9\n";
     let (_, totals) = read(text, &plain());
-    assert_eq!((totals.foreign, totals.foreign_example.as_deref()), (2, Some("2-b")));
+    assert_eq!((totals.other_app_ids, totals.other_app_example.as_deref()), (2, Some("2-b")));
     let (_, totals) = read("id,status\n1-a,4\nx,4\n", &plain());
-    assert_eq!((totals.foreign, totals.foreign_example), (0, None));
+    assert_eq!((totals.other_app_ids, totals.other_app_example), (0, None));
 }

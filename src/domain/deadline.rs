@@ -1,43 +1,60 @@
-//! A limit of time that a stopped process does not use up.
+//! A time limit that a stopped process does not use up.
 //!
-//! Relies on the monotonic clock, which goes on while a process is stopped (Ctrl-Z, a paused
-//! container, a frozen machine): when the process is continued, the limit may be over although what
-//! was waited for is here and only has to be read.
+//! The monotonic clock goes on while a process is stopped (Ctrl-Z, a paused container, a suspended
+//! machine). When the process continues, the limit may be over although the awaited data has arrived and
+//! only has to be read.
 
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::domain::clock::Clock;
+use super::clock::{Clock, Moment};
 
-/// A timer that fires later than this was not the only one that waited: the process was stopped.
+/// A timer that fires later than this shows that the process was stopped.
 const LATE_MAX: Duration = Duration::from_millis(50);
 
-/// What a process that is continued gets to read what came meanwhile.
+/// How long a process that continues may read what arrived while it was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The outcome of `work`, or `None` when it is not there after `limit`. After a timer that fired
-/// late, work that has not noticed yet gets [`GRACE`].
-pub(super) async fn within<T>(
+/// A limit for one future, or for several one after the other.
+#[derive(Debug)]
+pub struct Deadline {
+    until: Moment,
+}
+
+impl Deadline {
+    /// A limit that ends `limit` from now.
+    pub fn after(clock: &impl Clock, limit: Duration) -> Self {
+        Self { until: clock.now() + limit }
+    }
+
+    /// The output of `work`, or `None` if the limit ends first. If the timer fires late, `work` gets
+    /// another second.
+    pub async fn run<T>(&mut self, clock: &impl Clock, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            // The work comes first: a finished one counts, whatever the clock shows.
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = clock.sleep_until(self.until) => {}
+            }
+            let now = clock.now();
+            if now.since(self.until) < LATE_MAX {
+                return None;
+            }
+            self.until = now + GRACE;
+        }
+    }
+}
+
+/// The output of `work`, or `None` if it is not there after `limit`; see [`Deadline::run`].
+pub async fn within<T>(
     clock: &impl Clock,
     limit: Duration,
     work: impl Future<Output = T>,
 ) -> Option<T> {
-    let mut work = pin!(work);
-    let mut until = clock.now() + limit;
-    loop {
-        // The work first: what is done counts, whatever the clock says.
-        tokio::select! {
-            biased;
-            done = &mut work => return Some(done),
-            () = clock.sleep_until(until) => {}
-        }
-        let now = clock.now();
-        if now.since(until) < LATE_MAX {
-            return None;
-        }
-        until = now + GRACE;
-    }
+    Deadline::after(clock, limit).run(clock, work).await
 }
 
 #[cfg(test)]
@@ -47,7 +64,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::domain::clock::{ManualClock, Moment};
+    use crate::domain::clock::ManualClock;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
