@@ -3,7 +3,7 @@
 //! The modules in the order in which a row of a manifest meets them:
 //!
 //! 1. [`manifest`] reads CSV bytes into [`domain::job::NewJob`]s, or says what is wrong with a row.
-//! 2. [`store`] keeps them as jobs in a durable queue, one newest intent for each question.
+//! 2. [`queue`] keeps them as jobs in a durable queue, one newest intent for each question.
 //! 3. [`limiter`] says when the next request may leave: the pace, the breaker, the ceiling.
 //! 4. [`runner`] takes a slot, claims a chunk, sends it, judges the answer and settles it.
 //! 5. [`desk`] is the remote call; [`sandbox`] is the same API on this machine.
@@ -33,10 +33,10 @@ pub mod limiter;
 pub mod manifest;
 pub mod metrics;
 pub mod output;
+pub mod queue;
 pub mod report;
 pub mod runner;
 pub mod sandbox;
-pub mod store;
 pub mod util;
 
 /// The page for users of the library; its examples run as tests.

@@ -10,8 +10,8 @@ use deskbatch::desk::{
 use deskbatch::domain::clock::Clock as _;
 use deskbatch::domain::job::{App, Library, QuestionId, Status};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
+use deskbatch::queue::{Conclusions, Queue, RequestResult, RunEnding, RunLock};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
-use deskbatch::store::{Conclusions, RunEnding, RunLock, Settlement, Store};
 use sqlx::{Connection as _, Row as _};
 
 use crate::by_hand::{self, Steps};
@@ -215,12 +215,12 @@ async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
 /// whose next request may leave when an answer has come, both are one transaction.
 async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
     let clock = &ground.clock;
-    let store = Store::open(queue).await.expect("a queue");
+    let store = Queue::open(queue).await.expect("a queue");
     let lock = RunLock::take(store.path(), clock.wall_ms()).expect("the lock");
     let run = store.begin_run(&lock, APP, clock.wall_ms()).await.expect("a run").run;
     let (mut spent, mut requests) = (Steps::default(), 0);
-    let mut turn = store.turn();
-    let mut answered: Option<Settlement> = None;
+    let mut turn = store.begin_write();
+    let mut answered: Option<RequestResult> = None;
     loop {
         let began = clock.now();
         if let Some(settled) = &answered {
@@ -235,7 +235,7 @@ async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
         spent.commit += clock.now().since(written).as_secs_f64();
         let Some(claimed) = claimed else { break };
         requests += 1;
-        answered = Some(Settlement {
+        answered = Some(RequestResult {
             request: claimed.request,
             run,
             verdict: Verdict::Applied,

@@ -5,7 +5,7 @@ use crate::cli::CancelArgs;
 use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
-use crate::store::{Cancelled, Store};
+use crate::queue::{Cancelled, Queue};
 
 /// Runs the command.
 pub(super) async fn cancel(
@@ -13,7 +13,7 @@ pub(super) async fn cancel(
     args: &CancelArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Store::open_existing(&settings.database).await?;
+    let store = Queue::open_existing(&settings.database).await?;
     let now_ms = SystemClock::new().wall_ms();
     let cancelled = store.cancel_batch(args.batch, now_ms).await?;
     let Some(cancelled) = cancelled else { return Err(CommandError::no_batch(args.batch)) };

@@ -10,8 +10,8 @@ use crate::config::{DashboardSettings, Settings};
 use crate::dashboard::{Dashboard, DashboardListener};
 use crate::domain::clock::SystemClock;
 use crate::output::Output;
+use crate::queue::Queue;
 use crate::runner::{Events, ShutdownMode};
-use crate::store::Store;
 
 /// The most failed questions that the live page lists, which resends them with every change.
 const FAILED_MAX: u32 = 1_000;
@@ -23,7 +23,7 @@ pub(super) async fn dashboard(
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let at = settings.standalone_dashboard(args.addr.as_deref())?;
-    let store = Store::open_existing(&settings.database).await?;
+    let store = Queue::open_existing(&settings.database).await?;
     let flag = if args.addr.is_some() { "--addr" } else { "--dashboard" };
     let bound = BoundDashboard { listener: bind(&at, flag).await?, token: at.token };
     // Before the address is printed: whoever reads it may send a signal.
@@ -71,7 +71,7 @@ impl BoundDashboard {
     pub(super) fn serve(
         self,
         settings: &Settings,
-        store: &Store,
+        store: &Queue,
         events: Option<&Events>,
         out: &Output,
     ) -> Dashboard {

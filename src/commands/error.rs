@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::desk::ClientError;
 use crate::manifest::ManifestError;
 use crate::output::LogError;
-use crate::store::{BatchId, StoreError};
+use crate::queue::{BatchId, QueueError};
 use crate::util::escape::path_text;
 
 /// The exit codes. The numbers are a public interface.
@@ -66,7 +66,7 @@ pub enum CommandError {
     Manifest(#[from] ManifestError),
     /// An error of the queue.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Queue(#[from] QueueError),
     /// The HTTP client could not be built.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -111,7 +111,7 @@ impl CommandError {
     /// Adds the path of the queue file to an error of the queue.
     pub(super) fn at(self, database: &Path) -> Self {
         match self {
-            Self::Store(error) => Self::Store(error.at(database)),
+            Self::Queue(error) => Self::Queue(error.at(database)),
             other => other,
         }
     }
@@ -123,25 +123,25 @@ impl CommandError {
             Self::Abandoned => Exit::Stopped,
             Self::Manifest(ManifestError::Read { .. }) => Exit::Broken,
             Self::Manifest(_) => Exit::Usage,
-            Self::Store(e) => match e {
-                StoreError::Missing(_)
-                | StoreError::Foreign { .. }
-                | StoreError::SecondName { .. }
-                | StoreError::Newer(_) => Exit::Usage,
-                StoreError::Unusable { source, .. } if is_wrong_name(source.kind()) => Exit::Usage,
-                StoreError::Held(_) | StoreError::AppHeld { .. } => Exit::Busy,
-                StoreError::Stopped => Exit::Stopped,
-                StoreError::Unusable { .. }
-                | StoreError::LockFile { .. }
-                | StoreError::Linked(_)
-                | StoreError::Full { .. }
-                | StoreError::Fenced { .. }
-                | StoreError::TakenOver { .. }
-                | StoreError::Replaced(_)
-                | StoreError::Gone(_)
-                | StoreError::Damaged { .. }
-                | StoreError::Impossible { .. }
-                | StoreError::Sql { .. } => Exit::Broken,
+            Self::Queue(e) => match e {
+                QueueError::Missing(_)
+                | QueueError::Foreign { .. }
+                | QueueError::SecondName { .. }
+                | QueueError::Newer(_) => Exit::Usage,
+                QueueError::Unusable { source, .. } if is_wrong_name(source.kind()) => Exit::Usage,
+                QueueError::Held(_) | QueueError::AppHeld { .. } => Exit::Busy,
+                QueueError::Stopped => Exit::Stopped,
+                QueueError::Unusable { .. }
+                | QueueError::LockFile { .. }
+                | QueueError::Linked(_)
+                | QueueError::Full { .. }
+                | QueueError::Fenced { .. }
+                | QueueError::TakenOver { .. }
+                | QueueError::Replaced(_)
+                | QueueError::Gone(_)
+                | QueueError::Damaged { .. }
+                | QueueError::Impossible { .. }
+                | QueueError::Sql { .. } => Exit::Broken,
             },
             Self::Log(LogError::Filter { .. }) => Exit::Usage,
             Self::Log(LogError::File { source, .. }) if is_wrong_name(source.kind()) => Exit::Usage,
@@ -165,7 +165,7 @@ impl CommandError {
             }
             cause = error.source();
         }
-        if let Self::Store(e) = self {
+        if let Self::Queue(e) = self {
             text.extend(e.advice().into_iter().flat_map(|advice| [": ", advice]));
         }
         text

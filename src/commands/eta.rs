@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
 use crate::eta::{Eta, Observed, SendRate, estimate};
-use crate::store::{KeptPace, KeptSize, Store};
+use crate::queue::{KeptPace, KeptSize, Queue};
 
 /// About how long the breaker stays open after a push-back.
 const PAUSE_PER_PUSH_BACK: Duration = Duration::from_millis(1_500);
@@ -81,7 +81,7 @@ impl EtaInputs {
 /// The inputs for a run of `app`.
 pub(super) async fn inputs_of(
     settings: &Settings,
-    store: &Store,
+    store: &Queue,
     app: App,
 ) -> Result<EtaInputs, CommandError> {
     let now_ms = SystemClock::new().wall_ms();

@@ -32,7 +32,7 @@ use crate::cli::{Cli, Command, SettingSources};
 use crate::config::{ConfigError, Settings};
 use crate::domain::clock::SystemClock;
 use crate::output::Output;
-use crate::store::closing;
+use crate::queue::closing;
 
 /// Runs the command of `cli`.
 ///

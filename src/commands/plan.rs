@@ -16,7 +16,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::plan_digest::{Effect, FilePlan, Plan};
 use crate::eta::Eta;
 use crate::output::{Output, plan_text};
-use crate::store::Store;
+use crate::queue::Queue;
 
 /// How many deletes a plan names by default.
 pub(super) const DELETES_SHOWN: usize = 10;
@@ -39,7 +39,7 @@ pub(super) struct PlanOptions {
 /// Makes the plan of `run` with `file`, or without one.
 pub(super) async fn propose(
     settings: &Settings,
-    store: &Store,
+    store: &Queue,
     file: Option<&Path>,
     args: &ManifestArgs,
     options: PlanOptions,
@@ -54,7 +54,7 @@ pub(super) async fn propose(
 }
 
 /// A transaction on the queue without a manifest.
-pub(super) async fn review(settings: &Settings, store: &Store) -> Result<Staged, CommandError> {
+pub(super) async fn review(settings: &Settings, store: &Queue) -> Result<Staged, CommandError> {
     let now_ms = SystemClock::new().wall_ms();
     Ok(Staged::without_manifest(store.begin_review(settings.app()?, now_ms).await?))
 }
@@ -91,7 +91,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
         Some(batch) => Some((batch, staged.import.open_of_known().await?)),
         None => None,
     };
-    let missing = unfinished_text(&staged.import.standing_of_known().await?);
+    let missing = unfinished_text(&staged.import.unfinished_of_known().await?);
     let read = &staged.read;
     Ok(FilePlan {
         name: file.to_string_lossy().into_owned(),
@@ -120,7 +120,7 @@ pub(super) async fn plan(
     args: &PlanArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Store::open_or_imagine(&settings.database).await?;
+    let store = Queue::open_or_in_memory(&settings.database).await?;
     let all = args.all || args.json;
     let deletes_max = if all { usize::MAX } else { DELETES_SHOWN };
     let options = PlanOptions { dry_run: true, deletes_max };

@@ -5,7 +5,7 @@ use crate::cli::PruneArgs;
 use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
-use crate::store::{Pruned, Store};
+use crate::queue::{Pruned, Queue};
 
 /// Runs the command.
 pub(super) async fn prune(
@@ -13,7 +13,7 @@ pub(super) async fn prune(
     args: &PruneArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Store::open_existing(&settings.database).await?;
+    let store = Queue::open_existing(&settings.database).await?;
     let age_ms = i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
     let now_ms = SystemClock::new().wall_ms();
     let before_ms = now_ms.saturating_sub(age_ms);

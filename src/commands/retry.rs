@@ -4,7 +4,7 @@ use super::error::{CommandError, Exit};
 use crate::cli::RetryArgs;
 use crate::config::Settings;
 use crate::output::Output;
-use crate::store::Store;
+use crate::queue::Queue;
 
 /// Runs the command.
 pub(super) async fn retry(
@@ -12,7 +12,7 @@ pub(super) async fn retry(
     args: &RetryArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Store::open_existing(&settings.database).await?;
+    let store = Queue::open_existing(&settings.database).await?;
     if let Some(batch) = args.batch
         && store.batch(batch).await?.is_none()
     {

@@ -28,8 +28,8 @@ use crate::cli::{Cli, LogFormat, SandboxArgs, SettingSource, SettingSources, Set
 use crate::desk::Endpoint;
 use crate::domain::job::App;
 use crate::manifest::same_file;
+use crate::queue::ApprovalId;
 use crate::runner::RunnerSettings;
-use crate::store::ApprovalId;
 use crate::util::escape::{path_text, shell_word};
 
 /// The documented limit, in requests per second for each app and command.

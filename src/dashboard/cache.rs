@@ -13,10 +13,10 @@ use tokio::sync::{Mutex, broadcast, watch};
 
 use crate::domain::clock::{Clock, Moment};
 use crate::metrics;
+use crate::queue::{Changes, Queue, QueueError};
 use crate::report::html::{Section, sections};
 use crate::report::{PageData, PageInfo};
 use crate::runner::Event;
-use crate::store::{Changes, Store, StoreError};
 
 /// The minimum time between two reads of the queue.
 const READ_PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub(super) struct PageState {
 
 impl PageState {
     /// Applies a read. Returns whether anything changed.
-    fn apply(&mut self, read: Result<Option<Vec<Section>>, StoreError>) -> bool {
+    fn apply(&mut self, read: Result<Option<Vec<Section>>, QueueError>) -> bool {
         let (fresh, error) = match read {
             Ok(fresh) => (fresh, None),
             Err(e) => (None, Some(error_text(&e))),
@@ -74,7 +74,7 @@ impl PageState {
 }
 
 /// An error with its cause.
-pub(super) fn error_text(error: &StoreError) -> String {
+pub(super) fn error_text(error: &QueueError) -> String {
     let mut text = error.to_string();
     if let Some(cause) = std::error::Error::source(error) {
         let cause = cause.to_string();
@@ -88,7 +88,7 @@ pub(super) fn error_text(error: &StoreError) -> String {
 
 /// See the module's documentation.
 pub(super) struct PageCache<C> {
-    pub(super) store: Store,
+    pub(super) store: Queue,
     pub(super) info: PageInfo,
     clock: C,
     latest: watch::Sender<PageState>,
@@ -111,7 +111,7 @@ struct ReadState {
 }
 
 impl<C: Clock> PageCache<C> {
-    pub(super) fn new(store: Store, info: PageInfo, clock: C) -> Self {
+    pub(super) fn new(store: Queue, info: PageInfo, clock: C) -> Self {
         let generation = u64::try_from(clock.wall_ms()).unwrap_or_default();
         let (latest, _) = watch::channel(PageState { generation, ..PageState::default() });
         let (ended, _) = watch::channel(false);
@@ -152,7 +152,7 @@ impl<C: Clock> PageCache<C> {
     }
 
     /// The sections, unless they are up to date.
-    async fn read(&self, state: &mut ReadState) -> Result<Option<Vec<Section>>, StoreError> {
+    async fn read(&self, state: &mut ReadState) -> Result<Option<Vec<Section>>, QueueError> {
         self.store.probe().await?;
         if state.changes.is_none() {
             state.changes = Some(self.store.changes().await?);
@@ -210,7 +210,7 @@ impl<C: Clock> PageCache<C> {
     }
 
     /// The metrics text, at most [`READ_PAUSE_MIN`] old.
-    pub(super) async fn metrics(&self) -> Result<String, StoreError> {
+    pub(super) async fn metrics(&self) -> Result<String, QueueError> {
         let mut kept = self.metrics.lock().await;
         let now = self.clock.now();
         match &*kept {
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use crate::domain::clock::ManualClock;
     use crate::domain::job::{App, Library};
-    use crate::store::{RunEnding, RunLock};
+    use crate::queue::{RunEnding, RunLock};
 
     const NOW_MS: i64 = 1_735_689_600_000;
 
@@ -298,7 +298,7 @@ mod tests {
     fn read_error_is_reported_once_and_keeps_last_page() {
         let mut page = PageState::default();
         page.apply(Ok(Some(vec![section("a", "1")])));
-        let gone = || Err(StoreError::Missing("queue.db".into()));
+        let gone = || Err(QueueError::Missing("queue.db".into()));
         assert!(page.apply(gone()) && !page.apply(gone()));
         assert!(page.error.as_deref().is_some_and(|text| text.contains("queue.db")));
         assert_eq!((page.generation, page.sections.len()), (2, 1));
@@ -308,7 +308,7 @@ mod tests {
     /// A cache on a queue in a temporary directory.
     async fn cache() -> (TempDir, ManualClock, PageCache<ManualClock>) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
         let info = PageInfo {
             database: "queue.db".to_owned(),
             version: "0",
@@ -324,7 +324,7 @@ mod tests {
     }
 
     /// Begins and ends a run.
-    async fn write(store: &Store) {
+    async fn write(store: &Queue) {
         let lock = RunLock::take(store.path(), NOW_MS).unwrap();
         let app = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
         let run = store.begin_run(&lock, app, NOW_MS).await.unwrap().run;

@@ -24,9 +24,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
 use crate::domain::clock::Clock;
+use crate::queue::Queue;
 use crate::report::PageInfo;
 use crate::runner::Event;
-use crate::store::Store;
 use auth::Auth;
 use cache::PageCache;
 use listener::Limits;
@@ -70,7 +70,7 @@ impl DashboardListener {
     /// `events` of a run in this process trigger reads.
     pub fn serve(
         self,
-        store: &Store,
+        store: &Queue,
         info: PageInfo,
         token: Option<SecretString>,
         clock: impl Clock,
@@ -78,7 +78,7 @@ impl DashboardListener {
     ) -> Dashboard {
         let (stop, stopped) = watch::channel(None);
         let (ended, serving) = watch::channel(());
-        let cache = Arc::new(PageCache::new(store.apart(), info, clock.clone()));
+        let cache = Arc::new(PageCache::new(store.separate_connections(), info, clock.clone()));
         let router = routes::router(Arc::clone(&cache), Auth::new(token, self.addr.port()));
         tokio::spawn(async move {
             let reading = cache.keep_fresh(events, stop_requested(stopped.clone()).map(drop));

@@ -7,7 +7,7 @@ use super::RunOutcome;
 use super::exposition::{Family, Labels, Value, seconds};
 use crate::domain::job::{JobState, Status};
 use crate::domain::verdict::{Class, explain};
-use crate::store::{AppFigures, Figures, LATENCY_BOUNDS_MS};
+use crate::queue::{AppFigures, Figures, LATENCY_BOUNDS_MS};
 
 /// Every verdict of a request, as the queue names it.
 const VERDICTS: [&str; 7] =

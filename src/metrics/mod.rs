@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use exposition::{Family, encode};
 
-use crate::store::{Store, StoreError};
+use crate::queue::{Queue, QueueError};
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
@@ -22,7 +22,7 @@ pub const CONTENT_TYPE: &str = prometheus_client::encoding::prometheus_text::CON
 ///
 /// # Errors
 /// When the queue cannot be read or has an invalid row.
-pub async fn text(store: &Store, rate: f64) -> Result<String, StoreError> {
+pub async fn text(store: &Queue, rate: f64) -> Result<String, QueueError> {
     let figures = store.figures().await?;
     Ok(encode(store.path(), families::of_queue(&figures, rate)))
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::domain::verdict::{ResponseKind, explain};
+use crate::queue::{QueueCounts, Record, RunEnding};
 use crate::runner::RunReport;
-use crate::store::{QueueCounts, Record, RunEnding};
 use crate::util::escape::path_text;
 
 /// The inputs of the summary.

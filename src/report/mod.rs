@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::domain::clock::utc_text;
-use crate::store::Record;
+use crate::queue::Record;
 use crate::util::escape::{visible, visible_json};
 
 pub use page_data::{Estimate, PageData, PageInfo};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 
 use crate::domain::job::JobState;
-use crate::store::{
-    BatchId, Holder, KeptPace, KeptSize, Overview, Record, RecordFilter, RunLock, RunTally, Store,
-    StoreError,
+use crate::queue::{
+    BatchId, Holder, KeptPace, KeptSize, Queue, QueueError, QueueReport, Record, RecordFilter,
+    RunLock, RunStats,
 };
 
 /// A shorter pause between requests, in slots, does not count as a wait.
@@ -51,7 +51,7 @@ impl fmt::Debug for PageInfo {
 #[derive(Debug, Clone)]
 pub struct PageData {
     /// Counts, runs, batches and requests.
-    pub overview: Overview,
+    pub overview: QueueReport,
     /// The first failed jobs.
     pub failed: Vec<Record>,
     /// The learned rates.
@@ -69,7 +69,7 @@ impl PageData {
     ///
     /// # Errors
     /// When the queue cannot be read or has an invalid row.
-    pub async fn load(store: &Store, info: &PageInfo, now_ms: i64) -> Result<Self, StoreError> {
+    pub async fn load(store: &Queue, info: &PageInfo, now_ms: i64) -> Result<Self, QueueError> {
         // Before the rest: a run that ends in between has its end in the queue then.
         let running = RunLock::holder_of(store.path())?;
         #[allow(clippy::cast_possible_truncation, reason = "the rate is at least one an hour")]
@@ -93,7 +93,7 @@ impl PageData {
 
     /// Whether `run` is running: it has no recorded end, and its process holds the lock. The lock of a
     /// dead process is free.
-    pub fn is_running(&self, run: &RunTally) -> bool {
+    pub fn is_running(&self, run: &RunStats) -> bool {
         // While a process takes the lock, its pid is briefly 0.
         let is_holder = |holder: &Holder| holder.pid == 0 || i64::from(holder.pid) == run.pid;
         run.ending.is_none() && self.running.as_ref().is_some_and(is_holder)

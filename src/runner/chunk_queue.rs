@@ -43,7 +43,7 @@ pub(super) struct FailureHistory {
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 const WAIT_LONGEST: Duration = Duration::from_secs(30);
 /// Jitter lengthens a wait by up to a quarter.
-const _: () = assert!(WAIT_LONGEST.as_millis() * 5 / 4 <= crate::store::DUE_WITHIN.as_millis());
+const _: () = assert!(WAIT_LONGEST.as_millis() * 5 / 4 <= crate::queue::DUE_WITHIN.as_millis());
 
 impl FailureHistory {
     pub(super) fn new() -> Self {

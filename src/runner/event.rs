@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use crate::domain::job::Status;
 use crate::domain::verdict::Verdict;
 use crate::limiter::CloseReason;
-use crate::store::{RequestId, RunEnding, RunId};
+use crate::queue::{RequestId, RunEnding, RunId};
 
 /// How many events a slow listener can be behind before it loses the oldest.
 const BACKLOG_MAX: usize = 4_096;

@@ -8,7 +8,7 @@ use super::chunk_queue::Chunk;
 use crate::desk::{Response, SetStatusRequest, Transport};
 use crate::domain::clock::{Clock, Moment};
 use crate::limiter::SlotTicket;
-use crate::store::ClaimedRequest;
+use crate::queue::ClaimedRequest;
 
 /// A request that was sent.
 #[derive(Debug)]

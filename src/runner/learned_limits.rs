@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::{ActiveRun, Clock, StoreError, Transport};
+use super::{ActiveRun, Clock, QueueError, Transport};
 use crate::domain::clock::Moment;
 use crate::domain::job::App;
 use crate::domain::learned::{LearnedChunkSize, LearnedRate};
-use crate::store::{DUE_WITHIN, Store};
+use crate::queue::{DUE_WITHIN, Queue};
 
 /// How often the limits are saved. A crash loses what was learned since.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ impl LearnedLimits {
         Self { app, save_at: Moment::default(), saved_chunk_size: None }
     }
 
-    async fn load_rate(&self, store: &Store) -> Result<Option<LearnedRate>, StoreError> {
+    async fn load_rate(&self, store: &Queue) -> Result<Option<LearnedRate>, QueueError> {
         let kept = store.pace(self.app).await?;
         if let Some(kept) = &kept {
             tracing::debug!(rate = kept.learned.rate, "pace of earlier runs");
@@ -39,9 +39,9 @@ impl LearnedLimits {
 
     async fn load_chunk_size(
         &mut self,
-        store: &Store,
+        store: &Queue,
         now_ms: i64,
-    ) -> Result<Option<LearnedChunkSize>, StoreError> {
+    ) -> Result<Option<LearnedChunkSize>, QueueError> {
         let kept = store.size(self.app, now_ms).await?;
         if let Some(kept) = &kept {
             tracing::debug!(jobs = kept.limit.accepted, "size of earlier runs");
@@ -61,11 +61,11 @@ impl LearnedLimits {
 
     async fn save(
         &mut self,
-        store: &Store,
+        store: &Queue,
         rate: Option<LearnedRate>,
         chunk_size: Option<LearnedChunkSize>,
         now_ms: i64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), QueueError> {
         if let Some(rate) = rate {
             store.keep_pace(self.app, &rate, now_ms).await?;
         }
@@ -79,7 +79,7 @@ impl LearnedLimits {
 }
 
 impl<C: Clock, T: Transport> ActiveRun<C, T> {
-    pub(super) async fn load_learned_limits(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn load_learned_limits(&mut self) -> Result<(), QueueError> {
         let store = &self.queue.store;
         if let Some(rate) = self.learned.load_rate(store).await? {
             self.limiter.begin_with(&rate);
@@ -91,7 +91,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(())
     }
 
-    pub(super) async fn save_learned_limits_periodically(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn save_learned_limits_periodically(&mut self) -> Result<(), QueueError> {
         if !self.learned.take_due(self.clock.now()) {
             return Ok(());
         }
@@ -99,7 +99,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.save_learned_limits().await
     }
 
-    pub(super) async fn save_learned_limits(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn save_learned_limits(&mut self) -> Result<(), QueueError> {
         let now_ms = self.clock.wall_ms();
         let (rate, size) = (self.limiter.learned(), self.chunks.learned_chunk_size());
         self.learned.save(&self.queue.store, rate, size, now_ms).await

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::request::ClaimFrom;
 use super::{
-    ActiveRun, Clock, Event, RunEnding, RunnerSettings, Shutdown, ShutdownMode, StoreError,
+    ActiveRun, Clock, Event, QueueError, RunEnding, RunnerSettings, Shutdown, ShutdownMode,
     Transport,
 };
 use crate::desk::{ReadRequest, Response};
@@ -103,7 +103,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     pub(super) async fn next_action(
         &mut self,
         shutdown: &mut Shutdown,
-    ) -> Result<NextAction, StoreError> {
+    ) -> Result<NextAction, QueueError> {
         if self.liveness.needs_read && self.in_flight.is_empty() {
             self.liveness.needs_read = false;
             return self.check_for_outage(shutdown).await;
@@ -148,7 +148,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 
     /// Reads from the app and records what the read proves.
-    async fn check_app(&mut self, shutdown: &mut Shutdown) -> Result<NextAction, StoreError> {
+    async fn check_app(&mut self, shutdown: &mut Shutdown) -> Result<NextAction, QueueError> {
         self.queue.commit().await?;
         let result = match self.read_until_conclusive(shutdown).await {
             Ok(result) => result,
@@ -161,7 +161,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
                 // Rejections from before the recovery prove nothing about any question.
                 self.liveness.evidence.take_suspects();
                 self.chunks.clear();
-                self.queue.transaction.free_all_held(self.status.run).await?;
+                self.queue.transaction.release_all(self.status.run).await?;
                 self.publish_opened().await?;
             }
         }
@@ -172,7 +172,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     async fn check_for_outage(
         &mut self,
         shutdown: &mut Shutdown,
-    ) -> Result<NextAction, StoreError> {
+    ) -> Result<NextAction, QueueError> {
         self.queue.commit().await?;
         let response = match self.read_once(shutdown).await {
             Ok(response) => response,
@@ -252,7 +252,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         &mut self,
         wait: Duration,
         shutdown: &mut Shutdown,
-    ) -> Result<Option<RunEnding>, StoreError> {
+    ) -> Result<Option<RunEnding>, QueueError> {
         let until = self.clock.now() + wait;
         let reason = CloseReason::Outage;
         self.on_limiter_change(BreakerChange::Closed { reason, until }).await?;
@@ -260,7 +260,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 
     /// Records the outcomes of suspects whose rejection is about their question.
-    async fn record_proven(&mut self, proven: &[Suspect]) -> Result<(), StoreError> {
+    async fn record_proven(&mut self, proven: &[Suspect]) -> Result<(), QueueError> {
         let conclusions = self.liveness.conclude(IsolationResult::default(), proven);
         if conclusions.jobs.is_empty() {
             return Ok(());

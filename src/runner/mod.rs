@@ -42,7 +42,7 @@ use crate::domain::failure_limit::FailureLimit;
 use crate::domain::job::App;
 use crate::domain::verdict::ResponseKind;
 use crate::limiter::RateLimiter;
-use crate::store::{ApprovalId, RunEnding, RunId, RunLock, Store, StoreError};
+use crate::queue::{ApprovalId, Queue, QueueError, RunEnding, RunId, RunLock};
 
 /// No response takes longer than this, since a transport limits its own time. A test that moves the
 /// clock to the next sleep sees by its length that the run has nothing else to wait for.
@@ -102,7 +102,7 @@ pub struct RunReport {
 #[derive(Debug)]
 pub struct Runner<C: Clock, T> {
     clock: C,
-    store: Store,
+    store: Queue,
     transport: T,
     signer: Signer,
     settings: RunnerSettings,
@@ -129,7 +129,7 @@ struct ActiveRun<C: Clock, T> {
 impl<C: Clock, T: Transport> Runner<C, T> {
     pub fn new(
         clock: C,
-        store: Store,
+        store: Queue,
         transport: T,
         signer: Signer,
         settings: RunnerSettings,
@@ -147,7 +147,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         self,
         lock: &RunLock,
         mut shutdown: Shutdown,
-    ) -> Result<RunReport, StoreError> {
+    ) -> Result<RunReport, QueueError> {
         let began = self.clock.now();
         let RunnerSettings { app, approved, failures_max, .. } = self.settings;
         let started = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
@@ -210,7 +210,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         &mut self,
         lock: &RunLock,
         shutdown: &mut Shutdown,
-    ) -> Result<RunEnding, StoreError> {
+    ) -> Result<RunEnding, QueueError> {
         let ending = self.send_all(lock, shutdown).await;
         // The responses from before an error are recorded too.
         let committed = self.queue.commit().await;
@@ -223,7 +223,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         &mut self,
         lock: &RunLock,
         shutdown: &mut Shutdown,
-    ) -> Result<RunEnding, StoreError> {
+    ) -> Result<RunEnding, QueueError> {
         loop {
             if let Some(ending) = self.must_end(shutdown) {
                 return Ok(ending);
@@ -288,11 +288,11 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 
     /// A run whose last response reached the failure limit has nothing to stop: it is drained.
-    async fn drained_or(&self, ending: RunEnding) -> Result<RunEnding, StoreError> {
+    async fn drained_or(&self, ending: RunEnding) -> Result<RunEnding, QueueError> {
         let (run, store) = (self.status.run, &self.queue.store);
         let has_jobs = ending != RunEnding::TooManyFailures
             || !self.in_flight.is_empty()
-            || store.holds_any(run).await?
+            || store.has_reserved(run).await?
             || store.next_due_ms(run).await?.is_some();
         Ok(if has_jobs { ending } else { RunEnding::Drained })
     }
@@ -300,7 +300,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     /// Settles the requests in flight for as long as the grace period lasts. Those without a response
     /// stay in flight in the queue; the next run returns their jobs, in doubt. Time in which the process
     /// was stopped does not count.
-    async fn drain_in_flight(&mut self, shutdown: &mut Shutdown) -> Result<(), StoreError> {
+    async fn drain_in_flight(&mut self, shutdown: &mut Shutdown) -> Result<(), QueueError> {
         if self.in_flight.is_empty() {
             return Ok(());
         }

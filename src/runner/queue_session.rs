@@ -4,20 +4,20 @@
 //! dropped with it.
 
 use super::event::{Event, Events};
-use crate::store::{Store, StoreError, Turn};
+use crate::queue::{Queue, QueueError, WriteTransaction};
 
 #[derive(Debug)]
 pub(super) struct QueueSession {
-    pub(super) store: Store,
+    pub(super) store: Queue,
     /// Open from the first write until [`QueueSession::commit`].
-    pub(super) transaction: Turn,
+    pub(super) transaction: WriteTransaction,
     events: Events,
     pending_events: Vec<Event>,
 }
 
 impl QueueSession {
-    pub(super) fn new(store: Store, events: Events) -> Self {
-        Self { transaction: store.turn(), store, events, pending_events: Vec::new() }
+    pub(super) fn new(store: Queue, events: Events) -> Self {
+        Self { transaction: store.begin_write(), store, events, pending_events: Vec::new() }
     }
 
     /// Emits `event` once the open transaction is durable.
@@ -31,7 +31,7 @@ impl QueueSession {
     }
 
     /// Makes the open transaction durable, then emits its events.
-    pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn commit(&mut self) -> Result<(), QueueError> {
         let pending = std::mem::take(&mut self.pending_events);
         if self.transaction.is_open() {
             self.transaction.commit().await?;

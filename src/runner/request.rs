@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::chunk_queue::Chunk;
 use super::in_flight::{CompletedRequest, InFlightRequest};
 use super::settle::Received;
-use super::{ActiveRun, Clock, Event, RunLock, StoreError, Transport};
+use super::{ActiveRun, Clock, Event, QueueError, RunLock, Transport};
 use crate::desk::{Response, SetStatusRequest};
 use crate::domain::clock::Moment;
 use crate::domain::verdict::{ResponseKind, Verdict};
 use crate::isolate::Group;
 use crate::limiter::{BreakerChange, NextSlot, ResponseSignal};
-use crate::store::{Claimed, RunEnding, Settlement};
+use crate::queue::{Claimed, RequestResult, RunEnding};
 
 /// The shortest wait for a job that is due and cannot be claimed, so that the run does not poll
 /// the queue in a busy loop.
@@ -47,7 +47,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         &mut self,
         lock: &RunLock,
         from: ClaimFrom,
-    ) -> Result<Dispatch, StoreError> {
+    ) -> Result<Dispatch, QueueError> {
         if self.in_flight.len() >= self.in_flight_max() {
             return Ok(Dispatch::AfterResponse);
         }
@@ -57,8 +57,8 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             NextSlot::At(moment) => return Ok(Dispatch::Until(moment)),
             NextSlot::AfterResponse => return Ok(Dispatch::AfterResponse),
         }
-        let slot_ms = self.clock.wall_ms();
-        let Some((claimed, chunk)) = self.claim(from, slot_ms).await? else {
+        let scheduled_ms = self.clock.wall_ms();
+        let Some((claimed, chunk)) = self.claim(from, scheduled_ms).await? else {
             // The limiter keeps the slot.
             return self.next_due().await;
         };
@@ -75,27 +75,30 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     async fn claim(
         &mut self,
         from: ClaimFrom,
-        slot_ms: i64,
-    ) -> Result<Option<(Claimed, Chunk)>, StoreError> {
+        scheduled_ms: i64,
+    ) -> Result<Option<(Claimed, Chunk)>, QueueError> {
         if from == ClaimFrom::EndOfQueue {
-            return self.claim_sample(slot_ms).await;
+            return self.claim_sample(scheduled_ms).await;
         }
         if self.liveness.take_sample_request()
-            && let Some(sample) = self.claim_sample(slot_ms).await?
+            && let Some(sample) = self.claim_sample(scheduled_ms).await?
         {
             return Ok(Some(sample));
         }
         while let Some(chunk) = self.chunks.next(self.clock.now()) {
-            if let Some(reserved) = self.claim_reserved(chunk, slot_ms).await? {
+            if let Some(reserved) = self.claim_reserved(chunk, scheduled_ms).await? {
                 return Ok(Some(reserved));
             }
         }
-        self.claim_free(slot_ms).await
+        self.claim_free(scheduled_ms).await
     }
 
     /// One job from the other end of the queue.
-    async fn claim_sample(&mut self, slot_ms: i64) -> Result<Option<(Claimed, Chunk)>, StoreError> {
-        let claimed = self.queue.transaction.claim_last(self.status.run, slot_ms).await?;
+    async fn claim_sample(
+        &mut self,
+        scheduled_ms: i64,
+    ) -> Result<Option<(Claimed, Chunk)>, QueueError> {
+        let claimed = self.queue.transaction.claim_last(self.status.run, scheduled_ms).await?;
         Ok(claimed.map(|claimed| {
             let group = self.chunks.free_group(claimed.status, claimed.ids());
             (claimed, Chunk { is_sample: true, ..Chunk::new(group) })
@@ -106,24 +109,29 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     async fn claim_reserved(
         &mut self,
         mut chunk: Chunk,
-        slot_ms: i64,
-    ) -> Result<Option<(Claimed, Chunk)>, StoreError> {
+        scheduled_ms: i64,
+    ) -> Result<Option<(Claimed, Chunk)>, QueueError> {
         let Group { status, ids, .. } = &chunk.group;
         let run = self.status.run;
-        let claimed = self.queue.transaction.claim_held(run, *status, ids, slot_ms).await?;
+        let claimed =
+            self.queue.transaction.claim_reserved(run, *status, ids, scheduled_ms).await?;
         let pending = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
         if pending.len() < ids.len() {
             let suspects = self.chunks.shrink(&mut chunk, pending);
-            self.queue.transaction.free_held(run, &suspects).await?;
+            self.queue.transaction.release(run, &suspects).await?;
         }
         Ok(claimed.map(|claimed| (claimed, chunk)))
     }
 
     /// Jobs that no chunk had yet.
-    async fn claim_free(&mut self, slot_ms: i64) -> Result<Option<(Claimed, Chunk)>, StoreError> {
+    async fn claim_free(
+        &mut self,
+        scheduled_ms: i64,
+    ) -> Result<Option<(Claimed, Chunk)>, QueueError> {
         let chunks = &self.chunks;
         let jobs_max = |status, first| chunks.free_group_size(status, first);
-        let claimed = self.queue.transaction.claim_free(self.status.run, jobs_max, slot_ms).await?;
+        let claimed =
+            self.queue.transaction.claim_free(self.status.run, jobs_max, scheduled_ms).await?;
         Ok(claimed.map(|claimed| {
             let group = self.chunks.free_group(claimed.status, claimed.ids());
             (claimed, Chunk::new(group))
@@ -131,7 +139,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 
     /// When the next job is due, for a run that could claim none now.
-    async fn next_due(&mut self) -> Result<Dispatch, StoreError> {
+    async fn next_due(&mut self) -> Result<Dispatch, QueueError> {
         self.queue.commit().await?;
         let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
         let free_ms = self.queue.store.next_due_ms(self.status.run).await?;
@@ -154,7 +162,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(Dispatch::Until(reserved.map_or(free, |reserved| reserved.min(free))))
     }
 
-    async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), StoreError> {
+    async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), QueueError> {
         self.queue.commit().await?;
         let status = claimed.status;
         let Claimed { request, jobs, .. } = claimed;
@@ -185,7 +193,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     pub(super) async fn handle_response(
         &mut self,
         completed: CompletedRequest,
-    ) -> Result<Option<RunEnding>, StoreError> {
+    ) -> Result<Option<RunEnding>, QueueError> {
         let CompletedRequest { request, response, at } = completed;
         let verdict = response.kind.verdict();
         let latency = at.since(request.sent_at);
@@ -212,7 +220,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let Response { kind, info, http_status, retry_after } = response;
         let verdict = kind.verdict();
         let latency = at.since(request.sent_at);
-        let settlement = Settlement {
+        let settlement = RequestResult {
             request: request.claimed,
             run: self.status.run,
             verdict,

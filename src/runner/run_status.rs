@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use super::{ActiveRun, Clock, Event, StoreError, Totals, Transport};
+use super::{ActiveRun, Clock, Event, QueueError, Totals, Transport};
 use crate::domain::clock::Moment;
 use crate::domain::conclusions::Concluded;
 use crate::domain::verdict::ResponseKind;
 use crate::limiter::{BreakerChange, CloseReason};
-use crate::store::{RunId, Wait, WaitsFor};
+use crate::queue::{RunId, Wait, WaitsFor};
 
 #[derive(Debug)]
 pub(super) struct RunStatus {
@@ -60,7 +60,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     pub(super) async fn on_limiter_change(
         &mut self,
         change: BreakerChange,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), QueueError> {
         if self.status.is_stopping {
             // The run waits for its last responses and no longer for the limiter.
             return Ok(());
@@ -72,7 +72,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }
     }
 
-    pub(super) async fn publish_opened(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn publish_opened(&mut self) -> Result<(), QueueError> {
         self.queue.commit().await?;
         self.queue.store.note_wait(self.status.run, None).await?;
         self.queue.emit(Event::Opened);
@@ -83,7 +83,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         &mut self,
         reason: CloseReason,
         until: Moment,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), QueueError> {
         self.queue.commit().await?;
         let (now, now_ms) = (self.clock.now(), self.clock.wall_ms());
         let wait = until.since(now);
@@ -104,7 +104,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 
     /// Publishes that the run sends no more requests.
-    pub(super) async fn announce_shutdown(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn announce_shutdown(&mut self) -> Result<(), QueueError> {
         self.status.is_stopping = true;
         self.queue.emit(Event::Stopping { in_flight: self.in_flight.len() });
         let since_ms = self.clock.wall_ms();

@@ -7,14 +7,14 @@ use super::chunk_queue::{Chunk, FailureHistory};
 use super::credentials::Renewal;
 use super::in_flight::InFlightRequest;
 use super::liveness::is_done_despite_rejection;
-use super::{ActiveRun, Clock, RunEnding, StoreError, Transport};
+use super::{ActiveRun, Clock, QueueError, RunEnding, Transport};
 use crate::domain::clock::Moment;
 use crate::domain::conclusions::Conclusions;
 use crate::domain::job::Status;
 use crate::domain::verdict::{RejectionSubject, ResponseKind};
 use crate::evidence::Suspect;
 use crate::isolate::{Group, GroupResult, IsolationResult, RejectionScope};
-use crate::store::{Return, Settlement};
+use crate::queue::{RequestResult, Return};
 
 /// A chunk is split after this many attempts.
 const ATTEMPTS_BEFORE_SPLIT: u32 = 2;
@@ -26,7 +26,7 @@ const FAILURES_ALONE_MIN: u32 = 2;
 /// A response, ready to be recorded.
 pub(super) struct Received {
     pub(super) kind: ResponseKind,
-    pub(super) settlement: Settlement,
+    pub(super) settlement: RequestResult,
     pub(super) at: Moment,
     pub(super) has_retry_after: bool,
 }
@@ -44,7 +44,7 @@ impl Received {
 }
 
 /// The ending of the run, if the response ends it.
-type Settled = Result<Option<RunEnding>, StoreError>;
+type Settled = Result<Option<RunEnding>, QueueError>;
 
 impl<C: Clock, T: Transport> ActiveRun<C, T> {
     /// The jobs succeeded.
@@ -76,7 +76,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     async fn requeue_at_once(&mut self, request: InFlightRequest, received: &Received) -> Settled {
         let run = Some(self.status.run);
-        let how = Return { held_by: run, due_ms: 0, counts: false, in_doubt: false };
+        let how = Return { reserved_by: run, not_before_ms: 0, counts: false, in_doubt: false };
         self.return_jobs(received, how).await?;
         self.chunks.requeue(self.clock.now(), request.chunk);
         Ok(None)
@@ -118,10 +118,13 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.liveness.on_transient(in_doubt && !is_attempt, needs_read);
         let wait = failures.backoff.next_wait(&mut self.random);
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let due_ms = received.settlement.answered_ms.saturating_add(wait_ms);
+        let not_before_ms = received.settlement.answered_ms.saturating_add(wait_ms);
         let run = Some(self.status.run);
-        self.return_jobs(&received, Return { held_by: run, due_ms, counts: true, in_doubt })
-            .await?;
+        self.return_jobs(
+            &received,
+            Return { reserved_by: run, not_before_ms, counts: true, in_doubt },
+        )
+        .await?;
         let chunk = Chunk { group, failures: Some(failures), is_sample: false };
         self.chunks.requeue(self.clock.now() + wait, chunk);
         Ok(None)
@@ -136,7 +139,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     /// Whether nothing is left to send but the chunk that just came back, and chunks that get no
     /// usable response either.
-    async fn is_last_chunk(&self) -> Result<bool, StoreError> {
+    async fn is_last_chunk(&self) -> Result<bool, QueueError> {
         Ok(self.in_flight.is_empty()
             && self.chunks.has_only_failing()
             && self.queue.store.next_due_ms(self.status.run).await?.is_none())
@@ -234,7 +237,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         received: &Received,
         subject: RejectionSubject,
         in_doubt: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), QueueError> {
         let result = self.record_rejection(group, received, subject);
         let conclusions = self.liveness.conclude(result, &[]);
         self.reserve_jobs(received, in_doubt, &conclusions).await
@@ -258,15 +261,15 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     /// No request would be accepted: the jobs are released and the run ends.
     pub(super) async fn settle_stop(&mut self, received: Received) -> Settled {
         self.status.last_error = Some(received.as_error());
-        let how = Return { held_by: None, due_ms: 0, counts: false, in_doubt: false };
+        let how = Return { reserved_by: None, not_before_ms: 0, counts: false, in_doubt: false };
         self.return_jobs(&received, how).await?;
         let is_local = received.kind.is_local_fault();
         Ok(Some(if is_local { RunEnding::Outage } else { RunEnding::Refused }))
     }
 
     /// `in_flight → pending`, as `how` says.
-    async fn return_jobs(&mut self, received: &Received, how: Return) -> Result<(), StoreError> {
-        let withdrawn = self.queue.transaction.settle_returned(&received.settlement, how).await?;
+    async fn return_jobs(&mut self, received: &Received, how: Return) -> Result<(), QueueError> {
+        let withdrawn = self.queue.transaction.requeue(&received.settlement, how).await?;
         self.status.totals.overtaken += withdrawn;
         Ok(())
     }
@@ -278,11 +281,12 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         received: &Received,
         in_doubt: bool,
         conclusions: &Conclusions,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), QueueError> {
         let run = Some(self.status.run);
-        let how = Return { held_by: run, due_ms: 0, counts: true, in_doubt };
+        let how = Return { reserved_by: run, not_before_ms: 0, counts: true, in_doubt };
         let settlement = &received.settlement;
-        let withdrawn = self.queue.transaction.settle_refused(settlement, how, conclusions).await?;
+        let withdrawn =
+            self.queue.transaction.requeue_rejected(settlement, how, conclusions).await?;
         self.status.totals.overtaken += withdrawn;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::store::RunEnding;
+use crate::queue::RunEnding;
 
 /// How soon a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,8 +4,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use deskbatch::queue::RunLock;
 use deskbatch::sandbox::SANDBOX_KEY;
-use deskbatch::store::RunLock;
 
 use crate::support::{Place, manifest, question, said};
 use crate::support_binary::{Going, ends, ends_with_input, has, sandbox, sandbox_with};

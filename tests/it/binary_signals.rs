@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use deskbatch::queue::RunLock;
 use deskbatch::sandbox::Sandbox;
-use deskbatch::store::RunLock;
 use rustix::process::Signal;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use deskbatch::store::RunEnding;
+use deskbatch::queue::RunEnding;
 
 use crate::support_docs::{pages, read, root};
 
@@ -45,8 +45,8 @@ fn every_claim_of_the_security_page_names_a_test() {
     let rows: Vec<&str> = security.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
     assert!(rows.len() >= 10, "{rows:?}");
     for row in rows {
-        let held_by = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-        assert!(held_by.starts_with('`') && held_by.matches('_').count() > 2, "{row}");
+        let reserved_by = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        assert!(reserved_by.starts_with('`') && reserved_by.matches('_').count() > 2, "{row}");
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use deskbatch::domain::clock::{Clock as _, SystemClock};
 use deskbatch::domain::job::{App, Library};
+use deskbatch::queue::{Queue, RunEnding, RunLock};
 use deskbatch::sandbox::{SANDBOX_SDKAPPID, Sandbox, SandboxSettings};
-use deskbatch::store::{RunEnding, RunLock, Store};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use crate::support::{Place, data, manifest, question, tell};
@@ -62,7 +62,7 @@ async fn break_lock(place: &Place, sandbox: &Sandbox, how: Broken) {
     remove_app_lock(sandbox);
     match how {
         Broken::LockUnseen => {
-            let store = Store::open(&place.path("deskbatch.db")).await.unwrap();
+            let store = Queue::open(&place.path("deskbatch.db")).await.unwrap();
             let elsewhere = Place::new();
             let lock = RunLock::take(&elsewhere.path("queue.db"), 1).unwrap();
             let app = App { sdkappid: SANDBOX_SDKAPPID, library: Library::Chitchat };

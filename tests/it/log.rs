@@ -4,8 +4,8 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
 
+use deskbatch::queue::RunLock;
 use deskbatch::sandbox::Sandbox;
-use deskbatch::store::RunLock;
 use serde_json::Value;
 
 use crate::support::{Place, manifest, question, said};

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use deskbatch::metrics;
+use deskbatch::queue::Queue;
 use deskbatch::sandbox::{SANDBOX_KEY, Sandbox};
-use deskbatch::store::Store;
 use rustix::process::Signal;
 
 use crate::support::{Place, manifest, question, said};
@@ -55,7 +55,7 @@ async fn a_run_leaves_its_metrics_whole_and_for_all_to_read() {
     }
     assert!(!text.contains(SANDBOX_KEY));
     // The rest is word for word what anybody else is told by the queue.
-    let store = Store::open_existing(&place.path("deskbatch.db")).await.unwrap();
+    let store = Queue::open_existing(&place.path("deskbatch.db")).await.unwrap();
     let queue = metrics::text(&store, 200.0).await.unwrap();
     assert!(text.starts_with(&queue), "{text}\n{queue}");
     let metrics = metrics(&place);

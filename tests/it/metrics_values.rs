@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use deskbatch::domain::job::JobState;
 use deskbatch::metrics;
+use deskbatch::queue::Queue;
 use deskbatch::sandbox::SANDBOX_SDKAPPID;
-use deskbatch::store::Store;
 use rustix::process::Signal;
 
 use crate::support::{Place, manifest, question};
 use crate::support_binary::{Going, ends, sandbox, sandbox_with};
-use crate::support_core::Queue;
+use crate::support_core::TestQueue;
 use crate::support_metrics::{Metrics, has_promtool, number, promtool};
 
 /// A manifest of `count` questions whose names begin with `name`.
@@ -163,7 +163,7 @@ async fn what_was_counted_once_is_not_taken_back_by_a_prune() {
 
 #[tokio::test]
 async fn a_code_that_no_list_has_gets_no_series_of_its_own() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable, d enable").await;
     for code in [-50_003, 70_105, -99_999, 123_456] {
         queue.fail(&queue.claim(1).await, code).await;
@@ -195,7 +195,7 @@ async fn the_text_is_what_prometheus_itself_can_read_whatever_the_queue_is_calle
         let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "5"]);
         command.args(["--database", name]);
         ends(command, 1);
-        let store = Store::open_existing(&place.path(name)).await.unwrap();
+        let store = Queue::open_existing(&place.path(name)).await.unwrap();
         let text = metrics::text(&store, 5.0).await.unwrap();
         assert!(
             text.contains("_bucket{") && text.contains("# TYPE deskbatch_requests_total counter")
@@ -209,7 +209,7 @@ async fn the_text_is_what_prometheus_itself_can_read_whatever_the_queue_is_calle
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_queue_has_metrics_too() {
     let place = Place::new();
-    let store = Store::open(&place.path("queue.db")).await.unwrap();
+    let store = Queue::open(&place.path("queue.db")).await.unwrap();
     let metrics = Metrics::read(&metrics::text(&store, 5.0).await.unwrap());
     assert_eq!(metrics.one("deskbatch_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
     assert_eq!(metrics.all("deskbatch_jobs", &[]), [0.0; 0]);

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use deskbatch::domain::job::{JobId, Status};
 use deskbatch::domain::verdict::Verdict as Meaning;
-use deskbatch::store::{
-    Claimed, ClaimedRequest, Conclusions, Imported, RequestId, Return, RunEnding, SameManifest,
-    Settlement, StoreError,
+use deskbatch::queue::{
+    Claimed, ClaimedRequest, Conclusions, Imported, QueueError, RequestId, RequestResult, Return,
+    RunEnding, SameManifest,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -18,7 +18,7 @@ use crate::model_compare::compare;
 use crate::model_ops::{Op, op};
 use crate::model_queue::{Model, ModelJob, Verdict};
 use crate::support_approvals::begin_run;
-use crate::support_core::{APP, NOW_MS, Queue, is_fenced, parse, totals};
+use crate::support_core::{APP, NOW_MS, TestQueue, is_fenced, parse, totals};
 use crate::support_turn::{AtOnce as _, inferred};
 
 /// How often each kind of operation did something.
@@ -29,7 +29,7 @@ const STEP_MS: i64 = 9_000;
 
 /// Both of them, and the time, which goes on with every step.
 struct Both {
-    queue: Queue,
+    queue: TestQueue,
     model: Model,
     now_ms: i64,
     /// What each request carries, as its claim has said.
@@ -41,7 +41,7 @@ impl Both {
         let memory = Path::new("/dev/shm");
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let mut queue = Queue::idle_in(folder.unwrap()).await;
+        let mut queue = TestQueue::idle_in(folder.unwrap()).await;
         // No bystanders of the same app: what is done here is done to all of it.
         queue.sql("DELETE FROM jobs WHERE app_id = 1; DELETE FROM job_counters WHERE batch_id = 1; DELETE FROM batches WHERE app_id = 1").await;
         let next = async |table: &str| {
@@ -79,15 +79,15 @@ impl Both {
                 let expected = self.model.claim_free(*most, now_ms);
                 self.claimed_as(claimed, expected, "claim free")
             }
-            Op::ClaimHeld { which, status } => self.claim_held(which, i64::from(*status)).await,
+            Op::ClaimHeld { which, status } => self.claim_reserved(which, i64::from(*status)).await,
             Op::Settle { which, verdict, code, freed, bad } => {
                 self.settle(*which, *verdict, *code, freed, *bad).await
             }
             Op::FreeHeld { which } => {
                 let ids = self.jobs(which);
                 let before = self.model.jobs.clone();
-                self.queue.store.free_held(self.queue.run, &ids).await.unwrap();
-                self.model.free_held(&ids);
+                self.queue.store.release(self.queue.run, &ids).await.unwrap();
+                self.model.release(&ids);
                 (before != self.model.jobs).then_some("free held")
             }
             Op::Cancel { which } => {
@@ -132,10 +132,11 @@ impl Both {
         }
     }
 
-    async fn claim_held(&mut self, which: &[Index], code: i64) -> Option<&'static str> {
+    async fn claim_reserved(&mut self, which: &[Index], code: i64) -> Option<&'static str> {
         let (ids, status) = (self.jobs(which), Status::from_code(code).unwrap());
-        let claimed = self.queue.store.claim_held(self.queue.run, status, &ids, self.now_ms).await;
-        let expected = self.model.claim_held(&ids, code, self.now_ms);
+        let claimed =
+            self.queue.store.claim_reserved(self.queue.run, status, &ids, self.now_ms).await;
+        let expected = self.model.claim_reserved(&ids, code, self.now_ms);
         self.claimed_as(claimed, expected, "claim held")
     }
 
@@ -200,7 +201,7 @@ impl Both {
         let conclusions = Conclusions { released: freed.clone(), jobs };
         let meaning =
             if verdict == Verdict::Succeeded { Meaning::Applied } else { Meaning::Rejected };
-        let settled = Settlement {
+        let settled = RequestResult {
             request: self.requests[&request],
             run: self.queue.run,
             verdict: meaning,
@@ -220,9 +221,9 @@ impl Both {
                 refused(&store.settle_failed(&settled, false, &conclusions).await),
             ),
             Verdict::Returned { held, counts, in_doubt } => {
-                let held_by = held.then_some(self.queue.run);
-                let how = Return { held_by, due_ms: 0, counts, in_doubt };
-                let done = store.settle_refused(&settled, how, &conclusions).await;
+                let reserved_by = held.then_some(self.queue.run);
+                let how = Return { reserved_by, not_before_ms: 0, counts, in_doubt };
+                let done = store.requeue_rejected(&settled, how, &conclusions).await;
                 ("settle returned", refused(&done))
             }
         };
@@ -241,13 +242,13 @@ impl Both {
     /// The same jobs, or none for a run that is over.
     fn claimed_as(
         &mut self,
-        claimed: Result<Option<Claimed>, StoreError>,
+        claimed: Result<Option<Claimed>, QueueError>,
         expected: Option<Vec<JobId>>,
         name: &'static str,
     ) -> Option<&'static str> {
         match (claimed, expected) {
             // Where nothing could be claimed nobody asks whose run it is.
-            (Err(StoreError::TakenOver { .. }) | Ok(None), None) => None,
+            (Err(QueueError::TakenOver { .. }) | Ok(None), None) => None,
             (Ok(claimed), Some(expected)) => {
                 let ids = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
                 assert_eq!(ids, expected, "{name}");
@@ -265,7 +266,7 @@ impl Both {
 }
 
 /// Whether it came too late; any other error fails the test.
-fn refused<T: std::fmt::Debug>(settled: &Result<T, StoreError>) -> bool {
+fn refused<T: std::fmt::Debug>(settled: &Result<T, QueueError>) -> bool {
     assert!(settled.is_ok() || is_fenced(settled), "{settled:?}");
     is_fenced(settled)
 }

@@ -23,8 +23,8 @@ impl Model {
             if job.batch == batch && job.state == "pending" {
                 in_doubt += u64::from(before.in_doubt(&job.question));
                 job.state = "cancelled";
-                job.held_by = None;
-                job.due_ms = 0;
+                job.reserved_by = None;
+                job.not_before_ms = 0;
                 job.finished_ms = Some(now_ms);
                 cancelled += 1;
             }
@@ -42,7 +42,7 @@ impl Model {
             if meant && job.newest {
                 job.state = "pending";
                 job.approved = false;
-                job.due_ms = 0;
+                job.not_before_ms = 0;
                 job.finished_ms = None;
                 job.code = None;
                 job.rejected = false;

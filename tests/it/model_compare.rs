@@ -1,15 +1,15 @@
 //! Whether the real store and the model of it are the same.
 
-use deskbatch::store::RecordFilter;
+use deskbatch::queue::RecordFilter;
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
 use crate::model_doubts::Doubt;
 use crate::model_queue::{Model, ModelJob};
-use crate::support_core::{APP, Queue};
+use crate::support_core::{APP, TestQueue};
 
 /// Fails if they are not the same.
-pub async fn compare(queue: &Queue, model: &Model, now_ms: i64) {
+pub async fn compare(queue: &TestQueue, model: &Model, now_ms: i64) {
     let rows = queue
             .ask(
                 "SELECT id, batch_id, question_id, target_status, state, is_latest, reserved_by_run_id, request_id, attempts,
@@ -34,9 +34,9 @@ pub async fn compare(queue: &Queue, model: &Model, now_ms: i64) {
         );
         let expected = (
             (job.id, job.batch, job.question.clone(), job.status),
-            (job.state.to_owned(), job.newest, job.held_by),
+            (job.state.to_owned(), job.newest, job.reserved_by),
             (job.request, job.attempts, job.lost),
-            (job.code, job.finished_ms, job.due_ms),
+            (job.code, job.finished_ms, job.not_before_ms),
             job.approved,
         );
         assert_eq!(real, expected, "job {}", job.id);
@@ -68,7 +68,7 @@ pub async fn compare(queue: &Queue, model: &Model, now_ms: i64) {
     queue.check_figures().await;
 }
 
-async fn compare_doubts(queue: &Queue, model: &Model, now_ms: i64) {
+async fn compare_doubts(queue: &TestQueue, model: &Model, now_ms: i64) {
     // What is settled and over is forgotten at some later time.
     let sql = format!(
         "SELECT question_id, target_status, open, lost, late_ms FROM doubts

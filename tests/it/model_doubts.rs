@@ -37,13 +37,13 @@ impl Model {
     /// The latest job of a question waits while a request with another status can be applied.
     pub fn hold_back(&mut self, now_ms: i64) {
         let waits =
-            |job: &&mut ModelJob| job.newest && job.state == "pending" && job.held_by.is_none();
+            |job: &&mut ModelJob| job.newest && job.state == "pending" && job.reserved_by.is_none();
         for job in self.jobs.iter_mut().filter(waits) {
             let late = self.doubts.iter().filter(|((question, status), doubt)| {
                 *question == job.question && *status != job.status && doubt.late_ms > now_ms
             });
             let late_ms = late.map(|(_, doubt)| doubt.late_ms).max().unwrap_or(0);
-            job.due_ms = job.due_ms.max(late_ms);
+            job.not_before_ms = job.not_before_ms.max(late_ms);
         }
     }
 

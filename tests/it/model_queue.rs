@@ -34,7 +34,7 @@ pub struct ModelJob {
     pub newest: bool,
     /// Whether the approval of the newest run covers it.
     pub approved: bool,
-    pub held_by: Option<i64>,
+    pub reserved_by: Option<i64>,
     pub request: Option<i64>,
     pub attempts: i64,
     pub lost: bool,
@@ -42,7 +42,7 @@ pub struct ModelJob {
     pub rejected: bool,
     /// Whether its batch was cancelled while it was in flight.
     pub cancelling: bool,
-    pub due_ms: i64,
+    pub not_before_ms: i64,
     pub code: Option<i64>,
     pub finished_ms: Option<i64>,
 }
@@ -60,7 +60,7 @@ pub struct ModelBatch {
 pub struct ModelRequest {
     pub id: i64,
     pub run: i64,
-    pub slot_ms: i64,
+    pub scheduled_ms: i64,
     pub verdict: Option<&'static str>,
     pub answered_ms: Option<i64>,
     pub code: Option<i64>,
@@ -102,22 +102,22 @@ impl Model {
             self.jobs.iter().filter(|job| job.state == "in_flight").cloned().collect();
         for job in &lost {
             let row = self.requests.iter().find(|row| Some(row.id) == job.request);
-            let slot_ms = row.expect("its request").slot_ms;
-            let late_ms = now_ms.min(slot_ms + TIMEOUT_MAX_MS) + UNDER_WAY_MAX_MS;
+            let scheduled_ms = row.expect("its request").scheduled_ms;
+            let late_ms = now_ms.min(scheduled_ms + TIMEOUT_MAX_MS) + UNDER_WAY_MAX_MS;
             self.doubt(&job.question, job.status, late_ms);
         }
         let mut withdrawn = Vec::new();
         for job in self.jobs.iter_mut().filter(|job| job.state == "in_flight") {
             job.state = "pending";
-            job.due_ms = 0;
+            job.not_before_ms = 0;
             job.lost = true;
             job.attempts += 1;
             withdrawn.extend(overtaken(job, now_ms));
         }
         self.doubt_withdrawn(withdrawn);
-        for job in self.jobs.iter_mut().filter(|job| job.held_by.is_some()) {
-            job.held_by = None;
-            job.due_ms = 0;
+        for job in self.jobs.iter_mut().filter(|job| job.reserved_by.is_some()) {
+            job.reserved_by = None;
+            job.not_before_ms = 0;
         }
         self.doubts.retain(|_, doubt| doubt.open || doubt.late_ms > now_ms);
         self.hold_back(now_ms);
@@ -132,8 +132,8 @@ impl Model {
 
     /// Whether it had not ended before.
     pub fn end_run(&mut self) -> bool {
-        for job in self.jobs.iter_mut().filter(|job| job.held_by == Some(self.run)) {
-            job.held_by = None;
+        for job in self.jobs.iter_mut().filter(|job| job.reserved_by == Some(self.run)) {
+            job.reserved_by = None;
         }
         std::mem::replace(&mut self.run_is_open, false)
     }
@@ -165,7 +165,7 @@ impl Model {
                 job.newest = false;
                 if job.state == "pending" {
                     job.state = "superseded";
-                    job.held_by = None;
+                    job.reserved_by = None;
                     job.finished_ms = Some(now_ms);
                     withdrawn.extend(job.rejected.then(|| (job.question.clone(), job.status)));
                     superseded += 1;
@@ -179,13 +179,13 @@ impl Model {
                 state: "pending",
                 newest: true,
                 approved: false,
-                held_by: None,
+                reserved_by: None,
                 request: None,
                 attempts: 0,
                 lost: false,
                 rejected: false,
                 cancelling: false,
-                due_ms: 0,
+                not_before_ms: 0,
                 code: None,
                 finished_ms: None,
             });
@@ -207,13 +207,13 @@ impl Model {
             .collect();
         let free = |job: &&ModelJob| {
             job.state == "pending"
-                && job.held_by.is_none()
+                && job.reserved_by.is_none()
                 && (job.approved || job.status != DELETE)
-                && job.due_ms <= now_ms
+                && job.not_before_ms <= now_ms
                 && !busy.contains(&job.question)
         };
         let mut due: Vec<&ModelJob> = self.jobs.iter().filter(free).collect();
-        due.sort_by_key(|job| (job.due_ms, job.id));
+        due.sort_by_key(|job| (job.not_before_ms, job.id));
         let Some(status) = due.first().map(|job| job.status) else {
             return self.run_is_open.then(Vec::new);
         };
@@ -223,11 +223,16 @@ impl Model {
     }
 
     /// Those of `ids` that the run still holds and that shall have `status`.
-    pub fn claim_held(&mut self, ids: &[JobId], status: i64, now_ms: i64) -> Option<Vec<JobId>> {
+    pub fn claim_reserved(
+        &mut self,
+        ids: &[JobId],
+        status: i64,
+        now_ms: i64,
+    ) -> Option<Vec<JobId>> {
         let held = self.jobs.iter().filter(|job| {
             ids.contains(&job.id)
                 && job.state == "pending"
-                && job.held_by == Some(self.run)
+                && job.reserved_by == Some(self.run)
                 && job.status == status
         });
         let ids: Vec<JobId> = held.map(|job| job.id).collect();
@@ -247,7 +252,7 @@ impl Model {
         self.requests.push(ModelRequest {
             id: request,
             run: self.run,
-            slot_ms: now_ms,
+            scheduled_ms: now_ms,
             verdict: None,
             answered_ms: None,
             code: None,
@@ -255,16 +260,17 @@ impl Model {
         for job in self.jobs.iter_mut().filter(|job| ids.contains(&job.id)) {
             job.state = "in_flight";
             job.request = Some(request);
-            job.held_by = None;
+            job.reserved_by = None;
         }
         Some(ids)
     }
 
-    pub fn free_held(&mut self, ids: &[JobId]) {
+    pub fn release(&mut self, ids: &[JobId]) {
         for job in &mut self.jobs {
-            if ids.contains(&job.id) && job.state == "pending" && job.held_by == Some(self.run) {
-                job.held_by = None;
-                job.due_ms = 0;
+            if ids.contains(&job.id) && job.state == "pending" && job.reserved_by == Some(self.run)
+            {
+                job.reserved_by = None;
+                job.not_before_ms = 0;
             }
         }
     }
@@ -302,14 +308,14 @@ impl Model {
                     job.state = if succeeded { "succeeded" } else { "failed" };
                     job.finished_ms = Some(now_ms);
                     job.attempts += 1;
-                    job.due_ms = 0;
+                    job.not_before_ms = 0;
                     job.cancelling = false;
                     job.code = (!succeeded).then_some(code);
                 }
                 Verdict::Returned { held, counts, in_doubt } => {
                     job.state = "pending";
-                    job.held_by = held.then_some(run);
-                    job.due_ms = 0;
+                    job.reserved_by = held.then_some(run);
+                    job.not_before_ms = 0;
                     job.attempts += i64::from(counts);
                     job.lost |= in_doubt;
                     job.rejected |= is_chunk;
@@ -326,7 +332,7 @@ impl Model {
                 self.settle_doubts(&question, now_ms);
             }
         }
-        self.free_held(freed);
+        self.release(freed);
         if let Some((id, refusal)) = bad {
             self.conclude(id, refusal, now_ms);
         }
@@ -339,17 +345,19 @@ impl Model {
         let doubts = Model { doubts: self.doubts.clone(), ..Model::default() };
         let run = self.run;
         for job in self.jobs.iter_mut().filter(|job| job.id == id) {
-            if job.state == "pending" && job.held_by == Some(run) && !doubts.in_doubt(&job.question)
+            if job.state == "pending"
+                && job.reserved_by == Some(run)
+                && !doubts.in_doubt(&job.question)
             {
                 job.state = "failed";
-                job.held_by = None;
-                job.due_ms = 0;
+                job.reserved_by = None;
+                job.not_before_ms = 0;
                 job.finished_ms = Some(now_ms);
                 job.request = Some(refusal);
                 job.code = code;
             }
         }
-        self.free_held(&[id]);
+        self.release(&[id]);
     }
 }
 
@@ -362,8 +370,8 @@ pub fn overtaken(job: &mut ModelJob, now_ms: i64) -> Option<(String, i64)> {
         (true, false) => return None,
     };
     job.state = state;
-    job.held_by = None;
-    job.due_ms = 0;
+    job.reserved_by = None;
+    job.not_before_ms = 0;
     job.cancelling = false;
     job.finished_ms = Some(now_ms);
     job.rejected.then(|| (job.question.clone(), job.status))

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use deskbatch::store::Store;
+use deskbatch::queue::Queue;
 use rustix::process::Signal;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -23,7 +23,7 @@ async fn queue_copied_without_its_log_has_every_import() {
     let place = Place::new();
     write_jobs(&place, &["a", "b", "c"], "enable");
     // While another process has it open, nothing is folded in at the end of a command.
-    let open = Store::open(&place.path("deskbatch.db")).await.unwrap();
+    let open = Queue::open(&place.path("deskbatch.db")).await.unwrap();
     open.status().await.unwrap();
     ends(place.deskbatch(&["import", "jobs.csv", "--sdkappid", "1400000000"]), 0);
     fs::copy(place.path("deskbatch.db"), place.path("copy.db")).unwrap();

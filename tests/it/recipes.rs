@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use deskbatch::queue::RunLock;
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox};
-use deskbatch::store::RunLock;
 
 use crate::support::{Place, manifest, question};
 use crate::support_binary::{has, sandbox};

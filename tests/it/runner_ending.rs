@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use deskbatch::domain::clock::Clock as _;
 use deskbatch::domain::job::Status;
+use deskbatch::queue::{QueueError, RunEnding};
 use deskbatch::runner::{Event, RunReport, ShutdownHandle, Totals, shutdown};
-use deskbatch::store::{RunEnding, StoreError};
 
 use crate::support_core::{NOW_MS, many};
 use crate::support_service::{Bench, Step, code, http, lost, ok};
@@ -156,7 +156,7 @@ async fn a_run_whose_stopper_is_gone_goes_on_to_its_end() {
 }
 
 /// A run whose second request's row is changed by `sql` while its answer is held.
-async fn undermined(bench: &Bench, sql: &str) -> Result<RunReport, StoreError> {
+async fn undermined(bench: &Bench, sql: &str) -> Result<RunReport, QueueError> {
     let (_stopper, shutdown) = shutdown();
     let meanwhile = async {
         bench.service.arrived(4).await;
@@ -174,7 +174,7 @@ async fn a_run_that_has_lost_the_queue_says_so_and_records_nothing() {
          UPDATE jobs SET state = 'pending', response_lost = 1 WHERE state = 'in_flight'"
     );
     let fenced = undermined(&bench, &taken).await.unwrap_err();
-    assert!(matches!(fenced, StoreError::Fenced { request: 3 }), "{fenced}");
+    assert!(matches!(fenced, QueueError::Fenced { request: 3 }), "{fenced}");
     assert_eq!(bench.queue.tally().await, "pending 30, succeeded 10");
     let ending = bench.queue.store.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("broken"));
@@ -211,7 +211,7 @@ async fn a_queue_that_fails_while_a_run_finishes_is_reported_too() {
         bench.service.let_go(3);
     };
     let fenced = bench.run_with(shutdown, meanwhile).await.unwrap_err();
-    assert!(matches!(fenced, StoreError::Fenced { request: 4 }), "{fenced}");
+    assert!(matches!(fenced, QueueError::Fenced { request: 4 }), "{fenced}");
     let tally = bench.queue.tally().await;
     assert!(tally.starts_with("in_flight "), "{tally}");
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use deskbatch::desk::Response;
 use deskbatch::domain::clock::Moment;
 use deskbatch::domain::job::Status;
+use deskbatch::queue::RunEnding;
 use deskbatch::runner::RunReport;
-use deskbatch::store::RunEnding;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, Seen, code, http, lost, ok};

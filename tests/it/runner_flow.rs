@@ -6,10 +6,10 @@ use std::time::Duration;
 use deskbatch::desk::Signer;
 use deskbatch::domain::job::{JobState, Status};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
+use deskbatch::queue::RunEnding;
 use deskbatch::runner::{Event, Events, shutdown};
-use deskbatch::store::RunEnding;
 
-use crate::support_runner::{OK, Queue, Service, names, strs};
+use crate::support_runner::{OK, Service, TestQueue, names, strs};
 
 const BAD: ResponseKind = ResponseKind::Code(-50_003);
 const TOO_FAST: ResponseKind = ResponseKind::Code(-14);
@@ -21,7 +21,7 @@ fn refusing(sent: &crate::support_runner::Sent) -> ResponseKind {
 
 #[tokio::test]
 async fn what_is_applied_has_succeeded_one_status_a_request_oldest_first() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Enable, &["a", "b"]).await;
     queue.import(Status::Delete, &["c"]).await;
     let service = Service::new(&queue.clock).script([OK, OK]);
@@ -35,7 +35,7 @@ async fn what_is_applied_has_succeeded_one_status_a_request_oldest_first() {
 
 #[tokio::test]
 async fn a_frequency_refusal_closes_the_gate_costs_no_attempt_and_one_probe_reopens_it() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let jobs = names("a", 40);
     queue.import(Status::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).script([OK, TOO_FAST, TOO_FAST]).play(|_| OK);
@@ -43,7 +43,7 @@ async fn a_frequency_refusal_closes_the_gate_costs_no_attempt_and_one_probe_reop
     let mut heard = events.listen();
     let (_stopper, listening) = shutdown();
     let report =
-        queue.run_with(&service, Queue::signer(), listening, events.clone()).await.unwrap();
+        queue.run_with(&service, TestQueue::signer(), listening, events.clone()).await.unwrap();
     assert_eq!((report.totals.throttled, report.totals.succeeded), (2, 40));
     let sent = service.sent();
     assert_eq!(sent[1].ids, sent[2].ids, "the same chunk again");
@@ -60,7 +60,7 @@ async fn a_frequency_refusal_closes_the_gate_costs_no_attempt_and_one_probe_reop
 
 #[tokio::test]
 async fn a_throttle_that_lasts_for_hours_costs_no_job_anything() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Enable, &["a"]).await;
     let service = Service::new(&queue.clock).script([TOO_FAST; 500]).play(|_| OK);
     let report = queue.run(&service).await;
@@ -70,7 +70,7 @@ async fn a_throttle_that_lasts_for_hours_costs_no_job_anything() {
 
 #[tokio::test]
 async fn passing_trouble_is_waited_out_and_the_same_chunk_goes_again_in_doubt() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Disable, &["a", "b"]).await;
     let trouble = [
         ResponseKind::HttpStatus(502),
@@ -92,7 +92,7 @@ async fn passing_trouble_is_waited_out_and_the_same_chunk_goes_again_in_doubt() 
 
 #[tokio::test]
 async fn a_connection_that_was_never_made_leaves_no_doubt() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Disable, &["a"]).await;
     let service = Service::new(&queue.clock).script([ResponseKind::NotConnected, OK]);
     queue.run(&service).await;
@@ -101,7 +101,7 @@ async fn a_connection_that_was_never_made_leaves_no_doubt() {
 
 #[tokio::test]
 async fn when_nothing_gets_through_the_run_ends_with_everything_pending() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let jobs = names("a", 50);
     queue.import(Status::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(|_| ResponseKind::HttpStatus(502));
@@ -117,7 +117,7 @@ async fn when_nothing_gets_through_the_run_ends_with_everything_pending() {
 
 #[tokio::test]
 async fn a_job_that_meets_trouble_while_others_get_through_fails_alone() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let mut jobs = names("a", 2_000);
     jobs.insert(33, "poison".to_owned());
     queue.import(Status::Enable, &strs(&jobs)).await;
@@ -134,7 +134,7 @@ async fn a_job_that_meets_trouble_while_others_get_through_fails_alone() {
 
 #[tokio::test]
 async fn each_bad_question_fails_with_its_own_code_and_the_rest_is_applied() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let mut jobs = names("a", 95);
     jobs.insert(17, "bad1".to_owned());
     jobs.insert(18, "preset".to_owned());
@@ -161,7 +161,7 @@ async fn each_bad_question_fails_with_its_own_code_and_the_rest_is_applied() {
 #[tokio::test]
 async fn a_chunk_that_was_too_large_fails_nobody() {
     for code in [-7, 70_206, -50_003] {
-        let mut queue = Queue::new().await;
+        let mut queue = TestQueue::new().await;
         queue.settings.chunk_jobs_max = 100;
         let jobs = names("a", 300);
         queue.import(Status::Enable, &strs(&jobs)).await;
@@ -178,7 +178,7 @@ async fn a_chunk_that_was_too_large_fails_nobody() {
 #[tokio::test]
 async fn a_code_that_stops_costs_one_request_and_leaves_everything_pending() {
     for code in [-20, -50_040, 70_009, 60_009, 141_000] {
-        let queue = Queue::new().await;
+        let queue = TestQueue::new().await;
         let jobs = names("a", 50);
         queue.import(Status::Enable, &strs(&jobs)).await;
         let latency = Duration::from_secs(2);
@@ -196,7 +196,7 @@ async fn a_code_that_stops_costs_one_request_and_leaves_everything_pending() {
 #[tokio::test]
 async fn a_refused_usersig_is_renewed_once_and_a_second_refusal_stops() {
     let expired = ResponseKind::Code(70_001);
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Enable, &["a"]).await;
     let service = Service::new(&queue.clock).script([expired, expired]);
     assert_eq!(queue.run(&service).await.ending, RunEnding::Refused);
@@ -214,7 +214,7 @@ async fn a_refused_usersig_is_renewed_once_and_a_second_refusal_stops() {
 
 #[tokio::test]
 async fn unknown_code_for_everything_leaves_all_pending() {
-    let mut queue = Queue::new().await;
+    let mut queue = TestQueue::new().await;
     let jobs = names("a", 200);
     queue.import(Status::Enable, &strs(&jobs)).await;
     let unknown = ResponseKind::Code(-99_999);
@@ -234,7 +234,7 @@ async fn unknown_code_for_everything_leaves_all_pending() {
 #[tokio::test]
 async fn one_bad_question_with_an_unknown_code_stops_nothing() {
     for bad in ["a1", "a10", "a37", "a100"] {
-        let queue = Queue::new().await;
+        let queue = TestQueue::new().await;
         let jobs = names("a", 100);
         queue.import(Status::Enable, &strs(&jobs)).await;
         let service = Service::new(&queue.clock).play(move |sent| {
@@ -247,7 +247,7 @@ async fn one_bad_question_with_an_unknown_code_stops_nothing() {
 
 #[tokio::test]
 async fn a_delete_in_doubt_that_finds_nothing_to_delete_has_what_was_asked() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Delete, &["a"]).await;
     let service = Service::new(&queue.clock).script([ResponseKind::NoResponse, BAD]);
     let report = queue.run(&service).await;
@@ -266,7 +266,7 @@ async fn a_delete_in_doubt_that_finds_nothing_to_delete_has_what_was_asked() {
 
 #[tokio::test]
 async fn deletes_whose_answer_was_lost_are_never_judged_without_being_asked() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let jobs = names("a", 30);
     queue.import(Status::Delete, &strs(&jobs)).await;
     let mut deleted = std::collections::BTreeSet::new();
@@ -286,7 +286,7 @@ async fn deletes_whose_answer_was_lost_are_never_judged_without_being_asked() {
 
 #[tokio::test]
 async fn after_the_first_as_many_requests_are_in_flight_as_allowed_and_no_more() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let jobs = names("a", 170);
     queue.import(Status::Enable, &strs(&jobs)).await;
     // Were fewer in flight than four, no answer would ever come.
@@ -298,7 +298,7 @@ async fn after_the_first_as_many_requests_are_in_flight_as_allowed_and_no_more()
 
 #[tokio::test]
 async fn what_is_imported_in_the_middle_is_drained_too_and_the_newest_intent_wins() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let mut jobs = names("a", 60);
     jobs.push("bad".to_owned());
     queue.import(Status::Enable, &strs(&jobs)).await;
@@ -328,7 +328,7 @@ async fn what_is_imported_in_the_middle_is_drained_too_and_the_newest_intent_win
 
 #[tokio::test]
 async fn a_batch_cancelled_in_the_middle_of_a_search_is_sent_no_more() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let mut jobs = names("a", 9);
     jobs.insert(4, "bad".to_owned());
     let batch = queue.import(Status::Enable, &strs(&jobs)).await;
@@ -352,14 +352,14 @@ async fn a_batch_cancelled_in_the_middle_of_a_search_is_sent_no_more() {
 
 #[tokio::test]
 async fn events_tell_the_story_in_order_and_add_up() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Enable, &["a", "b", "bad"]).await;
     let service = Service::new(&queue.clock).script([TOO_FAST]).play(refusing);
     let events = Events::new();
     let mut heard = events.listen();
     let (_stopper, listening) = shutdown();
     let report =
-        queue.run_with(&service, Queue::signer(), listening, events.clone()).await.unwrap();
+        queue.run_with(&service, TestQueue::signer(), listening, events.clone()).await.unwrap();
     let mut story = Vec::new();
     while let Ok(event) = heard.try_recv() {
         story.push(event);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::ResponseKind;
+use deskbatch::queue::RunEnding;
 use deskbatch::runner::Totals;
-use deskbatch::store::RunEnding;
 
 use crate::support_core::{NOW_MS, many};
 use crate::support_service::{Bench, Step, code, ok};

@@ -7,7 +7,7 @@ use deskbatch::domain::job::Status;
 use deskbatch::domain::learned::LearnedChunkSize;
 use deskbatch::domain::learned::LearnedRate;
 
-use crate::support_core::{APP, NOW_MS, OTHER_APP, Queue, many};
+use crate::support_core::{APP, NOW_MS, OTHER_APP, TestQueue, many};
 use crate::support_service::{Bench, Seen, Step, code, ok};
 
 fn gap(seen: &[Seen], from: usize, to: usize) -> Duration {
@@ -132,7 +132,7 @@ async fn a_size_is_forgotten_after_a_month_since_the_service_may_take_more() {
 
 #[tokio::test]
 async fn what_was_learned_is_kept_by_app_and_library() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     let learned = LearnedRate {
         rate: 4.86,
         refused_rate: Some(4.9),

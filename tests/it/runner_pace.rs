@@ -5,8 +5,8 @@ use std::time::Duration;
 use deskbatch::domain::clock::{Clock as _, Moment};
 use deskbatch::domain::job::Status;
 use deskbatch::limiter::CloseReason;
+use deskbatch::queue::RunEnding;
 use deskbatch::runner::{Event, Totals};
-use deskbatch::store::RunEnding;
 
 use crate::support_core::{APP, NOW_MS, many};
 use crate::support_service::{Bench, Step, code, ok};
@@ -248,7 +248,7 @@ async fn a_new_run_waits_a_second_from_when_the_last_request_really_left() {
     bench
         .queue
         .store
-        .settle_succeeded(&answer, &deskbatch::store::Conclusions::default())
+        .settle_succeeded(&answer, &deskbatch::queue::Conclusions::default())
         .await
         .unwrap();
     bench.queue.store.end_run(earlier, RunEnding::Signal, NOW_MS + 2_900).await.unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use deskbatch::desk::Response;
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::ResponseKind;
+use deskbatch::queue::RunEnding;
 use deskbatch::runner::RunReport;
-use deskbatch::store::RunEnding;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, Step, code, http, lost, ok, unreachable};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use deskbatch::desk::Response;
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::ResponseKind;
-use deskbatch::store::RunEnding;
+use deskbatch::queue::RunEnding;
 
 use crate::support_core::many;
 use crate::support_service::{Bench, code, http, ok, unreachable};

@@ -6,11 +6,11 @@ use deskbatch::domain::clock::Clock as _;
 use deskbatch::domain::failure_limit::FailureLimit;
 use deskbatch::domain::job::{JobState, Status};
 use deskbatch::domain::verdict::ResponseKind;
+use deskbatch::queue::{QueueError, RunEnding};
 use deskbatch::runner::{Event, Events, ShutdownMode, shutdown};
-use deskbatch::store::{RunEnding, StoreError};
 
 use crate::support_core::APP;
-use crate::support_runner::{OK, Queue, Sent, Service, names, strs};
+use crate::support_runner::{OK, Sent, Service, TestQueue, names, strs};
 use crate::support_service::{Bench, Step, ok};
 
 /// Signals this many times once the service has seen `seen` requests.
@@ -31,7 +31,7 @@ async fn press(
 
 #[tokio::test]
 async fn a_stop_lets_what_is_out_come_back_and_leaves_the_rest_pending() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     let jobs = names("a", 100);
     queue.import(Status::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(|_| OK).latency(Duration::from_secs(2));
@@ -39,7 +39,7 @@ async fn a_stop_lets_what_is_out_come_back_and_leaves_the_rest_pending() {
     let events = Events::new();
     let mut heard = events.listen();
     tokio::select! {
-        report = queue.run_with(&service, Queue::signer(), listening, events.clone()) => {
+        report = queue.run_with(&service, TestQueue::signer(), listening, events.clone()) => {
             let report = report.unwrap();
             assert_eq!(report.ending, RunEnding::Signal);
             let sent: u64 = service.sent().iter().map(|sent| sent.ids.len() as u64).sum();
@@ -62,7 +62,7 @@ async fn a_stop_lets_what_is_out_come_back_and_leaves_the_rest_pending() {
 
 #[tokio::test]
 async fn a_gate_that_shuts_or_opens_while_a_run_stops_is_nobodys_business() {
-    let mut queue = Queue::new().await;
+    let mut queue = TestQueue::new().await;
     queue.settings.chunk_jobs_max = 1;
     queue.import(Status::Enable, &strs(&names("a", 20))).await;
     let service = Service::new(&queue.clock).latency(Duration::from_secs(2));
@@ -76,7 +76,7 @@ async fn a_gate_that_shuts_or_opens_while_a_run_stops_is_nobodys_business() {
     let events = Events::new();
     let mut heard = events.listen();
     tokio::select! {
-        report = queue.run_with(&service, Queue::signer(), listening, events.clone()) => {
+        report = queue.run_with(&service, TestQueue::signer(), listening, events.clone()) => {
             let report = report.unwrap();
             assert_eq!((report.ending, report.totals.throttled), (RunEnding::Signal, 1));
         }
@@ -95,13 +95,13 @@ async fn a_gate_that_shuts_or_opens_while_a_run_stops_is_nobodys_business() {
 }
 
 /// Stops a run whose first answer never comes; the job is then in flight in the queue.
-async fn abandoned(presses: u32) -> Queue {
-    let queue = Queue::new().await;
+async fn abandoned(presses: u32) -> TestQueue {
+    let queue = TestQueue::new().await;
     queue.import(Status::Delete, &["a", "b"]).await;
     let service = Service::new(&queue.clock).play(|_| OK).silent();
     let (stopper, listening) = shutdown();
     tokio::select! {
-        report = queue.run_with(&service, Queue::signer(), listening, Events::new()) => {
+        report = queue.run_with(&service, TestQueue::signer(), listening, Events::new()) => {
             assert_eq!(report.unwrap().ending, RunEnding::Signal);
         }
         () = press(&service, &stopper, 1, presses) => unreachable!(),
@@ -127,7 +127,7 @@ async fn what_does_not_come_back_in_time_is_returned_in_doubt_by_the_next_run() 
 
 #[tokio::test]
 async fn the_next_run_leaves_a_second_after_the_last_request_of_the_one_before() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Enable, &["a"]).await;
     let first = Service::new(&queue.clock).script([OK]);
     queue.run(&first).await;
@@ -148,7 +148,7 @@ async fn the_next_run_leaves_a_second_after_the_last_request_of_the_one_before()
 #[tokio::test]
 async fn clock_set_back_holds_no_job_past_its_wait() {
     for (before_ms, during_ms) in [(-240_000, 0), (-20_000, -240_000), (0, -86_400_000)] {
-        let mut queue = Queue::new().await;
+        let mut queue = TestQueue::new().await;
         queue.settings.outage_max = Duration::from_mins(1);
         queue.import(Status::Enable, &["a"]).await;
         let gone = ResponseKind::HttpStatus(503);
@@ -174,7 +174,7 @@ async fn clock_set_back_holds_no_job_past_its_wait() {
 
 #[tokio::test]
 async fn an_answer_that_comes_after_the_queue_was_taken_over_is_refused_and_reported() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Enable, &["a", "bystander"]).await;
     let service = Service::new(&queue.clock).play(|_| OK).latency(Duration::from_secs(5));
     let (_stopper, listening) = shutdown();
@@ -184,14 +184,14 @@ async fn an_answer_that_comes_after_the_queue_was_taken_over_is_refused_and_repo
         }
         // Somebody copied the queue past its lock and runs on it.
         let elsewhere = crate::support::Place::new();
-        let lock = deskbatch::store::RunLock::take(&elsewhere.path("lock"), 1).unwrap();
+        let lock = deskbatch::queue::RunLock::take(&elsewhere.path("lock"), 1).unwrap();
         let now_ms = queue.clock.wall_ms();
         queue.store.begin_run(&lock, crate::support_runner::APP, now_ms).await.unwrap();
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        ended = queue.run_with(&service, Queue::signer(), listening, Events::new()) => {
-            assert!(matches!(ended, Err(StoreError::Fenced { request: 1 })), "{ended:?}");
+        ended = queue.run_with(&service, TestQueue::signer(), listening, Events::new()) => {
+            assert!(matches!(ended, Err(QueueError::Fenced { request: 1 })), "{ended:?}");
         }
         () = takeover => unreachable!(),
     }
@@ -212,7 +212,7 @@ async fn a_stopper_that_is_gone_stops_nothing() {
 
 #[tokio::test]
 async fn run_without_approval_sends_no_delete() {
-    let mut queue = Queue::new().await;
+    let mut queue = TestQueue::new().await;
     queue.approves = false;
     queue.import(Status::Delete, &["gone"]).await;
     queue.import(Status::Enable, &["a", "b"]).await;
@@ -230,7 +230,7 @@ fn some_bad(sent: &Sent) -> ResponseKind {
 #[tokio::test]
 async fn a_run_stops_at_its_limit_of_failures_and_leaves_the_rest_pending() {
     for (limit, stops) in [(FailureLimit::Jobs(2), 2), (FailureLimit::Percent(2_400_000), 3)] {
-        let mut queue = Queue::new().await;
+        let mut queue = TestQueue::new().await;
         queue.settings.chunk_jobs_max = 1;
         queue.settings.failures_max = Some(limit);
         queue.import(Status::Enable, &strs(&names("bad", 20))).await;
@@ -254,7 +254,7 @@ async fn a_run_stops_at_its_limit_of_failures_and_leaves_the_rest_pending() {
 
 #[tokio::test]
 async fn a_limit_that_is_reached_with_the_last_answer_stops_nothing() {
-    let mut queue = Queue::new().await;
+    let mut queue = TestQueue::new().await;
     queue.settings.failures_max = Some(FailureLimit::Percent(100_000_000));
     queue.import(Status::Enable, &["bad1", "bad2"]).await;
     let service = Service::new(&queue.clock).play(some_bad);
@@ -269,7 +269,7 @@ async fn a_limit_that_is_reached_with_the_last_answer_stops_nothing() {
 
 #[tokio::test]
 async fn what_a_search_still_holds_is_left_when_the_limit_is_reached() {
-    let mut queue = Queue::new().await;
+    let mut queue = TestQueue::new().await;
     queue.settings.failures_max = Some(FailureLimit::Jobs(1));
     queue.settings.in_flight_max = 1;
     queue.import(Status::Enable, &strs(&names("bad", 4))).await;
@@ -284,7 +284,7 @@ async fn what_a_search_still_holds_is_left_when_the_limit_is_reached() {
 
 #[tokio::test]
 async fn a_run_whose_time_is_over_ends_as_such_even_if_a_signal_comes_after() {
-    let queue = Queue::new().await;
+    let queue = TestQueue::new().await;
     queue.import(Status::Enable, &["a", "b"]).await;
     let service = Service::new(&queue.clock).play(|_| OK);
     let (stopper, listening) = shutdown();
@@ -296,7 +296,7 @@ async fn a_run_whose_time_is_over_ends_as_such_even_if_a_signal_comes_after() {
     {
         stopper.signal();
         stopper.deadline_reached();
-        let report = queue.run_with(&service, Queue::signer(), listening, Events::new()).await;
+        let report = queue.run_with(&service, TestQueue::signer(), listening, Events::new()).await;
         assert_eq!(report.unwrap().ending, ending);
     }
     assert_eq!((queue.counts().await.pending, service.sent().len()), (2, 0));

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use deskbatch::store::{BatchId, Imported, RunLock, SameManifest, Store};
+use deskbatch::queue::{BatchId, Imported, Queue, RunLock, SameManifest};
 use fastrand::Rng;
 use sqlx::Row as _;
 
 use crate::simulated_world::World;
-use crate::support_core::{NOW_MS, Queue};
+use crate::support_core::{NOW_MS, TestQueue};
 
 /// What no statement may do: change an outcome, or move a job that nobody has claimed.
 const WATCH: &str = "
@@ -32,7 +32,7 @@ const WATCH: &str = "
 
 /// A queue, and what was asked of it.
 pub struct Story {
-    pub queue: Queue,
+    pub queue: TestQueue,
     /// That of the queue, which the runs share: a crash of a simulation ends no process.
     pub lock: Arc<RunLock>,
     questions: usize,
@@ -47,7 +47,7 @@ impl Story {
         let memory = Path::new("/dev/shm");
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let mut queue = Queue::idle_in(folder.unwrap()).await;
+        let mut queue = TestQueue::idle_in(folder.unwrap()).await;
         queue.sql(WATCH).await;
         let spare = RunLock::take(&queue.path("spare.db"), NOW_MS).unwrap();
         let lock = Arc::new(std::mem::replace(&mut queue.lock, spare));
@@ -58,7 +58,7 @@ impl Story {
     /// told its engine is done still, and nothing more.
     pub async fn crashed(&mut self) {
         let path = self.queue.store.path().to_owned();
-        self.queue.store = Store::open(&path).await.unwrap();
+        self.queue.store = Queue::open(&path).await.unwrap();
     }
 
     /// Something that a person does.

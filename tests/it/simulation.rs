@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use deskbatch::desk::Signer;
 use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::queue::{QueueError, RunEnding};
 use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, shutdown};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY};
-use deskbatch::store::{RunEnding, StoreError};
 use fastrand::Rng;
 use tokio::task::yield_now;
 
@@ -258,7 +258,7 @@ impl Simulation {
         }
     }
 
-    fn ended(&self, ended: Result<RunReport, StoreError>, steps: u32) -> RunReport {
+    fn ended(&self, ended: Result<RunReport, QueueError>, steps: u32) -> RunReport {
         let report = ended.unwrap_or_else(|e| panic!("run {} after {steps} steps: {e}", self.runs));
         // The clock is right within minutes, so nothing else ends it.
         let fine = [

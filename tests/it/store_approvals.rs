@@ -2,16 +2,16 @@
 //! that they come and go with the import that they belong to.
 
 use deskbatch::domain::job::Status;
-use deskbatch::store::{Covers, SameManifest};
+use deskbatch::queue::{Covers, SameManifest};
 
 use crate::support_approvals::approve_deletes;
-use crate::support_core::{APP, NOW_MS, Queue, questions};
+use crate::support_core::{APP, NOW_MS, TestQueue, questions};
 use crate::support_turn::AtOnce as _;
 
 const DIGEST: &str = "00000000000000000000000000000000000000000000000000000000000000d1";
 
 /// Approves everything that waits.
-async fn approve(queue: &Queue) -> i64 {
+async fn approve(queue: &TestQueue) -> i64 {
     let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
     let approval = review.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
     review.end_without_batch().await.unwrap();
@@ -20,7 +20,7 @@ async fn approve(queue: &Queue) -> i64 {
 
 #[tokio::test]
 async fn a_bound_run_finds_the_approved_jobs_and_no_others() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue.import("old enable").await;
     queue.run = queue.begin_run().await;
     queue.fail(&queue.claim(1).await, -7).await;
@@ -53,7 +53,7 @@ async fn a_bound_run_finds_the_approved_jobs_and_no_others() {
 
 #[tokio::test]
 async fn approval_of_deletes_leaves_other_jobs_free() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue.import("a enable, b delete, c delete").await;
     let approval = approve_deletes(&queue.store, &queue.lock, APP, NOW_MS).await;
     queue.import("d disable, e delete, c delete").await;
@@ -82,7 +82,7 @@ async fn approval_of_deletes_leaves_other_jobs_free() {
 
 #[tokio::test]
 async fn cancelled_and_superseded_in_flight_are_not_approved() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     let batch = queue.import("a delete, b delete").await;
     queue.import("c delete, d delete").await;
     queue.run = queue.begin_run().await;
@@ -106,10 +106,10 @@ async fn cancelled_and_superseded_in_flight_are_not_approved() {
 
 #[tokio::test]
 async fn an_approval_comes_and_goes_with_its_import() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue.import("a enable").await;
     let (mut import, totals) = queue.begin_import(7, "b delete").await;
-    import.preview(&totals.digest, deskbatch::store::SameManifest::Continues).await.unwrap();
+    import.preview(&totals.digest, deskbatch::queue::SameManifest::Continues).await.unwrap();
     let survey = import.survey(9).await.unwrap();
     assert_eq!((survey.open.counts, survey.waiting.counts), ([1, 0, 1], [1, 0, 0]));
     assert_eq!(survey.deletes, ["b"]);
@@ -121,7 +121,7 @@ async fn an_approval_comes_and_goes_with_its_import() {
     let batch = queue.figure("SELECT max(id) FROM batches").await;
     let number = batch - 1;
     let (mut import, totals) = queue.begin_import(number, "a enable").await;
-    import.preview(&totals.digest, deskbatch::store::SameManifest::Continues).await.unwrap();
+    import.preview(&totals.digest, deskbatch::queue::SameManifest::Continues).await.unwrap();
     assert_eq!(import.open_of_known().await.unwrap(), 1);
     import.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
     import.commit(&totals).await.unwrap();
@@ -133,7 +133,7 @@ async fn an_approval_comes_and_goes_with_its_import() {
 
 #[tokio::test]
 async fn a_look_at_the_queue_changes_nothing() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue.import("a enable, b disable").await;
     let before = queue.states().await;
     let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_look_at_the_queue_changes_nothing() {
 
 #[tokio::test]
 async fn response_after_an_approval_moves_its_counters() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue.import("a enable, b enable").await;
     queue.run = queue.begin_run().await;
     let claimed = queue.claim(1).await;

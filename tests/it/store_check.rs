@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 
 use deskbatch::domain::job::Status;
-use deskbatch::store::Store;
+use deskbatch::queue::Queue;
 
-use crate::support_core::{APP, NOW_MS, Queue};
+use crate::support_core::{APP, NOW_MS, TestQueue};
 use crate::support_turn::AtOnce as _;
 
 #[tokio::test]
 async fn a_sound_queue_has_nothing_wrong() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import_many(300, Status::Enable).await;
     queue.succeed(&queue.claim(100).await).await;
     assert_eq!(queue.store.check().await.unwrap(), Vec::<String>::new());
@@ -19,7 +19,7 @@ async fn a_sound_queue_has_nothing_wrong() {
 
 #[tokio::test]
 async fn a_row_that_refers_to_nothing_is_named() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.sql("PRAGMA foreign_keys = OFF; DELETE FROM batches WHERE id = 2").await;
     let wrong = queue.store.check().await.unwrap();
     let figures = "a row of job_counters refers to a row of batches that is not there";
@@ -31,7 +31,7 @@ async fn a_row_that_refers_to_nothing_is_named() {
 
 #[tokio::test]
 async fn a_question_with_two_newest_intents_is_named_while_no_index_forbids_it() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable").await;
     queue.sql("DROP INDEX jobs_latest").await;
     let missing = "the index jobs_latest is missing".to_owned();
@@ -52,15 +52,16 @@ async fn a_question_with_two_newest_intents_is_named_while_no_index_forbids_it()
 
 #[tokio::test]
 async fn a_job_in_flight_that_no_open_request_has_is_named() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import_many(5, Status::Enable).await;
     let all = queue.claim(5).await;
     queue.hold(&all).await;
     // Numbers in a row, and others.
     let ids = all.ids();
     let odd = [ids[0], ids[2], ids[4]];
-    let odd = queue.store.claim_held(queue.run, Status::Enable, &odd, NOW_MS).await.unwrap();
-    let even = queue.store.claim_held(queue.run, Status::Enable, &ids[1..2], NOW_MS).await.unwrap();
+    let odd = queue.store.claim_reserved(queue.run, Status::Enable, &odd, NOW_MS).await.unwrap();
+    let even =
+        queue.store.claim_reserved(queue.run, Status::Enable, &ids[1..2], NOW_MS).await.unwrap();
     assert_eq!(queue.store.check().await.unwrap(), Vec::<String>::new());
     let (odd, even) = (odd.unwrap().request.id, even.unwrap().request.id);
     queue.sql(&format!("UPDATE jobs SET request_id = 1 WHERE id = {}", ids[4])).await;
@@ -72,7 +73,7 @@ async fn a_job_in_flight_that_no_open_request_has_is_named() {
 
 #[tokio::test]
 async fn a_page_that_was_overwritten_is_found() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue.import_many(2_000, Status::Enable).await;
     let (path, copy) = (queue.store.path().to_owned(), queue.path("copy.db"));
     queue.store.clone().close().await;
@@ -85,7 +86,7 @@ async fn a_page_that_was_overwritten_is_found() {
     let file = fs::OpenOptions::new().write(true).open(&copy).unwrap();
     file.write_all_at(&[0xa5; 4_096], at).unwrap();
 
-    let store = Store::open(&copy).await.unwrap();
+    let store = Queue::open(&copy).await.unwrap();
     let wrong = store.check().await.unwrap();
     assert!(wrong.iter().any(|line| line.contains(&format!("page {page}"))), "{wrong:?}");
     // What can still be read is: the app's own rows are elsewhere.
@@ -94,7 +95,7 @@ async fn a_page_that_was_overwritten_is_found() {
 
 #[tokio::test]
 async fn figures_that_have_drifted_are_told_and_counted_anew_when_asked() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b delete").await;
     queue.fail(&queue.claim(1).await, -7).await;
     for wrong in [

@@ -2,12 +2,12 @@
 
 use deskbatch::domain::job::Status;
 
-use crate::support_core::{LATER_MS, NOW_MS, OTHER_APP, Queue, questions};
+use crate::support_core::{LATER_MS, NOW_MS, OTHER_APP, TestQueue, questions};
 use crate::support_turn::AtOnce as _;
 
 #[tokio::test]
 async fn a_claim_takes_the_oldest_jobs_of_one_status_up_to_the_chunk() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b delete, c enable, d enable, e delete").await;
     let first = queue.claim(2).await;
     assert_eq!((questions(&first).as_str(), first.status), ("a c", Status::Enable));
@@ -21,7 +21,7 @@ async fn a_claim_takes_the_oldest_jobs_of_one_status_up_to_the_chunk() {
 
 #[tokio::test]
 async fn a_claim_writes_down_its_request_before_anything_leaves() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b delete, c enable").await;
     let claimed = queue.claim(9).await;
     let ids = claimed.ids();
@@ -40,7 +40,7 @@ async fn a_claim_writes_down_its_request_before_anything_leaves() {
 
 #[tokio::test]
 async fn the_one_who_asks_for_jobs_is_told_the_first_of_them() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete, b delete, c delete").await;
     let mut told = None;
     let size = |status, first| {
@@ -54,7 +54,7 @@ async fn the_one_who_asks_for_jobs_is_told_the_first_of_them() {
 
 #[tokio::test]
 async fn a_job_is_not_claimed_before_it_is_due_and_an_earlier_due_time_comes_first() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
     queue
         .sql(&format!(
@@ -81,34 +81,34 @@ async fn a_job_is_not_claimed_before_it_is_due_and_an_earlier_due_time_comes_fir
 
 #[tokio::test]
 async fn held_jobs_are_for_their_run_alone_and_only_in_the_chunk_that_names_them() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
     assert_eq!(queue.try_claim(9).await, None);
     let (store, ids) = (&queue.store, claimed.ids());
-    let other_run = store.claim_held(1, Status::Enable, &ids, NOW_MS).await.unwrap();
+    let other_run = store.claim_reserved(1, Status::Enable, &ids, NOW_MS).await.unwrap();
     assert_eq!(other_run, None);
-    let other_status = store.claim_held(queue.run, Status::Delete, &ids, NOW_MS).await.unwrap();
+    let other_status = store.claim_reserved(queue.run, Status::Delete, &ids, NOW_MS).await.unwrap();
     assert_eq!(other_status, None);
     let own =
-        store.claim_held(queue.run, Status::Enable, &ids[..2], NOW_MS).await.unwrap().unwrap();
+        store.claim_reserved(queue.run, Status::Enable, &ids[..2], NOW_MS).await.unwrap().unwrap();
     assert_eq!(questions(&own), "a b");
-    let twice = store.claim_held(queue.run, Status::Enable, &ids[..2], NOW_MS).await.unwrap();
+    let twice = store.claim_reserved(queue.run, Status::Enable, &ids[..2], NOW_MS).await.unwrap();
     assert_eq!(twice, None);
     assert_eq!(queue.states().await, "a:in_flight b:in_flight c:pending");
 }
 
 #[tokio::test]
 async fn jobs_that_are_given_back_to_the_pool_are_free_and_no_others() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
     let ids = claimed.ids();
     let held_by_another = queue.id("by-7").await;
-    queue.store.free_held(queue.run, &[ids[0], ids[2], held_by_another]).await.unwrap();
-    queue.store.free_held(queue.run, &[]).await.unwrap();
+    queue.store.release(queue.run, &[ids[0], ids[2], held_by_another]).await.unwrap();
+    queue.store.release(queue.run, &[]).await.unwrap();
     assert_eq!(questions(&queue.claim(9).await), "a c");
     assert!(queue.job("b").await.contains("held="));
     queue.check().await;
@@ -116,7 +116,7 @@ async fn jobs_that_are_given_back_to_the_pool_are_free_and_no_others() {
 
 #[tokio::test]
 async fn only_jobs_of_the_runs_own_app_are_claimed() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("x enable").await;
     assert_eq!(questions(&queue.claim(9).await), "x");
     assert_eq!(queue.try_claim(9).await, None);
@@ -130,7 +130,7 @@ async fn only_jobs_of_the_runs_own_app_are_claimed() {
 
 #[tokio::test]
 async fn a_question_in_flight_for_an_older_job_is_left_alone_until_that_is_settled() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let older = queue.claim(1).await;
     queue.import("a delete, c delete").await;
@@ -147,7 +147,7 @@ async fn a_question_in_flight_for_an_older_job_is_left_alone_until_that_is_settl
 
 #[tokio::test]
 async fn the_same_question_in_another_app_keeps_nobody_waiting() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     // `a` of the other app goes in flight for an older job of its own.
     queue.sql("UPDATE jobs SET state = 'in_flight', is_latest = 0, request_id = 2 WHERE app_id = 2 AND question_id = 'a'").await;
     queue.import("a enable").await;
@@ -156,7 +156,7 @@ async fn the_same_question_in_another_app_keeps_nobody_waiting() {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_is_an_error_that_names_it_and_claims_nothing() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     queue.sql("UPDATE jobs SET question_id = 'b b' WHERE app_id = 1 AND question_id = 'b'").await;
     let refused = queue.store.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();

@@ -2,10 +2,10 @@
 
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::store::{Cancelled, RecordFilter, Return, SameManifest};
+use deskbatch::queue::{Cancelled, RecordFilter, Return, SameManifest};
 use futures_util::TryStreamExt as _;
 
-use crate::support_core::{APP, NOW_MS, Queue};
+use crate::support_core::{APP, NOW_MS, TestQueue};
 use crate::support_service::{Bench, code, lost, ok};
 use crate::support_turn::AtOnce as _;
 
@@ -13,18 +13,18 @@ use crate::support_turn::AtOnce as _;
 const UNDER_WAY_MAX_MS: i64 = 30_000;
 
 /// A request whose response was lost: its jobs are pending again.
-async fn lose(queue: &Queue, jobs: usize) {
+async fn lose(queue: &TestQueue, jobs: usize) {
     let claimed = queue.claim(jobs).await;
-    let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: true };
+    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: true };
     let settled = queue.answer(&claimed, Verdict::Transient, None);
-    queue.store.settle_returned(&settled, how).await.unwrap();
+    queue.store.requeue(&settled, how).await.unwrap();
 }
 
 /// Whether the next claim, once nothing can be under way any more, is in doubt.
-async fn claim_is_in_doubt(queue: &Queue) -> bool {
-    let slot_ms = NOW_MS + 2 * UNDER_WAY_MAX_MS;
+async fn claim_is_in_doubt(queue: &TestQueue) -> bool {
+    let scheduled_ms = NOW_MS + 2 * UNDER_WAY_MAX_MS;
     loop {
-        let claimed = queue.store.claim_free(queue.run, |_, _| 9, slot_ms).await.unwrap();
+        let claimed = queue.store.claim_free(queue.run, |_, _| 9, scheduled_ms).await.unwrap();
         let jobs = claimed.expect("a is claimed").jobs;
         if let Some(job) = jobs.iter().find(|job| job.question_id.as_str() == "a") {
             return job.in_doubt;
@@ -33,7 +33,7 @@ async fn claim_is_in_doubt(queue: &Queue) -> bool {
 }
 
 /// The states of the jobs in doubt, with their questions.
-async fn in_doubt(queue: &Queue) -> Vec<String> {
+async fn in_doubt(queue: &TestQueue) -> Vec<String> {
     let filter = RecordFilter { in_doubt: true, ..RecordFilter::default() };
     let records: Vec<_> = queue.store.records(filter).try_collect().await.unwrap();
     let status = queue.store.status().await.unwrap();
@@ -55,7 +55,7 @@ async fn dies_in_flight(bench: &Bench, manifest: &str) {
 
 #[tokio::test]
 async fn cancelled_job_stays_in_doubt() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete, b delete").await;
     lose(&queue, 1).await;
     let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
@@ -71,12 +71,17 @@ async fn cancelled_job_stays_in_doubt() {
 #[tokio::test]
 async fn job_withdrawn_after_rejection_is_in_doubt() {
     for is_cancelled in [true, false] {
-        let queue = Queue::begun().await;
+        let queue = TestQueue::begun().await;
         queue.import("a delete, b delete").await;
         let claimed = queue.claim(2).await;
-        let how = Return { held_by: Some(queue.run), due_ms: 0, counts: true, in_doubt: false };
+        let how = Return {
+            reserved_by: Some(queue.run),
+            not_before_ms: 0,
+            counts: true,
+            in_doubt: false,
+        };
         let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-        queue.store.settle_returned(&settled, how).await.unwrap();
+        queue.store.requeue(&settled, how).await.unwrap();
         assert_eq!(in_doubt(&queue).await, [""; 0]);
         let left = if is_cancelled {
             let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
@@ -101,7 +106,7 @@ async fn superseding_job_takes_over_doubt() {
         ("a delete", "a enable", false),
     ] {
         for dies in [false, true] {
-            let mut queue = Queue::begun().await;
+            let mut queue = TestQueue::begun().await;
             queue.import(older).await;
             if dies {
                 queue.claim(1).await;
@@ -118,7 +123,7 @@ async fn superseding_job_takes_over_doubt() {
 
 #[tokio::test]
 async fn retried_job_keeps_doubt() {
-    let mut queue = Queue::begun().await;
+    let mut queue = TestQueue::begun().await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
     queue.fail(&queue.claim(1).await, -50_011).await;
@@ -130,7 +135,7 @@ async fn retried_job_keeps_doubt() {
 
 #[tokio::test]
 async fn prune_keeps_doubt_of_later_job() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
     queue.store.cancel_batch(3, NOW_MS).await.unwrap();
@@ -142,7 +147,7 @@ async fn prune_keeps_doubt_of_later_job() {
 
 #[tokio::test]
 async fn doubt_outlives_the_prune_of_its_last_job() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
     queue.store.cancel_batch(3, NOW_MS).await.unwrap();
@@ -156,7 +161,7 @@ async fn doubt_outlives_the_prune_of_its_last_job() {
 /// What is retried is a wish of its own: it brings back no job that was cancelled in flight.
 #[tokio::test]
 async fn retry_revives_no_job_cancelled_in_flight() {
-    let mut queue = Queue::begun().await;
+    let mut queue = TestQueue::begun().await;
     queue.import("a delete, b delete").await;
     queue.fail(&queue.claim(1).await, -7).await;
     queue.claim(1).await;
@@ -171,11 +176,11 @@ async fn retry_revives_no_job_cancelled_in_flight() {
 /// A connection that was refused counts as an attempt, and has changed nothing.
 #[tokio::test]
 async fn attempt_that_never_left_leaves_no_doubt() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete, b delete").await;
-    let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: false };
+    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: false };
     let settled = queue.answer(&queue.claim(2).await, Verdict::Transient, None);
-    queue.store.settle_returned(&settled, how).await.unwrap();
+    queue.store.requeue(&settled, how).await.unwrap();
     // Rejected alone for good, and retried.
     queue.fail(&queue.claim(1).await, -50_011).await;
     queue.store.retry_failed(&[], Some(3)).await.unwrap();
@@ -185,7 +190,7 @@ async fn attempt_that_never_left_leaves_no_doubt() {
 
 #[tokio::test]
 async fn applied_request_settles_doubt() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable").await;
     lose(&queue, 1).await;
     assert_eq!(in_doubt(&queue).await, ["a pending"]);
@@ -242,27 +247,28 @@ async fn lost_responses_are_counted_by_request() {
 
 #[tokio::test]
 async fn batch_stands_by_latest_job_of_each_question() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable, d enable").await;
     queue.succeed(&queue.claim(1).await).await;
     queue.fail(&queue.claim(1).await, -7).await;
-    let standing = queue.store.standing(3).await.unwrap();
+    let standing = queue.store.unfinished_jobs(3).await.unwrap();
     assert_eq!((standing.open, standing.failed, standing.superseded), (2, 1, 0));
     // Another status for a, the same for b and c, of which b succeeds.
     queue.import("a disable, b enable, c enable").await;
     let b = queue.id("b").await;
     queue.sql(&format!("UPDATE jobs SET reserved_by_run_id = {} WHERE id = {b}", queue.run)).await;
-    let claimed = queue.store.claim_held(queue.run, Status::Enable, &[b], NOW_MS).await.unwrap();
+    let claimed =
+        queue.store.claim_reserved(queue.run, Status::Enable, &[b], NOW_MS).await.unwrap();
     queue.succeed(&claimed.unwrap()).await;
     queue.store.cancel_batch(4, NOW_MS).await.unwrap();
     queue.store.cancel_batch(3, NOW_MS).await.unwrap();
-    let standing = queue.store.standing(3).await.unwrap();
+    let standing = queue.store.unfinished_jobs(3).await.unwrap();
     assert_eq!(
         (standing.open, standing.failed, standing.cancelled, standing.superseded),
         (0, 0, 2, 1)
     );
     let pruned = queue.store.prune(NOW_MS + 1_000, NOW_MS + 1_000).await.unwrap();
-    assert!(pruned.batches > 1 && queue.store.standing(3).await.unwrap().is_pruned);
+    assert!(pruned.batches > 1 && queue.store.unfinished_jobs(3).await.unwrap().is_pruned);
     let again = queue.import_as(1, "a enable", SameManifest::Continues).await;
-    assert!(matches!(again, deskbatch::store::Imported::New { .. }), "{again:?}");
+    assert!(matches!(again, deskbatch::queue::Imported::New { .. }), "{again:?}");
 }

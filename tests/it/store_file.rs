@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 
 use deskbatch::domain::job::{JobState, Status};
-use deskbatch::store::{QueueCounts, Record, RecordFilter, RunLock, Store, StoreError};
+use deskbatch::queue::{Queue, QueueCounts, QueueError, Record, RecordFilter, RunLock};
 use futures_util::TryStreamExt as _;
 
 use crate::support::{Place, said};
-use crate::support_core::{APP, NOW_MS, OTHER_APP, Queue};
+use crate::support_core::{APP, NOW_MS, OTHER_APP, TestQueue};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -18,7 +18,7 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn everything_beside_the_queue_is_for_its_owner_alone() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue.import("a enable").await;
     for name in ["queue.db", "queue.db-wal", "queue.db-shm", "queue.db.lock"] {
         assert_eq!(mode(&queue.path(name)), 0o600, "{name}");
@@ -27,9 +27,9 @@ async fn everything_beside_the_queue_is_for_its_owner_alone() {
 }
 
 /// Opens `path`, which must fail and leave its bytes as they were.
-async fn refused(path: &Path) -> StoreError {
+async fn refused(path: &Path) -> QueueError {
     let before = fs::read(path).ok();
-    let error = Store::open(path).await.unwrap_err();
+    let error = Queue::open(path).await.unwrap_err();
     assert_eq!(fs::read(path).ok(), before, "the file was changed");
     error
 }
@@ -41,7 +41,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     {
         let error = refused(&place.write(name, bytes)).await;
         assert!(
-            matches!(&error, StoreError::Foreign { reason, .. } if reason == "it is not a SQLite database"),
+            matches!(&error, QueueError::Foreign { reason, .. } if reason == "it is not a SQLite database"),
             "{error}"
         );
         assert!(!place.path(&format!("{name}-wal")).exists());
@@ -68,15 +68,15 @@ async fn a_database_of_another_program_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_queue_of_a_newer_version_is_refused_and_left_alone() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue
         .sql(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (9999, 'later', 1, x'00', 1)",
         )
         .await;
-    let error = Store::open(queue.store.path()).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Newer(path) if path == queue.store.path()), "{error}");
+    let error = Queue::open(queue.store.path()).await.unwrap_err();
+    assert!(matches!(&error, QueueError::Newer(path) if path == queue.store.path()), "{error}");
     queue.check().await;
 }
 
@@ -85,16 +85,16 @@ async fn a_folder_is_no_queue_and_neither_is_a_file_in_a_folder_that_is_not_ther
     let place = Place::new();
     for path in [place.folder.path().to_owned(), place.path("none/queue.db")] {
         for error in [
-            Store::open(&path).await.unwrap_err(),
+            Queue::open(&path).await.unwrap_err(),
             RunLock::take(&path.join("x"), 1)
                 .map(drop)
                 .err()
-                .unwrap_or_else(|| StoreError::Missing(path.clone())),
+                .unwrap_or_else(|| QueueError::Missing(path.clone())),
         ] {
-            let told = matches!(&error, StoreError::Unusable { .. } | StoreError::Missing(_));
+            let told = matches!(&error, QueueError::Unusable { .. } | QueueError::Missing(_));
             assert!(told, "{error}");
         }
-        assert!(matches!(Store::open(&path).await, Err(StoreError::Unusable { .. })));
+        assert!(matches!(Queue::open(&path).await, Err(QueueError::Unusable { .. })));
     }
 }
 
@@ -102,18 +102,18 @@ async fn a_folder_is_no_queue_and_neither_is_a_file_in_a_folder_that_is_not_ther
 async fn a_queue_that_has_to_be_there_is_not_made() {
     let place = Place::new();
     let path = place.path("queue.db");
-    let missing = Store::open_existing(&path).await.unwrap_err();
-    assert!(matches!(&missing, StoreError::Missing(at) if *at == path), "{missing}");
+    let missing = Queue::open_existing(&path).await.unwrap_err();
+    assert!(matches!(&missing, QueueError::Missing(at) if *at == path), "{missing}");
     assert!(!path.exists());
-    Store::open(&path).await.unwrap().close().await;
-    Store::open_existing(&path).await.unwrap().close().await;
+    Queue::open(&path).await.unwrap().close().await;
+    Queue::open_existing(&path).await.unwrap().close().await;
 }
 
 #[tokio::test]
 async fn an_empty_file_becomes_a_queue() {
     let place = Place::new();
     let path = place.write("queue.db", "");
-    let store = Store::open(&path).await.unwrap();
+    let store = Queue::open(&path).await.unwrap();
     let status = store.status().await.unwrap();
     assert_eq!(status.counts, QueueCounts::default());
     assert_eq!((status.requests, status.throttled, status.orphaned), (0, 0, 0));
@@ -126,11 +126,11 @@ async fn an_empty_file_becomes_a_queue() {
 
 #[tokio::test]
 async fn a_queue_closed_and_opened_again_is_as_it_was() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b delete").await;
     queue.succeed(&queue.claim(1).await).await;
     let before = queue.store.status().await.unwrap();
-    let again = Store::open(queue.store.path()).await.unwrap();
+    let again = Queue::open(queue.store.path()).await.unwrap();
     assert_eq!(again.status().await.unwrap(), before);
     assert_eq!(again.counts_of(OTHER_APP).await.unwrap().pending, 3);
     again.close().await;
@@ -139,10 +139,10 @@ async fn a_queue_closed_and_opened_again_is_as_it_was() {
 
 #[tokio::test]
 async fn the_second_run_is_told_who_has_the_queue_by_whatever_name_it_comes() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     let other_name = queue.path("other.db");
     symlink(queue.store.path(), &other_name).unwrap();
-    let store = Store::open(&other_name).await.unwrap();
+    let store = Queue::open(&other_name).await.unwrap();
     assert_eq!(store.path(), queue.store.path());
     let held = RunLock::take(store.path(), NOW_MS + 5).unwrap_err();
     let text = held.to_string();
@@ -156,7 +156,7 @@ async fn the_second_run_is_told_who_has_the_queue_by_whatever_name_it_comes() {
 async fn a_link_to_a_file_that_is_not_there_yet_makes_it_for_its_owner_alone() {
     let place = Place::new();
     symlink(place.path("real.db"), place.path("link.db")).unwrap();
-    let store = Store::open(&place.path("link.db")).await.unwrap();
+    let store = Queue::open(&place.path("link.db")).await.unwrap();
     assert_eq!(store.path().file_name().unwrap(), "real.db");
     assert_eq!(mode(&place.path("real.db")), 0o600);
 }
@@ -168,7 +168,7 @@ async fn many_tasks_may_open_a_brand_new_queue_at_once() {
         let path = place.path("queue.db");
         let opens = (0..4).map(|_| {
             let path = path.clone();
-            tokio::spawn(async move { Store::open(&path).await.map(drop) })
+            tokio::spawn(async move { Queue::open(&path).await.map(drop) })
         });
         for open in opens.collect::<Vec<_>>() {
             open.await.unwrap().unwrap();
@@ -198,8 +198,8 @@ fn many_processes_may_open_a_brand_new_queue_at_once() {
 }
 
 /// 2,501 jobs, of which the last of each thousand has failed and the first is in doubt.
-async fn long_queue() -> Queue {
-    let queue = Queue::begun().await;
+async fn long_queue() -> TestQueue {
+    let queue = TestQueue::begun().await;
     queue.import_many(2_501, Status::Enable).await;
     queue
         .sql(
@@ -214,7 +214,7 @@ async fn long_queue() -> Queue {
     queue
 }
 
-async fn read(queue: &Queue, filter: RecordFilter) -> Vec<Record> {
+async fn read(queue: &TestQueue, filter: RecordFilter) -> Vec<Record> {
     queue.store.records(filter).try_collect().await.unwrap()
 }
 

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::store::{Imported, Return, SameManifest};
+use deskbatch::queue::{Imported, Return, SameManifest};
 use sqlx::Row as _;
 
-use crate::support_core::{NOW_MS, OTHER_APP, Queue, many, parse, questions, totals};
+use crate::support_core::{NOW_MS, OTHER_APP, TestQueue, many, parse, questions, totals};
 use crate::support_turn::AtOnce as _;
 
 #[tokio::test]
 async fn a_dropped_import_leaves_nothing_behind() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b delete").await;
     let before = queue.job("a").await;
     // More than one group of rows, so that some are written before the drop.
@@ -29,7 +29,7 @@ async fn a_dropped_import_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn an_import_that_is_undone_frees_the_file_for_others_at_once() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     let (import, _) = queue.begin_import(7, &many(450, Status::Enable)).await;
     import.undo().await.unwrap();
     queue.sql("UPDATE batches SET name = 'by' WHERE id = 1").await;
@@ -38,7 +38,7 @@ async fn an_import_that_is_undone_frees_the_file_for_others_at_once() {
 
 #[tokio::test]
 async fn nobody_sees_an_import_before_it_is_committed() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     let (mut import, totals) = queue.begin_import(7, &many(450, Status::Delete)).await;
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
     assert_eq!(preview.open, [3, 0, 450]);
@@ -49,7 +49,7 @@ async fn nobody_sees_an_import_before_it_is_committed() {
 
 #[tokio::test]
 async fn a_newer_import_supersedes_what_waits_and_leaves_the_rest() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
     let (mut import, totals) = queue.begin_import(7, "b delete, d delete").await;
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_newer_import_supersedes_what_waits_and_leaves_the_rest() {
 
 /// What becomes of a queue whose every kind of job a large import names, and of its figures.
 async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>) {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable, d enable, e enable, stays enable").await;
     queue.succeed(&queue.claim(1).await).await;
     queue.fail(&queue.claim(1).await, -7).await;
@@ -82,7 +82,7 @@ async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>)
     if names_questions {
         let named: BTreeSet<String> =
             parse(&manifest).iter().map(|job| job.question_id.to_string()).collect();
-        import.name_questions(move |id| named.contains(id));
+        import.set_membership_test(move |id| named.contains(id));
     }
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
     import.commit(&totals).await.unwrap();
@@ -108,7 +108,7 @@ async fn older_jobs_are_found_alike_by_their_index_and_by_a_look_at_each() {
 
 #[tokio::test]
 async fn a_held_job_is_superseded_too_and_its_run_finds_it_gone() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
@@ -116,7 +116,7 @@ async fn a_held_job_is_superseded_too_and_its_run_finds_it_gone() {
     assert_eq!(queue.states().await, "a:superseded b:pending a:pending");
     let again = queue
         .store
-        .claim_held(queue.run, Status::Enable, &claimed.ids(), NOW_MS)
+        .claim_reserved(queue.run, Status::Enable, &claimed.ids(), NOW_MS)
         .await
         .unwrap()
         .unwrap();
@@ -125,21 +125,22 @@ async fn a_held_job_is_superseded_too_and_its_run_finds_it_gone() {
 
 #[tokio::test]
 async fn a_job_in_flight_is_superseded_when_it_returns_and_not_before() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     let newer = queue.import_as(7, "a delete", SameManifest::Continues).await;
     assert_eq!(newer, Imported::New { batch: 4, superseded: 0 });
     assert_eq!(queue.states().await, "a:in_flight b:in_flight a:pending");
-    let how = Return { held_by: Some(queue.run), due_ms: 0, counts: true, in_doubt: false };
+    let how =
+        Return { reserved_by: Some(queue.run), not_before_ms: 0, counts: true, in_doubt: false };
     let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-    assert_eq!(queue.store.settle_returned(&settled, how).await.unwrap(), 1);
+    assert_eq!(queue.store.requeue(&settled, how).await.unwrap(), 1);
     assert_eq!(queue.states().await, "a:superseded b:pending a:pending");
 }
 
 #[tokio::test]
 async fn a_job_in_flight_that_succeeds_keeps_its_outcome_beside_the_newer_one() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable").await;
     let claimed = queue.claim(9).await;
     queue.import("a delete").await;
@@ -149,7 +150,7 @@ async fn a_job_in_flight_that_succeeds_keeps_its_outcome_beside_the_newer_one() 
 
 #[tokio::test]
 async fn three_imports_of_one_question_leave_one_newest() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable").await;
     let claimed = queue.claim(9).await;
     queue.import("a disable").await;
@@ -162,7 +163,7 @@ async fn three_imports_of_one_question_leave_one_newest() {
 
 #[tokio::test]
 async fn the_same_manifest_goes_on_while_unfinished_and_does_nothing_once_finished() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import_as(7, "a enable, b enable", SameManifest::Continues).await;
     let claimed = queue.claim(1).await;
     queue.succeed(&claimed).await;
@@ -177,7 +178,7 @@ async fn the_same_manifest_goes_on_while_unfinished_and_does_nothing_once_finish
 
 #[tokio::test]
 async fn the_same_manifest_makes_a_new_batch_when_that_is_asked_for() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import_as(7, "a enable, b enable", SameManifest::Continues).await;
     let claimed = queue.claim(1).await;
     queue.succeed(&claimed).await;
@@ -188,7 +189,7 @@ async fn the_same_manifest_makes_a_new_batch_when_that_is_asked_for() {
 
 #[tokio::test]
 async fn the_same_manifest_of_another_app_is_another_batch() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import_as(7, "a enable", SameManifest::Continues).await;
     let mut import = queue.store.begin_import(OTHER_APP, NOW_MS).await.unwrap();
     import.add(parse("z enable").remove(0)).await.unwrap();
@@ -200,7 +201,7 @@ async fn the_same_manifest_of_another_app_is_another_batch() {
 
 #[tokio::test]
 async fn a_known_manifest_supersedes_nothing_although_its_rows_were_written() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     let rows = many(450, Status::Enable);
     queue.import_as(7, &rows, SameManifest::Continues).await;
     queue.import_as(8, "q0001 delete", SameManifest::Continues).await;
@@ -214,7 +215,7 @@ async fn a_known_manifest_supersedes_nothing_although_its_rows_were_written() {
 
 #[tokio::test]
 async fn a_later_row_replaces_an_earlier_one_of_the_same_manifest_alone() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable").await;
     let (mut import, _) = queue.begin_import(7, "a enable, b enable").await;
     import.replace(parse("a delete").remove(0)).await.unwrap();
@@ -229,7 +230,7 @@ async fn a_later_row_replaces_an_earlier_one_of_the_same_manifest_alone() {
 
 #[tokio::test]
 async fn rows_that_make_no_job_are_counted_with_their_batch() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     let (import, mut totals) = queue.begin_import(7, "a enable, b enable").await;
     (totals.rows, totals.duplicates, totals.rejected) = (10, 5, 3);
     import.commit(&totals).await.unwrap();
@@ -241,7 +242,7 @@ async fn rows_that_make_no_job_are_counted_with_their_batch() {
 
 #[tokio::test]
 async fn an_import_whose_figures_cannot_be_true_is_refused_and_leaves_nothing() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     let (import, mut totals) = queue.begin_import(7, "a enable, b enable").await;
     totals.duplicates = 5;
     assert!(import.commit(&totals).await.is_err());

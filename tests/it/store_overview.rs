@@ -1,12 +1,12 @@
 //! The queue as the page sees it, from the real engine.
 
 use deskbatch::domain::job::Status;
-use deskbatch::store::{Cause, QueueCounts};
+use deskbatch::queue::{Cause, QueueCounts};
 
-use crate::support_core::{NOW_MS, Queue};
+use crate::support_core::{NOW_MS, TestQueue};
 
 /// Puts requests of run `run` in: when each left after [`NOW_MS`], and its verdict.
-async fn sent(queue: &Queue, run: i64, requests: &[(i64, &str)]) {
+async fn sent(queue: &TestQueue, run: i64, requests: &[(i64, &str)]) {
     for (at, verdict) in requests {
         let left = NOW_MS + at;
         queue
@@ -20,7 +20,7 @@ async fn sent(queue: &Queue, run: i64, requests: &[(i64, &str)]) {
 
 #[tokio::test]
 async fn jobs_are_counted_by_status_state_code_and_batch() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue.import("a enable, b enable, c delete, d disable").await;
     queue.run = queue.begin_run().await;
     let claimed = queue.claim(1).await;
@@ -49,7 +49,7 @@ async fn jobs_are_counted_by_status_state_code_and_batch() {
 
 #[tokio::test]
 async fn more_rows_than_one_statement_sums_are_all_counted() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue.import_many(3, Status::Delete).await;
     // As after a prune: numbers far apart.
     queue.sql("UPDATE jobs SET id = id + 250000 WHERE batch_id = 3").await;
@@ -60,7 +60,7 @@ async fn more_rows_than_one_statement_sums_are_all_counted() {
 
 #[tokio::test]
 async fn requests_are_told_over_time_with_what_held_them_up() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue.run = queue.begin_run().await;
     let went = [
         (0, "applied"),
@@ -92,7 +92,7 @@ async fn requests_are_told_over_time_with_what_held_them_up() {
 
 #[tokio::test]
 async fn a_refusal_that_came_within_a_pause_is_its_cause() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue.run = queue.begin_run().await;
     sent(&queue, queue.run, &[(0, "throttled"), (20, "applied"), (2_000, "applied")]).await;
     let waits = queue.store.overview(None, 1_000).await.unwrap().traffic.waits;
@@ -102,7 +102,7 @@ async fn a_refusal_that_came_within_a_pause_is_its_cause() {
 
 #[tokio::test]
 async fn a_change_is_seen_once_whoever_made_it() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     let mut changes = queue.store.changes().await.unwrap();
     assert!(changes.any().await.unwrap());
     assert!(!changes.any().await.unwrap());
@@ -116,7 +116,7 @@ async fn a_change_is_seen_once_whoever_made_it() {
 
 #[tokio::test]
 async fn a_batch_knows_the_runs_since_its_import_and_no_earlier_ones() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue.import("a enable").await;
     queue.run = queue.begin_run().await;
     let claimed = queue.claim(1).await;
@@ -128,9 +128,9 @@ async fn a_batch_knows_the_runs_since_its_import_and_no_earlier_ones() {
 
 #[tokio::test]
 async fn who_watches_a_queue_keeps_nobody_from_closing_it() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     let mut changes = queue.store.changes().await.unwrap();
-    let apart = queue.store.apart();
+    let apart = queue.store.separate_connections();
     let mut others = apart.changes().await.unwrap();
     assert!(changes.any().await.unwrap() && others.any().await.unwrap());
     let counts = queue.store.status().await.unwrap().counts;
@@ -145,7 +145,7 @@ async fn who_watches_a_queue_keeps_nobody_from_closing_it() {
 
 #[tokio::test]
 async fn a_pause_at_the_edge_of_what_one_statement_sums_is_told_once() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue.run = queue.begin_run().await;
     let went = [(0, "applied"), (200, "applied"), (3_200, "applied"), (3_400, "applied")];
     sent(&queue, queue.run, &went).await;

@@ -1,11 +1,11 @@
 //! Taking back: `retry` and `cancel`, and what they must leave alone.
 
-use deskbatch::store::Retried;
+use deskbatch::queue::Retried;
 
-use crate::support_core::{NOW_MS, Queue, questions};
+use crate::support_core::{NOW_MS, TestQueue, questions};
 
-async fn with_failures() -> Queue {
-    let queue = Queue::begun().await;
+async fn with_failures() -> TestQueue {
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
     for code in [-50_003, -50_011, -50_003] {
         queue.fail(&queue.claim(1).await, code).await;
@@ -71,7 +71,7 @@ async fn a_retried_job_can_fail_again_and_be_retried_again() {
 
 #[tokio::test]
 async fn cancel_ends_what_waits_held_jobs_too_and_nothing_else() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable, d enable").await;
     queue.import("x enable").await;
     queue.succeed(&queue.claim(1).await).await;
@@ -93,7 +93,7 @@ async fn cancel_ends_what_waits_held_jobs_too_and_nothing_else() {
 
 #[tokio::test]
 async fn a_cancelled_job_in_flight_that_was_applied_is_a_success() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let flying = queue.claim(1).await;
     queue.store.cancel_batch(3, NOW_MS).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_cancelled_job_in_flight_that_was_applied_is_a_success() {
 
 #[tokio::test]
 async fn a_batch_that_is_not_there_cannot_be_cancelled_and_a_second_time_finds_nothing() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable").await;
     assert_eq!(queue.store.cancel_batch(77, NOW_MS).await.unwrap(), None);
     for pending in [1, 0] {
@@ -116,7 +116,7 @@ async fn a_batch_that_is_not_there_cannot_be_cancelled_and_a_second_time_finds_n
 
 #[tokio::test]
 async fn a_failed_job_of_a_cancelled_batch_that_is_retried_is_not_cancelled_when_it_returns() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     queue.fail(&queue.claim(1).await, -50_003).await;
     queue.store.cancel_batch(3, NOW_MS).await.unwrap();

@@ -1,14 +1,14 @@
 //! Runs: what a new one finds of a dead one, and how one ends.
 
 use deskbatch::domain::job::Status;
-use deskbatch::store::{DUE_WITHIN, RunEnding, StoreError, Taken};
+use deskbatch::queue::{DUE_WITHIN, QueueError, RunEnding, Taken};
 
-use crate::support_core::{APP, NOW_MS, OTHER_APP, Queue};
+use crate::support_core::{APP, NOW_MS, OTHER_APP, TestQueue};
 use crate::support_turn::AtOnce as _;
 
 /// A queue whose run has died with `a b` in flight, `c` held and `d` free.
-async fn left_behind() -> Queue {
-    let mut queue = Queue::idle().await;
+async fn left_behind() -> TestQueue {
+    let mut queue = TestQueue::idle().await;
     queue.import("a enable, b enable, c delete, d disable").await;
     queue.run = queue.begin_run().await;
     queue.claim(2).await;
@@ -23,7 +23,7 @@ async fn left_behind() -> Queue {
     queue
 }
 
-async fn run_row(queue: &Queue, run: i64) -> String {
+async fn run_row(queue: &TestQueue, run: i64) -> String {
     let sql = format!(
         "SELECT coalesce(ending, 'open') || ' ' || coalesce(finished_ms - {NOW_MS}, '-') FROM runs WHERE id = {run}"
     );
@@ -87,7 +87,7 @@ async fn a_clock_that_was_set_back_leaves_no_row_that_ends_before_it_began() {
 
 #[tokio::test]
 async fn a_wait_longer_than_any_wait_is_of_another_clock_and_is_forgotten() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue.import("a enable, b delete, c enable").await;
     let due = |question: &str, ms: i64| {
         format!(
@@ -119,14 +119,14 @@ async fn a_run_ends_once() {
     let queue = left_behind().await;
     queue.store.end_run(queue.run, RunEnding::Signal, NOW_MS + 9).await.unwrap();
     let again = queue.store.end_run(queue.run, RunEnding::Drained, NOW_MS + 99).await;
-    assert!(matches!(again, Err(StoreError::TakenOver { run }) if run == queue.run), "{again:?}");
+    assert!(matches!(again, Err(QueueError::TakenOver { run }) if run == queue.run), "{again:?}");
     assert_eq!(run_row(&queue, 2).await, "signal 9");
     queue.check().await;
 }
 
 #[tokio::test]
 async fn a_run_that_ends_leaves_what_another_one_holds() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
@@ -138,7 +138,7 @@ async fn a_run_that_ends_leaves_what_another_one_holds() {
 #[tokio::test]
 async fn every_ending_can_be_written_down() {
     use RunEnding::{Broken, Drained, Outage, Refused, Signal, Suspicious};
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     for ending in [Drained, Signal, Outage, Refused, Suspicious, Broken] {
         let run = queue.begin_run().await;
         queue.store.end_run(run, ending, NOW_MS).await.unwrap();
@@ -161,12 +161,12 @@ async fn batches_are_unfinished_while_a_job_of_theirs_is_open() {
 
 #[tokio::test]
 async fn a_run_that_another_has_taken_for_dead_claims_nothing_more() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     let older = queue.begin_run().await;
     queue.import("a enable, b enable").await;
     let newer = queue.begin_run().await;
     let free = queue.store.claim_free(older, |_, _| 9, NOW_MS).await;
-    assert!(matches!(free, Err(StoreError::TakenOver { run }) if run == older), "{free:?}");
+    assert!(matches!(free, Err(QueueError::TakenOver { run }) if run == older), "{free:?}");
     assert_eq!(queue.states().await, "a:pending b:pending");
     let claimed = queue.store.claim_free(newer, |_, _| 9, NOW_MS).await.unwrap().unwrap();
     assert_eq!(claimed.jobs.len(), 2);

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use deskbatch::domain::job::{JobState, Status};
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::store::{Conclusion, Conclusions, Imported, Return, Store};
+use deskbatch::queue::{Conclusion, Conclusions, Imported, Queue, Return};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
 
-use crate::support_core::{APP, NOW_MS, Queue, many, parse, totals};
+use crate::support_core::{APP, NOW_MS, TestQueue, many, parse, totals};
 use crate::support_turn::{AtOnce as _, inferred};
 
 /// A job of the bystanders' batch, as `(columns, values)` change it.
@@ -91,7 +91,7 @@ fn impossible_others() -> Vec<String> {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_true_cannot_be_written() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     for sql in impossible_jobs().into_iter().chain(impossible_others()) {
         let refused = queue.try_sql(&sql).await;
         let text = refused.err().unwrap_or_else(|| panic!("taken: {sql}")).to_string();
@@ -106,7 +106,7 @@ async fn a_row_that_cannot_be_true_cannot_be_written() {
 
 #[tokio::test]
 async fn each_state_has_what_belongs_to_it_and_nothing_else() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     let holder = queue.run;
     for state in ["pending", "in_flight", "succeeded", "failed", "cancelled", "superseded", "done"]
     {
@@ -154,7 +154,7 @@ const UNSEEN_BY_THE_SCHEMA: [(JobState, JobState); 7] = [
 
 #[tokio::test]
 async fn a_bare_change_of_state_between_open_and_final_is_refused() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.sql("UPDATE jobs SET error_code = NULL WHERE question_id = 'by-2'").await;
     let rows =
         queue.ask("SELECT id, state FROM jobs WHERE question_id LIKE 'by-%' ORDER BY id").await;
@@ -176,7 +176,7 @@ async fn a_bare_change_of_state_between_open_and_final_is_refused() {
 
 #[tokio::test]
 async fn the_store_makes_every_legal_transition_and_no_other() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     let none = Conclusions::default();
     queue.import("a enable, b enable, c enable, d enable, e enable").await;
     queue.succeed(&queue.claim(1).await).await;
@@ -187,7 +187,7 @@ async fn the_store_makes_every_legal_transition_and_no_other() {
     let ids = together.ids();
     let alone = queue
         .store
-        .claim_held(queue.run, Status::Enable, &ids[..1], NOW_MS)
+        .claim_reserved(queue.run, Status::Enable, &ids[..1], NOW_MS)
         .await
         .unwrap()
         .unwrap();
@@ -201,7 +201,7 @@ async fn the_store_makes_every_legal_transition_and_no_other() {
     queue.hold(&gone).await;
     let (job, request) = (gone.ids()[0], gone.request.id);
     let is_done = Conclusion { is_done: true, was_alone: true, ..inferred(job, request) };
-    let mut turn = queue.store.turn();
+    let mut turn = queue.store.begin_write();
     let done = Conclusions { jobs: vec![is_done], ..none.clone() };
     turn.conclude(queue.run, &done, NOW_MS).await.unwrap();
     turn.commit().await.unwrap();
@@ -223,7 +223,7 @@ async fn the_store_makes_every_legal_transition_and_no_other() {
 
 #[tokio::test]
 async fn no_call_of_the_store_moves_a_job_in_a_state_that_it_may_not_leave() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable, d enable").await;
     queue.succeed(&queue.claim(1).await).await;
     let failed = queue.claim(1).await;
@@ -234,23 +234,23 @@ async fn no_call_of_the_store_moves_a_job_in_a_state_that_it_may_not_leave() {
     let ids = [queue.id("a").await, queue.id("b").await, queue.id("c").await];
     // Everything that could move them, with their numbers and their request.
     assert_eq!(queue.try_claim(9).await, None);
-    let held = queue.store.claim_held(queue.run, Status::Enable, &ids, NOW_MS).await.unwrap();
+    let held = queue.store.claim_reserved(queue.run, Status::Enable, &ids, NOW_MS).await.unwrap();
     assert_eq!(held, None);
-    queue.store.free_held(queue.run, &ids).await.unwrap();
+    queue.store.release(queue.run, &ids).await.unwrap();
     queue.store.cancel_batch(3, NOW_MS).await.unwrap();
     queue.import("x enable").await;
     let other = queue.claim(1).await;
-    let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: true };
+    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: true };
     let conclusions =
         Conclusions { released: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request.id)] };
     let settled = queue.answer(&other, Verdict::Transient, None);
-    queue.store.settle_refused(&settled, how, &conclusions).await.unwrap();
+    queue.store.requeue_rejected(&settled, how, &conclusions).await.unwrap();
     assert_eq!(queue.states().await, format!("{before} x:pending"));
 }
 
 /// Every statement in a file of the store that is written in one piece.
 fn statements(file: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/queue").join(file);
     let text = fs::read_to_string(path).unwrap();
     let is_comment = |line: &&str| line.trim_start().starts_with("//");
     let program: String =
@@ -265,17 +265,17 @@ fn statements(file: &str) -> Vec<String> {
 }
 
 /// How the engine would run `sql`, step by step.
-async fn plan(queue: &Queue, sql: &str) -> Vec<String> {
+async fn plan(queue: &TestQueue, sql: &str) -> Vec<String> {
     let rows = queue.ask(&format!("EXPLAIN QUERY PLAN {sql}")).await;
     rows.iter().map(|row| row.get("detail")).collect()
 }
 
 #[tokio::test]
 async fn no_statement_of_a_run_looks_at_every_job() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     let mut seen = 0;
-    for file in ["approvals.rs", "claim.rs", "covered.rs", "settle.rs", "runs.rs", "import.rs"] {
-        for sql in statements(file) {
+    for file in ["approvals", "claim", "approved_jobs", "settle", "runs", "import/mod"] {
+        for sql in statements(&format!("sqlite/{file}.rs")) {
             for step in plan(&queue, &sql).await {
                 seen += 1;
                 let whole = ["SCAN jobs", "SCAN job ", "SCAN other"]
@@ -294,10 +294,10 @@ async fn no_statement_of_a_run_looks_at_every_job() {
 
 #[tokio::test]
 async fn what_machines_watch_is_counted_from_indexes_alone() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue.sql("CREATE TEMP TABLE unused (id INTEGER PRIMARY KEY)").await;
     let mut counted = 0;
-    for sql in statements("metrics.rs") {
+    for sql in statements("read/metrics.rs") {
         for step in plan(&queue, &sql).await {
             let rows_are_many = ["SCAN jobs", "SCAN requests"].iter().any(|s| step.starts_with(s));
             counted += usize::from(rows_are_many);
@@ -313,13 +313,13 @@ async fn what_machines_watch_is_counted_from_indexes_alone() {
 
 #[tokio::test]
 async fn what_an_import_supersedes_is_found_by_question() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     let staging =
         "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, target_status INTEGER);
                    CREATE INDEX temp.staged_question ON staged (question_id);
                    CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)";
     queue.try_sql(staging).await.unwrap();
-    let found = statements("bulk.rs");
+    let found = statements("sqlite/import/apply.rs");
     let [find] = &found
         .iter()
         .filter(|sql| sql.contains("CROSS JOIN jobs AS job ON job.question_id"))
@@ -339,7 +339,7 @@ const INDEXES: &str = "SELECT sql FROM sqlite_schema WHERE type = 'index' ORDER 
 
 #[tokio::test]
 async fn indexes_that_an_import_makes_anew_are_those_of_the_migration() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     let texts =
         async || -> Vec<String> { queue.ask(INDEXES).await.iter().map(|row| row.get(0)).collect() };
     let before = texts().await;
@@ -354,7 +354,7 @@ async fn indexes_that_an_import_makes_anew_are_those_of_the_migration() {
 #[tokio::test]
 async fn large_import_commits_with_its_unique_index() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+    let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
     let options = SqliteConnectOptions::new().filename(store.path());
     let mut raw = SqliteConnection::connect_with(&options).await.unwrap();
     let mut indexes =
@@ -379,7 +379,7 @@ async fn large_import_commits_with_its_unique_index() {
 
 #[tokio::test]
 async fn a_large_queue_is_claimed_and_settled_like_a_small_one() {
-    let mut queue = Queue::idle().await;
+    let mut queue = TestQueue::idle().await;
     queue
         .sql(
             "INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)

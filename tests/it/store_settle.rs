@@ -2,9 +2,9 @@
 
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::store::{Concluded, Conclusion, Conclusions, Done, Return};
+use deskbatch::queue::{Concluded, Conclusion, Conclusions, Done, Return};
 
-use crate::support_core::{NOW_MS, Queue, is_fenced};
+use crate::support_core::{NOW_MS, TestQueue, is_fenced};
 use crate::support_turn::{AtOnce as _, inferred};
 
 fn none() -> Conclusions {
@@ -13,7 +13,7 @@ fn none() -> Conclusions {
 
 #[tokio::test]
 async fn a_request_that_was_applied_settles_its_jobs_and_no_others() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
     let (first, second) = (queue.claim(2).await, queue.claim(1).await);
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
@@ -29,7 +29,7 @@ async fn a_request_that_was_applied_settles_its_jobs_and_no_others() {
 
 #[tokio::test]
 async fn a_refusal_is_kept_with_its_code_its_text_and_its_request() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete, b enable").await;
     let claimed = queue.claim(1).await;
     let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
@@ -47,15 +47,15 @@ async fn a_refusal_is_kept_with_its_code_its_text_and_its_request() {
 
 #[tokio::test]
 async fn attempts_count_only_where_they_are_told_to() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable").await;
     for (counts, attempts) in
         [(false, ""), (true, " attempts=1"), (false, " attempts=1"), (true, " attempts=2")]
     {
         let claimed = queue.claim(9).await;
-        let how = Return { held_by: None, due_ms: 0, counts, in_doubt: false };
+        let how = Return { reserved_by: None, not_before_ms: 0, counts, in_doubt: false };
         let settled = queue.answer(&claimed, Verdict::Throttled, Some(-14));
-        queue.store.settle_returned(&settled, how).await.unwrap();
+        queue.store.requeue(&settled, how).await.unwrap();
         assert_eq!(
             queue.job("a").await,
             format!("pending request={}{attempts}", claimed.request.id)
@@ -66,19 +66,19 @@ async fn attempts_count_only_where_they_are_told_to() {
 
 #[tokio::test]
 async fn doubt_stays_with_a_job_until_its_end() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     assert!(claimed.jobs.iter().all(|job| !job.in_doubt));
-    let how = Return { held_by: None, due_ms: NOW_MS, counts: true, in_doubt: true };
+    let how = Return { reserved_by: None, not_before_ms: NOW_MS, counts: true, in_doubt: true };
     let lost = queue.answer(&claimed, Verdict::Transient, None);
-    queue.store.settle_returned(&lost, how).await.unwrap();
+    queue.store.requeue(&lost, how).await.unwrap();
     assert_eq!(queue.job("a").await, "pending due=0 request=3 attempts=1 lost in_doubt");
     let claimed = queue.claim(9).await;
     assert!(claimed.jobs.iter().all(|job| job.in_doubt));
-    let how = Return { in_doubt: false, due_ms: 0, ..how };
+    let how = Return { in_doubt: false, not_before_ms: 0, ..how };
     let refused = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-    queue.store.settle_returned(&refused, how).await.unwrap();
+    queue.store.requeue(&refused, how).await.unwrap();
     queue.succeed(&queue.claim(1).await).await;
     assert_eq!(queue.job("a").await, "succeeded request=5 attempts=3 lost finished=50");
     queue.fail(&queue.claim(1).await, -7).await;
@@ -91,7 +91,7 @@ async fn doubt_stays_with_a_job_until_its_end() {
 
 #[tokio::test]
 async fn a_failure_whose_request_may_have_been_applied_says_so() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(1).await;
     let settled = queue.answer(&claimed, Verdict::Transient, None);
@@ -105,7 +105,7 @@ async fn a_failure_whose_request_may_have_been_applied_says_so() {
 
 #[tokio::test]
 async fn a_delete_found_done_succeeds_and_keeps_the_code_that_showed_it() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete, b delete").await;
     let claimed = queue.claim(1).await;
     let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
@@ -120,22 +120,22 @@ async fn a_delete_found_done_succeeds_and_keeps_the_code_that_showed_it() {
 
 #[tokio::test]
 async fn a_second_settling_changes_nothing_and_is_an_error() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
     let again = queue
         .store
-        .claim_held(queue.run, Status::Enable, &claimed.ids(), NOW_MS)
+        .claim_reserved(queue.run, Status::Enable, &claimed.ids(), NOW_MS)
         .await
         .unwrap()
         .unwrap();
     let before = (queue.job("a").await, queue.job("b").await);
     let late = queue.answer(&claimed, Verdict::Applied, Some(0));
-    let how = Return { held_by: None, due_ms: 9, counts: true, in_doubt: true };
+    let how = Return { reserved_by: None, not_before_ms: 9, counts: true, in_doubt: true };
     assert!(is_fenced(&queue.store.settle_succeeded(&late, &none()).await));
     assert!(is_fenced(&queue.store.settle_failed(&late, true, &none()).await));
-    assert!(is_fenced(&queue.store.settle_returned(&late, how).await));
+    assert!(is_fenced(&queue.store.requeue(&late, how).await));
     assert_eq!((queue.job("a").await, queue.job("b").await), before);
     queue.succeed(&again).await;
     assert_eq!(queue.states().await, "a:succeeded b:succeeded");
@@ -143,7 +143,7 @@ async fn a_second_settling_changes_nothing_and_is_an_error() {
 
 #[tokio::test]
 async fn an_answer_that_comes_after_the_queue_was_taken_over_is_fenced_off() {
-    let queue = Queue::idle().await;
+    let queue = TestQueue::idle().await;
     queue.import("a enable, b enable").await;
     let mut queue = queue;
     queue.run = queue.begin_run().await;
@@ -159,14 +159,14 @@ async fn an_answer_that_comes_after_the_queue_was_taken_over_is_fenced_off() {
 
 #[tokio::test]
 async fn a_conclusion_fails_the_held_job_with_the_code_of_its_refusal() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
     let together = queue.claim(9).await;
     queue.hold(&together).await;
     let ids = together.ids();
     let part = queue
         .store
-        .claim_held(queue.run, Status::Enable, &ids[..1], NOW_MS)
+        .claim_reserved(queue.run, Status::Enable, &ids[..1], NOW_MS)
         .await
         .unwrap()
         .unwrap();
@@ -186,7 +186,7 @@ async fn a_conclusion_fails_the_held_job_with_the_code_of_its_refusal() {
 
 #[tokio::test]
 async fn nothing_is_concluded_of_a_job_in_doubt_or_of_one_that_is_gone() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete, b delete, c delete").await;
     let together = queue.claim(9).await;
     queue.hold(&together).await;
@@ -195,8 +195,11 @@ async fn nothing_is_concluded_of_a_job_in_doubt_or_of_one_that_is_gone() {
     queue.sql(&format!("{doubt} {}", ids[1])).await;
     queue.import("c enable").await;
     for (asked, bad) in [(0, 1), (1, 2)] {
-        let part =
-            queue.store.claim_held(queue.run, Status::Delete, &[ids[asked]], NOW_MS).await.unwrap();
+        let part = queue
+            .store
+            .claim_reserved(queue.run, Status::Delete, &[ids[asked]], NOW_MS)
+            .await
+            .unwrap();
         let part = match part {
             Some(part) => part,
             None => queue.claim(1).await,
@@ -212,15 +215,16 @@ async fn nothing_is_concluded_of_a_job_in_doubt_or_of_one_that_is_gone() {
 
 #[tokio::test]
 async fn a_job_rejected_alone_keeps_code_and_doubt() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a delete, b delete, c delete").await;
     let alone = queue.claim(1).await;
     let ids = alone.ids();
     let doubt = "INSERT INTO doubts SELECT question_id, app_id, target_status, 1, 1, 0 FROM jobs WHERE id =";
     queue.sql(&format!("{doubt} {}", ids[0])).await;
     let settled = queue.answer(&alone, Verdict::Rejected, Some(-50_003));
-    let how = Return { held_by: Some(queue.run), due_ms: 0, counts: true, in_doubt: false };
-    queue.store.settle_refused(&settled, how, &none()).await.unwrap();
+    let how =
+        Return { reserved_by: Some(queue.run), not_before_ms: 0, counts: true, in_doubt: false };
+    queue.store.requeue_rejected(&settled, how, &none()).await.unwrap();
     let gone = Conclusion {
         job: ids[0],
         request: alone.request.id,
@@ -229,7 +233,7 @@ async fn a_job_rejected_alone_keeps_code_and_doubt() {
         in_doubt: false,
         rejections: 9,
     };
-    let mut turn = queue.store.turn();
+    let mut turn = queue.store.begin_write();
     let jobs = vec![gone, Conclusion { job: ids[0] + 1, ..gone }];
     let conclusions = Conclusions { jobs, ..none() };
     let done = turn.conclude(queue.run, &conclusions, NOW_MS).await.unwrap();

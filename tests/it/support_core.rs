@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, Status};
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::store::{
-    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Return, RunId, RunLock,
-    SameManifest, Settlement, Store, StoreError,
+use deskbatch::queue::{
+    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Queue, QueueError,
+    RequestResult, Return, RunId, RunLock, SameManifest,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -33,9 +33,9 @@ pub const NOW_MS: i64 = 1_735_689_600_000;
 pub const LATER_MS: i64 = NOW_MS + 4 * 60_000;
 
 /// A queue file with bystanders, its lock, and a second way in.
-pub struct Queue {
+pub struct TestQueue {
     pub folder: TempDir,
-    pub store: Store,
+    pub store: Queue,
     pub lock: RunLock,
     /// The run that [`Queue::begun`] has begun; 0 before.
     pub run: RunId,
@@ -64,7 +64,7 @@ const BYSTANDERS: &str = "
     CREATE TRIGGER transition AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state
       BEGIN INSERT INTO transitions VALUES (OLD.state, NEW.state); END;";
 
-impl Queue {
+impl TestQueue {
     /// A queue that no run has, with bystanders in every final state and in another app.
     pub async fn idle() -> Self {
         Self::idle_in(tempfile::tempdir().unwrap()).await
@@ -72,7 +72,7 @@ impl Queue {
 
     /// The same in a folder of the test's choice.
     pub async fn idle_in(folder: TempDir) -> Self {
-        let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
         let lock = RunLock::take(store.path(), NOW_MS).unwrap();
         let options = SqliteConnectOptions::new().filename(store.path());
         let raw = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
@@ -177,8 +177,8 @@ impl Queue {
     }
 
     /// The answer to a claim's request.
-    pub fn answer(&self, claimed: &Claimed, verdict: Verdict, code: Option<i64>) -> Settlement {
-        Settlement {
+    pub fn answer(&self, claimed: &Claimed, verdict: Verdict, code: Option<i64>) -> RequestResult {
+        RequestResult {
             request: claimed.request,
             run: self.run,
             verdict,
@@ -202,9 +202,10 @@ impl Queue {
 
     /// Gives a claim back, held by the run; says how many were overtaken.
     pub async fn hold(&self, claimed: &Claimed) -> u64 {
-        let how = Return { held_by: Some(self.run), due_ms: 0, counts: true, in_doubt: false };
+        let how =
+            Return { reserved_by: Some(self.run), not_before_ms: 0, counts: true, in_doubt: false };
         let settled = self.answer(claimed, Verdict::Rejected, Some(-50_003));
-        self.store.settle_returned(&settled, how).await.unwrap()
+        self.store.requeue(&settled, how).await.unwrap()
     }
 
     /// Every job of the tests' own with its state, in the order of their numbers:
@@ -341,6 +342,6 @@ pub fn questions(claimed: &Claimed) -> String {
 }
 
 /// Whether a late write was refused.
-pub fn is_fenced<T>(outcome: &Result<T, StoreError>) -> bool {
-    matches!(outcome, Err(StoreError::Fenced { .. }))
+pub fn is_fenced<T>(outcome: &Result<T, QueueError>) -> bool {
+    matches!(outcome, Err(QueueError::Fenced { .. }))
 }

@@ -11,8 +11,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use deskbatch::queue::Queue;
 use deskbatch::sandbox::Sandbox;
-use deskbatch::store::Store;
 use futures_util::{StreamExt as _, stream};
 
 use crate::support::{Place, data, manifest, said};
@@ -129,13 +129,13 @@ pub async fn small(count: usize) -> Migration {
 pub async fn empty_queue() -> Vec<u8> {
     let place = Place::in_memory();
     let path = place.path("queue.db");
-    Store::open(&path).await.unwrap().close().await;
+    Queue::open(&path).await.unwrap().close().await;
     fs::read(path).unwrap()
 }
 
 /// Fails if the engine finds anything wrong with the file.
 pub async fn is_sound(path: &Path) {
-    let store = Store::open_existing(path).await.unwrap();
+    let store = Queue::open_existing(path).await.unwrap();
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
     store.close().await;
 }

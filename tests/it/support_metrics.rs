@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use deskbatch::metrics;
-use deskbatch::store::Store;
+use deskbatch::queue::Queue;
 
 /// Metrics, read back: name, labels, value.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ impl Metrics {
 
     /// What the queue at `path` says now, asked from this process.
     pub async fn of(path: &Path) -> Self {
-        let store = Store::open_existing(path).await.unwrap();
+        let store = Queue::open_existing(path).await.unwrap();
         let text = metrics::text(&store, 200.0).await.unwrap();
         store.close().await;
         Self::read(&text)

@@ -10,11 +10,11 @@ use deskbatch::desk::{ReadRequest, Response, SetStatusRequest, Signer, Transport
 use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::domain::job::{App, Library, NewJob, QuestionId, Status};
 use deskbatch::domain::verdict::ResponseKind;
-use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
-use deskbatch::store::{
-    BatchId, ImportTotals, Imported, QueueCounts, Record, RecordFilter, RunLock, SameManifest,
-    Store, StoreError,
+use deskbatch::queue::{
+    BatchId, ImportTotals, Imported, Queue, QueueCounts, QueueError, Record, RecordFilter, RunLock,
+    SameManifest,
 };
+use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
 use crate::support::{Place, question};
@@ -183,9 +183,9 @@ impl Transport for Service {
 }
 
 /// A queue and what runs on it.
-pub struct Queue {
+pub struct TestQueue {
     _place: Place,
-    pub store: Store,
+    pub store: Queue,
     pub clock: ManualClock,
     pub settings: RunnerSettings,
     imports: Mutex<u32>,
@@ -195,10 +195,10 @@ pub struct Queue {
     pub time_stands: AtomicBool,
 }
 
-impl Queue {
+impl TestQueue {
     pub async fn new() -> Self {
         let place = Place::new();
-        let store = Store::open(&place.path("queue.db")).await.unwrap();
+        let store = Queue::open(&place.path("queue.db")).await.unwrap();
         let settings = RunnerSettings {
             app: APP,
             approved: None,
@@ -267,7 +267,7 @@ impl Queue {
         signer: Signer,
         shutdown: Shutdown,
         events: Events,
-    ) -> Result<RunReport, StoreError> {
+    ) -> Result<RunReport, QueueError> {
         let lock = self.lock();
         let mut settings = self.settings.clone();
         if self.approves {

@@ -19,15 +19,15 @@ use deskbatch::desk::{ReadRequest, Response, SetStatusRequest, Signer, Transport
 use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::ResponseKind;
+use deskbatch::queue::QueueError;
 use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
-use deskbatch::store::StoreError;
 use futures_util::FutureExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::yield_now;
 
 use crate::support_approvals::approve_deletes;
-use crate::support_core::{APP, NOW_MS, Queue};
+use crate::support_core::{APP, NOW_MS, TestQueue};
 use crate::support_events::check_events;
 
 /// How the service answers one request.
@@ -254,7 +254,7 @@ impl Transport for Service {
 
 /// A queue, a service, a clock and the settings of the runs between them.
 pub struct Bench {
-    pub queue: Queue,
+    pub queue: TestQueue,
     pub clock: ManualClock,
     pub service: Service,
     pub settings: RunnerSettings,
@@ -266,7 +266,7 @@ pub struct Bench {
 impl Bench {
     /// A queue with `manifest` in it, and runs of one request at a time.
     pub async fn new(manifest: &str) -> Self {
-        let queue = Queue::idle().await;
+        let queue = TestQueue::idle().await;
         queue.import(manifest).await;
         let clock = ManualClock::new(NOW_MS);
         let settings = RunnerSettings {
@@ -302,7 +302,7 @@ impl Bench {
         &self,
         shutdown: Shutdown,
         meanwhile: impl Future<Output = ()>,
-    ) -> Result<RunReport, StoreError> {
+    ) -> Result<RunReport, QueueError> {
         let signer = if self.ready_made {
             Signer::ready_made("a-usersig".into())
         } else {

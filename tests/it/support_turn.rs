@@ -1,8 +1,9 @@
 //! Each operation of a run as a turn to write of its own, durable when it returns.
 
 use deskbatch::domain::job::{JobId, Status};
-use deskbatch::store::{
-    Claimed, Conclusion, Conclusions, Done, RequestId, Return, RunId, Settlement, Store, StoreError,
+use deskbatch::queue::{
+    Claimed, Conclusion, Conclusions, Done, Queue, QueueError, RequestId, RequestResult, Return,
+    RunId,
 };
 
 /// See the head of this file.
@@ -12,40 +13,40 @@ pub trait AtOnce {
         &self,
         run: RunId,
         jobs_max: impl FnMut(Status, JobId) -> usize,
-        slot_ms: i64,
-    ) -> Result<Option<Claimed>, StoreError>;
+        scheduled_ms: i64,
+    ) -> Result<Option<Claimed>, QueueError>;
 
-    async fn claim_held(
+    async fn claim_reserved(
         &self,
         run: RunId,
         status: Status,
         ids: &[JobId],
-        slot_ms: i64,
-    ) -> Result<Option<Claimed>, StoreError>;
+        scheduled_ms: i64,
+    ) -> Result<Option<Claimed>, QueueError>;
 
-    async fn free_held(&self, run: RunId, ids: &[JobId]) -> Result<(), StoreError>;
+    async fn release(&self, run: RunId, ids: &[JobId]) -> Result<(), QueueError>;
 
     async fn settle_succeeded(
         &self,
-        settled: &Settlement,
+        settled: &RequestResult,
         conclusions: &Conclusions,
-    ) -> Result<Done, StoreError>;
+    ) -> Result<Done, QueueError>;
 
     async fn settle_failed(
         &self,
-        settled: &Settlement,
+        settled: &RequestResult,
         in_doubt: bool,
         conclusions: &Conclusions,
-    ) -> Result<Done, StoreError>;
+    ) -> Result<Done, QueueError>;
 
-    async fn settle_returned(&self, settled: &Settlement, how: Return) -> Result<u64, StoreError>;
+    async fn requeue(&self, settled: &RequestResult, how: Return) -> Result<u64, QueueError>;
 
-    async fn settle_refused(
+    async fn requeue_rejected(
         &self,
-        settled: &Settlement,
+        settled: &RequestResult,
         how: Return,
         conclusions: &Conclusions,
-    ) -> Result<u64, StoreError>;
+    ) -> Result<u64, QueueError>;
 }
 
 /// A job that failed by a request that it was in with others.
@@ -56,64 +57,64 @@ pub fn inferred(job: JobId, request: RequestId) -> Conclusion {
 /// One operation, and its end.
 macro_rules! turn {
     ($store:expr, $operation:ident($($with:expr),*)) => {{
-        let mut turn = $store.turn();
+        let mut turn = $store.begin_write();
         let done = turn.$operation($($with),*).await?;
         turn.commit().await?;
         Ok(done)
     }};
 }
 
-impl AtOnce for Store {
+impl AtOnce for Queue {
     async fn claim_free(
         &self,
         run: RunId,
         jobs_max: impl FnMut(Status, JobId) -> usize,
-        slot_ms: i64,
-    ) -> Result<Option<Claimed>, StoreError> {
-        turn!(self, claim_free(run, jobs_max, slot_ms))
+        scheduled_ms: i64,
+    ) -> Result<Option<Claimed>, QueueError> {
+        turn!(self, claim_free(run, jobs_max, scheduled_ms))
     }
 
-    async fn claim_held(
+    async fn claim_reserved(
         &self,
         run: RunId,
         status: Status,
         ids: &[JobId],
-        slot_ms: i64,
-    ) -> Result<Option<Claimed>, StoreError> {
-        turn!(self, claim_held(run, status, ids, slot_ms))
+        scheduled_ms: i64,
+    ) -> Result<Option<Claimed>, QueueError> {
+        turn!(self, claim_reserved(run, status, ids, scheduled_ms))
     }
 
-    async fn free_held(&self, run: RunId, ids: &[JobId]) -> Result<(), StoreError> {
-        turn!(self, free_held(run, ids))
+    async fn release(&self, run: RunId, ids: &[JobId]) -> Result<(), QueueError> {
+        turn!(self, release(run, ids))
     }
 
     async fn settle_succeeded(
         &self,
-        settled: &Settlement,
+        settled: &RequestResult,
         conclusions: &Conclusions,
-    ) -> Result<Done, StoreError> {
+    ) -> Result<Done, QueueError> {
         turn!(self, settle_succeeded(settled, conclusions))
     }
 
     async fn settle_failed(
         &self,
-        settled: &Settlement,
+        settled: &RequestResult,
         in_doubt: bool,
         conclusions: &Conclusions,
-    ) -> Result<Done, StoreError> {
+    ) -> Result<Done, QueueError> {
         turn!(self, settle_failed(settled, in_doubt, conclusions))
     }
 
-    async fn settle_returned(&self, settled: &Settlement, how: Return) -> Result<u64, StoreError> {
-        turn!(self, settle_returned(settled, how))
+    async fn requeue(&self, settled: &RequestResult, how: Return) -> Result<u64, QueueError> {
+        turn!(self, requeue(settled, how))
     }
 
-    async fn settle_refused(
+    async fn requeue_rejected(
         &self,
-        settled: &Settlement,
+        settled: &RequestResult,
         how: Return,
         conclusions: &Conclusions,
-    ) -> Result<u64, StoreError> {
-        turn!(self, settle_refused(settled, how, conclusions))
+    ) -> Result<u64, QueueError> {
+        turn!(self, requeue_rejected(settled, how, conclusions))
     }
 }

@@ -105,7 +105,7 @@ fn every_file_begins_with_its_duty() {
 
 #[test]
 fn nothing_outside_its_room_names_what_the_room_hides() {
-    only_in(&["src/store/"], &["sqlx"]);
+    only_in(&["src/queue/"], &["sqlx"]);
     only_in(&["src/domain/clock.rs"], &["Instant::now", "SystemTime", "tokio::time"]);
     only_in(
         &["src/output/"],
@@ -113,7 +113,7 @@ fn nothing_outside_its_room_names_what_the_room_hides() {
     );
     only_in(&["src/desk/"], &["reqwest", "rustls"]);
     // A file that is written elsewhere is half a file after a full disk.
-    only_in(&["src/store/", "src/util/atomic_file.rs"], &["fs::write(", " File::create("]);
+    only_in(&["src/queue/", "src/util/atomic_file.rs"], &["fs::write(", " File::create("]);
     only_in(&["src/limiter/retry.rs"], &["backoff::"]);
     only_in(&["src/limiter/"], &["governor::"]);
     only_in(&["src/sandbox/", "src/dashboard/"], &["axum"]);
@@ -135,14 +135,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/limiter/", &["domain"]),
     ("src/manifest/", &["domain", "util"]),
     ("src/desk/", &["domain", "util"]),
-    ("src/store/", &["domain", "util"]),
-    ("src/runner/", &["desk", "domain", "evidence", "isolate", "limiter", "store"]),
-    ("src/report/", &["domain", "store", "util"]),
-    ("src/metrics/", &["domain", "store", "util"]),
-    ("src/dashboard/", &["domain", "metrics", "report", "runner", "store"]),
+    ("src/queue/", &["domain", "util"]),
+    ("src/runner/", &["desk", "domain", "evidence", "isolate", "limiter", "queue"]),
+    ("src/report/", &["domain", "queue", "util"]),
+    ("src/metrics/", &["domain", "queue", "util"]),
+    ("src/dashboard/", &["domain", "metrics", "report", "runner", "queue"]),
     // Shares no parsing and no signing with the client, only the table of codes and what text looks like.
     ("src/sandbox/", &["domain", "util"]),
-    ("src/output/", &["domain", "eta", "limiter", "runner", "store", "util"]),
+    ("src/output/", &["domain", "eta", "limiter", "runner", "queue", "util"]),
 ];
 
 /// The modules of `commands/` that several commands share, and which of them each may use: a command

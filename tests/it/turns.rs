@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::Verdict;
+use deskbatch::queue::{Conclusions, QueueError, Return, RunEnding};
 use deskbatch::runner::{Event, shutdown};
-use deskbatch::store::{Conclusions, Return, RunEnding, StoreError};
 
-use crate::support_core::{NOW_MS, Queue};
+use crate::support_core::{NOW_MS, TestQueue};
 use crate::support_service::{Bench, Step, ok};
 
 /// Longer than from one slot to the next, so that an answer and a claim are one turn.
 const LATE: Duration = Duration::from_secs(5);
 
 /// From then on no transaction comes to its end that has `what` in it.
-async fn no_commit_after(queue: &Queue, what: &str) {
+async fn no_commit_after(queue: &TestQueue, what: &str) {
     queue
         .sql(&format!(
             "CREATE TABLE one (id INTEGER PRIMARY KEY);
@@ -26,11 +26,11 @@ async fn no_commit_after(queue: &Queue, what: &str) {
 
 #[tokio::test]
 async fn an_answer_and_the_claim_after_it_are_seen_together_once_they_are_committed() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
     let first = queue.claim(1).await;
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
-    let mut turn = queue.store.turn();
+    let mut turn = queue.store.begin_write();
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     let second = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     assert_eq!(second.jobs[0].question_id.as_str(), "b");
@@ -47,7 +47,7 @@ async fn an_answer_and_the_claim_after_it_are_seen_together_once_they_are_commit
 
 #[tokio::test]
 async fn a_turn_that_is_dropped_or_fails_leaves_nothing_behind() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("o enable").await;
     let before = queue.claim(1).await;
     queue.succeed(&before).await;
@@ -55,18 +55,18 @@ async fn a_turn_that_is_dropped_or_fails_leaves_nothing_behind() {
     queue.import("a enable, b enable").await;
     let first = queue.claim(1).await;
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
-    let mut turn = queue.store.turn();
+    let mut turn = queue.store.begin_write();
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     drop(turn);
     assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
     // What fails takes back what was before it in the turn.
-    let mut turn = queue.store.turn();
+    let mut turn = queue.store.begin_write();
     turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     let fenced = turn.settle_succeeded(&settled_before, &Conclusions::default()).await.unwrap_err();
     let settled_before = before.request.id;
     assert!(
-        matches!(fenced, StoreError::Fenced { request } if request == settled_before),
+        matches!(fenced, QueueError::Fenced { request } if request == settled_before),
         "{fenced}"
     );
     turn.commit().await.unwrap();
@@ -80,14 +80,14 @@ async fn a_turn_that_is_dropped_or_fails_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn jobs_that_are_counted_nowhere_name_the_batch_whose_figures_are_gone() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let gone = queue.import("c enable, d enable").await;
     let claimed = queue.claim(3).await;
     queue.try_sql(&format!("DELETE FROM job_counters WHERE batch_id = {gone}")).await.unwrap();
     let named = format!("job_counters row {gone} is impossible");
     let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
-    let mut turn = queue.store.turn();
+    let mut turn = queue.store.begin_write();
     let error = turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap_err();
     assert!(error.to_string().starts_with(&named), "{error}");
     let error = turn.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
@@ -98,19 +98,19 @@ async fn jobs_that_are_counted_nowhere_name_the_batch_whose_figures_are_gone() {
 
 #[tokio::test]
 async fn a_job_that_somebody_else_has_changed_in_flight_is_named_and_nothing_is_written() {
-    let queue = Queue::begun().await;
+    let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(2).await;
     let changed = "UPDATE jobs SET state = 'pending' WHERE app_id = 1 AND question_id = 'b'";
     queue.try_sql(changed).await.unwrap();
     let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
-    let how = Return { held_by: None, due_ms: 0, counts: true, in_doubt: false };
+    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: false };
     let none = Conclusions::default();
-    let mut turn = queue.store.turn();
+    let mut turn = queue.store.begin_write();
     let errors = [
         turn.settle_succeeded(&settled, &none).await.unwrap_err(),
         turn.settle_failed(&settled, false, &none).await.unwrap_err(),
-        turn.settle_returned(&settled, how).await.unwrap_err(),
+        turn.requeue(&settled, how).await.unwrap_err(),
     ];
     let named = format!("requests row {} is impossible: its jobs were changed", claimed.request.id);
     for error in errors {

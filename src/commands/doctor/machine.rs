@@ -9,7 +9,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 use super::Finding;
 use crate::commands::error::{CommandError, Exit};
 use crate::config::Settings;
-use crate::store::{RunLock, Store, StoreError};
+use crate::queue::{Queue, QueueError, RunLock};
 use crate::util::escape::path_text;
 
 /// The most defects of a queue that are printed.
@@ -97,9 +97,9 @@ async fn check_queue(database: &Path, recount: bool) -> Finding {
         let text = format!("{path} is empty: if there were jobs in it, restore it from a backup");
         return Finding::bad("queue", Exit::Usage, text);
     }
-    let store = match Store::open_existing(database).await {
+    let store = match Queue::open_existing(database).await {
         Ok(store) => store,
-        Err(StoreError::Missing(_)) => {
+        Err(QueueError::Missing(_)) => {
             let text = format!("{path} is not there yet: the first import makes it");
             return Finding::ok("queue", text);
         }
@@ -110,7 +110,7 @@ async fn check_queue(database: &Path, recount: bool) -> Finding {
     finding.unwrap_or_else(|error| Finding::from_error("queue", &error.at(database).into()))
 }
 
-async fn check_rows(store: &Store, path: &str, recount: bool) -> Result<Finding, StoreError> {
+async fn check_rows(store: &Queue, path: &str, recount: bool) -> Result<Finding, QueueError> {
     let repaired = if recount { store.recount().await?.len() } else { 0 };
     let damage = store.check().await?;
     let shown = damage.iter().take(DAMAGE_SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
@@ -125,7 +125,7 @@ async fn check_rows(store: &Store, path: &str, recount: bool) -> Result<Finding,
             0 => String::new(),
             some => format!("; {some} figures were wrong and were counted anew"),
         };
-        Finding::ok("queue", format!("{path} is whole, of version {}{note}", Store::layout()))
+        Finding::ok("queue", format!("{path} is whole, of version {}{note}", Queue::layout()))
     } else if damage.iter().all(|line| line.starts_with(COUNTER_DEFECT)) {
         let text = format!(
             "{path} keeps wrong figures ({shown}): its jobs are whole; deskbatch doctor --recount counts them anew"

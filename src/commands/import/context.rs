@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use crate::commands::error::CommandError;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
+use crate::queue::{CancellationToken, QueueError};
 use crate::runner::{Shutdown, ShutdownMode};
-use crate::store::{StopImport, StoreError};
 
 /// An import that was asked to stop does so within this time, unless another process's write blocks
 /// it.
@@ -20,13 +20,13 @@ const STOPS_WITHIN: Duration = Duration::from_secs(5);
 pub(in crate::commands) struct ImportContext {
     pub(super) out: Output,
     shutdown: Shutdown,
-    stop: StopImport,
+    stop: CancellationToken,
 }
 
 impl ImportContext {
     /// From now on `shutdown` stops the import.
     pub(in crate::commands) fn begin(out: &Output, shutdown: Shutdown) -> Self {
-        let ctx = Self { out: out.clone(), shutdown, stop: StopImport::default() };
+        let ctx = Self { out: out.clone(), shutdown, stop: CancellationToken::default() };
         let (mut shutdown, stop) = (ctx.shutdown.clone(), ctx.stop.clone());
         tokio::spawn(async move {
             shutdown.requested(ShutdownMode::Graceful).await;
@@ -36,7 +36,7 @@ impl ImportContext {
     }
 
     /// Interrupts the engine inside a statement.
-    pub(super) fn stop(&self) -> &StopImport {
+    pub(super) fn stop(&self) -> &CancellationToken {
         &self.stop
     }
 
@@ -67,7 +67,7 @@ impl ImportContext {
         tokio::select! {
             biased;
             answer = receiver => Ok(answer.unwrap_or(false)),
-            () = self.stopped() => Err(StoreError::Stopped.into()),
+            () = self.stopped() => Err(QueueError::Stopped.into()),
         }
     }
 }

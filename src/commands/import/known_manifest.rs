@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::commands::error::CommandError;
-use crate::store::{BatchId, Standing, Store};
+use crate::queue::{BatchId, Queue, UnfinishedJobs};
 use crate::util::escape::path_text;
 
 /// The manifest that a command names.
@@ -22,10 +22,10 @@ impl NamedManifest<'_> {
     /// run's summary.
     pub(in crate::commands) async fn unfinished_reason(
         &self,
-        store: &Store,
+        store: &Queue,
     ) -> Result<Option<String>, CommandError> {
         let (Some(file), Some(batch)) = (self.file, self.batch) else { return Ok(None) };
-        let standing = store.standing(batch).await?;
+        let standing = store.unfinished_jobs(batch).await?;
         if standing.is_finished() || standing.open > 0 {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl NamedManifest<'_> {
 }
 
 /// For example `3 failed, 2 cancelled`; empty for a finished batch.
-pub(in crate::commands) fn unfinished_text(standing: &Standing) -> String {
+pub(in crate::commands) fn unfinished_text(standing: &UnfinishedJobs) -> String {
     if standing.is_pruned {
         return "its jobs were pruned, and what became of its questions since is not known here"
             .to_owned();

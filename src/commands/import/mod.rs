@@ -22,8 +22,8 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::Status;
 use crate::manifest::{Manifest, ManifestOptions, Totals, WarningKind};
 use crate::output::Output;
-use crate::store::{
-    BatchId, Import, ImportTotals, Imported, Preview, SameManifest, Store, StoreError,
+use crate::queue::{
+    BatchId, Import, ImportTotals, Imported, Preview, Queue, QueueError, SameManifest,
 };
 use crate::util::escape::{path_text, visible};
 
@@ -74,7 +74,7 @@ pub(super) async fn import(
     args: &ImportArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Store::open(&settings.database).await?;
+    let store = Queue::open(&settings.database).await?;
     let shutdown = signals::listen_for_import(out)?;
     let ctx = ImportContext::begin(out, shutdown);
     let staged = stage(&store, settings, &args.file, &args.manifest, false, &ctx).await?;
@@ -93,7 +93,7 @@ pub(super) async fn import(
 /// written there unless this is a dry run; without it they are an error, and the import is rolled
 /// back.
 pub(super) async fn stage(
-    store: &Store,
+    store: &Queue,
     settings: &Settings,
     file: &Path,
     args: &ManifestArgs,
@@ -113,14 +113,14 @@ pub(super) async fn stage(
     sources.push((file.to_owned(), "manifest"));
     let bad = BadRows::new(&sources, args, !dry_run)?;
     let mut import = store.begin_import(app, SystemClock::new().wall_ms()).await?;
-    import.heed(ctx.stop()).await?;
+    import.cancel_with(ctx.stop()).await?;
     if dry_run {
-        import.only_looks();
+        import.dry_run();
     }
     let filled = tokio::select! {
         filled = fill(&mut import, manifest, bad, (file, settings, args), ctx) => filled,
         // Dropping the import rolls it back.
-        () = ctx.stuck() => return Err(StoreError::Stopped.into()),
+        () = ctx.stuck() => return Err(QueueError::Stopped.into()),
     };
     match filled {
         Ok(Filled { totals, bad_shown, rejects, read, preview }) => {
@@ -221,7 +221,7 @@ pub(super) fn warn(staged: &Staged, out: &Output) {
 
 /// Commits a staged import and reports its effect. Returns the batch, new or known.
 pub(super) async fn commit(
-    store: &Store,
+    store: &Queue,
     staged: Staged,
     args: &ManifestArgs,
     out: &Output,
@@ -258,7 +258,7 @@ pub(super) async fn commit(
                     "{} is in the queue already, as batch {batch}: {open} of its jobs are still to be done",
                     visible(&totals.source)
                 ));
-            } else if store.standing(batch).await?.is_finished() {
+            } else if store.unfinished_jobs(batch).await?.is_finished() {
                 out.info(&format!(
                     "{} was imported before, as batch {batch}, and is finished: nothing is imported; --again makes a new \
                      batch of it",

@@ -15,7 +15,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::{NewJob, QuestionId};
 use crate::manifest::{IdSet, Manifest, ManifestOptions, ReadProgress, Row, Totals};
 use crate::output::{ImportDisplay, ImportProgress};
-use crate::store::{Import, Preview, RowGroup, SameManifest, StoreError};
+use crate::queue::{Import, Preview, QueueError, RowBatch, SameManifest};
 use crate::util::escape::visible;
 
 /// How many groups of rows the reader may be ahead of the import.
@@ -32,14 +32,14 @@ pub(super) async fn open(
     thread::spawn(move || drop(sender.send(Manifest::open(&file, &options))));
     tokio::select! {
         biased;
-        opened = receiver => Ok(opened.map_err(|_| StoreError::Stopped)??),
-        () = ctx.stopped() => Err(StoreError::Stopped.into()),
+        opened = receiver => Ok(opened.map_err(|_| QueueError::Stopped)??),
+        () = ctx.stopped() => Err(QueueError::Stopped.into()),
     }
 }
 
 /// What the reader sends to the import.
 enum ReaderMessage {
-    Rows(RowGroup),
+    Rows(RowBatch),
     Replace(NewJob),
     Remove(QuestionId),
 }
@@ -62,7 +62,7 @@ pub(super) async fn read_into(
         tokio::select! {
             biased;
             // The reader thread may be blocked in a read; it ends with the process.
-            () = &mut stopped => return Err(StoreError::Stopped.into()),
+            () = &mut stopped => return Err(QueueError::Stopped.into()),
             message = messages.recv() => match message {
                 Some(ReaderMessage::Rows(group)) => {
                     rows += group.rows() as u64;
@@ -77,7 +77,7 @@ pub(super) async fn read_into(
         display.show(rows_read(&so_far, rows), clock.now());
     }
     let (totals, questions, bad) = reader.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-    import.name_questions(move |id| questions.contains(id));
+    import.set_membership_test(move |id| questions.contains(id));
     Ok((totals, bad))
 }
 
@@ -100,8 +100,8 @@ fn read(
     messages: &mpsc::Sender<ReaderMessage>,
 ) -> Result<(Totals, IdSet, BadRows), CommandError> {
     // The receiver is closed only when the import has failed, which has its own error.
-    let closed = |_| CommandError::from(StoreError::Stopped);
-    let mut group = RowGroup::default();
+    let closed = |_| CommandError::from(QueueError::Stopped);
+    let mut group = RowBatch::default();
     while let Some(row) = manifest.next_row()? {
         match row {
             Row::New(job) => group.push(job),

@@ -8,9 +8,9 @@ use crate::commands::eta::{EtaInputs, RunResults};
 use crate::config::{Origin, Settings};
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::{Output, range_text};
+use crate::queue::{BatchId, Queue};
 use crate::report::html::{self, PageTarget};
 use crate::report::{Estimate, PageData, PageInfo};
-use crate::store::{BatchId, Store};
 use crate::util::atomic_file::{IfExists, PRIVATE, write_atomic};
 use crate::util::escape::path_text;
 
@@ -90,7 +90,7 @@ fn estimate(settings: &Settings) -> Estimate {
 pub(super) async fn write(
     settings: &Settings,
     batch: Option<BatchId>,
-    store: &Store,
+    store: &Queue,
     path: &Path,
     out: &Output,
 ) -> Result<(), CommandError> {

@@ -15,8 +15,8 @@ use crate::cli::{ReportArgs, ReportFilter, ReportFormat};
 use crate::config::Settings;
 use crate::domain::job::JobState;
 use crate::output::{Output, ignore_broken_pipe};
+use crate::queue::{Queue, QueueError, Record, RecordFilter};
 use crate::report::{CsvWriter, JsonWriter, Writer};
-use crate::store::{Record, RecordFilter, Store, StoreError};
 use crate::util::atomic_file::{AtomicFile, IfExists, PRIVATE};
 use crate::util::escape::path_text;
 
@@ -26,7 +26,7 @@ pub(super) async fn report(
     args: &ReportArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Store::open_existing(&settings.database).await?;
+    let store = Queue::open_existing(&settings.database).await?;
     let written = write_report(settings, args, &store, out).await;
     // Also after an error: the engine removes its -wal and -shm files with the last connection.
     store.close().await;
@@ -36,7 +36,7 @@ pub(super) async fn report(
 async fn write_report(
     settings: &Settings,
     args: &ReportArgs,
-    store: &Store,
+    store: &Queue,
     out: &Output,
 ) -> Result<(), CommandError> {
     if let Some(batch) = args.batch
@@ -95,7 +95,7 @@ async fn write_report(
 async fn report_omitted_jobs(
     settings: &Settings,
     args: &ReportArgs,
-    store: &Store,
+    store: &Queue,
     out: &Output,
 ) -> Result<(), CommandError> {
     let omitted = store.failed_superseded(args.batch).await?;
@@ -137,7 +137,7 @@ enum WriterMessage {
 /// The outer error is the queue's, the inner one the destination's. The writer has a thread of its
 /// own, so a reader that pauses blocks neither the runtime nor a connection to the queue.
 async fn write(
-    store: &Store,
+    store: &Queue,
     filter: RecordFilter,
     format: ReportFormat,
     to: impl Write + Send + 'static,
@@ -151,7 +151,7 @@ async fn write(
 
 /// Sends `records` to `write` on a thread of its own, with back-pressure.
 async fn write_on_thread(
-    records: impl Stream<Item = Result<Record, StoreError>>,
+    records: impl Stream<Item = Result<Record, QueueError>>,
     write: impl FnOnce(mpsc::Receiver<WriterMessage>) -> io::Result<()> + Send + 'static,
 ) -> Result<io::Result<()>, CommandError> {
     let (sender, receiver) = mpsc::channel(GROUPS_AHEAD_MAX);

@@ -11,8 +11,8 @@ use crate::commands::error::{CommandError, Exit};
 use crate::commands::import::NamedManifest;
 use crate::domain::job::JobState;
 use crate::output::RunSummaryText;
+use crate::queue::{OpenJobs, Queue, Record, RecordFilter, RunEnding};
 use crate::runner::RunReport;
-use crate::store::{OpenJobs, Record, RecordFilter, RunEnding, Store};
 
 /// The most failed jobs that the summary names.
 const FAILED_SHOWN_MAX: u32 = 20;
@@ -20,7 +20,7 @@ const FAILED_SHOWN_MAX: u32 = 20;
 /// Prints the summary, fills in the hook payload and returns the exit code.
 pub(super) async fn conclude(
     ctx: &RunContext<'_>,
-    store: &Store,
+    store: &Queue,
     report: &RunReport,
     scope: &FailureScope,
     named: &NamedManifest<'_>,
@@ -82,7 +82,7 @@ pub(super) async fn conclude(
 }
 
 /// The first jobs that failed in this run.
-async fn failed_in_run(report: &RunReport, store: &Store) -> Result<Vec<Record>, CommandError> {
+async fn failed_in_run(report: &RunReport, store: &Queue) -> Result<Vec<Record>, CommandError> {
     let filter = RecordFilter {
         state: Some(JobState::Failed),
         run: Some(report.run),

@@ -16,7 +16,7 @@ use crate::commands::plan::{DELETES_SHOWN, plan_of, review};
 use crate::domain::plan_digest::{Plan, deletes};
 use crate::manifest::can_be_read_again;
 use crate::output::plan_text;
-use crate::store::{ApprovalId, BatchId, Covers};
+use crate::queue::{ApprovalId, BatchId, Covers};
 use crate::util::escape::path_text;
 
 /// The result of asking whether a run may begin.

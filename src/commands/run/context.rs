@@ -5,7 +5,7 @@ use crate::commands::signals::RunSignals;
 use crate::config::Settings;
 use crate::domain::clock::SystemClock;
 use crate::output::Output;
-use crate::store::{AppLock, RunLock, Store};
+use crate::queue::{AppLock, Queue, RunLock};
 
 /// The inputs of one `run` command, from its beginning to its end.
 #[derive(Clone, Copy)]
@@ -22,5 +22,5 @@ pub(super) struct LockedQueue {
     pub(super) lock: RunLock,
     /// `None` in a sandbox run, whose service counts for this run alone.
     pub(super) _app_lock: Option<AppLock>,
-    pub(super) store: Store,
+    pub(super) store: Queue,
 }

@@ -2,7 +2,7 @@
 
 use crate::commands::error::CommandError;
 use crate::domain::job::App;
-use crate::store::{ApprovalId, BatchId, Covers, Store};
+use crate::queue::{ApprovalId, BatchId, Covers, Queue};
 
 /// The jobs that a run answers for, and their counts when it began.
 pub(super) struct FailureScope {
@@ -28,7 +28,7 @@ impl FailureScope {
         app: App,
         approval: Option<(ApprovalId, Covers)>,
         batch: Option<BatchId>,
-        store: &Store,
+        store: &Queue,
     ) -> Result<Self, CommandError> {
         let jobs = if let Some((plan, Covers::Plan)) = approval {
             ScopeJobs::Plan(plan)
@@ -53,7 +53,7 @@ impl FailureScope {
     pub(super) async fn has_nothing_to_send(
         &self,
         app: App,
-        store: &Store,
+        store: &Queue,
     ) -> Result<bool, CommandError> {
         let open = store.open_of(app, self.approval).await?;
         Ok(open.to_send == 0 && (self.is_plan() || open.unapproved == 0))
@@ -63,7 +63,7 @@ impl FailureScope {
     pub(super) async fn withdrawn_since(
         &self,
         app: App,
-        store: &Store,
+        store: &Queue,
     ) -> Result<[u64; 2], CommandError> {
         let [cancelled, superseded] = self.jobs.withdrawn(app, store).await?;
         let [cancelled_before, superseded_before] = self.withdrawn_before;
@@ -75,14 +75,14 @@ impl FailureScope {
 
     /// Jobs of the plan that were retried since the run began. Without a plan a retried job is sent
     /// again, or counts as an unapproved delete.
-    pub(super) async fn retried_since(&self, store: &Store) -> Result<u64, CommandError> {
+    pub(super) async fn retried_since(&self, store: &Queue) -> Result<u64, CommandError> {
         let plan = self.approval.filter(|_| self.is_plan());
         Ok(uncovered(plan, store).await?.saturating_sub(self.uncovered_before))
     }
 }
 
 impl ScopeJobs {
-    async fn withdrawn(&self, app: App, store: &Store) -> Result<[u64; 2], CommandError> {
+    async fn withdrawn(&self, app: App, store: &Queue) -> Result<[u64; 2], CommandError> {
         Ok(match self {
             Self::Plan(approval) => store.withdrawn_of(*approval).await?,
             Self::Batches { .. } => {
@@ -93,7 +93,7 @@ impl ScopeJobs {
     }
 }
 
-async fn uncovered(approval: Option<ApprovalId>, store: &Store) -> Result<u64, CommandError> {
+async fn uncovered(approval: Option<ApprovalId>, store: &Queue) -> Result<u64, CommandError> {
     match approval {
         Some(approval) => Ok(store.uncovered_of(approval).await?),
         None => Ok(0),

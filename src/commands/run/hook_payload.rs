@@ -9,8 +9,8 @@ use crate::commands::error::{CommandError, Exit};
 use crate::config::Settings;
 use crate::domain::verdict::explain;
 use crate::output::Output;
+use crate::queue::{BatchId, QueueCounts, Record};
 use crate::runner::{RunReport, Totals};
-use crate::store::{BatchId, QueueCounts, Record};
 use crate::util::escape::path_text;
 
 /// The results of a run, collected while it goes through its steps; a step that was not reached

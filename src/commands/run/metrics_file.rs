@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::metrics::{self, RunOutcome};
 use crate::output::Output;
-use crate::store::{RunLock, Store};
+use crate::queue::{Queue, RunLock};
 use crate::util::atomic_file::{IfExists, write_atomic};
 use crate::util::escape::path_text;
 
@@ -85,7 +85,7 @@ impl MetricsFile {
 
     /// Writes the file now, and periodically until the returned writer is dropped. Only for the
     /// holder of the run lock.
-    pub(super) async fn keep<C: Clock>(&self, store: &Store, clock: &C) -> PeriodicWriter {
+    pub(super) async fn keep<C: Clock>(&self, store: &Queue, clock: &C) -> PeriodicWriter {
         let Some(target) = self.0.clone() else { return PeriodicWriter(None) };
         target.has_held_lock.store(true, Ordering::Relaxed);
         target.write_queue(store).await;
@@ -134,7 +134,7 @@ impl Target {
             && matches!(RunLock::holder_of(database), Ok(Some(_)))
     }
 
-    async fn write_queue(self: &Arc<Self>, store: &Store) {
+    async fn write_queue(self: &Arc<Self>, store: &Queue) {
         match metrics::text(store, self.rate).await {
             Ok(queue) => self.write(queue, |outcome| outcome).await,
             // The run itself reports the error.
@@ -144,7 +144,7 @@ impl Target {
 
     /// The queue's metrics; empty if it cannot be read.
     async fn read_queue(&self) -> String {
-        let Ok(store) = Store::open_existing(&self.database).await else { return String::new() };
+        let Ok(store) = Queue::open_existing(&self.database).await else { return String::new() };
         let text = metrics::text(&store, self.rate).await.unwrap_or_default();
         store.close().await;
         text
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::domain::clock::ManualClock;
     use crate::domain::job::{App, Library};
-    use crate::store::RunEnding;
+    use crate::queue::RunEnding;
 
     const NOW_MS: i64 = 1_735_689_600_000;
     const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
@@ -239,7 +239,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (metrics, clock) = (target(folder.path()), ManualClock::new(NOW_MS));
         let text = || fs::read_to_string(folder.path().join("deskbatch.prom")).unwrap();
-        let store = Store::open(&folder.path().join("queue.db")).await.unwrap();
+        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
         let lock = RunLock::take(store.path(), NOW_MS).unwrap();
         let kept = metrics.keep(&store, &clock).await;
         assert!(
@@ -274,7 +274,7 @@ mod tests {
         let (clock, database) = (ManualClock::new(NOW_MS), folder.path().join("queue.db"));
         let said =
             || RunOutcome::read(&earlier_text(&folder.path().join("deskbatch.prom")), &database);
-        let store = Store::open(&database).await.unwrap();
+        let store = Queue::open(&database).await.unwrap();
         let first = target(folder.path());
         let kept = first.keep(&store, &clock).await;
         assert_eq!(said(), RunOutcome::default());

@@ -36,9 +36,9 @@ use crate::desk::{ClientError, route};
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::manifest::must_be_there;
 use crate::output::Output;
+use crate::queue::{BatchId, Queue, QueueError};
 use crate::runner::{Events, Shutdown, ShutdownMode};
 use crate::sandbox::{Sandbox, SandboxSettings};
-use crate::store::{BatchId, Store, StoreError};
 
 /// Runs the command; then, however it ended, writes the metrics file and calls the hook.
 pub(super) async fn run(
@@ -159,11 +159,11 @@ fn destination(
 }
 
 /// Opens the queue; a signal ends the wait for another process that writes to it.
-async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Store, CommandError> {
+async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Queue, CommandError> {
     tokio::select! {
         biased;
-        () = shutdown.requested(ShutdownMode::Graceful) => Err(StoreError::Stopped.into()),
-        store = Store::open(&settings.database) => Ok(store?),
+        () = shutdown.requested(ShutdownMode::Graceful) => Err(QueueError::Stopped.into()),
+        store = Queue::open(&settings.database) => Ok(store?),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::commands::error::CommandError;
 use crate::commands::import::NamedManifest;
 use crate::domain::job::App;
-use crate::store::Store;
+use crate::queue::Queue;
 use crate::util::escape::path_text;
 
 /// The message, and whether everything asked for is done apart from `failed` jobs.
@@ -12,7 +12,7 @@ pub(super) async fn explain(
     app: App,
     is_plan: bool,
     failed: u64,
-    store: &Store,
+    store: &Queue,
 ) -> Result<(String, bool), CommandError> {
     let doubts = match store.in_doubt_of(app).await? {
         0 => String::new(),
@@ -30,7 +30,7 @@ pub(super) async fn explain(
 }
 
 /// Names the app, since jobs of another app or library may be pending in the same queue.
-fn finished_text(app: App, is_plan: bool, failed: u64, store: &Store) -> String {
+fn finished_text(app: App, is_plan: bool, failed: u64, store: &Queue) -> String {
     if failed > 0 {
         return format!(
             "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \

@@ -4,8 +4,8 @@
 use crate::commands::error::CommandError;
 use crate::config::Settings;
 use crate::domain::job::App;
+use crate::queue::Queue;
 use crate::runner::RunReport;
-use crate::store::Store;
 use crate::util::escape::path_text;
 
 /// The service that a run sends to.
@@ -25,7 +25,7 @@ impl Service {
     pub(in crate::commands) async fn of(
         settings: &Settings,
         is_same: bool,
-        store: &Store,
+        store: &Queue,
     ) -> Result<Self, CommandError> {
         let app = settings.app()?;
         let endpoint = match settings.endpoint()? {
@@ -42,7 +42,7 @@ impl Service {
     }
 
     /// Notes the endpoint in the queue, before the first request.
-    pub(super) async fn note(&self, store: &Store) -> Result<(), CommandError> {
+    pub(super) async fn note(&self, store: &Queue) -> Result<(), CommandError> {
         if self.is_noted() {
             return Ok(());
         }
@@ -54,7 +54,7 @@ impl Service {
     pub(super) async fn conclude(
         &self,
         report: &RunReport,
-        store: &Store,
+        store: &Queue,
     ) -> Result<(), CommandError> {
         if self.is_noted() {
             return Ok(());

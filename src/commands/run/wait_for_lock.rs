@@ -8,8 +8,8 @@ use crate::commands::error::CommandError;
 use crate::config::Account;
 use crate::domain::clock::{Clock, Moment};
 use crate::output::Output;
+use crate::queue::{AppLock, Queue, QueueError, RunLock};
 use crate::runner::{Shutdown, ShutdownMode};
-use crate::store::{AppLock, RunLock, Store, StoreError};
 
 /// How often a held lock is tried again: the system sends no notice when it becomes free.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -21,12 +21,12 @@ const ATTEMPTS_MIN: u32 = 3;
 /// Takes the locks for a run of `account`, until `deadline` at the latest.
 ///
 /// # Errors
-/// [`StoreError::Held`] or [`StoreError::AppHeld`] when the wait or the run's time is over;
-/// [`StoreError::Stopped`] on shutdown.
+/// [`QueueError::Held`] or [`QueueError::AppHeld`] when the wait or the run's time is over;
+/// [`QueueError::Stopped`] on shutdown.
 pub(super) async fn wait_for_lock(
     ctx: &RunContext<'_>,
     account: &Account,
-    store: Store,
+    store: Queue,
     deadline: Option<Moment>,
 ) -> Result<LockedQueue, CommandError> {
     let RunContext { settings, clock, out, .. } = *ctx;
@@ -56,12 +56,12 @@ impl<C: Clock> LockWait<'_, C> {
     /// Calls `try_take` until no other process holds the lock.
     async fn take<T>(
         &mut self,
-        try_take: impl Fn() -> Result<T, StoreError>,
+        try_take: impl Fn() -> Result<T, QueueError>,
     ) -> Result<T, CommandError> {
         let mut attempts = 0;
         loop {
             let held = match try_take() {
-                Err(held @ (StoreError::Held(_) | StoreError::AppHeld { .. })) => held,
+                Err(held @ (QueueError::Held(_) | QueueError::AppHeld { .. })) => held,
                 taken => return Ok(taken?),
             };
             attempts += 1;
@@ -74,19 +74,19 @@ impl<C: Clock> LockWait<'_, C> {
             }
             tokio::select! {
                 biased;
-                () = self.shutdown.requested(ShutdownMode::Graceful) => return Err(StoreError::Stopped.into()),
+                () = self.shutdown.requested(ShutdownMode::Graceful) => return Err(QueueError::Stopped.into()),
                 () = self.clock.sleep_until(now + RETRY_EVERY) => {}
             }
         }
     }
 }
 
-fn waiting_text(held: &StoreError) -> String {
+fn waiting_text(held: &QueueError) -> String {
     match held {
-        StoreError::AppHeld { queue, holder } => format!(
+        QueueError::AppHeld { queue, holder } => format!(
             "another run sends for this application, from the queue {queue} ({holder}): waiting for it to end"
         ),
-        StoreError::Held(holder) => {
+        QueueError::Held(holder) => {
             format!("another run has the queue ({holder}): waiting for it to end")
         }
         other => other.to_string(),

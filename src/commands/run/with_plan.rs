@@ -12,7 +12,7 @@ use crate::commands::error::CommandError;
 use crate::commands::import::{ImportContext, NamedManifest, Staged, commit};
 use crate::commands::plan::{PlanOptions, Proposal, propose};
 use crate::domain::plan_digest::{DIGEST_CHARS, Plan};
-use crate::store::{Approval, Covers};
+use crate::queue::{Approval, Covers};
 
 /// Imports what `digest` approves, or finds its remaining jobs.
 pub(super) async fn confirm_by_digest(

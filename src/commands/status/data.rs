@@ -6,8 +6,8 @@ use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
 use crate::eta::Eta;
-use crate::store::{
-    BatchSummary, Holder, KeptPace, KeptSize, QueueStatus, RunLock, RunSummary, Store,
+use crate::queue::{
+    BatchSummary, Holder, KeptPace, KeptSize, Queue, QueueStatus, RunLock, RunSummary,
 };
 
 /// The state of the queue at one time.
@@ -22,7 +22,7 @@ pub(super) struct StatusData {
 
 impl StatusData {
     /// Reads it from the queue.
-    pub(super) async fn load(store: &Store) -> Result<Self, CommandError> {
+    pub(super) async fn load(store: &Queue) -> Result<Self, CommandError> {
         // Before the rest: a run that ends in between has its end in the queue then.
         let running = RunLock::holder_of(store.path())?;
         Ok(Self {

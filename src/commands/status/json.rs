@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::data::StatusData;
 use crate::config::Settings;
-use crate::store::{BatchSummary, Holder, KeptPace, KeptSize, RunSummary};
+use crate::queue::{BatchSummary, Holder, KeptPace, KeptSize, RunSummary};
 
 /// `schema` changes when a key is removed or changes its meaning; new keys may be added without
 /// that.

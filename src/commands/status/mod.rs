@@ -11,7 +11,7 @@ use super::error::{CommandError, Exit};
 use crate::cli::StatusArgs;
 use crate::config::Settings;
 use crate::output::Output;
-use crate::store::Store;
+use crate::queue::Queue;
 
 /// Runs the command.
 pub(super) async fn status(
@@ -19,7 +19,7 @@ pub(super) async fn status(
     args: &StatusArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Store::open_existing(&settings.database).await?;
+    let store = Queue::open_existing(&settings.database).await?;
     let exit = if args.watch {
         watch::watch(settings, args, &store, out).await?
     } else {

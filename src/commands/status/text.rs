@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::domain::clock::utc_text;
 use crate::domain::job::App;
 use crate::output::{counts_text, range_text};
-use crate::store::{Holder, KeptPace, KeptSize, QueueStatus, RunSummary};
+use crate::queue::{Holder, KeptPace, KeptSize, QueueStatus, RunSummary};
 use crate::util::escape::{path_text, visible};
 
 /// The lines of `status`.

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::domain::clock::{Clock as _, Moment, SystemClock};
 use crate::limiter::CloseReason;
 use crate::output::{Output, ProgressDisplay, RateWindow, RunActivity, RunView};
-use crate::store::{Store, Wait, WaitsFor};
+use crate::queue::{Queue, Wait, WaitsFor};
 
 /// How often the queue is read.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn watch(
     settings: &Settings,
     args: &StatusArgs,
-    store: &Store,
+    store: &Queue,
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let failed = || CommandError::io("stdout cannot be written");

@@ -11,7 +11,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::format::{counted, length, moment, number, per_second, rate};
-use crate::store::{Bucket, QueueCounts, Traffic};
+use crate::queue::{Bucket, QueueCounts, RequestTimeline};
 
 /// `page.css` selects elements by these values.
 mod colour {
@@ -66,7 +66,7 @@ fn svg(size: (u32, u32), class: &str, text: &str, draw: impl FnOnce(&Area<'_>) -
 }
 
 /// Requests over time; empty for a queue without requests.
-pub(super) fn requests(traffic: &Traffic, limit: f64) -> Markup {
+pub(super) fn requests(traffic: &RequestTimeline, limit: f64) -> Markup {
     let (Some(first), Some(last)) = (traffic.buckets.first(), traffic.buckets.last()) else {
         return html! {};
     };
@@ -91,7 +91,7 @@ pub(super) fn requests(traffic: &Traffic, limit: f64) -> Markup {
     }
 }
 
-fn requests_text(traffic: &Traffic, first: &Bucket, span_ms: i64, limit: f64) -> String {
+fn requests_text(traffic: &RequestTimeline, first: &Bucket, span_ms: i64, limit: f64) -> String {
     let sent: u64 = traffic.buckets.iter().map(|bucket| bucket.requests.total).sum();
     let most = traffic.buckets.iter().map(|bucket| bucket.requests.total).max().unwrap_or_default();
     let slow: u64 = traffic.buckets.iter().map(|bucket| bucket.requests.throttled).sum();
@@ -117,7 +117,7 @@ fn unit(span_ms: i64) -> Unit {
 
 fn draw_requests(
     area: &Area<'_>,
-    traffic: &Traffic,
+    traffic: &RequestTimeline,
     from_ms: i64,
     span_ms: i64,
     limit: f64,

@@ -6,15 +6,15 @@ use super::chart;
 use super::format::{counted, ending, length, number, per_second, rate, time};
 use crate::domain::job::Status;
 use crate::domain::verdict::explain;
+use crate::queue::{Cause, ErrorCodeStats, QueueCounts, RunStats, Waits};
 use crate::report::page_data::{PageData, PageInfo};
-use crate::store::{Cause, CodeTally, QueueCounts, RunTally, Waits};
 use crate::util::escape::visible;
 
 /// The ending of a run without a recorded end whose process is gone.
 const DIED: &str = "died";
 
 /// The newest run, if it is running.
-fn running_run(data: &PageData) -> Option<&RunTally> {
+fn running_run(data: &PageData) -> Option<&RunStats> {
     data.overview.runs.rows.first().filter(|run| data.is_running(run))
 }
 
@@ -286,7 +286,7 @@ pub(super) fn codes(data: &PageData, info: &PageInfo) -> Markup {
     }
 }
 
-fn code(tally: &CodeTally) -> Markup {
+fn code(tally: &ErrorCodeStats) -> Markup {
     let row = tally.code.map(explain);
     html! {
         tr {
@@ -314,7 +314,7 @@ fn capital(text: &str) -> String {
 }
 
 /// How a run ended, or its process if it has not.
-pub(super) fn run_state(run: &RunTally, data: &PageData) -> String {
+pub(super) fn run_state(run: &RunStats, data: &PageData) -> String {
     match run.ending.as_deref() {
         Some(word) => ending(word).to_owned(),
         None if data.is_running(run) => format!("going on, process {}", run.pid),

@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::format::{counted, figure, length, number, per_second, rate, time};
 use super::overview::run_state;
+use crate::queue::{BatchStats, KeptPace, KeptSize, Listed, Record, RunStats};
 use crate::report::page_data::{PageData, PageInfo};
-use crate::store::{BatchTally, KeptPace, KeptSize, Listed, Record, RunTally};
 use crate::util::escape::visible;
 
 /// The queue or the batch that the page is about.
@@ -106,7 +106,7 @@ pub(super) fn batches(data: &PageData) -> Markup {
     }
 }
 
-fn batch(batch: &BatchTally, several_apps: bool) -> Markup {
+fn batch(batch: &BatchStats, several_apps: bool) -> Markup {
     html! {
         tr {
             th.n scope="row" { (batch.id) }
@@ -151,7 +151,7 @@ pub(super) fn runs(data: &PageData) -> Markup {
     }
 }
 
-fn run(run: &RunTally, data: &PageData) -> Markup {
+fn run(run: &RunStats, data: &PageData) -> Markup {
     let sent = &run.requests;
     let spread_ms = run.last_ms.zip(run.first_ms).map(|(last, first)| last - first);
     html! {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::domain::job::{App, JobState, Library, Status};
-use crate::store::{
-    BatchTally, Bucket, CodeTally, Holder, Listed, Overview, QueueCounts, Record, RequestCounts,
-    RunTally, Traffic,
+use crate::queue::{
+    BatchStats, Bucket, ErrorCodeStats, Holder, Listed, QueueCounts, QueueReport, Record,
+    RequestCounts, RequestTimeline, RunStats,
 };
 
 const NOW_MS: i64 = 1_735_689_600_000;
@@ -48,7 +48,7 @@ fn record(id: &str, info: &str) -> Record {
 
 fn data(asked: [QueueCounts; 3]) -> PageData {
     let none = || Listed { rows: Vec::new(), total: 0 };
-    let overview = Overview {
+    let overview = QueueReport {
         asked,
         codes: none(),
         in_doubt: 0,
@@ -56,7 +56,7 @@ fn data(asked: [QueueCounts; 3]) -> PageData {
         newest_run: (0, 0),
         batches: Listed { rows: Vec::new(), total: 0 },
         runs: Listed { rows: Vec::new(), total: 0 },
-        traffic: Traffic::default(),
+        traffic: RequestTimeline::default(),
     };
     PageData {
         overview,
@@ -72,10 +72,10 @@ fn counts(succeeded: u64, failed: u64, pending: u64) -> QueueCounts {
     QueueCounts { pending, succeeded, failed, ..QueueCounts::default() }
 }
 
-fn run(ending: Option<&str>) -> RunTally {
+fn run(ending: Option<&str>) -> RunStats {
     let requests =
         RequestCounts { total: 11, applied: 10, throttled: 1, ..RequestCounts::default() };
-    RunTally {
+    RunStats {
         id: 3,
         app: APP,
         host: HOSTILE.to_owned(),
@@ -92,7 +92,7 @@ fn run(ending: Option<&str>) -> RunTally {
 /// Data whose every text is hostile.
 fn hostile() -> PageData {
     let mut data = data([counts(3, 0, 0), counts(0, 0, 0), counts(0, 3, 0)]);
-    let tally = CodeTally {
+    let tally = ErrorCodeStats {
         code: Some(-50_003),
         failed: [0, 0, 3],
         succeeded: 0,
@@ -100,7 +100,7 @@ fn hostile() -> PageData {
     };
     data.overview.codes = Listed { rows: vec![tally], total: 1 };
     data.overview.batches = Listed {
-        rows: vec![BatchTally {
+        rows: vec![BatchStats {
             id: 1,
             app: APP,
             name: HOSTILE.to_owned(),
@@ -165,7 +165,7 @@ fn truncated_list_names_the_csv() {
 
 #[test]
 fn headline_summarises_the_outcome() {
-    let text = |counts: QueueCounts, run: Option<RunTally>| {
+    let text = |counts: QueueCounts, run: Option<RunStats>| {
         let mut data = data([counts, QueueCounts::default(), QueueCounts::default()]);
         data.running = run.as_ref().filter(|run| run.ending.is_none()).map(|_| holder(42));
         data.overview.runs = Listed { total: 1, rows: run.into_iter().collect() };
@@ -191,7 +191,7 @@ fn headline_summarises_the_outcome() {
 fn run_is_running_while_it_holds_the_lock() {
     let text = |pid: Option<u32>| {
         let mut data = data([counts(7, 0, 3), QueueCounts::default(), QueueCounts::default()]);
-        data.overview.runs = Listed { total: 1, rows: vec![RunTally { pid: 32_660, ..run(None) }] };
+        data.overview.runs = Listed { total: 1, rows: vec![RunStats { pid: 32_660, ..run(None) }] };
         data.running = pid.map(holder);
         page(&data, &info(), PageTarget::File)
     };
@@ -215,7 +215,7 @@ fn holder(pid: u32) -> Holder {
 fn drawings_have_text_and_style_sheet_colours() {
     let mut data = hostile();
     let at = |n: i64| Bucket { at_ms: NOW_MS + n * 1_000, requests: run(None).requests };
-    data.overview.traffic = Traffic {
+    data.overview.traffic = RequestTimeline {
         requests: RequestCounts { in_flight: 1, transient: 1, total: 13, ..run(None).requests },
         sitting: Some((3, 3)),
         bucket_ms: 1_000,

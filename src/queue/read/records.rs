@@ -1,0 +1,228 @@
+//! Records: the queue's jobs one after the other, for reports. Streams; holds a few pages.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use serde::Deserialize;
+use sqlx::{QueryBuilder, Sqlite, SqlitePool};
+use tokio::sync::mpsc;
+
+use crate::domain::job::{JobId, JobState, Status};
+use crate::queue::sqlite::doubts::IN_DOUBT;
+use crate::queue::{BatchId, Context as _, Queue, QueueError, RunId};
+
+/// A job with everything that is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The job's number.
+    pub id: JobId,
+    /// The question.
+    pub question_id: String,
+    /// What it shall become.
+    pub status: Status,
+    /// Where it stands.
+    pub state: JobState,
+    /// The service's code, if it was refused.
+    pub error_code: Option<i64>,
+    /// The service's text beside it.
+    pub error_info: Option<String>,
+    /// Requests that carried it, those refused as too fast not counted.
+    pub attempts: i64,
+    /// Whether some request that carried it lost its response.
+    pub response_lost: bool,
+    /// Whether it is the latest job of a question that such a request may have changed, and nothing
+    /// since says whether.
+    pub in_doubt: bool,
+    /// The name of its batch.
+    pub batch: Arc<str>,
+    /// The line of the manifest where it stands.
+    pub line: i64,
+    /// When its outcome was recorded, in UTC milliseconds.
+    pub finished_ms: Option<i64>,
+}
+
+/// Which records.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RecordFilter {
+    /// In this state only.
+    pub state: Option<JobState>,
+    /// In doubt only.
+    pub in_doubt: bool,
+    /// Only those of which a request lost its response.
+    pub response_lost: bool,
+    /// Only the latest job of its question, or only those that are not.
+    pub latest: Option<bool>,
+    /// Of this batch only.
+    pub batch: Option<BatchId>,
+    /// Settled by this run only.
+    pub run: Option<RunId>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+impl Queue {
+    /// The records that `filter` lets through, in the order of import, then of the manifest.
+    pub fn records(
+        &self,
+        filter: RecordFilter,
+    ) -> impl Stream<Item = Result<Record, QueueError>> + Send + use<> {
+        // The next page is read while the one before is taken apart and written.
+        let (pages, taken) = mpsc::channel(1);
+        tokio::spawn(read_pages(self.readers.clone(), filter, pages));
+        stream::unfold(taken, |mut taken| async { Some((taken.recv().await?, taken)) })
+            .map(|page| match page.and_then(|page| page.records()) {
+                Ok(records) => stream::iter(records.into_iter().map(Ok).collect::<Vec<_>>()),
+                Err(error) => stream::iter(vec![Err(error)]),
+            })
+            .flatten()
+    }
+}
+
+/// Pages by job number, until the last or until nobody takes them any more: no statement stays
+/// open between two of them, so that a slow reader of a report never keeps the write-ahead log
+/// from being folded in.
+async fn read_pages(
+    readers: SqlitePool,
+    filter: RecordFilter,
+    pages: mpsc::Sender<Result<Page, QueueError>>,
+) {
+    let (mut after, mut left) = (0, filter.limit);
+    let mut names = Names::default();
+    while left != Some(0) {
+        let limit = left.unwrap_or(PAGE_ROWS).min(PAGE_ROWS);
+        let page = read_page(&readers, &mut names, filter, after, limit).await;
+        let mut is_last = true;
+        if let Ok(page) = &page {
+            is_last = page.rows < limit;
+            left = left.map(|left| left - page.rows);
+            after = page.last;
+        }
+        if pages.send(page).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Rows read by one statement.
+const PAGE_ROWS: u32 = 1_000;
+
+/// What is being done, for errors.
+const CONTEXT: &str = "read records";
+
+/// The names of the batches that were met.
+type Names = BTreeMap<BatchId, Arc<str>>;
+
+/// A job as it comes: number, question, status, state, code, text, attempts, whether a response was
+/// lost, whether in doubt, batch, line, and when it was finished. All of a page come in one row, as
+/// JSON: a row of its own would take longer on its way here than to be read.
+type Found = (
+    JobId,
+    String,
+    i64,
+    String,
+    Option<i64>,
+    Option<String>,
+    i64,
+    i64,
+    i64,
+    BatchId,
+    i64,
+    Option<i64>,
+);
+
+/// Some records as they come.
+struct Page {
+    /// How many.
+    rows: u32,
+    /// The number of the last.
+    last: JobId,
+    /// A list of [`Found`].
+    found: String,
+    names: Names,
+}
+
+async fn read_page(
+    readers: &SqlitePool,
+    names: &mut Names,
+    filter: RecordFilter,
+    after: JobId,
+    limit: u32,
+) -> Result<Page, QueueError> {
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
+        "SELECT count(*), coalesce(max(id), 0), json_group_array(DISTINCT batch_id),
+                json_group_array(json_array(id, question_id, target_status, state, error_code, error_info, attempts,
+                                            response_lost, in_doubt, batch_id, line, finished_ms))
+         FROM (SELECT id, question_id, target_status, state, error_code, error_info, attempts, response_lost,
+                      {IN_DOUBT} AS in_doubt, batch_id, line, finished_ms
+               FROM jobs WHERE id > "
+    ));
+    sql.push_bind(after);
+    if let Some(state) = filter.state {
+        // In so many words, so that the index of those that failed serves.
+        sql.push(" AND state = '").push(state.name()).push("'");
+    }
+    if let Some(latest) = filter.latest {
+        sql.push(" AND is_latest = ").push_bind(latest);
+    }
+    if filter.in_doubt {
+        sql.push(" AND ").push(IN_DOUBT);
+    }
+    if filter.response_lost {
+        sql.push(" AND response_lost = 1");
+    }
+    if let Some(batch) = filter.batch {
+        sql.push(" AND batch_id = ").push_bind(batch);
+    }
+    if let Some(run) = filter.run {
+        sql.push(" AND request_id IN (SELECT id FROM requests WHERE run_id = ")
+            .push_bind(run)
+            .push(")");
+    }
+    sql.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit)).push(")");
+    let (rows, last, batches, found): (u32, JobId, String, String) =
+        sql.build_query_as().fetch_one(readers).await.context(CONTEXT)?;
+    for batch in from_json::<Vec<BatchId>>(&batches)? {
+        if let Entry::Vacant(unknown) = names.entry(batch) {
+            let name: String = sqlx::query_scalar("SELECT name FROM batches WHERE id = ?")
+                .bind(batch)
+                .fetch_one(readers)
+                .await
+                .context(CONTEXT)?;
+            unknown.insert(name.into());
+        }
+    }
+    Ok(Page { rows, last, found, names: names.clone() })
+}
+
+fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, QueueError> {
+    serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(e.into())).context(CONTEXT)
+}
+
+impl Page {
+    fn records(&self) -> Result<Vec<Record>, QueueError> {
+        let found: Vec<Found> = from_json(&self.found)?;
+        found.into_iter().map(|found| read_record(found, &self.names)).collect()
+    }
+}
+
+fn read_record(found: Found, names: &Names) -> Result<Record, QueueError> {
+    let (id, question_id, status, state, error_code, error_info, attempts, ..) = found;
+    let (.., response_lost, in_doubt, batch, line, finished_ms) = found;
+    let impossible = |reason: String| QueueError::Impossible { table: "jobs", row: id, reason };
+    Ok(Record {
+        id,
+        question_id,
+        status: Status::from_code(status).ok_or_else(|| impossible(format!("status {status}")))?,
+        state: state.parse().map_err(impossible)?,
+        error_code,
+        error_info,
+        attempts,
+        response_lost: response_lost != 0,
+        in_doubt: in_doubt != 0,
+        batch: names.get(&batch).map_or_else(|| "".into(), Arc::clone),
+        line,
+        finished_ms,
+    })
+}

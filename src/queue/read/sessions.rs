@@ -1,0 +1,281 @@
+//! Sittings: the requests of the newest run over time, with those before it that belong to the
+//! same work, and the pauses in them. Only reads, as `traffic`, to which it belongs.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::queue::read::request_stats::{CONTEXT, RequestCounts, RunStats};
+use crate::queue::read::row_helpers::{count, stretches};
+use crate::queue::{Context as _, QueueError, RequestId, RunId};
+
+/// The most stretches that the time of requests is cut into.
+const BUCKETS_MAX: i64 = 96;
+
+/// Lengths of a stretch, in milliseconds, each one that a person would choose.
+const BUCKETS_MS: [i64; 20] = {
+    const S: i64 = 1_000;
+    const MIN: i64 = 60 * S;
+    const H: i64 = 60 * MIN;
+    [
+        S,
+        2 * S,
+        5 * S,
+        10 * S,
+        15 * S,
+        30 * S,
+        MIN,
+        2 * MIN,
+        5 * MIN,
+        10 * MIN,
+        15 * MIN,
+        30 * MIN,
+        H,
+        2 * H,
+        3 * H,
+        6 * H,
+        12 * H,
+        24 * H,
+        48 * H,
+        168 * H,
+    ]
+};
+
+/// A pause up to this length never divides one sitting from the next, in milliseconds.
+const PAUSE_MS: i64 = 10_000;
+
+/// How many requests before a pause are looked at for its cause: no more than can be out.
+const LOOK_BACK: i64 = 64;
+
+/// A stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// When it begins, in UTC milliseconds.
+    pub at_ms: i64,
+    /// The requests that left in it.
+    pub requests: RequestCounts,
+}
+
+/// Why nothing left for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The service had said "too fast".
+    Frequency,
+    /// Requests had found no usable answer.
+    Trouble,
+    /// Neither: answers were slow, or all that waited had a due time.
+    Other,
+}
+
+/// Pauses of one cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// Why.
+    pub cause: Cause,
+    /// How many.
+    pub count: u64,
+    /// Their sum, in milliseconds.
+    pub total_ms: i64,
+    /// The longest, in milliseconds.
+    pub longest_ms: i64,
+}
+
+impl Waits {
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.total_ms += other.total_ms;
+        self.longest_ms = self.longest_ms.max(other.longest_ms);
+    }
+}
+
+/// Runs that are shown on one axis of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::queue) struct Session {
+    pub(in crate::queue) first: RunId,
+    pub(in crate::queue) last: RunId,
+    pub(in crate::queue) from_ms: i64,
+    pub(in crate::queue) to_ms: i64,
+}
+
+/// The newest run that sent something, with the runs before it, as long as the pauses between
+/// them are no longer than the work: about half of the axis shows something.
+pub(in crate::queue) fn sitting(newest_first: &[RunStats]) -> Option<Session> {
+    let mut found: Option<(Session, i64)> = None;
+    for run in newest_first {
+        let (Some(from_ms), Some(to_ms)) = (run.first_ms, run.last_ms) else { continue };
+        let work_ms = to_ms - from_ms;
+        match &mut found {
+            None => {
+                let sitting = Session { first: run.id, last: run.id, from_ms, to_ms };
+                found = Some((sitting, work_ms));
+            }
+            // A wall clock that was set back ends the sitting.
+            Some((later, worked_ms))
+                if (0..=PAUSE_MS + *worked_ms + work_ms).contains(&(later.from_ms - to_ms)) =>
+            {
+                later.first = run.id;
+                later.from_ms = from_ms;
+                *worked_ms += work_ms;
+            }
+            Some(_) => break,
+        }
+    }
+    found.map(|(sitting, _)| sitting)
+}
+
+/// The shortest bucket of which few enough cover `span_ms`.
+pub(in crate::queue) fn bucket_ms(span_ms: i64) -> i64 {
+    let fits = |ms: &&i64| span_ms / **ms < BUCKETS_MAX;
+    let longest = BUCKETS_MS[BUCKETS_MS.len() - 1];
+    match BUCKETS_MS.iter().find(fits) {
+        Some(ms) => *ms,
+        None => longest * (span_ms / longest / BUCKETS_MAX + 1),
+    }
+}
+
+/// The requests of the sitting, whose first and last number `ids` has, a stretch at a time.
+pub(in crate::queue) async fn buckets(
+    connection: &mut SqliteConnection,
+    sitting: Session,
+    ids: Option<(RequestId, RequestId)>,
+    bucket_ms: i64,
+) -> Result<Vec<Bucket>, QueueError> {
+    let Session { first, last, from_ms, to_ms } = sitting;
+    let starts = (from_ms..=to_ms).step_by(usize::try_from(bucket_ms).unwrap_or(usize::MAX));
+    let mut buckets: Vec<Bucket> =
+        starts.map(|at_ms| Bucket { at_ms, requests: RequestCounts::default() }).collect();
+    for (from, to) in stretches(ids) {
+        let rows = sqlx::query(
+            "SELECT (scheduled_ms - ?1) / ?2, verdict, count(*) FROM requests
+             WHERE id BETWEEN ?6 AND ?7 AND +run_id BETWEEN ?3 AND ?4 AND scheduled_ms BETWEEN ?1 AND ?5
+             GROUP BY 1, 2",
+        )
+        .bind(from_ms)
+        .bind(bucket_ms)
+        .bind(first)
+        .bind(last)
+        .bind(to_ms)
+        .bind(from)
+        .bind(to)
+        .fetch_all(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+        for row in &rows {
+            let at: i64 = row.try_get(0).context(CONTEXT)?;
+            if let Some(bucket) = usize::try_from(at).ok().and_then(|at| buckets.get_mut(at)) {
+                let verdict: Option<&str> = row.try_get(1).context(CONTEXT)?;
+                bucket.requests.add(verdict, count(row, 2).context(CONTEXT)?)?;
+            }
+        }
+    }
+    Ok(buckets)
+}
+
+/// Pauses within a run, as in [`buckets`] a stretch at a time, each with the request before it.
+/// What is out when trouble comes still leaves, so the cause is looked for among the answers
+/// that came in the pause.
+pub(in crate::queue) async fn waits(
+    connection: &mut SqliteConnection,
+    sitting: Session,
+    ids: Option<(RequestId, RequestId)>,
+    wait_ms_min: i64,
+) -> Result<Vec<Waits>, QueueError> {
+    let mut waits: BTreeMap<Cause, Waits> = BTreeMap::new();
+    for (from, to) in stretches(ids) {
+        let rows = sqlx::query(
+            "WITH pauses AS (
+               SELECT id, before_ms, scheduled_ms - before_ms AS ms FROM (
+                 SELECT id, scheduled_ms, run_id, lag(scheduled_ms) OVER (ORDER BY id) AS before_ms,
+                        lag(run_id) OVER (ORDER BY id) AS run_before
+                 FROM requests
+                 WHERE id BETWEEN coalesce((SELECT id FROM requests WHERE id < ?5 AND +run_id BETWEEN ?1 AND ?2
+                                            ORDER BY id DESC LIMIT 1), ?5) AND ?6
+                   AND +run_id BETWEEN ?1 AND ?2)
+               WHERE run_before = run_id AND scheduled_ms - before_ms >= ?3)
+             SELECT (SELECT verdict FROM requests
+                     WHERE requests.id BETWEEN pauses.id - ?4 AND pauses.id - 1
+                       AND verdict IN ('throttled', 'transient') AND responded_ms >= before_ms
+                     ORDER BY requests.id DESC LIMIT 1), count(*), sum(ms), max(ms)
+             FROM pauses GROUP BY 1",
+        )
+        .bind(sitting.first)
+        .bind(sitting.last)
+        .bind(wait_ms_min)
+        .bind(LOOK_BACK)
+        .bind(from)
+        .bind(to)
+        .fetch_all(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+        for row in &rows {
+            let more = read_waits(row).context(CONTEXT)?;
+            waits.entry(more.cause).and_modify(|waits| waits.add(&more)).or_insert(more);
+        }
+    }
+    Ok(waits.into_values().collect())
+}
+
+fn read_waits(row: &SqliteRow) -> Result<Waits, sqlx::Error> {
+    let cause = match row.try_get::<Option<&str>, _>(0)? {
+        Some("throttled") => Cause::Frequency,
+        Some(_) => Cause::Trouble,
+        None => Cause::Other,
+    };
+    let (total_ms, longest_ms) = (row.try_get(2)?, row.try_get(3)?);
+    Ok(Waits { cause, count: count(row, 1)?, total_ms, longest_ms })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::{App, Library};
+
+    fn run(id: RunId, first_ms: i64, last_ms: i64) -> RunStats {
+        RunStats {
+            id,
+            app: App { sdkappid: 1, library: Library::Chitchat },
+            host: "h".to_owned(),
+            pid: 1,
+            started_ms: first_ms,
+            finished_ms: None,
+            ending: None,
+            requests: RequestCounts::default(),
+            first_ms: Some(first_ms),
+            last_ms: Some(last_ms),
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_as_short_as_the_number_of_them_allows() {
+        const H: i64 = 3_600_000;
+        for (span_ms, ms) in [
+            (0, 1_000),
+            (3_000, 1_000),
+            (95_999, 1_000),
+            (96_000, 2_000),
+            (10 * H, 10 * 60_000),
+            (30 * 24 * H, 12 * H),
+            (10_000 * 24 * H, 168 * H * 15),
+        ] {
+            assert_eq!(bucket_ms(span_ms), ms, "{span_ms}");
+            assert!(span_ms / ms < BUCKETS_MAX);
+        }
+    }
+
+    #[test]
+    fn a_sitting_goes_back_over_pauses_that_are_no_longer_than_its_work() {
+        let ends = |runs: &[RunStats]| sitting(runs).map(|s| (s.first, s.last, s.from_ms, s.to_ms));
+        let newest = run(3, 100_000, 130_000);
+        assert_eq!(ends(&[]), None);
+        assert_eq!(ends(std::slice::from_ref(&newest)), Some((3, 3, 100_000, 130_000)));
+        let near = [newest.clone(), run(2, 50_000, 60_000), run(1, 9_000, 10_000)];
+        assert_eq!(ends(&near), Some((1, 3, 9_000, 130_000)));
+        let far = [newest.clone(), run(2, 1_000, 2_000)];
+        assert_eq!(ends(&far), Some((3, 3, 100_000, 130_000)));
+        let idle = RunStats { first_ms: None, last_ms: None, ..run(3, 0, 0) };
+        assert_eq!(ends(&[idle, run(2, 1_000, 2_000)]), Some((2, 2, 1_000, 2_000)));
+        let clock_set_back = [newest, run(2, 120_000, 140_000)];
+        assert_eq!(ends(&clock_set_back), Some((3, 3, 100_000, 130_000)));
+    }
+}

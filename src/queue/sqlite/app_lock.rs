@@ -1,0 +1,185 @@
+//! An app's lock on this host. The service counts the requests of an app, whichever queue file they
+//! come from, so two runs of one app take turns even when each has a queue of its own.
+//!
+//! Advisory: a host that offers no folder for it, a container or a service with folders of its own,
+//! and an app that is called by two addresses are not covered. The lock is an open file's and dies
+//! with the process; the process that has the lock removes the file, and one that gets a lock looks
+//! whether its file is still there.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::job::App;
+use crate::queue::QueueError;
+use crate::queue::sqlite::lock_file::LockFile;
+use crate::queue::sqlite::run_lock::Holder;
+use crate::util::escape::{path_text, visible};
+
+/// Where such locks are, for every user: a login and cron have other variables, but these folders in
+/// common. A run takes one in each that it can use.
+const FOLDERS: [&str; 2] = ["/run/lock", "/tmp"];
+
+/// How often a lock is taken again whose file was removed meanwhile.
+const TRIES: u32 = 20;
+
+/// The right to send requests of one app to one address, for as long as this value lives.
+#[derive(Debug)]
+pub struct AppLock {
+    files: Vec<(PathBuf, LockFile)>,
+}
+
+/// The line in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    #[serde(flatten)]
+    holder: Holder,
+    queue: String,
+}
+
+impl AppLock {
+    /// Takes the lock of `app` at `endpoint` for a run on the queue file `database`.
+    ///
+    /// # Errors
+    /// [`QueueError::AppHeld`] when a run on another queue has it.
+    pub fn take(
+        app: App,
+        endpoint: &str,
+        database: &Path,
+        now_ms: i64,
+    ) -> Result<Self, QueueError> {
+        Self::take_in(&FOLDERS.map(Path::new), app, endpoint, database, now_ms)
+    }
+
+    fn take_in(
+        folders: &[&Path],
+        app: App,
+        endpoint: &str,
+        database: &Path,
+        now_ms: i64,
+    ) -> Result<Self, QueueError> {
+        let name = file_name(app, endpoint);
+        let queue = path_text(database);
+        let line = Line { holder: Holder::this_process(now_ms), queue };
+        // Dropped on the way, it gives back what it has.
+        let mut taken = Self { files: Vec::new() };
+        for folder in folders {
+            let path = folder.join(&name);
+            match take_one(&path, &line, database) {
+                Ok(Some(file)) => taken.files.push((path, file)),
+                Ok(None) => {}
+                Err(error @ QueueError::AppHeld { .. }) => return Err(error),
+                Err(error) => tracing::debug!(%error, "no lock of the app here"),
+            }
+        }
+        Ok(taken)
+    }
+}
+
+impl Drop for AppLock {
+    fn drop(&mut self) {
+        for (path, _) in &self.files {
+            // Before it is unlocked. A file of another user stays.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// `None` where the file is another user's, who could keep every run from its work.
+fn take_one(path: &Path, line: &Line, database: &Path) -> Result<Option<LockFile>, QueueError> {
+    for _ in 0..TRIES {
+        let file = match LockFile::open(path, true) {
+            Err(QueueError::Missing(_)) => LockFile::open_or_make(path, 0o644, Path::new("/"))?,
+            // Another user's can be locked, if not written.
+            Err(QueueError::LockFile { .. }) => LockFile::open(path, false)?,
+            opened => opened?,
+        };
+        if !is_trusted(file.owner, database) {
+            tracing::warn!(
+                "{} belongs to user {}: a run of the same application by that user is not waited for",
+                path_text(path),
+                file.owner
+            );
+            return Ok(None);
+        }
+        if !file.lock()? {
+            let said = serde_json::from_str::<Line>(&file.text()).unwrap_or(Line {
+                holder: Holder { host: "this host".to_owned(), pid: 0, since_ms: 0 },
+                queue: "unknown".to_owned(),
+            });
+            // Another user's process may have written it.
+            let host = visible(&said.holder.host).into_owned();
+            let (queue, holder) = (visible(&said.queue), Holder { host, ..said.holder });
+            return Err(QueueError::AppHeld { queue: queue.into_owned(), holder });
+        }
+        if file.is_there() {
+            // Who may lock a file need not be allowed to write it.
+            let _ = file.write(line);
+            return Ok(Some(file));
+        }
+    }
+    Err(QueueError::Unusable {
+        path: path.to_owned(),
+        source: io::Error::other("it is removed again and again"),
+    })
+}
+
+fn is_trusted(owner: u32, database: &Path) -> bool {
+    let of_queue = fs::metadata(database).is_ok_and(|found| found.uid() == owner);
+    owner == 0 || owner == rustix::process::geteuid().as_raw() || of_queue
+}
+
+/// `deskbatch-1400000000-chitchat-console.tim.qq.com.lock`
+fn file_name(app: App, endpoint: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
+    let endpoint: String = endpoint.chars().map(plain).collect();
+    format!("deskbatch-{}-{}-{endpoint}.lock", app.sdkappid, app.library)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::domain::job::Library;
+
+    const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
+
+    #[test]
+    fn app_lock_excludes_one_app_at_one_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first.db"), folder.path().join("second.db"));
+        let there = [folder.path(), Path::new("/none/such")];
+        let take = |app, endpoint, queue: &Path| AppLock::take_in(&there, app, endpoint, queue, 5);
+        for _ in 0..2 {
+            let lock = take(APP, "localhost:8047", &first).unwrap();
+            match take(APP, "localhost:8047", &second) {
+                Err(QueueError::AppHeld { queue, holder }) => {
+                    assert_eq!((queue, holder.since_ms), (path_text(&first), 5));
+                }
+                other => panic!("{other:?}"),
+            }
+            let other_library = App { library: Library::Faq, ..APP };
+            take(other_library, "localhost:8047", &second).unwrap();
+            take(APP, "localhost:8048", &second).unwrap();
+            drop(lock);
+            // Nothing is left of it.
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn app_lock_follows_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, "worth keeping").unwrap();
+        symlink(&target, folder.path().join(file_name(APP, "localhost"))).unwrap();
+        let lock = AppLock::take_in(&[folder.path()], APP, "localhost", &target, 5).unwrap();
+        assert_eq!(lock.files.len(), 0);
+        drop(lock);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "worth keeping");
+    }
+}

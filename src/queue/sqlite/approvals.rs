@@ -1,0 +1,340 @@
+//! Approvals: what would be sent, taken down in the transaction that decides about it, and
+//! which jobs a run may send because its plan was agreed to.
+//!
+//! An approval marks its jobs. A bound on their numbers would not do: `retry` brings back
+//! older jobs than those that were approved. A retry takes the mark away, and a job that a later
+//! import makes never has it, so that no delete is sent which the plan has not shown.
+
+use futures_util::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::domain::job::{App, Status};
+use crate::domain::plan_digest::{JobSetDigest, JobSetHasher};
+use crate::queue::read::status::open_by_status;
+use crate::queue::sqlite::approved_jobs;
+use crate::queue::{Context as _, Import, Queue, QueueError, RunId, RunLock};
+
+/// The number of an approval in its queue file.
+pub type ApprovalId = i64;
+
+/// Which jobs of a run an approval is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Covers {
+    /// All jobs of a plan, and a run that has it sends nothing else.
+    Plan,
+    /// The deletes. A run that has it sends enables and disables whether or not it was there for
+    /// them.
+    Deletes,
+}
+
+impl Covers {
+    /// The word used in the database.
+    pub(in crate::queue) fn name(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Deletes => "deletes",
+        }
+    }
+
+    /// Whether it is about jobs of `status`.
+    pub(in crate::queue) fn is_about(self, status: Status) -> bool {
+        self == Self::Plan || status == Status::Delete
+    }
+}
+
+/// Open jobs of an app, as a run with a certain approval sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenJobs {
+    /// Those that it sends.
+    pub to_send: u64,
+    /// Those that it leaves, since its approval does not cover them.
+    pub unapproved: u64,
+}
+
+/// What would be sent if an import were made durable now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// All of it.
+    pub open: JobSetDigest,
+    /// What of it was in the queue before.
+    pub waiting: JobSetDigest,
+    /// How many of all are in a request without a recorded answer.
+    pub in_flight: u64,
+    /// The first questions that would be deleted, in the order of their ids.
+    pub deletes: Vec<String>,
+}
+
+/// An approval that was given before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Its number.
+    pub id: ApprovalId,
+    /// What had to hold still for it.
+    pub terms: String,
+    /// Its jobs that are still to be done.
+    pub left: u64,
+    /// Its jobs that failed and speak for their questions still.
+    pub failed: u64,
+    /// Jobs that it covers no longer, since they were retried or approved again.
+    pub uncovered: u64,
+}
+
+impl Queue {
+    /// Begins a look at the queue as it is, in one transaction with what follows from it.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn begin_review(&self, app: App, now_ms: i64) -> Result<Import, QueueError> {
+        let mut import = self.begin_import(app, now_ms).await?;
+        import.begin().await?;
+        Ok(import)
+    }
+
+    /// The newest approval of a plan with this digest. What is left of it is asked before an
+    /// import supersedes it.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn find_approval(
+        &self,
+        app: App,
+        digest: &str,
+    ) -> Result<Option<Approval>, QueueError> {
+        const CONTEXT: &str = "look for an approval";
+        let row = sqlx::query(
+            "SELECT id, terms,
+                    (SELECT coalesce(sum(jobs), 0) FROM job_counters
+                     WHERE approval_id = approvals.id AND job_state IN ('pending', 'in_flight')),
+                    (SELECT coalesce(sum(iif(job_state = 'failed', jobs, -jobs)), 0) FROM job_counters
+                     WHERE approval_id = approvals.id AND job_state IN ('failed', 'failed_superseded')),
+                    uncovered
+             FROM approvals WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?) AND digest = ?
+               AND covers = 'plan'
+             ORDER BY id DESC LIMIT 1",
+        )
+        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(app.library.name())
+        .bind(digest)
+        .fetch_optional(&self.readers)
+        .await
+        .context(CONTEXT)?;
+        let Some(row) = row else { return Ok(None) };
+        let count = |at: usize| -> Result<u64, QueueError> {
+            let n: i64 = row.try_get(at).context(CONTEXT)?;
+            Ok(u64::try_from(n).unwrap_or_default())
+        };
+        Ok(Some(Approval {
+            id: row.try_get(0).context(CONTEXT)?,
+            terms: row.try_get(1).context(CONTEXT)?,
+            left: count(2)?,
+            failed: count(3)?,
+            uncovered: count(4)?,
+        }))
+    }
+
+    /// Gives a run that has begun the approval of what it sends.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn bind_run(&self, run: RunId, approval: ApprovalId) -> Result<(), QueueError> {
+        const CONTEXT: &str = "bind a run to a plan";
+        let mut tx = self.write(CONTEXT).await?;
+        sqlx::query("UPDATE runs SET approval_id = ? WHERE id = ?")
+            .bind(approval)
+            .bind(run)
+            .execute(&mut *tx)
+            .await
+            .context(CONTEXT)?;
+        tx.commit().await.context(CONTEXT)?;
+        self.forget_claim_scope();
+        Ok(())
+    }
+
+    /// Open jobs of `app`, as a run with `approval` sees them. One without any sends no deletes.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn open_of(
+        &self,
+        app: App,
+        approval: Option<ApprovalId>,
+    ) -> Result<OpenJobs, QueueError> {
+        const CONTEXT: &str = "count approved jobs";
+        let (to_send, unapproved): (i64, i64) = sqlx::query_as(
+            "SELECT coalesce(sum(jobs) FILTER (WHERE is_sent), 0), coalesce(sum(jobs) FILTER (WHERE NOT is_sent), 0)
+             FROM (SELECT pending + in_flight AS jobs,
+                          approval_id = coalesce(?3, -1)
+                            OR (target_status <> 6 AND (SELECT covers FROM approvals WHERE id = ?3) IS NOT 'plan') AS is_sent
+                   FROM job_counts WHERE batch_id IN (
+                     SELECT id FROM batches
+                     WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ?1 AND library = ?2)))",
+        )
+        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(app.library.name())
+        .bind(approval)
+        .fetch_one(&self.readers)
+        .await
+        .context(CONTEXT)?;
+        let [to_send, unapproved] =
+            [to_send, unapproved].map(|jobs| u64::try_from(jobs).unwrap_or_default());
+        Ok(OpenJobs { to_send, unapproved })
+    }
+
+    /// How many jobs an approval covers no longer, since they were retried or approved again.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn uncovered_of(&self, approval: ApprovalId) -> Result<u64, QueueError> {
+        let uncovered: Option<i64> =
+            sqlx::query_scalar("SELECT uncovered FROM approvals WHERE id = ?")
+                .bind(approval)
+                .fetch_optional(&self.readers)
+                .await
+                .context("count approved jobs")?;
+        Ok(u64::try_from(uncovered.unwrap_or_default()).unwrap_or_default())
+    }
+
+    /// How many jobs of an approval have been cancelled, and how many superseded.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn withdrawn_of(&self, approval: ApprovalId) -> Result<[u64; 2], QueueError> {
+        let (cancelled, superseded): (i64, i64) = sqlx::query_as(
+            "SELECT coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0) FROM job_counts WHERE approval_id = ?",
+        )
+        .bind(approval)
+        .fetch_one(&self.readers)
+        .await
+        .context("count approved jobs")?;
+        Ok([cancelled, superseded].map(|jobs| u64::try_from(jobs).unwrap_or_default()))
+    }
+
+    /// Jobs of an approval that failed and speak for their questions still.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn failed_of(&self, approval: ApprovalId) -> Result<u64, QueueError> {
+        let failed: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(failed - failed_superseded), 0) FROM job_counts WHERE approval_id = ?",
+        )
+        .bind(approval)
+        .fetch_one(&self.readers)
+        .await
+        .context("count failed jobs")?;
+        Ok(u64::try_from(failed).unwrap_or_default())
+    }
+}
+
+impl Import {
+    /// Takes down what would be sent, once all rows are in; the ids of at most
+    /// `deletes_max` deletes with it. A job in flight that was superseded or cancelled is not sent
+    /// again.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read or holds an impossible row.
+    pub async fn survey(&mut self, deletes_max: usize) -> Result<Survey, QueueError> {
+        let mut rows = sqlx::query(AssertSqlSafe(approved_jobs::survey()))
+            .bind(self.app_id)
+            .fetch(&mut self.connection);
+        let (mut open, mut waiting) = (JobSetHasher::default(), JobSetHasher::default());
+        let (mut in_flight, mut deletes) = (0, Vec::new());
+        while let Some(row) = rows.try_next().await.context("look through the queue")? {
+            let doing = "look through the queue";
+            let (status, id): (i64, i64) =
+                (row.try_get(0).context(doing)?, row.try_get(3).context(doing)?);
+            let question: &str = row.try_get(1).context(doing)?;
+            let batch: i64 = row.try_get(2).context(doing)?;
+            let Some(status) = Status::from_code(status) else {
+                let reason = format!("status {status}");
+                return Err(QueueError::Impossible { table: "jobs", row: id, reason });
+            };
+            open.add(status, question);
+            in_flight += u64::from(row.try_get::<bool, _>(4).context(doing)?);
+            if batch != self.batch {
+                waiting.add(status, question);
+            }
+            if status == Status::Delete && deletes.len() < deletes_max {
+                deletes.push(question.to_owned());
+            }
+        }
+        Ok(Survey { open: open.finish(), waiting: waiting.finish(), in_flight, deletes })
+    }
+
+    /// The open jobs of the batch that the same manifest made before.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn open_of_known(&mut self) -> Result<u64, QueueError> {
+        let open: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(pending + in_flight), 0) FROM job_counts WHERE batch_id = ?",
+        )
+        .bind(self.known)
+        .fetch_one(&mut self.connection)
+        .await
+        .context("count jobs")?;
+        Ok(u64::try_from(open).unwrap_or_default())
+    }
+
+    /// The app's open jobs by status, in the order of [`Status::ALL`], those too that will not be
+    /// sent again.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn open_by_status(&mut self) -> Result<[u64; 3], QueueError> {
+        open_by_status(&mut self.connection, self.app_id).await
+    }
+
+    /// Notes an approval of what a survey has just taken down: of all of it, or of its deletes.
+    /// Durable when this import ends, whether or not it leaves a batch. Who has the run lock alone
+    /// may: what is in flight then is of a run that died.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn approve(
+        &mut self,
+        _held: &RunLock,
+        covers: Covers,
+        digest: &str,
+        terms: &str,
+    ) -> Result<ApprovalId, QueueError> {
+        let noted = sqlx::query(
+            "INSERT INTO approvals (app_id, covers, digest, terms, created_ms) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(self.app_id)
+        .bind(covers.name())
+        .bind(digest)
+        .bind(terms)
+        .bind(self.now_ms)
+        .execute(&mut self.connection)
+        .await
+        .context("note an approval")?;
+        let approval = noted.last_insert_rowid();
+        approved_jobs::approve(&mut self.connection, self.app_id, covers, approval).await?;
+        self.approval = Some(approval);
+        Ok(approval)
+    }
+
+    /// Takes back every row, so that the queue is as it was before.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn withdraw(&mut self) -> Result<(), QueueError> {
+        sqlx::query("ROLLBACK TO before_rows")
+            .execute(&mut self.connection)
+            .await
+            .context("undo an import")?;
+        (self.superseded, self.batch) = (0, 0);
+        Ok(())
+    }
+
+    /// Ends an import that leaves no batch; an approval stays.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn end_without_batch(self) -> Result<(), QueueError> {
+        match self.approval {
+            Some(_) => self.end("COMMIT").await,
+            None => self.undo().await,
+        }
+    }
+}

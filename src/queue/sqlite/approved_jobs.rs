@@ -1,0 +1,79 @@
+//! Which jobs would be sent, and which of them an approval covers. Relies on its callers for the
+//! transaction, and on the run lock: what is in flight then is of a run that died.
+
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
+
+use crate::domain::job::{JobState, Status};
+use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
+use crate::queue::{ApprovalId, Context as _, Covers, QueueError};
+
+/// The jobs of app ?1 that would be sent, as `job`: every open one that is the newest for its
+/// question and was not cancelled in flight. By the two indexes and the view that have the open
+/// ones and few others. The sign keeps the engine from an index of its own of all jobs.
+const TO_BE_SENT: &str = "
+    FROM (SELECT id FROM jobs WHERE app_id = ?1 AND target_status IN (4, 5, 6) AND state = 'pending' AND reserved_by_run_id IS NULL
+          UNION ALL SELECT id FROM jobs WHERE reserved_by_run_id IS NOT NULL AND state = 'pending' AND app_id = ?1
+          UNION ALL SELECT jobs.id FROM requests CROSS JOIN jobs ON jobs.request_id = requests.id AND jobs.state = 'in_flight'
+            WHERE requests.verdict IS NULL AND +app_id = ?1) AS open
+    CROSS JOIN jobs AS job ON job.id = open.id
+    WHERE job.is_latest = 1 AND job.cancel_requested = 0";
+
+/// Status, question, batch, number and whether in flight of each of these, in the order of the
+/// questions.
+pub(in crate::queue) fn survey() -> String {
+    format!(
+        "SELECT job.target_status, job.question_id, job.batch_id, job.id, job.state = 'in_flight' {TO_BE_SENT}
+         ORDER BY job.question_id"
+    )
+}
+
+/// Marks those of them that an approval `covers` as covered by it, in the figures too.
+pub(in crate::queue) async fn approve(
+    connection: &mut SqliteConnection,
+    app_id: i64,
+    covers: Covers,
+    approval: ApprovalId,
+) -> Result<(), QueueError> {
+    const CONTEXT: &str = "note an approval";
+    let covered = Status::ALL.into_iter().filter(|status| covers.is_about(*status));
+    let covered: Vec<String> = covered.map(|status| status.code().to_string()).collect();
+    let covered = format!("{TO_BE_SENT} AND job.target_status IN ({})", covered.join(", "));
+    let by_tally = format!(
+        "SELECT job.batch_id, job.target_status, coalesce(job.approval_id, 0),
+                count(*) FILTER (WHERE job.state = 'pending'), count(*) FILTER (WHERE job.state = 'in_flight')
+         {covered} GROUP BY 1, 2, 3"
+    );
+    let by_tally = sqlx::query(AssertSqlSafe(by_tally)).bind(app_id);
+    let rows = by_tally.fetch_all(&mut *connection).await.context(CONTEXT)?;
+    let mark = format!("UPDATE jobs SET approval_id = ?2 WHERE id IN (SELECT job.id {covered})");
+    let mark = sqlx::query(AssertSqlSafe(mark)).bind(app_id).bind(approval);
+    mark.execute(&mut *connection).await.context(CONTEXT)?;
+    let mut deltas = CounterDeltas::default();
+    for row in rows {
+        let from = CounterKey::read(&row, 0).context(CONTEXT)?;
+        let to = CounterKey { approval, ..from };
+        let (pending, in_flight): (i64, i64) =
+            (row.try_get(3).context(CONTEXT)?, row.try_get(4).context(CONTEXT)?);
+        for (state, jobs) in [(JobState::Pending, pending), (JobState::InFlight, in_flight)] {
+            deltas.add(from, Counter::State(state), -jobs);
+            deltas.add(to, Counter::State(state), jobs);
+        }
+        uncover(connection, from.approval, pending + in_flight).await?;
+    }
+    deltas.apply(connection, 0).await
+}
+
+/// Notes that an approval (0: none) covers `jobs` of its jobs no longer.
+pub(in crate::queue) async fn uncover(
+    connection: &mut SqliteConnection,
+    approval: ApprovalId,
+    jobs: i64,
+) -> Result<(), QueueError> {
+    sqlx::query("UPDATE approvals SET uncovered = uncovered + ? WHERE id = ?")
+        .bind(jobs)
+        .bind(approval)
+        .execute(connection)
+        .await
+        .map(drop)
+        .context("note what an approval covers")
+}

@@ -1,0 +1,312 @@
+//! What people do to batches: look at them, cancel them, take failed jobs back.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, SqliteConnection};
+
+use crate::domain::job::JobState;
+use crate::queue::read::row_helpers::count;
+use crate::queue::sqlite::approved_jobs::uncover;
+use crate::queue::sqlite::connection::json;
+use crate::queue::sqlite::doubts::{self, IN_DOUBT};
+use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
+use crate::queue::{BatchId, Context as _, Queue, QueueError};
+
+/// A batch and where its jobs stand.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BatchSummary {
+    /// Its number.
+    pub id: BatchId,
+    /// Its name.
+    pub name: String,
+    /// Where its manifest came from.
+    pub source: String,
+    /// When it was imported, in UTC milliseconds.
+    pub created_ms: i64,
+    /// Its jobs.
+    pub jobs: i64,
+    /// Those that are pending or in flight.
+    pub open: i64,
+    /// Those that failed.
+    pub failed: i64,
+    /// Those that were cancelled.
+    pub cancelled: i64,
+}
+
+/// What `cancel` did to a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Pending jobs that are cancelled now.
+    pub pending: u64,
+    /// Of these, those in doubt: they may have been applied.
+    pub in_doubt: u64,
+    /// Jobs in flight: their responses decide, and without one they are cancelled in doubt.
+    pub in_flight: u64,
+}
+
+/// What `retry` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retried {
+    /// Failed jobs that are pending again.
+    pub pending: u64,
+    /// Failed jobs left alone, since a newer import speaks for their question.
+    pub overtaken: u64,
+    /// Cancelled jobs of the same batches, which no retry takes back.
+    pub cancelled: u64,
+}
+
+impl Queue {
+    /// Every batch that was not pruned, newest last.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read or holds an impossible row.
+    pub async fn batches(&self) -> Result<Vec<BatchSummary>, QueueError> {
+        let rows = sqlx::query(
+            "SELECT id, name, source, created_ms, jobs, coalesce(open, 0), coalesce(failed, 0), coalesce(cancelled, 0)
+             FROM batches
+             LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open, sum(failed) AS failed,
+                               sum(cancelled) AS cancelled
+                        FROM job_counts GROUP BY batch_id) ON batch_id = batches.id
+             WHERE pruned_ms IS NULL ORDER BY id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .context("list batches")?;
+        rows.iter().map(read_batch).collect::<Result<_, _>>().context("list batches")
+    }
+
+    /// How many jobs have failed, and speak for their questions still, in `batches` and in every batch imported after `last`.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn failed_in(&self, batches: &[BatchId], last: BatchId) -> Result<u64, QueueError> {
+        let failed: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(failed - failed_superseded), 0) FROM job_counts
+             WHERE batch_id IN (SELECT value FROM json_each(?)) OR batch_id > ?",
+        )
+        .bind(json(batches))
+        .bind(last)
+        .fetch_one(&self.readers)
+        .await
+        .context("count failed jobs")?;
+        Ok(u64::try_from(failed).unwrap_or_default())
+    }
+
+    /// Failed jobs whose questions a later import covers, in `batch` or in all.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn failed_superseded(&self, batch: Option<BatchId>) -> Result<u64, QueueError> {
+        sqlx::query(
+            "SELECT coalesce(sum(failed_superseded), 0) FROM job_counts WHERE ?1 IS NULL OR batch_id = ?1",
+        )
+        .bind(batch)
+        .fetch_one(&self.readers)
+        .await
+        .and_then(|row| count(&row, 0))
+        .context("count failed jobs")
+    }
+
+    /// The number of the newest batch; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn last_batch(&self) -> Result<BatchId, QueueError> {
+        sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM batches")
+            .fetch_one(&self.readers)
+            .await
+            .context("find the last batch")
+    }
+
+    /// One batch; `None` when there is no such number.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn batch(&self, id: BatchId) -> Result<Option<BatchSummary>, QueueError> {
+        let row = sqlx::query(
+            "SELECT id, name, source, created_ms, jobs,
+                    (SELECT coalesce(sum(pending + in_flight), 0) FROM job_counts WHERE batch_id = batches.id),
+                    (SELECT coalesce(sum(failed), 0) FROM job_counts WHERE batch_id = batches.id),
+                    (SELECT coalesce(sum(cancelled), 0) FROM job_counts WHERE batch_id = batches.id)
+             FROM batches WHERE pruned_ms IS NULL AND id = ?",
+        )
+        .bind(id)
+        .fetch_optional(&self.readers)
+        .await
+        .context("look for a batch")?;
+        row.as_ref().map(read_batch).transpose().context("look for a batch")
+    }
+
+    /// `pending → cancelled` for a batch. What is in flight is cancelled if it comes back
+    /// unsettled. What was in doubt stays so. `None` when there is no such batch.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn cancel_batch(
+        &self,
+        batch: BatchId,
+        now_ms: i64,
+    ) -> Result<Option<Cancelled>, QueueError> {
+        let mut tx = self.write("cancel a batch").await?;
+        let found =
+            sqlx::query("UPDATE batches SET cancelled_ms = coalesce(cancelled_ms, ?) WHERE id = ? AND pruned_ms IS NULL")
+                .bind(now_ms)
+                .bind(batch)
+                .execute(&mut *tx)
+                .await
+                .context("cancel a batch")?;
+        if found.rows_affected() == 0 {
+            tx.rollback().await.context("cancel a batch")?;
+            return Ok(None);
+        }
+        let in_flight =
+            sqlx::query("SELECT coalesce(sum(in_flight), 0) FROM job_counts WHERE batch_id = ?")
+                .bind(batch)
+                .fetch_one(&mut *tx)
+                .await
+                .and_then(|row| count(&row, 0))
+                .context("cancel a batch")?;
+        doubts::note_withdrawn(&mut tx, PENDING_OF_BATCH, batch).await?;
+        let in_doubt = format!("SELECT count(*) FROM jobs WHERE {PENDING_OF_BATCH} AND {IN_DOUBT}");
+        let in_doubt = sqlx::query(AssertSqlSafe(in_doubt))
+            .bind(batch)
+            .fetch_one(&mut *tx)
+            .await
+            .and_then(|row| count(&row, 0))
+            .context("cancel a batch")?;
+        let keys = pending_by_key(&mut tx, batch).await?;
+        let cancel = format!(
+            "UPDATE jobs SET state = 'cancelled', reserved_by_run_id = NULL, not_before_ms = 0, finished_ms = ?2
+             WHERE {PENDING_OF_BATCH}"
+        );
+        let done = sqlx::query(AssertSqlSafe(cancel))
+            .bind(batch)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await
+            .context("cancel jobs")?;
+        sqlx::query(
+            "UPDATE jobs SET cancel_requested = 1
+             WHERE id BETWEEN (SELECT first_job FROM batches WHERE id = ?1) AND (SELECT last_job FROM batches WHERE id = ?1)
+               AND batch_id = ?1 AND state = 'in_flight'",
+        )
+        .bind(batch)
+        .execute(&mut *tx)
+        .await
+        .context("cancel jobs")?;
+        let mut deltas = CounterDeltas::default();
+        for (key, jobs) in keys {
+            deltas.move_jobs(key, JobState::Pending, JobState::Cancelled, jobs);
+        }
+        deltas.apply(&mut tx, now_ms).await?;
+        tx.commit().await.context("cancel a batch")?;
+        Ok(Some(Cancelled { pending: done.rows_affected(), in_doubt, in_flight }))
+    }
+
+    /// `failed → pending` for the jobs that failed with one of `codes` (any, if empty) in
+    /// `batch` (any, if `None`), unless a newer import speaks for their question. No approval
+    /// covers them any more: who agreed to a delete has not agreed to its retry.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn retry_failed(
+        &self,
+        codes: &[i64],
+        batch: Option<BatchId>,
+    ) -> Result<Retried, QueueError> {
+        let mut tx = self.write("retry failed jobs").await?;
+        let mut sql = QueryBuilder::new("SELECT count(*) FROM jobs WHERE is_latest = 0");
+        failed_with(&mut sql, codes, batch);
+        let overtaken: i64 =
+            sql.build_query_scalar().fetch_one(&mut *tx).await.context("count overtaken jobs")?;
+        let mut sql = QueryBuilder::new(
+            "SELECT batch_id, target_status, coalesce(approval_id, 0), count(*) FROM jobs WHERE is_latest = 1",
+        );
+        failed_with(&mut sql, codes, batch);
+        let rows = sql.push(" GROUP BY 1, 2, 3").build().fetch_all(&mut *tx).await;
+        let keys = read_keys(&rows.context("count failed jobs")?).context("count failed jobs")?;
+        let mut sql = QueryBuilder::new(
+            "UPDATE jobs SET state = 'pending', finished_ms = NULL, error_code = NULL, error_info = NULL,
+                    not_before_ms = 0, approval_id = NULL, rejected_in_chunk = 0
+             WHERE is_latest = 1",
+        );
+        failed_with(&mut sql, codes, batch);
+        let done = sql.build().execute(&mut *tx).await.context("retry failed jobs")?;
+        let mut deltas = CounterDeltas::default();
+        for (from, jobs) in keys {
+            deltas.add(from, Counter::State(JobState::Failed), -jobs);
+            let to = CounterKey { approval: 0, ..from };
+            deltas.add(to, Counter::State(JobState::Pending), jobs);
+            uncover(&mut tx, from.approval, jobs).await?;
+        }
+        deltas.apply(&mut tx, 0).await?;
+        let cancelled = sqlx::query(
+            "SELECT coalesce(sum(cancelled), 0) FROM job_counts WHERE (?1 IS NULL OR batch_id = ?1)
+               AND batch_id NOT IN (SELECT id FROM batches WHERE pruned_ms IS NOT NULL)",
+        )
+        .bind(batch)
+        .fetch_one(&mut *tx)
+        .await
+        .and_then(|row| count(&row, 0))
+        .context("count cancelled jobs")?;
+        tx.commit().await.context("retry failed jobs")?;
+        Ok(Retried {
+            pending: done.rows_affected(),
+            overtaken: u64::try_from(overtaken).unwrap_or_default(),
+            cancelled,
+        })
+    }
+}
+
+/// What is pending in batch ?1. Its jobs have numbers that follow one another, so nothing else is
+/// looked at.
+const PENDING_OF_BATCH: &str = "id BETWEEN (SELECT first_job FROM batches WHERE id = ?1)
+    AND (SELECT last_job FROM batches WHERE id = ?1) AND batch_id = ?1 AND state = 'pending'";
+
+/// The pending jobs of a batch by their counters.
+async fn pending_by_key(
+    connection: &mut SqliteConnection,
+    batch: BatchId,
+) -> Result<Vec<(CounterKey, i64)>, QueueError> {
+    let rows = sqlx::query(
+        "SELECT batch_id, target_status, approval_id, jobs FROM job_counters
+         WHERE batch_id = ? AND job_state = 'pending' AND jobs > 0",
+    )
+    .bind(batch)
+    .fetch_all(connection)
+    .await
+    .context("count jobs")?;
+    read_keys(&rows).context("count jobs")
+}
+
+/// Rows of a counter's key and a number of jobs.
+fn read_keys(rows: &[SqliteRow]) -> Result<Vec<(CounterKey, i64)>, sqlx::Error> {
+    rows.iter().map(|row| Ok((CounterKey::read(row, 0)?, row.try_get(3)?))).collect()
+}
+
+fn failed_with(sql: &mut QueryBuilder<Sqlite>, codes: &[i64], batch: Option<BatchId>) {
+    // What a prune has marked goes, whole.
+    sql.push(
+        " AND state = 'failed' AND batch_id NOT IN (SELECT id FROM batches WHERE pruned_ms IS NOT NULL)",
+    );
+    if !codes.is_empty() {
+        sql.push(" AND error_code IN (SELECT value FROM json_each(")
+            .push_bind(json(codes))
+            .push("))");
+    }
+    if let Some(batch) = batch {
+        sql.push(" AND batch_id = ").push_bind(batch);
+    }
+}
+
+fn read_batch(row: &SqliteRow) -> Result<BatchSummary, sqlx::Error> {
+    Ok(BatchSummary {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        source: row.try_get(2)?,
+        created_ms: row.try_get(3)?,
+        jobs: row.try_get(4)?,
+        open: row.try_get(5)?,
+        failed: row.try_get(6)?,
+        cancelled: row.try_get(7)?,
+    })
+}

@@ -1,0 +1,210 @@
+//! What is in doubt: a question is, while a request may have changed it whose response was lost, or
+//! was a rejection that stays unexplained, and nothing since has settled that.
+//!
+//! Kept by question and target status, so that it outlives the cancel, the later import, the retry
+//! and the prune of the job that was sent. The question's latest job carries it: that job alone is
+//! in doubt. That a response of a job was lost once is its history, and a column of the job.
+
+use sqlx::AssertSqlSafe;
+use sqlx::sqlite::SqliteConnection;
+
+use crate::domain::job::JobId;
+use crate::queue::read::row_helpers::count as figure;
+use crate::queue::sqlite::connection::json;
+use crate::queue::sqlite::runs::DUE_WITHIN;
+use crate::queue::{BatchId, Context as _, QueueError, RunId};
+
+/// The longest that a request can still be applied after its response was given up, in
+/// milliseconds: what a gateway may keep it waiting. No longer than a job may have to wait.
+pub(in crate::queue) const UNDER_WAY_MAX_MS: i64 = 30_000;
+const _: () = assert!(DUE_WITHIN.as_millis() >= 30_000);
+
+const CONTEXT: &str = "note what is in doubt";
+
+/// The condition that a row of `jobs` is in doubt.
+pub(in crate::queue) const IN_DOUBT: &str = "(is_latest = 1 AND EXISTS (SELECT 1 FROM doubts
+    WHERE doubts.question_id = jobs.question_id AND doubts.app_id = jobs.app_id AND doubts.open = 1))";
+
+/// In doubt from now on: the rows that follow, then [`AGAIN`].
+const NOTE: &str = "INSERT INTO doubts (question_id, app_id, target_status, open, lost, late_ms)";
+
+/// The same question was in doubt for the same status before.
+const AGAIN: &str = "ON CONFLICT DO UPDATE SET open = 1, late_ms = max(late_ms, excluded.late_ms),
+    lost = max(open * lost, excluded.lost)";
+
+/// Jobs that may not leave yet, although they are pending: an older request for the question, with
+/// another target status, can still be applied. Its one value is the time. Driven by the few
+/// requests that can, so that no other job is looked at.
+const HOLD_BACK: &str = "
+    UPDATE jobs SET not_before_ms = (SELECT max(late_ms) FROM doubts WHERE doubts.question_id = jobs.question_id
+                                AND doubts.app_id = jobs.app_id AND doubts.target_status <> jobs.target_status)
+    WHERE id IN (SELECT job.id FROM doubts CROSS JOIN jobs AS job
+                   ON job.question_id = doubts.question_id AND job.app_id = doubts.app_id AND job.is_latest = 1
+                 WHERE doubts.late_ms > ? AND job.state = 'pending' AND job.reserved_by_run_id IS NULL
+                   AND job.target_status <> doubts.target_status AND job.not_before_ms < doubts.late_ms)";
+
+/// The jobs of a request whose response was lost: it may have been applied, and may still be.
+pub(in crate::queue) async fn note_lost(
+    connection: &mut SqliteConnection,
+    jobs: &[JobId],
+    now_ms: i64,
+) -> Result<(), QueueError> {
+    let note = format!(
+        "{NOTE} SELECT question_id, app_id, target_status, 1, 1, ? FROM jobs
+         WHERE id IN (SELECT value FROM json_each(?)) {AGAIN}"
+    );
+    let late_ms = now_ms.saturating_add(UNDER_WAY_MAX_MS);
+    let note = sqlx::query(AssertSqlSafe(note)).bind(late_ms).bind(json(jobs));
+    note.execute(&mut *connection).await.context(CONTEXT)?;
+    sqlx::query(HOLD_BACK).bind(now_ms).execute(connection).await.map(drop).context(CONTEXT)
+}
+
+/// The jobs of a request that was applied: nothing is in doubt about their questions any more.
+pub(in crate::queue) async fn settle(
+    connection: &mut SqliteConnection,
+    jobs: &[JobId],
+    now_ms: i64,
+) -> Result<(), QueueError> {
+    sqlx::query(
+        "UPDATE doubts SET open = 0 WHERE open = 1 AND (question_id, app_id) IN (
+           SELECT question_id, app_id FROM jobs WHERE id IN (SELECT value FROM json_each(?)))",
+    )
+    .bind(json(jobs))
+    .execute(&mut *connection)
+    .await
+    .context(CONTEXT)?;
+    let over = sqlx::query("DELETE FROM doubts WHERE open = 0 AND late_ms <= ?").bind(now_ms);
+    over.execute(connection).await.map(drop).context(CONTEXT)
+}
+
+/// The longest that a run waits for a response, in milliseconds: the largest `--timeout-ms`.
+const TIMEOUT_MAX_MS: i64 = 600_000;
+
+/// Everything in flight, whose responses will never be known here: until `now_ms` nobody has given
+/// them up. To be called before the requests end, by which they are found.
+pub(in crate::queue) async fn note_orphans(
+    connection: &mut SqliteConnection,
+    now_ms: i64,
+) -> Result<(), QueueError> {
+    let note = format!(
+        "{NOTE} SELECT question_id, app_id, jobs.target_status, 1, 1, min(?1, scheduled_ms + ?2) + ?3 FROM requests
+           CROSS JOIN jobs ON jobs.request_id = requests.id AND jobs.state = 'in_flight'
+         WHERE requests.verdict IS NULL {AGAIN}"
+    );
+    let note = sqlx::query(AssertSqlSafe(note)).bind(now_ms).bind(TIMEOUT_MAX_MS);
+    let noted = note.bind(UNDER_WAY_MAX_MS).execute(connection).await;
+    noted.map(drop).context(CONTEXT)
+}
+
+/// A job whose request was rejected and may have been applied all the same: its response came, so
+/// nothing is under way any more.
+pub(in crate::queue) async fn note_job(
+    connection: &mut SqliteConnection,
+    job: JobId,
+) -> Result<(), QueueError> {
+    let note = format!(
+        "{NOTE} SELECT question_id, app_id, target_status, 1, 0, 0 FROM jobs WHERE id = ? {AGAIN}"
+    );
+    let noted = sqlx::query(AssertSqlSafe(note)).bind(job).execute(connection).await;
+    noted.map(drop).context(CONTEXT)
+}
+
+/// What is in doubt about pending jobs that will not be sent again, as they are cancelled or
+/// superseded: those that came back by a lost response are noted already, those by the rejection of
+/// their whole chunk are not. To be called while they are pending; `jobs` is a condition with
+/// the value ?1.
+pub(in crate::queue) async fn note_withdrawn<'v>(
+    connection: &mut SqliteConnection,
+    jobs: &str,
+    value: impl sqlx::Encode<'v, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + 'v,
+) -> Result<(), QueueError> {
+    let note = format!(
+        "{NOTE} SELECT question_id, app_id, target_status, 1, 0, 0 FROM jobs
+         WHERE {jobs} AND state = 'pending' AND rejected_in_chunk = 1 {AGAIN}"
+    );
+    let noted = sqlx::query(AssertSqlSafe(note)).bind(value).execute(connection).await;
+    noted.map(drop).context(CONTEXT)
+}
+
+/// A job that is done by what its last request has shown.
+pub(in crate::queue) async fn settle_job(
+    connection: &mut SqliteConnection,
+    job: JobId,
+) -> Result<(), QueueError> {
+    let settle = "UPDATE doubts SET open = 0
+        WHERE (question_id, app_id) IN (SELECT question_id, app_id FROM jobs WHERE id = ?)";
+    sqlx::query(settle).bind(job).execute(connection).await.map(drop).context(CONTEXT)
+}
+
+/// What waits for the apps of `run` and of runs without an end: any of it may have been sent. Says
+/// how many jobs that are.
+pub(in crate::queue) async fn note_pending(
+    connection: &mut SqliteConnection,
+    run: RunId,
+    now_ms: i64,
+) -> Result<u64, QueueError> {
+    const PENDING: &str =
+        "state = 'pending' AND app_id IN (SELECT app_id FROM runs WHERE ending IS NULL OR id = ?)";
+    let note = format!(
+        "{NOTE} SELECT question_id, app_id, target_status, 1, 1, ? FROM jobs WHERE {PENDING} {AGAIN}"
+    );
+    let noted =
+        sqlx::query(AssertSqlSafe(note)).bind(now_ms.saturating_add(UNDER_WAY_MAX_MS)).bind(run);
+    noted.execute(&mut *connection).await.context(CONTEXT)?;
+    let lost = format!("UPDATE jobs SET response_lost = 1 WHERE {PENDING}");
+    let lost =
+        sqlx::query(AssertSqlSafe(lost)).bind(run).execute(connection).await.context(CONTEXT)?;
+    Ok(lost.rows_affected())
+}
+
+/// Lets pending jobs wait while an older request for their question can still be applied.
+pub(in crate::queue) async fn hold_back(
+    connection: &mut SqliteConnection,
+    now_ms: i64,
+) -> Result<(), QueueError> {
+    let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM doubts WHERE late_ms > ?)")
+        .bind(now_ms)
+        .fetch_one(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+    if !any {
+        return Ok(());
+    }
+    sqlx::query(HOLD_BACK).bind(now_ms).execute(connection).await.map(drop).context(CONTEXT)
+}
+
+/// Forgets what is settled and over, and waits that only a clock set back since can have made.
+pub(in crate::queue) async fn tidy(
+    connection: &mut SqliteConnection,
+    now_ms: i64,
+) -> Result<(), QueueError> {
+    let over = "UPDATE doubts SET late_ms = ?1 + ?2 WHERE late_ms > ?1 + ?2";
+    let bounded = sqlx::query(over).bind(now_ms).bind(UNDER_WAY_MAX_MS).execute(&mut *connection);
+    bounded.await.context(CONTEXT)?;
+    sqlx::query("DELETE FROM doubts WHERE open = 0 AND late_ms <= ?")
+        .bind(now_ms)
+        .execute(connection)
+        .await
+        .map(drop)
+        .context(CONTEXT)
+}
+
+/// How many jobs are in doubt: all, those of an app, or those of a batch.
+pub(in crate::queue) async fn count(
+    connection: &mut SqliteConnection,
+    app_id: Option<i64>,
+    batch: Option<BatchId>,
+) -> Result<u64, QueueError> {
+    const CONTEXT: &str = "count what is in doubt";
+    let row = sqlx::query(
+        "SELECT count(*) FROM (SELECT DISTINCT question_id, app_id FROM doubts WHERE open = 1) AS doubt
+         CROSS JOIN jobs ON jobs.question_id = doubt.question_id AND jobs.app_id = doubt.app_id AND is_latest = 1
+         WHERE (?1 IS NULL OR jobs.app_id = ?1) AND (?2 IS NULL OR batch_id = ?2)",
+    )
+    .bind(app_id)
+    .bind(batch)
+    .fetch_one(connection)
+    .await
+    .context(CONTEXT)?;
+    figure(&row, 0).context(CONTEXT)
+}

@@ -1,0 +1,142 @@
+//! What lies at the path of a queue: a queue, nothing yet, or something that is left alone.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+use crate::queue::QueueError;
+use crate::queue::sqlite::hard_links::SecondName;
+use crate::queue::sqlite::open::{APPLICATION_ID, not_opened};
+use crate::queue::sqlite::run_lock::beside;
+use crate::util::escape::path_text;
+
+/// The engine's code for "file is not a database".
+const SQLITE_NOTADB: &str = "26";
+
+/// The smallest page of a SQLite database; a shorter file is none.
+const PAGE_BYTES_MIN: u64 = 512;
+
+/// What a file that is not refused is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::queue) enum Kind {
+    /// A queue.
+    Queue,
+    /// Of no length: the place of a new one.
+    Empty,
+}
+
+/// Makes the file with mode 0600 if it is not there, and resolves links, so that the lock
+/// beside it is the same one whatever name it was opened by. Nothing is made that could not be used.
+pub(in crate::queue) fn make_private(path: &Path) -> Result<PathBuf, QueueError> {
+    let unusable = |source: io::Error| match source.kind() {
+        io::ErrorKind::StorageFull => QueueError::Full { path: path.to_owned(), doing: "be made" },
+        _ => QueueError::Unusable { path: path.to_owned(), source },
+    };
+    if fs::metadata(path).is_err() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).map_err(unusable)?;
+        is_text(&folder.join(path.file_name().unwrap_or_default())).map_err(unusable)?;
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(unusable)?;
+    }
+    let real = fs::canonicalize(path).map_err(unusable)?;
+    is_text(&real).map_err(unusable)?;
+    let found = fs::metadata(&real).map_err(unusable)?;
+    if found.is_dir() {
+        return Err(unusable(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    if !found.is_file() {
+        // A pipe would be waited for, and a device has no end.
+        let reason = "it is a pipe or a device, not a file".to_owned();
+        return Err(QueueError::Foreign { path: path.to_owned(), reason });
+    }
+    match SecondName::of(&real, &found) {
+        Some(how) => Err(QueueError::SecondName { reason: how.reason(&real), path: real }),
+        None => Ok(real),
+    }
+}
+
+/// The engine takes a path as UTF-8 alone.
+fn is_text(path: &Path) -> Result<(), io::Error> {
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidFilename,
+            format!("the name {} is not UTF-8, which the queue's engine needs", path_text(path)),
+        )),
+    }
+}
+
+/// Refuses a file that is not ours before anything is written to it. A database without tables is
+/// no new queue: a new one gets all of its tables at once, so this one has lost them, or its log.
+///
+/// The file is looked at through the engine alone: closing a handle of our own would let
+/// go of the locks that other connections of this process have on it.
+pub(in crate::queue) async fn recognise(
+    path: &Path,
+    options: &SqliteConnectOptions,
+) -> Result<Kind, QueueError> {
+    let foreign = |reason: String| QueueError::Foreign { path: path.to_owned(), reason };
+    let unusable = |source| QueueError::Unusable { path: path.to_owned(), source };
+    let length = || fs::metadata(path).map(|found| found.len()).map_err(unusable);
+    match length()? {
+        0 => return Ok(Kind::Empty),
+        // The engine would take so short a file for an empty one, and write over it. With a journal
+        // beside it a write was cut short that the engine takes back.
+        1..PAGE_BYTES_MIN if !beside(path, "-journal").exists() => {
+            return Err(foreign("it is not a SQLite database".to_owned()));
+        }
+        _ => {}
+    }
+    for is_last in [false, true] {
+        match ask(options).await {
+            Ok((APPLICATION_ID, tables)) if tables > 0 => return Ok(Kind::Queue),
+            // The engine has taken back what was cut short, down to nothing.
+            Ok((0, 0)) if length()? == 0 => return Ok(Kind::Empty),
+            // Another process may have made it a queue between the two looks.
+            Ok((0, 0)) if !is_last => {}
+            Ok((0 | APPLICATION_ID, 0)) => {
+                return Err(foreign(
+                    "it is a database without any table: if it is a copy, its -wal file is missing; an empty file \
+                     becomes a new queue"
+                        .to_owned(),
+                ));
+            }
+            Ok((id, _)) => {
+                return Err(foreign(format!("it is a database of another program, id {id}")));
+            }
+            Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some(SQLITE_NOTADB) => {
+                return Err(foreign("it is not a SQLite database".to_owned()));
+            }
+            Err(source) => return Err(not_opened(path, source)),
+        }
+    }
+    Ok(Kind::Queue)
+}
+
+/// The id of the program that made it, and how many tables and indexes it has.
+async fn ask(options: &SqliteConnectOptions) -> Result<(i64, i64), sqlx::Error> {
+    let mut connection = options.connect().await?;
+    let asked = ask_on(&mut connection).await;
+    // Whatever it said, what the engine has made beside the file goes with it.
+    connection.close().await.and(asked)
+}
+
+async fn ask_on(connection: &mut SqliteConnection) -> Result<(i64, i64), sqlx::Error> {
+    // Both from one moment: another process may be making the file just now.
+    let mut tx = connection.begin().await?;
+    let id = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *tx).await?;
+    let tables =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *tx).await?;
+    tx.rollback().await?;
+    Ok((id, tables))
+}

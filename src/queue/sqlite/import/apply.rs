@@ -1,0 +1,336 @@
+//! The part of an import that changes the queue: set by set, in its transaction.
+//!
+//! Questions come in no order, so the index of them is the dear part: a row that goes to a place
+//! of its own costs a page of it. Where the rows are many compared with those that are there,
+//! older jobs are found by a look at each, the index is dropped and made again from all rows, in
+//! one sort and in the same transaction, and so is that of claims: every commit has both.
+//! Relies on `staging.rs` for the rows.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
+
+use crate::domain::job::{JobId, JobState, Status};
+use crate::queue::sqlite::connection::json;
+use crate::queue::sqlite::doubts;
+use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
+use crate::queue::{BatchId, Context as _, QueueError};
+
+/// Fewer rows than this never make the index of questions anew.
+const ANEW_ROWS_MIN: i64 = 20_000;
+
+/// How many rows may be there for each that comes, for the index to be made anew: a row in an
+/// index that outgrows memory costs about as much as so many in a sort.
+const ANEW_TIMES: i64 = 8;
+
+/// Jobs read by one statement.
+const PAGE_ROWS: i64 = 10_000;
+
+/// What becomes of the indexes that take every row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::queue) enum Fate {
+    /// They take the rows one by one.
+    Kept,
+    /// They go, and are made anew from all rows.
+    Anew,
+    /// The same, but that of questions comes back when the import is undone, as it will be.
+    Undone,
+}
+
+/// Says of a question whether the import names it.
+pub(in crate::queue) struct Questions(pub(in crate::queue) Box<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl fmt::Debug for Questions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Questions")
+    }
+}
+
+/// How older jobs for the same questions are found.
+#[derive(Debug)]
+enum Search {
+    /// There are none.
+    Nothing,
+    /// By every job that is there.
+    Jobs(Questions),
+    /// By the index of questions, which is there.
+    Index,
+}
+
+/// How an import deals with what costs most.
+#[derive(Debug)]
+pub(in crate::queue) struct Index {
+    fate: Fate,
+    search: Search,
+    /// The statements that create the indexes, where they are dropped for now.
+    dropped: Vec<(String, String)>,
+}
+
+impl Index {
+    /// What costs less for this number of `rows`, whose `questions` may be known. What `dry_run` is
+    /// undone and never committed.
+    pub(in crate::queue) async fn choose(
+        connection: &mut SqliteConnection,
+        rows: u64,
+        questions: Option<Questions>,
+        dry_run: bool,
+    ) -> Result<Self, QueueError> {
+        const CONTEXT: &str = "look how large the queue is";
+        let there = sqlx::query_scalar("SELECT coalesce(sum(jobs), 0) FROM job_counters");
+        let there: i64 = there.fetch_one(&mut *connection).await.context(CONTEXT)?;
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        let many = rows >= ANEW_ROWS_MIN && rows.saturating_mul(ANEW_TIMES) >= there;
+        let search = match questions {
+            _ if there == 0 => Search::Nothing,
+            Some(questions) if many => Search::Jobs(questions),
+            _ => Search::Index,
+        };
+        let fate = match many {
+            false => Fate::Kept,
+            true if dry_run => Fate::Undone,
+            true => Fate::Anew,
+        };
+        Ok(Self { fate, search, dropped: Vec::new() })
+    }
+}
+
+/// What speaks for the staged questions until now does so no longer: `pending → superseded`;
+/// jobs in any other state keep it. One in flight is superseded if it ever comes back, a failed
+/// one is not revived. Says how many were superseded. Takes the index away that goes.
+pub(in crate::queue) async fn step_back(
+    connection: &mut SqliteConnection,
+    app_id: i64,
+    now_ms: i64,
+    index: &mut Index,
+) -> Result<u64, QueueError> {
+    run(connection, "CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)").await?;
+    let found = match &index.search {
+        Search::Nothing => 0,
+        Search::Jobs(questions) => find_among_jobs(connection, app_id, questions).await?,
+        Search::Index => find_by_index(connection, app_id).await?,
+    };
+    let shares = if found == 0 { Vec::new() } else { older_shares(connection).await? };
+    if index.fate != Fate::Kept {
+        index.dropped = drop_indexes(connection).await?;
+    }
+    if found == 0 {
+        return Ok(0);
+    }
+    doubts::note_withdrawn(
+        connection,
+        "?1 IS NULL AND id IN (SELECT id FROM temp.older)",
+        None::<i64>,
+    )
+    .await?;
+    let superseded = unchecked(
+        connection,
+        sqlx::query(
+            "UPDATE jobs SET state = 'superseded', reserved_by_run_id = NULL, is_latest = 0, finished_ms = ?
+             WHERE id IN (SELECT id FROM temp.older) AND state = 'pending'",
+        )
+        .bind(now_ms.max(0)),
+    )
+    .await
+    .context("supersede older jobs")?;
+    sqlx::query(
+        "UPDATE jobs SET is_latest = 0 WHERE id IN (SELECT id FROM temp.older) AND is_latest = 1",
+    )
+    .execute(&mut *connection)
+    .await
+    .context("step older jobs back")?;
+    let mut deltas = CounterDeltas::default();
+    for (key, pending, failed) in shares {
+        deltas.move_jobs(key, JobState::Pending, JobState::Superseded, pending);
+        deltas.add(key, Counter::FailedSuperseded, failed);
+    }
+    deltas.apply(connection, now_ms).await?;
+    Ok(superseded.rows_affected())
+}
+
+/// Runs a statement for many rows without the checks of their columns: all that it writes stands
+/// in it or was checked before, and to have the engine prove it again takes longer than the rest.
+async fn unchecked(
+    connection: &mut SqliteConnection,
+    statement: Query<'_, Sqlite, SqliteArguments>,
+) -> Result<SqliteQueryResult, sqlx::Error> {
+    let ignore = |on| AssertSqlSafe(format!("PRAGMA ignore_check_constraints = {on}"));
+    sqlx::raw_sql(ignore("ON")).execute(&mut *connection).await?;
+    let done = statement.execute(&mut *connection).await;
+    sqlx::raw_sql(ignore("OFF")).execute(connection).await?;
+    done
+}
+
+/// Finds the jobs that speak for the staged questions now. In the order of the questions, so
+/// that the index is read once from one end to the other, and written in that of their numbers.
+async fn find_by_index(connection: &mut SqliteConnection, app_id: i64) -> Result<u64, QueueError> {
+    // A subquery would put them in order row by row.
+    run(connection, "CREATE INDEX temp.staged_question ON staged (question_id)").await?;
+    let found = sqlx::query(
+        "INSERT INTO temp.older SELECT job.id FROM temp.staged AS staged INDEXED BY staged_question
+         CROSS JOIN jobs AS job ON job.question_id = staged.question_id AND job.app_id = ? AND job.is_latest = 1
+         ORDER BY job.id",
+    )
+    .bind(app_id)
+    .execute(connection)
+    .await
+    .context("look for older jobs")?;
+    Ok(found.rows_affected())
+}
+
+/// The same by a look at each job that speaks for its question.
+async fn find_among_jobs(
+    connection: &mut SqliteConnection,
+    app_id: i64,
+    questions: &Questions,
+) -> Result<u64, QueueError> {
+    const CONTEXT: &str = "look for older jobs";
+    let (mut after, mut found) = (0, 0);
+    loop {
+        // A row of its own for each would take longer on its way here than to be read.
+        let page: String = sqlx::query_scalar(
+            "SELECT json_group_array(json_array(id, question_id)) FROM (
+               SELECT id, question_id FROM jobs WHERE id > ? AND app_id = ? AND is_latest = 1 ORDER BY id LIMIT ?)",
+        )
+        .bind(after)
+        .bind(app_id)
+        .bind(PAGE_ROWS)
+        .fetch_one(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+        let page: Vec<(JobId, Cow<str>)> = serde_json::from_str(&page)
+            .map_err(|e| sqlx::Error::Decode(e.into()))
+            .context(CONTEXT)?;
+        let Some((last, _)) = page.last() else { return Ok(found) };
+        after = *last;
+        let older: Vec<JobId> = page
+            .iter()
+            .filter(|(_, question)| (questions.0)(question))
+            .map(|(id, _)| *id)
+            .collect();
+        found += older.len() as u64;
+        sqlx::query("INSERT INTO temp.older SELECT value FROM json_each(?)")
+            .bind(json(&older))
+            .execute(&mut *connection)
+            .await
+            .context(CONTEXT)?;
+    }
+}
+
+/// How many of the older jobs are pending, and how many have failed, by their tallies.
+async fn older_shares(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(CounterKey, i64, i64)>, QueueError> {
+    const CONTEXT: &str = "count older jobs";
+    let rows = sqlx::query(
+        "SELECT batch_id, target_status, coalesce(approval_id, 0), count(*) FILTER (WHERE state = 'pending'),
+                count(*) FILTER (WHERE state = 'failed')
+         FROM temp.older CROSS JOIN jobs ON jobs.id = older.id GROUP BY 1, 2, 3",
+    )
+    .fetch_all(connection)
+    .await
+    .context(CONTEXT)?;
+    rows.iter()
+        .map(|row| Ok((CounterKey::read(row, 0)?, row.try_get(3)?, row.try_get(4)?)))
+        .collect::<Result<_, sqlx::Error>>()
+        .context(CONTEXT)
+}
+
+/// Writes the staged rows as jobs of the batch, and their figures.
+pub(in crate::queue) async fn insert(
+    connection: &mut SqliteConnection,
+    app_id: i64,
+    batch: BatchId,
+    by_status: [u64; 3],
+    index: &Index,
+) -> Result<(), QueueError> {
+    let written = unchecked(
+        connection,
+        sqlx::query(
+            "INSERT INTO jobs (batch_id, app_id, line, question_id, target_status)
+             SELECT ?, ?, line, question_id, target_status FROM temp.staged ORDER BY rowid",
+        )
+        .bind(batch)
+        .bind(app_id),
+    )
+    .await
+    .context("write jobs")?;
+    let mut deltas = CounterDeltas::default();
+    for (status, jobs) in Status::ALL.into_iter().zip(by_status) {
+        let key = CounterKey { batch, target_status: status.code(), approval: 0 };
+        let jobs = i64::try_from(jobs).unwrap_or(i64::MAX);
+        deltas.add(key, Counter::State(JobState::Pending), jobs);
+    }
+    deltas.apply(connection, 0).await?;
+    if written.rows_affected() > 0 {
+        // The numbers follow one another.
+        let rows = i64::try_from(written.rows_affected()).unwrap_or(i64::MAX);
+        sqlx::query("UPDATE batches SET first_job = ?1 - ?2 + 1, last_job = ?1 WHERE id = ?3")
+            .bind(written.last_insert_rowid())
+            .bind(rows)
+            .bind(batch)
+            .execute(&mut *connection)
+            .await
+            .context("keep its figures")?;
+    }
+    for (name, create) in &index.dropped {
+        // What is undone anyway needs no index of questions.
+        if index.fate == Fate::Anew || name != LATEST {
+            run(connection, create.clone()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The index of questions, which holds the rule that each has one latest job.
+const LATEST: &str = "jobs_latest";
+
+/// Drops the indexes that take every row, and returns their names and the statements that create them.
+async fn drop_indexes(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(String, String)>, QueueError> {
+    let indexes: Vec<(String, String)> = sqlx::query_as(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND name IN (?, 'jobs_claim')",
+    )
+    .bind(LATEST)
+    .fetch_all(&mut *connection)
+    .await
+    .context("write jobs")?;
+    for (name, _) in &indexes {
+        run(connection, format!("DROP INDEX {name}")).await?;
+    }
+    Ok(indexes)
+}
+
+async fn run(connection: &mut SqliteConnection, sql: impl Into<String>) -> Result<(), QueueError> {
+    sqlx::raw_sql(AssertSqlSafe(sql.into()))
+        .execute(connection)
+        .await
+        .map(drop)
+        .context("write jobs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Queue;
+
+    #[tokio::test]
+    async fn only_what_is_undone_leaves_an_index_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+        let mut tx = store.write("test").await.unwrap();
+        for (rows, dry_run, fate) in [
+            (1, true, Fate::Kept),
+            (1, false, Fate::Kept),
+            (20_000, true, Fate::Undone),
+            (20_000, false, Fate::Anew),
+        ] {
+            let questions = Questions(Box::new(|_| false));
+            let index = Index::choose(&mut tx, rows, Some(questions), dry_run).await.unwrap();
+            assert_eq!(index.fate, fate, "{rows} {dry_run}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Staging: a manifest's rows in a table of the import's own, before anything is decided.
+//!
+//! The table is a temporary one: SQLite keeps it in a file that has no name any more and that
+//! nobody else may read, and no lock is held on the queue while it fills. Relies on the
+//! manifest's reader to name each question once; a later row for it is a replacement.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments as _, AssertSqlSafe};
+
+use crate::domain::job::{NewJob, QuestionId, Status};
+use crate::queue::{Context as _, QueueError};
+
+/// Rows written by one statement.
+const GROUP_ROWS: usize = 1_000;
+
+/// What is being done, for errors.
+const CONTEXT: &str = "take in the rows of a manifest";
+
+/// So many steps of the engine pass between two looks whether to stop: some milliseconds.
+const STEPS: i32 = 100_000;
+
+/// Asks an import to end. Clones ask the same one.
+#[derive(Debug, Clone, Default)]
+pub struct CancellationToken(Arc<AtomicBool>);
+
+impl CancellationToken {
+    /// Ends it as soon as the engine looks, whatever it is in the middle of.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it shall end.
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Lets what runs on `connection` end when it is asked for.
+    pub(in crate::queue) async fn cancel_on(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<(), QueueError> {
+        let asked = self.clone();
+        let mut handle = connection.lock_handle().await.context(CONTEXT)?;
+        handle.set_progress_handler(STEPS, move || !asked.is_asked());
+        Ok(())
+    }
+}
+
+/// Some rows of a manifest, made ready for the engine wherever that costs least.
+#[derive(Debug, Default)]
+pub struct RowBatch {
+    values: SqliteArguments,
+    rows: usize,
+    by_status: [u64; 3],
+}
+
+impl RowBatch {
+    /// Takes one row. An id may come once in a manifest.
+    pub fn push(&mut self, job: NewJob) {
+        if self.rows == 0 {
+            self.values.reserve(3 * GROUP_ROWS, 0);
+        }
+        let line = i64::try_from(job.line).unwrap_or(i64::MAX);
+        // Numbers and text can always be bound.
+        let _ = self.values.add(line);
+        let _ = self.values.add(job.question_id.into_text());
+        let _ = self.values.add(job.status.code());
+        self.rows += 1;
+        self.by_status[job.status as usize] += 1;
+    }
+
+    /// Whether it should be written before it takes more.
+    pub fn is_full(&self) -> bool {
+        self.rows >= GROUP_ROWS
+    }
+
+    /// How many rows are in it.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// The table, and what still has to get there.
+#[derive(Debug)]
+pub(in crate::queue) struct Staging {
+    /// The statement for a full group, the same text each time, so that it is made once.
+    full: Arc<str>,
+    replaced: bool,
+    pub(in crate::queue) rows: u64,
+    /// The rows by status, in the order of [`Status::ALL`], once all are there.
+    pub(in crate::queue) by_status: [u64; 3],
+}
+
+fn insert(rows: usize) -> String {
+    let mut sql =
+        "INSERT INTO temp.staged (line, question_id, target_status) VALUES (?,?,?)".to_owned();
+    sql.reserve(8 * rows);
+    for _ in 1..rows {
+        sql.push_str(",(?,?,?)");
+    }
+    sql
+}
+
+impl Staging {
+    /// Makes the table.
+    pub(in crate::queue) async fn begin(
+        connection: &mut SqliteConnection,
+    ) -> Result<Self, QueueError> {
+        let tables = "CREATE TEMP TABLE staged (line INTEGER, question_id TEXT, target_status INTEGER);
+                      CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, target_status INTEGER)";
+        sqlx::raw_sql(tables).execute(connection).await.context(CONTEXT)?;
+        Ok(Self { full: insert(GROUP_ROWS).into(), replaced: false, rows: 0, by_status: [0; 3] })
+    }
+
+    pub(in crate::queue) async fn add(
+        &mut self,
+        connection: &mut SqliteConnection,
+        group: RowBatch,
+    ) -> Result<(), QueueError> {
+        let RowBatch { values, rows, by_status } = group;
+        if rows == 0 {
+            return Ok(());
+        }
+        let done = if rows == GROUP_ROWS {
+            let full = AssertSqlSafe(Arc::clone(&self.full));
+            sqlx::query_with(full, values).execute(connection).await
+        } else {
+            let some = AssertSqlSafe(insert(rows));
+            sqlx::query_with(some, values).persistent(false).execute(connection).await
+        };
+        self.rows += done.context(CONTEXT)?.rows_affected();
+        for (sum, more) in self.by_status.iter_mut().zip(by_status) {
+            *sum += more;
+        }
+        Ok(())
+    }
+
+    /// Takes a row that speaks instead of one taken before.
+    pub(in crate::queue) async fn replace(
+        &mut self,
+        connection: &mut SqliteConnection,
+        job: &NewJob,
+    ) -> Result<(), QueueError> {
+        self.replaced = true;
+        sqlx::query("INSERT INTO temp.replaced (line, question_id, target_status) VALUES (?, ?, ?)")
+            .bind(i64::try_from(job.line).unwrap_or(i64::MAX))
+            .bind(job.question_id.as_str().to_owned())
+            .bind(job.status.code())
+            .execute(connection)
+            .await
+            .map(drop)
+            .context(CONTEXT)
+    }
+
+    /// Takes back the row of this question, which was taken before.
+    pub(in crate::queue) async fn take_out(
+        &mut self,
+        connection: &mut SqliteConnection,
+        question: &QuestionId,
+    ) -> Result<(), QueueError> {
+        self.replaced = true;
+        sqlx::query("INSERT INTO temp.replaced (question_id) VALUES (?)")
+            .bind(question.as_str().to_owned())
+            .execute(connection)
+            .await
+            .map(drop)
+            .context(CONTEXT)
+    }
+
+    /// Puts the last of the replacements in, and takes out what has none, once all rows are there.
+    pub(in crate::queue) async fn finish(
+        &mut self,
+        connection: &mut SqliteConnection,
+    ) -> Result<(), QueueError> {
+        if !std::mem::take(&mut self.replaced) {
+            return Ok(());
+        }
+        let apply = "CREATE INDEX temp.replaced_question ON replaced (question_id);
+             UPDATE temp.staged SET (line, target_status) = (SELECT line, target_status FROM temp.replaced
+                 WHERE replaced.question_id = staged.question_id ORDER BY replaced.rowid DESC LIMIT 1)
+             WHERE question_id IN (SELECT question_id FROM temp.replaced);
+             DELETE FROM temp.staged WHERE target_status IS NULL;
+             DROP TABLE temp.replaced;
+             CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, target_status INTEGER)";
+        sqlx::raw_sql(apply).execute(&mut *connection).await.context(CONTEXT)?;
+        for (status, rows) in Status::ALL.into_iter().zip(&mut self.by_status) {
+            let now: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM temp.staged WHERE target_status = ?")
+                    .bind(status.code())
+                    .fetch_one(&mut *connection)
+                    .await
+                    .context(CONTEXT)?;
+            *rows = u64::try_from(now).unwrap_or_default();
+        }
+        self.rows = self.by_status.iter().sum();
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! A look through the whole file for damage. Mends nothing but figures, and those only where it
+//! is told to: what they are of is there to be counted.
+
+use futures_util::TryStreamExt as _;
+use sqlx::Row as _;
+
+use crate::queue::sqlite::job_counters::{find_drift, rebuild};
+use crate::queue::sqlite::open::engine_code;
+use crate::queue::{Context as _, Queue, QueueError};
+
+/// What is being done, for errors.
+const CONTEXT: &str = "look for damage";
+/// The engine's code for "database disk image is malformed".
+const SQLITE_CORRUPT: i32 = 11;
+
+impl Queue {
+    /// What is wrong with the file, a line each; none when it is sound. The engine looks at
+    /// every page, then for rows that refer to a row that is not there, questions with two newest
+    /// intents, and jobs in flight that no open request has; then jobs and requests are counted,
+    /// and compared with the figures that are kept of them.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn check(&self) -> Result<Vec<String>, QueueError> {
+        let mut wrong = Vec::new();
+        let mut looked = self.check_pages(&mut wrong).await;
+        // Rows in damaged pages would say nothing true.
+        if looked.is_ok() && wrong.is_empty() {
+            looked = self.check_rows(&mut wrong).await;
+        }
+        if looked.is_ok() && wrong.is_empty() {
+            looked = self.check_intents(&mut wrong).await;
+        }
+        if looked.is_ok() && wrong.is_empty() {
+            looked = self.check_flights(&mut wrong).await;
+        }
+        if looked.is_ok() && wrong.is_empty() {
+            looked = self.check_figures(&mut wrong).await;
+        }
+        match looked {
+            Ok(()) => Ok(wrong),
+            // Damage at which the engine goes no further.
+            Err(e) if engine_code(&e) == Some(SQLITE_CORRUPT) => {
+                wrong.push(e.to_string());
+                Ok(wrong)
+            }
+            Err(source) => Err(source).context(CONTEXT),
+        }
+    }
+
+    async fn check_pages(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        let mut lines = sqlx::query_scalar("PRAGMA quick_check").fetch(&self.readers);
+        while let Some(line) = lines.try_next().await? {
+            wrong.extend(Some(line).filter(|line| line != "ok"));
+        }
+        Ok(())
+    }
+
+    async fn check_rows(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        let mut strays = sqlx::query("PRAGMA foreign_key_check").fetch(&self.readers);
+        while let Some(stray) = strays.try_next().await? {
+            let (table, row): (&str, Option<i64>) = (stray.try_get(0)?, stray.try_get(1)?);
+            let parent: &str = stray.try_get(2)?;
+            // Some tables do not number their rows.
+            let which =
+                row.map_or_else(|| format!("a row of {table}"), |row| format!("{table} row {row}"));
+            wrong.push(format!("{which} refers to a row of {parent} that is not there"));
+        }
+        Ok(())
+    }
+
+    /// That each question has one newest intent, and the index that holds it.
+    async fn check_intents(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        const INDEX: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'jobs_latest'";
+        if sqlx::query_scalar::<_, i64>(INDEX).fetch_one(&self.readers).await? > 0 {
+            return Ok(());
+        }
+        wrong.push("the index jobs_latest is missing".to_owned());
+        let twice = sqlx::query_scalar(
+            "SELECT 'jobs row ' || max(id) || ' is as new as row ' || min(id) || ' for the same question' FROM jobs
+             WHERE is_latest = 1 GROUP BY app_id, question_id HAVING count(*) > 1",
+        );
+        wrong.extend(twice.fetch_all(&self.readers).await?);
+        Ok(())
+    }
+
+    /// That each job in flight is in the row of an open request, by which alone it is found.
+    async fn check_flights(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        let lost = sqlx::query_scalar(
+            "SELECT 'jobs row ' || id || ' is in flight, and no open request has it' FROM jobs
+             WHERE state = 'in_flight' AND request_id NOT IN (SELECT id FROM requests WHERE verdict IS NULL)",
+        );
+        wrong.extend(lost.fetch_all(&self.readers).await?);
+        Ok(())
+    }
+
+    async fn check_figures(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+        let mut reader = self.readers.acquire().await?;
+        wrong.extend(find_drift(&mut reader).await?);
+        Ok(())
+    }
+
+    /// Counts all jobs and requests anew and puts the figures right that are kept of them, in
+    /// one transaction. Says what was wrong. Jobs and requests stay as they are.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn recount(&self) -> Result<Vec<String>, QueueError> {
+        const CONTEXT: &str = "count its jobs anew";
+        let mut tx = self.write(CONTEXT).await?;
+        let wrong = find_drift(&mut tx).await.context(CONTEXT)?;
+        if !wrong.is_empty() {
+            rebuild(&mut tx).await.context(CONTEXT)?;
+        }
+        tx.commit().await.context(CONTEXT)?;
+        Ok(wrong)
+    }
+}

@@ -1,0 +1,187 @@
+//! What runs have learned of the service: the pace that it bears, and how many questions it
+//! takes at once.
+
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use crate::domain::job::App;
+use crate::domain::learned::{LearnedChunkSize, LearnedRate};
+use crate::queue::read::row_helpers::app;
+use crate::queue::sqlite::import::app_id;
+use crate::queue::{Context as _, Queue, QueueError};
+
+/// What was learned for an app, and when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeptPace {
+    /// For which app and library.
+    pub app: App,
+    /// The figures.
+    pub learned: LearnedRate,
+    /// When they were noted, in UTC milliseconds.
+    pub learned_ms: i64,
+}
+
+/// A size that was learned longer ago is forgotten: the service may take more by now, and to
+/// find out costs a few requests.
+const SIZE_HOLDS: Duration = Duration::from_hours(30 * 24);
+
+/// How many questions the service takes at once for an app, and when that was learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptSize {
+    /// For which app and library.
+    pub app: App,
+    /// The figures.
+    pub limit: LearnedChunkSize,
+    /// When they were noted, in UTC milliseconds.
+    pub learned_ms: i64,
+}
+
+impl Queue {
+    /// Keeps what a run of `app` has learned, in place of what was kept before.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn keep_pace(
+        &self,
+        app: App,
+        learned: &LearnedRate,
+        now_ms: i64,
+    ) -> Result<(), QueueError> {
+        let mut tx = self.write("keep the pace").await?;
+        let app_id = app_id(&mut tx, app).await?;
+        sqlx::query(
+            "INSERT INTO learned_rates (app_id, learned_ms, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd, min_spacing_probability)
+             VALUES (?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (app_id) DO UPDATE SET
+               learned_ms = excluded.learned_ms, rate = excluded.rate, refused_rate = excluded.refused_rate,
+               arrival_jitter_ms = excluded.arrival_jitter_ms, arrival_jitter_log_sd = excluded.arrival_jitter_log_sd, min_spacing_probability = excluded.min_spacing_probability",
+        )
+        .bind(app_id)
+        .bind(now_ms.max(0))
+        .bind(learned.rate)
+        .bind(learned.refused_rate)
+        .bind(learned.arrival_jitter_ms)
+        .bind(learned.arrival_jitter_log_sd)
+        .bind(learned.min_spacing_probability)
+        .execute(&mut *tx)
+        .await
+        .context("keep the pace")?;
+        tx.commit().await.context("keep the pace")
+    }
+
+    /// What was learned, for every app that has runs.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn paces(&self) -> Result<Vec<KeptPace>, QueueError> {
+        sqlx::query(
+            "SELECT apps.sdkappid, apps.library, learned_rates.* FROM learned_rates JOIN apps ON apps.id = learned_rates.app_id
+             ORDER BY learned_rates.app_id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .context("read the paces")?
+        .iter()
+        .map(kept_pace)
+        .collect()
+    }
+
+    /// What was learned for `app`, if anything was.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn pace(&self, app: App) -> Result<Option<KeptPace>, QueueError> {
+        Ok(self.paces().await?.into_iter().find(|kept| kept.app == app))
+    }
+
+    /// Keeps how many questions the service takes at once, in place of what was kept before.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn keep_size(
+        &self,
+        app: App,
+        limit: LearnedChunkSize,
+        now_ms: i64,
+    ) -> Result<(), QueueError> {
+        let mut tx = self.write("keep the size").await?;
+        let app_id = app_id(&mut tx, app).await?;
+        sqlx::query(
+            "INSERT INTO learned_chunk_sizes (app_id, learned_ms, accepted, rejected) VALUES (?, ?, ?, ?)
+             ON CONFLICT (app_id) DO UPDATE SET learned_ms = excluded.learned_ms, accepted = excluded.accepted,
+               rejected = excluded.rejected",
+        )
+        .bind(app_id)
+        .bind(now_ms.max(0))
+        .bind(i64::try_from(limit.accepted).unwrap_or(i64::MAX - 1))
+        .bind(i64::try_from(limit.rejected).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await
+        .context("keep the size")?;
+        tx.commit().await.context("keep the size")
+    }
+
+    /// How many questions the service takes at once, for every app where that was learned in
+    /// the month before `now_ms`.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read or holds an impossible row.
+    pub async fn sizes(&self, now_ms: i64) -> Result<Vec<KeptSize>, QueueError> {
+        let holds_ms = i64::try_from(SIZE_HOLDS.as_millis()).unwrap_or(i64::MAX);
+        sqlx::query(
+            "SELECT apps.sdkappid, apps.library, learned_chunk_sizes.* FROM learned_chunk_sizes
+             JOIN apps ON apps.id = learned_chunk_sizes.app_id
+             WHERE learned_ms BETWEEN ?1 - ?2 AND ?1 + ?2 ORDER BY learned_chunk_sizes.app_id",
+        )
+        .bind(now_ms)
+        .bind(holds_ms)
+        .fetch_all(&self.readers)
+        .await
+        .context("read the sizes")?
+        .iter()
+        .map(kept_size)
+        .collect()
+    }
+
+    /// The same for `app`, if it was learned.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn size(&self, app: App, now_ms: i64) -> Result<Option<KeptSize>, QueueError> {
+        Ok(self.sizes(now_ms).await?.into_iter().find(|kept| kept.app == app))
+    }
+}
+
+fn kept_pace(row: &SqliteRow) -> Result<KeptPace, QueueError> {
+    let doing = "read the paces";
+    let learned = LearnedRate {
+        rate: row.try_get("rate").context(doing)?,
+        refused_rate: row.try_get("refused_rate").context(doing)?,
+        arrival_jitter_ms: row.try_get("arrival_jitter_ms").context(doing)?,
+        arrival_jitter_log_sd: row.try_get("arrival_jitter_log_sd").context(doing)?,
+        min_spacing_probability: row.try_get("min_spacing_probability").context(doing)?,
+    };
+    let learned_ms = row.try_get("learned_ms").context(doing)?;
+    Ok(KeptPace { app: app_of("learned_rates", row)?, learned, learned_ms })
+}
+
+fn kept_size(row: &SqliteRow) -> Result<KeptSize, QueueError> {
+    let jobs = |column: &str| -> Result<usize, QueueError> {
+        let jobs: i64 = row.try_get(column).context("read the sizes")?;
+        usize::try_from(jobs).map_err(|e| QueueError::Impossible {
+            table: "learned_chunk_sizes",
+            row: row.try_get("app_id").unwrap_or_default(),
+            reason: format!("{column} {jobs}: {e}"),
+        })
+    };
+    let limit = LearnedChunkSize { accepted: jobs("accepted")?, rejected: jobs("rejected")? };
+    let learned_ms = row.try_get("learned_ms").context("read the sizes")?;
+    Ok(KeptSize { app: app_of("learned_chunk_sizes", row)?, limit, learned_ms })
+}
+
+/// The app that a row of `table` is for; it begins with the app's two columns.
+fn app_of(table: &'static str, row: &SqliteRow) -> Result<App, QueueError> {
+    app(row, 0, table, row.try_get("app_id").context("read what was learned")?)
+}

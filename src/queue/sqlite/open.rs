@@ -1,0 +1,246 @@
+//! Opening a queue file: made private, recognised, brought up to date.
+//!
+//! Never writes to a file that is not ours, and never makes one where a command only reads.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
+
+use crate::queue::sqlite::closing::opened;
+use crate::queue::sqlite::connection::{WriteConnection, pool_of_one};
+use crate::queue::sqlite::disk_full::{self, why_refused};
+use crate::queue::sqlite::file_kind::{Kind, make_private, recognise};
+use crate::queue::sqlite::run_lock::{beside, identity};
+use crate::queue::sqlite::schema::{create, migrate};
+use crate::queue::{Context as _, Queue, QueueError};
+
+/// `PRAGMA application_id` of a queue file: the four letters `desk`.
+pub(in crate::queue) const APPLICATION_ID: i64 = 0x6465_736b;
+
+/// The engine's code for "database is locked".
+const SQLITE_BUSY: i32 = 5;
+
+/// The engine's code for a file that contradicts itself.
+pub(in crate::queue) const SQLITE_CORRUPT: i32 = 11;
+
+/// The engine's codes, in their low byte, for what may only be read, and for what cannot be opened.
+const NOT_USABLE: [i32; 2] = [8, 14];
+
+/// How often a new file is looked at again after another process was faster.
+const OPEN_TRIES: u32 = 5;
+
+/// How long a statement waits for another process's write, such as a large import.
+const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// How long a write waits for its turn before it says so, and waits on.
+const TURN: Duration = Duration::from_secs(3);
+
+/// Readers at once: status, report and a dashboard beside a run.
+const READERS_MAX: u32 = 4;
+
+/// The migrations, oldest first. Listed by hand, since sqlx's macro would build the whole
+/// engine a second time for the compiler; a test compares the list with the folder.
+pub(in crate::queue) const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "queue", include_str!("../../../migrations/sqlite/0001_queue.sql"))];
+
+impl Queue {
+    /// The version of the layout that this program gives its queue files.
+    pub fn layout() -> i64 {
+        MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0)
+    }
+
+    /// Opens the queue file at `path`, making it (readable by its owner alone) and
+    /// bringing it up to date as needed.
+    ///
+    /// # Errors
+    /// When the file or its folder cannot be used, is no queue file, or is of a newer
+    /// version; nothing is changed then.
+    pub async fn open(path: &Path) -> Result<Self, QueueError> {
+        let path = make_private(path)?;
+        Self::connect(path).await
+    }
+
+    /// Opens a queue file that has to be there.
+    ///
+    /// # Errors
+    /// [`QueueError::Missing`] when it is not, and all errors of [`Queue::open`].
+    pub async fn open_existing(path: &Path) -> Result<Self, QueueError> {
+        match fs::metadata(path) {
+            Ok(_) => Self::open(path).await,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(QueueError::Missing(path.to_owned()))
+            }
+            Err(source) => Err(QueueError::Unusable { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Opens the queue file at `path`, or stands in for it when it is not there: an empty
+    /// queue in memory, so that a command which only looks makes no file.
+    ///
+    /// # Errors
+    /// All errors of [`Queue::open`].
+    pub async fn open_or_in_memory(path: &Path) -> Result<Self, QueueError> {
+        match Self::open_existing(path).await {
+            Err(QueueError::Missing(_)) => {}
+            opened => return opened,
+        }
+        // By a name, so that every connection finds the same queue.
+        let options = SqliteConnectOptions::from_str("sqlite::memory:")
+            .context("imagine an empty queue")?
+            .disable_statement_logging()
+            .foreign_keys(true);
+        // It is gone with its last connection, so nothing ends that of the reader early.
+        let pool = pool_of(1).idle_timeout(None).max_lifetime(None);
+        let readers = pool.connect_with(options.clone()).await.context("imagine an empty queue")?;
+        let pool = pool_of_one().connect_lazy_with(options.clone());
+        let writer = WriteConnection::of(pool, options);
+        migrate(path, &readers).await?;
+        let (path, sending) = (path.to_owned(), Arc::default());
+        Ok(Self {
+            path,
+            found: None,
+            has_log: true,
+            sending,
+            writer,
+            readers,
+            scope: Arc::default(),
+        })
+    }
+
+    async fn connect(path: PathBuf) -> Result<Self, QueueError> {
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            // It would warn users of whatever takes a second.
+            .disable_statement_logging()
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Full);
+        // The engine makes one, and reads what it finds.
+        let has_log = fs::metadata(beside(&path, "-wal")).is_ok_and(|log| log.len() > 0);
+        if recognise(&path, &options).await? == Kind::Empty {
+            create(&path, &options).await?;
+        }
+        let pool = connect_writer(&options).await.map_err(|e| not_opened(&path, e))?;
+        if let Err(error) = ready_to_write(&path, &pool).await {
+            pool.close().await;
+            return Err(error);
+        }
+        let options = options.journal_mode(SqliteJournalMode::Wal);
+        let writer = WriteConnection::of(pool, options.clone().busy_timeout(TURN));
+        let readers = pool_of(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
+        let sending = Arc::default();
+        let found = identity(&path);
+        let store = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
+        opened(&store);
+        Ok(store)
+    }
+
+    /// The same queue file by other connections, made when they are needed: who has this one
+    /// neither waits for those that have the other nor keeps it from closing.
+    #[must_use]
+    pub fn separate_connections(&self) -> Self {
+        let options = self.readers.connect_options().as_ref().clone();
+        let readers = pool_of(READERS_MAX).connect_lazy_with(options);
+        let (path, writer) = (self.path.clone(), self.writer.separate());
+        let (found, has_log, sending) = (self.found, self.has_log, Arc::default());
+        let store = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
+        opened(&store);
+        store
+    }
+}
+
+/// Brings the file up to date, and has the connection that writes report a long wait.
+async fn ready_to_write(path: &Path, pool: &SqlitePool) -> Result<(), QueueError> {
+    migrate(path, pool).await?;
+    let timeout = format!("PRAGMA busy_timeout = {}", TURN.as_millis());
+    let set = sqlx::query(AssertSqlSafe(timeout)).execute(pool).await;
+    set.map(drop).map_err(|e| not_opened(path, e))
+}
+
+/// Nobody on the way could lose such a connection, so it is not asked before each use whether
+/// it still answers.
+fn pool_of(connections_max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections_max).test_before_acquire(false)
+}
+
+/// Tells a file that may not be used from one that is broken.
+pub(in crate::queue) fn not_opened(path: &Path, source: sqlx::Error) -> QueueError {
+    const CONTEXT: &str = "be opened";
+    if disk_full::is_full(&source) {
+        return QueueError::Full { path: path.to_owned(), doing: CONTEXT };
+    }
+    if engine_code(&source).is_some_and(|code| NOT_USABLE.contains(&code)) {
+        return match why_refused(path) {
+            Some(why) if why.kind() == io::ErrorKind::StorageFull => {
+                QueueError::Full { path: path.to_owned(), doing: CONTEXT }
+            }
+            why => {
+                let source = why.unwrap_or_else(|| io::Error::other(source));
+                QueueError::Unusable { path: path.to_owned(), source }
+            }
+        };
+    }
+    if engine_code(&source) == Some(SQLITE_CORRUPT) {
+        return QueueError::Damaged { path: path.to_owned(), source };
+    }
+    QueueError::Sql { doing: "open its file", source }
+}
+
+/// Whether another process was writing all the time.
+pub(in crate::queue) fn is_busy(error: &sqlx::Error) -> bool {
+    engine_code(error) == Some(SQLITE_BUSY)
+}
+
+/// What the engine says of an error, without what it adds in the higher bytes.
+pub(in crate::queue) fn engine_code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok());
+    code.map(|code| code & 0xff)
+}
+
+/// Opens the writing connection. The busy timeout does not cover the change of a new file
+/// to a write-ahead log: of two processes that try it at once, the slower one is refused.
+/// It waits for its turn to write, which the timeout does cover, and finds the file changed.
+async fn connect_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let logged = options.clone().journal_mode(SqliteJournalMode::Wal);
+    let connect = || pool_of_one().connect_with(logged.clone());
+    let mut ended = connect().await;
+    for _ in 1..OPEN_TRIES {
+        match &ended {
+            Err(e) if is_busy(e) => {}
+            _ => break,
+        }
+        let mut connection = SqliteConnection::connect_with(options).await?;
+        connection.begin_with("BEGIN IMMEDIATE").await?.rollback().await?;
+        connection.close().await?;
+        ended = connect().await;
+    }
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_migrations_folder_is_listed() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
+        let mut files: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let listed: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
+            .collect();
+        assert_eq!(files, listed);
+    }
+}
