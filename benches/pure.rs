@@ -14,7 +14,7 @@ use deskbatch::limiter::{NextSlot, RateLimiter, ResponseSignal};
 use deskbatch::manifest::{Manifest, ManifestOptions};
 
 #[allow(dead_code, reason = "the tests use the rest")]
-#[path = "../tests/it/simulated_queue.rs"]
+#[path = "../tests/it/runner/simulated_queue.rs"]
 mod simulated_queue;
 
 fn gate(c: &mut Criterion) {

@@ -6,13 +6,13 @@
 
 mod plot;
 #[allow(dead_code, reason = "the tests use the rest")]
-#[path = "../../tests/it/simulated_queue.rs"]
+#[path = "../../tests/it/runner/simulated_queue.rs"]
 mod simulated_queue;
 #[allow(dead_code, reason = "the tests use the rest")]
-#[path = "../../tests/it/simulated_run.rs"]
+#[path = "../../tests/it/runner/simulated_run.rs"]
 mod simulated_run;
 #[allow(dead_code, reason = "the tests use the rest")]
-#[path = "../../tests/it/simulated_service.rs"]
+#[path = "../../tests/it/runner/simulated_service.rs"]
 mod simulated_service;
 mod tables;
 

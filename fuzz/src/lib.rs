@@ -1,4 +1,4 @@
 //! The bodies of the fuzz targets, which deskbatch's own tests run too.
 
-#[path = "../../tests/it/fuzz_targets.rs"]
+#[path = "../../tests/it/house/fuzz_targets.rs"]
 pub mod targets;

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_are_read_in_any_case_and_with_any_joint() {
+    fn region_names_ignore_case_and_separators() {
         for region in Region::ALL {
             assert_eq!(region.to_string().parse(), Ok(region));
             assert_eq!(region.name().to_uppercase().parse(), Ok(region));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_the_same_endpoint_as_its_url() {
+    fn region_equals_the_endpoint_of_its_url() {
         for region in Region::ALL {
             let endpoint = Endpoint::of_region(region);
             assert_eq!(format!("https://{}/", region.host()).parse(), Ok(endpoint.clone()));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn clear_text_is_for_this_machine_alone() {
+    fn plain_http_is_allowed_only_for_loopback() {
         for text in [
             "http://127.0.0.1:8080",
             "http://127.1.2.3",
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_refused_without_being_repeated() {
+    fn invalid_base_url_is_not_repeated_in_the_error() {
         for text in [
             "",
             "console.tim.qq.com",

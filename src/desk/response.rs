@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn success_needs_both_the_code_and_the_word() {
+    fn success_requires_code_zero_and_status_ok() {
         check(r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#, ResponseKind::Code(0), "");
         check(r#"{"ActionStatus":"OK","ErrorCode":0}"#, ResponseKind::Code(0), "");
         for body in [
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_counts_whatever_stands_beside_it() {
+    fn error_code_counts_regardless_of_other_fields() {
         check(
             r#"{"ActionStatus":"FAIL","ErrorInfo":"too fast","ErrorCode":-14}"#,
             ResponseKind::Code(-14),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_may_be_written_as_text_or_as_an_integral_float() {
+    fn error_code_is_read_from_string_or_integral_float() {
         let code = |written: &str| read(format!(r#"{{"ErrorCode":{written}}}"#).as_bytes(), &[]).0;
         assert_eq!(code(r#""-14""#), ResponseKind::Code(-14));
         assert_eq!(code(r#"" 60007 ""#), ResponseKind::Code(60_007));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_in_any_spelling_is_still_no_success_without_ok() {
+    fn any_form_of_code_zero_requires_status_ok() {
         for zero in ["0", "0.0", "-0.0", r#""0""#] {
             let body =
                 |rest: &str| read(format!(r#"{{"ErrorCode":{zero}{rest}}}"#).as_bytes(), &[]).0;
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_answer_is_said_to_be_none_without_quoting_it() {
+    fn invalid_response_body_is_described_not_quoted() {
         for body in ["", "<html>eJw9zUEL</html>", r#"["OK",0,""]"#, "null", "0"] {
             let why = format!("the answer is not a JSON object ({} bytes)", body.len());
             check(body, ResponseKind::Unreadable, &why);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_and_another_encoding_do_no_harm() {
+    fn response_with_bom_or_other_encoding_is_read() {
         assert_eq!(read(b"\xef\xbb\xbf{\"ErrorCode\":-14}", &[]).0, ResponseKind::Code(-14));
         let (answer, info) = read(b"{\"ErrorCode\":-14,\"ErrorInfo\":\"\xc6\xb5\xc2\xca!\"}", &[]);
         assert_eq!(answer, ResponseKind::Code(-14));
@@ -306,7 +306,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_are_too_odd_to_read(body: Vec<u8>, json in r#"[{"](ErrorCode|ActionStatus|OK|[0-9:,"{}\[\].-]){0,20}"#) {
+        fn any_response_bytes_are_read_without_panic(body: Vec<u8>, json in r#"[{"](ErrorCode|ActionStatus|OK|[0-9:,"{}\[\].-]){0,20}"#) {
             for body in [&body[..], json.as_bytes()] {
                 let (answer, info) = read(body, &[]);
                 proptest::prop_assert!(matches!(answer, ResponseKind::Code(_) | ResponseKind::Unreadable | ResponseKind::NamesQuestions));

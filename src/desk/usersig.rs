@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usersig_says_the_same_as_the_vendors_own_package() {
+    fn usersig_matches_vendor_package_vectors() {
         let vectors: Vec<Value> =
             serde_json::from_str(include_str!("../../tests/data/usersig-vectors.json"))
                 .expect("parses");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn one_usersig_serves_until_four_fifths_of_its_life_are_over() {
+    fn usersig_is_reused_for_four_fifths_of_its_lifetime() {
         let mut signer = signer();
         let first = signer.current(BORN_MS);
         assert_eq!(time_of(&first), 1_735_689_600);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_before_its_birth_makes_a_new_one() {
+    fn clock_set_back_before_creation_makes_new_usersig() {
         let mut signer = signer();
         signer.current(BORN_MS);
         assert_eq!(time_of(&signer.current(BORN_MS - 5_000)), 1_735_689_595);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn renewing_makes_one_at_once_unless_it_was_given() {
+    fn renew_creates_usersig_unless_ready_made() {
         let mut signer = signer();
         signer.current(BORN_MS);
         assert!(signer.renew(BORN_MS + 2_000));

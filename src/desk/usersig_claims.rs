@@ -51,7 +51,7 @@ mod tests {
     use crate::desk::make_usersig;
 
     #[test]
-    fn what_was_made_is_read_back_and_what_is_none_is_not() {
+    fn usersig_roundtrips_and_invalid_text_is_none() {
         let made = make_usersig("administrator", 1_400_111_222, &"key".into(), 1_735_689_600, 600);
         let written = read_usersig(&made).expect("reads");
         assert_eq!(

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_manual_sleep_ends_exactly_when_its_moment_comes() {
+    async fn manual_sleep_ends_exactly_at_its_moment() {
         let clock = ManualClock::new(1_000);
         let sleeper = tokio::spawn({
             let clock = clock.clone();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_sleep_is_waited_for_no_longer() {
+    async fn dropped_sleep_leaves_no_pending_wait() {
         let clock = ManualClock::new(0);
         let polled = clock.sleep_until(Moment(Duration::from_secs(1))).now_or_never();
         assert!(polled.is_none());
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_are_read_as_people_write_them() {
+    fn human_durations_are_parsed() {
         let hours = Duration::from_hours;
         for (text, length) in [
             ("7d", hours(7 * 24)),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_date_of_an_http_answer_is_read() {
+    fn http_date_is_parsed() {
         let read = read_http_date_ms;
         assert_eq!(read("Wed, 01 Jan 2025 00:00:00 GMT"), Some(1_735_689_600_000));
         assert_eq!(read("Thu, 02 Jan 2025 00:00:01 GMT "), Some(1_735_776_001_000));

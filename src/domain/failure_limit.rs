@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_a_number_or_a_part_of_the_open_jobs_rounded_up() {
+    fn failure_limit_is_count_or_percentage_rounded_up() {
         for (text, open, most) in [
             ("1", 0, 1),
             ("20", 3, 20),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_says_what_to_give() {
+    fn invalid_failure_limit_error_gives_advice() {
         for text in ["0", "0%", "0.000%", "00"] {
             assert!(text.parse::<FailureLimit>().unwrap_err().contains("give 1"), "{text}");
         }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_file_has_it_as_a_number_or_as_text() {
+    fn config_file_takes_failure_limit_as_number_or_text() {
         let read =
             |text: &str| toml::from_str::<std::collections::BTreeMap<String, FailureLimit>>(text);
         assert_eq!(read("a = 7").unwrap()["a"], FailureLimit::Jobs(7));

@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_read_by_number_and_by_name_in_any_case() {
+    fn target_status_parses_number_or_name_in_any_case() {
         for (text, status) in
             [("4", Status::Enable), ("DISABLE", Status::Disable), ("Delete", Status::Delete)]
         {
@@ -350,14 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn the_number_in_front_names_the_owner() {
+    fn question_id_prefix_is_the_owner_app() {
         let owner = |text: &str| QuestionId::parse(text.as_bytes()).ok().and_then(|id| id.owner());
         assert_eq!(owner("1500086040-@RBT#DeskDefaultRobot-qJLb9mKIA4bmdv9j"), Some(1_500_086_040));
         assert_eq!(owner("faq-7"), None);
     }
 
     #[test]
-    fn final_states_end_and_only_a_failed_one_can_be_taken_back() {
+    fn failed_is_the_only_final_state_that_can_be_retried() {
         let ways_out =
             |from: JobState| JobState::ALL.iter().filter(|to| from.may_become(**to)).count();
         assert_eq!(ways_out(JobState::Succeeded), 0);
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn job_numbers_fold_into_runs() {
+    fn job_ids_fold_into_ranges() {
         assert_eq!(fold_ids([3, 1, 2, 7, 9, 10]), "1-3,7,9-10");
         assert_eq!(fold_ids([]), "");
     }

@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_code_stands_in_two_rows() {
+    fn no_code_is_listed_twice() {
         let mut last = i64::MIN;
         let mut rows: Vec<&CodeRow> = CODES.iter().collect();
         rows.sort_by_key(|row| row.first);
@@ -287,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn unlisted_codes_are_refusals_of_an_unknown_kind() {
+    fn unlisted_codes_are_rejected_as_unknown() {
         assert_eq!(ResponseKind::Code(-50_004).verdict(), Verdict::Rejected);
         assert_eq!(explain(i64::MAX).class, Class::Unknown);
     }
 
     #[test]
-    fn every_answer_that_is_not_a_code_has_its_verdict() {
+    fn every_response_without_a_code_has_its_verdict() {
         let verdicts = [200, 204, 301, 400, 403, 404, 408, 413, 425, 429, 500, 502, 503, 504]
             .map(|status| (status, ResponseKind::HttpStatus(status).verdict().name()));
         assert_eq!(

@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn before_anything_is_seen_the_range_begins_with_full_chunks() {
+fn initial_eta_range_starts_with_full_chunks() {
     let all = estimate([9_950, 0, 20], 100, Observed::default(), SendRate::from_limit(5.0));
     assert_eq!(*all.requests.start(), 101);
     // As if two or three in a hundred were bad.
@@ -16,7 +16,7 @@ fn before_anything_is_seen_the_range_begins_with_full_chunks() {
 
 /// The medians that the search itself promises.
 #[test]
-fn what_a_run_needed_says_what_the_same_again_needs() {
+fn eta_of_a_repeated_run_matches_observed_requests() {
     for (bad, requests) in [(10, 174), (100, 821), (1_000, 4_761), (100, 274), (9_000, 10_100)] {
         let seen = Observed::from_totals(10_000 - bad, bad, requests);
         let again = estimate([10_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
@@ -30,7 +30,7 @@ fn what_a_run_needed_says_what_the_same_again_needs() {
 }
 
 #[test]
-fn a_service_that_takes_fewer_at_once_is_noticed() {
+fn eta_accounts_for_a_smaller_accepted_chunk_size() {
     let mut seen = Observed::default();
     for answers in 1..=100 {
         seen.record(answers * 20, 0, answers + 8);
@@ -40,7 +40,7 @@ fn a_service_that_takes_fewer_at_once_is_noticed() {
 }
 
 #[test]
-fn closings_of_the_gate_are_expected_to_go_on() {
+fn eta_expects_breaker_closings_to_continue() {
     let open = SendRate { requests: 500, ..SendRate::from_limit(5.0) };
     let shut = SendRate { closings: 20, closed: Duration::from_secs(40), ..open };
     let mut seen = Observed::default();
@@ -52,7 +52,7 @@ fn closings_of_the_gate_are_expected_to_go_on() {
 }
 
 #[test]
-fn stretches_are_folded_and_nothing_is_lost() {
+fn eta_segments_are_merged_without_loss() {
     let mut seen = Observed::default();
     for answer in 1..=1_000 {
         seen.record(answer * 70, answer, answer * 3);
@@ -65,7 +65,7 @@ fn stretches_are_folded_and_nothing_is_lost() {
 }
 
 #[test]
-fn the_rate_is_that_of_slots_while_the_gate_was_open() {
+fn eta_rate_excludes_time_with_closed_breaker() {
     let at = Duration::from_secs;
     let mut course = RunProgress::new(5.0);
     for second in 1..=400 {

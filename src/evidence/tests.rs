@@ -108,7 +108,7 @@ fn without_a_limit_every_code_blames_its_question() {
 }
 
 #[test]
-fn an_applied_request_proves_earlier_rejections() {
+fn applied_request_proves_earlier_rejections() {
     let mut evidence = Evidence::default();
     let [early, late] =
         [suspect(1, RejectionSubject::Call, 5), suspect(2, RejectionSubject::QuestionOrApp, 9)];
@@ -122,7 +122,7 @@ fn an_applied_request_proves_earlier_rejections() {
 }
 
 #[test]
-fn a_live_read_proves_rejections_of_either_kind() {
+fn live_read_proves_rejections_of_either_kind() {
     let mut evidence = Evidence::default();
     let [app, call] =
         [suspect(1, RejectionSubject::QuestionOrApp, 1), suspect(2, RejectionSubject::Call, 2)];
@@ -138,7 +138,7 @@ fn a_live_read_proves_rejections_of_either_kind() {
 }
 
 #[test]
-fn an_app_that_comes_back_proves_nothing() {
+fn recovered_app_proves_no_rejection() {
     let mut evidence = Evidence::default();
     evidence.record_rejection(RejectionSubject::QuestionOrApp, false);
     evidence.hold_suspect(suspect(1, RejectionSubject::QuestionOrApp, 1));
@@ -148,7 +148,7 @@ fn an_app_that_comes_back_proves_nothing() {
 }
 
 #[test]
-fn reads_are_classified_by_their_answer() {
+fn reads_are_classified_by_their_response() {
     use ReadResult::{Alive, Dead, Inconclusive, Unavailable};
     let says = [0, -50_003, -50_040, -50_059, -14, 60_008, 60_009, -20, -7, -99_999]
         .map(|code| (code, ReadResult::from_response(ResponseKind::Code(code))));
@@ -187,7 +187,7 @@ fn suspicion_limits_requests_in_flight() {
 }
 
 #[test]
-fn a_later_applied_delete_clears_its_rejected_request() {
+fn later_applied_delete_clears_its_rejected_request() {
     let mut chunks = RejectedChunks::default();
     chunks.record_rejection(&[1, 2, 3], 10);
     chunks.record_rejection(&[1, 2], 11);

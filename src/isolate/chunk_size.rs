@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_that_the_service_takes_is_found_with_few_refusals() {
+    fn max_chunk_size_is_found_with_few_rejections() {
         for max in [1, 2, 3, 30, 50, 64, 75, 99, 100, 101, 499] {
             let mut size = ChunkSize::new(500);
             let refused = send(&mut size, max, 200);
@@ -173,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_right_until_it_is_refused() {
+    fn configured_chunk_size_is_used_until_rejected() {
         let mut size = ChunkSize::new(100);
         assert_eq!((send(&mut size, 100, 50), size.most(), size.learned()), (0, 100, None));
     }
 
     #[test]
-    fn the_next_run_begins_where_the_last_one_ended_and_asks_for_no_more_than_it_wants() {
+    fn learned_chunk_size_persists_and_is_capped() {
         let mut size = ChunkSize::new(100);
         send(&mut size, 40, 100);
         let limit = size.learned().expect("learned");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn one_refusal_of_what_is_known_to_pass_is_not_believed_and_a_second_is() {
+    fn second_rejection_lowers_a_proven_chunk_size() {
         let mut size = ChunkSize::new(100);
         size.on_applied(100);
         size.on_too_large(100, false);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn one_larger_group_is_out_at_a_time() {
+    fn one_larger_chunk_is_in_flight_at_a_time() {
         let mut size = ChunkSize::new(100);
         size.on_too_large(100, false);
         for _ in 0..PASSES_BEFORE_MORE {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_makes_groups_smaller_for_a_while_and_is_not_kept() {
+    fn transient_failures_shrink_chunks_only_for_a_while() {
         let mut size = ChunkSize::new(100);
         size.on_failing(100);
         assert_eq!((size.most(), size.learned()), (50, None));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_queue_file_says_there_is_something_to_send() {
+    fn any_stored_size_limit_gives_a_usable_chunk_size() {
         for (accepted, rejected) in
             [(0, 1), (1, usize::MAX), (usize::MAX - 1, usize::MAX), (5, 5), (9, 3), (1, 2)]
         {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_takes_fewer_than_before_is_followed() {
+    fn chunk_size_follows_a_lowered_service_maximum() {
         let mut size = ChunkSize::new(100);
         send(&mut size, 60, 100);
         let refused = send(&mut size, 20, 100);

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frequency_refusal_closes_for_a_second_or_more_and_one_probe_reopens() {
+    fn push_back_closes_breaker_and_one_probe_reopens_it() {
         let mut breaker = open();
         let rejected = breaker.on_send();
         let until =
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_probes_wait_longer_each_time() {
+    fn throttled_probes_increase_the_back_off() {
         let mut breaker = open();
         let (mut now, mut last) = (at(0), Duration::ZERO);
         for _ in 0..5 {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_requests_from_before_the_closing_change_nothing() {
+    fn breaker_ignores_responses_to_earlier_requests() {
         let mut breaker = open();
         let (first, second, third) = (breaker.on_send(), breaker.on_send(), breaker.on_send());
         let until =
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn three_failures_in_a_row_are_an_outage_that_ends_with_the_first_answer() {
+    fn three_failures_start_outage_until_first_response() {
         let mut breaker = open();
         for ms in [10, 20] {
             let permit = breaker.on_send();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_fails_on_the_way_is_followed_by_another_probe() {
+    fn failed_probe_is_followed_by_another_probe() {
         let mut breaker = Breaker::new(1);
         let probe = breaker.on_send();
         assert_eq!(

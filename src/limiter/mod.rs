@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn never_more_than_the_rate_leaves_in_any_second_whatever_the_delays() {
+    fn rate_limit_holds_in_any_second_with_delays() {
         let mut random = fastrand::Rng::with_seed(3);
         for rate in [1.0, 2.5, 5.0] {
             let left = departures(rate, 600, || Duration::from_micros(random.u64(0..80_000)));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_found_no_job_is_not_lost() {
+    fn unused_slot_is_not_lost() {
         let clock = ManualClock::new(0);
         let mut limiter = RateLimiter::new(5.0, clock.clone(), 1);
         assert_eq!(limiter.next_slot(clock.now()), NextSlot::Now);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_run_sent_counts() {
+    fn limiter_waits_for_requests_of_an_earlier_run() {
         let clock = ManualClock::new(0);
         let mut limiter = RateLimiter::new(5.0, clock.clone(), 1);
         let at = Moment(Duration::from_secs(1));

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_limit_and_jitter_only_lengthens_them() {
+    fn back_off_doubles_up_to_limit_with_positive_jitter() {
         let mut random = fastrand::Rng::with_seed(7);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         for plain in [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs) {

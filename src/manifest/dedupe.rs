@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_intent_is_the_same_after_packing() {
+    fn packed_status_and_line_roundtrip() {
         for status in Status::ALL {
             for line in [1, 2, 255, 1 << 33, LINE_MAX] {
                 assert_eq!(unpack(pack(&job("a", status, line))), SeenRow { status, line });
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_takes_22_bytes_so_that_ten_million_ids_stay_under_400_mb() {
+    fn ten_million_seen_ids_take_less_than_400_mb() {
         assert_eq!(size_of::<(Key, Packed)>(), 22);
         // The table behind a map is a power of two, at most 7/8 full, one more byte each.
         let slots = (10_000_000_usize * 8 / 7).next_power_of_two();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_intent_is_kept_until_it_is_replaced() {
+    fn first_row_of_a_question_is_kept_until_replaced() {
         let mut intents = SeenIds::new();
         for n in 0..2_000 {
             assert_eq!(intents.insert(&job(&format!("q-{n}"), Status::Enable, n)), Noted::New);

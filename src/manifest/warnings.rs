@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rewritten_ids_are_told_by_their_look() {
+    fn rewritten_ids_are_classified_by_their_form() {
         use WarningKind::{Apostrophe, Dash, ErrorValue, Formula, Number};
         for (id, kind) in [
             ("1.4E+09", Some(Number)),

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_come_in_any_order_and_their_names_are_case_sensitive() {
+    fn query_order_is_free_and_names_are_case_sensitive() {
         let query = Query::read("usersig=s&random=7&x=%zz&SdkAppId=3&contenttype=json");
         assert_eq!((query.random(), query.app(), query.is_malformed), (Some(7), None, false));
         assert!(Query::read("random=1&random=2").is_malformed);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_keeps_what_can_be_read_and_says_what_cannot() {
+    fn request_body_keeps_valid_parts_and_reports_others() {
         let ids = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let good = body(r#"{"StandardQuestionIds":["a","b"],"Status":4,"More":{}}"#);
         assert_eq!(good, (Some(4), ids(&["a", "b"]), true));

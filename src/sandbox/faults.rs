@@ -197,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn a_script_goes_step_by_step_and_then_all_is_well() {
+    fn fault_script_runs_once_and_then_returns_ok() {
         let story = ["ok", "ok", "throttle", "cut-after", "cut-after", "ok", "ok"];
         assert_eq!(draws(Some("ok*2, throttle,cut-after*2"), &[], 0, 7), story);
     }
 
     #[test]
-    fn a_script_that_ends_with_dots_starts_again() {
+    fn fault_script_that_ends_with_dots_repeats() {
         let story = ["late", "ok", "late", "ok", "late"];
         assert_eq!(draws(Some("late,ok,..."), &[], 0, 5), story);
         assert_eq!(draws(Some("late,ok..."), &[], 0, 5), story);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_tells_the_same_story_and_each_fault_keeps_its_share() {
+    fn same_seed_repeats_faults_at_their_probabilities() {
         let chances = ["throttle=0.2", "bad-gateway=0.05"];
         let story = draws(None, &chances, 7, 10_000);
         assert_eq!(story, draws(None, &chances, 7, 10_000));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn chances_may_add_up_to_certainty_and_no_further() {
+    fn fault_probabilities_add_up_to_at_most_one() {
         let tenth = FaultChance { fault: Fault::Late, probability: 0.1 };
         assert!(check_chances(&[tenth; 10]).is_ok());
         assert!(check_chances(&[tenth; 11]).is_err());

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_requests_are_kept_and_all_are_counted() {
+    fn ledger_keeps_newest_requests_and_counts_all() {
         let mut book = LedgerWriter::default();
         for number in 0..=REQUESTS_MAX {
             note(&mut book, if number % 2 == 0 { 0 } else { -14 }, Vec::new());

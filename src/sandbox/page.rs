@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_shows_sums_and_the_newest_requests_first() {
+    fn sandbox_page_shows_sums_and_newest_requests_first() {
         let page = html(&ledger(&["a", "b", "c", "d", "e", "f", "g"], 201));
         assert!(page.contains("201 requests. The most calls in any second: 6 came, 5 were"));
         assert!(page.contains("<td class=n>-50003<td class=n>201<td>"), "{page}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_has_the_same_numbers() {
+    fn sandbox_json_has_the_numbers_of_the_page() {
         let value: Value = serde_json::from_str(&json(&ledger(&["a"], 201))).expect("JSON");
         assert_eq!((&value["requests"], &value["largest_second"]), (&json!(201), &json!(6)));
         assert_eq!(value["codes"], json!({ "-50003": 201 }));

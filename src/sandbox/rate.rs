@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sliding_second_refuses_the_sixth_call_until_the_first_is_a_second_old() {
+    fn sliding_window_counts_each_request_for_one_second() {
         let sliding = settings(Window::Sliding, false);
         assert_eq!(verdicts(&sliding, &[0, 1, 2, 3, 4, 5, 999, 1_000, 1_000]), "+++++--+-");
         assert_eq!(verdicts(&sliding, &[0, 200, 400, 600, 800, 1_000, 1_200]), "+++++++");
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_second_lets_ten_calls_pass_around_its_edge() {
+    fn fixed_window_passes_ten_requests_around_its_edge() {
         let fixed = settings(Window::Fixed, false);
         let edge = [995, 996, 997, 998, 999, 1_000, 1_001, 1_002, 1_003, 1_004, 1_999, 2_000];
         assert_eq!(verdicts(&fixed, &edge), "++++++++++-+");
     }
 
     #[test]
-    fn refused_calls_keep_the_window_full_where_they_count() {
+    fn counted_throttled_requests_keep_the_window_full() {
         let at = [0, 0, 0, 0, 0, 500, 999, 1_200, 1_400, 1_500, 2_000];
         assert_eq!(verdicts(&settings(Window::Sliding, true), &at), "+++++--++++");
         let hammering: Vec<u64> = (0..40).map(|call| call * 100).collect();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_zero_and_any_other_limit_is_kept() {
+    fn zero_means_no_limit_and_other_limits_hold() {
         let none = SandboxSettings { rate_limit: 0, ..SandboxSettings::default() };
         assert_eq!(verdicts(&none, &[0; 7]), "+++++++");
         let two = SandboxSettings { rate_limit: 2, ..SandboxSettings::default() };
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn apps_and_commands_are_counted_apart_and_the_busiest_second_is_remembered() {
+    fn rate_is_counted_per_app_and_command_with_its_peak() {
         let mut frequency = Frequency::new(&SandboxSettings::default());
         let mut call = |by, ms| {
             let now = Moment(Duration::from_millis(ms));

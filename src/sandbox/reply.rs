@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_http_200_with_the_three_documented_fields() {
+    fn sandbox_response_is_http_200_with_three_fields() {
         for (code, action) in [(0, "OK"), (-50_003, "FAIL"), (70_009, "FAIL")] {
             let reply = replied(Some(code), None);
             assert_eq!((reply.http, reply.content_type), (Some(200), Some(JSON)));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_may_be_added_and_the_content_type_left_out() {
+    fn response_can_add_fields_and_omit_content_type() {
         let settings = SandboxSettings {
             extra_fields: true,
             content_type: false,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_own_look() {
+    fn each_fault_has_its_own_response() {
         let http = |code, fault| replied(code, Some(fault)).http;
         assert_eq!(http(None, Fault::BadGateway), Some(502));
         assert_eq!(http(None, Fault::CutBefore), None);

@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_choice_is_read_by_the_word_it_is_written_with() {
+    fn sandbox_choices_roundtrip_as_text() {
         fn check<T>(all: &[T])
         where
             T: Copy + PartialEq + std::fmt::Debug + std::fmt::Display,
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_for_a_code_is_the_code() {
+    fn code_choice_is_named_by_its_number() {
         for code in RateCode::ALL {
             assert_eq!(code.name(), code.code().to_string());
         }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_beyond_loopback_and_chances_above_one_are_refused() {
+    fn non_loopback_and_probability_above_one_are_invalid() {
         let at = |addr: &str| SandboxSettings {
             addr: addr.parse().expect("an address"),
             ..SandboxSettings::default()

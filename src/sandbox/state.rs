@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_is_kept_and_counted_and_bystanders_are_left_alone() {
+    fn change_is_counted_only_on_requested_questions() {
         let mut service = state_with(UnknownIds::Refuse);
         assert_eq!(change(&mut service, &["1-a", "1-b"], Enabled), (0, true));
         assert_eq!(change(&mut service, &["1-a", "1-a"], Disabled), (0, true));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn one_unknown_id_refuses_the_batch_or_spoils_its_answer_or_is_passed_over() {
+    fn unknown_ids_setting_decides_the_request_result() {
         let rows = [
             (UnknownIds::Refuse, (NO_SUCH_QUESTION, false)),
             (UnknownIds::Partial, (NO_SUCH_QUESTION, true)),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_part_of_an_id_marks_it() {
+    fn only_the_last_id_part_has_special_meaning() {
         let mut service = state_with(UnknownIds::Refuse);
         assert_eq!(change(&mut service, &["missing-1", "preset-x", "a-unmissing"], Deleted).0, 0);
     }
@@ -257,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bad_id_gives_the_code() {
+    fn first_bad_id_determines_the_code() {
         let mut service = state_with(UnknownIds::Refuse);
         assert_eq!(change(&mut service, &["a", "1-preset", "1-missing"], Deleted).0, PRESET);
         assert_eq!(change(&mut service, &["1-missing", "1-preset"], Deleted).0, NO_SUCH_QUESTION);
     }
 
     #[test]
-    fn a_deleted_question_is_gone_and_its_second_delete_may_be_forgiven() {
+    fn second_delete_is_rejected_unless_allowed() {
         let mut strict = state_with(UnknownIds::Refuse);
         assert_eq!(change(&mut strict, &["a", "a"], Deleted), (0, true));
         for target in [Enabled, Disabled, Deleted] {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_known_ids_is_the_whole_truth() {
+    fn known_ids_list_excludes_all_other_ids() {
         let known_ids = KnownIds::Listed(HashSet::from(["1-missing".to_owned()]));
         let mut service =
             ServiceState::new(SandboxSettings { known_ids, ..SandboxSettings::default() });

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vendors_own_signatures_are_good_until_their_last_second() {
+    fn vendor_usersigs_are_valid_until_their_last_second() {
         assert_eq!(vectors().len(), 6);
         for v in vectors() {
             let key = SecretString::from(v.key);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn who_calls_must_be_who_is_named_and_the_key_must_be_the_apps() {
+    fn usersig_must_match_identifier_app_and_key() {
         for v in vectors() {
             let (key, other) = (SecretString::from(v.key), SecretString::from("other"));
             let now = v.time * 1_000;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_unpacked_is_unreadable_and_nothing_is_empty() {
+    fn malformed_usersig_is_unreadable_and_none_is_empty() {
         let key = SecretString::from("k");
         let check = |usersig: &str| verify(usersig, "a", 1, Some(&key), 0);
         assert_eq!(check(""), Err(EMPTY));

@@ -148,7 +148,7 @@ fn garbled(info: &str) -> Response {
 }
 
 #[tokio::test]
-async fn the_request_is_written_as_the_contract_has_it() {
+async fn request_matches_the_documented_contract() {
     let mut server = Server::start([Act::Say(http("200 OK", "", OK))]).await;
     let reply = server.reply().await;
     let expected = Response {
@@ -177,7 +177,7 @@ async fn the_request_is_written_as_the_contract_has_it() {
 }
 
 #[tokio::test]
-async fn another_library_is_another_command_under_the_same_base_path() {
+async fn library_selects_the_command_under_the_base_path() {
     let mut server = Server::start([Act::Say(http("200 OK", "", OK))]).await;
     let mut call = call();
     call.app.library = Library::Faq;
@@ -188,7 +188,7 @@ async fn another_library_is_another_command_under_the_same_base_path() {
 }
 
 #[tokio::test]
-async fn each_call_has_its_own_connection_and_random() {
+async fn each_request_has_its_own_connection_and_random() {
     let say = || Act::Say(http("200 OK", "Keep-Alive: timeout=60\r\n", OK));
     let mut server = Server::start([say(), say(), say()]).await;
     let transport = transport(&server.url);
@@ -205,7 +205,7 @@ async fn each_call_has_its_own_connection_and_random() {
 }
 
 #[tokio::test]
-async fn the_services_codes_come_through_with_their_text() {
+async fn error_code_and_info_are_read_from_response() {
     let body = r#"{"ErrorInfo":"too\nfast","RequestId":"r-1","ErrorCode":-14,"New":{"a":[]}}"#;
     let server = Server::start([Act::Say(http("200 OK", "Content-Type: text/x\r\n", body))]).await;
     let reply = server.reply().await;
@@ -213,7 +213,7 @@ async fn the_services_codes_come_through_with_their_text() {
 }
 
 #[tokio::test]
-async fn a_body_may_come_in_chunks_or_end_with_the_connection() {
+async fn response_body_is_read_chunked_or_until_close() {
     let half = OK.len() / 2;
     let (a, b) = OK.split_at(half);
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -228,14 +228,14 @@ async fn a_body_may_come_in_chunks_or_end_with_the_connection() {
 }
 
 #[tokio::test]
-async fn a_text_that_repeats_the_request_loses_its_usersig() {
+async fn usersig_is_redacted_from_error_info() {
     let body = format!(r#"{{"ErrorCode":70003,"ErrorInfo":"usersig={USERSIG} is bad"}}"#);
     let server = Server::start([Act::Say(http("200 OK", "", &body))]).await;
     assert_eq!(server.reply().await.info, "usersig=*** is bad");
 }
 
 #[tokio::test]
-async fn another_status_than_200_is_the_answer_whatever_the_body_says() {
+async fn non_200_status_overrides_response_body() {
     for status in ["502 Bad Gateway", "201 Created", "404 Not Found", "429 Slow Down"] {
         let server = Server::start([Act::Say(http(status, "", OK))]).await;
         let number = status[..3].parse().expect("is a number");
@@ -250,7 +250,7 @@ async fn another_status_than_200_is_the_answer_whatever_the_body_says() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirects_are_not_followed() {
     for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let mut server = Server::start([Act::Say(http(status, "Location: /other\r\n", ""))]).await;
         let answer = server.reply().await.kind;
@@ -261,7 +261,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_no_answer_and_is_not_tried_again() {
+async fn cut_connection_is_no_response_and_is_not_retried() {
     let mut server = Server::start([
         Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-".to_owned()),
         Act::Say(http("200 OK", "", OK)),
@@ -281,7 +281,7 @@ async fn a_cut_connection_is_no_answer_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_body_cut_off_is_no_answer_but_one_cut_inside_is_garbled() {
+async fn cut_body_is_no_response_but_cut_json_is_garbled() {
     let whole = http("200 OK", "", OK);
     let server = Server::start([
         Act::SayAndClose(whole[..whole.len() - 5].to_owned()),
@@ -297,7 +297,7 @@ async fn a_body_cut_off_is_no_answer_but_one_cut_inside_is_garbled() {
 }
 
 #[tokio::test]
-async fn an_answer_of_64_kib_is_read_and_a_longer_one_is_not() {
+async fn response_body_is_limited_to_64_kib() {
     let longest = format!("{OK}{}", " ".repeat(BODY_BYTES_MAX - OK.len()));
     let server = Server::start([
         Act::Say(http("200 OK", "", &longest)),
@@ -309,7 +309,7 @@ async fn an_answer_of_64_kib_is_read_and_a_longer_one_is_not() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_left_at_the_limit() {
+async fn endless_response_is_closed_at_the_size_limit() {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let piece = format!("400\r\n{}\r\n", "x".repeat(1024));
     let mut server = Server::start([Act::SayForever(head, piece)]).await;
@@ -319,7 +319,7 @@ async fn an_endless_answer_is_left_at_the_limit() {
 }
 
 #[tokio::test]
-async fn a_late_answer_is_no_answer() {
+async fn timed_out_response_counts_as_no_response() {
     let begun = "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"Act".to_owned();
     let mut server = Server::start([Act::BeSilent, Act::Say(begun)]).await;
     let mut settings = settings(&server.url);
@@ -341,7 +341,7 @@ async fn a_late_answer_is_no_answer() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_not_connected() {
+async fn connection_refused_is_not_connected() {
     // Bound but not listening: refused, and nobody else can take the port meanwhile.
     let socket = TcpSocket::new_v4().expect("opens");
     socket.bind("127.0.0.1:0".parse().expect("is an address")).expect("binds");
@@ -353,7 +353,7 @@ async fn a_refused_connection_is_not_connected() {
 }
 
 #[tokio::test]
-async fn a_connection_that_takes_too_long_is_not_connected_even_if_nothing_else_has_time() {
+async fn timeout_during_connect_is_not_connected() {
     // Accepted by the system, but nobody shakes hands.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let url = format!("https://{}", listener.local_addr().expect("has an address"));
@@ -366,7 +366,7 @@ async fn a_connection_that_takes_too_long_is_not_connected_even_if_nothing_else_
 }
 
 #[tokio::test]
-async fn localhost_is_this_machine_whatever_a_resolver_says() {
+async fn localhost_is_loopback_without_a_resolver() {
     let server = Server::start([Act::Say(http("200 OK", "", OK))]).await;
     let url = server.url.replace("127.0.0.1", "localhost");
     assert_eq!(transport(&url).send(&call()).await.kind, ResponseKind::Code(0));

@@ -11,7 +11,7 @@ fn window(margin_s: f64) -> Risks {
 }
 
 #[test]
-fn the_tail_is_that_of_the_normal_distribution() {
+fn tail_matches_the_normal_distribution() {
     for (z, chance) in [(0.0, 0.5), (1.0, 0.1587), (2.0, 0.02275), (3.0, 0.00135)] {
         assert!((normal_tail(z) - chance).abs() < 0.003, "{z}: {}", normal_tail(z));
         assert!((normal_tail(-z) - (1.0 - chance)).abs() < 0.003);
@@ -27,7 +27,7 @@ fn after_calm(model: &mut LimitModel) {
 }
 
 #[test]
-fn calls_that_are_accepted_narrow_the_margin_and_a_refusal_widens_it() {
+fn margin_narrows_when_accepted_widens_on_push_back() {
     let mut model = LimitModel::new();
     let first = model.window_margin_s(0, COSTS);
     after_calm(&mut model);
@@ -38,7 +38,7 @@ fn calls_that_are_accepted_narrow_the_margin_and_a_refusal_widens_it() {
 }
 
 #[test]
-fn refusals_far_from_the_window_mean_that_others_take_their_part_until_they_are_gone() {
+fn model_detects_and_forgets_competing_clients() {
     let mut model = LimitModel::new();
     // Far from a fifth less than the limit, and nowhere near two or three fifths less.
     let mut risks = window(0.1);
@@ -61,7 +61,7 @@ fn refusals_far_from_the_window_mean_that_others_take_their_part_until_they_are_
 }
 
 #[test]
-fn refusals_at_random_do_not_widen_the_margin() {
+fn random_push_backs_do_not_widen_the_margin() {
     let mut model = LimitModel::new();
     after_calm(&mut model);
     let narrow = model.window_margin_s(0, COSTS);
@@ -75,7 +75,7 @@ fn refusals_at_random_do_not_widen_the_margin() {
 }
 
 #[test]
-fn refusals_close_to_the_last_call_mean_that_distance_is_wanted() {
+fn push_backs_after_short_gaps_increase_spacing() {
     let mut model = LimitModel::new();
     let margin_s = model.spacing_margin_s(Costs { margin: 1.0, ..COSTS });
     for refused in [false, true, false, true, true] {
@@ -88,7 +88,7 @@ fn refusals_close_to_the_last_call_mean_that_distance_is_wanted() {
 }
 
 #[test]
-fn a_gist_brings_the_belief_back_with_some_doubt() {
+fn model_roundtrips_through_summary() {
     let mut model = LimitModel::new();
     after_calm(&mut model);
     let back = LimitModel::from_summary(model.summary(f64::INFINITY));

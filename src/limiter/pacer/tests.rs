@@ -20,7 +20,7 @@ fn drive(pacer: &mut Pacer, requests: std::ops::Range<u64>, rtt: Duration) -> Ve
 }
 
 #[test]
-fn the_gap_counts_from_the_actual_departure_and_is_never_below_the_spacing() {
+fn spacing_is_measured_from_the_actual_send_time() {
     let mut pacer = Pacer::new(5.0, None);
     assert_eq!(pacer.next_slot(), Moment::default());
     let late = at(330);
@@ -31,7 +31,7 @@ fn the_gap_counts_from_the_actual_departure_and_is_never_below_the_spacing() {
 }
 
 #[test]
-fn a_place_is_free_a_second_after_its_answer_whatever_margin_is_believed_in() {
+fn window_frees_one_second_after_a_response() {
     let mut pacer = Pacer::new(5.0, None);
     let left = drive(&mut pacer, 0..5, Duration::from_millis(3));
     assert!(pacer.margins.window_s > 0.003, "{}", pacer.margins.window_s);
@@ -41,7 +41,7 @@ fn a_place_is_free_a_second_after_its_answer_whatever_margin_is_believed_in() {
 }
 
 #[test]
-fn until_distance_is_known_to_be_wanted_one_call_in_fifty_keeps_none() {
+fn one_request_in_fifty_omits_the_spacing_margin() {
     let mut pacer = Pacer::new(5.0, None);
     drive(&mut pacer, 0..150, Duration::from_millis(3));
     assert!(pacer.margins.spacing_s > 0.0, "not known yet");
@@ -52,7 +52,7 @@ fn until_distance_is_known_to_be_wanted_one_call_in_fifty_keeps_none() {
 }
 
 #[test]
-fn an_even_network_soon_uses_almost_all_of_the_limit() {
+fn steady_latency_reaches_almost_the_full_rate() {
     let mut pacer = Pacer::new(5.0, None);
     let left = drive(&mut pacer, 0..1_000, Duration::from_millis(80));
     let took = left[999].since(left[500]);
@@ -70,7 +70,7 @@ fn in_flight_follows_rate_and_latency() {
 }
 
 #[test]
-fn what_was_learned_is_where_the_next_run_begins() {
+fn next_run_starts_at_the_learned_rate() {
     let mut pacer = Pacer::new(5.0, None);
     assert_eq!(pacer.learned(), None);
     drive(&mut pacer, 0..1_000, Duration::from_millis(80));
@@ -81,7 +81,7 @@ fn what_was_learned_is_where_the_next_run_begins() {
 }
 
 #[test]
-fn a_rate_below_or_far_above_the_limit_keeps_its_own_spacing() {
+fn very_low_and_very_high_rates_keep_their_spacing() {
     for rate in [0.3, 2.5, 1_000.0] {
         let mut pacer = Pacer::new(rate, None);
         let left = drive(&mut pacer, 0..3_000, Duration::from_millis(1));

@@ -5,7 +5,7 @@ use super::*;
 const NOT_A_STATUS: &str = "not a status: use 4, 5, 6 or enable, disable, delete";
 
 #[test]
-fn a_repetition_is_counted_and_not_given_out() {
+fn duplicate_row_is_counted_and_skipped() {
     let (rows, totals) = read("id,status\na,4\n a ,ENABLE\nb,5\na,\"4\"\n", &plain());
     assert_eq!(rows, ["a enable @2", "b disable @4"]);
     assert_eq!((totals.rows, totals.good, totals.duplicates, totals.bad), (4, 2, 2, 0));
@@ -13,7 +13,7 @@ fn a_repetition_is_counted_and_not_given_out() {
 }
 
 #[test]
-fn two_statuses_for_one_id_are_a_bad_row_that_names_both_lines() {
+fn conflicting_row_error_names_both_lines() {
     let (rows, totals) = read("id,status\na,4\n\n\nb,5\na,6\na,4\na,5\n", &plain());
     let advice = "keep one of them, or decide for all with --on-conflict first or last";
     assert_eq!(
@@ -79,7 +79,7 @@ fn every_row_of_a_conflict_is_set_aside() {
 }
 
 #[test]
-fn questions_in_conflict_are_none_of_the_manifest() {
+fn conflicting_questions_are_not_in_the_manifest() {
     let mut manifest = open("id,status\na,4\na,5\nb,4\n", &plain()).expect("a manifest");
     while manifest.next_row().expect("readable").is_some() {}
     let (_, questions) = manifest.finish_with_questions();
@@ -95,7 +95,7 @@ fn on_conflict_first_passes_over_later_rows() {
 }
 
 #[test]
-fn on_conflict_last_replaces_and_keeps_the_counts_right() {
+fn on_conflict_last_replaces_and_keeps_counts_correct() {
     let (rows, totals) =
         read("id,status\na,4\nb,4\na,6\na,6\na,5\na,6\n", &on_conflict(OnConflict::Last));
     assert_eq!(
@@ -113,7 +113,7 @@ fn on_conflict_last_replaces_and_keeps_the_counts_right() {
 }
 
 #[test]
-fn a_bad_row_says_nothing_about_its_id() {
+fn bad_row_does_not_register_its_id() {
     let text = "id,status\na,9\na,6\na,6,x\na,6\n";
     check(
         text,

@@ -16,7 +16,7 @@ fn marked(text: &str) -> String {
 }
 
 #[test]
-fn every_encoding_with_a_mark_is_read_and_utf8_without_one() {
+fn utf8_and_utf16_with_bom_and_plain_utf8_are_read() {
     for bytes in [
         TEXT.as_bytes().to_vec(),
         marked(TEXT).into_bytes(),
@@ -31,7 +31,7 @@ fn every_encoding_with_a_mark_is_read_and_utf8_without_one() {
 }
 
 #[test]
-fn bytes_that_are_not_utf8_pass_unharmed_in_other_columns_with_and_without_a_mark() {
+fn non_utf8_bytes_in_other_columns_are_kept() {
     for mark in [&b""[..], b"\xef\xbb\xbf"] {
         let text = [mark, b"\xb1\xea\xcc\xe2,id,status\n\xc4\xe3\xff\x00,a,4\n\xfe\xff,b,9\n"];
         let (header, bad) = bad_rows(text.concat(), &plain());
@@ -51,7 +51,7 @@ fn bytes_that_are_not_utf8_pass_unharmed_in_other_columns_with_and_without_a_mar
 }
 
 #[test]
-fn half_a_character_of_utf16_at_the_end_is_a_bad_row_and_no_other_id() {
+fn truncated_utf16_character_is_a_bad_row() {
     let mut bytes = utf16(&marked("status,id\n4,a"), u16::to_le_bytes);
     bytes.push(b'b');
     check(
@@ -62,7 +62,7 @@ fn half_a_character_of_utf16_at_the_end_is_a_bad_row_and_no_other_id() {
 }
 
 #[test]
-fn utf16_without_a_mark_is_an_error_that_says_what_to_do() {
+fn utf16_without_bom_is_an_error_with_advice() {
     for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
         let text = failure(utf16("id,status\na,4\n", to_bytes), &plain());
         assert!(text.contains("UTF-16 without a byte order mark: save it as"), "{text}");
@@ -83,7 +83,7 @@ fn empty_input_is_an_error_that_says_what_is_missing() {
 }
 
 #[test]
-fn a_workbook_is_told_from_csv() {
+fn workbook_is_distinguished_from_csv() {
     for bytes in [&b"PK\x03\x04\x14\0\x06\0"[..], b"\xd0\xcf\x11\xe0\xa1\xb1"] {
         assert!(failure(bytes, &plain()).contains("save it as \"CSV UTF-8\""));
     }
@@ -98,7 +98,7 @@ fn gzip_of_several_parts_is_read_to_its_end() {
 }
 
 #[test]
-fn damaged_gzip_is_an_error_wherever_the_damage_is() {
+fn damaged_gzip_is_an_error_at_any_position() {
     let text = format!("id,status\n{}", "a,4\nb,5\n".repeat(40_000));
     let whole = gzip(text.as_bytes());
     let mut wrong_sum = whole.clone();
@@ -117,7 +117,7 @@ fn damaged_gzip_is_an_error_wherever_the_damage_is() {
 }
 
 #[test]
-fn a_slow_and_interrupted_pipe_makes_no_difference() {
+fn slow_interrupted_pipe_is_read_completely() {
     for bytes in [TEXT.as_bytes().to_vec(), utf16(&marked(TEXT), u16::to_be_bytes)] {
         for bytes in [gzip(&bytes), bytes] {
             let pipe = Box::new(Trickle(Cursor::new(bytes), false));
@@ -129,7 +129,7 @@ fn a_slow_and_interrupted_pipe_makes_no_difference() {
 }
 
 #[test]
-fn the_digest_is_that_of_the_unpacked_file() {
+fn digest_covers_the_unpacked_file() {
     for text in ["id,status\na,4\n", "id,status\na,4", "id,status\n\n\n\n", "id,status\na,\"4\n\n"]
     {
         assert_eq!(read(text, &plain()).1.digest, sha256(text.as_bytes()));
@@ -140,7 +140,7 @@ fn the_digest_is_that_of_the_unpacked_file() {
 }
 
 #[test]
-fn options_that_change_the_meaning_change_the_digest_in_a_way_that_stays() {
+fn semantic_options_change_the_digest_reproducibly() {
     let text = "id,status\na,4\n";
     let all = ManifestOptions {
         status: Some(Status::Delete),
@@ -174,7 +174,7 @@ fn options_that_change_the_meaning_change_the_digest_in_a_way_that_stays() {
 }
 
 #[test]
-fn a_file_is_opened_by_its_path_and_named_in_errors() {
+fn manifest_is_opened_by_path_and_named_in_errors() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("jobs.csv.gz");
     let missing = Manifest::open(&path, &plain()).err().expect("an error");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_id_column_is_known_by_four_names_in_any_case_with_blanks_around() {
+fn id_column_has_four_names_in_any_case() {
     for name in [
         "question_id",
         "StandardQuestionId",
@@ -33,7 +33,7 @@ fn of_several_id_columns_the_most_specific_wins() {
 }
 
 #[test]
-fn a_name_that_stands_twice_is_an_error_only_where_it_matters() {
+fn duplicate_column_name_is_an_error_only_if_used() {
     assert_eq!(
         failure("id,ID,status\n", &plain()),
         "jobs.csv: the column id stands twice in the header: rename or remove one"
@@ -44,7 +44,7 @@ fn a_name_that_stands_twice_is_an_error_only_where_it_matters() {
 }
 
 #[test]
-fn without_a_known_column_the_error_lists_those_that_are_there() {
+fn missing_column_error_lists_the_existing_columns() {
     assert_eq!(
         failure("nr, name\x1b[2J ,status\n", &plain()),
         "jobs.csv: no column holds the question ids: name it question_id (StandardQuestionId, \
@@ -61,14 +61,14 @@ fn without_a_known_column_the_error_lists_those_that_are_there() {
 }
 
 #[test]
-fn one_status_for_all_rows_makes_a_status_column_irrelevant() {
+fn status_option_overrides_the_status_column() {
     for text in ["id\na\n", "status,id\nrubbish,a\n", "status,status,id\n,,a\n"] {
         check(text, &with_status(Status::Disable), &["a disable @2"]);
     }
 }
 
 #[test]
-fn the_delimiter_is_recognised_from_the_header() {
+fn delimiter_is_detected_from_the_header() {
     for (text, row) in [
         ("id,status\na;b,4\n", "a;b enable @2"),
         ("id;status\na,b;4\n", "a,b enable @2"),
@@ -95,7 +95,7 @@ fn the_delimiter_is_recognised_from_the_header() {
 }
 
 #[test]
-fn a_delimiter_that_was_asked_for_decides() {
+fn delimiter_option_overrides_detection() {
     let options = |byte| ManifestOptions { delimiter: Some(byte), ..plain() };
     check("id|status\na,b|4\n", &options(b'|'), &["a,b enable @2"]);
     check("x;y;z,id,status\n1,a,4\n", &options(b','), &["a enable @2"]);
@@ -106,7 +106,7 @@ fn a_delimiter_that_was_asked_for_decides() {
 }
 
 #[test]
-fn line_that_names_the_delimiter_is_taken() {
+fn sep_line_sets_the_delimiter() {
     for (line, delimiter) in
         [("sep=;", ";"), ("SEP=,", ","), ("sep=\t", "\t"), ("\"sep=|\"", "|"), ("sep=;\r", ";")]
     {
@@ -126,13 +126,13 @@ fn line_that_names_the_delimiter_is_taken() {
 }
 
 #[test]
-fn the_header_is_given_back_as_it_stands_in_the_file() {
+fn header_is_returned_unchanged() {
     let manifest = open(b"\xef\xbb\xbf ID ;\xc4\xe3;Status\n", &plain()).expect("a manifest");
     assert_eq!(manifest.header(), &ByteRecord::from(vec![&b" ID "[..], b"\xc4\xe3", b"Status"]));
 }
 
 #[test]
-fn a_header_alone_is_a_manifest_of_no_rows() {
+fn header_only_file_is_an_empty_manifest() {
     for text in ["id,status", "id,status\n", "id,status\r\n\r\n,\n"] {
         let (rows, totals) = read(text, &plain());
         assert!(rows.is_empty());
@@ -141,7 +141,7 @@ fn a_header_alone_is_a_manifest_of_no_rows() {
 }
 
 #[test]
-fn a_header_that_swallows_rows_is_an_error() {
+fn unclosed_quote_in_the_header_is_an_error() {
     let text = "id,status,\"note\na,4,x\nb,5,y\n";
     assert_eq!(
         failure(text, &plain()),
@@ -155,7 +155,7 @@ fn a_header_that_swallows_rows_is_an_error() {
 }
 
 #[test]
-fn choices_between_conflicting_rows_have_names() {
+fn on_conflict_choices_roundtrip_as_text() {
     for choice in [OnConflict::First, OnConflict::Last] {
         assert_eq!(choice.to_string().to_uppercase().parse(), Ok(choice));
     }

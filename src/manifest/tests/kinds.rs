@@ -34,7 +34,7 @@ fn other_kinds_of_files_are_named() {
 }
 
 #[test]
-fn one_mark_of_the_end_is_passed_over() {
+fn one_trailing_ctrl_z_is_ignored() {
     for text in ["id,status\na,4\n\x1a", "id,status\na,4\x1a", "id,status\r\na,4\r\n\x1a"] {
         check(text, &plain(), &["a enable @2"]);
         let marked = format!("\u{feff}{text}");
@@ -46,7 +46,7 @@ fn one_mark_of_the_end_is_passed_over() {
 }
 
 #[test]
-fn mark_of_the_end_is_known_in_any_pieces() {
+fn trailing_ctrl_z_is_recognised_in_split_reads() {
     for mark in ["", "\x1a"] {
         let bytes = format!("id,status\na\x1ab,4\nc,5\n{mark}").into_bytes();
         let pipe = Box::new(Trickle(Cursor::new(bytes), false));

@@ -32,7 +32,7 @@ fn endless(start: &str, fill: &'static [u8]) -> String {
 }
 
 #[test]
-fn a_record_without_end_is_an_error_at_its_line_and_not_read_into_memory() {
+fn oversized_record_is_an_error_at_its_line() {
     for (start, fill, line) in [
         ("", &b"x"[..], 1),
         ("id,status\na,4\n\n", b"x", 4),
@@ -50,7 +50,7 @@ fn a_record_without_end_is_an_error_at_its_line_and_not_read_into_memory() {
 }
 
 #[test]
-fn a_long_record_within_the_limit_is_read() {
+fn long_record_within_the_limit_is_read() {
     let note = "x".repeat(RECORD_BYTES_MAX - 100);
     check(
         format!("id,status,note\na,4,{note}\nb,5,\n"),
@@ -79,7 +79,7 @@ impl Read for Failing {
 }
 
 #[test]
-fn a_disk_that_fails_is_an_error_and_not_the_end_of_the_file() {
+fn read_failure_is_an_error_not_end_of_file() {
     let text = "id,status\n".to_owned() + &"a,4\n".repeat(100_000);
     for packed in [false, true] {
         let mut bytes = text.clone().into_bytes();
@@ -96,14 +96,14 @@ fn a_disk_that_fails_is_an_error_and_not_the_end_of_the_file() {
 }
 
 #[test]
-fn delimiters_are_counted_for_each_record_and_not_for_the_file() {
+fn delimiter_limit_applies_per_record() {
     let more = ",".repeat(COLUMNS_MAX - 2);
     let rows = format!("a,4{more}\n").repeat(2 * DELIMITERS_MAX / COLUMNS_MAX);
     assert_eq!(read(format!("id,status{more}\n{rows}"), &plain()).1.good, 1);
 }
 
 #[test]
-fn a_header_has_a_thousand_columns_and_no_more() {
+fn header_is_limited_to_1000_columns() {
     let wide = |columns: usize| "id,status".to_owned() + &",".repeat(columns - 2);
     let text = |columns| format!("\n{}\na,4{}\n", wide(columns), ",".repeat(columns - 2));
     check(text(COLUMNS_MAX), &plain(), &["a enable @3"]);

@@ -117,7 +117,7 @@ impl Read for Trickle {
 }
 
 #[test]
-fn a_manifest_can_be_read_on_another_thread() {
+fn manifest_can_be_read_on_another_thread() {
     fn is_send<T: Send>() {}
     is_send::<Manifest>();
 }

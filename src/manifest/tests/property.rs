@@ -103,7 +103,7 @@ fn written(rows: &[Wanted], format: &Format) -> (Vec<u8>, Vec<u64>) {
 
 proptest! {
     #[test]
-    fn what_is_written_as_csv_is_read_back_with_its_lines(
+    fn written_csv_is_read_back_with_its_line_numbers(
         rows in prop::collection::vec(wanted(), 0..40),
         format in format(),
     ) {
@@ -142,7 +142,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_at_all_make_it_panic_or_miscount(
+    fn arbitrary_bytes_cause_no_panic_or_miscount(
         start in prop::sample::select(vec!["id,status\n", "\u{feff}id;status;n\r\n", "id\tstatus\r", ""]),
         rest in prop::collection::vec(
             prop::sample::select(b"a4,;\t\"\r\n \x00\xff5".to_vec()), 0..80),

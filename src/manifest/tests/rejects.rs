@@ -23,7 +23,7 @@ fn check_rejected(bytes: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
 const NOT_A_STATUS: &str = "\"not a status: use 4, 5, 6 or enable, disable, delete\"";
 
 #[test]
-fn bad_rows_keep_their_columns_byte_for_byte_and_get_a_reason() {
+fn rejects_keep_column_bytes_and_add_a_reason() {
     let text = b"\xb1\xea;id;Status\nok;a;4\n \xc4\xe3,\"x\"\xff;b; 9\n\"l\n2\";c d;4\n";
     let reason = NOT_A_STATUS.as_bytes();
     let rows = [
@@ -35,7 +35,7 @@ fn bad_rows_keep_their_columns_byte_for_byte_and_get_a_reason() {
 }
 
 #[test]
-fn a_reason_from_last_time_is_overwritten_in_its_place() {
+fn earlier_reason_is_overwritten_in_place() {
     let text = "id, Reason ,status\na,old,9\nb,,4\n";
     check_rejected(text, format!("id, Reason ,status\na,{NOT_A_STATUS},9\n"));
 }
@@ -47,7 +47,7 @@ fn rejects_of_utf16_are_utf8() {
 }
 
 #[test]
-fn nothing_is_lost_of_rows_that_are_too_short_or_too_long() {
+fn rejects_keep_all_fields_of_short_and_long_rows() {
     let text = "note,id,status\nx\nHi, there,b,4\nx,c,4,,\n";
     check_rejected(
         text,
@@ -59,7 +59,7 @@ fn nothing_is_lost_of_rows_that_are_too_short_or_too_long() {
 }
 
 #[test]
-fn what_moved_into_the_place_of_the_reason_is_kept() {
+fn shifted_value_in_the_reason_column_is_kept() {
     let text = "id,reason,status\na,4\nb,c,5,6\nd,6,\"\ne,x,4\n";
     check_rejected(
         text,
@@ -75,7 +75,7 @@ fn what_moved_into_the_place_of_the_reason_is_kept() {
 }
 
 #[test]
-fn rejects_are_a_manifest_in_which_long_rows_stay_bad_until_they_are_mended() {
+fn rejects_are_a_manifest_of_bad_rows_until_fixed() {
     let text = "id,status,note\na,9,x\nb,4,x,y\nc d,5,z\n\"\"\"e\"\"\",,\n";
     let file = rejected(text);
     let (rows, totals) = read(&file, &plain());
@@ -96,7 +96,7 @@ fn rejects_of_rejects_come_out_the_same() {
 }
 
 #[test]
-fn a_single_column_without_text_is_still_a_row() {
+fn single_empty_column_is_still_a_row() {
     let (header, bad) = bad_rows("id\n\"a b\"\n", &with_status(Status::Enable));
     assert_eq!((header.len(), bad.len()), (1, 1));
     check_rejected("id,status\n,4\n", "id,status,reason\n,4,empty\n");

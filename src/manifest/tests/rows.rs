@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn statuses_are_numbers_or_names_in_any_case_with_blanks_around() {
+fn status_column_accepts_numbers_and_names() {
     let text = "id,status\na,4\nb, 5 \nc,\t6\nd,Enable\ne,DISABLE\nf,\"delete\"\n";
     check(
         text,
@@ -20,7 +20,7 @@ fn statuses_are_numbers_or_names_in_any_case_with_blanks_around() {
 }
 
 #[test]
-fn a_bad_row_names_record_line_column_value_and_reason() {
+fn bad_row_names_position_value_and_reason() {
     let text = "Question_ID , STATUS\nok,4\n\na b,4\nx,9\n,4\ny,\n";
     check(
         text,
@@ -38,7 +38,7 @@ fn a_bad_row_names_record_line_column_value_and_reason() {
 }
 
 #[test]
-fn a_value_is_cut_and_shown_without_what_a_terminal_acts_on() {
+fn bad_value_is_truncated_and_escaped() {
     let value = |bytes: &[u8]| {
         let text = [b"id,status\n\"", bytes, b"\",9\n"].concat();
         bad_rows(text, &plain()).1.remove(0).value
@@ -52,7 +52,7 @@ fn a_value_is_cut_and_shown_without_what_a_terminal_acts_on() {
 }
 
 #[test]
-fn another_number_of_fields_than_the_header_is_a_bad_row() {
+fn row_with_wrong_field_count_is_a_bad_row() {
     check(
         "x,id,status,note\ny,a\nx,b,5,z,1\nc\nx,d,6,,,\nx,e,4,\n",
         &plain(),
@@ -79,7 +79,7 @@ fn empty_last_columns_need_no_delimiters() {
 }
 
 #[test]
-fn blank_lines_and_lines_of_delimiters_are_passed_over_and_still_counted_as_lines() {
+fn blank_rows_are_skipped_but_counted_as_lines() {
     let text = "\n\r\nid,status\n\n  \na,4\n,\n , \n\"\",\"\"\n\t,\r\n\r\nb,5\n\n";
     check(text, &plain(), &["a enable @6", "b disable @12"]);
     check("id\n\na\n \n\nb", &with_status(Status::Enable), &["a enable @3", "b enable @6"]);
@@ -103,13 +103,13 @@ fn lines_are_counted_alike_with_every_line_end() {
 }
 
 #[test]
-fn quoted_fields_hold_delimiters_quotes_and_line_breaks() {
+fn quoted_field_holds_delimiter_quote_and_line_break() {
     let text = "note,id,status\n\"a,\"\"b\"\"\r\n\nc\",\"q,\"\"1\",\"4\"\nx,r,5";
     check(text, &plain(), &["q,\"1 enable @2", "r disable @5"]);
 }
 
 #[test]
-fn a_quote_that_is_never_closed_is_a_bad_row_at_its_line() {
+fn unclosed_quote_is_a_bad_row_at_its_line() {
     let reason = "a quote is opened here and never closed: it takes in the rest of the file";
     for (rest, value) in [
         ("b,5,\"x\nc,6,\n", "b,5,x\\nc,6,\\n"),
@@ -131,7 +131,7 @@ fn a_quote_that_is_never_closed_is_a_bad_row_at_its_line() {
 }
 
 #[test]
-fn a_quote_at_the_very_end_that_is_closed_is_no_mistake() {
+fn closed_quote_at_end_of_file_is_valid() {
     for end in ["", "\n", "\r\n", "\r", "\n\n\n", "\r\r"] {
         check(format!("id,status\na,\"4\"{end}"), &plain(), &["a enable @2"]);
         check(format!("id,status,n\na,4,\"x\n\n\"{end}"), &plain(), &["a enable @2"]);
@@ -139,7 +139,7 @@ fn a_quote_at_the_very_end_that_is_closed_is_no_mistake() {
 }
 
 #[test]
-fn a_quote_that_takes_in_rows_up_to_the_next_quote_is_a_bad_row() {
+fn stray_quote_that_spans_rows_is_a_bad_row() {
     let text = "id,status,note\na,4,\"oops\nb,5,fine\nc,6,\"more\"\nd,4,x\n";
     let (rows, totals) = read(text, &plain());
     assert!(rows[0].starts_with("record 1, line 2, column -: \"a,4,oops\\nb,5,fine\\nc,6,more"));
@@ -149,14 +149,14 @@ fn a_quote_that_takes_in_rows_up_to_the_next_quote_is_a_bad_row() {
 }
 
 #[test]
-fn careless_quotes_within_one_line_are_taken_as_they_are() {
+fn stray_quotes_within_one_row_are_tolerated() {
     for note in ["5\" wide", "\"so\" he said", "\"a\" ", "a\"\"b", "\"x\ny\" "] {
         check(format!("id,note,status\na,{note},4\n"), &plain(), &["a enable @2"]);
     }
 }
 
 #[test]
-fn ids_of_another_app_are_counted_once_each_and_one_is_named() {
+fn other_app_ids_are_counted_once_with_an_example() {
     let text = "id,status\n1-a,4\n2-b,4\n2-b,4\nfaq-3,4\nx,4\n3-c,5\n9-bad,9\n";
     let (_, totals) = read(text, &plain());
     assert_eq!((totals.other_app_ids, totals.other_app_example.as_deref()), (2, Some("2-b")));

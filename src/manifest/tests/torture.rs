@@ -43,12 +43,12 @@ fn simple_records_with_every_line_end() {
 }
 
 #[test]
-fn a_comma_in_quotes_is_text() {
+fn quoted_comma_is_text() {
     torture("\n", "name,place,zip", "Jo,\"Anytown, WW\",08123", &["Jo", "Anytown, WW", "08123"]);
 }
 
 #[test]
-fn empty_fields_are_empty_with_and_without_quotes_and_with_every_line_end() {
+fn empty_fields_are_read_quoted_and_unquoted() {
     for end in ["\n", "\r\n", "\r"] {
         torture(end, "x,y,z", "1,\"\",", &["1", "", ""]);
         torture(end, "x,y,z", "\"\",\"\",\"\"", &["", "", ""]);
@@ -78,7 +78,7 @@ fn coordinates_in_a_field_are_text() {
 }
 
 #[test]
-fn line_breaks_in_a_field_are_text_and_count_as_lines_with_every_line_end() {
+fn line_breaks_in_a_field_are_text_and_count_as_lines() {
     for end in ["\n", "\r\n", "\r"] {
         torture(end, "x,y,z", "\"Once upon \na time\",5,6", &["Once upon \na time", "5", "6"]);
         torture(end, "x", "\"\n\n\"", &["\n\n"]);
@@ -93,6 +93,6 @@ fn quotes_and_line_breaks_together_are_text() {
 }
 
 #[test]
-fn letters_of_every_length_are_text() {
+fn utf8_characters_of_any_width_are_text() {
     torture("\n", "x,y,ʤ", "é,ʤ,问题😀", &["é", "ʤ", "问题😀"]);
 }

@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_counts_under_the_first_bound_that_it_does_not_pass() {
+    fn latency_counts_under_the_first_bound_not_exceeded() {
         for (latency_ms, bound) in [
             (None, 0),
             (Some(0), 25),

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_as_short_as_the_number_of_them_allows() {
+    fn bucket_width_respects_max_count() {
         const H: i64 = 3_600_000;
         for (span_ms, ms) in [
             (0, 1_000),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sitting_goes_back_over_pauses_that_are_no_longer_than_its_work() {
+    fn session_spans_short_pauses() {
         let ends = |runs: &[RunStats]| sitting(runs).map(|s| (s.first, s.last, s.from_ms, s.to_ms));
         let newest = run(3, 100_000, 130_000);
         assert_eq!(ends(&[]), None);

@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_taker_is_told_who_has_it_and_a_freed_lock_can_be_taken() {
+    fn second_lock_attempt_names_the_holder() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("queue.db");
         let first = RunLock::take(&database, 1_000).unwrap();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_or_a_queue_that_was_removed_or_replaced_is_noticed() {
+    fn removed_or_replaced_lock_or_queue_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let (database, other) = (folder.path().join("queue.db"), folder.path().join("other"));
         for replaced in ["", ".lock", "-wal", "-shm"].map(|end| beside(&database, end)) {

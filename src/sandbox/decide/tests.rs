@@ -81,7 +81,7 @@ fn query_with(name: &str, value: Option<&str>) -> String {
 }
 
 #[test]
-fn a_good_call_is_applied_and_everything_in_it_is_noted() {
+fn valid_request_is_applied_and_fully_recorded() {
     let mut world = ServiceState::new(SandboxSettings::default());
     let decision = with_body(body(5, &["1-a", "1-b"])).to(&mut world);
     let expected = Decision {
@@ -102,7 +102,7 @@ fn a_good_call_is_applied_and_everything_in_it_is_noted() {
 }
 
 #[test]
-fn the_path_and_the_method_are_the_documented_ones() {
+fn only_documented_path_and_method_are_accepted() {
     for path in ["/", "/v4/openim_console_http_svc/", "/v3/x", "/v4/openim_console_http_svc/list"] {
         assert_eq!(Sent { path: path.to_owned(), ..Sent::default() }.code(), 60_009, "{path}");
     }
@@ -141,7 +141,7 @@ fn every_parameter_is_checked() {
 }
 
 #[test]
-fn a_usersig_is_good_for_its_time_its_key_and_its_app() {
+fn usersig_is_valid_only_for_its_time_key_and_app() {
     let day = Duration::from_hours(24);
     let aged = |at| Sent { at, ..Sent::default() };
     assert_eq!(aged(day).code(), 0);
@@ -177,7 +177,7 @@ fn only_administrators_of_an_app_with_desk_may_call() {
 }
 
 #[test]
-fn the_sixth_call_in_a_second_is_refused_and_nothing_in_it_is_applied() {
+fn sixth_request_in_a_second_is_throttled_not_applied() {
     for rate_code in RateCode::ALL {
         let settings = SandboxSettings { rate_code: *rate_code, ..SandboxSettings::default() };
         let mut world = ServiceState::new(settings);
@@ -192,7 +192,7 @@ fn the_sixth_call_in_a_second_is_refused_and_nothing_in_it_is_applied() {
 }
 
 #[test]
-fn the_window_is_the_chosen_one() {
+fn configured_rate_window_is_used() {
     let accepted = |window| {
         let mut world = ServiceState::new(SandboxSettings { window, ..SandboxSettings::default() });
         let at_ms = [990, 990, 990, 990, 990, 1_010, 1_010];
@@ -203,7 +203,7 @@ fn the_window_is_the_chosen_one() {
 }
 
 #[test]
-fn calls_with_bad_credentials_do_not_use_up_the_limit_but_are_seen() {
+fn bad_credentials_are_seen_but_do_not_use_the_limit() {
     let mut world = ServiceState::new(SandboxSettings::default());
     for _ in 0..9 {
         with_query(query_with("usersig", Some("eJw9"))).to(&mut world);
@@ -214,7 +214,7 @@ fn calls_with_bad_credentials_do_not_use_up_the_limit_but_are_seen() {
 }
 
 #[test]
-fn a_body_must_be_json_with_acceptable_values() {
+fn request_body_must_be_json_with_valid_values() {
     for json_code in JsonCode::ALL {
         let settings = SandboxSettings { json_code: *json_code, ..SandboxSettings::default() };
         for text in ["", "{", "Status=4", "\u{feff}{}"] {
@@ -242,7 +242,7 @@ fn a_body_must_be_json_with_acceptable_values() {
 }
 
 #[test]
-fn too_many_ids_are_refused_where_there_is_a_limit() {
+fn too_many_ids_are_rejected_if_a_limit_is_set() {
     for too_many_code in [70_206, -7, -50_003] {
         let settings = SandboxSettings { ids_max: 2, too_many_code, ..SandboxSettings::default() };
         let three = with_body(body(4, &["1-a", "1-b", "1-c"]));
@@ -252,14 +252,14 @@ fn too_many_ids_are_refused_where_there_is_a_limit() {
 }
 
 #[test]
-fn ids_that_do_not_exist_or_may_not_go_are_refused() {
+fn unknown_and_protected_ids_are_rejected() {
     assert_eq!(with_body(body(4, &["1-a", "1-missing1"])).code(), -50_003);
     assert_eq!(with_body(body(6, &["1-a", "1-preset1"])).code(), -50_011);
     assert_eq!(with_body(body(5, &["1-a", "1-preset1"])).code(), 0);
 }
 
 #[test]
-fn the_checks_come_in_the_suggested_order() {
+fn sandbox_checks_run_in_the_suggested_order() {
     let settings = SandboxSettings {
         desk_off: BTreeSet::from([SANDBOX_SDKAPPID]),
         rate_limit: 1,
@@ -282,7 +282,7 @@ fn the_checks_come_in_the_suggested_order() {
 }
 
 #[test]
-fn each_fault_applies_or_does_not_and_is_counted_or_is_not() {
+fn each_fault_decides_if_applied_and_if_counted() {
     let rows = [
         (Fault::Throttle, Some(-14), false, 0),
         (Fault::BadGateway, None, false, 1),
@@ -310,7 +310,7 @@ fn each_fault_applies_or_does_not_and_is_counted_or_is_not() {
 }
 
 #[test]
-fn a_refusal_stands_whatever_fault_strikes_after_it() {
+fn rejection_takes_precedence_over_a_fault() {
     for fault in [Fault::Throttle, Fault::CutAfter, Fault::Internal] {
         let query = query_with("usersig", None);
         assert_eq!(Sent { fault: Some(fault), ..with_query(query) }.code(), 70_002, "{fault}");
@@ -318,7 +318,7 @@ fn a_refusal_stands_whatever_fault_strikes_after_it() {
 }
 
 #[test]
-fn a_body_too_large_to_be_read_gets_no_code() {
+fn oversized_body_gets_no_error_code() {
     let query = query_at(SECOND);
     let request = Request { method: "POST", path: PATH, query: &query, body: None };
     let now = Now { moment: Moment::default(), wall_ms: SECOND * 1_000 };
@@ -358,7 +358,7 @@ fn reads_show_what_was_set_page_by_page() {
 }
 
 #[test]
-fn lapsed_app_refuses_calls_and_reads() {
+fn lapsed_app_rejects_requests_and_reads() {
     let settings = SandboxSettings {
         lapsed_after: Some(1),
         lapsed_for: Some(Duration::from_secs(30)),
@@ -375,7 +375,7 @@ fn lapsed_app_refuses_calls_and_reads() {
 }
 
 #[test]
-fn poisonous_questions_and_falling_maxima_are_by_settings() {
+fn poison_ids_and_falling_maxima_are_configurable() {
     let falls = vec!["2@1".parse().expect("a fall")];
     let settings = SandboxSettings {
         poison: Fault::CutBefore,

@@ -110,7 +110,7 @@ impl Client {
 }
 
 #[tokio::test]
-async fn calls_are_answered_one_after_another_on_one_connection() {
+async fn one_connection_serves_requests_in_sequence() {
     let (sandbox, _clock) = sandbox(SandboxSettings::default()).await;
     assert_eq!(sandbox.endpoint(), format!("http://127.0.0.1:{}", sandbox.addr().port()));
     let mut client = Client::to(&sandbox).await;
@@ -135,7 +135,7 @@ async fn calls_are_answered_one_after_another_on_one_connection() {
 }
 
 #[tokio::test]
-async fn the_sixth_call_of_a_second_is_refused_until_the_clock_moves() {
+async fn server_throttles_sixth_request_until_clock_moves() {
     let (sandbox, clock) = sandbox(SandboxSettings::default()).await;
     let mut client = Client::to(&sandbox).await;
     for code in [0, 0, 0, 0, 0, -14] {
@@ -151,7 +151,7 @@ async fn the_sixth_call_of_a_second_is_refused_until_the_clock_moves() {
 }
 
 #[tokio::test]
-async fn every_fault_reaches_the_client_as_what_it_is() {
+async fn client_receives_each_fault_as_specified() {
     /// HTTP status, and the code where the body can be read.
     type Look = Option<(u16, Option<i64>)>;
     let rows: [(Fault, Look, bool); 7] = [
@@ -186,7 +186,7 @@ async fn every_fault_reaches_the_client_as_what_it_is() {
 }
 
 #[tokio::test]
-async fn a_late_answer_comes_long_after_the_change() {
+async fn late_response_follows_the_change_after_12_s() {
     let (sandbox, clock) = sandbox(scripted("late")).await;
     let mut client = Client::to(&sandbox).await;
     client.post(&body(4, &["1-a"])).await;
@@ -198,7 +198,7 @@ async fn a_late_answer_comes_long_after_the_change() {
 }
 
 #[tokio::test]
-async fn a_request_is_counted_where_it_arrives_and_its_answer_takes_time_too() {
+async fn request_is_counted_after_delay_and_response_later() {
     let settings = SandboxSettings {
         way_there: Duration::from_millis(300),
         latency: Duration::from_millis(50),
@@ -220,7 +220,7 @@ async fn a_request_is_counted_where_it_arrives_and_its_answer_takes_time_too() {
 }
 
 #[tokio::test]
-async fn a_request_that_left_is_applied_although_its_client_is_gone() {
+async fn sent_request_is_applied_after_client_disconnects() {
     let way_there = Duration::from_millis(300);
     let (sandbox, clock) =
         sandbox(SandboxSettings { way_there, ..SandboxSettings::default() }).await;
@@ -234,7 +234,7 @@ async fn a_request_that_left_is_applied_although_its_client_is_gone() {
 }
 
 #[tokio::test]
-async fn half_a_request_is_none() {
+async fn incomplete_request_is_not_counted() {
     let (sandbox, _clock) = sandbox(SandboxSettings::default()).await;
     let half = Client::to(&sandbox).await;
     let query = query_at(SECOND);
@@ -248,7 +248,7 @@ async fn half_a_request_is_none() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_refused_by_http_and_one_within_is_read() {
+async fn body_over_the_size_limit_gets_http_413() {
     let (sandbox, _clock) = sandbox(SandboxSettings::default()).await;
     let mut client = Client::to(&sandbox).await;
     let id = "x".repeat(BODY_BYTES_MAX - body(4, &[""]).len());
@@ -261,7 +261,7 @@ async fn a_body_beyond_the_limit_is_refused_by_http_and_one_within_is_read() {
 }
 
 #[tokio::test]
-async fn the_content_type_can_be_left_out_and_fields_added() {
+async fn server_can_omit_content_type_and_add_fields() {
     let settings = SandboxSettings {
         content_type: false,
         extra_fields: true,
@@ -276,7 +276,7 @@ async fn the_content_type_can_be_left_out_and_fields_added() {
 }
 
 #[tokio::test]
-async fn the_page_and_its_json_show_what_was_seen_and_are_not_calls() {
+async fn page_and_json_show_requests_and_are_not_counted() {
     let (sandbox, _clock) = sandbox(scripted("internal,ok")).await;
     let mut client = Client::to(&sandbox).await;
     assert_eq!(client.get("/favicon.ico").await.0, 404);
@@ -300,7 +300,7 @@ async fn the_page_and_its_json_show_what_was_seen_and_are_not_calls() {
 }
 
 #[tokio::test]
-async fn a_stop_waits_a_second_for_answers_and_then_cuts_them() {
+async fn stop_waits_one_second_then_cuts_responses() {
     let (sandbox, clock) = sandbox(scripted("late")).await;
     let (mut waiting, mut silent) = (Client::to(&sandbox).await, Client::to(&sandbox).await);
     waiting.post(&body(4, &["1-a"])).await;
@@ -319,7 +319,7 @@ async fn a_stop_waits_a_second_for_answers_and_then_cuts_them() {
 }
 
 #[tokio::test]
-async fn a_stop_with_nothing_under_way_is_immediate_and_frees_the_port() {
+async fn idle_stop_is_immediate_and_frees_the_port() {
     let (first, _clock) = sandbox(SandboxSettings::default()).await;
     let mut client = Client::to(&first).await;
     client.post(&body(4, &["1-a"])).await;
@@ -333,7 +333,7 @@ async fn a_stop_with_nothing_under_way_is_immediate_and_frees_the_port() {
 }
 
 #[tokio::test]
-async fn a_dropped_sandbox_ends() {
+async fn dropped_sandbox_stops_serving() {
     let (sandbox, _clock) = sandbox(SandboxSettings::default()).await;
     let mut serving = sandbox.serving.clone();
     drop(sandbox);
@@ -341,7 +341,7 @@ async fn a_dropped_sandbox_ends() {
 }
 
 #[tokio::test]
-async fn it_serves_this_machine_alone() {
+async fn sandbox_listens_only_on_loopback() {
     let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let settings = SandboxSettings { addr, ..SandboxSettings::default() };
     let error = Sandbox::start(settings).await.expect_err("refused");

@@ -318,7 +318,7 @@ mod tests {
     use crate::queue::Queue;
 
     #[tokio::test]
-    async fn only_what_is_undone_leaves_an_index_out() {
+    async fn large_import_rebuilds_index_unless_dry_run() {
         let folder = tempfile::tempdir().unwrap();
         let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
         let mut tx = store.write("test").await.unwrap();

@@ -1,0 +1,5 @@
+//! The pages in a real browser.
+
+pub mod live;
+pub mod page;
+pub mod screenshots;

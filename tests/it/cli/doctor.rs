@@ -1,0 +1,278 @@
+//! What `doctor` sees, each against the real thing: hosts that answer, refuse, are unknown or
+//! vouch for themselves, clocks that are off, files that others can use, runs that go on.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use deskbatch::desk::make_usersig;
+use rcgen::{CertificateParams, KeyPair};
+use rustix::process::Signal;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+
+use crate::support::place::{Place, data, manifest, question};
+use crate::support::binary::{Going, Recorder, ends, has, sandbox, sandbox_with};
+
+const KEY: &str = "b41f7c08d92b5e63f1078bc4a5d9203e6fb81c7d4e90a2563bd8f7104ce59a27";
+
+/// `doctor` with an account, toward `endpoint`, no proxy between.
+fn doctor(place: &Place, endpoint: &str, args: &[&str]) -> Command {
+    let mut command = place.deskbatch(&["doctor", "--sdkappid", "1400000000"]);
+    command.args(["--identifier", "administrator", "--endpoint", endpoint]).args(args);
+    command.env("DESKBATCH_SECRET_KEY", KEY);
+    for proxy in
+        ["HTTPS_PROXY", "ALL_PROXY", "https_proxy", "all_proxy", "HTTP_PROXY", "http_proxy"]
+    {
+        command.env_remove(proxy);
+    }
+    command
+}
+
+fn answer(date: &str) -> String {
+    format!("HTTP/1.1 404 Not Found\r\n{date}Content-Length: 0\r\n\r\n")
+}
+
+/// The date so many seconds from now, as HTTP writes it.
+fn date_in(seconds: i64) -> String {
+    let output = Command::new("date")
+        .args(["-u", "-d", &format!("{seconds} seconds"), "+Date: %a, %d %b %Y %H:%M:%S GMT"])
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    format!("{}\r\n", data(&output).trim())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_accepts_reachable_host_and_sends_no_secret() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let recorder = Recorder::before(sandbox.addr());
+    let text = data(&ends(doctor(&place, &recorder.endpoint(), &[]), 0));
+    has(
+        &text,
+        &["ok   account   application 1400000000", "ok   key ", "ok   usersig", "ok   host"],
+    );
+    has(&text, &["ok   clock", "ok   disk", "ok   lock      free", "is not there yet"]);
+    assert!(!text.contains("warn") && !text.contains("bad "), "{text}");
+    let sent = recorder.sent();
+    assert!(sent.starts_with("HEAD / HTTP/1.1\r\n"), "{sent}");
+    assert!(
+        !sent.contains("usersig") && !sent.contains("1400000000") && !sent.contains(&KEY[..8]),
+        "{sent}"
+    );
+    assert_eq!(sandbox.ledger().total, 0);
+    assert_eq!(place.files(), Vec::<String>::new());
+    // Without the network nobody is asked.
+    let text = data(&ends(doctor(&place, "https://gateway.invalid", &["--offline"]), 0));
+    assert!(!text.contains("host ") && !text.contains("name "), "{text}");
+}
+
+#[test]
+fn doctor_rejects_clock_skew_and_warns_without_date() {
+    let place = Place::new();
+    for (off_s, code, parts) in [
+        (-600, 4, ["bad  clock", " s ahead of the host"]),
+        (600, 4, ["bad  clock", " s behind the host"]),
+        (0, 0, ["ok   clock", "do no harm"]),
+    ] {
+        let host = Recorder::answering(move |_| answer(&date_in(off_s)));
+        has(&data(&ends(doctor(&place, &host.endpoint(), &[]), code)), &parts);
+    }
+    let host = Recorder::answering(|_| answer(""));
+    let text = data(&ends(doctor(&place, &host.endpoint(), &[]), 0));
+    has(&text, &["warn clock", "does not say what time it is", "date -u"]);
+}
+
+#[test]
+fn doctor_names_each_network_fault_with_remedy() {
+    let place = Place::new();
+    // Nobody listens at a port that was just given back.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    has(
+        &data(&ends(doctor(&place, &endpoint, &[]), 3)),
+        &["bad  host", "refuses the connection", "port"],
+    );
+
+    let endpoint = "https://gateway.invalid";
+    let text = data(&ends(doctor(&place, endpoint, &[]), 3));
+    has(&text, &["bad  name", "gateway.invalid cannot be looked up", "DNS"]);
+    assert!(!text.contains("host "), "{text}");
+
+    // Listens and says nothing.
+    let silent = Recorder::start(|client, _| {
+        let mut client = client;
+        let _ = std::io::Read::read_to_end(&mut client, &mut Vec::new());
+    });
+    let args = ["--timeout-ms", "300"];
+    let text = data(&ends(doctor(&place, &silent.endpoint(), &args), 3));
+    has(&text, &["bad  host", "did not answer in time", "--timeout-ms"]);
+
+    let no_http = Recorder::answering(|_| "SSH-2.0-x\r\n".to_owned());
+    has(
+        &data(&ends(doctor(&place, &no_http.endpoint(), &[]), 3)),
+        &["bad  host", "cannot be reached"],
+    );
+}
+
+#[test]
+fn doctor_reports_untrusted_certificate_with_remedy() {
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let service = |certificate: &rcgen::Certificate| {
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        Recorder::encrypted(config, |_| answer(&date_in(0)))
+    };
+    let service = service(&certificate);
+    let place = Place::new();
+    // Somebody else is believed.
+    let other = KeyPair::generate().unwrap();
+    let other = CertificateParams::new(["other".to_owned()]).unwrap().self_signed(&other).unwrap();
+    let endpoint = format!("https://localhost:{}", service.port());
+    for (believed, code, parts) in [
+        (other.pem(), 3, ["bad  host", "certificate that is not trusted", "SSL_CERT_FILE"]),
+        (certificate.pem(), 0, ["ok   host", "the certificate is good", "ok   clock"]),
+    ] {
+        let believed = place.write("believed.pem", believed);
+        let mut command = doctor(&place, &endpoint, &[]);
+        command.env("SSL_CERT_FILE", believed).env_remove("SSL_CERT_DIR");
+        has(&data(&ends(command, code)), &parts);
+    }
+}
+
+#[test]
+fn doctor_lists_all_missing_settings_at_once() {
+    let place = Place::new();
+    let text = data(&ends(place.deskbatch(&["doctor"]), 2));
+    let bad: Vec<&str> = text.lines().filter(|line| line.starts_with("bad  account")).collect();
+    assert_eq!(bad.len(), 4, "{text}");
+    has(
+        &text,
+        &["DESKBATCH_SDKAPPID", "DESKBATCH_IDENTIFIER", "DESKBATCH_SECRET_KEY", "DESKBATCH_REGION"],
+    );
+    has(&text, &["no deskbatch.toml here", "deskbatch init"]);
+}
+
+#[test]
+fn doctor_reports_broken_config_and_mistyped_variable() {
+    let place = Place::new();
+    place.write("deskbatch.toml", "chunck = 5\n");
+    let mut command = place.deskbatch(&["doctor", "--json"]);
+    command.env("DESKBATCH_RAT", "4");
+    let all: Value = serde_json::from_slice(&ends(command, 2).stdout).unwrap();
+    assert_eq!((&all["schema"], &all["exit"]), (&1.into(), &2.into()));
+    assert_eq!(all["checks"][0]["level"], "bad");
+    has(all["checks"][0]["text"].as_str().unwrap(), &["line 1", "did you mean `chunk`?"]);
+    assert_eq!(all["checks"][1]["level"], "warn");
+    has(all["checks"][1]["text"].as_str().unwrap(), &["did you mean DESKBATCH_RATE?"]);
+}
+
+#[test]
+fn doctor_reports_open_file_modes_with_chmod_command() {
+    let place = Place::new();
+    place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
+    ends(place.deskbatch(&["import", "jobs.csv", "--sdkappid", "1400000000"]), 0);
+    let open = |name: &str, mode| {
+        fs::set_permissions(place.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let look = |code| data(&ends(doctor(&place, "http://127.0.0.1:9", &["--offline"]), code));
+    has(
+        &look(0),
+        &["ok   files", "is yours alone", "ok   queue     deskbatch.db is whole, of version"],
+    );
+    open("deskbatch.db", 0o644);
+    has(&look(0), &["warn files", "chmod 600 deskbatch.db"]);
+    place.write("deskbatch.toml", "chunk = 5\n");
+    open("deskbatch.toml", 0o666);
+    has(&look(2), &["bad  config", "can be changed by others", "chmod go-w deskbatch.toml"]);
+    open("deskbatch.toml", 0o644);
+    let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
+    command.args(["--database", "absent/q.db"]);
+    has(&data(&ends(command, 70)), &["bad  files", "the folder absent is not there"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_names_live_run_without_disturbing_it() {
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_hours(1)).await;
+    let place = Place::new();
+    place.write("jobs.csv", manifest([(question("a").as_str(), "4")]));
+    let run = Going::start(place.fast(&sandbox, &["run", "jobs.csv"]));
+    sandbox.seen(1).await;
+    let text = data(&ends(place.fast(&sandbox, &["doctor"]), 0));
+    has(&text, &[&format!("ok   lock      a run has the queue: process {} on", run.pid())]);
+    run.signal(Signal::KILL);
+    drop(run);
+    has(&data(&ends(place.fast(&sandbox, &["doctor"]), 0)), &["ok   lock      free"]);
+}
+
+#[test]
+fn doctor_checks_usersig_and_key_without_showing_them() {
+    let place = Place::new();
+    let given = make_usersig("administrator", 1_400_000_000, &"k".into(), 1_735_689_600, 86_400);
+    let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
+    command.env_remove("DESKBATCH_SECRET_KEY").env("DESKBATCH_USERSIG", given.expose_secret());
+    let text = data(&ends(command, 4));
+    has(&text, &["bad  usersig", "has ended, at 2025-01-02T00:00:00"]);
+    assert!(!text.contains(&given.expose_secret()[..16]), "{text}");
+    let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
+    command.env("DESKBATCH_SECRET_KEY", "paste the key here");
+    let text = data(&ends(command, 0));
+    has(&text, &["warn key", "a blank"]);
+    assert!(!text.contains("paste the key"), "{text}");
+}
+
+#[test]
+fn doctor_checks_sandbox_run_by_starting_sandbox() {
+    let place = Place::new();
+    let text = data(&ends(place.deskbatch(&["doctor", "--sandbox"]), 0));
+    has(&text, &["ok   sandbox", "answers", "deskbatch.sandbox.db is not there yet"]);
+    place.write("deskbatch.toml", "[sandbox]\nwindow = \"slidng\"\n");
+    let text = data(&ends(place.deskbatch(&["doctor", "--sandbox"]), 2));
+    has(&text, &["bad  sandbox", "did you mean sliding?"]);
+}
+
+/// Lets go of what is mounted there when the test is over, however it ends.
+#[cfg(target_os = "linux")]
+struct Mounted(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn doctor_reports_too_little_free_disk_space() {
+    let place = Place::new();
+    let tiny = place.path("tiny");
+    fs::create_dir(&tiny).unwrap();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&tiny).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        // Only root may; what is made of the figures is tested beside the code.
+        return;
+    }
+    let _mounted = Mounted(tiny);
+    let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
+    command.args(["--database", "tiny/q.db"]);
+    let text = data(&ends(command, 70));
+    has(&text, &["bad  disk      8.0 MiB free", "free some space"]);
+    // That would need room itself.
+    assert!(!text.contains("prune"), "{text}");
+}

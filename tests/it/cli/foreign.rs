@@ -1,0 +1,72 @@
+//! A manifest for another application: what its reader warns of is part of the plan, and one that
+//! is foreign from its first row to its last is refused.
+
+use crate::support::place::{Place, data, manifest, question, said};
+use crate::support::binary::{ends, has, sandbox};
+use crate::support::terminal::{closes, on_terminal};
+
+/// Deletes of another application's questions and of as many of the right one.
+fn deletes(foreign: usize, own: usize) -> String {
+    let foreign = (0..foreign).map(|n| format!("1600000000-@RBT#DeskDefaultRobot-f{n}"));
+    let ids: Vec<String> = foreign.chain((0..own).map(|n| question(&format!("q{n}")))).collect();
+    manifest(ids.iter().map(|id| (id.as_str(), "delete")))
+}
+
+const WARNING: &str = "warning: 50 ids do not begin with the SDKAppID 1400000000, for example \
+                       1600000000-@RBT#DeskDefaultRobot-f0 (record 1, line 2): is this the right \
+                       application?";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_warnings_precede_confirmation_prompt() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", deletes(50, 2));
+    let mut terminal = on_terminal(place.fast(&sandbox, &["run", "jobs.csv"]));
+    let shown = terminal.exp_string("Delete 52 questions? [y/N] ").unwrap();
+    let last = shown.lines().map(str::trim_end).rfind(|line| !line.is_empty());
+    assert_eq!(last, Some(WARNING), "{shown}");
+    terminal.send_line("n").unwrap();
+    let after = closes(terminal, 2);
+    assert!(!after.contains("right application"), "{after}");
+    // Without a terminal, too.
+    has(&said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 2)), &[WARNING]);
+    has(&said(&ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0)), &[WARNING]);
+    assert_eq!(sandbox.ledger().total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_warnings_are_part_of_a_plan() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", deletes(50, 2));
+    let text = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
+    has(&text, &[&format!("\n\n{WARNING}\n\ndigest of this plan:")]);
+    let output = ends(place.fast(&sandbox, &["plan", "jobs.csv", "--json"]), 0);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = plan["file"]["warnings"].as_array().unwrap();
+    assert_eq!(warnings, &[WARNING.strip_prefix("warning: ").unwrap()]);
+    // Approved with the plan, it is no news: a quiet run that does it all says nothing.
+    let digest = plan["digest"].as_str().unwrap();
+    let run = ["run", "jobs.csv", "--quiet", "--plan", digest];
+    assert_eq!(said(&ends(place.fast(&sandbox, &run), 0)), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_of_another_app_is_refused() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", deletes(50, 0));
+    let parts = [
+        "jobs.csv: all 50 ids begin with another SDKAppID than 1400000000, for example 1600000000-@RBT",
+        "nothing was imported, nothing was sent",
+        "--sdkappid",
+        "--allow-foreign-ids",
+    ];
+    for command in [&["run", "--yes"][..], &["plan"], &["import"], &["run", "--yes", "--sandbox"]] {
+        let output = ends(place.fast(&sandbox, &[command, &["jobs.csv"]].concat()), 2);
+        has(&said(&output), &parts);
+    }
+    assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
+    let meant = place.fast(&sandbox, &["run", "jobs.csv", "--yes", "--allow-foreign-ids"]);
+    has(&said(&ends(meant, 0)), &[WARNING, "succeeded  50"]);
+    // A rehearsal that names no application has none that could be the wrong one.
+    let rehearsal = ["run", "jobs.csv", "--sandbox", "--rate-limit", "0", "--rate", "200"];
+    has(&said(&ends(place.deskbatch(&rehearsal), 0)), &[WARNING, "succeeded  50"]);
+}

@@ -1,0 +1,135 @@
+//! What the command line says of itself: short help that fits a screen, long help with
+//! everything, and examples that work.
+
+use clap::{CommandFactory as _, Parser as _};
+use deskbatch::cli::{Cli, command, settings};
+
+use crate::support::place::{Place, data, said};
+use crate::support::binary::{ends, has};
+
+/// The columns of the narrowest usual terminal.
+const COLUMNS: usize = 80;
+
+fn help(args: &[&str]) -> String {
+    let place = Place::new();
+    let mut command = place.deskbatch(args);
+    command.env("COLUMNS", COLUMNS.to_string());
+    data(&ends(command, 0))
+}
+
+/// The words of every command, as `config show`.
+fn commands() -> Vec<Vec<String>> {
+    fn add(command: &clap::Command, before: &[String], found: &mut Vec<Vec<String>>) {
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            let mut words = before.to_vec();
+            words.push(below.get_name().to_owned());
+            add(below, &words, found);
+            found.push(words);
+        }
+    }
+    let mut found = Vec::new();
+    add(&command(), &[], &mut found);
+    found
+}
+
+#[test]
+fn short_help_matches_snapshot() {
+    insta::assert_snapshot!("short_help", help(&["-h"]));
+    insta::assert_snapshot!("short_help_of_run", help(&["run", "-h"]));
+}
+
+#[test]
+fn short_help_fits_a_screen_and_no_line_is_too_wide() {
+    let mut all = vec![Vec::new()];
+    all.extend(commands());
+    assert!(all.len() > 15, "{all:?}");
+    for words in all {
+        for flag in ["-h", "--help"] {
+            let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
+            args.push(flag);
+            let text = help(&args);
+            // A line to copy would be torn.
+            let wide = text.lines().find(|line| line.chars().count() > COLUMNS);
+            assert_eq!(wide, None, "{args:?}");
+            let most = if flag == "-h" { 46 } else { usize::MAX };
+            assert!(text.lines().count() <= most, "{args:?}: {}\n{text}", text.lines().count());
+        }
+    }
+}
+
+#[test]
+fn long_help_lists_every_setting_without_values() {
+    let place = Place::new();
+    let mut command = place.deskbatch(&["run", "--help"]);
+    command.env("DESKBATCH_ENDPOINT", "https://gateway.example/s3cret-path");
+    let text = data(&ends(command, 0));
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let settings = settings();
+    assert!(settings.len() > 40);
+    for setting in settings.iter().filter(|setting| !setting.is_secret()) {
+        has(&words, &[setting.flag.as_ref().unwrap(), &format!("Variable {}", setting.variable)]);
+    }
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn every_help_ends_with_valid_examples() {
+    let mut all = vec![Vec::new()];
+    all.extend(commands());
+    for words in all {
+        let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
+        args.push("--help");
+        let text = help(&args);
+        let examples = text.split("Examples:\n").nth(1);
+        let examples = examples.unwrap_or_else(|| {
+            panic!("{words:?} has no examples: add them to src/cli/examples.rs")
+        });
+        let lines = examples.lines().take_while(|line| !line.is_empty());
+        let lines: Vec<&str> = lines.filter(|line| !line.trim().starts_with('#')).collect();
+        assert!(!lines.is_empty(), "{words:?}");
+        for line in lines {
+            for part in line.split(['|', '>', '(', ')']).flat_map(|part| part.split("&&")) {
+                let part = part.trim().trim_end_matches('\'');
+                if part.starts_with("deskbatch ") {
+                    let parsed = Cli::try_parse_from(part.split_whitespace());
+                    assert!(parsed.is_ok(), "{part}: {}", parsed.unwrap_err());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn help_lists_exit_codes() {
+    let text = help(&["--help"]);
+    let codes = text.split("Exit codes:\n").nth(1).unwrap();
+    for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "70"] {
+        let has_line = codes.lines().any(|line| line.trim_start().starts_with(code));
+        assert!(has_line, "{code}\n{codes}");
+    }
+}
+
+#[test]
+fn every_setting_grouped_by_help_exists() {
+    // A setting that was renamed would fall out of its group in silence.
+    let mut command = command();
+    command.build();
+    let run = command.find_subcommand("run").unwrap();
+    let headings: Vec<&str> = run.get_arguments().filter_map(clap::Arg::get_help_heading).collect();
+    for heading in ["Files", "Account", "Pace", "Limits", "Output", "Log", "Sandbox"] {
+        assert!(headings.contains(&heading), "{heading}: {headings:?}");
+    }
+    assert!(Cli::command().get_arguments().count() > 20);
+}
+
+#[test]
+fn invalid_variable_value_is_reported_with_its_name() {
+    let place = Place::new();
+    let mut by_variable = place.deskbatch(&["status"]);
+    by_variable.env("DESKBATCH_RATE", "fast");
+    has(&said(&ends(by_variable, 2)), &["fast", "environment variable DESKBATCH_RATE"]);
+    let mut by_flag = place.deskbatch(&["status", "--rate", "slow"]);
+    by_flag.env("DESKBATCH_RATE", "5");
+    let said = said(&ends(by_flag, 2));
+    assert!(said.contains("slow") && !said.contains("DESKBATCH_RATE"), "{said}");
+}

@@ -1,0 +1,36 @@
+//! An app whose Desk resource has lapsed, through the binary and over HTTP.
+
+use crate::support::place::{Place, manifest, question, said};
+use crate::support::binary::{ends, has};
+
+#[test]
+fn lapsed_app_exits_4_with_10000_jobs_pending() {
+    let place = Place::new();
+    let ids: Vec<String> = (0..10_000).map(|n| question(&format!("q{n}"))).collect();
+    place
+        .write("jobs.csv", manifest(ids.iter().map(String::as_str).zip(["4"].into_iter().cycle())));
+    let args = ["run", "jobs.csv", "--sandbox", "--lapsed-after", "0"];
+    let output = ends(place.deskbatch(&args), 4);
+    let parts = ["the service refuses this app or account", "everything left is pending", "-50003"];
+    has(&said(&output), &parts);
+    let status = ends(place.deskbatch(&["status", "--sandbox", "--json"]), 0);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&status["pending"], &status["failed"]), (&10_000.into(), &0.into()), "{status}");
+    assert!(status["requests"].as_u64().unwrap() <= 10, "{status}");
+    // The app is renewed: the same command line goes on.
+    let args = ["run", "--sandbox", "--rate", "500", "--rate-limit", "0"];
+    ends(place.deskbatch(&args), 0);
+}
+
+#[test]
+fn poisonous_question_is_reported_and_rest_succeeds() {
+    let place = Place::new();
+    let ids: Vec<String> = (0..150)
+        .map(|n| question(&format!("{}{n}", if n == 140 { "poison" } else { "q" })))
+        .collect();
+    place
+        .write("jobs.csv", manifest(ids.iter().map(String::as_str).zip(["5"].into_iter().cycle())));
+    let args = ["run", "jobs.csv", "--sandbox", "--poison", "cut-before"];
+    let output = ends(place.deskbatch(&args), 1);
+    has(&said(&output), &["149", "poison140"]);
+}

@@ -1,0 +1,207 @@
+//! Manifests that contradict themselves, override themselves, come through a pipe or out of a
+//! spreadsheet: through the binary.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::support::place::{Place, data, manifest, question, said};
+use crate::support::binary::{ends, ends_with_input, has, sandbox};
+use crate::support::terminal::{closes, on_terminal};
+
+/// Two questions, one of which is to be deleted, enabled and deleted.
+fn in_conflict() -> String {
+    let (torn, whole) = (question("torn"), question("whole"));
+    format!(
+        "question_id,status,note\n{torn},delete,one\n{whole},disable,two\n{torn},enable,three\n{torn},delete,four\n"
+    )
+}
+
+/// What `--rejects` has of them: every row, as it stands in the manifest, with its reason.
+fn check_rejects(text: &str) {
+    let rows: Vec<&str> = text.lines().collect();
+    assert_eq!(rows.len(), 4, "{text}");
+    let torn = question("torn");
+    for (row, start) in rows[1..].iter().zip(["delete,one,", "enable,three,", "delete,four,"]) {
+        assert!(row.starts_with(&format!("{torn},{start}\"line ")), "{text}");
+        has(row, &["says delete", "says enable", "keep one of them"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_go_to_the_rejects_with_every_row() {
+    let sandbox = sandbox().await;
+    let text = in_conflict();
+    let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+    gz.write_all(text.as_bytes()).unwrap();
+    let packed = gz.finish().unwrap();
+    for bytes in [text.as_bytes(), &packed] {
+        let place = Place::new();
+        place.write("old.csv", manifest([(question("torn").as_str(), "5")]));
+        ends(place.fast(&sandbox, &["import", "old.csv"]), 0);
+        place.write("jobs.csv", bytes);
+        has(
+            &said(&ends(place.fast(&sandbox, &["import", "jobs.csv"]), 2)),
+            &["rows are bad: nothing"],
+        );
+        let import = ["import", "jobs.csv", "--rejects", "bad.csv"];
+        let talk = said(&ends(place.fast(&sandbox, &import), 0));
+        has(
+            &talk,
+            &[
+                "3 bad rows were left out; they are in bad.csv",
+                "1 jobs (0 enable, 1 disable, 0 delete)",
+            ],
+        );
+        check_rejects(&place.read("bad.csv"));
+        // The older job for the torn question waits still.
+        assert_eq!(place.counts(), [2, 0, 0, 0, 0, 0]);
+        let batch = &place.status()["batches"];
+        assert_eq!(batch.as_array().unwrap().len(), 2, "{batch}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_from_a_pipe_are_set_aside_too() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let command = place.fast(&sandbox, &["run", "-", "--rejects", "bad.csv"]);
+    ends_with_input(command, in_conflict().as_bytes(), 0);
+    check_rejects(&place.read("bad.csv"));
+    assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
+    assert_eq!(sandbox.ledger().requests.iter().map(|r| r.ids.len()).sum::<usize>(), 1);
+    let place = Place::new();
+    place.write("jobs.csv", in_conflict());
+    let last = ["run", "jobs.csv", "--rejects", "bad.csv", "--on-conflict", "first", "--yes"];
+    ends(place.fast(&sandbox, &last), 0);
+    assert!(!place.path("bad.csv").exists());
+    assert_eq!(place.counts(), [0, 0, 2, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_and_run_handle_conflicts_alike() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write("jobs.csv", in_conflict());
+    let args = ["plan", "jobs.csv", "--rejects", "bad.csv", "--json"];
+    let plan = ends(place.fast(&sandbox, &args), 0);
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let counts = ["rows", "duplicates", "rejected"].map(|key| plan["file"][key].as_u64().unwrap());
+    assert_eq!(counts, [4, 0, 3], "{plan}");
+    assert_eq!(plan["send"]["total"], 1);
+    assert!(!place.path("bad.csv").exists());
+    let digest = plan["digest"].as_str().unwrap();
+    let run = ["run", "jobs.csv", "--rejects", "bad.csv", "--plan", digest];
+    ends(place.fast(&sandbox, &run), 0);
+    check_rejects(&place.read("bad.csv"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delete_over_another_status_needs_its_flag() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let (a, b, c) = (question("a"), question("b"), question("c"));
+    place.write("jobs.csv", manifest([(a.as_str(), "4"), (&b, "delete"), (&c, "disable")]));
+    let odd = "2 rows have another status of their own, for example 4 (record 1, line 2)";
+    for command in ["run", "plan", "import"] {
+        let args = [command, "jobs.csv", "--status", "delete"];
+        let talk = said(&ends(place.fast(&sandbox, &args), 2));
+        has(
+            &talk,
+            &[odd, "--status delete overrides it: nothing was imported", "--override-status"],
+        );
+    }
+    let args = ["run", "jobs.csv", "--status", "delete", "--yes"];
+    ends(place.fast(&sandbox, &args), 2);
+    assert_eq!(place.status()["total"], 0);
+    assert_eq!(sandbox.ledger().total, 0);
+    // Another status is said and done.
+    let talk = said(&ends(place.fast(&sandbox, &["import", "jobs.csv", "--status", "enable"]), 0));
+    has(&talk, &["warning: 2 rows have another status", "--status enable overrides it"]);
+    let talk = said(&ends(place.fast(&sandbox, &[&args[..], &["--override-status"]].concat()), 0));
+    has(&talk, &[&format!("warning: {odd}"), "3 jobs (0 enable, 0 disable, 3 delete)"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rewritten_ids_are_warned_of_by_an_import() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    place.write(
+        "jobs.csv",
+        manifest([("1.4E+09", "4"), ("#REF!", "4"), ("#NAME?", "5"), ("'x", "4")]),
+    );
+    let talk = said(&ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0));
+    has(&talk, &["warning: 1 ids are numbers with an exponent", "1.4E+09 (record 1, line 2)"]);
+    has(
+        &talk,
+        &["warning: 2 ids are error values of a spreadsheet, for example #REF! (record 2, line 3)"],
+    );
+    has(&talk, &["warning: 1 ids begin with the apostrophe"]);
+}
+
+/// A pipe with a name, and `text` for its first reader.
+fn fifo(path: &Path, text: String) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    let path = path.to_owned();
+    // Whoever opens it for reading gets it; nobody waits for that.
+    thread::spawn(move || fs::write(path, text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_from_a_pipe_need_yes() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let deletes = || manifest([(question("a").as_str(), "delete")]);
+    fifo(&place.path("pipe"), deletes());
+    let terminal = on_terminal(place.fast(&sandbox, &["run", "pipe"]));
+    let shown = closes(terminal, 2);
+    has(
+        &shown,
+        &[
+            "would delete 1 questions, and pipe can be read only once",
+            "nothing was imported",
+            "--yes",
+        ],
+    );
+    assert_eq!(place.status()["total"], 0);
+    assert_eq!(sandbox.ledger().total, 0);
+
+    let mut shell = place.fast(&sandbox, &["run"]);
+    shell.arg("/dev/fd/3").arg("--yes");
+    let piped = "\"$0\" \"$@\" 3<<EOF\n$ROWS\nEOF\n";
+    let mut command = Command::new("bash");
+    command.args(["-c", &piped.replace("3<<EOF\n$ROWS\nEOF", "3< <(printf %s \"$ROWS\")")]);
+    command.arg(shell.get_program()).args(shell.get_args()).env("ROWS", deletes());
+    for (name, value) in shell.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(place.folder.path()).stdin(Stdio::null());
+    ends(command, 0);
+    assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spreadsheet_export_quirks_are_accepted() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(question);
+    let text = format!(
+        "sep=;\r\n\u{a0}question_id;status\u{a0};note;more\r\n{a};4\r\n{b};5;x\r\n{c};4;x;y;\r\n{d};5;;\r\n\x1a"
+    );
+    let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+    gz.write_all(text.as_bytes()).unwrap();
+    let packed = [gz.finish().unwrap(), vec![0; 1_024]].concat();
+    place.write("jobs.csv.gz", packed);
+    let talk = said(&ends(place.fast(&sandbox, &["run", "jobs.csv.gz"]), 0));
+    has(&talk, &["4 jobs (2 enable, 2 disable, 0 delete)"]);
+    assert_eq!(place.report(&[])[3]["row"], "6");
+    place.write("jobs.xz", b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46");
+    let talk = said(&ends(place.fast(&sandbox, &["run", "jobs.xz"]), 2));
+    has(&talk, &["jobs.xz: is an xz archive, not CSV: unpack it with `xz -d`"]);
+    assert_eq!(
+        data(&ends(place.deskbatch(&["report", "--only", "pending"]), 0)).lines().count(),
+        1
+    );
+}

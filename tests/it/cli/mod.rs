@@ -1,0 +1,33 @@
+//! The binary as users run it: commands, exit codes, settings, terminal and files.
+
+pub mod completions;
+pub mod config;
+pub mod consent;
+pub mod cron;
+pub mod crowd;
+pub mod dashboard;
+pub mod doctor;
+pub mod doubts;
+pub mod exits;
+pub mod foreign;
+pub mod help;
+pub mod hostile_files;
+pub mod lapse;
+pub mod log;
+pub mod manifests;
+pub mod names;
+pub mod outcomes;
+pub mod outputs;
+pub mod page_file;
+pub mod plan;
+pub mod private;
+pub mod queue;
+pub mod reports;
+pub mod secrets;
+pub mod settings;
+pub mod settings_values;
+pub mod signals;
+pub mod streams;
+pub mod watch;
+pub mod words;
+pub mod wrong;

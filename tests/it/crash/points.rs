@@ -1,0 +1,128 @@
+//! Killed at each operation that changes a file of the queue or sends bytes to the service,
+//! run again: the same end. The operation done, not done, or half done.
+
+use std::fs;
+use std::sync::Arc;
+
+use crate::support::place::tell;
+use crate::support::binary::{ends, sandbox};
+use crate::support::crash::{
+    IMPORT, Mode, Moment, NO_QUEUE, each_moment, empty_queue, is_sound, place_with, small, states,
+};
+use crate::support::migration::{Figures, Migration, Row, ended};
+
+/// What is looked at in a few seconds: each moment after an operation, and some of the others.
+const SOME: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 15), (Mode::Torn, 15)];
+/// The same for commands whose moments take longer than they are worth.
+const FEW: [(Mode, usize); 3] = [(Mode::After, 5), (Mode::Before, 15), (Mode::Torn, 15)];
+const EACH: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 1), (Mode::Torn, 1)];
+
+const CHUNK: usize = 3;
+const BAD: usize = 2;
+
+/// The most requests that a migration of [`some_rows`] may take beyond those of a run without
+/// a kill: those whose answers were lost with the run; up to two more for each delete among
+/// them; and the search that the run was in the middle of, which begins anew: a refusal of
+/// several at each level of each search.
+fn beyond_max(migration: &Migration, figures: &Figures) -> u64 {
+    let deletes = |row: &&Row| row.status == "delete" && figures.lost.contains(&row.id);
+    let deletes = migration.rows.iter().filter(deletes).count();
+    figures.orphaned + (2 * deletes + BAD * CHUNK.ilog2() as usize) as u64 + 1
+}
+
+/// How a run that was killed at `moment` and run again went; `None` if the moment never came.
+async fn run_killed(moment: Moment, rows: usize, empty: Arc<Vec<u8>>, least: u64) -> Option<u64> {
+    let migration = small(rows).await;
+    migration.place.write("deskbatch.db", &*empty);
+    let killed = ended(moment.befalls(migration.command(), &migration.place)).await;
+    if killed.code.is_none() {
+        migration.finish().await;
+    }
+    let figures = migration.check();
+    is_sound(&migration.place.path("deskbatch.db")).await;
+    let beyond = figures.ledger.total.saturating_sub(least);
+    assert!(beyond <= beyond_max(&migration, &figures), "{moment:?}: {beyond}, {figures:?}");
+    killed.code.is_none().then_some(beyond)
+}
+
+async fn runs_killed(rows: usize, modes: [(Mode, usize); 3]) {
+    let empty = Arc::new(empty_queue().await);
+    let undisturbed = small(rows).await;
+    undisturbed.run().await;
+    let least = undisturbed.check().ledger.total;
+    for (mode, step) in modes {
+        let story = |moment| run_killed(moment, rows, Arc::clone(&empty), least);
+        let beyond = each_moment(mode, step, story).await;
+        let (points, most) = (beyond.len(), beyond.iter().max().unwrap());
+        tell(&format!(
+            "run, killed {mode:?} one of {points} operations: at most {most} requests beyond {least}"
+        ));
+        assert!(points * step > 150, "{points}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn run_killed_at_sampled_operations_recovers() {
+    runs_killed(6, SOME).await;
+}
+
+/// Kills a command at its moments. It has to leave what was there, or what is there when it
+/// is done; and the same command line has to do the rest.
+async fn command_killed(args: &'static [&'static str], queue: Vec<u8>, modes: [(Mode, usize); 3]) {
+    let queue = Arc::new(queue);
+    let place = place_with(&queue);
+    let before = states(&place);
+    ends(place.deskbatch(args), 0);
+    let known = Arc::new([before, states(&place)]);
+    assert_ne!(known[0], known[1]);
+    for (mode, step) in modes {
+        let story = |moment: Moment| {
+            let (queue, known) = (Arc::clone(&queue), Arc::clone(&known));
+            async move {
+                let place = place_with(&queue);
+                let killed = ended(moment.befalls(place.deskbatch(args), &place)).await;
+                let left = states(&place);
+                assert!(known.contains(&left), "{moment:?} left {left:?}");
+                ends(place.deskbatch(args), 0);
+                assert_eq!(states(&place), known[1], "{moment:?}");
+                is_sound(&place.path("deskbatch.db")).await;
+                killed.code.is_none().then_some(0)
+            }
+        };
+        let points = each_moment(mode, step, story).await.len();
+        tell(&format!("{}, killed {mode:?} one of {points} operations", args[0]));
+        assert!(points * step >= 10, "{points}");
+    }
+}
+
+fn imported() -> Vec<u8> {
+    let place = place_with(NO_QUEUE);
+    ends(place.deskbatch(IMPORT), 0);
+    fs::read(place.path("deskbatch.db")).unwrap()
+}
+
+async fn finished() -> Vec<u8> {
+    let (place, sandbox) = (place_with(NO_QUEUE), sandbox().await);
+    ends(place.fast(&sandbox, &["run", "jobs.csv", "--yes"]), 1);
+    fs::read(place.path("deskbatch.db")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn killed_import_is_all_or_nothing() {
+    command_killed(IMPORT, NO_QUEUE.to_vec(), FEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn killed_retry_and_cancel_are_all_or_nothing() {
+    command_killed(&["retry"], finished().await, SOME).await;
+    command_killed(&["cancel", "--batch", "1"], imported(), SOME).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+#[ignore = "every crash point there is: a few minutes"]
+async fn commands_killed_at_every_operation_recover() {
+    runs_killed(12, EACH).await;
+    command_killed(IMPORT, NO_QUEUE.to_vec(), EACH).await;
+    command_killed(&["retry"], finished().await, EACH).await;
+    command_killed(&["cancel", "--batch", "1"], imported(), EACH).await;
+}

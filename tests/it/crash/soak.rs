@@ -1,0 +1,131 @@
+//! Kills at moments that nobody chose, again and again, while requests are in flight.
+
+use std::time::Duration;
+
+use deskbatch::domain::clock::{Clock as _, SystemClock};
+use deskbatch::sandbox::{Sandbox, SandboxSettings};
+use futures_util::future::join_all;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+
+use crate::support::place::{Place, tell};
+use crate::support::migration::{ALL, IN_FLIGHT, Migration, rows, unlimited};
+
+const ROWS: usize = 240;
+const CHUNK: usize = 4;
+/// What a migration takes if nobody kills it: each request carries a whole chunk.
+const LEAST: u64 = (ROWS / CHUNK) as u64;
+/// Migrations at once.
+const SIDE_BY_SIDE: u64 = 10;
+
+/// Rows of all three statuses, and answers that come late enough for several requests to be
+/// on their way at once.
+async fn migration() -> Migration {
+    let latency = Duration::from_millis(80);
+    let settings = SandboxSettings { latency, jitter: latency, ..unlimited() };
+    let sandbox = Sandbox::start(settings).await.unwrap();
+    Migration::at(Place::in_memory(), sandbox, rows(ROWS, ALL), &["--rate", "50", "--chunk", "4"])
+}
+
+#[derive(Debug, Default)]
+struct Soaked {
+    migrations: u64,
+    kills: u64,
+    took: Duration,
+    orphaned: u64,
+    beyond: u64,
+}
+
+impl Soaked {
+    fn and(self, other: &Self) -> Self {
+        Self {
+            migrations: self.migrations + other.migrations,
+            kills: self.kills + other.kills,
+            took: self.took + other.took,
+            orphaned: self.orphaned + other.orphaned,
+            beyond: self.beyond + other.beyond,
+        }
+    }
+}
+
+/// Deletes that were in a request whose answer was lost, as often as they were.
+async fn deletes_lost(migration: &Migration) -> u64 {
+    let options = SqliteConnectOptions::new().filename(migration.place.path("deskbatch.db"));
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let sql = "SELECT coalesce(sum(job_count), 0) FROM requests WHERE target_status = 6 AND verdict = 'orphaned'";
+    let lost: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
+    pool.close().await;
+    u64::try_from(lost).unwrap()
+}
+
+/// One migration, killed every 50 to 500 ms until it is done or was killed `kills_max` times.
+/// Every other kill counts its time from the run's first request: a run that follows another
+/// closely sends nothing in its first second.
+async fn soaked(random: &mut fastrand::Rng, kills_max: u64) -> Soaked {
+    let (migration, clock) = (migration().await, SystemClock::new());
+    let (began, mut kills) = (clock.now(), 0);
+    let mut is_done = false;
+    while !is_done && kills < kills_max {
+        let wait = Duration::from_millis(random.u64(50..=500));
+        let first = migration.sandbox.ledger().total + random.u64(0..=1);
+        is_done = !migration
+            .killed_at(async {
+                migration.sandbox.seen(first).await;
+                clock.sleep_until(clock.now() + wait).await;
+            })
+            .await;
+        kills += u64::from(!is_done);
+    }
+    migration.finish().await;
+    let took = clock.now().since(began);
+    let figures = migration.check();
+    let beyond = figures.ledger.total - LEAST;
+    // A lost request is sent again; a delete that was done by it is found so by up to two more.
+    // And each kill may cut a search short, which begins anew.
+    let most = figures.orphaned + 2 * deletes_lost(&migration).await + kills;
+    assert!(beyond <= most, "{beyond}, not {most}");
+    assert!(figures.orphaned <= kills * IN_FLIGHT, "{kills}: {}", figures.orphaned);
+    assert!(figures.found_done.is_subset(&figures.lost));
+    Soaked { migrations: 1, kills, took, orphaned: figures.orphaned, beyond }
+}
+
+async fn soak(kills_wanted: u64) {
+    let seed =
+        std::env::var("SOAK_SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
+    tell(&format!("SOAK_SEED={seed}"));
+    let (clock, undisturbed) = (SystemClock::new(), migration().await);
+    let began = clock.now();
+    assert_eq!(undisturbed.run().await.code, Some(0));
+    let baseline = clock.now().since(began);
+    assert_eq!(undisturbed.check().ledger.total, LEAST);
+
+    let series = (0..SIDE_BY_SIDE).map(|nth| async move {
+        let mut random = fastrand::Rng::with_seed(seed.wrapping_add(nth));
+        let mut sum = Soaked::default();
+        while sum.kills < kills_wanted.div_ceil(SIDE_BY_SIDE) {
+            let left = kills_wanted.div_ceil(SIDE_BY_SIDE) - sum.kills;
+            sum = sum.and(&soaked(&mut random, left).await);
+        }
+        sum
+    });
+    let series = join_all(series.map(tokio::spawn)).await;
+    let sum = series.into_iter().fold(Soaked::default(), |sum, one| sum.and(&one.unwrap()));
+    assert!(sum.kills >= kills_wanted && sum.orphaned > 0, "{sum:?}");
+    let Soaked { migrations, kills, took, orphaned, beyond } = sum;
+    let each = took / u32::try_from(migrations).unwrap();
+    let over = each.as_secs_f64() / baseline.as_secs_f64();
+    tell(&format!(
+        "{kills} kills in {migrations} migrations of {LEAST} requests: {over:.1} times as long as without, \
+         {orphaned} requests were in flight at a kill, {beyond} were sent beyond the least"
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 12)]
+async fn kills_at_random_moments_reach_same_outcomes() {
+    soak(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 12)]
+#[ignore = "ten thousand kills, or SOAK_KILLS: a quarter of an hour"]
+async fn thousands_of_random_kills_reach_same_outcomes() {
+    soak(std::env::var("SOAK_KILLS").map_or(10_000, |kills| kills.parse().unwrap())).await;
+}

@@ -1,0 +1,44 @@
+//! A process that is stopped for longer than its timeout, with requests in flight, takes the
+//! responses that came meanwhile.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::place::{Place, manifest, question};
+use crate::support::binary::{Going, has, sandbox_with};
+
+/// How long the sandbox takes for each response; three of them are longer than the timeout.
+const LATENCY: Duration = Duration::from_millis(400);
+const TIMEOUT_MS: &str = "1000";
+
+/// Calls the sandbox with nothing that it knows; its response takes the latency.
+fn call_for_nothing(sandbox: SocketAddr) {
+    let mut stream = TcpStream::connect(sandbox).unwrap();
+    let head = "POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n";
+    write!(stream, "{head}\r\n{{}}").unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_that_came_during_a_stop_are_read() {
+    let sandbox = sandbox_with(|s| s.latency = LATENCY).await;
+    let place = Place::new();
+    let ids: Vec<String> = (0..40).map(|n| question(&format!("q{n}"))).collect();
+    place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "6"))));
+    let mut command = place.deskbatch_toward(&sandbox, &["run", "jobs.csv", "--yes"]);
+    command.args(["--chunk", "1", "--rate", "20", "--timeout-ms", TIMEOUT_MS]);
+    let run = Going::start(command);
+    // The first alone, then as many at a time as the latency needs.
+    sandbox.seen(10).await;
+    run.signal(Signal::STOP);
+    for _ in 0..4 {
+        call_for_nothing(sandbox.addr());
+    }
+    run.signal(Signal::CONT);
+    has(&run.ends(0), &["40: 0 refused as too fast, 0 without a usable answer"]);
+    assert_eq!(sandbox.ledger().total, 40 + 4);
+    assert_eq!(place.counts(), [0, 0, 40, 0, 0, 0]);
+}

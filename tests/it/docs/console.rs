@@ -1,0 +1,181 @@
+//! What the pages show is what the binary prints: every block marked `console` is run, command
+//! by command, and compared; with `DESKBATCH_UPDATE_DOCS=1` it is written anew.
+//!
+//! The blocks of a page share a folder with the two example files, so a page is a session. A
+//! line that begins with `$ ` is a command, one with `> ` continues it, all others are output;
+//! an exit code that is not 0 stands behind it in brackets. What varies from run to run is
+//! compared by `VARIES`, and only that; the page keeps the values that it was written with.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use regex::Regex;
+
+use crate::support::place::Place;
+use crate::support::docs::{Fence, fences, hold, pages, read, root};
+
+/// What is not compared: times of day and lengths of time, the sandbox's port, the process and
+/// its machine, its free disk, the size of the queue, how fast it went, and how many requests a search or an outage took, which the
+/// time that the answers took and chance decide.
+const VARIES: [(&str, &str); 11] = [
+    (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
+    (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
+    (r"[\d.]+ (s|min|h)\b", "LONG"),
+    (r"(about |\d+ to |LONG to )LONG", "LONG"),
+    (r"process \d+ on \S+", "process N"),
+    (r"[\d.]+ a second", "N a second"),
+    (r"\b[1-9]\d* without a usable answer", "SOME without a usable answer"),
+    (r"requests( +)\d+:", "requests${1}N:"),
+    (r"[\d.]+ [KMGT]iB free, room for about \d+ more", "SOME free, room for N more"),
+    (r"\b(\d+ to )?\d+ requests\b", "N requests"),
+    (r"file( +)[\d.]+ MB", "file${1}SIZE"),
+];
+
+/// What the pages call the folder of a session.
+const FOLDER: &str = "/srv/desk";
+
+/// A command of a block, and the output that the block shows.
+#[derive(Debug, PartialEq)]
+struct Step {
+    /// As it stands in the page, prompts included.
+    shown: String,
+    command: String,
+    output: String,
+}
+
+fn steps(fence: &Fence) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in fence.text.lines() {
+        if let Some(command) = line.strip_prefix("$ ") {
+            let (shown, command) = (format!("{line}\n"), command.to_owned());
+            steps.push(Step { shown, command, output: String::new() });
+            continue;
+        }
+        let step = steps.last_mut().expect("a block begins with a command");
+        match line.strip_prefix("> ") {
+            Some(more) if step.output.is_empty() => {
+                let _ = writeln!(step.shown, "{line}");
+                let _ = write!(step.command, "\n{more}");
+            }
+            _ => {
+                let _ = writeln!(step.output, "{line}");
+            }
+        }
+    }
+    steps
+}
+
+fn normal(text: &str) -> String {
+    VARIES.iter().fold(text.to_owned(), |text, (pattern, name)| {
+        Regex::new(pattern).unwrap().replace_all(&text, *name).into_owned()
+    })
+}
+
+/// Runs a command as a person would who sits in the folder with the binary on the path.
+fn play(place: &Place, command: &str) -> String {
+    // The binary without the settings of whoever runs the tests.
+    let mut shell = Command::new("sh");
+    let clean = place.deskbatch(&[]);
+    for (name, value) in clean.get_envs() {
+        assert!(value.is_none());
+        shell.env_remove(name);
+    }
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_deskbatch")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = shell
+        .args(["-c", &format!("exec 2>&1\n{command}")])
+        .current_dir(place.folder.path())
+        .env("PATH", format!("{}:{path}", folder.display()))
+        // A machine that is busy with other tests lets requests bunch; none shall be refused for it.
+        .env("DESKBATCH_SANDBOX_RATE_LIMIT", "0")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let mut text = String::from_utf8(output.stdout).unwrap();
+    text = text.replace(&place.folder.path().display().to_string(), FOLDER);
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    match output.status.code() {
+        Some(0) => text,
+        code => text + &format!("[exit code {}]\n", code.unwrap()),
+    }
+}
+
+/// The page as it would be now, and what differs.
+fn replayed(page: &str) -> (String, String) {
+    let old = read(page);
+    let lines: Vec<&str> = old.split_inclusive('\n').collect();
+    let place = Place::new();
+    for name in ["jobs.example.csv", "deskbatch.example.toml"] {
+        fs::copy(root().join(name), place.path(name)).unwrap();
+    }
+    let (mut text, mut why, mut copied) = (String::new(), String::new(), 0);
+    for fence in fences(&old).into_iter().filter(|fence| fence.language() == "console") {
+        text.extend(lines[copied..fence.line].iter().copied());
+        for step in steps(&fence) {
+            let output = play(&place, &step.command);
+            text += &step.shown;
+            if normal(&output) == normal(&step.output) {
+                text += &step.output;
+            } else {
+                let _ = write!(why, "{}it shows:\n{}it is:\n{output}", step.shown, step.output);
+                text += &output;
+            }
+        }
+        copied = fence.line + fence.text.lines().count();
+    }
+    text.extend(lines[copied..].iter().copied());
+    (text, why)
+}
+
+#[test]
+fn docs_show_what_the_binary_prints() {
+    let with_sessions: Vec<String> = pages()
+        .into_iter()
+        .filter(|page| fences(&read(page)).iter().any(|fence| fence.language() == "console"))
+        .collect();
+    assert!(with_sessions.contains(&"docs/transcript.md".to_owned()), "{with_sessions:?}");
+    // Side by side: a rehearsal takes as long as its five calls a second.
+    let played: Vec<(String, (String, String))> = thread::scope(|scope| {
+        let going: Vec<_> = with_sessions
+            .into_iter()
+            .map(|page| scope.spawn(move || (page.clone(), replayed(&page))))
+            .collect();
+        going.into_iter().map(|page| page.join().unwrap()).collect()
+    });
+    for (page, (text, why)) in played {
+        hold(&page, &text, &why);
+    }
+}
+
+#[test]
+fn docs_comparison_ignores_only_varying_parts() {
+    let same = |one, other| assert_eq!(normal(one), normal(other));
+    same("at http://127.0.0.1:40951 takes", "at http://127.0.0.1:1 takes");
+    same("  time       9.3 s", "  time       11 s");
+    same("5 to 82 requests, 1 to 18 s", "5 to 90 requests, 40 s to 2 min");
+    same("  requests   45: 0 refused", "  requests   44: 0 refused");
+    same("too fast, 4 without a usable answer", "too fast, 5 without a usable answer");
+    same("began 2026-11-25T12:47:38.523Z", "began 2025-01-01T00:00:00.000Z");
+    for (one, other) in [
+        ("  succeeded  307", "  succeeded  306"),
+        ("45: 0 refused as too fast", "45: 1 refused as too fast"),
+        ("4 without a usable answer", "0 without a usable answer"),
+        ("batch 1: 312 jobs", "batch 2: 312 jobs"),
+    ] {
+        assert_ne!(normal(one), normal(other));
+    }
+}
+
+#[test]
+fn console_sessions_in_docs_are_parsed() {
+    let text = "$ cat > a.csv <<END\n> x\n> END\n$ deskbatch status\nqueue\n[exit code 2]\n";
+    let fence = Fence { info: "console".to_owned(), text: text.to_owned(), line: 1 };
+    let steps = steps(&fence);
+    assert_eq!(steps[0].command, "cat > a.csv <<END\nx\nEND");
+    assert_eq!(steps[1].output, "queue\n[exit code 2]\n");
+    assert_eq!(steps.len(), 2);
+}

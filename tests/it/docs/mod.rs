@@ -1,0 +1,7 @@
+//! The docs show what the binary does.
+
+pub mod commands;
+pub mod console;
+pub mod generated;
+pub mod links;
+pub mod recipes;

@@ -1,0 +1,224 @@
+//! Rules of the house, held by a test: sizes, and what each room must not name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below `folder`, as its path from the root and its text.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                files.push((name, fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    assert!(!files.is_empty() || folder == "benches", "{folder} has no sources");
+    files.sort();
+    files
+}
+
+fn all_sources() -> Vec<(String, String)> {
+    ["src", "tests", "benches", "fuzz/src", "fuzz/fuzz_targets"]
+        .into_iter()
+        .flat_map(sources)
+        .collect()
+}
+
+/// What of a source file is program: its tests and comments left out.
+fn program(text: &str) -> String {
+    let program = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+    let is_comment = |line: &&str| line.trim_start().starts_with("//");
+    program.lines().filter(|line| !is_comment(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Fails with every file outside `rooms` whose program has one of `words`.
+#[track_caller]
+fn only_in(rooms: &[&str], words: &[&str]) {
+    let mut found = Vec::new();
+    for (name, text) in sources("src") {
+        if rooms.iter().any(|room| name.starts_with(room)) || name.contains("/tests") {
+            continue;
+        }
+        let program = program(&text);
+        for word in words.iter().filter(|word| program.contains(**word)) {
+            found.push(format!("{name} names {word}"));
+        }
+    }
+    assert!(found.is_empty(), "only {rooms:?} may name these:\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_file_is_longer_than_400_lines() {
+    let long: Vec<String> = all_sources()
+        .into_iter()
+        .map(|(name, text)| (name, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+        .map(|(name, lines)| format!("{name}: {lines}"))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn no_function_is_longer_than_70_lines() {
+    let mut long = Vec::new();
+    for (name, text) in all_sources() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.trim_start();
+            let is_function = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(super) fn "]
+                .iter()
+                .chain(&["pub(super) async fn ", "pub(crate) fn ", "const fn ", "pub const fn "])
+                .any(|start| code.starts_with(start));
+            if !is_function {
+                continue;
+            }
+            // rustfmt puts the closing brace under the first letter.
+            let end = format!("{}}}", &line[..line.len() - code.len()]);
+            let length = lines[at..].iter().position(|line| *line == end).map_or(0, |n| n + 1);
+            if length > FUNCTION_LINES_MAX {
+                long.push(format!("{name}:{}: {length}", at + 1));
+            }
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn every_file_begins_with_a_module_doc() {
+    for (name, text) in all_sources() {
+        assert!(text.starts_with("//! "), "{name} does not begin with a //! line");
+    }
+}
+
+#[test]
+fn private_dependencies_stay_in_their_module() {
+    only_in(&["src/queue/"], &["sqlx"]);
+    only_in(&["src/domain/clock.rs"], &["Instant::now", "SystemTime", "tokio::time"]);
+    only_in(
+        &["src/output/"],
+        &["println!", "print!", "eprint", "io::stdout", "io::stderr", "indicatif"],
+    );
+    only_in(&["src/desk/"], &["reqwest", "rustls"]);
+    // A file that is written elsewhere is half a file after a full disk.
+    only_in(&["src/queue/", "src/util/atomic_file.rs"], &["fs::write(", " File::create("]);
+    only_in(&["src/limiter/retry.rs"], &["backoff::"]);
+    only_in(&["src/limiter/"], &["governor::"]);
+    only_in(&["src/sandbox/", "src/dashboard/"], &["axum"]);
+    only_in(&["src/metrics/"], &["prometheus_client"]);
+    only_in(&["src/report/html/"], &["maud", "plotters"]);
+    only_in(&["src/cli/", "src/main.rs"], &["clap::"]);
+    only_in(&["src/main.rs"], &["ExitCode", "process::exit"]);
+    // A child would inherit the key with the environment; that one takes care.
+    only_in(&["src/commands/shell.rs"], &["process::{C", "process::Command"]);
+}
+
+/// Whom each room may look at, pure core first; the edge may look at everything.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("src/util/", &[]),
+    ("src/domain/", &["util"]),
+    ("src/eta/", &[]),
+    ("src/evidence/", &["domain"]),
+    ("src/isolate/", &["domain"]),
+    ("src/limiter/", &["domain"]),
+    ("src/manifest/", &["domain", "util"]),
+    ("src/desk/", &["domain", "util"]),
+    ("src/queue/", &["domain", "util"]),
+    ("src/runner/", &["desk", "domain", "evidence", "isolate", "limiter", "queue"]),
+    ("src/report/", &["domain", "queue", "util"]),
+    ("src/metrics/", &["domain", "queue", "util"]),
+    ("src/dashboard/", &["domain", "metrics", "report", "runner", "queue"]),
+    // Shares no parsing and no signing with the client, only the table of codes and what text looks like.
+    ("src/sandbox/", &["domain", "util"]),
+    ("src/output/", &["domain", "eta", "limiter", "runner", "queue", "util"]),
+];
+
+/// The modules of `commands/` that several commands share, and which of them each may use: a command
+/// may use any of them, and none of these uses a command.
+const SHARED_BY_COMMANDS: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("eta", &["error"]),
+    ("overwrite", &["error"]),
+    ("shell", &[]),
+    ("signals", &["error", "shell"]),
+];
+
+/// The modules of `commands/` that a file names, itself excluded.
+fn used_commands(text: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for start in ["use super::", "crate::commands::"] {
+        for rest in program(text).split(start).skip(1) {
+            let end = rest.find([';', ' ', ',', '(']).unwrap_or(rest.len());
+            let names = if rest.starts_with('{') {
+                &rest[1..rest.find('}').unwrap()]
+            } else {
+                &rest[..end]
+            };
+            let first = |name: &str| name.trim().split("::").next().unwrap_or_default().to_owned();
+            used.extend(names.split(',').map(first).filter(|name| !name.is_empty()));
+        }
+    }
+    used
+}
+
+#[test]
+fn shared_modules_of_commands_use_no_command() {
+    for (name, allowed) in SHARED_BY_COMMANDS {
+        let text = fs::read_to_string(root().join(format!("src/commands/{name}.rs"))).unwrap();
+        for used in used_commands(&text) {
+            assert!(allowed.contains(&used.as_str()), "commands/{name}.rs uses {used}");
+        }
+    }
+    for (folder, below) in [("import", ["run", "plan"]), ("plan.rs", ["run", "confirm"])] {
+        for (name, text) in sources("src/commands") {
+            if name.starts_with(&format!("src/commands/{folder}")) {
+                let used = used_commands(&text);
+                assert!(
+                    !below.iter().any(|command| used.contains(&(*command).to_owned())),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn modules_use_only_allowed_modules() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources("src") {
+        if name.contains("/tests") {
+            continue;
+        }
+        let Some((room, allowed)) = MAY_USE.iter().find(|(room, _)| name.starts_with(room)) else {
+            continue;
+        };
+        let own = room.trim_start_matches("src/").trim_end_matches('/').trim_end_matches(".rs");
+        for used in program(&text).split("crate::").skip(1) {
+            let used: String =
+                used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if used != own && !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{name} uses crate::{used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn runner_names_no_concrete_transport() {
+    for (name, text) in sources("src/runner") {
+        assert!(!text.contains("HttpTransport"), "{name}");
+    }
+}

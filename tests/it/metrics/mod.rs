@@ -1,0 +1,5 @@
+//! Prometheus metrics: values, the file, and the rules in contrib.
+
+pub mod contrib;
+pub mod file;
+pub mod values;

@@ -1,0 +1,175 @@
+//! A disk without room, a limit on the size of files, a broken disk: a clear error and 70,
+//! nothing half recorded, and the same command line goes on once there is room.
+
+use std::fs;
+use std::process::Command;
+use std::sync::Arc;
+
+use crate::support::place::tell;
+use crate::support::binary::{ends, has};
+use crate::support::crash::{
+    Disk, IMPORT, Mode, Moment, NO_QUEUE, disk_has_failed, each_moment, empty_queue, is_sound,
+    place_with, small, states,
+};
+use crate::support::migration::{Ended, ended};
+
+const SOME: [(Mode, usize); 2] = [(Mode::Full, 9), (Mode::Broken, 17)];
+const EACH: [(Mode, usize); 2] = [(Mode::Full, 1), (Mode::Broken, 1)];
+
+/// What a program says whose disk has failed, as the system or the engine calls it.
+const REASONS: [&str; 6] = [
+    "disk is full",
+    "No space left on device",
+    "disk I/O error",
+    "Input/output error",
+    "File too large",
+    "unable to open database file",
+];
+
+/// Whether the program ended as a whole one does. If not, it has to have said why.
+#[track_caller]
+fn is_done(ended: &Ended, done: i32) -> bool {
+    if ended.code == Some(done) {
+        return true;
+    }
+    assert_eq!(ended.code, Some(70), "{}", ended.stderr);
+    let why = ended.stderr.lines().find(|line| line.starts_with("deskbatch: "));
+    let why = why.unwrap_or_else(|| panic!("{}", ended.stderr));
+    assert!(REASONS.iter().any(|reason| why.contains(reason)), "{why}");
+    false
+}
+
+async fn import_on(moment: Moment, known: Arc<Vec<String>>) -> Option<bool> {
+    let place = place_with(NO_QUEUE);
+    let import = ended(moment.befalls(place.deskbatch(IMPORT), &place)).await;
+    let done = is_done(&import, 0);
+    let left = states(&place);
+    let whole = left == *known;
+    assert!(whole || left.is_empty(), "{moment:?} left {left:?}");
+    assert!(whole || !done, "{moment:?}: said to be done");
+    ends(place.deskbatch(IMPORT), 0);
+    assert_eq!(states(&place), *known, "{moment:?}");
+    is_sound(&place.path("deskbatch.db")).await;
+    disk_has_failed(&place).then_some(done)
+}
+
+async fn run_on(moment: Moment, empty: Arc<Vec<u8>>) -> Option<bool> {
+    let migration = small(9).await;
+    migration.place.write("deskbatch.db", &*empty);
+    let run = ended(moment.befalls(migration.command(), &migration.place)).await;
+    let done = is_done(&run, 1);
+    if !done {
+        migration.finish().await;
+    }
+    let figures = migration.check();
+    assert!(figures.orphaned <= 4, "{moment:?}: {}", figures.orphaned);
+    is_sound(&migration.place.path("deskbatch.db")).await;
+    disk_has_failed(&migration.place).then_some(done)
+}
+
+async fn failing_disks(modes: [(Mode, usize); 2]) {
+    let whole = place_with(NO_QUEUE);
+    ends(whole.deskbatch(IMPORT), 0);
+    let (known, empty) = (Arc::new(states(&whole)), Arc::new(empty_queue().await));
+    for (mode, step) in modes {
+        let import = |moment| import_on(moment, Arc::clone(&known));
+        let imports = each_moment(mode, step, import).await;
+        let runs = each_moment(mode, step, |moment| run_on(moment, Arc::clone(&empty))).await;
+        for (what, ended) in [("import", imports), ("run", runs)] {
+            let failed = ended.iter().filter(|done| !**done).count();
+            tell(&format!(
+                "{what}, disk {mode:?} from one of {} writes: {failed} ended with 70",
+                ended.len()
+            ));
+            assert!(failed * 2 > ended.len() && ended.len() * step > 100, "{what}: {failed}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn disk_failure_at_sampled_writes_loses_nothing() {
+    failing_disks(SOME).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+#[ignore = "every write that can fail: some minutes"]
+async fn disk_failure_at_every_write_loses_nothing() {
+    failing_disks(EACH).await;
+}
+
+/// The same command with files of no more than `bytes`.
+fn limited(command: &Command, bytes: u64) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--fsize={bytes}")).arg("--").arg(command.get_program());
+    limited.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn file_size_limit_ends_import_and_run_with_exit_70() {
+    let mut failed = [0, 0];
+    for bytes in [0, 40, 5_000, 40_000, 90_000, 150_000, 400_000, 4_000_000] {
+        let place = place_with(NO_QUEUE);
+        let import = ended(limited(&place.deskbatch(IMPORT), bytes)).await;
+        failed[0] += usize::from(!is_done(&import, 0));
+        ends(place.deskbatch(IMPORT), 0);
+
+        let migration = small(9).await;
+        let run = ended(limited(&migration.command(), bytes)).await;
+        if !is_done(&run, 1) {
+            failed[1] += 1;
+            migration.finish().await;
+        }
+        migration.check();
+    }
+    assert!(failed.iter().all(|failed| (4..8).contains(failed)), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn full_disk_that_is_enlarged_lets_run_complete() {
+    let mut failed = 0;
+    for size in ["8k", "100k", "300k", "500k", "700k", "2m", "4m"] {
+        let migration = small(9).await;
+        let folder = migration.place.path("disk");
+        fs::create_dir(&folder).unwrap();
+        let Some(disk) = Disk::mount(&folder, size) else {
+            tell("skipped: this user may not mount a file system");
+            return;
+        };
+        migration.place.write("deskbatch.toml", "database = \"disk/queue.db\"\n");
+        let run = ended(migration.command()).await;
+        if !is_done(&run, 1) {
+            failed += 1;
+            disk.becomes("size=10m");
+            migration.finish().await;
+        }
+        migration.check();
+        is_sound(&folder.join("queue.db")).await;
+    }
+    assert!((3..7).contains(&failed), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn full_disk_names_the_queue_and_what_to_do() {
+    let import = |moment: Moment| async move {
+        let place = place_with(NO_QUEUE);
+        let import = ended(moment.befalls(place.deskbatch(IMPORT), &place)).await;
+        disk_has_failed(&place).then_some(import)
+    };
+    let mut failed = 0;
+    for import in each_moment(Mode::Full, 9, import).await {
+        if import.code == Some(70) {
+            failed += 1;
+            has(&import.stderr, &["deskbatch: ", "deskbatch.db", "disk is full"]);
+            has(&import.stderr, &["free some space and run again", "nothing recorded was lost"]);
+            assert!(!import.stderr.contains("(code:"), "{}", import.stderr);
+        }
+    }
+    assert!(failed > 5, "{failed}");
+}

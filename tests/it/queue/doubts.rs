@@ -1,0 +1,274 @@
+//! Doubt follows the question: across imports, cancel, prune and retry.
+
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
+use deskbatch::queue::{Cancelled, RecordFilter, Return, SameManifest};
+use futures_util::TryStreamExt as _;
+
+use crate::support::queue::{APP, NOW_MS, TestQueue};
+use crate::support::service::{Bench, code, lost, ok};
+use crate::support::auto_commit::AtOnce as _;
+
+/// How long a request can still be applied after its slot, or after it was given up.
+const UNDER_WAY_MAX_MS: i64 = 30_000;
+
+/// A request whose response was lost: its jobs are pending again.
+async fn lose(queue: &TestQueue, jobs: usize) {
+    let claimed = queue.claim(jobs).await;
+    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: true };
+    let settled = queue.answer(&claimed, Verdict::Transient, None);
+    queue.store.requeue(&settled, how).await.unwrap();
+}
+
+/// Whether the next claim, once nothing can be under way any more, is in doubt.
+async fn claim_is_in_doubt(queue: &TestQueue) -> bool {
+    let scheduled_ms = NOW_MS + 2 * UNDER_WAY_MAX_MS;
+    loop {
+        let claimed = queue.store.claim_free(queue.run, |_, _| 9, scheduled_ms).await.unwrap();
+        let jobs = claimed.expect("a is claimed").jobs;
+        if let Some(job) = jobs.iter().find(|job| job.question_id.as_str() == "a") {
+            return job.in_doubt;
+        }
+    }
+}
+
+/// The states of the jobs in doubt, with their questions.
+async fn in_doubt(queue: &TestQueue) -> Vec<String> {
+    let filter = RecordFilter { in_doubt: true, ..RecordFilter::default() };
+    let records: Vec<_> = queue.store.records(filter).try_collect().await.unwrap();
+    let status = queue.store.status().await.unwrap();
+    assert_eq!(status.in_doubt, records.len() as u64);
+    let own = records.iter().filter(|record| !record.question_id.starts_with("by-"));
+    own.map(|record| format!("{} {}", record.question_id, record.state)).collect()
+}
+
+/// A run dies with everything in flight, `manifest` is imported, and the next run begins.
+async fn dies_in_flight(bench: &Bench, manifest: &str) {
+    let queue = &bench.queue;
+    let dead = queue.begin_run().await;
+    let claimed = queue.store.claim_free(dead, |_, _| 9, NOW_MS).await.unwrap().unwrap();
+    queue.import(manifest).await;
+    let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    let jobs = claimed.jobs.len() as u64;
+    assert_eq!((taken.orphans, taken.orphans_withdrawn), (jobs, jobs));
+}
+
+#[tokio::test]
+async fn cancelled_job_stays_in_doubt() {
+    let queue = TestQueue::begun().await;
+    queue.import("a delete, b delete").await;
+    lose(&queue, 1).await;
+    let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 1, in_flight: 0 }));
+    assert_eq!(in_doubt(&queue).await, ["a cancelled"]);
+    queue.import("a delete").await;
+    assert_eq!(in_doubt(&queue).await, ["a pending"]);
+    assert!(claim_is_in_doubt(&queue).await);
+}
+
+/// A rejected chunk may have been applied all the same: too little to take a later rejection for the
+/// proof that a delete was.
+#[tokio::test]
+async fn job_withdrawn_after_rejection_is_in_doubt() {
+    for is_cancelled in [true, false] {
+        let queue = TestQueue::begun().await;
+        queue.import("a delete, b delete").await;
+        let claimed = queue.claim(2).await;
+        let how = Return {
+            reserved_by: Some(queue.run),
+            not_before_ms: 0,
+            counts: true,
+            in_doubt: false,
+        };
+        let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
+        queue.store.requeue(&settled, how).await.unwrap();
+        assert_eq!(in_doubt(&queue).await, [""; 0]);
+        let left = if is_cancelled {
+            let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+            assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 2, in_flight: 0 }));
+            ["a cancelled", "b cancelled"]
+        } else {
+            queue.import("a delete, b delete").await;
+            ["a pending", "b pending"]
+        };
+        assert_eq!(in_doubt(&queue).await, left);
+        if !is_cancelled {
+            assert!(!claim_is_in_doubt(&queue).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn superseding_job_inherits_doubt() {
+    for (older, newer, same) in [
+        ("a delete", "a delete", true),
+        ("a enable", "a delete", false),
+        ("a delete", "a enable", false),
+    ] {
+        for dies in [false, true] {
+            let mut queue = TestQueue::begun().await;
+            queue.import(older).await;
+            if dies {
+                queue.claim(1).await;
+            } else {
+                lose(&queue, 1).await;
+            }
+            queue.import(newer).await;
+            queue.run = queue.begin_run().await;
+            assert_eq!(in_doubt(&queue).await, ["a pending"], "{older}, {newer}");
+            assert_eq!(claim_is_in_doubt(&queue).await, same, "{older}, {newer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn retried_job_keeps_doubt() {
+    let mut queue = TestQueue::begun().await;
+    queue.import("a delete").await;
+    lose(&queue, 1).await;
+    queue.fail(&queue.claim(1).await, -50_011).await;
+    assert_eq!(in_doubt(&queue).await, ["a failed"]);
+    queue.store.retry_failed(&[], Some(3)).await.unwrap();
+    queue.run = queue.begin_run().await;
+    assert!(claim_is_in_doubt(&queue).await);
+}
+
+#[tokio::test]
+async fn prune_keeps_doubt_of_later_job() {
+    let queue = TestQueue::begun().await;
+    queue.import("a delete").await;
+    lose(&queue, 1).await;
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.import("a delete").await;
+    let later_ms = NOW_MS + 1_000;
+    assert_eq!(queue.store.prune(later_ms, later_ms).await.unwrap().jobs, 1);
+    assert!(claim_is_in_doubt(&queue).await);
+}
+
+#[tokio::test]
+async fn doubt_outlives_the_prune_of_its_last_job() {
+    let queue = TestQueue::begun().await;
+    queue.import("a delete").await;
+    lose(&queue, 1).await;
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.store.prune(NOW_MS + 1_000, NOW_MS + 1_000).await.unwrap();
+    assert_eq!(in_doubt(&queue).await, [""; 0]);
+    queue.import("a delete").await;
+    assert_eq!(in_doubt(&queue).await, ["a pending"]);
+    assert!(claim_is_in_doubt(&queue).await);
+}
+
+/// What is retried is a wish of its own: it brings back no job that was cancelled in flight.
+#[tokio::test]
+async fn retry_revives_no_job_cancelled_in_flight() {
+    let mut queue = TestQueue::begun().await;
+    queue.import("a delete, b delete").await;
+    queue.fail(&queue.claim(1).await, -7).await;
+    queue.claim(1).await;
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.store.retry_failed(&[], Some(3)).await.unwrap();
+    queue.run = queue.begin_run().await;
+    assert!(queue.job("a").await.starts_with("pending "));
+    assert!(queue.job("b").await.starts_with("cancelled "));
+    assert_eq!(in_doubt(&queue).await, ["b cancelled"]);
+}
+
+/// A connection that was refused counts as an attempt, and has changed nothing.
+#[tokio::test]
+async fn attempt_that_never_left_leaves_no_doubt() {
+    let queue = TestQueue::begun().await;
+    queue.import("a delete, b delete").await;
+    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: false };
+    let settled = queue.answer(&queue.claim(2).await, Verdict::Transient, None);
+    queue.store.requeue(&settled, how).await.unwrap();
+    // Rejected alone for good, and retried.
+    queue.fail(&queue.claim(1).await, -50_011).await;
+    queue.store.retry_failed(&[], Some(3)).await.unwrap();
+    let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 0, in_flight: 0 }));
+}
+
+#[tokio::test]
+async fn applied_request_settles_doubt() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable").await;
+    lose(&queue, 1).await;
+    assert_eq!(in_doubt(&queue).await, ["a pending"]);
+    queue.succeed(&queue.claim(1).await).await;
+    assert_eq!(in_doubt(&queue).await, [""; 0]);
+    let lost = RecordFilter { response_lost: true, ..RecordFilter::default() };
+    let lost: Vec<_> = queue.store.records(lost).try_collect().await.unwrap();
+    assert_eq!(lost.iter().map(|r| r.question_id.as_str()).collect::<Vec<_>>(), ["a"]);
+    // It can still be applied, after whatever comes next.
+    queue.import("a disable").await;
+    let due = format!("pending due={}", 50 + UNDER_WAY_MAX_MS);
+    assert_eq!(queue.job("a").await, due);
+}
+
+#[tokio::test]
+async fn other_status_waits_for_lost_request() {
+    let bench = Bench::new("a enable").await;
+    dies_in_flight(&bench, "a disable, b enable").await;
+    bench.service.answers([ok(), ok()]);
+    assert_eq!(bench.run().await.totals.succeeded, 2);
+    let left = "SELECT max(scheduled_ms) FROM requests WHERE target_status = 5";
+    assert!(bench.queue.figure(left).await >= NOW_MS + UNDER_WAY_MAX_MS);
+    let left = "SELECT max(scheduled_ms) FROM requests WHERE target_status = 4";
+    assert!(bench.queue.figure(left).await < NOW_MS + UNDER_WAY_MAX_MS);
+}
+
+#[tokio::test]
+async fn nightly_delete_explains_last_nights_doubt() {
+    let bench = Bench::new("a delete, b delete").await;
+    dies_in_flight(&bench, "a delete, b delete").await;
+    bench.service.refuses(&[("a", -50_003), ("b", -50_003)]);
+    let report = bench.run().await;
+    assert_eq!((report.totals.succeeded_in_doubt, report.totals.failed), (2, 0));
+    assert_eq!(in_doubt(&bench.queue).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn lost_enable_explains_no_rejected_delete() {
+    let bench = Bench::new("a enable").await;
+    dies_in_flight(&bench, "a delete").await;
+    bench.service.answers([code(-50_003)]);
+    assert_eq!(bench.run().await.totals.failed, 1);
+    assert_eq!(in_doubt(&bench.queue).await, ["a failed"]);
+}
+
+#[tokio::test]
+async fn lost_responses_are_counted_by_request() {
+    let bench = Bench::new("a enable, b enable").await;
+    bench.service.answers([lost(), ok()]);
+    bench.run().await;
+    let status = bench.queue.store.status().await.unwrap();
+    assert_eq!((status.responses_lost, status.orphaned, status.in_doubt), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn batch_state_uses_latest_job_of_each_question() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable, b enable, c enable, d enable").await;
+    queue.succeed(&queue.claim(1).await).await;
+    queue.fail(&queue.claim(1).await, -7).await;
+    let standing = queue.store.unfinished_jobs(3).await.unwrap();
+    assert_eq!((standing.open, standing.failed, standing.superseded), (2, 1, 0));
+    // Another status for a, the same for b and c, of which b succeeds.
+    queue.import("a disable, b enable, c enable").await;
+    let b = queue.id("b").await;
+    queue.sql(&format!("UPDATE jobs SET reserved_by_run_id = {} WHERE id = {b}", queue.run)).await;
+    let claimed =
+        queue.store.claim_reserved(queue.run, Status::Enable, &[b], NOW_MS).await.unwrap();
+    queue.succeed(&claimed.unwrap()).await;
+    queue.store.cancel_batch(4, NOW_MS).await.unwrap();
+    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    let standing = queue.store.unfinished_jobs(3).await.unwrap();
+    assert_eq!(
+        (standing.open, standing.failed, standing.cancelled, standing.superseded),
+        (0, 0, 2, 1)
+    );
+    let pruned = queue.store.prune(NOW_MS + 1_000, NOW_MS + 1_000).await.unwrap();
+    assert!(pruned.batches > 1 && queue.store.unfinished_jobs(3).await.unwrap().is_pruned);
+    let again = queue.import_as(1, "a enable", SameManifest::Continues).await;
+    assert!(matches!(again, deskbatch::queue::Imported::New { .. }), "{again:?}");
+}

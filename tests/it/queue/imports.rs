@@ -1,0 +1,252 @@
+//! Importing: all of a manifest or nothing, and the newest intent wins.
+
+use std::collections::BTreeSet;
+
+use deskbatch::domain::job::Status;
+use deskbatch::domain::verdict::Verdict;
+use deskbatch::queue::{Imported, Return, SameManifest};
+use sqlx::Row as _;
+
+use crate::support::queue::{NOW_MS, OTHER_APP, TestQueue, many, parse, questions, totals};
+use crate::support::auto_commit::AtOnce as _;
+
+#[tokio::test]
+async fn dropped_import_rolls_back() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable, b delete").await;
+    let before = queue.job("a").await;
+    // More than one group of rows, so that some are written before the drop.
+    let (import, _) =
+        queue.begin_import(7, &format!("a delete, {}", many(450, Status::Enable))).await;
+    drop(import);
+    // The next writer waits for the one connection, and so for the rollback.
+    let again = queue.store.begin_import(OTHER_APP, NOW_MS).await.unwrap();
+    again.undo().await.unwrap();
+    assert_eq!(queue.states().await, "a:pending b:pending");
+    assert_eq!(queue.job("a").await, before);
+    assert_eq!(queue.figure("SELECT count(*) FROM batches").await, 3);
+}
+
+#[tokio::test]
+async fn undone_import_unlocks_file_at_once() {
+    let queue = TestQueue::begun().await;
+    let (import, _) = queue.begin_import(7, &many(450, Status::Enable)).await;
+    import.undo().await.unwrap();
+    queue.sql("UPDATE batches SET name = 'by' WHERE id = 1").await;
+    assert_eq!(queue.states().await, "");
+}
+
+#[tokio::test]
+async fn import_is_invisible_before_commit() {
+    let queue = TestQueue::begun().await;
+    let (mut import, totals) = queue.begin_import(7, &many(450, Status::Delete)).await;
+    let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
+    assert_eq!(preview.open, [3, 0, 450]);
+    assert_eq!(queue.tally().await, "");
+    import.commit(&totals).await.unwrap();
+    assert_eq!(queue.tally().await, "pending 450");
+}
+
+#[tokio::test]
+async fn later_import_supersedes_only_its_pending_jobs() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable, b enable, c enable").await;
+    let (mut import, totals) = queue.begin_import(7, "b delete, d delete").await;
+    let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
+    assert_eq!(preview.superseded, 1);
+    let imported = import.commit(&totals).await.unwrap();
+    assert_eq!(imported, Imported::New { batch: 4, superseded: 1 });
+    assert_eq!(queue.states().await, "a:pending b:superseded c:pending b:pending d:pending");
+    assert_eq!(
+        queue
+            .figure("SELECT is_latest FROM jobs WHERE question_id = 'b' AND state = 'superseded'")
+            .await,
+        0
+    );
+}
+
+/// What becomes of a queue whose every kind of job a large import names, and of its figures.
+async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>) {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable, b enable, c enable, d enable, e enable, stays enable").await;
+    queue.succeed(&queue.claim(1).await).await;
+    queue.fail(&queue.claim(1).await, -7).await;
+    let held = queue.claim(1).await;
+    queue.hold(&held).await;
+    queue.claim(1).await;
+    let manifest = format!(
+        "a delete, b delete, c delete, d delete, e delete, {}",
+        many(20_000, Status::Enable)
+    );
+    let (mut import, totals) = queue.begin_import(7, &manifest).await;
+    if names_questions {
+        let named: BTreeSet<String> =
+            parse(&manifest).iter().map(|job| job.question_id.to_string()).collect();
+        import.set_membership_test(move |id| named.contains(id));
+    }
+    let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
+    import.commit(&totals).await.unwrap();
+    let older = "SELECT printf('%s:%s:%d', question_id, state, is_latest) AS job FROM jobs WHERE batch_id = 3 ORDER BY id";
+    let older = queue.ask(older).await.iter().map(|row| row.get(0)).collect();
+    (preview.superseded, queue.tally().await, older)
+}
+
+#[tokio::test]
+async fn index_and_scan_find_same_superseded_jobs() {
+    let by_index = superseded_by_many(false).await;
+    let expected = [
+        "a:succeeded:0",
+        "b:failed:0",
+        "c:superseded:0",
+        "d:in_flight:0",
+        "e:superseded:0",
+        "stays:pending:1",
+    ];
+    assert_eq!((by_index.0, &by_index.2[..]), (2, &expected.map(str::to_owned)[..]));
+    assert_eq!(superseded_by_many(true).await, by_index);
+}
+
+#[tokio::test]
+async fn reserved_job_can_be_superseded() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable, b enable").await;
+    let claimed = queue.claim(9).await;
+    queue.hold(&claimed).await;
+    queue.import("a delete").await;
+    assert_eq!(queue.states().await, "a:superseded b:pending a:pending");
+    let again = queue
+        .store
+        .claim_reserved(queue.run, Status::Enable, &claimed.ids(), NOW_MS)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(questions(&again), "b");
+}
+
+#[tokio::test]
+async fn job_in_flight_is_superseded_on_requeue() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable, b enable").await;
+    let claimed = queue.claim(9).await;
+    let newer = queue.import_as(7, "a delete", SameManifest::Continues).await;
+    assert_eq!(newer, Imported::New { batch: 4, superseded: 0 });
+    assert_eq!(queue.states().await, "a:in_flight b:in_flight a:pending");
+    let how =
+        Return { reserved_by: Some(queue.run), not_before_ms: 0, counts: true, in_doubt: false };
+    let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
+    assert_eq!(queue.store.requeue(&settled, how).await.unwrap(), 1);
+    assert_eq!(queue.states().await, "a:superseded b:pending a:pending");
+}
+
+#[tokio::test]
+async fn job_in_flight_keeps_success_after_later_import() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable").await;
+    let claimed = queue.claim(9).await;
+    queue.import("a delete").await;
+    queue.succeed(&claimed).await;
+    assert_eq!(queue.states().await, "a:succeeded a:pending");
+}
+
+#[tokio::test]
+async fn three_imports_of_one_question_leave_one_newest() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable").await;
+    let claimed = queue.claim(9).await;
+    queue.import("a disable").await;
+    queue.import("a delete").await;
+    assert_eq!(queue.states().await, "a:in_flight a:superseded a:pending");
+    queue.hold(&claimed).await;
+    assert_eq!(queue.states().await, "a:superseded a:superseded a:pending");
+    assert_eq!(queue.claim(9).await.status, Status::Delete);
+}
+
+#[tokio::test]
+async fn known_manifest_creates_no_new_batch() {
+    let queue = TestQueue::begun().await;
+    queue.import_as(7, "a enable, b enable", SameManifest::Continues).await;
+    let claimed = queue.claim(1).await;
+    queue.succeed(&claimed).await;
+    let known = Imported::Known { batch: 3 };
+    assert_eq!(queue.import_as(7, "a enable, b enable", SameManifest::Continues).await, known);
+    assert_eq!(queue.states().await, "a:succeeded b:pending");
+    let claimed = queue.claim(1).await;
+    queue.succeed(&claimed).await;
+    assert_eq!(queue.import_as(7, "a enable, b enable", SameManifest::Continues).await, known);
+    assert_eq!(queue.states().await, "a:succeeded b:succeeded");
+}
+
+#[tokio::test]
+async fn known_manifest_creates_batch_with_again() {
+    let queue = TestQueue::begun().await;
+    queue.import_as(7, "a enable, b enable", SameManifest::Continues).await;
+    let claimed = queue.claim(1).await;
+    queue.succeed(&claimed).await;
+    let again = queue.import_as(7, "a enable, b enable", SameManifest::Again).await;
+    assert_eq!(again, Imported::New { batch: 4, superseded: 1 });
+    assert_eq!(queue.states().await, "a:succeeded b:superseded a:pending b:pending");
+}
+
+#[tokio::test]
+async fn same_manifest_of_another_app_is_new_batch() {
+    let queue = TestQueue::begun().await;
+    queue.import_as(7, "a enable", SameManifest::Continues).await;
+    let mut import = queue.store.begin_import(OTHER_APP, NOW_MS).await.unwrap();
+    import.add(parse("z enable").remove(0)).await.unwrap();
+    let preview = import.preview(&totals(7, 1).digest, SameManifest::Continues).await.unwrap();
+    assert_eq!((preview.known, preview.superseded, preview.open), (None, 0, [2, 1, 1]));
+    import.undo().await.unwrap();
+    assert_eq!(queue.states().await, "a:pending");
+}
+
+#[tokio::test]
+async fn known_manifest_supersedes_nothing() {
+    let queue = TestQueue::begun().await;
+    let rows = many(450, Status::Enable);
+    queue.import_as(7, &rows, SameManifest::Continues).await;
+    queue.import_as(8, "q0001 delete", SameManifest::Continues).await;
+    let (mut import, totals) = queue.begin_import(7, &rows).await;
+    let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
+    // by-6 and by-7 wait and by-5 is in flight.
+    assert_eq!((preview.known, preview.superseded, preview.open), (Some(3), 0, [449 + 3, 0, 1]));
+    assert_eq!(import.commit(&totals).await.unwrap(), Imported::Known { batch: 3 });
+    assert_eq!(queue.tally().await, "pending 450, superseded 1");
+}
+
+#[tokio::test]
+async fn later_row_replaces_earlier_row_of_same_manifest() {
+    let queue = TestQueue::begun().await;
+    queue.import("a enable").await;
+    let (mut import, _) = queue.begin_import(7, "a enable, b enable").await;
+    import.replace(parse("a delete").remove(0)).await.unwrap();
+    let mut totals = totals(7, 3);
+    totals.duplicates = 1;
+    import.commit(&totals).await.unwrap();
+    assert_eq!(queue.states().await, "a:superseded a:pending b:pending");
+    let statuses = "SELECT group_concat(target_status, ' ') FROM jobs WHERE batch_id IN (3, 4)";
+    let statuses: String = sqlx::Row::get(&queue.ask(statuses).await[0], 0);
+    assert_eq!(statuses, "4 6 4");
+}
+
+#[tokio::test]
+async fn rows_that_make_no_job_are_counted_with_their_batch() {
+    let queue = TestQueue::begun().await;
+    let (import, mut totals) = queue.begin_import(7, "a enable, b enable").await;
+    (totals.rows, totals.duplicates, totals.rejected) = (10, 5, 3);
+    import.commit(&totals).await.unwrap();
+    let row = &queue.ask("SELECT rows || ' ' || jobs || ' ' || duplicates || ' ' || rejected FROM batches WHERE id = 3").await[0];
+    assert_eq!(sqlx::Row::get::<String, _>(row, 0), "10 2 5 3");
+    let summary = queue.store.batch(3).await.unwrap().unwrap();
+    assert_eq!((summary.jobs, summary.open, summary.failed), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn import_with_inconsistent_totals_is_refused() {
+    let queue = TestQueue::begun().await;
+    let (import, mut totals) = queue.begin_import(7, "a enable, b enable").await;
+    totals.duplicates = 5;
+    assert!(import.commit(&totals).await.is_err());
+    assert_eq!(queue.states().await, "");
+    queue.import("a enable").await;
+    assert_eq!(queue.states().await, "a:pending");
+}

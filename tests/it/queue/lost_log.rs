@@ -1,0 +1,113 @@
+//! A queue file without its write-ahead log, copied or in its place, and what is no queue yet:
+//! what is lost is said, nothing that may have been sent is taken for unsent.
+
+use std::fs;
+use std::time::Duration;
+
+use deskbatch::queue::Queue;
+use rustix::process::Signal;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::support::place::{Place, manifest, question, said};
+use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
+use crate::support::migration::patiently;
+
+fn write_jobs(place: &Place, names: &[&str], status: &str) {
+    let ids: Vec<String> = names.iter().map(|name| question(name)).collect();
+    place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), status))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queue_copied_without_its_log_has_every_import() {
+    let place = Place::new();
+    write_jobs(&place, &["a", "b", "c"], "enable");
+    // While another process has it open, nothing is folded in at the end of a command.
+    let open = Queue::open(&place.path("deskbatch.db")).await.unwrap();
+    open.status().await.unwrap();
+    ends(place.deskbatch(&["import", "jobs.csv", "--sdkappid", "1400000000"]), 0);
+    fs::copy(place.path("deskbatch.db"), place.path("copy.db")).unwrap();
+    assert_eq!(place.report(&["--database", "copy.db"]).len(), 3);
+    open.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_database_is_refused_as_queue() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    write_jobs(&place, &["a"], "enable");
+    let options = SqliteConnectOptions::new().filename(place.path("header.db"));
+    let mut header = options.create_if_missing(true).connect().await.unwrap();
+    sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut header).await.unwrap();
+    header.close().await.unwrap();
+    assert_eq!(fs::metadata(place.path("header.db")).unwrap().len(), 4_096);
+    place.write("zeros.db", vec![0; 4_096]);
+    for name in ["header.db", "zeros.db"] {
+        let before = fs::read(place.path(name)).unwrap();
+        for args in [&["run", "jobs.csv"][..], &["import", "jobs.csv"], &["status"]] {
+            let mut command = place.fast(&sandbox, args);
+            command.args(["--database", name]);
+            has(&said(&ends(command, 2)), &[name, "nothing was changed", "--database"]);
+        }
+        assert_eq!(fs::read(place.path(name)).unwrap(), before, "{name}");
+    }
+    assert_eq!(sandbox.ledger().total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_whose_log_is_removed_sends_nothing_more() {
+    for end in ["-wal", "-shm"] {
+        let (place, sandbox) = (Place::new(), sandbox().await);
+        write_jobs(&place, &["a", "b", "c"], "enable");
+        let args = ["run", "jobs.csv", "--chunk", "1", "--rate", "0.5"];
+        let going = Going::start(place.deskbatch_toward(&sandbox, &args));
+        patiently(sandbox.seen(1)).await;
+        fs::remove_file(place.path(&format!("deskbatch.db{end}"))).unwrap();
+        let said = going.ends(70);
+        let name = format!("deskbatch.db{end}");
+        has(&said, &[&name, "removed or replaced while this run had it", "nothing more was sent"]);
+        assert_eq!(sandbox.ledger().total, 1, "{end}");
+    }
+}
+
+/// A run of deletes of which the first was applied, killed with its answer recorded and with
+/// another request open.
+async fn killed_run(place: &Place) -> deskbatch::sandbox::Sandbox {
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_millis(300)).await;
+    write_jobs(place, &["a", "b", "c"], "delete");
+    let args = ["run", "jobs.csv", "--yes", "--chunk", "1", "--in-flight", "1"];
+    let mut going = Going::start(place.fast(&sandbox, &args));
+    patiently(sandbox.seen(2)).await;
+    going.signal(Signal::KILL);
+    going.waits();
+    assert!(fs::metadata(place.path("deskbatch.db-wal")).unwrap().len() > 0);
+    sandbox
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_after_lost_log_marks_pending_jobs_in_doubt() {
+    let place = Place::new();
+    let sandbox = killed_run(&place).await;
+    for end in ["-wal", "-shm"] {
+        fs::remove_file(place.path(&format!("deskbatch.db{end}"))).unwrap();
+    }
+    has(
+        &crate::support::place::data(&ends(place.fast(&sandbox, &["doctor", "--offline"]), 0)),
+        &["deskbatch.db-wal was lost"],
+    );
+    let again = said(&ends(place.fast(&sandbox, &["run", "--yes"]), 0));
+    has(&again, &["deskbatch.db-wal", "lost", "in doubt"]);
+    assert_eq!(place.counts(), [0, 0, 3, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_on_copy_without_log_marks_jobs_in_doubt() {
+    let (place, copy) = (Place::new(), Place::new());
+    let sandbox = killed_run(&place).await;
+    fs::copy(place.path("deskbatch.db"), copy.path("deskbatch.db")).unwrap();
+    // A log that is there is read, whatever was killed.
+    let whole = said(&ends(place.fast(&sandbox, &["run", "--yes"]), 0));
+    assert!(!whole.contains("-wal"), "{whole}");
+    let again = said(&ends(copy.fast(&sandbox, &["run", "--yes"]), 0));
+    has(&again, &["deskbatch.db-wal", "lost", "in doubt"]);
+    assert_eq!(copy.counts(), [0, 0, 3, 0, 0, 0]);
+}

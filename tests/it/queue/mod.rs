@@ -1,0 +1,31 @@
+//! The contract of the queue on its real engine.
+
+pub mod approvals;
+pub mod cancel_and_retry;
+pub mod claims;
+#[cfg(target_os = "linux")]
+pub mod damaged;
+#[cfg(target_os = "linux")]
+pub mod disk_full;
+pub mod doubts;
+#[cfg(target_os = "linux")]
+pub mod fencing;
+pub mod file;
+pub mod imports;
+pub mod integrity;
+#[cfg(target_os = "linux")]
+pub mod lost_log;
+pub mod model;
+pub mod model_commands;
+pub mod model_compare;
+pub mod model_doubts;
+pub mod model_ops;
+pub mod model_prune;
+pub mod model_queue;
+#[cfg(target_os = "linux")]
+pub mod names;
+pub mod report;
+pub mod runs;
+pub mod schema;
+pub mod settle;
+pub mod transaction;

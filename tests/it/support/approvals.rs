@@ -1,0 +1,36 @@
+//! Approvals of deletes, for tests that are about other things.
+
+use deskbatch::domain::job::App;
+use deskbatch::queue::{ApprovalId, BatchId, Covers, Queue, RunId, RunLock};
+use sqlx::Row as _;
+
+use crate::support::queue::TestQueue;
+
+/// Approves the deletes of `app` that wait, as a run's command does before it begins.
+pub async fn approve_deletes(store: &Queue, lock: &RunLock, app: App, now_ms: i64) -> ApprovalId {
+    let mut review = store.begin_review(app, now_ms).await.unwrap();
+    let approval = review.approve(lock, Covers::Deletes, &"0".repeat(64), "terms").await.unwrap();
+    review.end_without_batch().await.unwrap();
+    approval
+}
+
+/// Begins a run that has approved the deletes that wait.
+pub async fn begin_run(store: &Queue, lock: &RunLock, app: App, now_ms: i64) -> RunId {
+    let approval = approve_deletes(store, lock, app, now_ms).await;
+    let run = store.begin_run(lock, app, now_ms).await.unwrap().run;
+    store.bind_run(run, approval).await.unwrap();
+    run
+}
+
+impl TestQueue {
+    /// Has the run's approval cover the deletes of a batch that came after it began, which no
+    /// command does.
+    pub async fn approve_batch(&self, batch: BatchId) {
+        let rows = self.ask(&format!("SELECT approval_id FROM runs WHERE id = {}", self.run)).await;
+        let approval: Option<i64> = rows.first().and_then(|row| row.get(0));
+        if let Some(approval) = approval {
+            let which = format!("batch_id = {batch} AND target_status = 6 AND state = 'pending'");
+            self.sql(&format!("UPDATE jobs SET approval_id = {approval} WHERE {which}")).await;
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What tests share: places, queues, services, browsers.
+
+pub mod approvals;
+pub mod auto_commit;
+pub mod binary;
+pub mod browser;
+pub mod counters;
+#[cfg(target_os = "linux")]
+pub mod crash;
+pub mod docs;
+pub mod events;
+pub mod metrics;
+pub mod migration;
+pub mod place;
+pub mod queue;
+pub mod runner;
+pub mod service;
+pub mod terminal;

@@ -1,0 +1,347 @@
+//! A queue for tests of the store: the real engine, manifests in one line, and bystanders.
+//!
+//! Every queue holds jobs that no test asks to change. Each look at the queue checks that
+//! they are as they were, and that no job ever made a transition that
+//! [`JobState::may_become`] forbids: a trigger writes every one down.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::verdict::Verdict;
+use deskbatch::queue::{
+    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Queue, QueueError,
+    RequestResult, Return, RunId, RunLock, SameManifest,
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _};
+use tempfile::TempDir;
+
+use crate::support::approvals::begin_run;
+use crate::support::counters::{COUNTERS, RECOUNT, RECOUNT_LOST, RUNS};
+use crate::support::auto_commit::AtOnce as _;
+
+/// The app whose jobs the tests move.
+pub const APP: App = App { sdkappid: 1_400_000_001, library: Library::Chitchat };
+/// Its other library: the same questions, and nothing in common.
+pub const OTHER_APP: App = App { sdkappid: 1_400_000_001, library: Library::Faq };
+/// The wall time at which tests begin.
+pub const NOW_MS: i64 = 1_735_689_600_000;
+/// A due time that a run does not take for one of another clock.
+pub const LATER_MS: i64 = NOW_MS + 4 * 60_000;
+
+/// A queue file with bystanders, its lock, and a second way in.
+pub struct TestQueue {
+    pub folder: TempDir,
+    pub store: Queue,
+    pub lock: RunLock,
+    /// The run that [`Queue::begun`] has begun; 0 before.
+    pub run: RunId,
+    pub raw: SqlitePool,
+    bystanders: Vec<String>,
+}
+
+/// Puts the bystanders in: a request and a job for each final state in the app, and
+/// questions of the same names in its other library.
+const BYSTANDERS: &str = "
+    INSERT INTO apps (id, sdkappid, library) VALUES (1, 1400000001, 'chitchat'), (2, 1400000001, 'faq');
+    INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
+      VALUES (1, 1, 'by', 'by.csv', printf('%064d', 901), 1, 5, 5, 0, 0),
+             (2, 2, 'by', 'by.csv', printf('%064d', 902), 1, 3, 3, 0, 0);
+    INSERT INTO runs (id, app_id, host, pid, started_ms, finished_ms, ending) VALUES (1, 1, 'by', 1, 1, 2, 'drained');
+    INSERT INTO requests (id, run_id, target_status, job_ids, job_count, scheduled_ms, responded_ms, verdict)
+      VALUES (1, 1, 4, '1-2', 2, 1, 2, 'rejected');
+    INSERT INTO jobs (batch_id, app_id, line, question_id, target_status, state, is_latest, request_id, attempts, error_code, finished_ms)
+      VALUES (1, 1, 2, 'by-1', 4, 'succeeded', 1, 1, 1, NULL, 2),
+             (1, 1, 3, 'by-2', 4, 'failed', 1, 1, 1, -1, 2),
+             (1, 1, 4, 'by-3', 4, 'cancelled', 1, NULL, 0, NULL, 2),
+             (1, 1, 5, 'by-4', 4, 'superseded', 0, NULL, 0, NULL, 2);
+    INSERT INTO jobs (batch_id, app_id, line, question_id, target_status)
+      VALUES (2, 2, 2, 'a', 4), (2, 2, 3, 'b', 5), (2, 2, 4, 'c', 6);
+    CREATE TABLE transitions (old TEXT NOT NULL, new TEXT NOT NULL);
+    CREATE TRIGGER transition AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state
+      BEGIN INSERT INTO transitions VALUES (OLD.state, NEW.state); END;";
+
+impl TestQueue {
+    /// A queue that no run has, with bystanders in every final state and in another app.
+    pub async fn idle() -> Self {
+        Self::idle_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// The same in a folder of the test's choice.
+    pub async fn idle_in(folder: TempDir) -> Self {
+        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+        let lock = RunLock::take(store.path(), NOW_MS).unwrap();
+        let options = SqliteConnectOptions::new().filename(store.path());
+        let raw = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let mut queue = Self { folder, store, lock, run: 0, raw, bystanders: Vec::new() };
+        queue.sql(BYSTANDERS).await;
+        queue.bystanders = queue.look_at_bystanders().await;
+        queue
+    }
+
+    /// A queue whose run has begun, with bystanders in every state: one waits for its due
+    /// time, one is held by another run, one is in another request.
+    pub async fn begun() -> Self {
+        let mut queue = Self::idle().await;
+        queue.run = queue.begin_run().await;
+        queue
+            .sql(&format!(
+                "INSERT INTO requests (id, run_id, target_status, job_ids, job_count, scheduled_ms) VALUES (2, 1, 4, '8', 1, 3);
+                 INSERT INTO jobs (batch_id, app_id, line, question_id, target_status, state, not_before_ms, reserved_by_run_id, request_id)
+                   VALUES (1, 1, 6, 'by-5', 4, 'in_flight', 0, NULL, 2),
+                          (1, 1, 7, 'by-6', 4, 'pending', {LATER_MS}, NULL, NULL),
+                          (1, 1, 8, 'by-7', 4, 'pending', 0, 1, NULL);"
+            ))
+            .await;
+        queue.bystanders = queue.look_at_bystanders().await;
+        queue
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Begins a run whose approval covers the deletes that wait, and those that
+    /// [`Queue::import`] brings while it is the queue's run.
+    pub async fn begin_run(&self) -> RunId {
+        begin_run(&self.store, &self.lock, APP, NOW_MS).await
+    }
+
+    /// Runs statements on a connection that the store knows nothing of, and counts anew what it
+    /// keeps figures of. They had to be right before.
+    pub async fn sql(&self, sql: &str) {
+        self.check_figures().await;
+        self.try_sql(sql).await.unwrap();
+        self.try_sql(&[RECOUNT, RECOUNT_LOST].concat()).await.unwrap();
+    }
+
+    pub async fn try_sql(&self, sql: &str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.raw).await.map(|_| ())
+    }
+
+    /// The rows that a query gives, each as its columns of text.
+    pub async fn ask(&self, sql: &str) -> Vec<SqliteRow> {
+        sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&self.raw).await.unwrap()
+    }
+
+    /// One number.
+    pub async fn figure(&self, sql: &str) -> i64 {
+        self.ask(sql).await[0].get(0)
+    }
+
+    /// Imports a manifest of its own: `"a enable, b delete"`.
+    pub async fn import(&self, manifest: &str) -> BatchId {
+        let number = self.figure("SELECT count(*) FROM batches").await;
+        match self.import_as(number, manifest, SameManifest::Continues).await {
+            Imported::New { batch, .. } => {
+                self.approve_batch(batch).await;
+                batch
+            }
+            known @ Imported::Known { .. } => panic!("{known:?}"),
+        }
+    }
+
+    /// Imports a manifest whose digest is `number`.
+    pub async fn import_as(&self, number: i64, manifest: &str, same: SameManifest) -> Imported {
+        let (mut import, totals) = self.begin_import(number, manifest).await;
+        import.preview(&totals.digest, same).await.unwrap();
+        import.commit(&totals).await.unwrap()
+    }
+
+    /// An import with all its rows added, and nothing decided.
+    pub async fn begin_import(&self, number: i64, manifest: &str) -> (Import, ImportTotals) {
+        let jobs = parse(manifest);
+        let mut import = self.store.begin_import(APP, NOW_MS).await.unwrap();
+        let totals = totals(number, jobs.len() as u64);
+        for job in jobs {
+            import.add(job).await.unwrap();
+        }
+        (import, totals)
+    }
+
+    /// Imports `count` questions: `q0001`, `q0002`, …
+    pub async fn import_many(&self, count: usize, status: Status) -> BatchId {
+        self.import(&many(count, status)).await
+    }
+
+    /// Claims up to `jobs` free jobs at the beginning of the test's time.
+    pub async fn claim(&self, jobs: usize) -> Claimed {
+        self.try_claim(jobs).await.expect("something to claim")
+    }
+
+    pub async fn try_claim(&self, jobs: usize) -> Option<Claimed> {
+        self.store.claim_free(self.run, |_, _| jobs, NOW_MS).await.unwrap()
+    }
+
+    /// The answer to a claim's request.
+    pub fn answer(&self, claimed: &Claimed, verdict: Verdict, code: Option<i64>) -> RequestResult {
+        RequestResult {
+            request: claimed.request,
+            run: self.run,
+            verdict,
+            answered_ms: NOW_MS + 50,
+            latency_ms: 50,
+            http_status: Some(200),
+            code,
+            info: "it said".to_owned(),
+        }
+    }
+
+    pub async fn succeed(&self, claimed: &Claimed) {
+        let settled = self.answer(claimed, Verdict::Applied, Some(0));
+        self.store.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
+    }
+
+    pub async fn fail(&self, claimed: &Claimed, code: i64) {
+        let settled = self.answer(claimed, Verdict::Rejected, Some(code));
+        self.store.settle_failed(&settled, false, &Conclusions::default()).await.unwrap();
+    }
+
+    /// Gives a claim back, held by the run; says how many were overtaken.
+    pub async fn hold(&self, claimed: &Claimed) -> u64 {
+        let how =
+            Return { reserved_by: Some(self.run), not_before_ms: 0, counts: true, in_doubt: false };
+        let settled = self.answer(claimed, Verdict::Rejected, Some(-50_003));
+        self.store.requeue(&settled, how).await.unwrap()
+    }
+
+    /// Every job of the tests' own with its state, in the order of their numbers:
+    /// `a:pending b:failed`. Checks the bystanders and every transition so far.
+    pub async fn states(&self) -> String {
+        self.check().await;
+        let rows = self
+            .ask("SELECT question_id || ':' || state FROM jobs WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id")
+            .await;
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>().join(" ")
+    }
+
+    /// The tests' own jobs counted: `failed 1, succeeded 9`.
+    pub async fn tally(&self) -> String {
+        self.check().await;
+        let rows = self
+            .ask(
+                "SELECT state || ' ' || count(*) FROM jobs
+                 WHERE app_id = 1 AND question_id NOT LIKE 'by-%' GROUP BY state ORDER BY state",
+            )
+            .await;
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>().join(", ")
+    }
+
+    /// The newest job of a question with all that is not as at its beginning:
+    /// `failed request=3 attempts=1 code=-50003 info=it said finished=50`.
+    pub async fn job(&self, question: &str) -> String {
+        let rows = self
+            .ask(&format!(
+                "SELECT state || iif(is_latest = 1, '', ' failed_superseded') || iif(not_before_ms = 0, '', ' due=' || (not_before_ms - {NOW_MS}))
+                   || iif(reserved_by_run_id IS NULL, '', ' held=' || reserved_by_run_id) || iif(request_id IS NULL, '', ' request=' || request_id)
+                   || iif(attempts = 0, '', ' attempts=' || attempts) || iif(response_lost = 0, '', ' lost')
+                   || iif(is_latest AND (question_id, app_id) IN (SELECT question_id, app_id FROM doubts WHERE open), ' in_doubt', '')
+                   || iif(error_code IS NULL, '', ' code=' || error_code) || iif(error_info IS NULL, '', ' info=' || error_info)
+                   || iif(finished_ms IS NULL, '', ' finished=' || (finished_ms - {NOW_MS}))
+                 FROM jobs WHERE app_id = 1 AND question_id = '{question}' ORDER BY id DESC LIMIT 1"
+            ))
+            .await;
+        rows[0].get(0)
+    }
+
+    /// The number of the newest job of a question.
+    pub async fn id(&self, question: &str) -> JobId {
+        self.figure(&format!(
+            "SELECT max(id) FROM jobs WHERE app_id = 1 AND question_id = '{question}'"
+        ))
+        .await
+    }
+
+    /// What became of each question: its newest job's state and code.
+    pub async fn outcomes(&self) -> BTreeMap<String, (String, Option<i64>)> {
+        let rows = self
+            .ask(
+                "SELECT question_id, state, error_code FROM jobs
+                 WHERE app_id = 1 AND is_latest = 1 AND question_id NOT LIKE 'by-%'",
+            )
+            .await;
+        rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
+    }
+
+    /// Every transition that a job has made.
+    pub async fn transitions(&self) -> BTreeSet<(String, String)> {
+        let rows = self.ask("SELECT DISTINCT old, new FROM transitions").await;
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Fails if a bystander has changed or a job has gone a forbidden way.
+    pub async fn check(&self) {
+        assert_eq!(self.look_at_bystanders().await, self.bystanders, "a bystander has changed");
+        self.check_figures().await;
+        for (old, new) in self.transitions().await {
+            let (from, to): (JobState, JobState) = (old.parse().unwrap(), new.parse().unwrap());
+            assert!(from.may_become(to), "{from} has become {to}");
+        }
+    }
+
+    /// Fails if the figures that transitions keep are not those of the rows.
+    pub async fn check_figures(&self) {
+        let [counters, runs] = [COUNTERS, RUNS].map(|sql| async move {
+            let rows = self.ask(sql).await;
+            rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+        });
+        assert_eq!(counters.await, Vec::<String>::new(), "counters that have drifted");
+        assert_eq!(runs.await, Vec::<String>::new(), "runs whose figures have drifted");
+    }
+
+    async fn look_at_bystanders(&self) -> Vec<String> {
+        let rows = self
+            .ask(
+                "SELECT json_array(id, batch_id, line, question_id, target_status, state, is_latest, not_before_ms, reserved_by_run_id, request_id,
+                                   attempts, response_lost, error_code, error_info, finished_ms)
+                 FROM jobs WHERE app_id = 2 OR question_id LIKE 'by-%' ORDER BY id",
+            )
+            .await;
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+/// `"a enable, b delete"` as rows of a manifest.
+pub fn parse(manifest: &str) -> Vec<NewJob> {
+    let rows = manifest.split(',').map(str::trim).filter(|row| !row.is_empty());
+    rows.zip(2..)
+        .map(|(row, line)| {
+            let (id, status) = row.split_once(' ').unwrap();
+            NewJob {
+                question_id: QuestionId::parse(id.as_bytes()).unwrap(),
+                status: status.parse().unwrap(),
+                line,
+            }
+        })
+        .collect()
+}
+
+/// A manifest of `count` questions: `q0001`, `q0002`, …
+pub fn many(count: usize, status: Status) -> String {
+    (1..=count).map(|n| format!("q{n:04} {status}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What a reader would have counted in a manifest of `rows` good rows.
+pub fn totals(number: i64, rows: u64) -> ImportTotals {
+    ImportTotals {
+        name: format!("manifest-{number}"),
+        source: format!("manifest-{number}.csv"),
+        digest: format!("{number:064}"),
+        rows,
+        duplicates: 0,
+        rejected: 0,
+    }
+}
+
+/// The questions of a claim: `a b c`.
+pub fn questions(claimed: &Claimed) -> String {
+    claimed.jobs.iter().map(|job| job.question_id.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a late write was refused.
+pub fn is_fenced<T>(outcome: &Result<T, QueueError>) -> bool {
+    matches!(outcome, Err(QueueError::Fenced { .. }))
+}

@@ -1,0 +1,348 @@
+//! The real runner on the real store, toward a service that the test plays itself, on a
+//! clock that moves to the next thing waited for.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use deskbatch::desk::{ReadRequest, Response, SetStatusRequest, Signer, Transport};
+use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
+use deskbatch::domain::job::{App, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::verdict::ResponseKind;
+use deskbatch::queue::{
+    BatchId, ImportTotals, Imported, Queue, QueueCounts, QueueError, Record, RecordFilter, RunLock,
+    SameManifest,
+};
+use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
+use futures_util::{FutureExt as _, TryStreamExt as _};
+
+use crate::support::place::{Place, question};
+use crate::support::approvals::approve_deletes;
+
+pub const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
+pub const START_MS: i64 = 1_790_000_000_000;
+pub const OK: ResponseKind = ResponseKind::Code(0);
+
+/// A request as it left.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub at: Moment,
+    pub status: Status,
+    /// The last parts of the ids.
+    pub ids: Vec<String>,
+}
+
+type Play = Box<dyn FnMut(&Sent) -> ResponseKind + Send>;
+
+/// The service: says what it is told to, first by script, then by rule.
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Mutex<Shared>>,
+    clock: ManualClock,
+    latency: Duration,
+    /// After the first request, no answer before so many are in flight together.
+    together: Option<Arc<tokio::sync::Barrier>>,
+    silent: bool,
+    /// What a read is answered with.
+    read_answer: ResponseKind,
+}
+
+struct Shared {
+    in_flight: usize,
+    most_in_flight: usize,
+    script: VecDeque<ResponseKind>,
+    play: Option<Play>,
+    sent: Vec<Sent>,
+}
+
+impl Service {
+    pub fn new(clock: &ManualClock) -> Self {
+        let shared = Shared {
+            in_flight: 0,
+            most_in_flight: 0,
+            script: VecDeque::new(),
+            play: None,
+            sent: Vec::new(),
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+            clock: clock.clone(),
+            latency: Duration::ZERO,
+            together: None,
+            silent: false,
+            read_answer: OK,
+        }
+    }
+
+    /// These answers come first; what is left of them at the end fails the test.
+    pub fn script(self, answers: impl IntoIterator<Item = ResponseKind>) -> Self {
+        self.shared.lock().unwrap().script.extend(answers);
+        self
+    }
+
+    /// Then this decides; without it, an unexpected request fails the test.
+    pub fn play(self, play: impl FnMut(&Sent) -> ResponseKind + Send + 'static) -> Self {
+        self.shared.lock().unwrap().play = Some(Box::new(play));
+        self
+    }
+
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Takes requests and never answers.
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
+        self
+    }
+
+    /// Answers reads so; without it the app is alive.
+    pub fn reads(mut self, answer: ResponseKind) -> Self {
+        self.read_answer = answer;
+        self
+    }
+
+    pub fn answers_together(mut self, count: usize) -> Self {
+        self.together = Some(Arc::new(tokio::sync::Barrier::new(count)));
+        self
+    }
+
+    pub fn most_in_flight(&self) -> usize {
+        self.shared.lock().unwrap().most_in_flight
+    }
+
+    pub fn sent(&self) -> Vec<Sent> {
+        self.shared.lock().unwrap().sent.clone()
+    }
+
+    /// What must hold in every run: the spacing, the limit, and the script used up.
+    pub fn check(&self) {
+        let shared = self.shared.lock().unwrap();
+        assert!(shared.script.is_empty(), "never asked for: {:?}", shared.script);
+        let times: Vec<Moment> = shared.sent.iter().map(|sent| sent.at).collect();
+        for two in times.windows(2) {
+            assert!(two[1].since(two[0]) >= Duration::from_millis(200), "{two:?}");
+        }
+        for six in times.windows(6) {
+            assert!(six[5].since(six[0]) >= Duration::from_secs(1), "{six:?}");
+        }
+    }
+}
+
+impl Transport for Service {
+    async fn send(&self, call: &SetStatusRequest) -> Response {
+        let ids = call.ids.iter().map(|id| id.as_str().rsplit('-').next().unwrap().to_owned());
+        let sent = Sent { at: self.clock.now(), status: call.status, ids: ids.collect() };
+        let answer = {
+            let mut shared = self.shared.lock().unwrap();
+            shared.in_flight += 1;
+            shared.most_in_flight = shared.most_in_flight.max(shared.in_flight);
+            shared.sent.push(sent.clone());
+            let scripted = shared.script.pop_front();
+            scripted.unwrap_or_else(|| match &mut shared.play {
+                Some(play) => play(&sent),
+                None => panic!("unexpected: {sent:?}"),
+            })
+        };
+        if self.silent {
+            std::future::pending::<()>().await;
+        }
+        if !self.latency.is_zero() {
+            self.clock.sleep_until(self.clock.now() + self.latency).await;
+        }
+        if let Some(barrier) = self.together.as_ref().filter(|_| self.sent().len() > 1) {
+            barrier.wait().await;
+        }
+        self.shared.lock().unwrap().in_flight -= 1;
+        let http_status = match answer {
+            ResponseKind::HttpStatus(status) => Some(status),
+            ResponseKind::Code(_) | ResponseKind::NamesQuestions | ResponseKind::Unreadable => {
+                Some(200)
+            }
+            _ => None,
+        };
+        Response {
+            kind: answer,
+            info: "as the service says".to_owned(),
+            http_status,
+            retry_after: None,
+        }
+    }
+
+    async fn read(&self, _call: &ReadRequest) -> Response {
+        let answer = self.read_answer;
+        Response {
+            kind: answer,
+            info: "as the service says".to_owned(),
+            http_status: Some(200),
+            retry_after: None,
+        }
+    }
+}
+
+/// A queue and what runs on it.
+pub struct TestQueue {
+    _place: Place,
+    pub store: Queue,
+    pub clock: ManualClock,
+    pub settings: RunnerSettings,
+    imports: Mutex<u32>,
+    /// Whether the deletes that wait when a run begins are approved.
+    pub approves: bool,
+    /// While this is set, no time passes: something of the test's own comes first.
+    pub time_stands: AtomicBool,
+}
+
+impl TestQueue {
+    pub async fn new() -> Self {
+        let place = Place::new();
+        let store = Queue::open(&place.path("queue.db")).await.unwrap();
+        let settings = RunnerSettings {
+            app: APP,
+            approved: None,
+            chunk_jobs_max: 10,
+            in_flight_max: 4,
+            rate: 5.0,
+            attempts_max: 3,
+            outage_max: Duration::from_mins(10),
+            rejections_max: 8,
+            failures_max: None,
+            grace: Duration::from_secs(10),
+            seed: 7,
+        };
+        let clock = ManualClock::new(START_MS);
+        Self {
+            _place: place,
+            store,
+            clock,
+            settings,
+            time_stands: AtomicBool::new(false),
+            imports: Mutex::new(0),
+            approves: true,
+        }
+    }
+
+    /// Imports jobs by the last parts of their ids.
+    pub async fn import(&self, status: Status, names: &[&str]) -> BatchId {
+        self.import_for(APP, status, names).await
+    }
+
+    pub async fn import_for(&self, app: App, status: Status, names: &[&str]) -> BatchId {
+        let number = {
+            let mut imports = self.imports.lock().unwrap();
+            *imports += 1;
+            *imports
+        };
+        let mut import = self.store.begin_import(app, self.clock.wall_ms()).await.unwrap();
+        for (name, line) in names.iter().zip(2..) {
+            import.add(new_job(name, status, line)).await.unwrap();
+        }
+        let totals = totals(&format!("{number:064}"), names.len() as u64);
+        import.preview(&totals.digest, SameManifest::Again).await.unwrap();
+        match import.commit(&totals).await.unwrap() {
+            Imported::New { batch, .. } => batch,
+            known @ Imported::Known { .. } => panic!("{known:?}"),
+        }
+    }
+
+    pub fn lock(&self) -> RunLock {
+        RunLock::take(self.store.path(), self.clock.wall_ms()).unwrap()
+    }
+
+    pub fn signer() -> Signer {
+        Signer::with_key("administrator", APP.sdkappid, "key".into(), 86_400)
+    }
+
+    /// Runs until the end; the clock moves whenever everybody waits.
+    pub async fn run(&self, service: &Service) -> RunReport {
+        let (_stopper, shutdown) = shutdown();
+        self.run_with(service, Self::signer(), shutdown, Events::new()).await.unwrap()
+    }
+
+    pub async fn run_with(
+        &self,
+        service: &Service,
+        signer: Signer,
+        shutdown: Shutdown,
+        events: Events,
+    ) -> Result<RunReport, QueueError> {
+        let lock = self.lock();
+        let mut settings = self.settings.clone();
+        if self.approves {
+            let now_ms = self.clock.wall_ms();
+            settings.approved =
+                Some(approve_deletes(&self.store, &lock, settings.app, now_ms).await);
+        }
+        let runner = Runner::new(
+            self.clock.clone(),
+            self.store.clone(),
+            service.clone(),
+            signer,
+            settings,
+            events,
+        );
+        let driver = async {
+            loop {
+                self.clock.next_sleeper().await;
+                // Requests that were just sent are on their way before time moves.
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+                while self.time_stands.load(Ordering::Relaxed) {
+                    tokio::task::yield_now().await;
+                }
+                // A sleep that has ended meanwhile is no reason to move on.
+                if let Some(next) = self.clock.next_sleeper().now_or_never() {
+                    self.clock.advance(next.since(self.clock.now()));
+                }
+            }
+        };
+        let report = tokio::select! {
+            biased;
+            report = runner.run(&lock, shutdown) => report,
+            () = driver => unreachable!("the driver never ends"),
+        };
+        service.check();
+        report
+    }
+
+    pub async fn counts(&self) -> QueueCounts {
+        self.store.status().await.unwrap().counts
+    }
+
+    pub async fn records(&self) -> Vec<Record> {
+        self.store.records(RecordFilter::default()).try_collect().await.unwrap()
+    }
+
+    /// The newest record of a question.
+    pub async fn record(&self, name: &str) -> Record {
+        let id = question(name);
+        self.records().await.into_iter().rev().find(|record| record.question_id == id).unwrap()
+    }
+}
+
+pub fn new_job(name: &str, status: Status, line: u64) -> NewJob {
+    NewJob { question_id: QuestionId::parse(question(name).as_bytes()).unwrap(), status, line }
+}
+
+pub fn totals(digest: &str, jobs: u64) -> ImportTotals {
+    ImportTotals {
+        name: "batch".to_owned(),
+        source: "jobs.csv".to_owned(),
+        digest: digest.to_owned(),
+        rows: jobs,
+        duplicates: 0,
+        rejected: 0,
+    }
+}
+
+/// Names that differ: `a1` to `aN`.
+pub fn names(letter: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("{letter}{n}")).collect()
+}
+
+pub fn strs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
