@@ -1,4 +1,4 @@
-//! The pictures of docs/, made from the real binary: `cargo test --test it pictures -- --ignored`.
+//! The pictures of docs/, made from the real binary: `cargo test --test it screenshots -- --ignored`.
 //!
 //! Needs Chromium: `apt-get install chromium chromium-driver`. Takes two minutes, since the run
 //! keeps to the service's pace.
