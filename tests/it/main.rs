@@ -13,4 +13,3 @@ mod metrics;
 mod queue;
 mod runner;
 mod support;
-

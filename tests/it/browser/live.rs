@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::place::{Place, question};
 use crate::support::binary::{Going, ends, has, sandbox};
 use crate::support::browser::Browser;
+use crate::support::place::{Place, question};
 
 /// A manifest that takes a while: `count` questions, of which every tenth does not exist.
 fn manifest(count: usize) -> String {

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::support::place::{Place, question};
 use crate::support::binary::{Recorder, ends, has, sandbox};
 use crate::support::browser::Browser;
+use crate::support::place::{Place, question};
 
 /// What a server says that wants to be more than text.
 const INFO: &str =

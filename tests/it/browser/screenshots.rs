@@ -10,9 +10,9 @@ use std::time::Duration;
 use deskbatch::sandbox::FaultScript;
 
 use crate::browser::live::address;
-use crate::support::place::{Place, question};
 use crate::support::binary::{Going, ends};
 use crate::support::browser::Browser;
+use crate::support::place::{Place, question};
 
 /// A migration with some ids that are wrong.
 fn migration() -> String {

@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use rexpect::session::spawn_command;
 
-use crate::support::place::{Place, data, said};
 use crate::support::binary::{ends, has};
+use crate::support::place::{Place, data, said};
 
 /// How long a terminal waits for a shell before the test has failed.
 const PATIENCE_MS: u64 = 60_000;

@@ -8,8 +8,8 @@ use rexpect::process::WaitStatus;
 use rexpect::session::{PtySession, spawn_command};
 use serde_json::Value;
 
-use crate::support::place::{Place, data, said};
 use crate::support::binary::{ends, has};
+use crate::support::place::{Place, data, said};
 
 const KEY: &str = "7c1d5e7f90b1a2c3d4e5f60718293a4b5c6d7e8f0f5c1d7e9ab24d68b3f02e6a";
 

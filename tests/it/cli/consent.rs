@@ -8,8 +8,8 @@ use deskbatch::sandbox::{QuestionStatus, Sandbox};
 use rexpect::session::PtySession;
 use rustix::process::Signal;
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, manifest, question, said};
 use crate::support::terminal::{closes, on_terminal};
 
 /// Questions whose last parts are `name` and a number, all to be deleted.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use deskbatch::queue::RunLock;
 use deskbatch::sandbox::SANDBOX_KEY;
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{Going, ends, ends_with_input, has, sandbox, sandbox_with};
+use crate::support::place::{Place, manifest, question, said};
 
 fn enabling(count: usize) -> String {
     let ids: Vec<String> = (0..count).map(|n| question(&format!("q{n}"))).collect();
@@ -168,8 +168,9 @@ async fn jobs_cancelled_during_run_are_not_reported_as_done() {
     let going = Going::start(command);
     sandbox.seen(2).await;
     ends(place.fast(&sandbox, &["cancel", "--batch", "1"]), 0);
-    let talk = going.ends(0);
+    let talk = going.ends(1);
     has(&talk, &["Finished: nothing is left to send; ", " were cancelled meanwhile."]);
+    has(&talk, &["jobs.csv, batch 1, is not finished: ", " cancelled; --again makes a new batch"]);
     assert!(!talk.contains("everything asked for is done"), "{talk}");
 }
 

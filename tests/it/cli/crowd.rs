@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::place::{Place, manifest, question, said, tell};
 use crate::support::binary::{ends, sandbox_with};
+use crate::support::place::{Place, manifest, question, said, tell};
 
 const IMPORTS: usize = 10;
 const ROWS: usize = 40;

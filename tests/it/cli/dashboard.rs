@@ -8,8 +8,8 @@ use std::os::unix::fs::FileExt as _;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, manifest, question, said};
 
 const TOKEN: &str = "dashboard-token-0123456789";
 

@@ -15,8 +15,8 @@ use rustls::pki_types::PrivateKeyDer;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use crate::support::place::{Place, data, manifest, question};
 use crate::support::binary::{Going, Recorder, ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, data, manifest, question};
 
 const KEY: &str = "b41f7c08d92b5e63f1078bc4a5d9203e6fb81c7d4e90a2563bd8f7104ce59a27";
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, data, manifest, question, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_in_flight_is_said_to_be_in_doubt() {

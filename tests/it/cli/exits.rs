@@ -8,8 +8,8 @@ use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sand
 use rustix::process::Signal;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, manifest, question, said};
 
 /// `count` questions to be enabled.
 fn enabling(count: usize) -> String {

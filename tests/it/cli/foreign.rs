@@ -1,8 +1,8 @@
 //! A manifest for another application: what its reader warns of is part of the plan, and one that
 //! is foreign from its first row to its last is refused.
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::terminal::{closes, on_terminal};
 
 /// Deletes of another application's questions and of as many of the right one.

@@ -4,8 +4,8 @@
 use clap::{CommandFactory as _, Parser as _};
 use deskbatch::cli::{Cli, command, settings};
 
-use crate::support::place::{Place, data, said};
 use crate::support::binary::{ends, has};
+use crate::support::place::{Place, data, said};
 
 /// The columns of the narrowest usual terminal.
 const COLUMNS: usize = 80;

@@ -8,8 +8,8 @@ use std::thread;
 
 use flate2::{Compression, write::GzEncoder};
 
-use crate::support::place::{Place, said};
 use crate::support::binary::has;
+use crate::support::place::{Place, said};
 
 /// What the program may take, stacks of its threads and all: the system refuses it more.
 const MEMORY_KIB_MAX: u64 = 100 * 1024;

@@ -1,7 +1,7 @@
 //! An app whose Desk resource has lapsed, through the binary and over HTTP.
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{ends, has};
+use crate::support::place::{Place, manifest, question, said};
 
 #[test]
 fn lapsed_app_exits_4_with_10000_jobs_pending() {

@@ -8,8 +8,8 @@ use deskbatch::queue::RunLock;
 use deskbatch::sandbox::Sandbox;
 use serde_json::Value;
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::place::{Place, manifest, question, said};
 
 const JSON: [&str; 2] = ["--log-format", "json"];
 

@@ -10,8 +10,8 @@ use std::thread;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{ends, ends_with_input, has, sandbox};
+use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::terminal::{closes, on_terminal};
 
 /// Two questions, one of which is to be deleted, enabled and deleted.

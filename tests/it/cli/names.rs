@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::place::{Place, data, manifest, question, said};
 
 /// What a name would like to say on a line of its own.
 const FORGED: &str = "succeeded  999";

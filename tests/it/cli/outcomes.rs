@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID};
 use flate2::read::ZlibDecoder;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::place::{Place, data, manifest, question, said};
 
 const COLUMNS: &str = "question_id,status,state,error_code,error_info,attempts,response_lost,in_doubt,batch,row,finished_at";
 

@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::support::place::{Place, data, manifest, said};
 use crate::support::binary::{by_way_of, ends, has};
+use crate::support::place::{Place, data, manifest, said};
 
 const SDKAPPID: &[&str] = &["--sdkappid", "1"];
 const REPORT: &[&str] = &["report", "-o", "out.csv"];
@@ -214,9 +214,9 @@ fn full_disk_keeps_old_report_intact() {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::{REPORT, SDKAPPID, ends, importing, with_queue};
-    use crate::support::place::said;
     use crate::support::binary::has;
     use crate::support::crash::{Mode, Moment};
+    use crate::support::place::said;
 
     #[test]
     fn killed_report_command_keeps_old_or_new_file() {

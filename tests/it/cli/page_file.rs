@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::place::{Place, manifest, question, said};
 
 /// A queue of two finished batches, of which the second had a refusal.
 async fn finished(place: &Place) {

@@ -8,8 +8,8 @@ use deskbatch::sandbox::{QuestionStatus, Sandbox};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, data, manifest, question, said};
 
 /// Questions of these last parts, all with one status.
 fn rows(status: &str, names: &[&str]) -> String {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::place::{Place, manifest, question};
 use crate::support::binary::{Going, ends, has, sandbox_with};
+use crate::support::place::{Place, manifest, question};
 
 fn mode(place: &Place, name: &str) -> u32 {
     fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777

@@ -8,8 +8,8 @@ use deskbatch::sandbox::{Command as Called, QuestionStatus, Sandbox};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{ends, ends_with_input, has, sandbox};
+use crate::support::place::{Place, manifest, question, said};
 
 fn state_of(sandbox: &Sandbox, last: &str) -> Option<QuestionStatus> {
     sandbox.question(&question(last)).map(|question| question.status)
@@ -52,7 +52,10 @@ async fn status_follows_the_queue_from_import_to_outcome() {
     let text = ends(place.deskbatch(&["status"]), 0);
     has(&crate::support::place::data(&text), &["4: 3 succeeded, 1 failed", "drained at", "jobs\n"]);
     // At most 200 a second; nothing was refused, and what was learned is dated.
-    has(&crate::support::place::data(&text), &["\npace      ", " a second; none was refused; learned 20"]);
+    has(
+        &crate::support::place::data(&text),
+        &["\npace      ", " a second; none was refused; learned 20"],
+    );
     assert_eq!(status["paces"][0]["library"], "chitchat");
     assert!(
         status["paces"][0]["rate"].as_f64().is_some_and(|rate| (1.0..200.0).contains(&rate)),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use crate::support::place::{Place, data, said};
 use crate::support::binary::{Recorder, ends, has};
+use crate::support::place::{Place, data, said};
 
 /// What a server could say to whoever opens the report in a spreadsheet.
 const INFOS: [&str; 12] = [

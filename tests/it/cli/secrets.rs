@@ -20,8 +20,8 @@ use rustix::process::Signal;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{Going, Recorder, ends, has, sandbox_with};
+use crate::support::place::{Place, data, manifest, question, said};
 
 const KEY: &str = "0f5c1d7e9ab24d68b3f02e6a8c1d5e7f90b1a2c3d4e5f60718293a4b5c6d7e8f";
 

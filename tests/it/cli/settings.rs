@@ -9,8 +9,8 @@ use std::time::Duration;
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, Sandbox, SandboxSettings};
 use secrecy::SecretString;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, data, manifest, question, said};
 
 fn jobs(place: &Place, count: usize) {
     let ids: Vec<String> = (0..count).map(|n| question(&format!("q{n}"))).collect();

@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use deskbatch::sandbox::SANDBOX_KEY;
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::place::{Place, manifest, question, said};
 
 /// A user and a group that are neither root's nor those of who runs the tests.
 const OTHER: u32 = 65_534;

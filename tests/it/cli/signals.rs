@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, manifest, question, said};
 use crate::support::terminal::{closes, on_terminal};
 
 /// Two questions to be enabled, one disabled, three deleted.

@@ -6,8 +6,8 @@ use std::io::Read as _;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::support::place::{Place, question, said};
 use crate::support::binary::{ends, has};
+use crate::support::place::{Place, question, said};
 
 #[test]
 fn help_to_full_disk_exits_70() {

@@ -10,8 +10,8 @@ use deskbatch::sandbox::SANDBOX_SDKAPPID;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::place::{Place, data, manifest, question};
 use crate::support::binary::{Going, ends, has, sandbox_with};
+use crate::support::place::{Place, data, manifest, question};
 use crate::support::terminal::{closes, on_terminal_of};
 
 fn enabling(place: &Place) {

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::place::{Place, data, manifest, question, said};
 
 fn two_jobs(place: &Place) {
     let (one, other) = (question("one"), question("other"));

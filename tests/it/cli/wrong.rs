@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::place::{Place, data, manifest, question, said};
 
 const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 

@@ -14,11 +14,11 @@ use deskbatch::sandbox::{
 use futures_util::future::join_all;
 use secrecy::ExposeSecret as _;
 
-use crate::support::place::data;
 use crate::support::migration::{
     ALL, End, Figures, Migration, NO_SUCH_QUESTION, REPEATABLE, Row, deleted_unseen, ended, lose,
     preset, rows, unlimited,
 };
+use crate::support::place::data;
 
 /// Runs `rows` to their end against `settings`: every row ends as it has to, a delete is
 /// in doubt exactly where a fault hid it, and the exit code says whether any row failed.

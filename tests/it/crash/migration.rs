@@ -7,11 +7,11 @@ use std::time::Duration;
 use deskbatch::sandbox::SandboxSettings;
 use futures_util::future::join_all;
 
-use crate::support::place::{Place, manifest, question};
 use crate::support::migration::{
     ALL, End, Figures, IN_FLIGHT, Migration, NO_SUCH_QUESTION, REPEATABLE, Row, ended, lose,
     preset, rows, unlimited,
 };
+use crate::support::place::{Place, manifest, question};
 
 /// The one test that takes its time, and the service's limit is its length: about 60
 /// requests to find the bad ids and to settle the rest are 12 s at 5 a second.

@@ -4,12 +4,12 @@
 use std::fs;
 use std::sync::Arc;
 
-use crate::support::place::tell;
 use crate::support::binary::{ends, sandbox};
 use crate::support::crash::{
     IMPORT, Mode, Moment, NO_QUEUE, each_moment, empty_queue, is_sound, place_with, small, states,
 };
 use crate::support::migration::{Figures, Migration, Row, ended};
+use crate::support::place::tell;
 
 /// What is looked at in a few seconds: each moment after an operation, and some of the others.
 const SOME: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 15), (Mode::Torn, 15)];

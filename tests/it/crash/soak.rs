@@ -7,8 +7,8 @@ use deskbatch::sandbox::{Sandbox, SandboxSettings};
 use futures_util::future::join_all;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use crate::support::place::{Place, tell};
 use crate::support::migration::{ALL, IN_FLIGHT, Migration, rows, unlimited};
+use crate::support::place::{Place, tell};
 
 const ROWS: usize = 240;
 const CHUNK: usize = 4;

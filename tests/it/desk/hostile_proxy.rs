@@ -4,8 +4,8 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::binary::{Recorder, ends, has};
+use crate::support::place::{Place, data, manifest, question, said};
 
 const KEY: &str = "c05d2e817f93b4a6d8e1720f4c9b35a86e17d04f2b8c593a6170ed942cf8b35d";
 const VARIABLES: [&str; 8] = [

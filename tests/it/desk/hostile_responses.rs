@@ -17,8 +17,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustix::process::Signal;
 
-use crate::support::place::{Place, manifest, question};
 use crate::support::binary::{Going, Recorder};
+use crate::support::place::{Place, manifest, question};
 
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 const KEY: &str = "2b7d9c51e8f0463a95d1c27be4083f6d7a915c0e82b46fd3907e15ac68d24bf1";

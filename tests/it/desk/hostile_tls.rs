@@ -16,8 +16,8 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{Recorder, ends, has};
+use crate::support::place::{Place, manifest, question, said};
 
 const KEY: &str = "a41f7c08d92b5e63f1078bc4a5d9203e6fb81c7d4e90a2563bd8f7104ce59a26";
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::place::{Place, manifest, question};
 use crate::support::binary::{Going, has, sandbox_with};
+use crate::support::place::{Place, manifest, question};
 
 /// How long the sandbox takes for each response; three of them are longer than the timeout.
 const LATENCY: Duration = Duration::from_millis(400);

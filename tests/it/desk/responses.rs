@@ -9,8 +9,8 @@ use deskbatch::domain::clock::{Clock as _, SystemClock};
 use deskbatch::domain::job::{App, Library, QuestionId, Status};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
 
-use crate::support::place::{Place, manifest, question};
 use crate::support::binary::{Recorder, ends};
+use crate::support::place::{Place, manifest, question};
 
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 const BAD: &str = r#"{"ActionStatus":"FAIL","ErrorInfo":"bad","ErrorCode":-50003}"#;

@@ -13,8 +13,8 @@ use std::thread;
 
 use regex::Regex;
 
-use crate::support::place::Place;
 use crate::support::docs::{Fence, fences, hold, pages, read, root};
+use crate::support::place::Place;
 
 /// What is not compared: times of day and lengths of time, the sandbox's port, the process and
 /// its machine, its free disk, the size of the queue, how fast it went, and how many requests a search or an outage took, which the

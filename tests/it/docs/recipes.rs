@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 use deskbatch::queue::RunLock;
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox};
 
-use crate::support::place::{Place, manifest, question};
 use crate::support::binary::{has, sandbox};
 use crate::support::docs::{Fence, fences, read};
+use crate::support::place::{Place, manifest, question};
 
 const PAGE: &str = "docs/cron.md";
 

@@ -8,9 +8,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::place::{Place, data, said};
 use crate::support::binary::has;
 use crate::support::docs::{read, root};
+use crate::support::place::{Place, data, said};
 
 /// Whether the program `name` is there; if not, says how to get it.
 #[allow(clippy::print_stderr, reason = "whoever runs the tests shall know what was left out")]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use deskbatch::metrics::catalogue;
 use serde_json::Value;
 
-use crate::support::place::Place;
 use crate::support::metrics::{has_promtool, promtool};
+use crate::support::place::Place;
 
 const RULES: &str = "contrib/prometheus/deskbatch.rules.yml";
 const DASHBOARD: &str = "contrib/grafana/deskbatch.json";

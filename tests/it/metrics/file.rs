@@ -13,9 +13,9 @@ use deskbatch::queue::Queue;
 use deskbatch::sandbox::{SANDBOX_KEY, Sandbox};
 use rustix::process::Signal;
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
 use crate::support::metrics::{Metrics, has_promtool, promtool};
+use crate::support::place::{Place, manifest, question, said};
 
 const CODE: &str = "deskbatch_last_run_exit_code";
 const AT: &str = "deskbatch_last_run_exit_timestamp_seconds";

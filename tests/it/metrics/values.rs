@@ -12,10 +12,10 @@ use deskbatch::queue::Queue;
 use deskbatch::sandbox::SANDBOX_SDKAPPID;
 use rustix::process::Signal;
 
-use crate::support::place::{Place, manifest, question};
 use crate::support::binary::{Going, ends, sandbox, sandbox_with};
-use crate::support::queue::TestQueue;
 use crate::support::metrics::{Metrics, has_promtool, number, promtool};
+use crate::support::place::{Place, manifest, question};
+use crate::support::queue::TestQueue;
 
 /// A manifest of `count` questions whose names begin with `name`.
 fn asking(count: usize, name: &str, status: &str) -> String {

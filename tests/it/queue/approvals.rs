@@ -5,8 +5,8 @@ use deskbatch::domain::job::Status;
 use deskbatch::queue::{Covers, SameManifest};
 
 use crate::support::approvals::approve_deletes;
-use crate::support::queue::{APP, NOW_MS, TestQueue, questions};
 use crate::support::auto_commit::AtOnce as _;
+use crate::support::queue::{APP, NOW_MS, TestQueue, questions};
 
 const DIGEST: &str = "00000000000000000000000000000000000000000000000000000000000000d1";
 

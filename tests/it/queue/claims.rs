@@ -2,8 +2,8 @@
 
 use deskbatch::domain::job::Status;
 
-use crate::support::queue::{LATER_MS, NOW_MS, OTHER_APP, TestQueue, questions};
 use crate::support::auto_commit::AtOnce as _;
+use crate::support::queue::{LATER_MS, NOW_MS, OTHER_APP, TestQueue, questions};
 
 #[tokio::test]
 async fn claim_takes_oldest_jobs_of_one_status() {

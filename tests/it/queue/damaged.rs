@@ -11,10 +11,10 @@ use futures_util::{StreamExt as _, stream};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::support::place::{Place, data, manifest, question, said, tell};
 use crate::support::binary::{ends, has, sandbox};
 use crate::support::crash::Disk;
 use crate::support::migration::ended;
+use crate::support::place::{Place, data, manifest, question, said, tell};
 
 const PAGE_BYTES: usize = 4_096;
 

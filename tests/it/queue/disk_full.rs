@@ -5,13 +5,13 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::support::place::tell;
 use crate::support::binary::{ends, has};
 use crate::support::crash::{
     Disk, IMPORT, Mode, Moment, NO_QUEUE, disk_has_failed, each_moment, empty_queue, is_sound,
     place_with, small, states,
 };
 use crate::support::migration::{Ended, ended};
+use crate::support::place::tell;
 
 const SOME: [(Mode, usize); 2] = [(Mode::Full, 9), (Mode::Broken, 17)];
 const EACH: [(Mode, usize); 2] = [(Mode::Full, 1), (Mode::Broken, 1)];

@@ -5,9 +5,9 @@ use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{Cancelled, RecordFilter, Return, SameManifest};
 use futures_util::TryStreamExt as _;
 
+use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::{APP, NOW_MS, TestQueue};
 use crate::support::service::{Bench, code, lost, ok};
-use crate::support::auto_commit::AtOnce as _;
 
 /// How long a request can still be applied after its slot, or after it was given up.
 const UNDER_WAY_MAX_MS: i64 = 30_000;

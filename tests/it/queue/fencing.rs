@@ -11,10 +11,10 @@ use deskbatch::queue::{Queue, RunEnding, RunLock};
 use deskbatch::sandbox::{SANDBOX_SDKAPPID, Sandbox, SandboxSettings};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
-use crate::support::place::{Place, data, manifest, question, tell};
 use crate::support::binary::{Going, ends, has, sandbox_with};
 use crate::support::crash::{Mode, Moment, each_moment, small};
 use crate::support::migration::{ALL, Migration, patiently, rows, unlimited};
+use crate::support::place::{Place, data, manifest, question, tell};
 
 /// What a run says that has lost its queue: that another took it, or that its files are gone.
 #[track_caller]

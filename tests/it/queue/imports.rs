@@ -7,8 +7,8 @@ use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{Imported, Return, SameManifest};
 use sqlx::Row as _;
 
-use crate::support::queue::{NOW_MS, OTHER_APP, TestQueue, many, parse, questions, totals};
 use crate::support::auto_commit::AtOnce as _;
+use crate::support::queue::{NOW_MS, OTHER_APP, TestQueue, many, parse, questions, totals};
 
 #[tokio::test]
 async fn dropped_import_rolls_back() {

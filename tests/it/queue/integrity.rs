@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use deskbatch::domain::job::Status;
 use deskbatch::queue::Queue;
 
-use crate::support::queue::{APP, NOW_MS, TestQueue};
 use crate::support::auto_commit::AtOnce as _;
+use crate::support::queue::{APP, NOW_MS, TestQueue};
 
 #[tokio::test]
 async fn check_of_intact_queue_reports_nothing() {

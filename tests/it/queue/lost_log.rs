@@ -9,9 +9,9 @@ use rustix::process::Signal;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::support::place::{Place, manifest, question, said};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
 use crate::support::migration::patiently;
+use crate::support::place::{Place, manifest, question, said};
 
 fn write_jobs(place: &Place, names: &[&str], status: &str) {
     let ids: Vec<String> = names.iter().map(|name| question(name)).collect();

@@ -18,8 +18,8 @@ use crate::queue::model_compare::compare;
 use crate::queue::model_ops::{Op, op};
 use crate::queue::model_queue::{Model, ModelJob, Verdict};
 use crate::support::approvals::begin_run;
-use crate::support::queue::{APP, NOW_MS, TestQueue, is_fenced, parse, totals};
 use crate::support::auto_commit::{AtOnce as _, inferred};
+use crate::support::queue::{APP, NOW_MS, TestQueue, is_fenced, parse, totals};
 
 /// How often each kind of operation did something.
 type Done = BTreeMap<&'static str, u64>;

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::place::{Place, manifest, question, said, tell};
 use crate::support::binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
+use crate::support::place::{Place, manifest, question, said, tell};
 
 /// The number of a user that is not root.
 const OTHER_USER: u32 = 65_534;

@@ -3,8 +3,8 @@
 use deskbatch::domain::job::Status;
 use deskbatch::queue::{DUE_WITHIN, QueueError, RunEnding, Taken};
 
-use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue};
 use crate::support::auto_commit::AtOnce as _;
+use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue};
 
 /// A queue whose run has died with `a b` in flight, `c` held and `d` free.
 async fn left_behind() -> TestQueue {

@@ -11,8 +11,8 @@ use deskbatch::queue::{Conclusion, Conclusions, Imported, Queue, Return};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
 
-use crate::support::queue::{APP, NOW_MS, TestQueue, many, parse, totals};
 use crate::support::auto_commit::{AtOnce as _, inferred};
+use crate::support::queue::{APP, NOW_MS, TestQueue, many, parse, totals};
 
 /// A job of the bystanders' batch, as `(columns, values)` change it.
 fn job(columns: &str, values: &str) -> String {

@@ -4,8 +4,8 @@ use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{Concluded, Conclusion, Conclusions, Done, Return};
 
-use crate::support::queue::{NOW_MS, TestQueue, is_fenced};
 use crate::support::auto_commit::{AtOnce as _, inferred};
+use crate::support::queue::{NOW_MS, TestQueue, is_fenced};
 
 fn none() -> Conclusions {
     Conclusions::default()

@@ -9,9 +9,9 @@ use deskbatch::limiter::CloseReason;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::{Event, Totals};
 
+use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::many;
 use crate::support::service::{Bench, Step, code, http, lost, ok, unreachable};
-use crate::support::auto_commit::AtOnce as _;
 
 /// How long after the one before it each request left.
 fn gaps(bench: &Bench) -> Vec<Duration> {

@@ -8,9 +8,9 @@ use deskbatch::limiter::CloseReason;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::{Event, Totals};
 
+use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::{APP, NOW_MS, many};
 use crate::support::service::{Bench, Step, code, ok};
-use crate::support::auto_commit::AtOnce as _;
 
 #[tokio::test]
 async fn every_job_is_sent_once_with_its_target_status() {

@@ -24,8 +24,8 @@ use fastrand::Rng;
 use tokio::task::yield_now;
 
 use crate::runner::simulated_clock::{Crash, WatchedClock, Woken};
-use crate::runner::simulation_scenario::Story;
 use crate::runner::simulated_world::{CALM_AFTER, World};
+use crate::runner::simulation_scenario::Story;
 use crate::support::approvals::approve_deletes;
 use crate::support::queue::{APP, NOW_MS};
 

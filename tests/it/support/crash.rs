@@ -15,10 +15,10 @@ use deskbatch::queue::Queue;
 use deskbatch::sandbox::Sandbox;
 use futures_util::{StreamExt as _, stream};
 
-use crate::support::place::{Place, data, manifest, said};
 use crate::support::migration::{
     ALL, End, Migration, NO_SUCH_QUESTION, Row, lose, preset, rows, unlimited,
 };
+use crate::support::place::{Place, data, manifest, said};
 
 /// Stories at once: most of their time is spent on waiting for the second that a run leaves
 /// between its predecessor's last request and its own first.

@@ -20,8 +20,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
 use crate::support::approvals::begin_run;
-use crate::support::counters::{COUNTERS, RECOUNT, RECOUNT_LOST, RUNS};
 use crate::support::auto_commit::AtOnce as _;
+use crate::support::counters::{COUNTERS, RECOUNT, RECOUNT_LOST, RUNS};
 
 /// The app whose jobs the tests move.
 pub const APP: App = App { sdkappid: 1_400_000_001, library: Library::Chitchat };

@@ -17,8 +17,8 @@ use deskbatch::queue::{
 use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
-use crate::support::place::{Place, question};
 use crate::support::approvals::approve_deletes;
+use crate::support::place::{Place, question};
 
 pub const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
 pub const START_MS: i64 = 1_790_000_000_000;

@@ -27,8 +27,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::yield_now;
 
 use crate::support::approvals::approve_deletes;
-use crate::support::queue::{APP, NOW_MS, TestQueue};
 use crate::support::events::check_events;
+use crate::support::queue::{APP, NOW_MS, TestQueue};
 
 /// How the service answers one request.
 #[derive(Debug, Clone)]
