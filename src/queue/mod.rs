@@ -25,7 +25,7 @@ pub use read::records::{Record, RecordFilter};
 pub use read::report::{BatchStats, ErrorCodeStats, Listed, QueueReport};
 pub use read::request_stats::{RequestCounts, RequestTimeline, RunStats};
 pub use read::sessions::{Bucket, Cause, Waits};
-pub use read::status::{QueueCounts, QueueStatus, RunSummary};
+pub use read::status::{QueueCounts, QueueStatus, RunSummary, RunTotals};
 pub use read::unfinished::UnfinishedJobs;
 pub use sqlite::app_lock::AppLock;
 pub use sqlite::approvals::{Approval, ApprovalId, Covers, OpenJobs, Survey};

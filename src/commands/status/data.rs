@@ -48,10 +48,10 @@ impl StatusData {
         let sizes = self.learned_sizes.iter().filter(|kept| is_of_app(kept.app));
         let figure = |n: i64| u64::try_from(n).unwrap_or_default();
         let run = self.status.last_run.as_ref().map(|run| RunResults {
-            succeeded: figure(run.succeeded),
-            failed: figure(run.failed),
-            evaluated: figure(run.reached),
-            throttled: figure(run.throttled),
+            succeeded: figure(run.totals.succeeded),
+            failed: figure(run.totals.failed),
+            evaluated: figure(run.totals.reached),
+            throttled: figure(run.totals.throttled),
         });
         EtaInputs::new(settings, rates, sizes).forecast_after(open, run)
     }

@@ -127,7 +127,7 @@ fn run_text(run: &RunSummary, running: Option<&Holder>) -> String {
         "{}: began {}, {ended}, {} requests, {} too fast",
         run.id,
         utc_text(run.started_ms),
-        run.requests,
-        run.throttled
+        run.totals.requests,
+        run.totals.throttled
     )
 }

@@ -95,9 +95,9 @@ impl Watcher {
                 activity: RunActivity::Beginning,
             };
         };
-        let requests = figure(run.requests);
+        let requests = figure(run.totals.requests);
         self.rate.note(now, requests);
-        let done = figure(run.succeeded) + figure(run.failed);
+        let done = figure(run.totals.succeeded) + figure(run.totals.failed);
         let activity = match run.wait {
             Some(wait) => waiting(wait, now_ms),
             None if requests == 0 => RunActivity::Beginning,
@@ -106,10 +106,10 @@ impl Watcher {
         RunView {
             done,
             total: done + open,
-            failed: figure(run.failed),
+            failed: figure(run.totals.failed),
             rate: self.rate.rate(now, requests),
             limit: settings.rate(),
-            throttled: figure(run.throttled),
+            throttled: figure(run.totals.throttled),
             eta: activity.has_eta().then(|| data.eta(settings, open).time),
             activity,
         }

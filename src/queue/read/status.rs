@@ -73,6 +73,23 @@ pub struct RunSummary {
     pub finished_ms: Option<i64>,
     /// How it ended.
     pub ending: Option<String>,
+    /// What it has sent and settled.
+    #[serde(flatten)]
+    pub totals: RunTotals,
+    /// The number of the application whose jobs it sends.
+    pub sdkappid: u64,
+    /// The library of that application.
+    pub library: Library,
+    /// The approval of its deletes, or of all that it sends.
+    #[serde(skip)]
+    pub approval: Option<ApprovalId>,
+    /// What it waits for, if it does.
+    pub wait: Option<Wait>,
+}
+
+/// What a run has sent and settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct RunTotals {
     /// Requests that it made.
     pub requests: i64,
     /// Requests of it that were refused as too fast.
@@ -83,15 +100,6 @@ pub struct RunSummary {
     pub succeeded: i64,
     /// Jobs that failed in it.
     pub failed: i64,
-    /// The number of the application whose jobs it sends.
-    pub sdkappid: u64,
-    /// The library of that application.
-    pub library: Library,
-    /// The approval of its deletes, or of all that it sends.
-    #[serde(skip)]
-    pub approval: Option<ApprovalId>,
-    /// What it waits for, if it does.
-    pub wait: Option<Wait>,
 }
 
 impl RunSummary {
@@ -282,11 +290,13 @@ fn read_run(row: &SqliteRow) -> Result<RunSummary, sqlx::Error> {
         started_ms: row.try_get(3)?,
         finished_ms: row.try_get(4)?,
         ending: row.try_get(5)?,
-        requests: row.try_get(6)?,
-        throttled: row.try_get(7)?,
-        reached: row.try_get(8)?,
-        succeeded: row.try_get(9)?,
-        failed: row.try_get(10)?,
+        totals: RunTotals {
+            requests: row.try_get(6)?,
+            throttled: row.try_get(7)?,
+            reached: row.try_get(8)?,
+            succeeded: row.try_get(9)?,
+            failed: row.try_get(10)?,
+        },
         sdkappid: u64::try_from(row.try_get::<i64, _>(11)?).unwrap_or_default(),
         library: row
             .try_get::<&str, _>(12)?

@@ -48,7 +48,7 @@ impl Import {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn unfinished_of_known(&mut self) -> Result<UnfinishedJobs, QueueError> {
-        match self.known {
+        match self.effect.known {
             Some(batch) => standing(&mut self.connection, batch).await,
             None => Ok(UnfinishedJobs::default()),
         }

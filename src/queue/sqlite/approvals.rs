@@ -250,7 +250,7 @@ impl Import {
             };
             open.add(status, question);
             in_flight += u64::from(row.try_get::<bool, _>(4).context(doing)?);
-            if batch != self.batch {
+            if batch != self.effect.batch {
                 waiting.add(status, question);
             }
             if status == Status::Delete && deletes.len() < deletes_max {
@@ -268,7 +268,7 @@ impl Import {
         let open: i64 = sqlx::query_scalar(
             "SELECT coalesce(sum(pending + in_flight), 0) FROM job_counts WHERE batch_id = ?",
         )
-        .bind(self.known)
+        .bind(self.effect.known)
         .fetch_one(&mut self.connection)
         .await
         .context("count jobs")?;
@@ -323,7 +323,7 @@ impl Import {
             .execute(&mut self.connection)
             .await
             .context("undo an import")?;
-        (self.superseded, self.batch) = (0, 0);
+        (self.effect.superseded, self.effect.batch) = (0, 0);
         Ok(())
     }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
+const STRUCT_FIELDS_MAX: usize = 12;
+const TEST_NAME_MAX: usize = 50;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -95,6 +97,80 @@ fn no_function_is_longer_than_70_lines() {
     }
     assert!(long.is_empty(), "{long:#?}");
 }
+
+/// The settings of a program or of its sandbox are as many as they are: these structures mirror a
+/// configuration file, a command line or a line of the ledger, one field for each.
+const MIRRORS: [&str; 4] = ["SettingsArgs", "SandboxArgs", "SandboxSettings", "SeenRequest"];
+
+#[test]
+fn no_struct_has_more_than_12_fields() {
+    let mut large = Vec::new();
+    for (name, text) in sources("src") {
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some((_, rest)) = line.split_once("struct ") else { continue };
+            let is_definition = !line.trim_start().starts_with("//") && rest.ends_with('{');
+            let Some(word) = rest.split(|c: char| !c.is_alphanumeric()).next() else { continue };
+            if !is_definition || MIRRORS.contains(&word) {
+                continue;
+            }
+            let indent = line.len() - line.trim_start().len();
+            let body = lines[at + 1..].iter().take_while(|line| line.trim() != "}");
+            let is_field = |line: &&&str| {
+                let code = line.trim_start();
+                line.len() - code.len() == indent + 4
+                    && !code.starts_with(['/', '#'])
+                    && code.contains(": ")
+            };
+            let fields = body.filter(is_field).count();
+            if fields > STRUCT_FIELDS_MAX {
+                large.push(format!("{name}: {word} has {fields}"));
+            }
+        }
+    }
+    assert!(large.is_empty(), "{large:#?}");
+}
+
+#[test]
+fn test_names_are_short_and_in_standard_words() {
+    let mut wrong = Vec::new();
+    let mut tests = 0;
+    for (name, text) in all_sources() {
+        let mut is_test = false;
+        for line in text.lines().map(str::trim_start) {
+            if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                is_test = true;
+            } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
+                is_test = false;
+                tests += 1;
+                let test = rest.split(['(', '<']).next().unwrap_or_default();
+                let words: Vec<&str> = test.split('_').collect();
+                let is_private = |word: &&&str| PRIVATE_WORDS.contains(*word);
+                if test.len() > TEST_NAME_MAX || words.iter().any(|word| is_private(&word)) {
+                    wrong.push(format!("{name}: {test}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(tests > 800, "{tests}");
+}
+
+/// Words with a meaning in this project alone, or riddles. docs/glossary.md has the words to use.
+const PRIVATE_WORDS: [&str; 12] = [
+    "told",
+    "anew",
+    "whoever",
+    "nobody",
+    "somebody",
+    "mend",
+    "belief",
+    "sitting",
+    "tally",
+    "overtaken",
+    "rehearsal",
+    "gist",
+];
 
 #[test]
 fn every_file_begins_with_a_module_doc() {

@@ -315,6 +315,6 @@ async fn counters_match_jobs_and_requests() {
     assert_eq!(status.counts.total(), of_app.total() + 3);
     assert_eq!(status.requests, 2);
     let last = status.last_run.unwrap();
-    assert_eq!((last.id, last.requests, last.finished_ms), (queue.run, 0, None));
+    assert_eq!((last.id, last.totals.requests, last.finished_ms), (queue.run, 0, None));
     assert_eq!(queue.store.open_by_status(APP).await.unwrap(), [2_500, 0, 1]);
 }

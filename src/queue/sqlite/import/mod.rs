@@ -34,13 +34,19 @@ pub struct Import {
     decides: bool,
     /// Known once it decides.
     pub(in crate::queue) app_id: i64,
+    pub(in crate::queue) effect: ImportEffect,
+    /// The approval that was noted in its transaction.
+    pub(in crate::queue) approval: Option<ApprovalId>,
+}
+
+/// What an import has found and written in its transaction so far.
+#[derive(Debug, Default)]
+pub(in crate::queue) struct ImportEffect {
     /// The batch that it makes; 0 while it makes none.
     pub(in crate::queue) batch: BatchId,
     pub(in crate::queue) superseded: u64,
     /// The batch that the same manifest made before, once a preview has found it.
     pub(in crate::queue) known: Option<BatchId>,
-    /// The approval that was noted in its transaction.
-    pub(in crate::queue) approval: Option<ApprovalId>,
 }
 
 /// What the manifest's reader counted; becomes the batch's row.
@@ -126,9 +132,7 @@ impl Queue {
             dry_run: false,
             decides: false,
             app_id: 0,
-            batch: 0,
-            superseded: 0,
-            known: None,
+            effect: ImportEffect::default(),
             approval: None,
         })
     }
@@ -230,9 +234,9 @@ impl Import {
         self.begin().await?;
         if same == SameManifest::Continues {
             // If the batch is there already, nothing of this import counts.
-            self.known = self.find_known(digest).await?;
+            self.effect.known = self.find_known(digest).await?;
         }
-        if self.known.is_some() {
+        if self.effect.known.is_some() {
             return Ok(());
         }
         // The batch's own row comes first, for its number; its figures come at the end.
@@ -245,12 +249,13 @@ impl Import {
         .execute(&mut self.connection)
         .await
         .context("begin an import")?;
-        self.batch = noted.last_insert_rowid();
+        self.effect.batch = noted.last_insert_rowid();
         let (connection, rows) = (&mut self.connection, self.staging.rows);
         let mut index =
             Index::choose(connection, rows, self.questions.take(), self.dry_run).await?;
-        self.superseded = step_back(connection, self.app_id, self.now_ms, &mut index).await?;
-        insert(connection, self.app_id, self.batch, self.staging.by_status, &index).await?;
+        self.effect.superseded =
+            step_back(connection, self.app_id, self.now_ms, &mut index).await?;
+        insert(connection, self.app_id, self.effect.batch, self.staging.by_status, &index).await?;
         doubts::hold_back(connection, self.now_ms).await
     }
 
@@ -266,7 +271,7 @@ impl Import {
     ) -> Result<Preview, QueueError> {
         self.decide(digest, same).await?;
         let open = open_by_status(&mut self.connection, self.app_id).await?;
-        Ok(Preview { known: self.known, superseded: self.superseded, open })
+        Ok(Preview { known: self.effect.known, superseded: self.effect.superseded, open })
     }
 
     /// Makes everything durable, unless the same manifest is in the queue already as the
@@ -278,7 +283,7 @@ impl Import {
         if !self.decides {
             self.decide(&totals.digest, SameManifest::Again).await?;
         }
-        if let Some(batch) = self.known {
+        if let Some(batch) = self.effect.known {
             self.end_without_batch().await?;
             return Ok(Imported::Known { batch });
         }
@@ -288,7 +293,7 @@ impl Import {
                     jobs = ?5 - ?6 - ?7
              WHERE id = ?1",
         )
-        .bind(self.batch)
+        .bind(self.effect.batch)
         .bind(&totals.name)
         .bind(&totals.source)
         .bind(&totals.digest)
@@ -298,7 +303,8 @@ impl Import {
         .execute(&mut self.connection)
         .await
         .context("finish an import")?;
-        let imported = Imported::New { batch: self.batch, superseded: self.superseded };
+        let imported =
+            Imported::New { batch: self.effect.batch, superseded: self.effect.superseded };
         self.end("COMMIT").await?;
         Ok(imported)
     }
