@@ -1,5 +1,7 @@
-//! The queue in figures. Only reads, and only committed figures, whatever a run is doing. Adds
-//! up what the transitions keep, and never counts jobs.
+//! The status of the queue: counts of jobs and requests, and the newest run.
+//!
+//! Only reads committed values, whatever a run does at the same time. Adds up the counters that every
+//! change of a job updates, and never counts jobs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,27 +18,26 @@ use crate::queue::{ApprovalId, Context as _, Queue, QueueError, RunId, Wait};
 /// Jobs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct QueueCounts {
-    /// Wait to be sent.
+    /// Jobs that wait to be sent.
     pub pending: u64,
-    /// In a request without a recorded answer.
+    /// Jobs in a request without a recorded response.
     pub in_flight: u64,
-    /// Taken by the service.
+    /// Jobs that the service applied.
     pub succeeded: u64,
-    /// Refused by the service.
+    /// Jobs that the service rejected.
     pub failed: u64,
-    /// Not to be sent any more, as asked. What was sent before may have been applied.
+    /// Cancelled jobs, which are not sent again. An earlier request may have been applied.
     pub cancelled: u64,
-    /// Replaced by a later import of their questions.
+    /// Jobs that a later import of the same question replaced.
     pub superseded: u64,
 }
 
 impl QueueCounts {
-    /// All jobs.
     pub fn total(&self) -> u64 {
         self.open() + self.done()
     }
 
-    /// Jobs that a run has still to do.
+    /// Pending jobs and jobs in flight.
     pub fn open(&self) -> u64 {
         self.pending + self.in_flight
     }
@@ -61,79 +62,76 @@ impl QueueCounts {
 /// A run, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RunSummary {
-    /// Its number.
     pub id: RunId,
-    /// The host it ran on.
+    /// The host name.
     pub host: String,
-    /// Its process.
+    /// The process id.
     pub pid: i64,
-    /// When it began, in UTC milliseconds.
+    /// The beginning, in UTC milliseconds.
     pub started_ms: i64,
-    /// When it ended; `None` while it goes on, or if it died and nobody has noticed yet.
+    /// The end; `None` while the run continues, or if it died and no later run has closed it.
     pub finished_ms: Option<i64>,
-    /// How it ended.
     pub ending: Option<String>,
-    /// Requests that it made.
+    /// The number of its requests.
     pub requests: i64,
-    /// Requests of it that were refused as too fast.
+    /// Its throttled requests.
     pub throttled: i64,
-    /// Requests of it whose questions the service looked at.
+    /// Its requests whose questions the service evaluated.
     pub reached: i64,
-    /// Jobs that succeeded in it.
+    /// Its succeeded jobs.
     pub succeeded: i64,
-    /// Jobs that failed in it.
+    /// Its failed jobs.
     pub failed: i64,
-    /// The number of the application whose jobs it sends.
+    /// The SDKAppID of its app.
     pub sdkappid: u64,
-    /// The library of that application.
+    /// The library of its app.
     pub library: Library,
-    /// The approval of its deletes, or of all that it sends.
+    /// The approval of its deletes, or of its plan.
     #[serde(skip)]
     pub approval: Option<ApprovalId>,
-    /// What it waits for, if it does.
+    /// The wait reason, if it waits.
     pub wait: Option<Wait>,
 }
 
 impl RunSummary {
-    /// Whose jobs it sends.
+    /// The app whose jobs it sends.
     pub fn app(&self) -> App {
         App { sdkappid: self.sdkappid, library: self.library }
     }
 }
 
-/// The whole queue in figures.
+/// The status of the whole queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueStatus {
     /// Jobs by state.
     pub counts: QueueCounts,
-    /// All requests ever made from this file.
+    /// All requests that were not pruned.
     pub requests: u64,
-    /// Those refused as too fast.
+    /// Throttled requests among these.
     pub throttled: u64,
-    /// Those whose answer was lost with their run.
+    /// Orphaned requests among these.
     pub orphaned: u64,
-    /// Those whose response was lost, for whatever reason: they may have been applied.
+    /// Requests that lost their response, for any reason: they may have been applied.
     pub responses_lost: u64,
-    /// Jobs in doubt: such a request may have changed their question, and nothing since says whether.
+    /// Jobs in doubt: a request may have changed the question, without a known result.
     pub in_doubt: u64,
-    /// Deletes that were in doubt and found done when they were repeated.
+    /// Deletes in doubt that the service reported as done when they were repeated.
     pub succeeded_in_doubt: u64,
     /// The newest run.
     pub last_run: Option<RunSummary>,
-    /// How large the queue file and its log are.
+    /// The size of the queue file and its write-ahead log, in bytes.
     pub file_bytes: u64,
-    /// When the queue was pruned last, in UTC milliseconds, whether or not anything was old
-    /// enough.
+    /// The time of the last prune, in UTC milliseconds, even if it deleted nothing.
     pub pruned_ms: Option<i64>,
 }
 
 impl Queue {
-    /// The whole queue in figures, from one moment.
+    /// The status of the whole queue, from one read transaction.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn status(&self) -> Result<QueueStatus, QueueError> {
-        // One read transaction, so that the figures belong together.
+        // One read transaction, so that all counts are of the same state.
         let mut tx = self.readers.begin().await.context("read its figures")?;
         let row = sqlx::query(SUMS_OF_ALL).fetch_one(&mut *tx).await.context("add up jobs")?;
         let counts = read_counts(&row).context("add up jobs")?;
@@ -173,7 +171,7 @@ impl Queue {
         })
     }
 
-    /// Of the file and its log, as far as they can be seen.
+    /// The size of the file and its log; a file that cannot be read counts as 0.
     fn file_bytes(&self) -> u64 {
         let log = {
             let mut name = self.path.as_os_str().to_owned();
@@ -187,7 +185,7 @@ impl Queue {
     /// Jobs of one app by state.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn counts_of(&self, app: App) -> Result<QueueCounts, QueueError> {
         let row = sqlx::query(
             "SELECT coalesce(sum(pending), 0), coalesce(sum(in_flight), 0), coalesce(sum(succeeded), 0),
@@ -228,7 +226,7 @@ impl Queue {
     }
 }
 
-/// The number of `app` in this file, if it has one.
+/// The id of `app` in this file, if it has one.
 async fn find_app(connection: &mut SqliteConnection, app: App) -> Result<Option<i64>, QueueError> {
     sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = ? AND library = ?")
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
@@ -262,7 +260,7 @@ const SUMS_OF_ALL: &str = "
            coalesce(sum(succeeded_on_retry), 0)
     FROM job_counts";
 
-/// In the order of [`JobState::ALL`].
+/// Reads counts from columns in the order of [`JobState::ALL`].
 fn read_counts(row: &SqliteRow) -> Result<QueueCounts, sqlx::Error> {
     Ok(QueueCounts {
         pending: count(row, 0)?,

@@ -1,9 +1,8 @@
-//! An import: one transaction, all of a manifest or nothing.
+//! An import: reads a whole manifest into the queue in one transaction, or changes nothing.
 //!
-//! Rows come in as the manifest is read and wait in a table of the import's own (`staging.rs`).
-//! Then one transaction decides and writes: what waits from older batches for the same
-//! questions is superseded in it, so no moment exists in which two intents for one question
-//! could be sent. Dropping an [`Import`] leaves nothing behind.
+//! Rows are staged in a temporary table while the manifest is read (`staging.rs`). Then one transaction
+//! decides and writes. It supersedes the pending jobs of older batches for the same questions, so at no
+//! time can two jobs of one question be sent. Dropping an [`Import`] rolls it back.
 
 mod apply;
 pub(in crate::queue) mod staging;
@@ -23,7 +22,7 @@ use crate::queue::{
 /// An import that has begun.
 #[derive(Debug)]
 pub struct Import {
-    /// Its own, so that nobody waits for it while the manifest is read.
+    /// Its own connection, so that no writer waits for it while the manifest is read.
     pub(in crate::queue) connection: SqliteConnection,
     app: App,
     pub(in crate::queue) now_ms: i64,
@@ -32,38 +31,37 @@ pub struct Import {
     questions: Option<Questions>,
     dry_run: bool,
     decides: bool,
-    /// Known once it decides.
+    /// Known once the transaction has begun.
     pub(in crate::queue) app_id: i64,
-    /// The batch that it makes; 0 while it makes none.
+    /// The batch that it creates; 0 without a batch.
     pub(in crate::queue) batch: BatchId,
     pub(in crate::queue) superseded: u64,
-    /// The batch that the same manifest made before, once a preview has found it.
+    /// The earlier batch of the same manifest, once a preview has found it.
     pub(in crate::queue) known: Option<BatchId>,
-    /// The approval that was noted in its transaction.
+    /// The approval that was recorded in its transaction.
     pub(in crate::queue) approval: Option<ApprovalId>,
 }
 
-/// What the manifest's reader counted; becomes the batch's row.
+/// What the reader of the manifest counted; becomes the row of the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportTotals {
-    /// What the batch is called in reports.
+    /// The name of the batch in reports.
     pub name: String,
-    /// Where the manifest came from.
+    /// The source of the manifest: a path or standard input.
     pub source: String,
     /// SHA-256 of the manifest and of the options that change its meaning, 64 hex digits.
     pub digest: String,
-    /// Rows read.
     pub rows: u64,
-    /// Rows that said again what another row said.
+    /// Rows that repeat another row.
     pub duplicates: u64,
-    /// Rows that were bad and left out.
+    /// Bad rows, which make no job.
     pub rejected: u64,
 }
 
-/// Whether a manifest that is already in the queue makes a new batch.
+/// Whether a manifest that is already in the queue creates a new batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameManifest {
-    /// No: the batch that it made goes on, or is done.
+    /// No: its batch continues, or is finished.
     Continues,
     /// Yes: `--again`.
     Again,
@@ -72,47 +70,47 @@ pub enum SameManifest {
 /// How an import ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Imported {
-    /// A new batch is in the queue.
+    /// The import created a batch.
     New {
-        /// Its number.
+        /// The new batch.
         batch: BatchId,
-        /// Jobs of older batches that it has superseded.
+        /// Jobs of older batches that it superseded.
         superseded: u64,
     },
-    /// The same manifest is in the queue already; nothing was changed.
+    /// The same manifest is already in the queue; nothing was changed.
     Known {
-        /// The number of its batch.
+        /// The earlier batch.
         batch: BatchId,
     },
 }
 
-/// What an import would do.
+/// The effect that an import would have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
-    /// The batch that the same manifest made before, if it would continue that one.
+    /// The earlier batch of the same manifest, if the import would continue it.
     pub known: Option<BatchId>,
     /// Jobs of older batches that it would supersede.
     pub superseded: u64,
-    /// The app's open jobs after it, by status, in the order of `Status::ALL`.
+    /// The app's open jobs after the import, by status, in the order of `Status::ALL`.
     pub open: [u64; 3],
 }
 
-/// What the engine may keep in memory of the pages that an import changes, and of what it
-/// sorts, in KiB. An import writes in order and sorts while it reads, which more would delay: with
-/// eight times as much one of 1,000,000 rows took 7 % longer and 50 MiB more.
+/// The page cache of an import and of its temporary tables, in KiB. An import writes in order and sorts
+/// while it reads, so a larger cache does not help: with eight times as much, an import of 1,000,000
+/// rows took 7 % longer and 50 MiB more.
 const CACHE_KIB: u32 = 4 * 1024;
 
 impl Queue {
-    /// Begins an import for `app`. Nobody waits for it before it has all its rows.
+    /// Begins an import for `app`. Other writers do not wait for it until it has all its rows.
     ///
     /// # Errors
-    /// When the queue file cannot be opened once more.
+    /// When the queue file cannot be opened by another connection.
     pub async fn begin_import(&self, app: App, now_ms: i64) -> Result<Import, QueueError> {
         const CONTEXT: &str = "begin an import";
-        // What its rows refer to is made in the same transaction.
+        // The same transaction creates every row that its rows refer to.
         let options = self.writer.options().foreign_keys(false);
         let options = options.pragma("cache_size", format!("-{CACHE_KIB}")).pragma("threads", "1");
-        // Temporary tables have a cache of their own.
+        // Temporary tables have a separate cache.
         let options = options.pragma("temp.cache_size", format!("-{CACHE_KIB}"));
         let mut connection = SqliteConnection::connect_with(&options).await.context(CONTEXT)?;
         let staging = Staging::begin(&mut connection).await?;
@@ -134,7 +132,7 @@ impl Queue {
     }
 }
 
-/// The number of `app` in this file, made if it is new.
+/// The id of `app` in this file, created if it is new.
 pub(in crate::queue) async fn app_id(
     connection: &mut SqliteConnection,
     app: App,
@@ -155,7 +153,7 @@ pub(in crate::queue) async fn app_id(
 }
 
 impl Import {
-    /// Lets `stop` end it at any time, with [`QueueError::Stopped`].
+    /// Lets `stop` cancel the import at any time, with [`QueueError::Stopped`].
     ///
     /// # Errors
     /// When the queue file fails.
@@ -163,47 +161,47 @@ impl Import {
         stop.cancel_on(&mut self.connection).await
     }
 
-    /// Takes one row. An id may come once; a later row for it goes to [`Import::replace`].
+    /// Adds one row. Each question may be added once; a later row for it goes to [`Import::replace`].
     ///
     /// # Errors
-    /// When the rows cannot be kept.
+    /// When the row cannot be staged.
     pub async fn add(&mut self, job: NewJob) -> Result<(), QueueError> {
         self.group.push(job);
         if self.group.is_full() { self.write_group().await } else { Ok(()) }
     }
 
-    /// Takes several rows.
+    /// Adds several rows.
     ///
     /// # Errors
-    /// When the rows cannot be kept.
+    /// When the rows cannot be staged.
     pub async fn add_group(&mut self, group: RowBatch) -> Result<(), QueueError> {
         self.write_group().await?;
         self.staging.add(&mut self.connection, group).await
     }
 
-    /// Takes a row that speaks instead of one taken before (`--on-conflict last`).
+    /// Adds a row that replaces an earlier one (`--on-conflict last`).
     ///
     /// # Errors
-    /// When the row cannot be kept.
+    /// When the row cannot be staged.
     pub async fn replace(&mut self, job: NewJob) -> Result<(), QueueError> {
         self.staging.replace(&mut self.connection, &job).await
     }
 
-    /// Takes back the row of a question for which another one wants something else.
+    /// Removes the row of a question whose rows contradict each other.
     ///
     /// # Errors
-    /// When that cannot be kept.
+    /// When the removal cannot be staged.
     pub async fn take_out(&mut self, question: &QuestionId) -> Result<(), QueueError> {
         self.staging.take_out(&mut self.connection, question).await
     }
 
-    /// Tells it by `has` which questions its rows name, once all are there, and spares it to
-    /// look for them one by one where they are many.
+    /// Sets the test whether a row names a question, once all rows are added. With it a large import
+    /// scans the jobs once instead of looking up each question.
     pub fn set_membership_test(&mut self, has: impl Fn(&str) -> bool + Send + Sync + 'static) {
         self.questions = Some(Questions(Box::new(has)));
     }
 
-    /// Tells it that it will be undone after its preview, whatever that says.
+    /// Marks the import as one that is rolled back after its preview.
     pub fn dry_run(&mut self) {
         self.dry_run = true;
     }
@@ -213,7 +211,7 @@ impl Import {
         self.staging.add(&mut self.connection, group).await
     }
 
-    /// Begins the transaction that decides. Other writers wait from now on.
+    /// Begins the transaction that decides. From now on other writers wait.
     pub(in crate::queue) async fn begin(&mut self) -> Result<(), QueueError> {
         const CONTEXT: &str = "begin an import";
         begin_immediate(&mut self.connection, CONTEXT).await?;
@@ -223,19 +221,19 @@ impl Import {
         saved.map(drop).context(CONTEXT)
     }
 
-    /// Writes everything, not yet durable.
+    /// Writes everything without a commit.
     async fn decide(&mut self, digest: &str, same: SameManifest) -> Result<(), QueueError> {
         self.write_group().await?;
         self.staging.finish(&mut self.connection).await?;
         self.begin().await?;
         if same == SameManifest::Continues {
-            // If the batch is there already, nothing of this import counts.
+            // If the manifest has a batch already, this import writes nothing.
             self.known = self.find_known(digest).await?;
         }
         if self.known.is_some() {
             return Ok(());
         }
-        // The batch's own row comes first, for its number; its figures come at the end.
+        // The row of the batch comes first, for its id; its counts follow at the end.
         let noted = sqlx::query(
             "INSERT INTO batches (app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
              VALUES (?, '', '', printf('%064d', 0), ?, 0, 0, 0, 0)",
@@ -254,8 +252,8 @@ impl Import {
         doubts::hold_back(connection, self.now_ms).await
     }
 
-    /// Says what the import does, before it is durable: a caller that does not want it
-    /// drops it.
+    /// Shows the effect of the import before its commit. A caller that does not want it drops the
+    /// import.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -269,11 +267,10 @@ impl Import {
         Ok(Preview { known: self.known, superseded: self.superseded, open })
     }
 
-    /// Makes everything durable, unless the same manifest is in the queue already as the
-    /// preview has found.
+    /// Commits the import, unless the preview found an earlier batch of the same manifest.
     ///
     /// # Errors
-    /// When the queue file cannot be written; nothing is left behind then.
+    /// When the queue file cannot be written; the import is then rolled back.
     pub async fn commit(mut self, totals: &ImportTotals) -> Result<Imported, QueueError> {
         if !self.decides {
             self.decide(&totals.digest, SameManifest::Again).await?;
@@ -303,8 +300,8 @@ impl Import {
         Ok(imported)
     }
 
-    /// Leaves nothing behind, and lets other writers go on before this returns. Dropping
-    /// an import does the same a little later.
+    /// Rolls back, and releases the write lock before it returns. Dropping an import does the same a
+    /// little later.
     ///
     /// # Errors
     /// When the queue file fails.
@@ -312,15 +309,15 @@ impl Import {
         self.end("ROLLBACK").await
     }
 
-    /// Ends the transaction, if it has begun, and closes its connection.
+    /// Ends the transaction, if it has begun, and closes the connection.
     pub(in crate::queue) async fn end(mut self, how: &'static str) -> Result<(), QueueError> {
-        // A stop comes too late for this.
+        // A cancellation must not interrupt the end.
         self.connection.lock_handle().await.context("end an import")?.remove_progress_handler();
         if self.decides {
-            // An index may have been left out of what only looks.
+            // A dry run may lack an index, so it must not be committed.
             let how = if self.dry_run { "ROLLBACK" } else { how };
             match sqlx::query(how).execute(&mut self.connection).await {
-                // The engine has done that by itself when it was stopped.
+                // The engine has already rolled back when it was cancelled.
                 Err(_) if how == "ROLLBACK" => {}
                 ended => ended.map(drop).context("finish an import")?,
             }
@@ -331,7 +328,7 @@ impl Import {
         self.connection.close().await.context("close its file")
     }
 
-    /// The newest batch made from the same manifest for the same app.
+    /// The newest batch of the same manifest and app.
     async fn find_known(&mut self, digest: &str) -> Result<Option<BatchId>, QueueError> {
         let row = sqlx::query(
             "SELECT id FROM batches WHERE app_id = ? AND digest = ? ORDER BY id DESC LIMIT 1",
