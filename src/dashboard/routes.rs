@@ -1,4 +1,6 @@
-//! The routes, and the security headers of every response. One guard authorizes all of them.
+//! The routes, and the security headers of every response.
+//!
+//! One guard authorizes all routes, metrics and health included, so that no route can lack the check.
 
 use std::sync::Arc;
 

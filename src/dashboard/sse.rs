@@ -1,4 +1,7 @@
 //! The page's changes as server-sent events: changed sections, read errors, and the end.
+//!
+//! A client gets only what changed after the generation it has seen. A slow client skips to the newest
+//! state, so memory per client is bounded.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

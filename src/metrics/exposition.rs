@@ -1,4 +1,6 @@
-//! Encodes metric families as text, through the Prometheus client, which writes the format.
+//! Encodes metric families as text.
+//!
+//! The Prometheus client writes the format, so escaping and number syntax are not decided here.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

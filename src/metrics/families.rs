@@ -1,7 +1,7 @@
 //! The metrics: names, help texts and values.
 //!
-//! Jobs are gauges, since `retry` and `prune` decrease them. Requests are counters, since the store
-//! keeps the counts of pruned ones.
+//! Jobs are gauges, since `retry` and `prune` decrease them. Requests are counters, since pruning keeps
+//! their counts.
 
 use super::RunOutcome;
 use super::exposition::{Family, Labels, Value, seconds};

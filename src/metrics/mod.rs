@@ -74,7 +74,7 @@ pub fn catalogue() -> Vec<(String, &'static str)> {
     families::all().iter().map(Family::listed).collect()
 }
 
-/// The path of the queue as the store reports it, even if the file does not exist.
+/// The path of the queue as [`Queue`] reports it, even if the file does not exist.
 fn queue_path(database: &Path) -> PathBuf {
     let real = database.canonicalize().or_else(|_| {
         let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -1,4 +1,8 @@
-//! The errors of the queue: each variant is something else to do.
+//! The errors of the queue.
+//!
+//! Each variant calls for a different action of the user, and its text names that action. An error of
+//! the engine that has no variant of its own is [`QueueError::Sql`]; [`QueueError::advice`] adds what
+//! to do.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +11,13 @@ use super::sqlite::{disk_full, open};
 use super::{RequestId, RunId};
 use crate::util::escape::path_text;
 
-/// What can go wrong with the queue file. Each variant is something else to do.
+/// An error of the queue. Each variant calls for a different action.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// There is no queue file, and the command would not make one.
+    /// The queue file does not exist, and the command does not create one.
     #[error("no queue file at {}: import a manifest first, or name the right file with --database", path_text(.0))]
     Missing(PathBuf),
-    /// The file is not a queue of deskbatch.
+    /// The file is not a queue file of deskbatch.
     #[error(
         "{} is not a queue file of deskbatch ({reason}): nothing was changed; name another file with --database",
         path_text(path)
@@ -21,13 +25,13 @@ pub enum QueueError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// How that was seen.
+        /// The evidence.
         reason: String,
     },
-    /// A newer deskbatch has changed the layout of the file.
+    /// The file has the layout of a newer version of deskbatch.
     #[error("{} was written by a newer deskbatch: nothing was changed; use that version", path_text(.0))]
     Newer(PathBuf),
-    /// The file or its folder cannot be used.
+    /// The file or its folder cannot be opened.
     #[error(
         "the queue file {} cannot be opened: {source}: it and its folder have to be there and writable by this \
              user, or name another file with --database",
@@ -36,10 +40,10 @@ pub enum QueueError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The engine finds that the file is not as it left it.
+    /// The engine finds that the file contradicts itself.
     #[error(
         "the queue file {} is damaged: {source}: keep a copy of it, let deskbatch doctor look at it, and put back \
              your last good copy, or name another file with --database",
@@ -48,10 +52,10 @@ pub enum QueueError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What the engine said.
+        /// The error of the engine.
         source: sqlx::Error,
     },
-    /// The file can be reached by another name, and would have another lock by that.
+    /// The file has a second name, under which it would have a second lock.
     #[error(
         "the queue file {} {reason}: by each name it would have a lock and a log of its own, and jobs could be \
              sent twice; nothing was changed",
@@ -60,35 +64,35 @@ pub enum QueueError {
     SecondName {
         /// The file.
         path: PathBuf,
-        /// How, and what to do.
+        /// The kind of second name, and what to do.
         reason: String,
     },
-    /// What lies in the place of a lock cannot be used as one.
+    /// The file at the path of a lock cannot be used as a lock.
     #[error("the lock {} cannot be used: {reason}", path_text(path))]
     LockFile {
         /// The lock.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
-    /// The disk has no room.
+    /// The disk is full.
     #[error(
         "the queue{} could not {doing}: the disk is full: free some space and run again; nothing recorded was \
              lost",
         named(path)
     )]
     Full {
-        /// The queue file; empty where it is not known.
+        /// The queue file; empty if unknown.
         path: PathBuf,
-        /// Which operation.
+        /// The operation that failed.
         doing: &'static str,
     },
-    /// Another run has the queue.
+    /// Another run holds the lock of this queue.
     #[error(
         "another run has this queue: {0}: let it come to its end; deskbatch status shows how far it is"
     )]
     Held(Holder),
-    /// A run on another queue sends for the same app.
+    /// A run on another queue holds the lock of the same app.
     #[error(
         "another run sends for this application, from the queue {queue} ({holder}), and both have one limit: let \
              it come to its end, or wait for it with --wait"
@@ -96,18 +100,18 @@ pub enum QueueError {
     AppHeld {
         /// The other queue.
         queue: String,
-        /// Its run.
+        /// The holder of the lock.
         holder: Holder,
     },
-    /// A request was settled by somebody else: this process lost the queue.
+    /// Another process has settled the request: this process no longer owns the queue.
     #[error(
         "request {request} is no longer open: another process has taken over this queue, nothing was recorded"
     )]
     Fenced {
-        /// The request whose answer came too late.
+        /// The request whose response came too late.
         request: RequestId,
     },
-    /// The run has been ended by somebody else: this process lost the queue.
+    /// Another process has ended the run: this process no longer owns the queue.
     #[error(
         "run {run} is no longer going on: another process has taken over this queue, nothing more was sent"
     )]
@@ -115,20 +119,20 @@ pub enum QueueError {
         /// The run.
         run: RunId,
     },
-    /// The queue file, its log or its lock is not the one that the run took.
+    /// The queue file, its write-ahead log or its lock file is not the one that the run opened.
     #[error("{} was removed or replaced while this run had it: another run may be going on, so nothing more was \
              sent; what is there now is shown by deskbatch status; if no run is, run again", path_text(.0))]
     Replaced(PathBuf),
-    /// The queue file has got a second name.
+    /// The queue file has a second name since the run began.
     #[error("{path} got a second name, by a hard link, while this run had it: a run by that name would send the same \
              jobs, so nothing more was sent; remove that name (find / -xdev -samefile {path}) and run again",
             path = path_text(.0))]
     Linked(PathBuf),
-    /// The queue file is not the one that was opened.
+    /// The file at the path is not the one that was opened.
     #[error("{} was removed or replaced since it was opened: what is shown is from before; start again to see what is \
              there now", path_text(.0))]
     Gone(PathBuf),
-    /// A row says what cannot be.
+    /// A row has a value that this program never writes.
     #[error(
         "{table} row {row} is impossible: {reason}: deskbatch doctor looks whether the file is damaged"
     )]
@@ -140,21 +144,21 @@ pub enum QueueError {
         /// What is wrong with it.
         reason: String,
     },
-    /// An import was asked to end.
+    /// The caller cancelled the import.
     #[error("stopped as asked: nothing was imported")]
     Stopped,
-    /// The engine refused a statement.
+    /// The engine failed to run a statement.
     #[error("the queue could not {doing}: {source}")]
     Sql {
-        /// Which operation.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the engine said.
+        /// The error of the engine.
         source: sqlx::Error,
     },
 }
 
 impl QueueError {
-    /// What to do about what the engine said, where the text does not have it.
+    /// What to do about an error of the engine, where its text does not say so.
     pub fn advice(&self) -> Option<&'static str> {
         let Self::Sql { source, .. } = self else { return None };
         match open::engine_code(source)? {
@@ -169,18 +173,18 @@ impl QueueError {
     }
 }
 
-/// The path of a queue in a sentence, where it is known.
+/// A blank and the path, for an error text; empty if the path is unknown.
 fn named(path: &Path) -> String {
     if path.as_os_str().is_empty() { String::new() } else { format!(" {}", path_text(path)) }
 }
 
-/// The engine's code for a file that may only be read.
+/// `SQLITE_READONLY`: the file cannot be written.
 const SQLITE_READONLY: i32 = 8;
 
-/// The engine's code for a statement that was asked to end; only imports are.
+/// `SQLITE_INTERRUPT`: a statement was cancelled. Only imports cancel statements.
 const SQLITE_INTERRUPT: i32 = 9;
 
-/// Attaches the operation to what the engine said.
+/// Adds the operation to an error of the engine.
 pub(in crate::queue) trait Context<T> {
     fn context(self, context: &'static str) -> Result<T, QueueError>;
 }

@@ -1,10 +1,10 @@
 //! The durable queue: all SQL, and nothing but SQL.
 //!
-//! One SQLite file, one writing connection, several reading ones. Every write is one
-//! short transaction that begins immediate, so it waits for its turn instead of failing
-//! half-way; none is ever open while the network is waited for. Every transition of a job
-//! is one named statement guarded by the state that it leaves. Time is an argument.
-//! No type of the database engine leaves this folder: another engine is another room here.
+//! A queue is one SQLite file with one write connection and several read connections. Every write is
+//! one short `BEGIN IMMEDIATE` transaction: it waits for the write lock at its start, so it cannot fail
+//! halfway, and it is never open during a request. Every change of a job's state is one statement that
+//! names the state it changes. Times are arguments. No type of the engine leaves this folder, so that
+//! another engine can be added beside `sqlite`.
 
 mod error;
 mod read;
@@ -43,41 +43,41 @@ pub use sqlite::settle::{Done, RequestResult, Return};
 pub use sqlite::transaction::WriteTransaction;
 pub use sqlite::wait_reason::{Wait, WaitsFor};
 
-/// The number of a batch in its queue file.
+/// Identifies a batch within its queue file.
 pub type BatchId = i64;
-/// The number of a run in its queue file.
+/// Identifies a run within its queue file.
 pub type RunId = i64;
-/// The number of a request in its queue file.
+/// Identifies a request within its queue file.
 pub type RequestId = i64;
 
-/// An open queue file.
+/// An open queue: the store of batches, jobs, requests and runs.
 #[derive(Debug, Clone)]
 pub struct Queue {
     path: PathBuf,
-    /// Which file that was; `None`: it is in memory.
+    /// The identity of the file at the time of opening; `None` for a queue in memory.
     found: sqlite::run_lock::Identity,
-    /// Whether it had a log with something in it before this process opened it.
+    /// Whether the file had a non-empty write-ahead log before this process opened it.
     has_log: bool,
     sending: Arc<Mutex<Option<sqlite::lost_log::Sending>>>,
     writer: sqlite::connection::WriteConnection,
     readers: SqlitePool,
-    /// Which jobs the run that claims may claim.
+    /// The claim scope of the run that claims, read once.
     scope: Arc<Mutex<Option<(RunId, sqlite::claim_scope::ClaimScope)>>>,
 }
 
 impl Queue {
-    /// Where the file is.
+    /// The path of the queue file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A write transaction that has its lock from the first statement on.
+    /// Begins a transaction that has the write lock from its first statement on.
     async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, QueueError> {
         self.writer.begin(doing).await
     }
 
-    /// Closes every connection; the last one folds the write-ahead log into the file. Waits for
-    /// those that are in use, which each is for the length of one call and no longer.
+    /// Closes every connection; the last one copies the write-ahead log into the file. Waits for
+    /// connections in use, each of which is in use for one call at most.
     pub async fn close(self) {
         self.readers.close().await;
         self.writer.close().await;

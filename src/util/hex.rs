@@ -1,8 +1,10 @@
 //! Lower-case hexadecimal.
+//!
+//! For SHA-256 digests, which are stored and compared as text. No crate is needed for one function.
 
 use std::fmt::Write as _;
 
-/// Two digits for each byte.
+/// Two lower-case hexadecimal digits for each byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -1,4 +1,6 @@
-//! Helpers that know nothing of this program's domain.
+//! Helpers without knowledge of the program's domain.
+//!
+//! They may use the standard library and crates, but no other module of this program.
 
 pub(crate) mod atomic_file;
 pub mod escape;

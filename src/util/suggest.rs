@@ -1,5 +1,6 @@
-//! "Did you mean": finds the known word nearest to an unknown one, for commands, settings, columns and
-//! statuses. Pure. Prefers no suggestion to a bad one.
+//! "Did you mean": finds the known word nearest to an unknown one.
+//!
+//! Serves commands, settings, columns and statuses. Pure. Prefers no suggestion to a bad one.
 
 /// A longer word is no typing error, and may be a secret in the wrong place.
 const WORD_CHARS_MAX: usize = 40;

@@ -1,8 +1,9 @@
-//! The queue in figures for machines: by app, from one moment, counters that only go up.
+//! The counters of the queue for Prometheus, by app, from one read transaction.
 //!
-//! Jobs are told by their tallies and never counted; where requests and failed jobs are, the
-//! statements read indexes and no table. What a prune drops of the requests is added up in the transaction that drops it
-//! ([`count_pruned`]), and told together with what is there.
+//! Jobs come from their counters and are never counted. For requests and failed jobs the statements
+//! read indexes and no table. Request counters never decrease: a prune adds up the requests that it
+//! deletes, in its own transaction ([`count_pruned`]), and these sums are added to the existing
+//! requests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,95 +17,93 @@ use crate::queue::read::row_helpers::{app, count};
 use crate::queue::sqlite::doubts;
 use crate::queue::{Context as _, Queue, QueueError};
 
-/// Upper bounds of the times to an answer that are counted apart, in milliseconds. They are
-/// kept with what was pruned: a new one between two of them would count from then on only.
+/// Upper bounds of the latency buckets, in milliseconds. Pruned requests are stored under these bounds,
+/// so a new bound between two of them would count only later requests.
 pub const LATENCY_BOUNDS_MS: [i64; 10] =
     [25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
 
-/// The bound that a time counts under: 0 where it is not known, the engine's largest number
-/// where it is longer than all of them.
+/// The bucket of a latency: 0 if unknown, [`i64::MAX`] if it exceeds all bounds.
 fn bound_of(latency_ms: Option<i64>) -> i64 {
     let Some(latency_ms) = latency_ms else { return 0 };
     LATENCY_BOUNDS_MS.into_iter().find(|bound| latency_ms <= *bound).unwrap_or(i64::MAX)
 }
 
-/// Requests with one verdict.
+/// The requests with one verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VerdictFigures {
-    /// How many there were.
+    /// Their number.
     pub requests: u64,
-    /// How many jobs they carried together.
+    /// The number of their jobs.
     pub jobs: u64,
 }
 
-/// Times from a request's leaving to its answer.
+/// The latencies of requests: the times from sending to the response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LatencyFigures {
-    /// How many requests, by upper bound in milliseconds; [`i64::MAX`] for longer than all
-    /// of [`LATENCY_BOUNDS_MS`]. Not cumulative.
+    /// The number of requests by upper bound in milliseconds; [`i64::MAX`] for those above all
+    /// [`LATENCY_BOUNDS_MS`]. Not cumulative.
     pub by_bound: BTreeMap<i64, u64>,
-    /// All times together, in milliseconds.
+    /// The sum of all latencies, in milliseconds.
     pub sum_ms: u64,
 }
 
 /// The newest run of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastRun {
-    /// When it began, in UTC milliseconds.
+    /// The beginning, in UTC milliseconds.
     pub started_ms: i64,
-    /// When it ended; `None` while it goes on, or if it died and nobody has noticed yet.
+    /// The end; `None` while the run continues, or if it died and no later run has closed it.
     pub finished_ms: Option<i64>,
-    /// How it ended.
     pub ending: Option<String>,
-    /// When a request of it was settled last, in UTC milliseconds.
+    /// When one of its requests was settled last, in UTC milliseconds.
     pub answered_ms: Option<i64>,
 }
 
-/// What is known of one app and library.
+/// The counters of one app.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppFigures {
-    /// Which.
     pub app: App,
-    /// Jobs by status and state, in the orders of [`Status::ALL`] and [`JobState::ALL`](crate::domain::job::JobState::ALL).
+    /// Jobs by target status and job state, in the orders of [`Status::ALL`] and
+    /// [`JobState::ALL`](crate::domain::job::JobState::ALL).
     pub jobs: [[u64; 6]; 3],
     /// Jobs in doubt.
     pub in_doubt: u64,
-    /// Failed jobs by the service's code; `None`: it gave none.
+    /// Failed jobs by the code of the service; `None`: without a code.
     pub failed: BTreeMap<Option<i64>, u64>,
     /// Batches with an open job.
     pub unfinished_batches: u64,
-    /// When the oldest of these was imported, in UTC milliseconds.
+    /// The import time of the oldest of these batches, in UTC milliseconds.
     pub oldest_open_ms: Option<i64>,
-    /// Requests ever made, by the verdict on their answer; those that were pruned too.
+    /// All requests by verdict, including pruned ones.
     pub requests: BTreeMap<String, VerdictFigures>,
-    /// Requests without a recorded answer.
+    /// Requests without a recorded response.
     pub in_flight: u64,
-    /// How long answers took, ever.
+    /// The latencies of all requests, including pruned ones.
     pub latency: LatencyFigures,
-    /// Requests a second that runs have learned to be borne.
+    /// The learned rate, in requests per second.
     pub learned_rate: Option<f64>,
     /// The newest run.
     pub last_run: Option<LastRun>,
 }
 
-/// The whole queue in figures.
+/// The counters of the whole queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// By app, in the order in which they came to the queue.
+    /// The apps, in the order of their first import.
     pub apps: Vec<AppFigures>,
-    /// The size of the queue file, in bytes; `None` if it is not there.
+    /// The size of the queue file, in bytes; `None` if it does not exist.
     pub file_bytes: Option<u64>,
-    /// The size of its write-ahead log, in bytes; 0 if there is none.
+    /// The size of its write-ahead log, in bytes; 0 if it does not exist.
     pub log_bytes: u64,
 }
 
 type Apps = BTreeMap<i64, AppFigures>;
 
 impl Queue {
-    /// The whole queue in figures, from one moment.
+    /// The counters of the whole queue, from one read transaction.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn figures(&self) -> Result<Figures, QueueError> {
         let mut tx = self.readers.begin().await.context("read its figures")?;
         let mut apps = known_apps(&mut tx).await?;
@@ -127,7 +126,7 @@ impl Queue {
     }
 }
 
-/// Every app, with the pace that was learned for it and nothing else yet.
+/// Every app with its learned rate; all its counters are still 0.
 async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, QueueError> {
     let doing = "read its apps";
     let rows = sqlx::query(
@@ -159,7 +158,7 @@ async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, Queue
     Ok(apps)
 }
 
-/// Jobs by status and state, as the tallies have them.
+/// Adds jobs by target status and state, from their counters.
 async fn add_up_jobs(
     tx: &mut Transaction<'static, Sqlite>,
     apps: &mut Apps,
@@ -189,7 +188,7 @@ async fn add_up_jobs(
     Ok(())
 }
 
-/// The codes of jobs that failed.
+/// Counts failed jobs by code.
 async fn count_failed(
     tx: &mut Transaction<'static, Sqlite>,
     apps: &mut Apps,
@@ -233,7 +232,7 @@ async fn count_requests(
     apps: &mut Apps,
 ) -> Result<(), QueueError> {
     let doing = "count requests";
-    // In the order of the index, so that nothing is sorted.
+    // The order of the index, so that the engine does not sort.
     let groups = "SELECT (SELECT app_id FROM runs WHERE id = run_id), verdict, latency_ms, count(*), sum(job_count)
                   FROM requests INDEXED BY requests_by_run GROUP BY run_id, verdict, latency_ms";
     let mut rows = sqlx::query(groups).fetch(&mut **tx);
@@ -253,7 +252,7 @@ async fn count_requests(
     Ok(())
 }
 
-/// Adds requests of an app with a verdict; their number is in column 3, that of their jobs in 4.
+/// Adds requests of one app with one verdict; column 3 has their number, column 4 that of their jobs.
 fn add_requests(
     apps: &mut Apps,
     row: &SqliteRow,
@@ -306,7 +305,7 @@ async fn look_at_runs(
     Ok(())
 }
 
-/// The figures of the app that a row of `table` begins with.
+/// The counters of the app that a row of `table` begins with.
 fn of_app<'a>(
     apps: &'a mut Apps,
     row: &SqliteRow,
@@ -318,8 +317,8 @@ fn of_app<'a>(
     figures.ok_or_else(|| QueueError::Impossible { table, row: 0, reason: reason() })
 }
 
-/// Adds up what [`figures`](Queue::figures) tells of the requests in `temp.unused`, which are
-/// about to be dropped in the same transaction.
+/// Adds up the requests in `temp.unused` for [`figures`](Queue::figures), before the same transaction
+/// deletes them.
 pub(in crate::queue) async fn count_pruned(
     connection: &mut SqliteConnection,
 ) -> Result<(), QueueError> {

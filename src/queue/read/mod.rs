@@ -1,4 +1,7 @@
-//! Reads of the queue for status, reports and metrics. Nothing here writes.
+//! The reads of the queue, for status, reports and metrics.
+//!
+//! Nothing here writes. A read sees one committed state, and it neither waits for a run nor makes a run
+//! wait. Large tables are read through an index, in pages or in ranges.
 
 pub(in crate::queue) mod metrics;
 pub(in crate::queue) mod records;

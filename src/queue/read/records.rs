@@ -1,4 +1,7 @@
-//! Records: the queue's jobs one after the other, for reports. Streams; holds a few pages.
+//! Records: streams the jobs of the queue, one after the other, for reports.
+//!
+//! Jobs are read in pages, and no read transaction stays open between two pages. Memory is bounded by a
+//! few pages, whatever the size of the queue. Only reads.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,62 +16,61 @@ use crate::domain::job::{JobId, JobState, Status};
 use crate::queue::sqlite::doubts::IN_DOUBT;
 use crate::queue::{BatchId, Context as _, Queue, QueueError, RunId};
 
-/// A job with everything that is known of it.
+/// A job with everything the queue records about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The job's number.
     pub id: JobId,
-    /// The question.
+    /// The question id.
     pub question_id: String,
-    /// What it shall become.
+    /// The target status.
     pub status: Status,
-    /// Where it stands.
+    /// The job state.
     pub state: JobState,
-    /// The service's code, if it was refused.
+    /// The code of the service, if it rejected the job.
     pub error_code: Option<i64>,
-    /// The service's text beside it.
+    /// The text of the service for that code.
     pub error_info: Option<String>,
-    /// Requests that carried it, those refused as too fast not counted.
+    /// Attempts: the requests that counted against the job, without throttled ones.
     pub attempts: i64,
-    /// Whether some request that carried it lost its response.
+    /// Whether any request of the job lost its response.
     pub response_lost: bool,
-    /// Whether it is the latest job of a question that such a request may have changed, and nothing
-    /// since says whether.
+    /// Whether the job is in doubt: the latest of its question, which a request may have changed
+    /// without a known result.
     pub in_doubt: bool,
     /// The name of its batch.
     pub batch: Arc<str>,
-    /// The line of the manifest where it stands.
+    /// The line of the manifest.
     pub line: i64,
-    /// When its outcome was recorded, in UTC milliseconds.
+    /// The time of its outcome, in UTC milliseconds.
     pub finished_ms: Option<i64>,
 }
 
-/// Which records.
+/// Selects records.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RecordFilter {
-    /// In this state only.
+    /// Only jobs in this state.
     pub state: Option<JobState>,
-    /// In doubt only.
+    /// Only jobs in doubt.
     pub in_doubt: bool,
-    /// Only those of which a request lost its response.
+    /// Only jobs that lost a response.
     pub response_lost: bool,
-    /// Only the latest job of its question, or only those that are not.
+    /// `true`: only the latest job of each question; `false`: only other jobs.
     pub latest: Option<bool>,
-    /// Of this batch only.
+    /// Only jobs of this batch.
     pub batch: Option<BatchId>,
-    /// Settled by this run only.
+    /// Only jobs settled by this run.
     pub run: Option<RunId>,
-    /// At most so many.
+    /// The most records.
     pub limit: Option<u32>,
 }
 
 impl Queue {
-    /// The records that `filter` lets through, in the order of import, then of the manifest.
+    /// The records that match `filter`, in the order of the imports, then of the rows.
     pub fn records(
         &self,
         filter: RecordFilter,
     ) -> impl Stream<Item = Result<Record, QueueError>> + Send + use<> {
-        // The next page is read while the one before is taken apart and written.
+        // The next page is read while the previous one is decoded and written.
         let (pages, taken) = mpsc::channel(1);
         tokio::spawn(read_pages(self.readers.clone(), filter, pages));
         stream::unfold(taken, |mut taken| async { Some((taken.recv().await?, taken)) })
@@ -80,9 +82,9 @@ impl Queue {
     }
 }
 
-/// Pages by job number, until the last or until nobody takes them any more: no statement stays
-/// open between two of them, so that a slow reader of a report never keeps the write-ahead log
-/// from being folded in.
+/// Reads pages in the order of job ids, until the last one or until the receiver is dropped. No
+/// statement stays open between two pages, so a slow reader never blocks a checkpoint of the
+/// write-ahead log.
 async fn read_pages(
     readers: SqlitePool,
     filter: RecordFilter,
@@ -108,15 +110,15 @@ async fn read_pages(
 /// Rows read by one statement.
 const PAGE_ROWS: u32 = 1_000;
 
-/// What is being done, for errors.
+/// The operation, for errors.
 const CONTEXT: &str = "read records";
 
-/// The names of the batches that were met.
+/// The names of the batches seen so far.
 type Names = BTreeMap<BatchId, Arc<str>>;
 
-/// A job as it comes: number, question, status, state, code, text, attempts, whether a response was
-/// lost, whether in doubt, batch, line, and when it was finished. All of a page come in one row, as
-/// JSON: a row of its own would take longer on its way here than to be read.
+/// A job as the engine returns it: id, question, target status, state, code, text, attempts, response
+/// lost, in doubt, batch, line, time of the outcome. All jobs of a page come in one row, as JSON, which
+/// is faster than one row per job.
 type Found = (
     JobId,
     String,
@@ -132,13 +134,13 @@ type Found = (
     Option<i64>,
 );
 
-/// Some records as they come.
+/// One page of records, not yet decoded.
 struct Page {
-    /// How many.
+    /// The number of records.
     rows: u32,
-    /// The number of the last.
+    /// The id of the last record.
     last: JobId,
-    /// A list of [`Found`].
+    /// A JSON array of [`Found`].
     found: String,
     names: Names,
 }
@@ -160,7 +162,7 @@ async fn read_page(
     ));
     sql.push_bind(after);
     if let Some(state) = filter.state {
-        // In so many words, so that the index of those that failed serves.
+        // A literal and not a bound value, so that the engine can use the partial index of failed jobs.
         sql.push(" AND state = '").push(state.name()).push("'");
     }
     if let Some(latest) = filter.latest {

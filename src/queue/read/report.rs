@@ -1,9 +1,7 @@
-//! The queue as a report sees it: what was asked and what became of it, by status, code and
-//! batch, and the runs that did it.
+//! The data of a report: jobs by target status, code and batch, and the runs that sent them.
 //!
-//! Only reads. Sums are made by the engine, a stretch of rows at a time: one `GROUP BY` over
-//! everything would sort every row of a large queue in memory. What could grow without end
-//! is cut to a list's length, and the rest counted.
+//! Only reads. The engine computes the sums, for a range of rows at a time: one `GROUP BY` over a large
+//! queue would sort all its rows in memory. Lists are cut at a maximum length, and the rest is counted.
 
 use std::collections::BTreeMap;
 
@@ -16,92 +14,89 @@ use crate::queue::read::row_helpers::{app, count, ends, stretches};
 use crate::queue::sqlite::doubts;
 use crate::queue::{BatchId, Context as _, Queue, QueueCounts, QueueError};
 
-/// The most batches and runs that are listed, newest first.
+/// The most batches and runs in a list, newest first.
 const LISTED_MAX: usize = 100;
 
-/// The most codes that are told apart.
+/// The most codes in a list.
 const CODES_MAX: usize = 100;
 
-/// What is being done, for errors.
+/// The operation, for errors.
 const CONTEXT: &str = "sum up its jobs";
 
-/// A list that may have been cut.
+/// A list that may be cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// The first of it.
+    /// Its first entries.
     pub rows: Vec<T>,
-    /// How many there are in all.
+    /// The number of all entries.
     pub total: u64,
 }
 
-/// Jobs that ended with one code.
+/// The jobs that ended with one code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorCodeStats {
-    /// The service's code; `None`: there was none, such as for an HTTP status.
+    /// The code of the service; `None`: without a code, such as for an HTTP status.
     pub code: Option<i64>,
-    /// Jobs that failed with it, by status in the order of [`Status::ALL`].
+    /// Failed jobs by target status, in the order of [`Status::ALL`].
     pub failed: [u64; 3],
-    /// Jobs that succeeded all the same: deletes found done when they were repeated.
+    /// Succeeded jobs: deletes in doubt that the service reported as done when they were repeated.
     pub succeeded: u64,
-    /// The service's text beside it, of one of them.
+    /// The text of the service in one of these responses.
     pub info: Option<String>,
 }
 
 impl ErrorCodeStats {
-    /// Jobs that failed with it, whatever their status.
+    /// Failed jobs of all target statuses.
     pub fn failed_total(&self) -> u64 {
         self.failed.iter().sum()
     }
 }
 
-/// A batch, and what became of its jobs.
+/// A batch, with the outcomes of its jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchStats {
-    /// Its number.
     pub id: BatchId,
-    /// The app and library that it is for.
     pub app: App,
-    /// Its name.
     pub name: String,
-    /// Where its manifest came from.
+    /// The source of its manifest: a path or standard input.
     pub source: String,
-    /// When it was imported, in UTC milliseconds.
+    /// The time of the import, in UTC milliseconds.
     pub created_ms: i64,
-    /// Rows of its manifest, of which some made no job.
+    /// The rows of its manifest, including those without a job.
     pub rows: i64,
-    /// Rows that said again what another row had said.
+    /// Rows that repeat another row.
     pub duplicates: i64,
-    /// Rows that could not be read.
+    /// Bad rows, which made no job.
     pub rejected: i64,
-    /// When it was cancelled, if it was.
+    /// The time of its cancellation, in UTC milliseconds, if it was cancelled.
     pub cancelled_ms: Option<i64>,
     /// Its jobs, by state.
     pub counts: QueueCounts,
 }
 
-/// See the head of this file. All figures are of one moment.
+/// The data of a report, from one read transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueReport {
-    /// Jobs by status, in the order of [`Status::ALL`], and state.
+    /// Jobs by target status, in the order of [`Status::ALL`], and by state.
     pub asked: [QueueCounts; 3],
-    /// By code, the most frequent first.
+    /// Jobs by code, the most frequent code first.
     pub codes: Listed<ErrorCodeStats>,
     /// Jobs in doubt.
     pub in_doubt: u64,
-    /// Deletes that were in doubt and found done when they were repeated.
+    /// Deletes in doubt that the service reported as done when they were repeated.
     pub succeeded_in_doubt: u64,
-    /// Jobs that succeeded, and that failed, in the newest run, of whatever batch.
+    /// The numbers of succeeded and of failed jobs in the newest run, across all batches.
     pub newest_run: (u64, u64),
     /// The batches that were not pruned, newest first.
     pub batches: Listed<BatchStats>,
     /// The runs, newest first.
     pub runs: Listed<RunStats>,
-    /// What was sent, and when.
+    /// The requests over time.
     pub traffic: RequestTimeline,
 }
 
 impl QueueReport {
-    /// Jobs by state, whatever their status.
+    /// Jobs of all target statuses by state.
     pub fn counts(&self) -> QueueCounts {
         let mut sum = QueueCounts::default();
         for counts in &self.asked {
@@ -114,11 +109,11 @@ impl QueueReport {
 }
 
 impl Queue {
-    /// The queue, or one batch of it and the runs since its import. A pause between two
+    /// The report of the queue, or of one batch and the runs since its import. A pause between two
     /// requests counts as a wait from `wait_ms_min` on.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn overview(
         &self,
         batch: Option<BatchId>,
@@ -133,7 +128,7 @@ async fn overview(
     batch: Option<BatchId>,
     wait_ms_min: i64,
 ) -> Result<QueueReport, QueueError> {
-    // One read transaction, so that the figures belong together.
+    // One read transaction, so that all counts are of the same state.
     let mut tx = readers.begin().await.context(CONTEXT)?;
     let tally = Tally::read(&mut tx, batch).await?;
     let batches = batches(&mut tx, batch, &tally.batches).await?;
@@ -158,7 +153,7 @@ async fn overview(
     })
 }
 
-/// Sums over jobs, while they are made.
+/// Sums over jobs, while they are computed.
 #[derive(Debug, Default)]
 struct Tally {
     asked: [QueueCounts; 3],
@@ -200,7 +195,7 @@ impl Tally {
         Ok(tally)
     }
 
-    /// What the tallies have.
+    /// Adds the counters of jobs.
     async fn add_up_states(
         &mut self,
         connection: &mut SqliteConnection,
@@ -250,7 +245,7 @@ impl Tally {
     }
 }
 
-/// Jobs that succeeded and that failed in the newest run.
+/// The numbers of succeeded and of failed jobs in the newest run.
 async fn newest_run(connection: &mut SqliteConnection) -> Result<(u64, u64), QueueError> {
     let row = sqlx::query("SELECT succeeded, failed FROM runs ORDER BY id DESC LIMIT 1")
         .fetch_optional(connection)
@@ -260,7 +255,7 @@ async fn newest_run(connection: &mut SqliteConnection) -> Result<(u64, u64), Que
     Ok((count(&row, 0).context(CONTEXT)?, count(&row, 1).context(CONTEXT)?))
 }
 
-/// Where the status that a row of `table` begins with stands in [`Status::ALL`].
+/// The index in [`Status::ALL`] of the status that a row of `table` begins with.
 fn status_at(row: &SqliteRow, table: &'static str) -> Result<usize, QueueError> {
     let status: i64 = row.try_get(0).context(CONTEXT)?;
     let at = Status::ALL.iter().position(|known| known.code() == status);

@@ -1,7 +1,8 @@
-//! What was sent, and when: runs, their requests, and the requests over time.
+//! The requests of the queue: by run, and over time.
 //!
-//! Only reads; sums by the engine, as in [`overview`](crate::queue::read::report). Requests over time are
-//! told for the newest run, and for those before it that belong to the same sitting.
+//! Only reads; the engine computes the sums, as in [`overview`](crate::queue::read::report). Requests
+//! over time cover one session: the newest run, with the earlier runs that belong to the same work
+//! (`sessions.rs`).
 
 use std::collections::BTreeMap;
 
@@ -14,33 +15,33 @@ use crate::queue::read::row_helpers::{app, count, ends, stretches};
 use crate::queue::read::sessions::{Bucket, Waits, bucket_ms, buckets, sitting, waits};
 use crate::queue::{Context as _, QueueError, RequestId, RunId};
 
-/// What is being done, for errors.
+/// The operation, for errors.
 pub(in crate::queue) const CONTEXT: &str = "sum up its requests";
 
-/// Requests, by what their answers meant.
+/// Requests by verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestCounts {
-    /// All of them.
+    /// All requests.
     pub total: u64,
-    /// Taken: every question that they carried is as asked.
+    /// Applied: every question of the request has its target status.
     pub applied: u64,
-    /// Refused for what they carried.
+    /// Rejected for their questions.
     pub rejected: u64,
-    /// Refused as too fast.
+    /// Throttled: the service pushed back.
     pub throttled: u64,
-    /// Without a usable answer.
+    /// Transient: without a usable response.
     pub transient: u64,
-    /// Refused for the UserSig, or for good.
+    /// Rejected for their UserSig (renew), or permanently (stop).
     pub refused: u64,
-    /// Those whose answer was lost with their run.
+    /// Orphaned: the response was lost with the run.
     pub orphaned: u64,
-    /// Those without a recorded answer yet.
+    /// Requests without a recorded response.
     pub in_flight: u64,
-    /// Answered ones, and what their answers took in sum, in milliseconds.
+    /// Requests with a response.
     pub answered: u64,
-    /// See `answered`.
+    /// The sum of the latencies of `answered` requests, in milliseconds.
     pub latency_ms: u64,
-    /// The slowest answer, in milliseconds.
+    /// The longest latency, in milliseconds.
     pub latency_ms_max: u64,
 }
 
@@ -83,47 +84,45 @@ impl RequestCounts {
     }
 }
 
-/// A run and what it sent.
+/// A run, with its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunStats {
-    /// Its number.
     pub id: RunId,
-    /// The app and library that it was for.
+    /// The app of its jobs.
     pub app: App,
-    /// The host it ran on.
+    /// The host name.
     pub host: String,
-    /// Its process.
+    /// The process id.
     pub pid: i64,
-    /// When it began, in UTC milliseconds.
+    /// The beginning, in UTC milliseconds.
     pub started_ms: i64,
-    /// When it ended; `None` while it goes on, or if it died and nobody has noticed yet.
+    /// The end; `None` while the run continues, or if it died and no later run has closed it.
     pub finished_ms: Option<i64>,
-    /// How it ended.
     pub ending: Option<String>,
     /// Its requests.
     pub requests: RequestCounts,
-    /// When the first of them left, in UTC milliseconds.
+    /// When its first request was sent, in UTC milliseconds.
     pub first_ms: Option<i64>,
-    /// When the last of them left.
+    /// When its last request was sent, in UTC milliseconds.
     pub last_ms: Option<i64>,
 }
 
-/// Requests in sum, and over the time of one sitting.
+/// The sum of all requests, and the requests of one session over time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestTimeline {
-    /// Of every run that is meant.
+    /// The requests of all selected runs.
     pub requests: RequestCounts,
-    /// The first and the last run of the sitting.
+    /// The first and the last run of the session.
     pub sitting: Option<(RunId, RunId)>,
-    /// How long a bucket is, in milliseconds.
+    /// The length of a bucket, in milliseconds.
     pub bucket_ms: i64,
-    /// The sitting from its first request to its last, without a gap.
+    /// The buckets from the first request of the session to the last, without a gap.
     pub buckets: Vec<Bucket>,
-    /// Its pauses within runs, by cause.
+    /// The pauses within its runs, by cause.
     pub waits: Vec<Waits>,
 }
 
-/// The runs that had to do with what was imported at `since`, or all, and what they sent.
+/// Reads the runs that were open at `since` or began later, or all runs, with their requests.
 pub(in crate::queue) async fn read(
     connection: &mut SqliteConnection,
     since: Option<i64>,
@@ -167,17 +166,17 @@ pub(in crate::queue) async fn read(
     Ok((Listed { rows: runs, total }, traffic))
 }
 
-/// What one run sent.
+/// The requests of one run.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum {
     requests: RequestCounts,
     first_ms: Option<i64>,
     last_ms: Option<i64>,
-    /// The numbers of its first and its last request.
+    /// The ids of its first and its last request.
     ids: Option<(RequestId, RequestId)>,
 }
 
-/// From the first of both to the last.
+/// The smallest range that contains both ranges.
 fn widest(
     one: Option<(RequestId, RequestId)>,
     other: Option<(RequestId, RequestId)>,

@@ -1,5 +1,7 @@
-//! What is read from rows in the same way wherever it stands: a count, an app; and the stretches
-//! in which many rows are summed. Only reads.
+//! Helpers that decode columns of rows: a count, an app, a range of ids.
+//!
+//! Also splits a table into ranges, in which many rows are summed without a large sort.
+//! Only reads.
 
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -7,11 +9,10 @@ use sqlx::sqlite::SqliteRow;
 use crate::domain::job::App;
 use crate::queue::{Context as _, QueueError};
 
-/// Rows that one statement sums.
+/// The rows of one range.
 const STRETCH_ROWS: i64 = 100_000;
 
-/// Stretches that cover every row of a table from number `first` to `last`; none where there is
-/// no row.
+/// Ranges that cover all rows of a table from id `first` to `last`; none for an empty table.
 pub(in crate::queue) fn stretches(
     ends: Option<(i64, i64)>,
 ) -> impl Iterator<Item = (i64, i64)> + Send {
@@ -21,18 +22,18 @@ pub(in crate::queue) fn stretches(
     })
 }
 
-/// The first and the last number of a table, in columns 0 and 1; none if it is empty.
+/// The first and the last id of a table, in columns 0 and 1; `None` for an empty table.
 pub(in crate::queue) fn ends(row: &SqliteRow) -> Result<Option<(i64, i64)>, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>(0)?.zip(row.try_get(1)?))
 }
 
-/// A column that counts something.
+/// Reads a count. A negative value reads as 0.
 pub(in crate::queue) fn count(row: &SqliteRow, at: usize) -> Result<u64, sqlx::Error> {
     let n: i64 = row.try_get(at)?;
     Ok(u64::try_from(n).unwrap_or_default())
 }
 
-/// The app in the columns `at` and the next one, of row `id` of `table`.
+/// Reads the app from column `at` and the next one; `id` is the row of `table`, for errors.
 pub(in crate::queue) fn app(
     row: &SqliteRow,
     at: usize,

@@ -1,5 +1,7 @@
-//! Sittings: the requests of the newest run over time, with those before it that belong to the
-//! same work, and the pauses in them. Only reads, as `traffic`, to which it belongs.
+//! Sessions: the newest run and the earlier runs that belong to the same work, on one time axis.
+//!
+//! A report shows the requests of a session in buckets of time, and the pauses within its runs by
+//! cause. Only reads, as part of `request_stats.rs`.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +12,10 @@ use crate::queue::read::request_stats::{CONTEXT, RequestCounts, RunStats};
 use crate::queue::read::row_helpers::{count, stretches};
 use crate::queue::{Context as _, QueueError, RequestId, RunId};
 
-/// The most stretches that the time of requests is cut into.
+/// The most buckets on the time axis.
 const BUCKETS_MAX: i64 = 96;
 
-/// Lengths of a stretch, in milliseconds, each one that a person would choose.
+/// The possible lengths of a bucket, in milliseconds: round numbers.
 const BUCKETS_MS: [i64; 20] = {
     const S: i64 = 1_000;
     const MIN: i64 = 60 * S;
@@ -42,38 +44,37 @@ const BUCKETS_MS: [i64; 20] = {
     ]
 };
 
-/// A pause up to this length never divides one sitting from the next, in milliseconds.
+/// A pause of at most this length never separates two sessions, in milliseconds.
 const PAUSE_MS: i64 = 10_000;
 
-/// How many requests before a pause are looked at for its cause: no more than can be out.
+/// How many requests before a pause are examined for its cause. No more requests can be in flight.
 const LOOK_BACK: i64 = 64;
 
-/// A stretch of time.
+/// A bucket of the time axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
-    /// When it begins, in UTC milliseconds.
+    /// The beginning, in UTC milliseconds.
     pub at_ms: i64,
-    /// The requests that left in it.
+    /// The requests that were sent in the bucket.
     pub requests: RequestCounts,
 }
 
-/// Why nothing left for a while.
+/// Why no request was sent during a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The service had said "too fast".
+    /// A push-back of the service.
     Frequency,
-    /// Requests had found no usable answer.
+    /// A transient failure.
     Trouble,
-    /// Neither: answers were slow, or all that waited had a due time.
+    /// Neither: responses were slow, or all pending jobs had a later due time.
     Other,
 }
 
-/// Pauses of one cause.
+/// The pauses of one cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
-    /// Why.
     pub cause: Cause,
-    /// How many.
+    /// The number of pauses.
     pub count: u64,
     /// Their sum, in milliseconds.
     pub total_ms: i64,
@@ -89,7 +90,7 @@ impl Waits {
     }
 }
 
-/// Runs that are shown on one axis of time.
+/// The runs that share one time axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) struct Session {
     pub(in crate::queue) first: RunId,
@@ -98,8 +99,9 @@ pub(in crate::queue) struct Session {
     pub(in crate::queue) to_ms: i64,
 }
 
-/// The newest run that sent something, with the runs before it, as long as the pauses between
-/// them are no longer than the work: about half of the axis shows something.
+/// The newest run that sent a request, with the runs before it. A run belongs to the session if the
+/// pause after it is no longer than the work of both together, so requests fill about half of the time
+/// axis.
 pub(in crate::queue) fn sitting(newest_first: &[RunStats]) -> Option<Session> {
     let mut found: Option<(Session, i64)> = None;
     for run in newest_first {
@@ -110,7 +112,7 @@ pub(in crate::queue) fn sitting(newest_first: &[RunStats]) -> Option<Session> {
                 let sitting = Session { first: run.id, last: run.id, from_ms, to_ms };
                 found = Some((sitting, work_ms));
             }
-            // A wall clock that was set back ends the sitting.
+            // A wall clock that was set back ends the session.
             Some((later, worked_ms))
                 if (0..=PAUSE_MS + *worked_ms + work_ms).contains(&(later.from_ms - to_ms)) =>
             {
@@ -124,7 +126,7 @@ pub(in crate::queue) fn sitting(newest_first: &[RunStats]) -> Option<Session> {
     found.map(|(sitting, _)| sitting)
 }
 
-/// The shortest bucket of which few enough cover `span_ms`.
+/// The shortest bucket length with few enough buckets for `span_ms`.
 pub(in crate::queue) fn bucket_ms(span_ms: i64) -> i64 {
     let fits = |ms: &&i64| span_ms / **ms < BUCKETS_MAX;
     let longest = BUCKETS_MS[BUCKETS_MS.len() - 1];
@@ -134,7 +136,8 @@ pub(in crate::queue) fn bucket_ms(span_ms: i64) -> i64 {
     }
 }
 
-/// The requests of the sitting, whose first and last number `ids` has, a stretch at a time.
+/// The requests of the session by bucket, one range of ids at a time; `ids` are its first and last
+/// request.
 pub(in crate::queue) async fn buckets(
     connection: &mut SqliteConnection,
     sitting: Session,
@@ -172,9 +175,11 @@ pub(in crate::queue) async fn buckets(
     Ok(buckets)
 }
 
-/// Pauses within a run, as in [`buckets`] a stretch at a time, each with the request before it.
-/// What is out when trouble comes still leaves, so the cause is looked for among the answers
-/// that came in the pause.
+/// The pauses within runs, by cause, one range of ids at a time; each range includes the request before
+/// it.
+///
+/// Requests in flight at the time of a failure were sent before it, so the cause is the last throttled or
+/// transient response that arrived during the pause.
 pub(in crate::queue) async fn waits(
     connection: &mut SqliteConnection,
     sitting: Session,

@@ -1,29 +1,31 @@
-//! How a batch stands: whether every question of its manifest is as the manifest asks, by the
-//! latest job of each. Only reads.
+//! The progress of a batch: whether every question of its manifest has its target status.
+//!
+//! The latest job of each question decides, which may belong to a later import. Only reads, but reads
+//! each job of the batch.
 
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::queue::read::row_helpers::count;
 use crate::queue::{BatchId, Context as _, Import, Queue, QueueError};
 
-/// Questions of a batch that are not as its manifest asks, by why not. Where a later import asks the
-/// same of a question, that one's job decides.
+/// Questions of a batch without their target status, by reason. If a later import has the same target
+/// status for a question, the job of that import decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UnfinishedJobs {
-    /// Their job is pending or in flight.
+    /// The job is pending or in flight.
     pub open: u64,
-    /// Their job failed.
+    /// The job failed.
     pub failed: u64,
-    /// Their job was cancelled.
+    /// The job was cancelled.
     pub cancelled: u64,
-    /// A later import asks for another status.
+    /// A later import has another target status.
     pub superseded: u64,
-    /// Jobs of it, or later ones for its questions, were pruned: what became of them is not known.
+    /// Jobs of the batch, or later jobs of its questions, were pruned: their outcomes are unknown.
     pub is_pruned: bool,
 }
 
 impl UnfinishedJobs {
-    /// Whether every question is as the manifest asks, as far as the queue knows.
+    /// Whether every question has its target status, as far as the queue knows.
     pub fn is_finished(&self) -> bool {
         *self == Self::default()
     }
@@ -32,7 +34,7 @@ impl UnfinishedJobs {
 const CONTEXT: &str = "look how a batch stands";
 
 impl Queue {
-    /// How a batch stands. Looks at each of its jobs.
+    /// The progress of a batch. Reads each of its jobs.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -43,7 +45,7 @@ impl Queue {
 }
 
 impl Import {
-    /// The same of the batch that the same manifest made before.
+    /// The progress of the earlier batch of the same manifest.
     ///
     /// # Errors
     /// When the queue file cannot be read.

@@ -1,10 +1,11 @@
-//! An app's lock on this host. The service counts the requests of an app, whichever queue file they
-//! come from, so two runs of one app take turns even when each has a queue of its own.
+//! The lock of an app on this host. The service counts the requests of an app, whichever queue file
+//! they come from, so two runs of one app must not send at the same time even if each has its own
+//! queue.
 //!
-//! Advisory: a host that offers no folder for it, a container or a service with folders of its own,
-//! and an app that is called by two addresses are not covered. The lock is an open file's and dies
-//! with the process; the process that has the lock removes the file, and one that gets a lock looks
-//! whether its file is still there.
+//! The lock is advisory. It does not cover a host without a shared folder, a container or service with
+//! private folders, or an app that is reached by two addresses. It belongs to an open file, so it ends
+//! with its process. Its holder removes the file, and a process that gets a lock checks whether the
+//! name still leads to that file.
 
 use std::fs;
 use std::io;
@@ -19,11 +20,11 @@ use crate::queue::sqlite::lock_file::LockFile;
 use crate::queue::sqlite::run_lock::Holder;
 use crate::util::escape::{path_text, visible};
 
-/// Where such locks are, for every user: a login and cron have other variables, but these folders in
-/// common. A run takes one in each that it can use.
+/// The folders of the lock files, the same for all users. A login shell and cron have different
+/// environment variables, but share these folders. A run takes a lock in each that it can use.
 const FOLDERS: [&str; 2] = ["/run/lock", "/tmp"];
 
-/// How often a lock is taken again whose file was removed meanwhile.
+/// How often the lock is taken again if its file was removed meanwhile.
 const TRIES: u32 = 20;
 
 /// The right to send requests of one app to one address, for as long as this value lives.
@@ -32,7 +33,7 @@ pub struct AppLock {
     files: Vec<(PathBuf, LockFile)>,
 }
 
-/// The line in the file.
+/// The JSON line in the lock file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     #[serde(flatten)]
@@ -44,7 +45,7 @@ impl AppLock {
     /// Takes the lock of `app` at `endpoint` for a run on the queue file `database`.
     ///
     /// # Errors
-    /// [`QueueError::AppHeld`] when a run on another queue has it.
+    /// [`QueueError::AppHeld`] when a run on another queue holds the lock.
     pub fn take(
         app: App,
         endpoint: &str,
@@ -64,7 +65,7 @@ impl AppLock {
         let name = file_name(app, endpoint);
         let queue = path_text(database);
         let line = Line { holder: Holder::this_process(now_ms), queue };
-        // Dropped on the way, it gives back what it has.
+        // Dropping it on an error releases the locks taken so far.
         let mut taken = Self { files: Vec::new() };
         for folder in folders {
             let path = folder.join(&name);
@@ -82,18 +83,20 @@ impl AppLock {
 impl Drop for AppLock {
     fn drop(&mut self) {
         for (path, _) in &self.files {
-            // Before it is unlocked. A file of another user stays.
+            // Removed before it is unlocked, so that no other process locks it in between. A file of another
+            // user stays.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// `None` where the file is another user's, who could keep every run from its work.
+/// `None` if the owner of the file is neither this user, root nor the owner of the queue file: such a
+/// user could otherwise block every run.
 fn take_one(path: &Path, line: &Line, database: &Path) -> Result<Option<LockFile>, QueueError> {
     for _ in 0..TRIES {
         let file = match LockFile::open(path, true) {
             Err(QueueError::Missing(_)) => LockFile::open_or_make(path, 0o644, Path::new("/"))?,
-            // Another user's can be locked, if not written.
+            // A file of another user can be locked although it cannot be written.
             Err(QueueError::LockFile { .. }) => LockFile::open(path, false)?,
             opened => opened?,
         };
@@ -110,13 +113,13 @@ fn take_one(path: &Path, line: &Line, database: &Path) -> Result<Option<LockFile
                 holder: Holder { host: "this host".to_owned(), pid: 0, since_ms: 0 },
                 queue: "unknown".to_owned(),
             });
-            // Another user's process may have written it.
+            // A process of another user may have written the text, so it is escaped.
             let host = visible(&said.holder.host).into_owned();
             let (queue, holder) = (visible(&said.queue), Holder { host, ..said.holder });
             return Err(QueueError::AppHeld { queue: queue.into_owned(), holder });
         }
         if file.is_there() {
-            // Who may lock a file need not be allowed to write it.
+            // A user who may lock the file may lack the permission to write it.
             let _ = file.write(line);
             return Ok(Some(file));
         }
@@ -132,7 +135,7 @@ fn is_trusted(owner: u32, database: &Path) -> bool {
     owner == 0 || owner == rustix::process::geteuid().as_raw() || of_queue
 }
 
-/// `deskbatch-1400000000-chitchat-console.tim.qq.com.lock`
+/// Example: `deskbatch-1400000000-chitchat-console.tim.qq.com.lock`
 fn file_name(app: App, endpoint: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
     let endpoint: String = endpoint.chars().map(plain).collect();
@@ -166,7 +169,7 @@ mod tests {
             take(other_library, "localhost:8047", &second).unwrap();
             take(APP, "localhost:8048", &second).unwrap();
             drop(lock);
-            // Nothing is left of it.
+            // No lock file remains.
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
     }

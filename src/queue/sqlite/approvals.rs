@@ -1,9 +1,9 @@
-//! Approvals: what would be sent, taken down in the transaction that decides about it, and
-//! which jobs a run may send because its plan was agreed to.
+//! Approvals: which jobs a run may send because its plan was approved.
 //!
-//! An approval marks its jobs. A bound on their numbers would not do: `retry` brings back
-//! older jobs than those that were approved. A retry takes the mark away, and a job that a later
-//! import makes never has it, so that no delete is sent which the plan has not shown.
+//! The survey of the jobs and the decision about them share one transaction. An approval marks each of
+//! its jobs. A range of job ids would not do, since `retry` makes older jobs pending again. A retry
+//! removes the mark, and a job of a later import never has it, so a run sends no delete that the plan
+//! has not shown.
 
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -14,21 +14,20 @@ use crate::queue::read::status::open_by_status;
 use crate::queue::sqlite::approved_jobs;
 use crate::queue::{Context as _, Import, Queue, QueueError, RunId, RunLock};
 
-/// The number of an approval in its queue file.
+/// Identifies an approval within its queue file.
 pub type ApprovalId = i64;
 
-/// Which jobs of a run an approval is about.
+/// The jobs of a run that an approval is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Covers {
-    /// All jobs of a plan, and a run that has it sends nothing else.
+    /// All jobs of a plan. A run with such an approval sends nothing else.
     Plan,
-    /// The deletes. A run that has it sends enables and disables whether or not it was there for
-    /// them.
+    /// The deletes. A run with such an approval also sends enables and disables, which need none.
     Deletes,
 }
 
 impl Covers {
-    /// The word used in the database.
+    /// The word in the database.
     pub(in crate::queue) fn name(self) -> &'static str {
         match self {
             Self::Plan => "plan",
@@ -36,51 +35,50 @@ impl Covers {
         }
     }
 
-    /// Whether it is about jobs of `status`.
+    /// Whether the approval is about jobs of `status`.
     pub(in crate::queue) fn is_about(self, status: Status) -> bool {
         self == Self::Plan || status == Status::Delete
     }
 }
 
-/// Open jobs of an app, as a run with a certain approval sees them.
+/// The open jobs of an app, for a run with a given approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenJobs {
-    /// Those that it sends.
+    /// The jobs that the run sends.
     pub to_send: u64,
-    /// Those that it leaves, since its approval does not cover them.
+    /// The jobs that the run does not send, since its approval does not cover them.
     pub unapproved: u64,
 }
 
-/// What would be sent if an import were made durable now.
+/// The jobs that a run would send if the import were committed now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// All of it.
+    /// All of these jobs.
     pub open: JobSetDigest,
-    /// What of it was in the queue before.
+    /// The part of them that was in the queue before the import.
     pub waiting: JobSetDigest,
-    /// How many of all are in a request without a recorded answer.
+    /// How many of them are in a request without a recorded response.
     pub in_flight: u64,
-    /// The first questions that would be deleted, in the order of their ids.
+    /// The first questions to be deleted, ordered by their ids.
     pub deletes: Vec<String>,
 }
 
-/// An approval that was given before.
+/// An approval that was given earlier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
-    /// Its number.
     pub id: ApprovalId,
-    /// What had to hold still for it.
+    /// The conditions under which the approval was given.
     pub terms: String,
-    /// Its jobs that are still to be done.
+    /// Its open jobs.
     pub left: u64,
-    /// Its jobs that failed and speak for their questions still.
+    /// Its failed jobs whose question no later import covers.
     pub failed: u64,
-    /// Jobs that it covers no longer, since they were retried or approved again.
+    /// Jobs that it no longer covers, since they were retried or approved again.
     pub uncovered: u64,
 }
 
 impl Queue {
-    /// Begins a look at the queue as it is, in one transaction with what follows from it.
+    /// Begins a survey of the queue, in one transaction with the decision about it.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -90,8 +88,8 @@ impl Queue {
         Ok(import)
     }
 
-    /// The newest approval of a plan with this digest. What is left of it is asked before an
-    /// import supersedes it.
+    /// The newest approval of the plan with this digest. Read it before an import, which may supersede
+    /// its jobs.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -132,7 +130,7 @@ impl Queue {
         }))
     }
 
-    /// Gives a run that has begun the approval of what it sends.
+    /// Binds a run that has begun to the approval of its jobs.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -150,7 +148,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Open jobs of `app`, as a run with `approval` sees them. One without any sends no deletes.
+    /// The open jobs of `app`, for a run with `approval`. A run without an approval sends no deletes.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -180,7 +178,7 @@ impl Queue {
         Ok(OpenJobs { to_send, unapproved })
     }
 
-    /// How many jobs an approval covers no longer, since they were retried or approved again.
+    /// How many jobs the approval no longer covers, since they were retried or approved again.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -194,7 +192,7 @@ impl Queue {
         Ok(u64::try_from(uncovered.unwrap_or_default()).unwrap_or_default())
     }
 
-    /// How many jobs of an approval have been cancelled, and how many superseded.
+    /// How many jobs of an approval are cancelled, and how many superseded.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -209,7 +207,7 @@ impl Queue {
         Ok([cancelled, superseded].map(|jobs| u64::try_from(jobs).unwrap_or_default()))
     }
 
-    /// Jobs of an approval that failed and speak for their questions still.
+    /// The failed jobs of an approval whose question no later import covers.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -226,12 +224,12 @@ impl Queue {
 }
 
 impl Import {
-    /// Takes down what would be sent, once all rows are in; the ids of at most
-    /// `deletes_max` deletes with it. A job in flight that was superseded or cancelled is not sent
-    /// again.
+    /// Surveys the jobs that a run would send, once the import has all its rows. Lists the ids of at
+    /// most `deletes_max` deletes. A job in flight that was superseded or cancelled is not sent again,
+    /// so the survey leaves it out.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn survey(&mut self, deletes_max: usize) -> Result<Survey, QueueError> {
         let mut rows = sqlx::query(AssertSqlSafe(approved_jobs::survey()))
             .bind(self.app_id)
@@ -260,7 +258,7 @@ impl Import {
         Ok(Survey { open: open.finish(), waiting: waiting.finish(), in_flight, deletes })
     }
 
-    /// The open jobs of the batch that the same manifest made before.
+    /// The number of open jobs in the earlier batch of the same manifest.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -275,7 +273,7 @@ impl Import {
         Ok(u64::try_from(open).unwrap_or_default())
     }
 
-    /// The app's open jobs by status, in the order of [`Status::ALL`], those too that will not be
+    /// The app's open jobs by status, in the order of [`Status::ALL`], including those that will not be
     /// sent again.
     ///
     /// # Errors
@@ -284,9 +282,10 @@ impl Import {
         open_by_status(&mut self.connection, self.app_id).await
     }
 
-    /// Notes an approval of what a survey has just taken down: of all of it, or of its deletes.
-    /// Durable when this import ends, whether or not it leaves a batch. Who has the run lock alone
-    /// may: what is in flight then is of a run that died.
+    /// Records an approval of the jobs of the last survey: of all of them, or of the deletes. It
+    /// becomes durable at the end of this import, with or without a batch.
+    ///
+    /// The caller must hold the run lock: a job in flight then belongs to a run that died.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -314,7 +313,7 @@ impl Import {
         Ok(approval)
     }
 
-    /// Takes back every row, so that the queue is as it was before.
+    /// Rolls back all rows of the import, so that the queue is unchanged.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -327,7 +326,7 @@ impl Import {
         Ok(())
     }
 
-    /// Ends an import that leaves no batch; an approval stays.
+    /// Ends an import without a batch; an approval is kept.
     ///
     /// # Errors
     /// When the queue file cannot be written.

@@ -1,5 +1,7 @@
-//! Which jobs would be sent, and which of them an approval covers. Relies on its callers for the
-//! transaction, and on the run lock: what is in flight then is of a run that died.
+//! Selects the jobs that a run would send, and marks those that an approval covers.
+//!
+//! The caller owns the transaction and holds the run lock. Under that lock a job in flight belongs to a
+//! run that died, so it counts as a job to be sent.
 
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
@@ -7,9 +9,10 @@ use crate::domain::job::{JobState, Status};
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
 use crate::queue::{ApprovalId, Context as _, Covers, QueueError};
 
-/// The jobs of app ?1 that would be sent, as `job`: every open one that is the newest for its
-/// question and was not cancelled in flight. By the two indexes and the view that have the open
-/// ones and few others. The sign keeps the engine from an index of its own of all jobs.
+/// The jobs of app ?1 that a run would send, as `job`: every open job that is the latest of its
+/// question and was not cancelled in flight. The subqueries use the indexes and the requests that lead
+/// to open jobs and few others. The unary plus keeps the engine from building an automatic index of all
+/// jobs.
 const TO_BE_SENT: &str = "
     FROM (SELECT id FROM jobs WHERE app_id = ?1 AND target_status IN (4, 5, 6) AND state = 'pending' AND reserved_by_run_id IS NULL
           UNION ALL SELECT id FROM jobs WHERE reserved_by_run_id IS NOT NULL AND state = 'pending' AND app_id = ?1
@@ -18,8 +21,8 @@ const TO_BE_SENT: &str = "
     CROSS JOIN jobs AS job ON job.id = open.id
     WHERE job.is_latest = 1 AND job.cancel_requested = 0";
 
-/// Status, question, batch, number and whether in flight of each of these, in the order of the
-/// questions.
+/// Selects status, question, batch, id and whether in flight of each job to be sent, ordered by
+/// question.
 pub(in crate::queue) fn survey() -> String {
     format!(
         "SELECT job.target_status, job.question_id, job.batch_id, job.id, job.state = 'in_flight' {TO_BE_SENT}
@@ -27,7 +30,8 @@ pub(in crate::queue) fn survey() -> String {
     )
 }
 
-/// Marks those of them that an approval `covers` as covered by it, in the figures too.
+/// Marks the jobs to be sent that `covers` selects as covered by the approval, and moves their
+/// counters.
 pub(in crate::queue) async fn approve(
     connection: &mut SqliteConnection,
     app_id: i64,
@@ -63,7 +67,8 @@ pub(in crate::queue) async fn approve(
     deltas.apply(connection, 0).await
 }
 
-/// Notes that an approval (0: none) covers `jobs` of its jobs no longer.
+/// Records that an approval no longer covers `jobs` of its jobs. An approval of 0 is none and has no
+/// row.
 pub(in crate::queue) async fn uncover(
     connection: &mut SqliteConnection,
     approval: ApprovalId,

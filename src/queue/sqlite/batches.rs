@@ -1,4 +1,7 @@
-//! What people do to batches: look at them, cancel them, take failed jobs back.
+//! The commands on batches: list them, cancel them, retry their failed jobs.
+//!
+//! Each command is one transaction, and it selects only the states that it may change, so a run beside
+//! it never loses a response. Counts come from the counters of jobs, not from the jobs.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -11,46 +14,44 @@ use crate::queue::sqlite::doubts::{self, IN_DOUBT};
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
 use crate::queue::{BatchId, Context as _, Queue, QueueError};
 
-/// A batch and where its jobs stand.
+/// A batch, with the number of its jobs by state.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct BatchSummary {
-    /// Its number.
     pub id: BatchId,
-    /// Its name.
     pub name: String,
-    /// Where its manifest came from.
+    /// The source of its manifest: a path or standard input.
     pub source: String,
-    /// When it was imported, in UTC milliseconds.
+    /// The time of the import, in UTC milliseconds.
     pub created_ms: i64,
-    /// Its jobs.
+    /// The number of its jobs.
     pub jobs: i64,
-    /// Those that are pending or in flight.
+    /// Pending jobs and jobs in flight.
     pub open: i64,
-    /// Those that failed.
+    /// Failed jobs.
     pub failed: i64,
-    /// Those that were cancelled.
+    /// Cancelled jobs.
     pub cancelled: i64,
 }
 
-/// What `cancel` did to a batch.
+/// The effect of `cancel` on a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled {
-    /// Pending jobs that are cancelled now.
+    /// Pending jobs that are now cancelled.
     pub pending: u64,
-    /// Of these, those in doubt: they may have been applied.
+    /// Of these, the jobs in doubt: they may have been applied.
     pub in_doubt: u64,
-    /// Jobs in flight: their responses decide, and without one they are cancelled in doubt.
+    /// Jobs in flight. Their responses decide; without a response they are cancelled and in doubt.
     pub in_flight: u64,
 }
 
-/// What `retry` did.
+/// The effect of `retry`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retried {
-    /// Failed jobs that are pending again.
+    /// Failed jobs that are now pending.
     pub pending: u64,
-    /// Failed jobs left alone, since a newer import speaks for their question.
+    /// Failed jobs that stay failed, since a later import covers their question.
     pub overtaken: u64,
-    /// Cancelled jobs of the same batches, which no retry takes back.
+    /// Cancelled jobs of the same batches; a retry does not include them.
     pub cancelled: u64,
 }
 
@@ -58,7 +59,7 @@ impl Queue {
     /// Every batch that was not pruned, newest last.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn batches(&self) -> Result<Vec<BatchSummary>, QueueError> {
         let rows = sqlx::query(
             "SELECT id, name, source, created_ms, jobs, coalesce(open, 0), coalesce(failed, 0), coalesce(cancelled, 0)
@@ -74,7 +75,8 @@ impl Queue {
         rows.iter().map(read_batch).collect::<Result<_, _>>().context("list batches")
     }
 
-    /// How many jobs have failed, and speak for their questions still, in `batches` and in every batch imported after `last`.
+    /// The number of failed jobs that no later import has replaced, in `batches` and in every batch
+    /// imported after `last`.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -91,7 +93,7 @@ impl Queue {
         Ok(u64::try_from(failed).unwrap_or_default())
     }
 
-    /// Failed jobs whose questions a later import covers, in `batch` or in all.
+    /// Failed jobs whose question a later import covers, in `batch` or in all batches.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -106,7 +108,7 @@ impl Queue {
         .context("count failed jobs")
     }
 
-    /// The number of the newest batch; 0 when there is none.
+    /// The id of the newest batch; 0 without batches.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -117,7 +119,7 @@ impl Queue {
             .context("find the last batch")
     }
 
-    /// One batch; `None` when there is no such number.
+    /// One batch; `None` if it does not exist or was pruned.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -136,8 +138,8 @@ impl Queue {
         row.as_ref().map(read_batch).transpose().context("look for a batch")
     }
 
-    /// `pending → cancelled` for a batch. What is in flight is cancelled if it comes back
-    /// unsettled. What was in doubt stays so. `None` when there is no such batch.
+    /// `pending → cancelled` for a batch. A job in flight is cancelled if its request comes back
+    /// without an outcome. A job in doubt stays in doubt. `None` if there is no such batch.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -202,9 +204,10 @@ impl Queue {
         Ok(Some(Cancelled { pending: done.rows_affected(), in_doubt, in_flight }))
     }
 
-    /// `failed → pending` for the jobs that failed with one of `codes` (any, if empty) in
-    /// `batch` (any, if `None`), unless a newer import speaks for their question. No approval
-    /// covers them any more: who agreed to a delete has not agreed to its retry.
+    /// `failed → pending` for the jobs of `batch` (`None`: of any batch) that failed with one of
+    /// `codes` (empty: with any code), unless a later import covers their question.
+    ///
+    /// No approval covers these jobs any more, since an approval of a delete does not cover its retry.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -257,12 +260,12 @@ impl Queue {
     }
 }
 
-/// What is pending in batch ?1. Its jobs have numbers that follow one another, so nothing else is
-/// looked at.
+/// The condition for the pending jobs of batch ?1. The ids of its jobs are consecutive, so the engine
+/// reads no other rows.
 const PENDING_OF_BATCH: &str = "id BETWEEN (SELECT first_job FROM batches WHERE id = ?1)
     AND (SELECT last_job FROM batches WHERE id = ?1) AND batch_id = ?1 AND state = 'pending'";
 
-/// The pending jobs of a batch by their counters.
+/// The pending jobs of a batch by counter key.
 async fn pending_by_key(
     connection: &mut SqliteConnection,
     batch: BatchId,
@@ -278,13 +281,13 @@ async fn pending_by_key(
     read_keys(&rows).context("count jobs")
 }
 
-/// Rows of a counter's key and a number of jobs.
+/// Reads rows of a counter key and a number of jobs.
 fn read_keys(rows: &[SqliteRow]) -> Result<Vec<(CounterKey, i64)>, sqlx::Error> {
     rows.iter().map(|row| Ok((CounterKey::read(row, 0)?, row.try_get(3)?))).collect()
 }
 
 fn failed_with(sql: &mut QueryBuilder<Sqlite>, codes: &[i64], batch: Option<BatchId>) {
-    // What a prune has marked goes, whole.
+    // A batch that a prune has marked will be deleted as a whole, so its jobs stay as they are.
     sql.push(
         " AND state = 'failed' AND batch_id NOT IN (SELECT id FROM batches WHERE pruned_ms IS NOT NULL)",
     );

@@ -1,6 +1,7 @@
-//! Watching a queue from outside a run: has it changed, is it still there, can it be read?
+//! Observes a queue from outside a run: whether it has changed, still exists and can be read.
 //!
-//! Reads alone. None of it costs more with more jobs.
+//! The dashboard polls these checks. They only read, and their cost does not grow with the number of
+//! jobs.
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -9,17 +10,17 @@ use crate::queue::sqlite::open::{APPLICATION_ID, not_opened};
 use crate::queue::sqlite::run_lock::identity;
 use crate::queue::{Context as _, Queue, QueueError};
 
-/// Tells whether anybody has written to the queue, this process or another.
+/// Detects commits to the queue, by this process or another.
 #[derive(Debug)]
 pub struct Changes {
-    /// The engine counts what others commit, as one connection sees it. None of the readers,
-    /// whose closing waits for all that are in use.
+    /// The engine counts commits of others per connection. Not a pooled connection, since closing the
+    /// pool waits for all connections in use.
     connection: SqliteConnection,
     seen: Option<i64>,
 }
 
 impl Changes {
-    /// Whether anything was committed since this was last asked; the first time, yes.
+    /// Whether anything was committed since the last call; `true` on the first call.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -31,16 +32,16 @@ impl Changes {
         Ok(self.seen.replace(version) != Some(version))
     }
 
-    /// Ends watching. Nothing is lost if it is dropped instead, but its connection is then
-    /// closed at some later time.
+    /// Closes the connection. Dropping this loses nothing, but the connection then closes at some later
+    /// time.
     pub async fn close(self) {
-        // Nothing was written.
+        // The connection has written nothing, so an error has no effect.
         let _ = self.connection.close().await;
     }
 }
 
 impl Queue {
-    /// Begins to watch.
+    /// Begins to detect changes.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -51,12 +52,12 @@ impl Queue {
         Ok(Changes { connection, seen: None })
     }
 
-    /// Looks whether the queue file is still the one that was opened, and can be read: by a
-    /// connection of its own, since others have pages in memory that the disk has lost.
+    /// Checks that the queue file is the one that was opened, and that it can be read. Uses a new
+    /// connection, since others have cached pages that the disk may have lost.
     ///
     /// # Errors
-    /// [`QueueError::Missing`] or [`QueueError::Gone`] when the file is not there or another
-    /// one, or what the engine says of it.
+    /// [`QueueError::Missing`] when the file does not exist, [`QueueError::Gone`] when it was replaced,
+    /// or the error of the engine.
     pub async fn probe(&self) -> Result<(), QueueError> {
         match identity(&self.path) {
             None => return Err(QueueError::Missing(self.path.clone())),
@@ -71,7 +72,7 @@ impl Queue {
             let mut connection = SqliteConnection::connect_with(&options).await?;
             let id: i64 =
                 sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
-            // The last page of each table that grows.
+            // Reads the last page of each table that grows.
             sqlx::query(
                 "SELECT (SELECT max(id) FROM jobs), (SELECT max(id) FROM requests), (SELECT max(id) FROM runs)",
             )

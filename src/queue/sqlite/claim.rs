@@ -1,8 +1,8 @@
-//! The claim: pending jobs into a request, committed before the request is sent.
+//! The claim: takes pending jobs for a request, committed before the request is sent.
 //!
-//! A claim touches as many rows as it takes, whatever the size of the queue. A question that is in
-//! flight for an older job is left alone until that job is settled, so that two requests cannot
-//! overtake each other for it. Which jobs a run may claim is in `claim_scope.rs`.
+//! A claim touches as many rows as it takes, whatever the size of the queue. While an older job of a
+//! question is in flight, its latest job is not claimed: two requests could otherwise be applied in the
+//! wrong order. `claim_scope.rs` decides which jobs a run may claim.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
@@ -14,34 +14,32 @@ use crate::queue::sqlite::job_counters::{CounterDeltas, CounterKey};
 use crate::queue::sqlite::transaction::WriteTransaction;
 use crate::queue::{Context as _, Queue, QueueError, RequestId, RunId};
 
-/// Jobs that are in flight now, and the request that carries them.
+/// A chunk: the claimed jobs, and the request that carries them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
-    /// Their request.
     pub request: ClaimedRequest,
-    /// The target status of all of them.
+    /// The target status of all jobs.
     pub status: Status,
-    /// The jobs, at least one, in the order of their ids.
+    /// The jobs, at least one, ordered by their ids.
     pub jobs: Vec<Job>,
 }
 
-/// A request whose row is written, and that is not settled.
+/// A request with a row that is not settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimedRequest {
-    /// Its number.
     pub id: RequestId,
-    /// How many jobs it carries.
+    /// The number of jobs in it.
     pub jobs: u64,
 }
 
 impl Claimed {
-    /// The numbers of its jobs.
+    /// The ids of its jobs.
     pub fn ids(&self) -> Vec<JobId> {
         self.jobs.iter().map(|job| job.id).collect()
     }
 }
 
-/// From which end of the jobs that are due a claim takes its jobs.
+/// The end of the due jobs from which a claim takes its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
     Oldest,
@@ -58,14 +56,15 @@ impl From {
 }
 
 impl WriteTransaction {
-    /// Claims free jobs of one status, the oldest that are due first. `jobs_max` is asked twice: for
-    /// job 0, which there is not, it says the most for any job of a status, where 0 passes that
-    /// status over; then how many with this first one, which is at least one. `None` when there
-    /// is none.
+    /// Claims free jobs of one target status, the oldest due first. `None` if there is none.
+    ///
+    /// `jobs_max` has two uses. With job 0 it returns an upper limit for the status; 0 excludes the
+    /// status. With the first job it returns the size of the chunk, and the claim takes at least one
+    /// job.
     ///
     /// # Errors
-    /// [`QueueError::TakenOver`] when another process has ended the run; when the queue file cannot
-    /// be written or holds an impossible row.
+    /// [`QueueError::TakenOver`] when another process has ended the run; when the queue file cannot be
+    /// written or has an impossible row.
     pub async fn claim_free(
         &mut self,
         run: RunId,
@@ -75,7 +74,7 @@ impl WriteTransaction {
         self.claim_from(From::Oldest, run, jobs_max, scheduled_ms).await
     }
 
-    /// Claims one free job, the last that is due: far from those that were claimed before.
+    /// Claims one free job, the last due one: it is far from the jobs claimed before.
     ///
     /// # Errors
     /// As for [`WriteTransaction::claim_free`].
@@ -87,8 +86,8 @@ impl WriteTransaction {
         self.claim_from(From::Newest, run, |_, _| 1, scheduled_ms).await
     }
 
-    /// Claims those of `ids` that `run` has still reserved: others may have been cancelled or
-    /// superseded since. `None` when none is left.
+    /// Claims those of `ids` that `run` still has reserved: some may have been cancelled or superseded
+    /// since. `None` if there is none.
     ///
     /// # Errors
     /// As for [`WriteTransaction::claim_free`].
@@ -126,7 +125,7 @@ impl WriteTransaction {
         self.rollback_on_error(released).map(drop)
     }
 
-    /// Releases everything that `run` has reserved.
+    /// Releases all jobs that `run` has reserved.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -143,7 +142,7 @@ impl WriteTransaction {
         self.rollback_on_error(released).map(drop)
     }
 
-    /// A claim that fails leaves what the transaction had written before.
+    /// A failed claim keeps what the transaction wrote before.
     async fn claim_from(
         &mut self,
         from: From,
@@ -179,8 +178,8 @@ impl Queue {
             .context("look for reserved jobs")
     }
 
-    /// When the next free job that the run may send is due, in UTC milliseconds; `None` when no
-    /// such job is pending.
+    /// The due time of the next free job that the run may send, in UTC milliseconds; `None` if there is
+    /// no such job.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -205,18 +204,18 @@ impl Queue {
 
 const CONTEXT: &str = "claim jobs";
 
-/// The condition for free jobs of target status ?2, beside that of the run's scope.
+/// The condition for free jobs of target status ?2, in addition to the scope of the run.
 pub(in crate::queue) const FREE: &str =
     "job.target_status = ?2 AND job.state = 'pending' AND job.reserved_by_run_id IS NULL";
 
-/// The same for those that are due at ?3 and whose question no older job has in flight.
+/// [`FREE`] for the jobs that are due at ?3 and of whose question no older job is in flight.
 pub(in crate::queue) const DUE: &str = "job.target_status = ?2 AND job.state = 'pending' AND job.reserved_by_run_id IS NULL
     AND job.not_before_ms <= ?3
     AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.is_latest = 0
         AND other.app_id = job.app_id AND other.question_id = job.question_id)";
 
-/// What a claim reads of each job: its id, question, whether it is in doubt for its own target
-/// status, and the key of its counter.
+/// The columns that a claim reads: id, question, whether the question is in doubt for this target
+/// status, and the key of the counter.
 const CLAIMED: &str = "id, question_id,
     EXISTS (SELECT 1 FROM doubts WHERE doubts.question_id = jobs.question_id AND doubts.app_id = jobs.app_id
               AND doubts.target_status = jobs.target_status AND doubts.open = 1 AND doubts.lost = 1),
@@ -248,7 +247,7 @@ async fn claim_due(
     let Some((condition, value)) = scope.condition(status) else { return Ok(None) };
     let request = open_request(connection, run, status, scheduled_ms).await?;
     let jobs_max = i64::try_from(jobs_max(status, id).max(1)).unwrap_or(i64::MAX);
-    // The first due job is among them: the transaction has had the write lock since it was found.
+    // The first due job is among these: the transaction has had the write lock since it found that job.
     let claim = format!(
         "UPDATE jobs SET state = 'in_flight', request_id = ?4, reserved_by_run_id = NULL
          WHERE id IN (SELECT id FROM jobs AS job WHERE {condition} AND {DUE} ORDER BY {} LIMIT ?5)
@@ -303,7 +302,7 @@ async fn claim_reserved(
     finish_claim(connection, request, status, &rows).await.map(Some)
 }
 
-/// Completes the row of the request, and moves the counters.
+/// Completes the row of the request, and updates the counters.
 async fn finish_claim(
     connection: &mut SqliteConnection,
     request: RequestId,
@@ -351,8 +350,8 @@ async fn first_due(
         .context("look for a job")
 }
 
-/// Writes the row of a request that is about to be sent, and counts it for its run. A run that
-/// another process has ended sends nothing.
+/// Writes the row of a request before it is sent, and counts it for its run. Fails if another process
+/// has ended the run.
 async fn open_request(
     connection: &mut SqliteConnection,
     run: RunId,
@@ -368,7 +367,7 @@ async fn open_request(
     if counted.rows_affected() == 0 {
         return Err(QueueError::TakenOver { run });
     }
-    // Its jobs are written once the claim has found them.
+    // The claim fills in the jobs once it has found them.
     let opened = sqlx::query(
         "INSERT INTO requests (run_id, target_status, job_ids, job_count, scheduled_ms) VALUES (?, ?, '', 1, ?)",
     )

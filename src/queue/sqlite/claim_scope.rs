@@ -1,5 +1,7 @@
-//! Which jobs a run may claim: deletes that its approval covers and no others; other jobs of its app,
-//! or those of its approval where that is a plan's. Only reads.
+//! The jobs that a run may claim.
+//!
+//! A run claims only those deletes that its approval covers. It claims all other jobs of its app, or,
+//! if its approval is of a plan, only the jobs of that plan. This module only reads.
 
 use std::sync::PoisonError;
 
@@ -16,8 +18,8 @@ pub(in crate::queue) struct ClaimScope {
 }
 
 impl ClaimScope {
-    /// The condition on `jobs` for jobs of `status`, by the index that is for it, and its value.
-    /// `None`: the run may claim none.
+    /// The condition on `jobs` that selects jobs of `status` through its index, and the value to bind.
+    /// `None` if the run may claim no such job.
     pub(in crate::queue) fn condition(self, status: Status) -> Option<(&'static str, i64)> {
         match self.approval {
             Some((approval, covers)) if covers.is_about(status) => {
@@ -30,7 +32,7 @@ impl ClaimScope {
 }
 
 impl Queue {
-    /// The scope of `run`. Read once: it stays as it is while the run lives.
+    /// The scope of `run`. Read once, since it does not change while the run lives.
     pub(in crate::queue) async fn claim_scope(&self, run: RunId) -> Result<ClaimScope, QueueError> {
         let known = *self.scope.lock().unwrap_or_else(PoisonError::into_inner);
         match known {
@@ -43,7 +45,7 @@ impl Queue {
         }
     }
 
-    /// Has the next claim read the scope again.
+    /// Makes the next claim read the scope again.
     pub(in crate::queue) fn forget_claim_scope(&self) {
         *self.scope.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -1,6 +1,6 @@
-//! Closing what was left open. An error ends a command where it happens, and a queue that is
-//! dropped there closes at some later time, which a process that ends does not wait for: its log
-//! would stay beside the file, to be read by the next command.
+//! Closes the queues that a command left open. An error ends a command at once, and a dropped queue
+//! closes at some later time, for which an ending process does not wait. Its write-ahead log would then
+//! stay beside the file, and the next command would have to recover it.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -9,14 +9,15 @@ use std::time::Duration;
 use crate::domain::clock::Clock;
 use crate::queue::Queue;
 
-/// Longer than folding a large log in takes; a queue that another process writes to is left.
+/// Longer than the checkpoint of a large log takes. A queue that another process writes to is not
+/// waited for longer.
 const CLOSES_WITHIN: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
     static OPENED: RefCell<Vec<Queue>>;
 }
 
-/// Does `work`, and closes every queue that it has opened and not closed, however it ends.
+/// Runs `work`, then closes every queue that it opened and did not close, even after an error.
 pub async fn closing<T>(clock: &impl Clock, work: impl Future<Output = T>) -> T {
     let closed = async {
         let done = work.await;
@@ -37,8 +38,8 @@ pub async fn closing<T>(clock: &impl Clock, work: impl Future<Output = T>) -> T 
     OPENED.scope(RefCell::default(), closed).await
 }
 
-/// Notes that `store` was opened, for the work that is being done, if it is to be closed with it.
+/// Registers an opened queue with the current [`closing`], if there is one.
 pub(in crate::queue) fn opened(store: &Queue) {
-    // Outside of such work its owner closes it.
+    // Outside [`closing`] the owner closes the queue.
     let _ = OPENED.try_with(|opened| opened.borrow_mut().push(store.clone()));
 }

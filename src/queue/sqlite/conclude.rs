@@ -1,8 +1,9 @@
-//! Outcomes that come after the response: jobs that were rejected alone and waited until the app
-//! was seen alive, and jobs that were rejected with others which have all passed since.
+//! Outcomes that do not come from the job's own response. A job that was rejected alone waits until the
+//! app is known to work; a job that was rejected in a chunk is concluded once the other jobs have
+//! passed.
 //!
-//! Every change is of a job that is pending and reserved by the run, so that one that was
-//! cancelled or superseded meanwhile keeps that.
+//! Every change applies to a pending job that the run has reserved, so a job that was cancelled or
+//! superseded meanwhile keeps that state.
 
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;

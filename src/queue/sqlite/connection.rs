@@ -1,8 +1,8 @@
-//! The one connection by which this process writes to its queue file, and the write-ahead log
-//! after a large write.
+//! The only connection by which this process writes to its queue file, and the checkpoint of the
+//! write-ahead log.
 //!
-//! Never gives up on a locked file: another process that writes ends, and one that is killed
-//! releases the file with its death.
+//! A write never gives up on a locked file: a process that writes will finish, and a process that is
+//! killed releases its locks.
 
 use std::time::Duration;
 
@@ -13,15 +13,16 @@ use sqlx::{Row as _, SqliteConnection, Transaction};
 use crate::queue::sqlite::open;
 use crate::queue::{Context as _, QueueError};
 
-/// How a transaction begins that has the write lock from its first statement on. A deferred one
-/// that reads first can fail later, in a way that no busy timeout covers.
+/// Takes the write lock with the first statement. A deferred transaction that reads first can fail
+/// later in a way that no busy timeout covers.
 const BEGIN_IMMEDIATE: &str = "BEGIN IMMEDIATE";
 
-/// How long a task waits for the connection while other tasks of this process write. Each of
-/// their transactions is short.
+/// How long a task waits for the connection while other tasks of this process write. Each of their
+/// transactions is short.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// A pool of one connection: writers of this process queue up here instead of in the file.
+/// A pool of one connection, so that writers of this process wait here and not for the lock of the
+/// file.
 #[derive(Debug, Clone)]
 pub(in crate::queue) struct WriteConnection {
     pool: SqlitePool,
@@ -29,23 +30,23 @@ pub(in crate::queue) struct WriteConnection {
 }
 
 impl WriteConnection {
-    /// The one connection of `pool`; others like it are opened with `options`.
+    /// Wraps the one connection of `pool`; `options` open more connections of the same kind.
     pub(in crate::queue) fn of(pool: SqlitePool, options: SqliteConnectOptions) -> Self {
         Self { pool, options }
     }
 
-    /// Another connection to the same file, opened when it is first needed.
+    /// Another connection to the same file, opened when first needed.
     pub(in crate::queue) fn separate(&self) -> Self {
         let pool = pool_of_one().connect_lazy_with(self.options.clone());
         Self { pool, options: self.options.clone() }
     }
 
-    /// How connections like it are opened.
+    /// The options of the connection.
     pub(in crate::queue) fn options(&self) -> SqliteConnectOptions {
         self.options.clone()
     }
 
-    /// A transaction that has the write lock. Dropped before its end, it is rolled back.
+    /// Begins a transaction that has the write lock. It is rolled back if dropped before its commit.
     pub(in crate::queue) async fn begin(
         &self,
         doing: &'static str,
@@ -58,7 +59,7 @@ impl WriteConnection {
         }
     }
 
-    /// Copies all of the log into the file, however long another process reads the state before it.
+    /// Copies the whole log into the file. Waits while another process reads an older state.
     pub(in crate::queue) async fn checkpoint_wal(
         &self,
         doing: &'static str,
@@ -74,13 +75,13 @@ impl WriteConnection {
         }
     }
 
-    /// Closes the connection as soon as no task uses it.
+    /// Closes the connection once no task uses it.
     pub(in crate::queue) async fn close(&self) {
         self.pool.close().await;
     }
 }
 
-/// An idle connection is kept: a queue in memory would be gone with it.
+/// The idle connection never expires: a queue in memory would end with it.
 pub(in crate::queue) fn pool_of_one() -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
     pool.acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None)
@@ -90,8 +91,8 @@ fn warn_of_wait(doing: &'static str) {
     tracing::warn!(doing, "another process is writing to the queue: still waiting");
 }
 
-/// Begins a transaction that has the write lock, on a connection of the caller's own. Dropped with
-/// its connection, it leaves nothing behind.
+/// Begins a transaction that has the write lock, on the caller's own connection. Dropping that
+/// connection rolls it back.
 pub(in crate::queue) async fn begin_immediate(
     connection: &mut SqliteConnection,
     doing: &'static str,
@@ -104,10 +105,11 @@ pub(in crate::queue) async fn begin_immediate(
     }
 }
 
-/// Copies the log into the file after a large write and truncates it, as far as no other process
-/// has to wait for that. The next write does the rest.
+/// Copies the log into the file after a large write and truncates it, as far as no other process has to
+/// wait. The next write does the rest.
 pub(in crate::queue) async fn truncate_wal(connection: &mut SqliteConnection) {
-    // The first checkpoint copies and holds up nobody; the second has little left to do.
+    // The first checkpoint copies without blocking other processes, so the second has little left to
+    // copy.
     let checkpoints =
         "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(PASSIVE); PRAGMA wal_checkpoint(TRUNCATE)";
     if let Err(error) = sqlx::raw_sql(checkpoints).execute(connection).await {
@@ -115,7 +117,7 @@ pub(in crate::queue) async fn truncate_wal(connection: &mut SqliteConnection) {
     }
 }
 
-/// Values as a JSON array: one bound value, however many there are.
+/// Values as a JSON array, to bind any number of them as one value.
 pub(in crate::queue) fn json<T: Serialize>(values: &[T]) -> String {
     serde_json::to_string(values).unwrap_or_default()
 }

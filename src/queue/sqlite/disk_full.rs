@@ -1,5 +1,7 @@
-//! A full disk, distinguished from a broken one. The engine has several codes for it, and for what it could
-//! not make beside the queue it does not say why.
+//! Distinguishes a full disk from other errors of the engine.
+//!
+//! The engine has several codes for a full disk. For a file that it could not create beside the queue
+//! it gives no reason, so a probe file is written to find one.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,28 +12,28 @@ use crate::queue::QueueError;
 use crate::queue::sqlite::open::engine_code;
 use crate::queue::sqlite::run_lock::beside;
 
-/// The engine's code for "database or disk is full".
+/// `SQLITE_FULL`: the database or the disk is full.
 const SQLITE_FULL: i32 = 13;
 
-/// The engine's code for an error of the disk, in its low byte.
+/// `SQLITE_IOERR`, in the low byte: a disk error.
 const SQLITE_IOERR: i32 = 10;
 
-/// The engine's code for what cannot be opened.
+/// `SQLITE_CANTOPEN`: a file cannot be opened.
 const SQLITE_CANTOPEN: i32 = 14;
 
-/// The engine's code, all of it, for the index of its log that cannot grow.
+/// `SQLITE_IOERR_SHMSIZE`, an extended code: the index of the write-ahead log cannot grow.
 const SQLITE_IOERR_SHMSIZE: i32 = 4_874;
 
-/// What is written to see whether anything can be, in bytes.
+/// The content of the probe file.
 const PROBE: [u8; 4_096] = [0; 4_096];
 
-/// Whether the engine says that there was no room.
+/// Whether the engine reports a full disk.
 pub(in crate::queue) fn is_full(error: &sqlx::Error) -> bool {
     let whole = error.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok());
     engine_code(error) == Some(SQLITE_FULL) || whole == Some(SQLITE_IOERR_SHMSIZE)
 }
 
-/// Why nothing can be made beside the queue file: what the system says when it is tried.
+/// Why no file can be created beside the queue file: the error of the system for a probe file.
 pub(in crate::queue) fn why_refused(database: &Path) -> Option<io::Error> {
     let path = beside(database, ".probe");
     let mut probe = OpenOptions::new();
@@ -41,12 +43,12 @@ pub(in crate::queue) fn why_refused(database: &Path) -> Option<io::Error> {
         fs::remove_file(&path)?;
         written
     });
-    // One that is there already says nothing.
+    // An existing probe file proves nothing.
     tried.err().filter(|error| error.kind() != io::ErrorKind::AlreadyExists)
 }
 
 impl QueueError {
-    /// The same with the path of the queue file, and as a full disk where the disk is found full.
+    /// Adds the path of the queue file, and becomes [`QueueError::Full`] if the disk is full.
     #[must_use]
     pub fn at(self, database: &Path) -> Self {
         match self {

@@ -1,9 +1,9 @@
-//! What is in doubt: a question is, while a request may have changed it whose response was lost, or
-//! was a rejection that stays unexplained, and nothing since has settled that.
+//! Questions in doubt. A question is in doubt while a request may have changed it whose response was
+//! lost or was an unexplained rejection, and no later response has settled that.
 //!
-//! Kept by question and target status, so that it outlives the cancel, the later import, the retry
-//! and the prune of the job that was sent. The question's latest job carries it: that job alone is
-//! in doubt. That a response of a job was lost once is its history, and a column of the job.
+//! Doubts are stored by question and target status, so that they outlive the cancel, the later import,
+//! the retry and the prune of the job that was sent. Only the latest job of the question counts as in
+//! doubt. That a response of a job was once lost is its history, and a column of the job.
 
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
@@ -14,8 +14,8 @@ use crate::queue::sqlite::connection::json;
 use crate::queue::sqlite::runs::DUE_WITHIN;
 use crate::queue::{BatchId, Context as _, QueueError, RunId};
 
-/// The longest that a request can still be applied after its response was given up, in
-/// milliseconds: what a gateway may keep it waiting. No longer than a job may have to wait.
+/// How long a request can still be applied after its response was given up, in milliseconds: the time
+/// that a gateway may keep it. No longer than the longest wait of a job.
 pub(in crate::queue) const UNDER_WAY_MAX_MS: i64 = 30_000;
 const _: () = assert!(DUE_WITHIN.as_millis() >= 30_000);
 
@@ -25,16 +25,16 @@ const CONTEXT: &str = "note what is in doubt";
 pub(in crate::queue) const IN_DOUBT: &str = "(is_latest = 1 AND EXISTS (SELECT 1 FROM doubts
     WHERE doubts.question_id = jobs.question_id AND doubts.app_id = jobs.app_id AND doubts.open = 1))";
 
-/// In doubt from now on: the rows that follow, then [`AGAIN`].
+/// Puts questions in doubt: followed by the rows, then by [`AGAIN`].
 const NOTE: &str = "INSERT INTO doubts (question_id, app_id, target_status, open, lost, late_ms)";
 
-/// The same question was in doubt for the same status before.
+/// Merges with an earlier doubt about the same question and target status.
 const AGAIN: &str = "ON CONFLICT DO UPDATE SET open = 1, late_ms = max(late_ms, excluded.late_ms),
     lost = max(open * lost, excluded.lost)";
 
-/// Jobs that may not leave yet, although they are pending: an older request for the question, with
-/// another target status, can still be applied. Its one value is the time. Driven by the few
-/// requests that can, so that no other job is looked at.
+/// Delays pending jobs while an earlier request for the same question, with another target status, can
+/// still be applied. Its one value is the time. Starts from the few requests that can still be applied,
+/// so that the engine reads no other job.
 const HOLD_BACK: &str = "
     UPDATE jobs SET not_before_ms = (SELECT max(late_ms) FROM doubts WHERE doubts.question_id = jobs.question_id
                                 AND doubts.app_id = jobs.app_id AND doubts.target_status <> jobs.target_status)
@@ -43,7 +43,8 @@ const HOLD_BACK: &str = "
                  WHERE doubts.late_ms > ? AND job.state = 'pending' AND job.reserved_by_run_id IS NULL
                    AND job.target_status <> doubts.target_status AND job.not_before_ms < doubts.late_ms)";
 
-/// The jobs of a request whose response was lost: it may have been applied, and may still be.
+/// The response of a request with these jobs was lost: it may have been applied, or may be applied
+/// later.
 pub(in crate::queue) async fn note_lost(
     connection: &mut SqliteConnection,
     jobs: &[JobId],
@@ -59,7 +60,7 @@ pub(in crate::queue) async fn note_lost(
     sqlx::query(HOLD_BACK).bind(now_ms).execute(connection).await.map(drop).context(CONTEXT)
 }
 
-/// The jobs of a request that was applied: nothing is in doubt about their questions any more.
+/// A request with these jobs was applied: their questions are no longer in doubt.
 pub(in crate::queue) async fn settle(
     connection: &mut SqliteConnection,
     jobs: &[JobId],
@@ -77,11 +78,11 @@ pub(in crate::queue) async fn settle(
     over.execute(connection).await.map(drop).context(CONTEXT)
 }
 
-/// The longest that a run waits for a response, in milliseconds: the largest `--timeout-ms`.
+/// The longest time that a run waits for a response, in milliseconds: the maximum of `--timeout-ms`.
 const TIMEOUT_MAX_MS: i64 = 600_000;
 
-/// Everything in flight, whose responses will never be known here: until `now_ms` nobody has given
-/// them up. To be called before the requests end, by which they are found.
+/// Puts every question in flight in doubt: the responses are lost, and were given up at `now_ms` at the
+/// latest. Call it before the requests are closed, since only open requests lead to these jobs.
 pub(in crate::queue) async fn note_orphans(
     connection: &mut SqliteConnection,
     now_ms: i64,
@@ -96,8 +97,8 @@ pub(in crate::queue) async fn note_orphans(
     noted.map(drop).context(CONTEXT)
 }
 
-/// A job whose request was rejected and may have been applied all the same: its response came, so
-/// nothing is under way any more.
+/// The request of this job was rejected but may have been applied. Its response came, so it cannot be
+/// applied later.
 pub(in crate::queue) async fn note_job(
     connection: &mut SqliteConnection,
     job: JobId,
@@ -109,10 +110,9 @@ pub(in crate::queue) async fn note_job(
     noted.map(drop).context(CONTEXT)
 }
 
-/// What is in doubt about pending jobs that will not be sent again, as they are cancelled or
-/// superseded: those that came back by a lost response are noted already, those by the rejection of
-/// their whole chunk are not. To be called while they are pending; `jobs` is a condition with
-/// the value ?1.
+/// Puts pending jobs in doubt that were rejected in a chunk and will not be sent again, since they are
+/// cancelled or superseded. A lost response has put jobs in doubt already. Call it while the jobs are
+/// pending. `jobs` is a condition with the value ?1.
 pub(in crate::queue) async fn note_withdrawn<'v>(
     connection: &mut SqliteConnection,
     jobs: &str,
@@ -126,7 +126,7 @@ pub(in crate::queue) async fn note_withdrawn<'v>(
     noted.map(drop).context(CONTEXT)
 }
 
-/// A job that is done by what its last request has shown.
+/// The last request of this job has proved its outcome: its question is no longer in doubt.
 pub(in crate::queue) async fn settle_job(
     connection: &mut SqliteConnection,
     job: JobId,
@@ -136,8 +136,8 @@ pub(in crate::queue) async fn settle_job(
     sqlx::query(settle).bind(job).execute(connection).await.map(drop).context(CONTEXT)
 }
 
-/// What waits for the apps of `run` and of runs without an end: any of it may have been sent. Says
-/// how many jobs that are.
+/// Puts the pending jobs of the apps of `run` and of open runs in doubt: any of them may have been
+/// sent. Returns how many jobs these are.
 pub(in crate::queue) async fn note_pending(
     connection: &mut SqliteConnection,
     run: RunId,
@@ -157,7 +157,7 @@ pub(in crate::queue) async fn note_pending(
     Ok(lost.rows_affected())
 }
 
-/// Lets pending jobs wait while an older request for their question can still be applied.
+/// Delays pending jobs while an earlier request for their question can still be applied.
 pub(in crate::queue) async fn hold_back(
     connection: &mut SqliteConnection,
     now_ms: i64,
@@ -173,7 +173,8 @@ pub(in crate::queue) async fn hold_back(
     sqlx::query(HOLD_BACK).bind(now_ms).execute(connection).await.map(drop).context(CONTEXT)
 }
 
-/// Forgets what is settled and over, and waits that only a clock set back since can have made.
+/// Deletes settled doubts that delay no job, and limits delays that only a clock set back can have
+/// made.
 pub(in crate::queue) async fn tidy(
     connection: &mut SqliteConnection,
     now_ms: i64,

@@ -1,11 +1,14 @@
-//! Which service an app's jobs were sent to: what is recorded is true of that one and of no other.
+//! The endpoint that the jobs of an app were sent to.
+//!
+//! Outcomes are true for one service only. The queue records the endpoint of each app, so that a
+//! command can refuse to mix the outcomes of two services, such as the sandbox and the real one.
 
 use crate::domain::job::App;
 use crate::queue::sqlite::import::app_id;
 use crate::queue::{Context as _, Queue, QueueError, RunId};
 
 impl Queue {
-    /// The endpoint that the jobs of `app` were sent to; `None` when none was sent yet.
+    /// The endpoint that the jobs of `app` were sent to; `None` if none was sent yet.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -20,7 +23,7 @@ impl Queue {
         Ok(found.flatten())
     }
 
-    /// Notes where the jobs of `app` are sent from now on.
+    /// Records the endpoint of `app` for all later requests.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -37,8 +40,8 @@ impl Queue {
         tx.commit().await.context(CONTEXT)
     }
 
-    /// Notes `earlier` again if `run` has reached nothing where it sent: then nothing is recorded that
-    /// could be true of that service alone.
+    /// Restores the endpoint `earlier` if `run` has reached nothing at its endpoint: then no recorded
+    /// outcome depends on that endpoint.
     ///
     /// # Errors
     /// When the queue file cannot be written.

@@ -1,4 +1,7 @@
-//! What lies at the path of a queue: a queue, nothing yet, or something that is left alone.
+//! Recognises the file at the path of a queue: a queue, an empty file, or a foreign file.
+//!
+//! A foreign file is rejected before anything is written to it. An empty file becomes a new queue. A new
+//! file has mode 0600, and its path is resolved to one name, so that all processes use the same lock.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -14,23 +17,23 @@ use crate::queue::sqlite::open::{APPLICATION_ID, not_opened};
 use crate::queue::sqlite::run_lock::beside;
 use crate::util::escape::path_text;
 
-/// The engine's code for "file is not a database".
+/// `SQLITE_NOTADB`: the file is not a database.
 const SQLITE_NOTADB: &str = "26";
 
-/// The smallest page of a SQLite database; a shorter file is none.
+/// The smallest page of a SQLite database; a shorter file is not a database.
 const PAGE_BYTES_MIN: u64 = 512;
 
-/// What a file that is not refused is.
+/// The kind of an accepted file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) enum Kind {
     /// A queue.
     Queue,
-    /// Of no length: the place of a new one.
+    /// A file of length 0, which becomes a new queue.
     Empty,
 }
 
-/// Makes the file with mode 0600 if it is not there, and resolves links, so that the lock
-/// beside it is the same one whatever name it was opened by. Nothing is made that could not be used.
+/// Creates the file with mode 0600 if it does not exist, and resolves links, so that the lock beside it
+/// is the same for every name. Checks the name first, so that no unusable file is created.
 pub(in crate::queue) fn make_private(path: &Path) -> Result<PathBuf, QueueError> {
     let unusable = |source: io::Error| match source.kind() {
         io::ErrorKind::StorageFull => QueueError::Full { path: path.to_owned(), doing: "be made" },
@@ -55,7 +58,7 @@ pub(in crate::queue) fn make_private(path: &Path) -> Result<PathBuf, QueueError>
         return Err(unusable(io::Error::from(io::ErrorKind::IsADirectory)));
     }
     if !found.is_file() {
-        // A pipe would be waited for, and a device has no end.
+        // Opening a pipe waits for its other end, and a device has no end.
         let reason = "it is a pipe or a device, not a file".to_owned();
         return Err(QueueError::Foreign { path: path.to_owned(), reason });
     }
@@ -65,7 +68,7 @@ pub(in crate::queue) fn make_private(path: &Path) -> Result<PathBuf, QueueError>
     }
 }
 
-/// The engine takes a path as UTF-8 alone.
+/// The engine accepts only UTF-8 paths.
 fn is_text(path: &Path) -> Result<(), io::Error> {
     match path.to_str() {
         Some(_) => Ok(()),
@@ -76,11 +79,11 @@ fn is_text(path: &Path) -> Result<(), io::Error> {
     }
 }
 
-/// Refuses a file that is not ours before anything is written to it. A database without tables is
-/// no new queue: a new one gets all of its tables at once, so this one has lost them, or its log.
+/// Rejects a foreign file before anything is written to it. A database without tables is no new queue:
+/// a new one gets all its tables in one transaction, so this one has lost its tables or its log.
 ///
-/// The file is looked at through the engine alone: closing a handle of our own would let
-/// go of the locks that other connections of this process have on it.
+/// Only the engine opens the file: closing another handle of this process would release the POSIX locks
+/// of all its connections to the file.
 pub(in crate::queue) async fn recognise(
     path: &Path,
     options: &SqliteConnectOptions,
@@ -90,8 +93,8 @@ pub(in crate::queue) async fn recognise(
     let length = || fs::metadata(path).map(|found| found.len()).map_err(unusable);
     match length()? {
         0 => return Ok(Kind::Empty),
-        // The engine would take so short a file for an empty one, and write over it. With a journal
-        // beside it a write was cut short that the engine takes back.
+        // The engine takes such a short file for an empty one and would overwrite it. With a journal beside
+        // it, the file is an interrupted write, which the engine rolls back.
         1..PAGE_BYTES_MIN if !beside(path, "-journal").exists() => {
             return Err(foreign("it is not a SQLite database".to_owned()));
         }
@@ -100,9 +103,9 @@ pub(in crate::queue) async fn recognise(
     for is_last in [false, true] {
         match ask(options).await {
             Ok((APPLICATION_ID, tables)) if tables > 0 => return Ok(Kind::Queue),
-            // The engine has taken back what was cut short, down to nothing.
+            // The engine has rolled an interrupted write back to an empty file.
             Ok((0, 0)) if length()? == 0 => return Ok(Kind::Empty),
-            // Another process may have made it a queue between the two looks.
+            // Another process may have created the tables between the two reads.
             Ok((0, 0)) if !is_last => {}
             Ok((0 | APPLICATION_ID, 0)) => {
                 return Err(foreign(
@@ -123,16 +126,16 @@ pub(in crate::queue) async fn recognise(
     Ok(Kind::Queue)
 }
 
-/// The id of the program that made it, and how many tables and indexes it has.
+/// The application id, and the number of tables and indexes.
 async fn ask(options: &SqliteConnectOptions) -> Result<(i64, i64), sqlx::Error> {
     let mut connection = options.connect().await?;
     let asked = ask_on(&mut connection).await;
-    // Whatever it said, what the engine has made beside the file goes with it.
+    // Closing also removes the files that the engine created beside the queue, even after an error.
     connection.close().await.and(asked)
 }
 
 async fn ask_on(connection: &mut SqliteConnection) -> Result<(i64, i64), sqlx::Error> {
-    // Both from one moment: another process may be making the file just now.
+    // One transaction for both reads, since another process may be creating the tables.
     let mut tx = connection.begin().await?;
     let id = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *tx).await?;
     let tables =

@@ -1,9 +1,9 @@
-//! One queue file, one name. The lock and the log lie beside the name by which a file was opened:
-//! under a second name there would be a second lock and a second log, so two runs would send the
-//! same jobs and write over each other's pages.
+//! Rejects a queue file with a second name. The lock and the log lie beside the name by which a file is
+//! opened. Under a second name there would be a second lock and a second log: two runs would send the
+//! same jobs and overwrite each other's pages.
 //!
-//! A symbolic link is followed to the one name before this is asked. A hard link, and a file that is
-//! mounted by itself, lead to no other name, so they are refused.
+//! Symbolic links are resolved before this check. A hard link or a file that is mounted by itself does
+//! not lead to another name, so it is rejected.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -11,17 +11,17 @@ use std::path::Path;
 
 use crate::util::escape::path_text;
 
-/// Why a queue file may have another name.
+/// The kind of second name that a queue file may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecondName {
     /// A hard link.
     HardLink,
-    /// The file is a mount of its own.
+    /// The file is a mount point of its own.
     Mount,
 }
 
 impl SecondName {
-    /// What is the matter, and what to do.
+    /// The error text: the problem, and what to do.
     pub(in crate::queue) fn reason(self, path: &Path) -> String {
         let path = path_text(path);
         match self {
@@ -34,7 +34,8 @@ impl SecondName {
         }
     }
 
-    /// How the file at `path`, which has no symbolic link in it, may have another name.
+    /// The second name of the file at `path`, whose symbolic links are resolved; `None` if it can have
+    /// none.
     pub(in crate::queue) fn of(path: &Path, found: &Metadata) -> Option<Self> {
         if found.nlink() > 1 {
             return Some(Self::HardLink);
@@ -43,18 +44,18 @@ impl SecondName {
     }
 }
 
-/// Linux alone mounts files.
+/// Whether `path` is a mount point. Only Linux mounts single files.
 fn is_mount(path: &Path) -> bool {
     let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
     let wanted = path.as_os_str().as_encoded_bytes();
     mounts.split(|byte| *byte == b'\n').any(|line| {
-        // The fifth word is where it is mounted.
+        // The fifth field is the mount point.
         let place = line.split(|byte| *byte == b' ').nth(4);
         place.is_some_and(|place| unescaped(place) == wanted)
     })
 }
 
-/// A word of `mountinfo`, in which blanks and backslashes are written as `\040`.
+/// Decodes a field of `mountinfo`, which writes blanks and backslashes as octal escapes such as `\040`.
 fn unescaped(word: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word;

@@ -1,5 +1,7 @@
-//! A look through the whole file for damage. Mends nothing but figures, and those only where it
-//! is told to: what they are of is there to be counted.
+//! Checks the whole queue file for damage, for `doctor`.
+//!
+//! The check reads every page and every row, and reports each problem as one line. It repairs nothing.
+//! Only [`Queue::recount`] writes: it rebuilds the counters from the jobs and requests they count.
 
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
@@ -8,23 +10,24 @@ use crate::queue::sqlite::job_counters::{find_drift, rebuild};
 use crate::queue::sqlite::open::engine_code;
 use crate::queue::{Context as _, Queue, QueueError};
 
-/// What is being done, for errors.
+/// The operation, for errors.
 const CONTEXT: &str = "look for damage";
-/// The engine's code for "database disk image is malformed".
+/// `SQLITE_CORRUPT`: the database disk image is malformed.
 const SQLITE_CORRUPT: i32 = 11;
 
 impl Queue {
-    /// What is wrong with the file, a line each; none when it is sound. The engine looks at
-    /// every page, then for rows that refer to a row that is not there, questions with two newest
-    /// intents, and jobs in flight that no open request has; then jobs and requests are counted,
-    /// and compared with the figures that are kept of them.
+    /// The problems of the file, one per line; empty for a sound file.
+    ///
+    /// The engine checks every page. Then the rows are checked: references to missing rows, questions
+    /// with two latest jobs, and jobs in flight without an open request. Last, jobs and requests are
+    /// counted and compared with their counters.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub async fn check(&self) -> Result<Vec<String>, QueueError> {
         let mut wrong = Vec::new();
         let mut looked = self.check_pages(&mut wrong).await;
-        // Rows in damaged pages would say nothing true.
+        // Rows in damaged pages prove nothing.
         if looked.is_ok() && wrong.is_empty() {
             looked = self.check_rows(&mut wrong).await;
         }
@@ -39,7 +42,7 @@ impl Queue {
         }
         match looked {
             Ok(()) => Ok(wrong),
-            // Damage at which the engine goes no further.
+            // Damage that stops the engine from reading on.
             Err(e) if engine_code(&e) == Some(SQLITE_CORRUPT) => {
                 wrong.push(e.to_string());
                 Ok(wrong)
@@ -61,7 +64,7 @@ impl Queue {
         while let Some(stray) = strays.try_next().await? {
             let (table, row): (&str, Option<i64>) = (stray.try_get(0)?, stray.try_get(1)?);
             let parent: &str = stray.try_get(2)?;
-            // Some tables do not number their rows.
+            // A table without rowids has no row number.
             let which =
                 row.map_or_else(|| format!("a row of {table}"), |row| format!("{table} row {row}"));
             wrong.push(format!("{which} refers to a row of {parent} that is not there"));
@@ -69,7 +72,7 @@ impl Queue {
         Ok(())
     }
 
-    /// That each question has one newest intent, and the index that holds it.
+    /// Checks that the index of latest jobs exists; without it, that each question has one latest job.
     async fn check_intents(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         const INDEX: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'jobs_latest'";
         if sqlx::query_scalar::<_, i64>(INDEX).fetch_one(&self.readers).await? > 0 {
@@ -84,7 +87,8 @@ impl Queue {
         Ok(())
     }
 
-    /// That each job in flight is in the row of an open request, by which alone it is found.
+    /// Checks that each job in flight belongs to an open request, since it can be found only through
+    /// that request.
     async fn check_flights(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         let lost = sqlx::query_scalar(
             "SELECT 'jobs row ' || id || ' is in flight, and no open request has it' FROM jobs
@@ -100,8 +104,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Counts all jobs and requests anew and puts the figures right that are kept of them, in
-    /// one transaction. Says what was wrong. Jobs and requests stay as they are.
+    /// Counts all jobs and requests and corrects their counters, in one transaction. Returns the
+    /// counters that were wrong. Jobs and requests stay unchanged.
     ///
     /// # Errors
     /// When the file cannot be written.

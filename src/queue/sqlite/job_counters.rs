@@ -1,8 +1,8 @@
-//! The counters of jobs, changed by every transition in its own transaction, so that no command
-//! counts jobs.
+//! The counters of jobs, so that no command counts jobs.
 //!
-//! Relies on its callers to say what they moved; never changes a job. `rebuild` counts the jobs
-//! themselves, and `find_drift` compares.
+//! Every change of job states updates the counters in its own transaction. The callers say which jobs
+//! they changed; this module never changes a job. `rebuild` counts the jobs themselves, and
+//! `find_drift` compares the counters with such a count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,18 +13,18 @@ use crate::domain::job::JobState;
 use crate::queue::sqlite::connection::json;
 use crate::queue::{BatchId, Context as _, QueueError};
 
-/// Which jobs a counter is of: those of a batch with one target status and one approval.
+/// The jobs that a counter counts: those of one batch with one target status and one approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::queue) struct CounterKey {
     pub(in crate::queue) batch: BatchId,
-    /// The vendor's number.
+    /// The numeric code of the service.
     pub(in crate::queue) target_status: i64,
-    /// 0: none.
+    /// 0 for jobs without an approval.
     pub(in crate::queue) approval: i64,
 }
 
 impl CounterKey {
-    /// The key in the columns from `at` on: batch, target status, approval.
+    /// Reads the key from the columns from `at` on: batch, target status, approval.
     pub(in crate::queue) fn read(row: &SqliteRow, at: usize) -> Result<Self, sqlx::Error> {
         Ok(Self {
             batch: row.try_get(at)?,
@@ -34,13 +34,13 @@ impl CounterKey {
     }
 }
 
-/// What is counted: the jobs of a state, or a part of them.
+/// The property that is counted: a job state, or a part of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::queue) enum Counter {
     State(JobState),
     /// Failed jobs whose question a later import covers.
     FailedSuperseded,
-    /// Deletes that were found done when they were repeated.
+    /// Deletes in doubt that the service reported as done when they were repeated.
     SucceededOnRetry,
 }
 
@@ -58,7 +58,7 @@ impl Counter {
     }
 }
 
-/// Changes of counters, summed up until they are written.
+/// Changes of counters, collected until they are written.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct CounterDeltas(BTreeMap<(CounterKey, Counter), i64>);
 
@@ -67,7 +67,7 @@ impl CounterDeltas {
         *self.0.entry((key, counter)).or_default() += jobs;
     }
 
-    /// `jobs` go from one state to another.
+    /// Counts `jobs` jobs that change from one state to another.
     pub(in crate::queue) fn move_jobs(
         &mut self,
         key: CounterKey,
@@ -79,7 +79,8 @@ impl CounterDeltas {
         self.add(key, Counter::State(to), jobs);
     }
 
-    /// Writes them, and notes `now_ms` as the time when the last job of a batch finished where one did.
+    /// Writes the changes. A batch with a job that finished gets `now_ms` as the time of its last
+    /// outcome.
     pub(in crate::queue) async fn apply(
         self,
         connection: &mut SqliteConnection,
@@ -91,7 +92,7 @@ impl CounterDeltas {
             if jobs == 0 {
                 continue;
             }
-            // A counter that goes down is there; the row of one that goes up may be new.
+            // A counter that decreases has a row; one that increases may need a new row.
             let sql = if jobs < 0 {
                 "UPDATE job_counters SET jobs = jobs + ?5
                  WHERE batch_id = ?1 AND target_status = ?2 AND approval_id = ?3 AND job_state = ?4"
@@ -133,13 +134,13 @@ impl CounterDeltas {
     }
 }
 
-/// A batch whose jobs are counted nowhere.
+/// The counter of a batch has no row although its jobs exist.
 fn no_counter(batch: BatchId) -> QueueError {
     let reason = "it is not there although its jobs are: deskbatch doctor says what to do";
     QueueError::Impossible { table: "job_counters", row: batch, reason: reason.to_owned() }
 }
 
-/// The counters as they should be, from the jobs.
+/// The expected job counters, counted from the jobs.
 const COUNTED: &str = "
     SELECT batch_id, target_status, coalesce(approval_id, 0) AS approval_id, state AS job_state, count(*) AS jobs
       FROM jobs GROUP BY 1, 2, 3, 4
@@ -150,19 +151,19 @@ const COUNTED: &str = "
     SELECT batch_id, target_status, coalesce(approval_id, 0), 'succeeded_on_retry', count(*)
       FROM jobs WHERE state = 'succeeded' AND error_code IS NOT NULL GROUP BY 1, 2, 3";
 
-/// The requests of each run by what they count for.
+/// The expected request counters of each run, counted from the requests.
 const COUNTED_REQUESTS: &str = "
     SELECT run_id, count(*) AS sent, count(*) FILTER (WHERE verdict = 'throttled') AS throttled,
            count(*) FILTER (WHERE verdict IN ('applied', 'rejected')) AS evaluated,
            count(*) FILTER (WHERE verdict = 'orphaned') AS orphaned, sum(response_lost) AS lost
       FROM requests GROUP BY run_id";
 
-/// The first and last job of each batch, and when its last job finished.
+/// The first and the last job of each batch, and the time of its last outcome.
 const COUNTED_BATCHES: &str = "
     SELECT batch_id, min(id) AS first, max(id) AS last, coalesce(max(finished_ms), 0) AS finished
       FROM jobs GROUP BY batch_id";
 
-/// Where counters differ from what they count, a line each. Reads every job and request.
+/// The counters that differ from what they count, one per line. Reads every job and request.
 pub(in crate::queue) async fn find_drift(
     connection: &mut SqliteConnection,
 ) -> Result<Vec<String>, sqlx::Error> {
@@ -188,7 +189,7 @@ pub(in crate::queue) async fn find_drift(
     sqlx::query_scalar(AssertSqlSafe(differs)).fetch_all(connection).await
 }
 
-/// Puts the counters right by counting everything, in the caller's transaction.
+/// Rebuilds the counters by counting everything, in the caller's transaction.
 pub(in crate::queue) async fn rebuild(
     connection: &mut SqliteConnection,
 ) -> Result<(), sqlx::Error> {

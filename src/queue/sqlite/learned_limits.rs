@@ -1,5 +1,7 @@
-//! What runs have learned of the service: the pace that it bears, and how many questions it
-//! takes at once.
+//! The learned rate and the learned chunk size of each app.
+//!
+//! A run records what it has measured, and the next run of the app starts with it. A learned chunk size
+//! expires after a month, since the service may accept more by then.
 
 use std::time::Duration;
 
@@ -12,34 +14,32 @@ use crate::queue::read::row_helpers::app;
 use crate::queue::sqlite::import::app_id;
 use crate::queue::{Context as _, Queue, QueueError};
 
-/// What was learned for an app, and when.
+/// The learned rate of an app.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KeptPace {
-    /// For which app and library.
     pub app: App,
-    /// The figures.
+    /// The measured values.
     pub learned: LearnedRate,
-    /// When they were noted, in UTC milliseconds.
+    /// The time of the measurement, in UTC milliseconds.
     pub learned_ms: i64,
 }
 
-/// A size that was learned longer ago is forgotten: the service may take more by now, and to
-/// find out costs a few requests.
+/// How long a learned chunk size is valid. The service may accept more later, and measuring again costs
+/// a few requests.
 const SIZE_HOLDS: Duration = Duration::from_hours(30 * 24);
 
-/// How many questions the service takes at once for an app, and when that was learned.
+/// The learned chunk size of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptSize {
-    /// For which app and library.
     pub app: App,
-    /// The figures.
+    /// The measured limit.
     pub limit: LearnedChunkSize,
-    /// When they were noted, in UTC milliseconds.
+    /// The time of the measurement, in UTC milliseconds.
     pub learned_ms: i64,
 }
 
 impl Queue {
-    /// Keeps what a run of `app` has learned, in place of what was kept before.
+    /// Records the learned rate of `app`, replacing the previous one.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -71,7 +71,7 @@ impl Queue {
         tx.commit().await.context("keep the pace")
     }
 
-    /// What was learned, for every app that has runs.
+    /// The learned rate of every app that has one.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -88,7 +88,7 @@ impl Queue {
         .collect()
     }
 
-    /// What was learned for `app`, if anything was.
+    /// The learned rate of `app`, if there is one.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -96,7 +96,7 @@ impl Queue {
         Ok(self.paces().await?.into_iter().find(|kept| kept.app == app))
     }
 
-    /// Keeps how many questions the service takes at once, in place of what was kept before.
+    /// Records the learned chunk size of `app`, replacing the previous one.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -123,11 +123,10 @@ impl Queue {
         tx.commit().await.context("keep the size")
     }
 
-    /// How many questions the service takes at once, for every app where that was learned in
-    /// the month before `now_ms`.
+    /// The learned chunk size of every app, where it was measured in the month before `now_ms`.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn sizes(&self, now_ms: i64) -> Result<Vec<KeptSize>, QueueError> {
         let holds_ms = i64::try_from(SIZE_HOLDS.as_millis()).unwrap_or(i64::MAX);
         sqlx::query(
@@ -145,7 +144,7 @@ impl Queue {
         .collect()
     }
 
-    /// The same for `app`, if it was learned.
+    /// The valid learned chunk size of `app`, if there is one.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -181,7 +180,7 @@ fn kept_size(row: &SqliteRow) -> Result<KeptSize, QueueError> {
     Ok(KeptSize { app: app_of("learned_chunk_sizes", row)?, limit, learned_ms })
 }
 
-/// The app that a row of `table` is for; it begins with the app's two columns.
+/// The app of a row of `table`, which begins with the app's two columns.
 fn app_of(table: &'static str, row: &SqliteRow) -> Result<App, QueueError> {
     app(row, 0, table, row.try_get("app_id").context("read what was learned")?)
 }

@@ -1,7 +1,7 @@
-//! A file whose only use is the operating system's lock on it, with a line of text for people.
+//! A file that exists for an operating-system lock on it, with one line of text for people.
 //!
-//! Opened so that nothing else can be hurt by it: no link is followed, nothing is made shorter, and
-//! what is not such a file is refused. The process that holds the lock writes the text.
+//! Opening it is safe for any other file at its path: links are not followed, no file is truncated, and
+//! a file that is not a lock file is rejected. Only the holder of the lock writes the text.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -14,13 +14,13 @@ use serde::Serialize;
 use crate::queue::QueueError;
 use crate::util::escape::path_text;
 
-/// What is written fills the file to this length, in bytes, so that it is never made shorter.
+/// The text is padded to this length, in bytes, so that the file is never truncated.
 const TEXT_BYTES: usize = 512;
 
-/// A longer file is none of ours.
+/// A longer file is not one of this program's lock files.
 const TEXT_BYTES_MAX: u64 = 4_096;
 
-/// How often a file is looked for again that others remove.
+/// How often the file is opened again if other processes remove it.
 const TRIES: u32 = 20;
 
 /// An open lock file.
@@ -28,15 +28,15 @@ const TRIES: u32 = 20;
 pub(in crate::queue) struct LockFile {
     file: File,
     path: PathBuf,
-    /// Whether opening has made it.
+    /// Whether opening created it.
     pub(in crate::queue) is_new: bool,
-    /// Who owns it.
+    /// The user id of its owner.
     pub(in crate::queue) owner: u32,
 }
 
 impl LockFile {
-    /// Opens the file at `path`, or makes it with these permissions. What root makes is given to
-    /// the owner of `beside`, who would be locked out by it.
+    /// Opens the file at `path`, or creates it with the permissions `mode`. A file that root creates is
+    /// given to the owner of `beside`, who could otherwise not lock it.
     pub(in crate::queue) fn open_or_make(
         path: &Path,
         mode: u32,
@@ -59,7 +59,7 @@ impl LockFile {
         Err(unusable(path, "it appears and goes again and again: let other commands end"))
     }
 
-    /// Opens the file at `path`; [`QueueError::Missing`] if there is none.
+    /// Opens the file at `path`; [`QueueError::Missing`] if it does not exist.
     pub(in crate::queue) fn open(path: &Path, to_write: bool) -> Result<Self, QueueError> {
         match options(to_write).open(path) {
             Ok(file) => Self::checked(file, path, false),
@@ -78,12 +78,12 @@ impl LockFile {
         }
     }
 
-    /// Takes the lock; `false` when another process has it.
+    /// Takes the exclusive lock; `false` if another process has a lock.
     pub(in crate::queue) fn lock(&self) -> Result<bool, QueueError> {
         self.locked(self.file.try_lock())
     }
 
-    /// Takes it together with others that only look; `false` when a process has it alone.
+    /// Takes a shared lock, for inspection; `false` if another process has the exclusive lock.
     pub(in crate::queue) fn look(&self) -> Result<bool, QueueError> {
         self.locked(self.file.try_lock_shared())
     }
@@ -96,13 +96,13 @@ impl LockFile {
         }
     }
 
-    /// Whether the name still leads to this file.
+    /// Whether the path still leads to this file.
     pub(in crate::queue) fn is_there(&self) -> bool {
         let here = self.file.metadata().ok().map(|found| (found.dev(), found.ino()));
         here.is_some() && here == crate::queue::sqlite::run_lock::identity(&self.path)
     }
 
-    /// The text in it; empty where there is none that can be read.
+    /// The text in the file; empty if it cannot be read.
     pub(in crate::queue) fn text(&self) -> String {
         let mut text = String::new();
         let mut file = &self.file;
@@ -111,7 +111,7 @@ impl LockFile {
         read.map(|_| text).unwrap_or_default()
     }
 
-    /// Writes `line` in place of the text, by one call, so that a reader sees one or the other.
+    /// Replaces the text by `line` in one write, so that a reader sees the old or the new text.
     pub(in crate::queue) fn write(&self, line: &impl Serialize) -> Result<(), QueueError> {
         let mut text = serde_json::to_string(line).unwrap_or_default();
         let length = self.file.metadata().map_or(0, |found| found.len());
@@ -124,13 +124,13 @@ impl LockFile {
 
 fn options(to_write: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
-    // Of a pipe the other end would be waited for.
+    // Opening a pipe would wait for its other end.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     options.read(true).write(to_write).custom_flags(flags.bits().cast_signed());
     options
 }
 
-/// What is wrong with a file that is to be a lock.
+/// Why a file cannot be used as a lock.
 fn wrong(found: &Metadata) -> Option<&'static str> {
     if !found.is_file() {
         return Some("it is no regular file: remove it");
@@ -142,11 +142,12 @@ fn wrong(found: &Metadata) -> Option<&'static str> {
         .then_some("it is larger than a lock and so none of deskbatch: move it away or remove it")
 }
 
-/// Only what was just made is given away: what was there may be anybody's.
+/// Gives a file that root has just created to the owner of `beside`. An existing file may belong to
+/// any user and is not changed.
 fn give_to_owner(file: &File, beside: &Path) {
     let Ok(owner) = beside.metadata() else { return };
     if rustix::process::geteuid().is_root() && owner.uid() != 0 {
-        // A file system without owners locks no user out.
+        // A file system without owners locks no user out, so a failure is harmless.
         let _ = fchown(file, Some(owner.uid()), Some(owner.gid()));
     }
 }
@@ -155,7 +156,7 @@ fn unusable(path: &Path, reason: impl Into<String>) -> QueueError {
     QueueError::LockFile { path: path.to_owned(), reason: reason.into() }
 }
 
-/// Why the system refuses the file.
+/// The error for a file that the system does not open.
 fn refused(path: &Path, source: io::Error) -> QueueError {
     if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
         return unusable(path, "it is a symbolic link, which is not followed: remove it");

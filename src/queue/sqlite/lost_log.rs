@@ -1,9 +1,10 @@
-//! A write-ahead log that is gone. What a run records is in the log first: without it the file looks
-//! whole, and jobs that were sent look as if they never were.
+//! Detects a lost write-ahead log. A run writes to the log first, so a file without its log looks
+//! intact although jobs that were sent are pending in it.
 //!
-//! That a run began is in the file itself before its first request. So is, in its lock, the number
-//! of its last request: a file that knows fewer has lost some. A copy has no lock beside it; if it
-//! has no log either and a run is open in it, it was made in the middle of that run.
+//! Two records outlive the log. The start of a run is in the file itself before its first request, and
+//! the run's lock file has the number of its last request: a queue file that knows a smaller number has
+//! lost its log. A copy has no lock file beside it. A copy without a log in which a run is open was
+//! made during that run.
 
 use std::sync::{PoisonError, Weak};
 
@@ -14,10 +15,10 @@ use crate::queue::sqlite::run_lock::{Before, Held, LastSent, RunLock, before_of,
 use crate::queue::{Context as _, Queue, QueueError, RequestId, RunId};
 use crate::util::escape::path_text;
 
-/// What is being done, for errors.
+/// The operation, for errors.
 const CONTEXT: &str = "look whether its log was lost";
 
-/// The run that sends, and the lock that names its last request.
+/// The run that sends requests, and the lock file that records its last request.
 #[derive(Debug)]
 pub(in crate::queue) struct Sending {
     held: Weak<Held>,
@@ -26,7 +27,8 @@ pub(in crate::queue) struct Sending {
 }
 
 impl Queue {
-    /// Whether what a run has recorded is missing, since the log is. Asked beside a run it says no.
+    /// Whether the log of an earlier run is lost, with what that run recorded. During a run the result
+    /// is `false`.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -36,7 +38,8 @@ impl Queue {
         is_lost(&mut reader, before, self.has_log).await
     }
 
-    /// Takes what waits for the apps of a lost log for what may have been sent.
+    /// Puts the pending jobs of the apps of a lost log in doubt: the lost log may say that they were
+    /// sent.
     pub(in crate::queue) async fn doubt_after_lost_log(
         &self,
         connection: &mut SqliteConnection,
@@ -61,14 +64,15 @@ impl Queue {
         Ok(())
     }
 
-    /// From now on the lock names the last request that `run` has sent.
+    /// From now on the lock file records the last request of `run`.
     pub(in crate::queue) fn begin_sending(&self, lock: &RunLock, run: RunId, started_ms: i64) {
         let sending = Sending { held: lock.held(), run, started_ms };
         *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(sending);
         self.note_sent(0);
     }
 
-    /// Notes in the lock that `request` may leave, which is durable in the queue.
+    /// Records in the lock file that `request` may leave. Call it once the request is durable in the
+    /// queue.
     pub(in crate::queue) fn note_sent(&self, request: RequestId) {
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Sending { held, run, started_ms }) = &*sending else { return };
@@ -84,7 +88,7 @@ async fn is_lost(
     has_log: bool,
 ) -> Result<bool, QueueError> {
     match before {
-        // Of a run that the file does not know, the file is another one, or an older copy.
+        // If the file does not know the run, it is another file or an older copy, and its log is not lost.
         Before::Sent(LastSent { run, started_ms, request }) => {
             let lost = sqlx::query_scalar(
                 "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ? AND started_ms = ?)

@@ -1,4 +1,7 @@
 //! The SQLite engine: opening the file, its locks, and every statement that writes.
+//!
+//! Each module owns one duty, such as the claim, settling or pruning, with the statements for it. The
+//! modules in `read` have the statements that only read.
 
 pub(in crate::queue) mod app_lock;
 pub(in crate::queue) mod approvals;

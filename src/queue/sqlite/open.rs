@@ -1,6 +1,7 @@
-//! Opening a queue file: made private, recognised, brought up to date.
+//! Opens a queue file: makes it private, recognises it, and brings its schema up to date.
 //!
-//! Never writes to a file that is not ours, and never makes one where a command only reads.
+//! Never writes to a file that is not a queue of deskbatch. A command that only reads never creates a
+//! file: it gets an empty queue in memory instead.
 
 use std::fs;
 use std::io;
@@ -25,53 +26,53 @@ use crate::queue::{Context as _, Queue, QueueError};
 /// `PRAGMA application_id` of a queue file: the four letters `desk`.
 pub(in crate::queue) const APPLICATION_ID: i64 = 0x6465_736b;
 
-/// The engine's code for "database is locked".
+/// `SQLITE_BUSY`: another connection has the lock.
 const SQLITE_BUSY: i32 = 5;
 
-/// The engine's code for a file that contradicts itself.
+/// `SQLITE_CORRUPT`: the file contradicts itself.
 pub(in crate::queue) const SQLITE_CORRUPT: i32 = 11;
 
-/// The engine's codes, in their low byte, for what may only be read, and for what cannot be opened.
+/// `SQLITE_READONLY` and `SQLITE_CANTOPEN`, in the low byte of a code.
 const NOT_USABLE: [i32; 2] = [8, 14];
 
-/// How often a new file is looked at again after another process was faster.
+/// How often a new file is opened again while other processes lock it.
 const OPEN_TRIES: u32 = 5;
 
-/// How long a statement waits for another process's write, such as a large import.
+/// How long a statement waits for a write of another process, such as a large import.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How long a write waits for its turn before it says so, and waits on.
+/// How long a write waits for the write lock before it logs a warning; then it waits on.
 const TURN: Duration = Duration::from_secs(3);
 
-/// Readers at once: status, report and a dashboard beside a run.
+/// The most read connections: status, report and a dashboard beside a run.
 const READERS_MAX: u32 = 4;
 
-/// The migrations, oldest first. Listed by hand, since sqlx's macro would build the whole
-/// engine a second time for the compiler; a test compares the list with the folder.
+/// The migrations, oldest first. The list is written by hand, since sqlx's macro would compile the
+/// whole engine a second time. A test compares the list with the folder.
 pub(in crate::queue) const MIGRATIONS: &[(i64, &str, &str)] =
     &[(1, "queue", include_str!("../../../migrations/sqlite/0001_queue.sql"))];
 
 impl Queue {
-    /// The version of the layout that this program gives its queue files.
+    /// The schema version of the queue files that this program writes.
     pub fn layout() -> i64 {
         MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0)
     }
 
-    /// Opens the queue file at `path`, making it (readable by its owner alone) and
-    /// bringing it up to date as needed.
+    /// Opens the queue file at `path`. Creates it if needed, readable by its owner alone, and brings
+    /// its schema up to date.
     ///
     /// # Errors
-    /// When the file or its folder cannot be used, is no queue file, or is of a newer
-    /// version; nothing is changed then.
+    /// When the file or its folder cannot be used, is no queue file, or has a newer schema version;
+    /// nothing is changed in any of these cases.
     pub async fn open(path: &Path) -> Result<Self, QueueError> {
         let path = make_private(path)?;
         Self::connect(path).await
     }
 
-    /// Opens a queue file that has to be there.
+    /// Opens an existing queue file.
     ///
     /// # Errors
-    /// [`QueueError::Missing`] when it is not, and all errors of [`Queue::open`].
+    /// [`QueueError::Missing`] if it does not exist, and all errors of [`Queue::open`].
     pub async fn open_existing(path: &Path) -> Result<Self, QueueError> {
         match fs::metadata(path) {
             Ok(_) => Self::open(path).await,
@@ -82,8 +83,8 @@ impl Queue {
         }
     }
 
-    /// Opens the queue file at `path`, or stands in for it when it is not there: an empty
-    /// queue in memory, so that a command which only looks makes no file.
+    /// Opens the queue file at `path`, or an empty queue in memory if there is no file, so that a
+    /// command that only reads creates none.
     ///
     /// # Errors
     /// All errors of [`Queue::open`].
@@ -92,12 +93,13 @@ impl Queue {
             Err(QueueError::Missing(_)) => {}
             opened => return opened,
         }
-        // By a name, so that every connection finds the same queue.
+        // `sqlite::memory:` has a name within sqlx, so that all connections of the pools reach the same
+        // queue.
         let options = SqliteConnectOptions::from_str("sqlite::memory:")
             .context("imagine an empty queue")?
             .disable_statement_logging()
             .foreign_keys(true);
-        // It is gone with its last connection, so nothing ends that of the reader early.
+        // The queue in memory ends with its last connection, so the connection of the reader never expires.
         let pool = pool_of(1).idle_timeout(None).max_lifetime(None);
         let readers = pool.connect_with(options.clone()).await.context("imagine an empty queue")?;
         let pool = pool_of_one().connect_lazy_with(options.clone());
@@ -118,12 +120,12 @@ impl Queue {
     async fn connect(path: PathBuf) -> Result<Self, QueueError> {
         let options = SqliteConnectOptions::new()
             .filename(&path)
-            // It would warn users of whatever takes a second.
+            // The statement log would warn about every statement that takes a second.
             .disable_statement_logging()
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .synchronous(SqliteSynchronous::Full);
-        // The engine makes one, and reads what it finds.
+        // Looks before the engine opens the file, since the engine creates a log if there is none.
         let has_log = fs::metadata(beside(&path, "-wal")).is_ok_and(|log| log.len() > 0);
         if recognise(&path, &options).await? == Kind::Empty {
             create(&path, &options).await?;
@@ -143,8 +145,8 @@ impl Queue {
         Ok(store)
     }
 
-    /// The same queue file by other connections, made when they are needed: who has this one
-    /// neither waits for those that have the other nor keeps it from closing.
+    /// The same queue file through separate connections, opened when first needed. They neither wait
+    /// for the connections of `self` nor keep these from closing.
     #[must_use]
     pub fn separate_connections(&self) -> Self {
         let options = self.readers.connect_options().as_ref().clone();
@@ -157,7 +159,7 @@ impl Queue {
     }
 }
 
-/// Brings the file up to date, and has the connection that writes report a long wait.
+/// Brings the schema up to date, and shortens the busy timeout so that a long wait is logged.
 async fn ready_to_write(path: &Path, pool: &SqlitePool) -> Result<(), QueueError> {
     migrate(path, pool).await?;
     let timeout = format!("PRAGMA busy_timeout = {}", TURN.as_millis());
@@ -165,13 +167,12 @@ async fn ready_to_write(path: &Path, pool: &SqlitePool) -> Result<(), QueueError
     set.map(drop).map_err(|e| not_opened(path, e))
 }
 
-/// Nobody on the way could lose such a connection, so it is not asked before each use whether
-/// it still answers.
+/// A connection to a local file cannot break, so sqlx does not test it before each use.
 fn pool_of(connections_max: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(connections_max).test_before_acquire(false)
 }
 
-/// Tells a file that may not be used from one that is broken.
+/// Distinguishes a full disk and a file that cannot be opened from a damaged file.
 pub(in crate::queue) fn not_opened(path: &Path, source: sqlx::Error) -> QueueError {
     const CONTEXT: &str = "be opened";
     if disk_full::is_full(&source) {
@@ -194,20 +195,20 @@ pub(in crate::queue) fn not_opened(path: &Path, source: sqlx::Error) -> QueueErr
     QueueError::Sql { doing: "open its file", source }
 }
 
-/// Whether another process was writing all the time.
+/// Whether another process had the lock for the whole busy timeout.
 pub(in crate::queue) fn is_busy(error: &sqlx::Error) -> bool {
     engine_code(error) == Some(SQLITE_BUSY)
 }
 
-/// What the engine says of an error, without what it adds in the higher bytes.
+/// The primary result code of an error of the engine, without the extended bits.
 pub(in crate::queue) fn engine_code(error: &sqlx::Error) -> Option<i32> {
     let code = error.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok());
     code.map(|code| code & 0xff)
 }
 
-/// Opens the writing connection. The busy timeout does not cover the change of a new file
-/// to a write-ahead log: of two processes that try it at once, the slower one is refused.
-/// It waits for its turn to write, which the timeout does cover, and finds the file changed.
+/// Opens the write connection. The busy timeout does not cover the change of a new file to write-ahead
+/// logging: if two processes try it at once, the slower one gets an error. It then waits for the write
+/// lock, which the timeout covers, and finds the mode changed.
 async fn connect_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
     let logged = options.clone().journal_mode(SqliteJournalMode::Wal);
     let connect = || pool_of_one().connect_with(logged.clone());

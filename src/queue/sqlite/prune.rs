@@ -1,10 +1,9 @@
-//! Pruning: the jobs of finished batches leave the queue, with the requests and runs that
-//! nothing refers to any more.
+//! Pruning: deletes the jobs of old finished batches, with the requests and runs that no job refers to.
 //!
-//! Only whole batches, and only those in which nothing is open and everything was finished
-//! long enough ago. A batch is marked first, in the transaction that looks at all of its
-//! jobs; from then on nobody takes one of them back, and they go in slices, so that a run
-//! beside it never waits long. Cut short, it is gone on with by the next one.
+//! Pruning deletes whole batches only: those without an open job whose last outcome is old enough. The
+//! transaction that checks all jobs of a batch marks it. From then on `retry` leaves its jobs alone,
+//! and they are deleted in slices, so that a run beside it never waits long. The next prune continues
+//! an interrupted one.
 
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
@@ -19,29 +18,28 @@ use crate::queue::{BatchId, Context as _, Queue, QueueError, RunLock};
 /// Jobs deleted by one transaction.
 const SLICE_JOBS: i64 = 20_000;
 
-/// What was dropped, or would be.
+/// What a prune deleted, or would delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pruned {
-    /// Batches that lost their jobs.
+    /// Batches whose jobs were deleted.
     pub batches: u64,
-    /// Their jobs.
     pub jobs: u64,
-    /// Requests that no job refers to any more; 0 where nothing was dropped yet.
+    /// Requests that no job refers to any more; 0 in a preview.
     pub requests: u64,
-    /// Whether the file stays as large as it was, since others use it.
+    /// Whether the file keeps its size, since another process has it open.
     pub room_kept: bool,
 }
 
-/// Free pages stay in the file up to one in so many: what is imported next takes them.
+/// The part of the pages that may stay free is one in this number; the next import reuses them.
 const KEPT_FREE: i64 = 10;
 
-/// Pages given back by one transaction.
+/// Pages returned to the disk by one transaction.
 const SLICE_PAGES: u32 = 2_000;
 
-/// What `PRAGMA auto_vacuum` says of a file that can give pages back one by one.
+/// The value of `PRAGMA auto_vacuum` for a file that can return pages one by one.
 const AUTO_VACUUM_INCREMENTAL: i64 = 2;
 
-/// A batch to be dropped: its number, and the first and last of its jobs, if it has any.
+/// A batch to be deleted: its id, and the first and the last of its jobs, if it has any.
 struct Old {
     batch: BatchId,
     jobs: i64,
@@ -49,7 +47,7 @@ struct Old {
 }
 
 impl Queue {
-    /// What [`Queue::prune`] would drop.
+    /// What [`Queue::prune`] would delete.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -59,14 +57,14 @@ impl Queue {
         Ok(sum(&old))
     }
 
-    /// Drops the jobs of every batch that was imported and wholly finished before `before_ms`;
-    /// its manifest stays known. What is dropped has no outcome to report any more.
+    /// Deletes the jobs of every batch that was imported and completely finished before `before_ms`;
+    /// its manifest stays known. Deleted jobs no longer appear in reports.
     ///
     /// # Errors
     /// When the queue file cannot be written.
     pub async fn prune(&self, before_ms: i64, now_ms: i64) -> Result<Pruned, QueueError> {
-        // What refers to the deleted is deleted too, or never was: to have the engine prove
-        // it would look through all jobs for every request.
+        // Rows that refer to deleted rows are deleted too. To check that, the engine would read all jobs
+        // for every request.
         let options = self.writer.options().foreign_keys(false);
         let mut connection =
             SqliteConnection::connect_with(&options).await.context("open its file")?;
@@ -83,9 +81,8 @@ impl Queue {
         Ok(Pruned { requests, room_kept, ..sum(&old) })
     }
 
-    /// Gives the room of what was dropped back to the disk, a little at a time. The files of
-    /// earlier versions have to be written anew once for that, while nobody else writes to them:
-    /// `false` if somebody does.
+    /// Returns free pages to the disk in slices. A file without incremental vacuum has to be rewritten
+    /// once, which needs the run lock and no other writer: `false` if another process has either.
     async fn give_back(
         &self,
         connection: &mut SqliteConnection,
@@ -138,7 +135,7 @@ async fn old_batches(
     before_ms: i64,
 ) -> Result<Vec<Old>, QueueError> {
     let doing = "look for old batches";
-    // Its tallies go with the last of its jobs, so what was cut short is found here again.
+    // The counters of a batch are deleted with its last job, so this finds an interrupted prune again.
     let rows = sqlx::query(
         "SELECT batches.id, coalesce(jobs_left, 0), first_job, last_job FROM batches
          LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open,
@@ -193,7 +190,8 @@ async fn mark(
     .context("mark old batches")
 }
 
-/// The jobs of a batch have numbers close together, since an import is one transaction.
+/// Deletes the jobs of a batch in slices. Their ids are close together, since an import is one
+/// transaction.
 async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), QueueError> {
     let Some((first, last)) = old.span else { return Ok(()) };
     let mut from = first;
@@ -221,7 +219,7 @@ async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), Q
     Ok(())
 }
 
-/// Takes jobs that are about to be deleted out of the counters. All of them are finished.
+/// Subtracts jobs that are about to be deleted from the counters. All of them are finished.
 async fn uncount(
     connection: &mut SqliteConnection,
     batch: BatchId,
@@ -255,10 +253,12 @@ async fn uncount(
     deltas.apply(connection, 0).await
 }
 
-/// Drops what no job needs any more. The newest run stays with all its requests: its figures
-/// are told, and its searches may refer to them. So does the newest request of all, from which
-/// the next run counts its first slot. To find them takes a look at all jobs, so it comes
-/// before the turn to write: a job that refers to an old request was there before.
+/// Deletes requests and runs that no job needs.
+///
+/// The newest run stays with all its requests, since status shows its counters and its isolation may
+/// refer to them. The newest request stays, since the next run computes its first slot from it. Finding
+/// the unused requests reads all jobs, so it runs before the write lock is taken: a job never begins to
+/// refer to an old request.
 async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Result<u64, QueueError> {
     execute(connection, before_ms, "CREATE TEMP TABLE unused (id INTEGER PRIMARY KEY)").await?;
     let found = execute(
@@ -271,7 +271,7 @@ async fn drop_unused(connection: &mut SqliteConnection, before_ms: i64) -> Resul
     .await?;
     begin(connection).await?;
     if found.rows_affected() > 0 {
-        // Counters that others watch go up only.
+        // Pruning keeps counters monotonic.
         count_pruned(connection).await?;
         execute(
             connection,

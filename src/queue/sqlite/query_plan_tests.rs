@@ -1,5 +1,7 @@
-//! How the engine runs the statements of a run: from the indexes that are for them, however large the
-//! queue is. Tests alone.
+//! Tests of query plans: the statements of a run use the indexes that are made for them.
+//!
+//! Without its index a claim would read every pending job, so the cost of each request would grow with
+//! the size of the queue.
 
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -7,7 +9,7 @@ use crate::queue::Queue;
 use crate::queue::sqlite::approved_jobs::survey;
 use crate::queue::sqlite::claim::{DUE, FREE};
 
-/// The steps of `sql`.
+/// The steps of the engine's plan for `sql`.
 async fn plan(sql: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();

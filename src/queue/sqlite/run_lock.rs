@@ -1,10 +1,10 @@
-//! The operating system's lock that makes a run the only one on its queue.
+//! The operating-system lock that admits one run at a time to a queue.
 //!
-//! It lives in a file beside the queue and dies with the process that holds it, so whoever
-//! gets it knows that every request in flight is an orphan. The text in the file is for
-//! people; the lock alone decides. The file is never removed: a removed lock file can be
-//! locked twice. People do it all the same, and move queues about, so a run looks again and
-//! again whether both files are still the ones that it took.
+//! It belongs to a file beside the queue and ends with the process that holds it, so its next holder
+//! knows that every request in flight is orphaned. The text in the file is for people; only the lock
+//! decides. This program never removes the file, since two processes could then lock two files of one
+//! name. Users may still remove or replace files, so a run checks again and again whether both files
+//! are the ones it opened.
 
 use std::fmt;
 use std::fs;
@@ -18,14 +18,14 @@ use crate::domain::clock::utc_text;
 use crate::queue::sqlite::lock_file::LockFile;
 use crate::queue::{QueueError, RequestId, RunId};
 
-/// Who holds a queue.
+/// The holder of a run lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The host's name.
+    /// The host name.
     pub host: String,
-    /// The process's number.
+    /// The process id.
     pub pid: u32,
-    /// Since when, in UTC milliseconds.
+    /// The time of taking the lock, in UTC milliseconds.
     pub since_ms: i64,
 }
 
@@ -42,7 +42,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The last request that a run has sent, as far as its lock says: what the queue file has to know.
+/// The last request that a run sent, according to its lock file. An intact queue file knows this
+/// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) struct LastSent {
     pub(in crate::queue) run: RunId,
@@ -50,7 +51,7 @@ pub(in crate::queue) struct LastSent {
     pub(in crate::queue) request: RequestId,
 }
 
-/// The line in the lock file.
+/// The JSON line in the lock file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     #[serde(flatten)]
@@ -59,18 +60,18 @@ struct Line {
     last_sent: Option<LastSent>,
 }
 
-/// What the lock said of the run before, when it was taken.
+/// What the lock file said about the previous run at the time of taking the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) enum Before {
     /// There was no lock file.
     NoFile,
-    /// It names no request.
+    /// The lock file names no request.
     Nothing,
-    /// It does.
+    /// The lock file names the last request.
     Sent(LastSent),
 }
 
-/// The open lock file, and its text.
+/// The open lock file and its text.
 #[derive(Debug)]
 pub(in crate::queue) struct Held {
     file: LockFile,
@@ -78,7 +79,8 @@ pub(in crate::queue) struct Held {
 }
 
 impl Held {
-    /// Notes that a request may leave. Only evidence is lost where that fails.
+    /// Records that a request may leave. A failed write loses only evidence for the detection of a lost
+    /// log.
     pub(in crate::queue) fn note(&self, sent: LastSent) {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         line.last_sent = Some(sent);
@@ -91,19 +93,20 @@ impl Held {
 /// The right to run on a queue, for as long as this value lives.
 #[derive(Debug)]
 pub struct RunLock {
-    /// Closing it gives the lock back.
+    /// Dropping the last reference closes the file and releases the lock.
     held: Arc<Held>,
     holder: Holder,
-    /// Until a run has begun.
+    /// `None` once a run has begun.
     before: Mutex<Option<Before>>,
     database: PathBuf,
-    /// The lock file and the queue file as they were found.
+    /// The identities of the lock file and of the queue file at the time of taking the lock.
     taken: [(PathBuf, Identity); 2],
-    /// The log and its index, by the first look that found them: a queue that is not open has none.
+    /// The identities of the write-ahead log and its index, set by the first check that finds them: a
+    /// closed queue has neither.
     log: [(PathBuf, OnceLock<Identity>); 2],
 }
 
-/// Which file a path leads to; `None`: to none.
+/// Device and inode of the file at a path; `None` if there is no file.
 pub(in crate::queue) type Identity = Option<(u64, u64)>;
 
 pub(in crate::queue) fn identity(path: &Path) -> Identity {
@@ -111,11 +114,11 @@ pub(in crate::queue) fn identity(path: &Path) -> Identity {
 }
 
 impl RunLock {
-    /// Takes the lock beside the queue file `database`, or says at once who has it.
+    /// Takes the lock beside the queue file `database`, without waiting.
     ///
     /// # Errors
-    /// [`QueueError::Held`] with the holder, [`QueueError::LockFile`] when what is there is no lock
-    /// file that this user can use, or [`QueueError::Unusable`].
+    /// [`QueueError::Held`] with the holder, [`QueueError::LockFile`] when the file at the lock's path
+    /// cannot be used as a lock by this user, or [`QueueError::Unusable`].
     pub fn take(database: &Path, now_ms: i64) -> Result<Self, QueueError> {
         let path = beside(database, ".lock");
         let file = LockFile::open_or_make(&path, 0o600, database)?;
@@ -137,8 +140,8 @@ impl RunLock {
         Ok(Self { held, holder, before, database: database.to_owned(), taken, log })
     }
 
-    /// Who has the queue file `database`, if somebody has. Looking holds the lock for a moment,
-    /// so a taker that is refused should try again before it believes it.
+    /// The holder of the lock of `database`, if there is one. The inspection holds a shared lock for a
+    /// moment, so a process that fails to take the lock should try again once.
     ///
     /// # Errors
     /// [`QueueError::LockFile`] or [`QueueError::Unusable`] when the lock file cannot be read.
@@ -151,9 +154,9 @@ impl RunLock {
         Ok(if file.look()? { None } else { Some(read_holder(&file)) })
     }
 
-    /// Fails once the lock, the queue file or its log has been removed or replaced: what this process
-    /// has open is then no longer what others see, and another run may have the queue. Fails too once
-    /// the queue file has a second name.
+    /// Fails once the lock file, the queue file or its log was removed or replaced: this process then
+    /// no longer sees what others see, and another run may have the queue. Also fails once the queue
+    /// file has a second name.
     ///
     /// # Errors
     /// [`QueueError::Replaced`], [`QueueError::Linked`].
@@ -176,24 +179,25 @@ impl RunLock {
         Ok(())
     }
 
-    /// This process, as others see it.
+    /// This process, as other processes see it.
     pub fn holder(&self) -> &Holder {
         &self.holder
     }
 
-    /// What the lock said of the run before, once; `None` where it is not that of `database`.
+    /// What the lock file said about the previous run. Returned once; `None` if this is not the lock of
+    /// `database`.
     pub(in crate::queue) fn take_before(&self, database: &Path) -> Option<Before> {
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         if self.database == database { before.take() } else { None }
     }
 
-    /// The open lock file, for as long as the lock is held.
+    /// A weak reference to the open lock file, valid while the lock is held.
     pub(in crate::queue) fn held(&self) -> Weak<Held> {
         Arc::downgrade(&self.held)
     }
 }
 
-/// What the lock of the queue file `database`, which may be free, says of the run before.
+/// What the lock file of `database`, which may be unlocked, says about the last run.
 pub(in crate::queue) fn before_of(database: &Path) -> Before {
     match LockFile::open(&beside(database, ".lock"), false) {
         Ok(file) => before(Some(&file)),
@@ -207,14 +211,14 @@ fn before(file: Option<&LockFile>) -> Before {
     line.and_then(|line| line.last_sent).map_or(Before::Nothing, Before::Sent)
 }
 
-/// The name of a file beside the queue file `database`, which ends in `end`.
+/// The path of the file beside `database` whose name has the suffix `end`.
 pub(in crate::queue) fn beside(database: &Path, end: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(end);
     name.into()
 }
 
-/// The holder may be between making the file and writing its name.
+/// Reads the holder. A process that has just created the file may not have written its name yet.
 fn read_holder(file: &LockFile) -> Holder {
     let unknown = Holder { host: "this host".to_owned(), pid: 0, since_ms: 0 };
     serde_json::from_str(&file.text()).unwrap_or(unknown)

@@ -1,7 +1,7 @@
-//! Runs: taking over the queue, and leaving it.
+//! The beginning and the end of a run.
 //!
-//! Whoever calls [`Queue::begin_run`] holds the run lock, so every request without a
-//! verdict is an orphan: its answer will never be known here.
+//! The caller of [`Queue::begin_run`] holds the run lock, so every request without a verdict belongs to
+//! a run that died: it is orphaned, and its response will never arrive here.
 
 use std::time::Duration;
 
@@ -14,33 +14,33 @@ use crate::queue::sqlite::job_counters::{CounterDeltas, CounterKey};
 use crate::queue::sqlite::superseded_in_flight::drop_withdrawn;
 use crate::queue::{BatchId, Context as _, Queue, QueueError, RunId, RunLock};
 
-/// The longest that a run ever lets a job wait: its longest back-off with all of its jitter. When a
-/// job is due is noted by the wall clock, and no longer wait is taken from that than this.
+/// The longest wait that a run sets for a job: its longest back-off with full jitter. A due time is a
+/// wall-clock time, so a clock that was set back could prolong a wait; no wait exceeds this limit.
 pub const DUE_WITHIN: Duration = Duration::from_millis(37_500);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEnding {
-    /// Nothing was left to do.
+    /// No job remained to send.
     Drained,
-    /// A signal asked it to stop.
+    /// A signal requested a shutdown.
     Signal,
-    /// The time that it was given was over.
+    /// The time limit of the run expired.
     TimeOver,
-    /// Nothing got through for too long.
+    /// No request got through for too long.
     Outage,
-    /// The service refuses this app or account.
+    /// The service rejects this app or account.
     Refused,
-    /// The same unknown refusal came again and again.
+    /// The service repeated the same unknown rejection too often.
     Suspicious,
-    /// More jobs failed than the run was to bear.
+    /// More jobs failed than the run allows.
     TooManyFailures,
     /// The queue or the program failed.
     Broken,
 }
 
 impl RunEnding {
-    /// The word used in the database and in JSON.
+    /// The word in the database and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Drained => "drained",
@@ -55,23 +55,23 @@ impl RunEnding {
     }
 }
 
-/// A run that has begun, and what it found.
+/// A run that has begun, and what it found in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// Its number.
     pub run: RunId,
-    /// Jobs that a dead run had left in flight; their questions are in doubt.
+    /// Jobs that a dead run had in flight; their questions are in doubt.
     pub orphans: u64,
-    /// Of these, those that were cancelled or superseded meanwhile; the others are pending again.
+    /// Of these, the jobs that were cancelled or superseded meanwhile; the others are pending.
     pub orphans_withdrawn: u64,
-    /// Requests whose answers were lost with that run.
+    /// The orphaned requests of dead runs.
     pub orphaned_requests: u64,
-    /// When the last request of any run left at the latest, in UTC milliseconds.
+    /// The latest time at which any run sent its last request, in UTC milliseconds.
     pub last_left_ms: Option<i64>,
 }
 
 impl Queue {
-    /// Begins a run: returns orphans to pending, frees what dead runs held, notes the run.
+    /// Begins a run: requeues orphaned jobs, releases the jobs that dead runs reserved, and records the
+    /// run.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -123,7 +123,8 @@ impl Queue {
                 .execute(&mut *tx)
                 .await
                 .context("begin a run")?;
-        // It may have waited for its claim after its slot. When an orphan left nobody knows.
+        // A request may wait for its claim after its slot, so the response time less the latency is the
+        // time of sending. An orphaned request has only its scheduled time.
         let last_left_ms: Option<i64> = sqlx::query_scalar(
             "SELECT max(scheduled_ms, coalesce(responded_ms - latency_ms, scheduled_ms)) FROM requests ORDER BY id DESC LIMIT 1",
         )
@@ -133,7 +134,7 @@ impl Queue {
         let orphaned = requests.rows_affected() > 0;
         let last_left_ms = if orphaned { last_left_ms.max(Some(now_ms)) } else { last_left_ms };
         tx.commit().await.context(CONTEXT)?;
-        // A copy of the file alone has every job from here on, and says that a run has begun.
+        // From here on, a copy of the file alone has every job, and shows that a run has begun.
         self.writer.checkpoint_wal(CONTEXT).await?;
         self.begin_sending(lock, noted.last_insert_rowid(), now_ms);
         Ok(Taken {
@@ -145,8 +146,8 @@ impl Queue {
         })
     }
 
-    /// Lets free jobs of `app` that are due after `now_ms` be due at once: their waits are over by
-    /// the time that has passed, whatever the wall clock says.
+    /// Makes free jobs of `app` that are due after `now_ms` due at once. The caller has measured that
+    /// their waits are over, whatever the wall clock says.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -158,10 +159,10 @@ impl Queue {
         tx.commit().await.context(CONTEXT)
     }
 
-    /// Ends a run and frees what it held; due times stay.
+    /// Ends a run and releases the jobs it reserved; their due times stay.
     ///
     /// # Errors
-    /// [`QueueError::TakenOver`] when it has ended already, or when the queue file cannot be
+    /// [`QueueError::TakenOver`] when the run has already ended, or when the queue file cannot be
     /// written.
     pub async fn end_run(
         &self,
@@ -188,7 +189,7 @@ impl Queue {
         if done.rows_affected() == 0 { Err(QueueError::TakenOver { run }) } else { Ok(()) }
     }
 
-    /// The batches of `app` that still have something to do.
+    /// The batches of `app` that have an open job.
     ///
     /// # Errors
     /// When the queue file cannot be read.
@@ -207,7 +208,7 @@ impl Queue {
     }
 }
 
-/// Lets free jobs that would be due after `latest_ms` be due at once.
+/// Makes free jobs that are due after `latest_ms` due at once.
 async fn forget_waits(
     connection: &mut SqliteConnection,
     app_id: i64,
@@ -229,9 +230,9 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// `in_flight → pending`, in doubt, for what dead runs had in flight: to be done before their
-/// requests end, by which it is found. Says how many there were, and how many of them do not stay
-/// pending.
+/// `in_flight → pending`, in doubt, for the jobs that dead runs had in flight. Call it before the
+/// requests of those runs are closed, since only open requests lead to these jobs. Returns how many
+/// jobs there were, and how many of them were withdrawn.
 async fn return_orphans(
     connection: &mut SqliteConnection,
     now_ms: i64,

@@ -1,4 +1,8 @@
-//! The tables of a queue: all at once in a new one, and what is missing in an older one.
+//! Creates and migrates the tables of a queue.
+//!
+//! A new file gets all its tables in one transaction. An older file gets the missing migrations, and a
+//! file of a newer version is rejected. Two processes may open the same file at once, so each
+//! transaction checks again what is missing.
 
 use std::path::Path;
 
@@ -11,7 +15,7 @@ use sqlx::{
 use crate::queue::QueueError;
 use crate::queue::sqlite::open::{MIGRATIONS, not_opened};
 
-/// What is being done, for errors.
+/// The operation, for errors.
 const CONTEXT: &str = "bring its file up to date";
 
 fn migrator() -> Migrator {
@@ -22,8 +26,9 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(migrations.collect())
 }
 
-/// Gives a file of no length all of its tables in one transaction, by the engine's journal and not
-/// by its log: cut short anywhere, the file has no length again; whole, all is in the file itself.
+/// Creates all tables of an empty file in one transaction, with the rollback journal and not with a
+/// write-ahead log. If it is interrupted, the file is empty again; if it completes, everything is in
+/// the file itself.
 pub(in crate::queue) async fn create(
     path: &Path,
     options: &SqliteConnectOptions,
@@ -36,27 +41,27 @@ pub(in crate::queue) async fn create(
 
 async fn create_on(path: &Path, connection: &mut SqliteConnection) -> Result<(), QueueError> {
     let mut tx = connection.begin().await.map_err(|e| not_opened(path, e))?;
-    // Only a file that is still empty can be made so; the others `prune` writes again. It is the first
-    // write, and by itself it would leave a database without a table.
+    // Only an empty file can get this setting; `prune` rewrites other files. It is the first write, and
+    // by itself it would leave a database without tables.
     let vacuum = sqlx::query("PRAGMA auto_vacuum = INCREMENTAL").execute(&mut *tx).await;
     vacuum.map_err(|e| not_opened(path, e))?;
     let tables = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *tx).await;
     let tables: i64 = tables.map_err(|e| not_opened(path, e))?;
-    // Another process may have been faster.
+    // Another process may have created the tables first.
     if tables == 0 {
-        // `run` asks for a connection of any lifetime, which no transaction has.
+        // `run` requires a connection of any lifetime, which a transaction is not.
         let run = migrator().run_direct(None, &mut *tx, false).await;
         run.map_err(|e| not_migrated(path, e))?;
     }
     tx.commit().await.map_err(|e| not_opened(path, e))
 }
 
-/// Brings the file up to date, in one transaction that has its lock from the first statement on: of
-/// two processes that find the same old file, the slower one waits and finds it done.
+/// Applies missing migrations in one transaction that has the write lock from its first statement on.
+/// Of two processes that find the same old file, the slower one waits and then finds it migrated.
 pub(in crate::queue) async fn migrate(path: &Path, writer: &SqlitePool) -> Result<(), QueueError> {
     let mut connection = writer.acquire().await.map_err(|e| not_opened(path, e))?;
     if migrations_done(&mut connection).await >= MIGRATIONS.len() {
-        // Nothing is written; a file of a newer version is refused.
+        // Writes nothing; rejects a file of a newer version.
         let run = migrator().run_direct(None, &mut *connection, false).await;
         return run.map_err(|e| not_migrated(path, e));
     }
@@ -82,7 +87,7 @@ fn not_migrated(path: &Path, error: MigrateError) -> QueueError {
     }
 }
 
-/// How many migrations the file has had; 0 where it cannot be asked.
+/// How many migrations the file has; 0 if they cannot be read.
 async fn migrations_done(connection: &mut SqliteConnection) -> usize {
     let done = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations");
     let done: i64 = done.fetch_one(connection).await.unwrap_or_default();

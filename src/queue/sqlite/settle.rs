@@ -1,8 +1,7 @@
-//! Settling: what became of a request and of its jobs, recorded together.
+//! Settling: records a response and what becomes of its jobs, in one transaction.
 //!
-//! Every change is of a request that is open, and of jobs in flight in it. A response that comes
-//! after another process took over the queue changes nothing and is reported
-//! ([`QueueError::Fenced`]).
+//! Every change applies to an open request and to its jobs in flight. If another process has taken over
+//! the queue, a late response changes nothing and is reported as [`QueueError::Fenced`].
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
@@ -17,58 +16,58 @@ use crate::queue::sqlite::superseded_in_flight::drop_withdrawn;
 use crate::queue::sqlite::transaction::WriteTransaction;
 use crate::queue::{Context as _, QueueError, RunId};
 
-/// The second half of a request's row.
+/// The response of a request, as its row records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestResult {
-    /// The request, and how many jobs its claim has put into it.
+    /// The request, with the number of jobs that its claim put into it.
     pub request: ClaimedRequest,
     /// The run that sent it.
     pub run: RunId,
-    /// What its response means.
+    /// The meaning of the response.
     pub verdict: Verdict,
-    /// When the response came, or was given up, in UTC milliseconds.
+    /// When the response came or was given up, in UTC milliseconds.
     pub answered_ms: i64,
-    /// How long that took, in milliseconds.
+    /// The time from sending to the response, in milliseconds.
     pub latency_ms: u64,
-    /// The HTTP status, if there was one.
+    /// The HTTP status, if there is one.
     pub http_status: Option<u16>,
-    /// The `ErrorCode`, if there was one.
+    /// The `ErrorCode`, if there is one.
     pub code: Option<i64>,
-    /// The service's own text, or what went wrong on the way.
+    /// The `ErrorInfo` of the service, or the error of the transport.
     pub info: String,
 }
 
-/// What a settling did.
+/// The effect of settling a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
-    /// Jobs of the request that have their outcome.
+    /// Jobs of the request that got their outcome.
     pub jobs: u64,
-    /// Other jobs that have theirs by this response.
+    /// Other jobs that got their outcome from this response.
     pub concluded: Concluded,
 }
 
-/// How jobs go back to pending.
+/// How jobs are requeued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Return {
-    /// The run that reserves them for its own next chunks; `None`: free for any claim.
+    /// The run that reserves them for its own next chunks; `None`: any claim may take them.
     pub reserved_by: Option<RunId>,
-    /// Not to be sent before, in UTC milliseconds; 0: at once.
+    /// The earliest time of their next request, in UTC milliseconds; 0: no delay.
     pub not_before_ms: i64,
     /// Whether the request counts as an attempt of its jobs.
     pub counts: bool,
-    /// Whether the response was lost: the change may have been made although nothing says so.
+    /// Whether the response was lost, so that the change may have been applied.
     pub in_doubt: bool,
 }
 
 const CONTEXT: &str = "record an answer";
 
 impl WriteTransaction {
-    /// `in_flight → succeeded` for the jobs of the request. An `ErrorCode` is kept with
-    /// them only where it is part of the outcome: a delete in doubt whose repetition was
-    /// rejected because the question is gone.
+    /// `in_flight → succeeded` for the jobs of the request. An `ErrorCode` is recorded with them only
+    /// where it is part of the outcome: a delete in doubt whose repetition was rejected because the
+    /// question no longer exists.
     ///
     /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the file cannot be written.
+    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
     pub async fn settle_succeeded(
         &mut self,
         settled: &RequestResult,
@@ -78,11 +77,11 @@ impl WriteTransaction {
         self.rollback_on_error(done)
     }
 
-    /// `in_flight → failed` for the jobs of the request, with its code and text. `in_doubt`
-    /// where this very request may have been applied although no response says so.
+    /// `in_flight → failed` for the jobs of the request, with its code and text. `in_doubt` if this
+    /// request may have been applied although no response says so.
     ///
     /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the file cannot be written.
+    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
     pub async fn settle_failed(
         &mut self,
         settled: &RequestResult,
@@ -93,11 +92,11 @@ impl WriteTransaction {
         self.rollback_on_error(done)
     }
 
-    /// `in_flight → pending` for the jobs of the request; those that were superseded or cancelled
-    /// meanwhile go on to that state. Returns how many did.
+    /// `in_flight → pending` for the jobs of the request. Those that were superseded or cancelled
+    /// meanwhile continue to that state. Returns how many did.
     ///
     /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the file cannot be written.
+    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
     pub async fn requeue(
         &mut self,
         settled: &RequestResult,
@@ -106,10 +105,10 @@ impl WriteTransaction {
         self.requeue_rejected(settled, how, &Conclusions::default()).await
     }
 
-    /// The same for jobs that were rejected together, with what that says of others.
+    /// Requeues jobs that were rejected as one chunk, and records the conclusions about other jobs.
     ///
     /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the file cannot be written.
+    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
     pub async fn requeue_rejected(
         &mut self,
         settled: &RequestResult,
@@ -209,7 +208,7 @@ impl WriteTransaction {
     }
 }
 
-/// Completes the row of a request that is open, and counts it for its run.
+/// Completes the row of an open request, and counts it for its run.
 async fn close_request(
     connection: &mut SqliteConnection,
     settled: &RequestResult,
@@ -251,8 +250,8 @@ async fn close_request(
     .context(CONTEXT)
 }
 
-/// The ids of the jobs that left their flight: all of the request's. Where they are fewer, another
-/// program has changed one, and nothing is recorded.
+/// The ids of the settled jobs: all jobs of the request. If there are fewer, another program has
+/// changed one of them, and nothing is recorded.
 fn settled_ids(request: ClaimedRequest, rows: &[SqliteRow]) -> Result<Vec<JobId>, QueueError> {
     if rows.len() as u64 != request.jobs {
         let reason = "its jobs were changed by another program while it was in flight";

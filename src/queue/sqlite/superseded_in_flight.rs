@@ -1,5 +1,7 @@
-//! Jobs that were superseded or cancelled while they were in flight: they go on to that state when
-//! their request brings them back. Relies on the caller's transaction.
+//! Jobs that were superseded or cancelled while they were in flight.
+//!
+//! Their request decides: an outcome is recorded as usual. If the request is requeued, they continue to
+//! their new state instead of becoming pending. Relies on the caller's transaction.
 
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
@@ -9,8 +11,8 @@ use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::job_counters::{CounterDeltas, CounterKey};
 use crate::queue::{Context as _, QueueError};
 
-/// `pending → superseded | cancelled` for those of `returned` jobs, which are pending again, that a
-/// later import covers or whose batch was cancelled. Returns how many there were.
+/// `pending → superseded | cancelled` for those of the requeued jobs `returned` that a later import
+/// covers or whose batch was cancelled. Returns how many there were.
 pub(in crate::queue) async fn drop_withdrawn(
     connection: &mut SqliteConnection,
     returned: &[JobId],

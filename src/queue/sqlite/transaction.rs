@@ -1,42 +1,43 @@
-//! A run's write transaction: a response and the claim after it may share one, since the commit is
-//! most of what a small transaction costs.
+//! The write transaction of a run. A response and the following claim can share one, since the commit
+//! is most of the cost of a small transaction.
 //!
-//! Emit events and send requests only after [`WriteTransaction::commit`]. From its first statement on the
-//! transaction has the one write connection, so its owner must not wait for another write until it
-//! has ended. A statement that fails rolls the whole transaction back: a response recorded in it
-//! is as one that never came.
+//! Emit events and send requests only after [`WriteTransaction::commit`]. From its first statement on,
+//! the transaction owns the only write connection, so its owner must not wait for another write before
+//! it ends. A failed statement rolls the whole transaction back, with every response that was recorded
+//! in it.
 
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use crate::queue::{Context as _, Queue, QueueError, RequestId};
 
-/// See the head of this file. Dropped before its commit, it is rolled back.
+/// A write transaction of a run; rolled back if dropped before its commit. See the module's
+/// documentation.
 #[derive(Debug)]
 pub struct WriteTransaction {
     pub(in crate::queue) store: Queue,
-    /// `None` before its first statement.
+    /// `None` before the first statement.
     transaction: Option<Transaction<'static, Sqlite>>,
-    /// The request that it has claimed jobs for.
+    /// The request whose jobs this transaction claimed.
     pub(in crate::queue) claimed: Option<RequestId>,
 }
 
 impl Queue {
-    /// A transaction that begins with its first statement.
+    /// Creates a transaction that begins with its first statement.
     pub fn begin_write(&self) -> WriteTransaction {
         WriteTransaction { store: self.clone(), transaction: None, claimed: None }
     }
 }
 
 impl WriteTransaction {
-    /// Whether it has written something that is not committed.
+    /// Whether it has uncommitted changes.
     pub fn is_open(&self) -> bool {
         self.transaction.is_some()
     }
 
-    /// Makes durable what was written since the last commit.
+    /// Commits the changes since the last commit.
     ///
     /// # Errors
-    /// When the queue file cannot be written: nothing of it has happened then.
+    /// When the queue file cannot be written; the changes are then rolled back.
     pub async fn commit(&mut self) -> Result<(), QueueError> {
         let claimed = self.claimed.take();
         let Some(transaction) = self.transaction.take() else { return Ok(()) };
@@ -47,7 +48,7 @@ impl WriteTransaction {
         Ok(())
     }
 
-    /// Its connection, on which the transaction has begun.
+    /// The connection; begins the transaction if needed.
     pub(in crate::queue) async fn connection(
         &mut self,
     ) -> Result<&mut SqliteConnection, QueueError> {
@@ -58,7 +59,7 @@ impl WriteTransaction {
         self.transaction.as_deref_mut().ok_or_else(none).context("begin to write")
     }
 
-    /// Rolls it back where `done` is an error.
+    /// Rolls the transaction back if `done` is an error.
     pub(in crate::queue) fn rollback_on_error<T>(
         &mut self,
         done: Result<T, QueueError>,

@@ -1,19 +1,22 @@
-//! What a run waits for, noted in its row so that other processes can say it.
+//! Wait reasons: why a run sends nothing now.
+//!
+//! The run records its reason in its own row, so that other processes, such as `status`, can show it. A
+//! run that has ended has no wait reason.
 
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::queue::{Context as _, Queue, QueueError, RunId};
 
-/// What a run can wait for.
+/// A wait reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
-    /// The service asked to slow down.
+    /// The service pushed back.
     SlowDown,
-    /// Nothing gets through.
+    /// No request gets through.
     Outage,
-    /// The answers to its last requests: it ends.
+    /// The run ends and waits for the responses to its last requests.
     Answers,
 }
 
@@ -30,19 +33,19 @@ impl WaitsFor {
     }
 }
 
-/// A run's wait.
+/// The wait of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Wait {
-    /// For what.
+    /// The reason.
     pub waits_for: WaitsFor,
-    /// Since when that holds, in UTC milliseconds.
+    /// The beginning of the wait, in UTC milliseconds.
     pub since_ms: i64,
-    /// Until when at least, in UTC milliseconds. What comes then is a try.
+    /// The earliest end of the wait, in UTC milliseconds. The run then sends a probe.
     pub until_ms: i64,
 }
 
 impl Queue {
-    /// Notes what `run` waits for; `None`: it does not wait any more.
+    /// Records the wait of `run`; `None` ends it.
     ///
     /// # Errors
     /// [`QueueError::TakenOver`] when the run has been ended, or when the queue file cannot be
@@ -64,7 +67,7 @@ impl Queue {
     }
 }
 
-/// The wait in the columns from `at` on; none for a run that has ended.
+/// Reads the wait from the columns from `at` on; `None` for a run that has ended.
 pub(in crate::queue) fn read_wait(row: &SqliteRow, at: usize) -> Result<Option<Wait>, sqlx::Error> {
     let name: Option<&str> = row.try_get(at)?;
     let Some(waits_for) = WaitsFor::ALL.into_iter().find(|kind| Some(kind.name()) == name) else {

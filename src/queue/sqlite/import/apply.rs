@@ -1,10 +1,9 @@
-//! The part of an import that changes the queue: set by set, in its transaction.
+//! Applies an import to the queue, with a few statements for many rows, in the import's transaction.
 //!
-//! Questions come in no order, so the index of them is the dear part: a row that goes to a place
-//! of its own costs a page of it. Where the rows are many compared with those that are there,
-//! older jobs are found by a look at each, the index is dropped and made again from all rows, in
-//! one sort and in the same transaction, and so is that of claims: every commit has both.
-//! Relies on `staging.rs` for the rows.
+//! Questions come in random order, so the index of questions is the expensive part: a row costs one
+//! page of it. If the new rows are many compared with the existing jobs, older jobs are found by a scan
+//! of the jobs instead. The index of questions and that of claims are then dropped and rebuilt from all
+//! rows, each by one sort, before the commit. Relies on `staging.rs` for the rows.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,28 +18,28 @@ use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
 use crate::queue::{BatchId, Context as _, QueueError};
 
-/// Fewer rows than this never make the index of questions anew.
+/// An import of fewer rows never rebuilds the indexes.
 const ANEW_ROWS_MIN: i64 = 20_000;
 
-/// How many rows may be there for each that comes, for the index to be made anew: a row in an
-/// index that outgrows memory costs about as much as so many in a sort.
+/// The most existing jobs per new row for which the indexes are rebuilt: inserting a row into an index
+/// that exceeds the memory costs about as much as sorting this many.
 const ANEW_TIMES: i64 = 8;
 
 /// Jobs read by one statement.
 const PAGE_ROWS: i64 = 10_000;
 
-/// What becomes of the indexes that take every row.
+/// What the import does with the indexes that take every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) enum Fate {
-    /// They take the rows one by one.
+    /// It inserts the rows one by one.
     Kept,
-    /// They go, and are made anew from all rows.
+    /// It drops them and rebuilds them from all rows.
     Anew,
-    /// The same, but that of questions comes back when the import is undone, as it will be.
+    /// Like `Anew`, but for an import that will be rolled back: the index of questions is not rebuilt.
     Undone,
 }
 
-/// Says of a question whether the import names it.
+/// Tests whether the import names a question.
 pub(in crate::queue) struct Questions(pub(in crate::queue) Box<dyn Fn(&str) -> bool + Send + Sync>);
 
 impl fmt::Debug for Questions {
@@ -49,29 +48,29 @@ impl fmt::Debug for Questions {
     }
 }
 
-/// How older jobs for the same questions are found.
+/// How older jobs of the same questions are found.
 #[derive(Debug)]
 enum Search {
-    /// There are none.
+    /// The queue is empty.
     Nothing,
-    /// By every job that is there.
+    /// By a scan of all latest jobs.
     Jobs(Questions),
-    /// By the index of questions, which is there.
+    /// By the index of questions.
     Index,
 }
 
-/// How an import deals with what costs most.
+/// How an import handles the indexes and the search for older jobs.
 #[derive(Debug)]
 pub(in crate::queue) struct Index {
     fate: Fate,
     search: Search,
-    /// The statements that create the indexes, where they are dropped for now.
+    /// Name and statement of each dropped index.
     dropped: Vec<(String, String)>,
 }
 
 impl Index {
-    /// What costs less for this number of `rows`, whose `questions` may be known. What `dry_run` is
-    /// undone and never committed.
+    /// Chooses the cheaper way for this number of `rows`. `questions` tests membership, if known. A
+    /// `dry_run` is always rolled back.
     pub(in crate::queue) async fn choose(
         connection: &mut SqliteConnection,
         rows: u64,
@@ -97,9 +96,9 @@ impl Index {
     }
 }
 
-/// What speaks for the staged questions until now does so no longer: `pending → superseded`;
-/// jobs in any other state keep it. One in flight is superseded if it ever comes back, a failed
-/// one is not revived. Says how many were superseded. Takes the index away that goes.
+/// Replaces the latest jobs of the staged questions: `pending → superseded`; jobs in any other state
+/// keep it. A job in flight is superseded if it comes back without an outcome, and a failed job stays
+/// failed. Returns how many were superseded. Drops the indexes that will be rebuilt.
 pub(in crate::queue) async fn step_back(
     connection: &mut SqliteConnection,
     app_id: i64,
@@ -150,8 +149,8 @@ pub(in crate::queue) async fn step_back(
     Ok(superseded.rows_affected())
 }
 
-/// Runs a statement for many rows without the checks of their columns: all that it writes stands
-/// in it or was checked before, and to have the engine prove it again takes longer than the rest.
+/// Runs a statement for many rows without CHECK constraints. Its values are constants or were checked
+/// before, and a second check takes longer than the rest.
 async fn unchecked(
     connection: &mut SqliteConnection,
     statement: Query<'_, Sqlite, SqliteArguments>,
@@ -163,10 +162,10 @@ async fn unchecked(
     done
 }
 
-/// Finds the jobs that speak for the staged questions now. In the order of the questions, so
-/// that the index is read once from one end to the other, and written in that of their numbers.
+/// Finds the latest jobs of the staged questions. Reads the index once from end to end, in the order of
+/// the questions, and writes the jobs in the order of their ids.
 async fn find_by_index(connection: &mut SqliteConnection, app_id: i64) -> Result<u64, QueueError> {
-    // A subquery would put them in order row by row.
+    // A subquery would sort row by row.
     run(connection, "CREATE INDEX temp.staged_question ON staged (question_id)").await?;
     let found = sqlx::query(
         "INSERT INTO temp.older SELECT job.id FROM temp.staged AS staged INDEXED BY staged_question
@@ -180,7 +179,7 @@ async fn find_by_index(connection: &mut SqliteConnection, app_id: i64) -> Result
     Ok(found.rows_affected())
 }
 
-/// The same by a look at each job that speaks for its question.
+/// Does the same by a scan of all latest jobs.
 async fn find_among_jobs(
     connection: &mut SqliteConnection,
     app_id: i64,
@@ -189,7 +188,7 @@ async fn find_among_jobs(
     const CONTEXT: &str = "look for older jobs";
     let (mut after, mut found) = (0, 0);
     loop {
-        // A row of its own for each would take longer on its way here than to be read.
+        // One JSON value per page is faster than one row per job.
         let page: String = sqlx::query_scalar(
             "SELECT json_group_array(json_array(id, question_id)) FROM (
                SELECT id, question_id FROM jobs WHERE id > ? AND app_id = ? AND is_latest = 1 ORDER BY id LIMIT ?)",
@@ -219,7 +218,7 @@ async fn find_among_jobs(
     }
 }
 
-/// How many of the older jobs are pending, and how many have failed, by their tallies.
+/// How many of the older jobs are pending, and how many failed, by counter key.
 async fn older_shares(
     connection: &mut SqliteConnection,
 ) -> Result<Vec<(CounterKey, i64, i64)>, QueueError> {
@@ -238,7 +237,7 @@ async fn older_shares(
         .context(CONTEXT)
 }
 
-/// Writes the staged rows as jobs of the batch, and their figures.
+/// Writes the staged rows as jobs of the batch, with their counters.
 pub(in crate::queue) async fn insert(
     connection: &mut SqliteConnection,
     app_id: i64,
@@ -265,7 +264,7 @@ pub(in crate::queue) async fn insert(
     }
     deltas.apply(connection, 0).await?;
     if written.rows_affected() > 0 {
-        // The numbers follow one another.
+        // The ids are consecutive.
         let rows = i64::try_from(written.rows_affected()).unwrap_or(i64::MAX);
         sqlx::query("UPDATE batches SET first_job = ?1 - ?2 + 1, last_job = ?1 WHERE id = ?3")
             .bind(written.last_insert_rowid())
@@ -276,7 +275,7 @@ pub(in crate::queue) async fn insert(
             .context("keep its figures")?;
     }
     for (name, create) in &index.dropped {
-        // What is undone anyway needs no index of questions.
+        // A dry run needs no index of questions.
         if index.fate == Fate::Anew || name != LATEST {
             run(connection, create.clone()).await?;
         }
@@ -284,10 +283,10 @@ pub(in crate::queue) async fn insert(
     Ok(())
 }
 
-/// The index of questions, which holds the rule that each has one latest job.
+/// The index of questions, which enforces one latest job for each question.
 const LATEST: &str = "jobs_latest";
 
-/// Drops the indexes that take every row, and returns their names and the statements that create them.
+/// Drops the indexes that take every row. Returns their names and the statements that create them.
 async fn drop_indexes(
     connection: &mut SqliteConnection,
 ) -> Result<Vec<(String, String)>, QueueError> {

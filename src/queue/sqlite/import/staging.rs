@@ -1,8 +1,8 @@
-//! Staging: a manifest's rows in a table of the import's own, before anything is decided.
+//! Staging: the rows of a manifest in a temporary table, before the import decides anything.
 //!
-//! The table is a temporary one: SQLite keeps it in a file that has no name any more and that
-//! nobody else may read, and no lock is held on the queue while it fills. Relies on the
-//! manifest's reader to name each question once; a later row for it is a replacement.
+//! SQLite keeps the table in an unlinked file that no other process can read, and the queue stays
+//! unlocked while it fills. Relies on the reader of the manifest to add each question once; a later row
+//! for it is a replacement.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,28 +16,28 @@ use crate::queue::{Context as _, QueueError};
 /// Rows written by one statement.
 const GROUP_ROWS: usize = 1_000;
 
-/// What is being done, for errors.
+/// The operation, for errors.
 const CONTEXT: &str = "take in the rows of a manifest";
 
-/// So many steps of the engine pass between two looks whether to stop: some milliseconds.
+/// The engine checks for a cancellation after this number of steps, which takes some milliseconds.
 const STEPS: i32 = 100_000;
 
-/// Asks an import to end. Clones ask the same one.
+/// Cancels an import. Clones cancel the same import.
 #[derive(Debug, Clone, Default)]
 pub struct CancellationToken(Arc<AtomicBool>);
 
 impl CancellationToken {
-    /// Ends it as soon as the engine looks, whatever it is in the middle of.
+    /// Cancels the import at the engine's next check, also within a statement.
     pub fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it shall end.
+    /// Whether cancellation was requested.
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Lets what runs on `connection` end when it is asked for.
+    /// Lets this token interrupt the statements that run on `connection`.
     pub(in crate::queue) async fn cancel_on(
         &self,
         connection: &mut SqliteConnection,
@@ -49,7 +49,7 @@ impl CancellationToken {
     }
 }
 
-/// Some rows of a manifest, made ready for the engine wherever that costs least.
+/// Some rows of a manifest, bound for the engine; can be filled on any thread.
 #[derive(Debug, Default)]
 pub struct RowBatch {
     values: SqliteArguments,
@@ -58,13 +58,13 @@ pub struct RowBatch {
 }
 
 impl RowBatch {
-    /// Takes one row. An id may come once in a manifest.
+    /// Adds one row. Each question may be added once per manifest.
     pub fn push(&mut self, job: NewJob) {
         if self.rows == 0 {
             self.values.reserve(3 * GROUP_ROWS, 0);
         }
         let line = i64::try_from(job.line).unwrap_or(i64::MAX);
-        // Numbers and text can always be bound.
+        // Binding numbers and text cannot fail.
         let _ = self.values.add(line);
         let _ = self.values.add(job.question_id.into_text());
         let _ = self.values.add(job.status.code());
@@ -72,25 +72,24 @@ impl RowBatch {
         self.by_status[job.status as usize] += 1;
     }
 
-    /// Whether it should be written before it takes more.
+    /// Whether the batch should be written before more rows are added.
     pub fn is_full(&self) -> bool {
         self.rows >= GROUP_ROWS
     }
 
-    /// How many rows are in it.
     pub fn rows(&self) -> usize {
         self.rows
     }
 }
 
-/// The table, and what still has to get there.
+/// The temporary table, and the state of filling it.
 #[derive(Debug)]
 pub(in crate::queue) struct Staging {
-    /// The statement for a full group, the same text each time, so that it is made once.
+    /// The statement for a full batch of rows; always the same text, so that it is prepared once.
     full: Arc<str>,
     replaced: bool,
     pub(in crate::queue) rows: u64,
-    /// The rows by status, in the order of [`Status::ALL`], once all are there.
+    /// The rows by status, in the order of [`Status::ALL`], once all are staged.
     pub(in crate::queue) by_status: [u64; 3],
 }
 
@@ -105,7 +104,7 @@ fn insert(rows: usize) -> String {
 }
 
 impl Staging {
-    /// Makes the table.
+    /// Creates the tables.
     pub(in crate::queue) async fn begin(
         connection: &mut SqliteConnection,
     ) -> Result<Self, QueueError> {
@@ -138,7 +137,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Takes a row that speaks instead of one taken before.
+    /// Stages a row that replaces an earlier one.
     pub(in crate::queue) async fn replace(
         &mut self,
         connection: &mut SqliteConnection,
@@ -155,7 +154,7 @@ impl Staging {
             .context(CONTEXT)
     }
 
-    /// Takes back the row of this question, which was taken before.
+    /// Stages the removal of the row of this question.
     pub(in crate::queue) async fn take_out(
         &mut self,
         connection: &mut SqliteConnection,
@@ -170,7 +169,7 @@ impl Staging {
             .context(CONTEXT)
     }
 
-    /// Puts the last of the replacements in, and takes out what has none, once all rows are there.
+    /// Applies the last replacement of each question, or its removal, once all rows are staged.
     pub(in crate::queue) async fn finish(
         &mut self,
         connection: &mut SqliteConnection,
