@@ -18,6 +18,7 @@ const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_prox
 /// The variables that list the hosts to call without a proxy.
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
+/// The route of API calls: direct, or through a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Directly to the service: the environment sets no proxy.
@@ -33,6 +34,7 @@ pub enum Route {
     Through(Proxy),
 }
 
+/// A usable proxy that the environment sets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     /// The variable that sets it.
@@ -89,7 +91,8 @@ fn decide(
         .map_err(|why| ProxyError { variable, why })
 }
 
-/// The value as text, without leftovers of how it was written, such as quotation marks.
+/// The value as text. Rejects characters that come from how the value was written, such as quotation marks or
+/// line ends.
 fn plain<'a>(
     variable: &'static str,
     value: &'a OsString,

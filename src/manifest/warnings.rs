@@ -9,6 +9,7 @@ use std::fmt;
 use super::row_error::shown;
 use crate::domain::job::{NewJob, Status};
 
+/// The kinds of unusual properties of a valid row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WarningKind {
     /// An id that begins with the number of another app.
