@@ -1,6 +1,6 @@
 //! The registry of settings, with their names and defaults, and the source of each given value.
 //!
-//! Derived from the clap structures, so that a setting is declared once. Never holds the value of a
+//! Derived from the clap structures, so that a setting is declared once. Never contains the value of a
 //! secret: secrets have no flag, and `config/` reads their variables.
 
 use std::collections::BTreeMap;

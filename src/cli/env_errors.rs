@@ -1,5 +1,5 @@
-//! Errors of values from environment variables: clap names the flag, which is not on the command line
-//! then, so the variable is added to the error.
+//! Errors of values from environment variables. clap names the flag, which is not on the command line in that
+//! case, so this module adds the variable to the error.
 
 use std::ffi::OsString;
 

@@ -1,7 +1,6 @@
 //! The help: `-h` fits a screen and has the common flags, `--help` has everything.
 //!
-//! Modifies clap's structures. A setting that is in no list here appears under "Settings" in `--help`
-//! only.
+//! Modifies clap's structures. A setting that is in no list here appears only under "Settings" in `--help`.
 
 use clap::builder::ValueHint;
 use clap::{Arg, Command, CommandFactory as _};

@@ -1,5 +1,5 @@
-//! The settings: each with its three names in one place, the flag, the environment variable and the
-//! key in the configuration file.
+//! The settings. Each has its three names in one place: the flag, the environment variable and the key in the
+//! configuration file.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -8,14 +8,13 @@ use crate::desk::{Endpoint, Region, Signer, check_identifier};
 use crate::domain::job::{App, Library};
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 
-/// Everything that a call needs.
+/// The settings to call one app.
 #[derive(Debug)]
 pub struct Account {
-    /// Which application and library.
     pub app: App,
     /// The App administrator.
     pub identifier: String,
-    /// Where UserSigs come from.
+    /// The source of UserSigs.
     pub signer: Signer,
     /// The destination of calls; `None` in a sandbox run until its sandbox listens.
     pub endpoint: Option<Endpoint>,
@@ -38,12 +37,10 @@ impl Settings {
         Ok(App { sdkappid, library: self.library() })
     }
 
-    /// Whether an SDKAppID is set.
     pub fn has_sdkappid(&self) -> bool {
         self.raw.sdkappid.is_some()
     }
 
-    /// The library.
     pub fn library(&self) -> Library {
         self.raw.library.unwrap_or_default()
     }
@@ -51,7 +48,7 @@ impl Settings {
     /// The complete account; that of the sandbox in a sandbox run.
     ///
     /// # Errors
-    /// Names what is missing and how to give it.
+    /// Names the missing settings and how to set them.
     pub fn account(&self) -> Result<Account, ConfigError> {
         let app = self.app()?;
         if self.is_sandbox_run {

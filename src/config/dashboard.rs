@@ -9,15 +9,15 @@ use super::{ConfigError, Settings};
 /// The default address of `deskbatch dashboard`.
 const DEFAULT: &str = "127.0.0.1:8048";
 
-/// A shorter token could be guessed.
+/// The shortest token; a shorter one could be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// Where the dashboard listens and what it requires.
+/// The address of the dashboard and its access token.
 #[derive(Debug, Clone)]
 pub struct DashboardSettings {
     /// The address; on loopback unless there is a token.
     pub addr: SocketAddr,
-    /// What a request has to present.
+    /// The token that a request must present.
     pub token: Option<SecretString>,
 }
 

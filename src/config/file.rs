@@ -17,10 +17,10 @@ use crate::util::suggest::nearest;
 /// The file that is read by default.
 const DEFAULT: &str = "deskbatch.toml";
 
-/// A longer word in an error is masked.
+/// The longest word that an error shows; a longer one is masked.
 const WORD_BYTES_MAX: usize = 24;
 
-/// Reads the file at `path`, which must exist, or the default file, which need not.
+/// Reads the file at `path`, which must exist, or the default file, which is optional.
 pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<ConfigFile>), ConfigError> {
     let named = path.is_some();
     let path = path.unwrap_or(Path::new(DEFAULT));
@@ -100,8 +100,8 @@ fn text_of(path: &Path) -> io::Result<(String, FileStatus)> {
     Ok((text, status))
 }
 
-/// Rewrites an error of toml without the value that it quotes: a secret key without quotes, or in
-/// the wrong line, is such a value.
+/// Rewrites an error of toml without the value that it quotes: a secret key without quotes, or on the wrong
+/// line, could be such a value.
 fn plain_message(message: &str) -> String {
     if let Some(key) =
         message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
@@ -166,10 +166,10 @@ fn mask_long_words(message: &str) -> String {
     pieces.collect()
 }
 
-/// The values of `over`, and those of `under` where it has none.
+/// The values of `over`; missing ones come from `under`.
 pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
-    // Region and endpoint are alternatives, so either in `over` hides both in `under`; likewise key
-    // and UserSig.
+    // Region and endpoint are alternatives, so either one in `over` hides both in `under`. The same applies
+    // to key and UserSig.
     let place = over.region.is_some() || over.endpoint.is_some();
     let secret = has_account_secret(&over);
     SettingsArgs {

@@ -39,7 +39,7 @@ pub const RATE_DOCUMENTED: f64 = 5.0;
 pub const SECRET_VARIABLES: [&str; 3] =
     ["DESKBATCH_SECRET_KEY", "DESKBATCH_USERSIG", "DESKBATCH_DASHBOARD_TOKEN"];
 
-/// Invalid settings; the text has the advice.
+/// Invalid settings; the text includes the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);

@@ -145,7 +145,7 @@ impl Settings {
         EffectiveSetting { key: setting.key, value, is_secret, origin }
     }
 
-    /// Replaces what a sandbox run has of its own.
+    /// Replaces the settings that have their own value in a sandbox run.
     fn apply_sandbox_run(&self, all: &mut [EffectiveSetting]) {
         let database = sandbox_database_path(&self.live_database).to_string_lossy().into_owned();
         let sdkappid = self.raw.sdkappid.is_none().then(|| SANDBOX_SDKAPPID.to_string());
@@ -229,8 +229,8 @@ pub fn unknown_variables() -> Vec<UnknownVariable> {
     unknown
 }
 
-/// Whether Kubernetes sets the variable `name` for a Service called `deskbatch` or `deskbatch-…`: then
-/// the Service's host variable is among `names`.
+/// Whether Kubernetes sets the variable `name` for a Service called `deskbatch` or `deskbatch-…`. If so,
+/// `names` contains the Service's host variable.
 fn is_kubernetes_service_variable(name: &str, names: &[String]) -> bool {
     const HOST: &str = "_SERVICE_HOST";
     let services = names.iter().filter_map(|name| name.strip_suffix(HOST));

@@ -1,8 +1,7 @@
-//! Which configuration file is trusted, and which one may hold a secret.
+//! Which configuration file is trusted, and which one may contain a secret.
 //!
-//! The file decides where calls and credentials go and which hook runs. A file that another user owns
-//! or can change is rejected. All checks use the open file, so that replacing the path in between
-//! makes no difference.
+//! The file decides the destination of calls and credentials, and which hook runs. A file that another user
+//! owns or can change is rejected. All checks use the open file, so that a replaced path makes no difference.
 
 use std::fs::File;
 use std::io;
@@ -98,8 +97,8 @@ impl Credentials {
         status.gid == self.gid && self.gid == self.uid
     }
 
-    /// Whether the file is a secret mounted for a group of this process, like Kubernetes does with
-    /// `fsGroup`: owned by root or the user, readable but not writable by the group, closed to others.
+    /// Whether the file is a secret mounted for a group of this process, as Kubernetes does with `fsGroup`:
+    /// owned by root or the user, readable but not writable by the group, closed to others.
     fn is_mounted_for(&self, status: &FileStatus) -> bool {
         let is_mount = match status.mount {
             Mount::ReadOnly => !status.others_can(0o027),
@@ -138,7 +137,7 @@ pub(super) fn must_be_trusted(
     Ok(())
 }
 
-/// Fails if other users can read the file, which holds a secret.
+/// Fails if other users can read the file, which contains a secret.
 pub(super) fn must_be_private(
     path: &Path,
     status: &FileStatus,

@@ -85,7 +85,7 @@ pub(super) fn normalize(
     Ok(args)
 }
 
-/// The flag or the variable that gives the setting `key`.
+/// The flag or the variable that sets `key`.
 pub(super) fn name_of(key: &str, sources: &SettingSources) -> String {
     let setting = settings().into_iter().find(|setting| setting.key == key);
     let Some(setting) = setting else { return key.to_owned() };
@@ -125,7 +125,7 @@ pub(super) fn normalize_text<'a>(name: &str, text: &'a str) -> Result<&'a str, C
     Ok(text)
 }
 
-/// Whether the quotes surround all of `text`; not so in a command of several quoted words.
+/// Whether one pair of quotes surrounds all of `text`. A command of several quoted words has several pairs.
 fn is_quoted(text: &str, (open, close): (char, char)) -> bool {
     let inner = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
     inner.is_some_and(|inner| !inner.contains([open, close]))

@@ -1,30 +1,29 @@
 //! Why a request got no HTTP response: whether it can have left, and whether waiting helps.
 //!
-//! Pure. Relies on the types of the errors where they are public, and for a tunnel through a proxy
-//! on the words of the client, which `tests/it/hostile_proxy.rs` holds. Texts are made of the
-//! causes alone, since the client's own errors show the address.
+//! Pure. Relies on the public types of the errors. For a tunnel through a proxy the client has no public
+//! type, so its error texts decide; `tests/it/hostile_proxy.rs` pins them. A text consists of the causes
+//! alone, because the client's own errors show the address.
 
 use std::error::Error;
 use std::io;
 
 use super::proxy::Route;
 
-/// What a request failed of.
+/// Why a request failed on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The certificate of the other side is not trusted.
     Certificate,
-    /// The proxy wants to know who calls (HTTP 407).
+    /// The proxy requires authentication (HTTP 407).
     ProxyAuth,
     /// No connection to the proxy itself.
     ProxyUnreachable,
     /// No connection, for another reason.
     NotConnected,
-    /// It may have left.
+    /// The request may have left, so its jobs are in doubt.
     NoResponse,
 }
 
-/// What `error` means.
 pub(super) fn of(error: &reqwest::Error) -> Failure {
     if causes(error).any(is_untrusted) {
         return Failure::Certificate;
@@ -39,7 +38,7 @@ pub(super) fn of(error: &reqwest::Error) -> Failure {
     }
 }
 
-/// What went wrong, in words, on the way that `route` is.
+/// The reason in words, for a request that left by `route`.
 pub(super) fn describe(error: &reqwest::Error, route: &Route) -> String {
     let text = causes_of(error);
     let Route::Through(proxy) = route else { return text };
@@ -59,7 +58,7 @@ pub(super) fn causes_of(error: &reqwest::Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     for cause in causes(error).filter(|cause| !cause.is::<reqwest::Error>()) {
         let text = cause.to_string();
-        // Some causes already quote the next one.
+        // Some causes already quote the next cause.
         if !texts.iter().any(|earlier| earlier.contains(&text)) {
             texts.push(text);
         }
@@ -67,7 +66,7 @@ pub(super) fn causes_of(error: &reqwest::Error) -> String {
     if texts.is_empty() { "the request failed".to_owned() } else { texts.join(": ") }
 }
 
-/// Whether no program listens where the connection was to go.
+/// Whether no program listens at the address of the connection.
 pub(super) fn is_refused(error: &reqwest::Error) -> bool {
     let mut kinds = causes(error).filter_map(|cause| cause.downcast_ref().map(io::Error::kind));
     kinds.any(|kind| kind == io::ErrorKind::ConnectionRefused)
@@ -77,7 +76,7 @@ fn is_untrusted(cause: &(dyn Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
 }
 
-/// Every cause of `error`. An I/O error that carries another one does not name it as its source.
+/// Every cause of `error`. An I/O error that wraps another error does not return it as its source.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| {
         let carried = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

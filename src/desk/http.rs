@@ -1,13 +1,13 @@
-//! The call over HTTP.
+//! The API call over HTTP.
 //!
-//! Duty: write the request as section 1 of the contract notes has it, limit time and size, and
-//! say of every way it can end which answer that is.
-//! Relies on reqwest with rustls; certificate checks are always on and have no switch.
-//! Each request has a connection of its own: HTTP/1.1 pairs responses with requests by their order
-//! alone, so on a kept connection a second response to one request would be taken for the response
-//! to the next, whatever questions that had. It costs a handshake for each of 5 requests a second.
-//! Never follows a redirect, never repeats a request, never sends in clear text to another
-//! machine, and never lets an address or a UserSig into an error text.
+//! Duty: write the request that section 1 of the contract notes describes, limit time and size, and map every
+//! end of a request to a response kind. Relies on reqwest with rustls; certificate checks are always on and
+//! have no switch.
+//! Each request has its own connection. HTTP/1.1 pairs responses with requests by their order alone, so on a
+//! kept connection a second response to one request would be taken for the response to the next request. The
+//! cost is one handshake per request, at 5 requests a second.
+//! Never follows a redirect, never repeats a request, never sends in clear text to another machine, and never
+//! puts an address or a UserSig into an error text.
 
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,27 +28,25 @@ use crate::domain::deadline::within;
 use crate::domain::job::{App, Library, QuestionId};
 use crate::domain::verdict::ResponseKind;
 
-/// The most that is read of an answer; a real one has about a hundred bytes.
+/// The most bytes read of a response body; a real one has about a hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// What an [`HttpTransport`] needs to know.
+/// The settings of an [`HttpTransport`].
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Where the service is.
     pub endpoint: Endpoint,
-    /// The administrator account that calls; the one in the UserSig.
+    /// The administrator account in the UserSig.
     pub identifier: String,
-    /// The most a connection may take, name lookup and TLS included. 3 s by default; held
-    /// to half of the total, since a connection that takes all of it could not be told
-    /// from an answer that never came.
+    /// The timeout of a connection, name lookup and TLS included. 3 s by default. Limited to half of the
+    /// total timeout: a connection that used all of it would look like a missing response, so the request
+    /// would be in doubt.
     pub connect_timeout: Duration,
-    /// The most a call may take from start to end. 10 s by default; the service itself
-    /// gives up after 3 s.
+    /// The timeout of a whole request. 10 s by default; the service itself times out after 3 s.
     pub total_timeout: Duration,
 }
 
 impl HttpSettings {
-    /// The usual time limits, toward `endpoint` as `identifier`.
+    /// The default timeouts, for `endpoint` and `identifier`.
     pub fn new(endpoint: Endpoint, identifier: impl Into<String>) -> Self {
         Self {
             endpoint,
@@ -62,7 +60,7 @@ impl HttpSettings {
 /// The HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// This machine lacks something; most likely certificates.
+    /// The machine lacks something, most likely certificates.
     #[error(
         "the HTTP client cannot be set up: {0}: install the machine's certificates (ca-certificates), or name a file of them in SSL_CERT_FILE"
     )]
@@ -72,23 +70,23 @@ pub enum ClientError {
     Proxy(#[from] ProxyError),
 }
 
-/// The real way to the service. A proxy that the environment names is used toward other
-/// machines, and sees no more than which host is called: the encryption goes through it.
+/// The real transport. It uses the proxy of the environment for other machines. The proxy sees only the host
+/// name, because the encryption is end to end.
 pub struct HttpTransport {
     client: Client,
     endpoint: Endpoint,
     base: Url,
     route: Route,
-    /// Percent-encoded once.
+    /// Percent-encoded once, at construction.
     identifier: String,
     total_timeout: Duration,
     clock: SystemClock,
-    /// Whether a response has come by this way, so that the way is right: a proxy that is gone
-    /// after that may come back.
+    /// Whether a response has come by this route. If so, the route is correct, and a proxy that later becomes
+    /// unreachable may come back.
     has_responded: AtomicBool,
 }
 
-/// What a request carries; section 1 of the contract notes.
+/// The body of a request; see section 1 of the contract notes.
 #[derive(Serialize)]
 struct Body<'a> {
     #[serde(rename = "StandardQuestionIds")]
@@ -97,7 +95,7 @@ struct Body<'a> {
     status: i64,
 }
 
-/// What a read carries: the first question of a library.
+/// The body of a read: the first question of a library.
 #[derive(Serialize)]
 struct ReadBody {
     #[serde(rename = "PageIndex")]
@@ -106,25 +104,25 @@ struct ReadBody {
     page_size: u32,
 }
 
-/// Which issuers of certificates are believed.
+/// Which certificate authorities the client trusts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Those the operating system believes.
+    /// Those of the operating system.
     System,
-    /// None: every certificate is refused. For clear text, which has none, so that a
-    /// rehearsal works on a machine without any certificates.
+    /// None: every certificate is rejected. Clear text uses no certificate, so the sandbox works on a machine
+    /// without any.
     Nobody,
 }
 
 impl Trust {
-    /// As `endpoint` needs it.
+    /// The trust that `endpoint` needs.
     pub(super) fn toward(endpoint: &Endpoint) -> Self {
         if endpoint.is_encrypted() { Self::System } else { Self::Nobody }
     }
 }
 
-/// The client through which everything goes that leaves for `endpoint` by `route`. Sets no limit of
-/// time to a whole request; see [`within`].
+/// The client of every request to `endpoint` by `route`. It sets no timeout for a whole request; see
+/// [`within`].
 pub(super) fn client(
     endpoint: &Endpoint,
     route: &Route,
@@ -132,26 +130,26 @@ pub(super) fn client(
     trust: Trust,
 ) -> Result<Client, ClientError> {
     let machine = |error: reqwest::Error| ClientError::Machine(failure::causes_of(&error));
-    // The only error is that another part of the process came first, with the same.
+    // The only error is that another part of the process has already installed the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .user_agent(concat!("deskbatch/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
-        // reqwest would repeat what it thinks was not processed, past the gate.
+        // reqwest would repeat a request that it considers unprocessed, without a slot of the rate limiter.
         .retry(retry::never())
         .referer(false)
         .http1_only()
-        // No connection is kept; see the head of this file.
+        // No connection is kept; the head of this file says why.
         .pool_max_idle_per_host(0)
         .connect_timeout(connect_timeout)
-        // The environment was read by `route`.
+        // `route` has already read the environment.
         .no_proxy()
         .https_only(endpoint.is_encrypted());
     if let Route::Through(proxy) = route {
         builder = builder.proxy(reqwest::Proxy::all(proxy.url.clone()).map_err(machine)?);
     }
     if endpoint.is_loopback() {
-        // Whatever a proxy or a resolver would make of it, it stays on this machine.
+        // A request to `localhost` stays on this machine, whatever a proxy or a resolver says.
         let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let here = here.map(|address| SocketAddr::new(address, 0));
         builder = builder.resolve_to_addrs("localhost", &here);
@@ -163,7 +161,7 @@ pub(super) fn client(
 }
 
 impl HttpTransport {
-    /// A client that connects at each call.
+    /// A transport that opens a connection for each request.
     ///
     /// # Errors
     /// When the machine's certificates cannot be loaded, or the environment names a proxy that
@@ -190,7 +188,7 @@ impl HttpTransport {
         })
     }
 
-    /// The address of one attempt. It carries the UserSig: never to be shown.
+    /// The address of one request. It contains the UserSig and is never shown.
     fn url(&self, app: App, command: &str, usersig: &str) -> Url {
         let base = self.base.path().trim_end_matches('/');
         let mut url = self.base.clone();
@@ -200,33 +198,33 @@ impl HttpTransport {
             app.sdkappid,
             self.identifier,
             percent_encoded(usersig),
-            // The service calls it the identity of the request, so each attempt has its own.
+            // The service uses this number to identify the request, so each attempt has its own.
             fastrand::u32(..),
         )));
         url
     }
 }
 
-/// What the head of a response says.
+/// What the header of a response contains.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     http_status: u16,
     retry_after: Option<Duration>,
 }
 
-/// One POST, whatever it asks for.
+/// One POST request, for any command.
 struct Post<'a> {
     app: App,
     command: &'static str,
     usersig: &'a str,
     body: String,
-    /// The questions that a response may be about.
+    /// The questions that a response may name.
     ids: &'a [QuestionId],
 }
 
 impl HttpTransport {
-    /// One request and its response. `head` is set as soon as it is known: what comes after it may
-    /// not come in time.
+    /// Sends one request and reads its response. Sets `head` as soon as the header has arrived, because the
+    /// timeout may cut off the body.
     async fn exchange(&self, post: &Post<'_>, head: &mut Option<Head>) -> (ResponseKind, String) {
         let request = self
             .client
@@ -247,8 +245,7 @@ impl HttpTransport {
         read(response, post.ids).await
     }
 
-    /// The answer for a request that got no HTTP status: whether it can have left decides
-    /// whether it is in doubt.
+    /// The response kind of a request that got no HTTP status. It is in doubt if the request can have left.
     fn without_response(&self, error: &reqwest::Error) -> ResponseKind {
         match failure::of(error) {
             Failure::Certificate => ResponseKind::Certificate,
@@ -271,7 +268,7 @@ impl HttpTransport {
             let halfway = if head.is_some() { "the answer stopped halfway: " } else { "" };
             (ResponseKind::NoResponse, format!("{halfway}operation timed out"))
         });
-        // The service is free to repeat the request in its text.
+        // The text of the service may repeat the request.
         let info = response::printable(&info, &[post.usersig, &percent_encoded(post.usersig)]);
         let (http_status, retry_after) =
             (head.map(|head| head.http_status), head.and_then(|head| head.retry_after));
@@ -279,7 +276,7 @@ impl HttpTransport {
     }
 }
 
-/// Numbers and texts can always be written.
+/// Serialising numbers and texts cannot fail.
 fn json(body: &impl Serialize) -> String {
     serde_json::to_string(body).unwrap_or_default()
 }
@@ -312,7 +309,7 @@ impl fmt::Debug for HttpTransport {
     }
 }
 
-/// Reads a response, piece by piece so that the limit holds for what is kept in memory.
+/// Reads a response piece by piece, so that the size limit bounds memory.
 async fn read(mut response: reqwest::Response, ids: &[QuestionId]) -> (ResponseKind, String) {
     let status = response.status().as_u16();
     if status != 200 {
@@ -337,8 +334,8 @@ async fn read(mut response: reqwest::Response, ids: &[QuestionId]) -> (ResponseK
     }
 }
 
-/// Percent-encodes all but letters, digits and `-._~*`. Not form encoding, which writes a
-/// blank as `+`: how the service reads that is not documented.
+/// Percent-encodes all but letters, digits and `-._~*`. Form encoding would write a blank as `+`, and the
+/// service does not document how it reads that.
 fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
         match byte {

@@ -1,31 +1,31 @@
-//! The members of a JSON object, read without believing its values.
+//! The members of a JSON object, read without trusting its values.
 //!
-//! Pure, and never deep: nesting is counted, not descended into. A text that is broken inside (half
-//! a surrogate pair, a raw line break, an escape that is none) or a value that JSON has not (`NaN`)
-//! hides no other member. The frame has to be whole: each string, bracket and brace ends, members
-//! are parted by commas, and nothing follows the object. So a quotation mark that is not escaped is
-//! an error here: where a value ends would be a guess.
+//! Pure, and never recursive: the scanner counts nesting and does not descend. An invalid string (half a
+//! surrogate pair, a raw line break, an unknown escape) or a value that JSON does not have (`NaN`) hides no
+//! other member. The frame must be whole: each string, bracket and brace ends, commas separate members, and
+//! nothing follows the object. A quotation mark that is not escaped is therefore an error, because the end of
+//! its value would be a guess.
 
 use std::collections::HashSet;
 
-/// A member: its name, and its value as it was written.
+/// A member: its name, and its raw value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Member<'a> {
     pub(super) name: String,
     pub(super) raw: &'a str,
 }
 
-/// Where the text stopped being an object.
+/// The position where the text is no longer a JSON object.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken {
-    /// The byte before which all was well.
+    /// The text before this byte is valid.
     at: usize,
     /// Whether the text ends there.
     pub(super) is_cut_off: bool,
 }
 
 impl Broken {
-    /// The line and column of `text`, from 1.
+    /// The line and column in `text`, from 1.
     pub(super) fn place(&self, text: &str) -> (usize, usize) {
         let before = text.as_bytes().get(..self.at).unwrap_or_default();
         let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -34,7 +34,7 @@ impl Broken {
     }
 }
 
-/// The members of the one object that `text` is.
+/// The members of the object in `text`.
 pub(super) fn members(text: &str) -> Result<Vec<Member<'_>>, Broken> {
     let mut scan = Scan { text, at: 0 };
     let mut members = Vec::new();
@@ -76,7 +76,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The next byte that is no blank, which is left where it is.
+    /// The next byte that is not a blank; does not consume it.
     fn peek(&mut self) -> Result<u8, Broken> {
         self.skip_blanks();
         self.byte().ok_or_else(|| self.broken())
@@ -90,7 +90,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// A string with its quotation marks.
+    /// A string, including its quotation marks.
     fn string(&mut self) -> Result<&'a str, Broken> {
         self.skip_blanks();
         let start = self.at;
@@ -99,7 +99,7 @@ impl<'a> Scan<'a> {
             match self.byte() {
                 None => return Err(self.broken()),
                 Some(b'"') => break,
-                // Whatever is escaped does not end the string.
+                // An escaped character never ends the string.
                 Some(b'\\') => self.at += 2,
                 Some(_) => self.at += 1,
             }
@@ -116,7 +116,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// An object or an array, to the bracket that closes it.
+    /// An object or an array, up to its closing bracket.
     fn nested(&mut self) -> Result<&'a str, Broken> {
         let start = self.at;
         let mut closers = Vec::new();
@@ -142,7 +142,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A number, or any word in its place.
+    /// A number or any other bare word.
     fn word(&mut self) -> Result<&'a str, Broken> {
         let start = self.at;
         while matches!(
@@ -154,14 +154,13 @@ impl<'a> Scan<'a> {
         if self.at == start { Err(self.broken()) } else { self.slice(start) }
     }
 
-    /// What was read since `start`. Both ends are at ASCII characters.
+    /// The text read since `start`. Both ends are at ASCII characters.
     fn slice(&self, start: usize) -> Result<&'a str, Broken> {
         self.text.get(start..self.at).ok_or_else(|| self.broken())
     }
 }
 
-/// The text of a string that [`members`] has read, its quotation marks included; what is broken in
-/// it becomes U+FFFD.
+/// The text of a string that [`members`] has read, quotation marks included. Invalid parts become U+FFFD.
 pub(super) fn text_of(raw: &str) -> String {
     const BROKEN: char = char::REPLACEMENT_CHARACTER;
     let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
@@ -190,7 +189,7 @@ pub(super) fn text_of(raw: &str) -> String {
     text
 }
 
-/// The character whose `\u` was read before `rest`, and what follows it.
+/// The character whose `\u` precedes `rest`, and the text after it.
 fn unicode(rest: &str) -> (Option<char>, &str) {
     let unit = |text: &str| {
         let digits = text.get(..4).filter(|four| four.bytes().all(|b| b.is_ascii_hexdigit()))?;
@@ -210,8 +209,8 @@ fn unicode(rest: &str) -> (Option<char>, &str) {
     }
 }
 
-/// Whether `raw`, a value that [`members`] has read, may say which questions were refused: it has an
-/// array that is not empty, whatever its name, or a text that is one of `ids` or lists one.
+/// Whether `raw`, a value that [`members`] has read, may name rejected questions. It may if it has an array
+/// that is not empty, or a text that is one of `ids` or lists one.
 pub(super) fn may_name(raw: &str, ids: &HashSet<&str>) -> bool {
     let mut scan = Scan { text: raw, at: 0 };
     while let Ok(byte) = scan.peek() {

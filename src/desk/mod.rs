@@ -1,9 +1,9 @@
 //! The remote API as the runner sees it: one request, one response.
 //!
-//! It sends a chunk to `batch_set_chitchat` (or `batch_set_faq`) and returns what came back, with all that
-//! needs: the address of the service, the account, and its UserSig. It never waits for a slot, never
-//! repeats a request and never decides what a response means. A request that failed on the way has a
-//! [`Response`] like any other.
+//! It sends a chunk to `batch_set_chitchat` (or `batch_set_faq`) and returns the response. It knows the
+//! address of the service, the account and its UserSig. It never waits for a slot, never repeats a request
+//! and never decides the verdict of a response. A request that failed on the way has a [`Response`] like any
+//! other.
 
 mod failure;
 mod http;
@@ -59,23 +59,23 @@ pub struct ReadRequest {
 pub struct Response {
     /// The part that decides the verdict.
     pub kind: ResponseKind,
-    /// The service's `ErrorInfo`, or what went wrong on the way. For people; never decides anything.
-    /// Printable, at most 300 characters, without a secret and without the address, whose query has the
-    /// UserSig.
+    /// The service's `ErrorInfo`, or what went wrong on the way. It is for people and never decides anything.
+    /// It is printable, has at most 300 characters, and contains neither a secret nor the address, whose
+    /// query has the UserSig.
     pub info: String,
     /// The HTTP status, when one came.
     pub http_status: Option<u16>,
-    /// The `Retry-After` of the service, unlimited.
+    /// The `Retry-After` of the service, not yet limited.
     pub retry_after: Option<Duration>,
 }
 
-/// The way to the service; the runner knows no other.
+/// The transport to the service. The runner uses no other.
 pub trait Transport: Send + Sync + 'static {
     /// Sends `call` at most once and returns its response within a time that the transport limits
     /// itself. If the future is dropped, it is not known whether the request was sent.
     fn send(&self, call: &SetStatusRequest) -> impl Future<Output = Response> + Send;
 
-    /// Reads from the app, under the same rules as [`Transport::send`]. The service counts reads apart, 5
-    /// a second for their own command.
+    /// Reads from the app, under the same rules as [`Transport::send`]. The service counts reads separately:
+    /// 5 a second for their own command.
     fn read(&self, call: &ReadRequest) -> impl Future<Output = Response> + Send;
 }

@@ -27,19 +27,19 @@ pub struct ProbeResult {
     pub date: Option<String>,
 }
 
-/// Why the service cannot be reached. Each variant has another remedy.
+/// Why the service cannot be reached. Each variant has its own remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectError {
-    /// No program listens there.
+    /// No program listens at the address.
     Refused,
     TimedOut,
-    /// The certificate is not trusted, and why.
+    /// The certificate is not trusted, with the reason.
     Certificate(String),
-    /// The proxy refuses, and why.
+    /// The proxy rejects the request, with the reason.
     Proxy(String),
-    /// The machine's own certificates cannot be used, and why.
+    /// The machine's certificates cannot be used, with the reason.
     NoCertificates(String),
-    /// Something else, in words.
+    /// Any other reason, in words.
     Other(String),
 }
 

@@ -1,8 +1,8 @@
-//! Which proxy calls go through, as the environment says.
+//! Which proxy the environment sets for API calls.
 //!
-//! Decided here and nowhere else: the client is made with this decision, and `doctor` shows it. A
-//! value that cannot be used is an error that names its variable, since the client would pass it
-//! over in silence. Never shows a value, which may hold a password, but its host and port.
+//! Only this module decides it: the client is built with this decision, and `doctor` shows it. An unusable
+//! value is an error that names its variable, because the client would ignore it silently. Shows only the
+//! host and port of a value, which may contain a password.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,36 +12,36 @@ use reqwest::Url;
 
 use super::Endpoint;
 
-/// The variables by which a proxy is named, the most particular first.
+/// The variables that set a proxy, in order of precedence.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The variables that list what is called without one.
+/// The variables that list the hosts to call without a proxy.
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// How calls leave.
+/// The route of API calls: direct, or through a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// Straight to the service: no proxy is named.
+    /// Directly to the service: the environment sets no proxy.
     Direct,
-    /// Straight to the service although a proxy is named.
+    /// Directly to the service although the environment sets a proxy.
     Around {
-        /// The variable that names it.
+        /// The variable that sets the proxy.
         variable: &'static str,
-        /// The variable that makes an exception; `None`: the service is on this machine.
+        /// The variable that makes the exception; `None` if the service is on this machine.
         exception: Option<&'static str>,
     },
     /// Through a proxy.
     Through(Proxy),
 }
 
-/// A proxy that can be used.
+/// A usable proxy that the environment sets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// The variable that names it.
+    /// The variable that sets it.
     pub variable: &'static str,
     /// Its host and port.
     pub shown: String,
-    /// With its user name and password, if it has them: never to be shown.
+    /// Includes its user name and password, if any, so it is never shown.
     pub(super) url: Url,
 }
 
@@ -60,7 +60,7 @@ pub struct ProxyError {
     why: &'static str,
 }
 
-/// How calls to `endpoint` leave from here.
+/// The route of calls to `endpoint` in this environment.
 ///
 /// # Errors
 /// When a variable that matters has a value that cannot be used.
@@ -91,7 +91,8 @@ fn decide(
         .map_err(|why| ProxyError { variable, why })
 }
 
-/// The text of a value that has nothing in it that comes from how it was written down.
+/// The value as text. Rejects characters that come from how the value was written, such as quotation marks or
+/// line ends.
 fn plain<'a>(
     variable: &'static str,
     value: &'a OsString,
@@ -116,7 +117,7 @@ fn plain<'a>(
     Ok(text)
 }
 
-/// The address of a proxy, and its host and port.
+/// The address of a proxy, and its host and port for display.
 fn read(value: &str) -> Result<(Url, String), &'static str> {
     const FORM: &str =
         "the value is no address of a proxy: write it as http://HOST:PORT, or unset it";
@@ -140,8 +141,8 @@ fn read(value: &str) -> Result<(Url, String), &'static str> {
     }
 }
 
-/// Whether `list`, as `NO_PROXY` has it, has the host of `endpoint`: `*`, a name (with all below it),
-/// an address or a network; each perhaps with a port.
+/// Whether `list`, in the format of `NO_PROXY`, contains the host of `endpoint`. An entry is `*`, a name
+/// (which includes its subdomains), an address or a network, each with an optional port.
 fn excepts(list: &str, endpoint: &Endpoint) -> bool {
     let Ok(url) = Url::parse(endpoint.base()) else { return false };
     let Some(host) = url.host_str().map(|host| host.trim_matches(['[', ']'])) else { return false };
@@ -163,7 +164,7 @@ fn excepts(list: &str, endpoint: &Endpoint) -> bool {
     })
 }
 
-/// An entry and its port, if it has one. An IPv6 address has colons of its own.
+/// An entry and its port, if any. An IPv6 address itself contains colons.
 fn split_port(entry: &str) -> (&str, Option<u16>) {
     match entry.rsplit_once(':') {
         Some((name, port)) if !name.contains(':') || name.ends_with(']') => match port.parse() {
@@ -174,7 +175,7 @@ fn split_port(entry: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Whether `entry`, an address or a network in CIDR form, has `address` in it.
+/// Whether `entry`, an address or a network in CIDR form, contains `address`.
 fn covers(entry: &str, address: IpAddr) -> bool {
     let (network, bits) = entry.split_once('/').map_or((entry, None), |(a, b)| (a, Some(b)));
     let Ok(network) = network.parse::<IpAddr>() else { return false };
@@ -194,7 +195,7 @@ fn covers(entry: &str, address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    /// The route to `endpoint` where the environment is `variables`.
+    /// The route to `endpoint` in an environment of `variables`.
     fn to(endpoint: &str, variables: &[(&str, &str)]) -> Result<Route, ProxyError> {
         let endpoint = endpoint.parse().expect("is an endpoint");
         decide(&endpoint, |name| {
@@ -272,7 +273,7 @@ mod tests {
         let variables = [("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "\"a.example\"")];
         let error = to("https://service.example", &variables).expect_err("is refused");
         assert_eq!(error.variable, "NO_PROXY");
-        // Without a proxy they matter to no call.
+        // Without a proxy, exceptions affect no call.
         assert_eq!(to("https://service.example", &variables[1..]), Ok(Route::Direct));
     }
 

@@ -1,8 +1,8 @@
-//! Where the service is: a region by name, or a base URL.
+//! The address of the service: a region by name, or a base URL.
 //!
-//! Duty: know the vendor's hosts and refuse every address over which a UserSig could be
-//! read on the way. Relies on section 6 of the contract notes for the hosts. Never shows
-//! more of an address than its host and port, because a path can be a gateway's secret.
+//! Duty: know the vendor's hosts and reject every address where a third party could read the UserSig. Relies
+//! on section 6 of the contract notes for the hosts. Shows only the host and port of an address, because a
+//! path can be the secret of a gateway.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::util::suggest::did_you_mean;
 
-/// A data centre of the vendor. An SDKAppID lives in exactly one; at another the service
-/// answers 70016 or 70020.
+/// A data centre of the vendor. An SDKAppID belongs to exactly one; another one responds with code 70016 or
+/// 70020.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Region {
     /// Mainland China.
@@ -58,7 +58,6 @@ impl Region {
         }
     }
 
-    /// The vendor's host there.
     pub fn host(self) -> &'static str {
         match self {
             Self::China => "console.tim.qq.com",
@@ -81,7 +80,7 @@ impl fmt::Display for Region {
 impl FromStr for Region {
     type Err = String;
 
-    /// Reads a name in any case, its words joined by a dash, an underscore or blanks.
+    /// Reads a name in any case, with words joined by a dash, an underscore or blanks.
     fn from_str(text: &str) -> Result<Self, String> {
         let letters = |text: &str| -> String {
             let joints = |c: char| c == '-' || c == '_' || c.is_whitespace();
@@ -96,43 +95,41 @@ impl FromStr for Region {
     }
 }
 
-/// The base address of the service: scheme, host, port and perhaps a path in front.
+/// The base address of the service: scheme, host, port and an optional path prefix.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Everything before the vendor's path; no slash at its end.
+    /// The address up to the vendor's path, without a slash at its end.
     base: String,
-    /// Host and port, as shown.
+    /// Host and port, for display.
     shown: String,
     encrypted: bool,
     loopback: bool,
 }
 
 impl Endpoint {
-    /// The vendor's own host in `region`.
+    /// The endpoint of the vendor's host in `region`.
     pub fn of_region(region: Region) -> Self {
         let shown = region.host().to_owned();
         Self { base: format!("https://{shown}"), shown, encrypted: true, loopback: false }
     }
 
-    /// Whether it is this machine. Only such an address may be called in clear text, and
-    /// only toward it may a rate above the vendor's be asked for.
+    /// Whether the address is this machine. Only such an address may use clear text or a rate above the
+    /// vendor's limit.
     pub fn is_loopback(&self) -> bool {
         self.loopback
     }
 
-    /// Whether it is called over HTTPS.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
     }
 
-    /// Tells one address from another, path included, without showing the path: 8 hex
-    /// digits.
+    /// 8 hex digits that identify the address, path included, without showing the path.
     pub fn mark(&self) -> String {
         let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(&self.base));
         format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 
-    /// The base URL, path included. For building requests, not for showing.
+    /// The base URL, path included. For requests only, never for display.
     pub(super) fn base(&self) -> &str {
         &self.base
     }
@@ -144,7 +141,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The same as what is displayed, for the same reason.
+/// Hides the path, as `Display` does.
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Endpoint({})", self.shown)
@@ -154,7 +151,7 @@ impl fmt::Debug for Endpoint {
 impl FromStr for Endpoint {
     type Err = String;
 
-    /// Reads a base URL. The reasons for refusing one never repeat it.
+    /// Reads a base URL. An error never repeats the text, which may contain a secret.
     fn from_str(text: &str) -> Result<Self, String> {
         let url = Url::parse(text.trim()).map_err(|error| {
             format!("not a base URL such as https://{}: {error}", Region::China.host())
@@ -185,8 +182,8 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Names are not looked up here; `localhost` is pinned to the loopback addresses by the
-/// client, so that a resolver cannot send it elsewhere.
+/// Resolves no name. The client pins `localhost` to the loopback addresses, so that a resolver cannot send it
+/// elsewhere.
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse() {

@@ -1,10 +1,9 @@
-//! From the bytes of an HTTP body to an answer.
+//! Parses the bytes of an HTTP body into a response kind.
 //!
-//! Pure. Tolerant where the vendor says that answers vary (fields extra, `ErrorInfo`
-//! missing) or where a gateway might (numbers as text, broken texts), strict where a guess could
-//! record a change that was never made: success needs both halves of the vendor's definition, and
-//! nothing beside them that may name questions. Never quotes a body that it cannot read, since a
-//! body may echo the request.
+//! Pure. Tolerant where the vendor says that responses vary (extra fields, no `ErrorInfo`) or where a gateway
+//! may change them (numbers as text, invalid texts). Strict where a guess could record a change that never
+//! happened: success needs both halves of the vendor's definition, and no other field that may name
+//! questions. Never quotes an unreadable body, because a body may echo the request.
 
 use std::collections::HashSet;
 
@@ -15,10 +14,10 @@ use crate::domain::job::QuestionId;
 use crate::domain::verdict::ResponseKind;
 use crate::util::escape::is_unsafe;
 
-/// The most characters of a service's text that are kept.
+/// The most characters kept of a text of the service.
 pub const INFO_CHARS_MAX: usize = 300;
 
-/// So many bytes of a secret in a row are hidden, also where the rest of it is missing.
+/// The shortest run of bytes of a secret that is hidden, even if the rest of the secret is missing.
 const SECRET_PIECE_BYTES: usize = 16;
 
 /// The three documented fields, each of any type.
@@ -30,7 +29,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// `None` where one is given twice: taking either of the two would be a guess.
+    /// `None` if a field occurs twice: using either one would be a guess.
     fn of(members: &[Member<'a>]) -> Option<Self> {
         let mut fields = Self::default();
         for member in members {
@@ -48,11 +47,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads a whole body that came with HTTP status 200 to a request for `ids`: the answer, and the
-/// service's `ErrorInfo` or the reason why it is no answer. The text is still as the service wrote
-/// it; see [`printable`].
+/// Reads a whole body that came with HTTP status 200 to a request for `ids`. Returns the response kind, and
+/// the service's `ErrorInfo` or the reason why the body is invalid. The text is not yet safe to show; see
+/// [`printable`].
 pub fn read(body: &[u8], ids: &[QuestionId]) -> (ResponseKind, String) {
-    // Lossy, so that an ErrorInfo in another encoding does not hide its code.
+    // Lossy, so that an `ErrorInfo` in another encoding does not hide its code.
     let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     if !text.trim_start().starts_with('{') {
         return garbled(format!("the answer is not a JSON object ({} bytes)", body.len()));
@@ -87,8 +86,8 @@ pub fn read(body: &[u8], ids: &[QuestionId]) -> (ResponseKind, String) {
     }
 }
 
-/// The answer whose code and word say success, unless a field beside them may name questions that
-/// were refused: the vendor adds fields without notice, and no list of refused ones is documented.
+/// Success, unless another field may name rejected questions. The vendor adds fields without notice and
+/// documents no list of rejected questions, so such a field could be one.
 fn success(members: &[Member<'_>], ids: &[QuestionId], info: String) -> (ResponseKind, String) {
     let ids: HashSet<&str> = ids.iter().map(QuestionId::as_str).collect();
     match members.iter().find(|member| may_name(member.raw, &ids)) {
@@ -101,11 +100,11 @@ fn success(members: &[Member<'_>], ids: &[QuestionId], info: String) -> (Respons
     }
 }
 
-/// `text` fit for a terminal, a log and a report: no unsafe
-/// characters (see [`is_unsafe`]), none of the `secrets`, at most [`INFO_CHARS_MAX`] characters.
+/// `text`, safe for a terminal, a log and a report: no unsafe characters (see [`is_unsafe`]), none of the
+/// `secrets`, at most [`INFO_CHARS_MAX`] characters.
 pub fn printable(text: &str, secrets: &[&str]) -> String {
     let mut text = text.to_owned();
-    // Before the cut, which could leave the first half of one.
+    // Secrets are removed before the text is shortened, which could leave the first half of one.
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         text = without_pieces(&text.replace(secret, "***"), secret);
     }
@@ -113,11 +112,10 @@ pub fn printable(text: &str, secrets: &[&str]) -> String {
     blanked.trim().chars().take(INFO_CHARS_MAX).collect()
 }
 
-/// `text` with each piece of `secret` that is long enough to matter made unreadable: a
-/// service may show a part of what it was sent.
+/// `text` with each long enough piece of `secret` hidden: a service may show a part of what it received.
 fn without_pieces(text: &str, secret: &str) -> String {
     if text.len() < SECRET_PIECE_BYTES {
-        // Most answers have no text at all.
+        // Most responses have no text at all.
         return text.to_owned();
     }
     let pieces: HashSet<&[u8]> = secret.as_bytes().windows(SECRET_PIECE_BYTES).collect();
@@ -146,7 +144,7 @@ fn with_info(why: &str, info: &str) -> String {
     if info.is_empty() { why.to_owned() } else { format!("{why}: {info}") }
 }
 
-/// The text of a value: of a string what it says, of anything else how it is written.
+/// The text of a value: the content of a string, the raw text of any other value.
 fn shown(raw: &str) -> String {
     match raw {
         "null" => String::new(),
@@ -155,9 +153,9 @@ fn shown(raw: &str) -> String {
     }
 }
 
-/// An integer however it is written: `-14`, `"-14"` or `-14.0`.
+/// An integer in any notation: `-14`, `"-14"` or `-14.0`.
 fn integer(raw: &str) -> Option<i64> {
-    /// From here on a float no longer tells neighbouring integers apart.
+    /// From this number on, a float cannot represent every integer.
     const FLOAT_INTEGERS_END: f64 = 9_007_199_254_740_992.0;
     if raw.starts_with('"') {
         return text_of(raw).trim().parse().ok();
@@ -166,7 +164,8 @@ fn integer(raw: &str) -> Option<i64> {
     value.as_i64().or_else(|| {
         let float = value.as_f64()?;
         let exact = float.fract() == 0.0 && float.abs() < FLOAT_INTEGERS_END;
-        // Through text, where an integral float has no fraction: there is no checked cast.
+        // Converts through text, in which an integral float has no fraction, because there is no checked
+        // cast.
         if exact { float.to_string().parse().ok() } else { None }
     })
 }

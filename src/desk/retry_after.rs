@@ -1,6 +1,6 @@
-//! How long a response asks to wait: the `Retry-After` header.
+//! The wait that a response requests: the `Retry-After` header.
 //!
-//! Pure. Whatever it says is passed on; the breaker has the limit.
+//! Pure. Returns every value; the breaker limits it.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 use crate::domain::clock::read_http_date_ms;
 
-/// A number of seconds, or a date, which is held against the date of the response itself where it
-/// has one, since clocks differ.
+/// A number of seconds, or a date. A date is compared with the `Date` header of the same response, if any,
+/// because the clocks of the machines differ.
 pub(super) fn retry_after(headers: &HeaderMap, wall_ms: i64) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let wait = text(RETRY_AFTER)?.trim();

@@ -1,8 +1,8 @@
 //! The UserSig: proof that the caller holds the application's secret key.
 //!
-//! Duty: make it as section 7 of the contract notes says, and know when the next one is
-//! due. Relies on a wall clock given as an argument. Never shows a key or a UserSig: both
-//! live in `secrecy` types, and nothing here is printed or logged.
+//! Duty: make it as section 7 of the contract notes describes, and renew it in time. Relies on a wall clock
+//! given as an argument. Never shows a key or a UserSig: both are in `secrecy` types, and this module prints
+//! and logs nothing.
 
 use std::io::{self, Write as _};
 
@@ -15,11 +15,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use sha2::Sha256;
 
-/// The longest identifier the service takes, in bytes.
+/// The longest identifier the service accepts, in bytes.
 pub const IDENTIFIER_BYTES_MAX: usize = 32;
 
-/// Makes a UserSig for `identifier` that is good from `time_s` (seconds since 1970) for
-/// `lifetime_s` seconds.
+/// Makes a UserSig for `identifier` that is valid from `time_s` (seconds since 1970) for `lifetime_s`
+/// seconds.
 pub fn make_usersig(
     identifier: &str,
     sdkappid: u64,
@@ -27,8 +27,8 @@ pub fn make_usersig(
     time_s: i64,
     lifetime_s: u64,
 ) -> SecretString {
-    // Neither step can fail: HMAC takes a key of any length, and the compressor writes to
-    // memory. If one ever did, the service would refuse the empty UserSig as 70002.
+    // Neither step can fail: HMAC accepts a key of any length, and the compressor writes to memory. If one
+    // did, the service would reject the empty UserSig with code 70002.
     let signature = sign(identifier, sdkappid, key, time_s, lifetime_s).unwrap_or_default();
     let document = json!({
         "TLS.ver": "2.0",
@@ -42,7 +42,6 @@ pub fn make_usersig(
     SecretString::from(in_vendors_alphabet(&packed))
 }
 
-/// The value of `TLS.sig`.
 fn sign(
     identifier: &str,
     sdkappid: u64,
@@ -50,7 +49,7 @@ fn sign(
     time_s: i64,
     lifetime_s: u64,
 ) -> Option<String> {
-    // The key is its own text as bytes: it looks like hexadecimal but is not decoded.
+    // The text of the key is used as bytes: it looks like hexadecimal but is not decoded.
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes()).ok()?;
     mac.update(
         format!(
@@ -68,8 +67,8 @@ fn zlib(bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Base64 in the vendor's alphabet, which needs no percent encoding and is not the
-/// URL-safe one of RFC 4648.
+/// Base64 in the vendor's alphabet, which needs no percent encoding and differs from the URL-safe one of RFC
+/// 4648.
 fn in_vendors_alphabet(bytes: &[u8]) -> String {
     let swapped = STANDARD.encode(bytes).into_bytes().into_iter().map(|byte| match byte {
         b'+' => '*',
@@ -80,11 +79,11 @@ fn in_vendors_alphabet(bytes: &[u8]) -> String {
     swapped.collect()
 }
 
-/// Checks the account name a UserSig is made for. A name the service may take although
-/// its generators disagree comes back with a warning.
+/// Checks the account name of a UserSig. Returns a warning for a name that the service may accept but its
+/// generators treat differently.
 ///
 /// # Errors
-/// The reason, in words, when the service cannot take it.
+/// The reason, in words, when the service cannot accept the name.
 pub fn check_identifier(identifier: &str) -> Result<Option<String>, String> {
     if identifier.is_empty() {
         return Err("the identifier is empty".to_owned());
@@ -110,7 +109,7 @@ pub fn check_identifier(identifier: &str) -> Result<Option<String>, String> {
     }))
 }
 
-/// Where UserSigs come from: made from the secret key, or one that was given.
+/// The source of UserSigs: the secret key, or one ready-made UserSig.
 #[derive(Debug)]
 pub struct Signer(Source);
 
@@ -126,25 +125,25 @@ struct Maker {
     sdkappid: u64,
     key: SecretString,
     lifetime_s: u64,
-    /// The newest UserSig and the wall time of its making.
+    /// The latest UserSig and the wall time when it was made.
     made: Option<(SecretString, i64)>,
 }
 
 impl Signer {
-    /// Makes UserSigs from the application's secret key, each good for `lifetime_s` seconds.
+    /// A signer with the secret key of the application. Each UserSig is valid for `lifetime_s` seconds.
     pub fn with_key(identifier: &str, sdkappid: u64, key: SecretString, lifetime_s: u64) -> Self {
         let identifier = identifier.to_owned();
         Self(Source::Key(Maker { identifier, sdkappid, key, lifetime_s, made: None }))
     }
 
-    /// Gives this UserSig for as long as the service takes it.
+    /// A signer that always returns this UserSig.
     pub fn ready_made(usersig: SecretString) -> Self {
         Self(Source::ReadyMade(usersig))
     }
 
-    /// The UserSig to use at `wall_ms`. Made at the first use, and again once 80 % of its
-    /// lifetime is over, or when the wall clock stands before its making: a clock that was
-    /// set back tells that the time written into it was wrong.
+    /// The UserSig to use at `wall_ms`. It is made at the first use and renewed after 80 % of its lifetime.
+    /// It is also renewed when the wall clock is before the time it was made: a clock that was set back means
+    /// that the time in the UserSig was wrong.
     pub fn current(&mut self, wall_ms: i64) -> SecretString {
         match &mut self.0 {
             Source::ReadyMade(usersig) => usersig.clone(),
@@ -155,8 +154,8 @@ impl Signer {
         }
     }
 
-    /// Makes a new UserSig after the service said that the last one is no longer good.
-    /// False when that cannot be done because it was given ready-made.
+    /// Makes a new UserSig after the service has reported the last one as expired. Returns false for a
+    /// ready-made UserSig, which cannot be renewed.
     pub fn renew(&mut self, wall_ms: i64) -> bool {
         match &mut self.0 {
             Source::ReadyMade(_) => false,
@@ -199,7 +198,7 @@ mod tests {
         Signer::with_key("administrator", 1_400_111_222, KEY.into(), 86_400)
     }
 
-    /// Undoes the vendor's alphabet, base64 and zlib.
+    /// Reverses the vendor's alphabet, base64 and zlib.
     fn decode(usersig: &str) -> Value {
         assert!(usersig.chars().all(|c| c.is_ascii_alphanumeric() || "*-_".contains(c)));
         let base64 = usersig.replace('*', "+").replace('-', "/").replace('_', "=");
@@ -231,7 +230,7 @@ mod tests {
             let decoded = decode(made.expose_secret());
             assert_eq!(decoded["TLS.sig"], vector["json"]["TLS.sig"], "{}", text("identifier"));
             assert_eq!(decoded, vector["json"]);
-            // The decoder of this test is right if it reads the vendor's bytes too.
+            // Checks the decoder of this test against the vendor's bytes.
             assert_eq!(decode(text("usersig")), vector["json"]);
         }
     }

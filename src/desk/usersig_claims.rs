@@ -1,6 +1,6 @@
 //! The claims inside a UserSig: its account and its lifetime.
 //!
-//! Only the service can check the signature. Nothing here shows the UserSig or its signature.
+//! Only the service can verify the signature. This module shows neither the UserSig nor its signature.
 
 use std::io::Read as _;
 

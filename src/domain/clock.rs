@@ -1,9 +1,9 @@
-//! Time: the only place that reads it.
+//! Time: the only place that reads a system clock.
 //!
-//! Everything else takes a [`Moment`] or UTC milliseconds as an argument, or is
-//! generic over [`Clock`]. The trait is our own because tokio's paused time does not
-//! work with SQLite, whose work happens on a thread that tokio does not see.
-//! Waiting is always for a moment, never for a length of time that a caller added up.
+//! Every other module takes a [`Moment`] or UTC milliseconds as an argument, or is generic over [`Clock`].
+//! The project has its own trait, because tokio's paused time does not work with SQLite, which works on a
+//! thread that tokio does not see. A wait always ends at a moment, never after a duration that a caller
+//! summed up.
 
 use std::future::Future;
 use std::ops::{Add, Sub};
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 pub struct Moment(pub Duration);
 
 impl Moment {
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -39,17 +39,17 @@ impl Sub<Duration> for Moment {
 
 /// A source of time.
 pub trait Clock: Clone + Send + Sync + 'static {
-    /// The monotonic time. Never goes back.
+    /// The monotonic time. Never goes backwards.
     fn now(&self) -> Moment;
 
-    /// The wall clock as UTC milliseconds since 1970. May jump either way.
+    /// The wall clock as UTC milliseconds since 1970. It may jump in either direction.
     fn wall_ms(&self) -> i64;
 
     /// Returns once `now()` is at or past `until`.
     fn sleep_until(&self, until: Moment) -> impl Future<Output = ()> + Send;
 }
 
-/// The machine's own clocks.
+/// The clocks of the operating system.
 #[derive(Debug, Clone)]
 pub struct SystemClock {
     start: Instant,
@@ -76,7 +76,7 @@ impl Clock for SystemClock {
     }
 
     fn wall_ms(&self) -> i64 {
-        // A clock before 1970 is a broken clock; zero keeps the queue's CHECKs satisfied.
+        // A clock before 1970 is wrong; zero satisfies the CHECK constraints of the queue.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
@@ -87,10 +87,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that a test moves.
+/// A clock that a test controls.
 ///
-/// Both its times move together; [`ManualClock::jump_wall`] moves the wall clock alone,
-/// as an administrator or NTP would.
+/// Both times advance together; [`ManualClock::jump_wall`] moves only the wall clock, as an administrator or
+/// NTP does.
 #[derive(Debug, Clone)]
 pub struct ManualClock {
     shared: Arc<Shared>,
@@ -124,7 +124,7 @@ impl ManualClock {
         }
     }
 
-    /// Moves both times forward and wakes the sleeps that are over.
+    /// Advances both times and wakes the finished sleeps.
     pub fn advance(&self, by: Duration) {
         {
             let mut times = self.times();
@@ -134,13 +134,13 @@ impl ManualClock {
         self.shared.moved.notify_waiters();
     }
 
-    /// Moves the wall clock alone, either way.
+    /// Moves only the wall clock, in either direction.
     pub fn jump_wall(&self, by_ms: i64) {
         self.times().wall_ms += by_ms;
     }
 
-    /// Waits for a sleep on this clock, then moves it to the end of the earliest one. A test waits for
-    /// the sleep itself and does not have to guess how long the work before it takes.
+    /// Waits for a sleep on this clock, then advances to the end of the earliest one. A test waits for the
+    /// sleep itself and does not have to guess the duration of the work before it.
     pub async fn advance_to_next_sleeper(&self) {
         let next = self.next_sleeper().await;
         self.advance(next.since(self.now()));
@@ -169,7 +169,7 @@ impl ManualClock {
     }
 }
 
-/// Removes a sleep from the list however it ends, also when its future is dropped.
+/// Removes a sleep from the list at its end, even if its future is dropped.
 struct Wait<'a>(&'a ManualClock, Moment);
 
 impl Drop for Wait<'_> {
@@ -212,23 +212,23 @@ pub fn utc_text(ms: i64) -> String {
         .map_or_else(|_| format!("{ms} ms"), |at| format!("{at:.3}"))
 }
 
-/// `ms` since 1970 as the time of day where this machine is: `14:02`.
+/// `ms` since 1970 as the local time of day: `14:02`.
 pub fn local_time_text(ms: i64) -> String {
     let here = jiff::tz::TimeZone::system();
     jiff::Timestamp::from_millisecond(ms)
         .map_or_else(|_| utc_text(ms), |at| here.to_datetime(at).strftime("%H:%M").to_string())
 }
 
-/// Reads the date of an HTTP answer: milliseconds since 1970, always a whole second.
+/// Reads the date of an HTTP response: milliseconds since 1970, always a whole second.
 pub fn read_http_date_ms(text: &str) -> Option<i64> {
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     Some(date.as_millisecond())
 }
 
-/// Reads a length of time as people write it: `7d`, `12h`, `1h 30m`, `90s`; a day has 24 hours.
+/// Reads a human duration: `7d`, `12h`, `1h 30m`, `90s`; a day has 24 hours.
 ///
 /// # Errors
-/// What is wrong with the text, and what would do.
+/// The error in the text, and a valid example.
 pub fn read_duration(text: &str) -> Result<Duration, String> {
     let read = |text: &str| -> Option<Duration> {
         let span: jiff::Span = text.parse().ok()?;
@@ -240,7 +240,7 @@ pub fn read_duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     read(text).ok_or_else(|| {
-        // What can be read with small numbers in it was none but for its length.
+        // If the text is valid with small numbers, its only error is its length.
         let units = text.split(|c: char| c.is_ascii_digit()).filter(|unit| !unit.is_empty());
         let small = format!("1{}", units.collect::<Vec<_>>().join("1"));
         if read(&small).is_some() && text.starts_with(|c: char| c.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! The table of codes: data only, one row a code or a range with one meaning.
+//! The table of codes: data only, one row for each code or range with one meaning.
 //!
 //! From the vendor's page of this call, the common codes of the Desk REST API, the IM SDK's
 //! error header and the account system's lists, as collected in the contract notes, section 4.
@@ -33,7 +33,7 @@ const ADDRESS: &str =
     "check the endpoint: every call goes to the same address with the same parameters";
 const CONSOLE: &str = "look at the application in the vendor's console";
 
-/// Every code that a list of the vendor has, in the contract's order.
+/// Every code in the vendor's lists, in the order of the contract notes.
 pub const CODES: &[CodeRow] = &[
     row(0, Class::Success, "success", "nothing"),
     row(-7, Class::Malformed, "the body or a parameter is not acceptable", CONTENT),

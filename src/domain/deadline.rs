@@ -1,8 +1,8 @@
 //! A time limit that a stopped process does not use up.
 //!
-//! The monotonic clock goes on while a process is stopped (Ctrl-Z, a paused container, a suspended
-//! machine). When the process continues, the limit may be over although the awaited data has arrived and
-//! only has to be read.
+//! The monotonic clock continues while a process is stopped (Ctrl-Z, a paused container, a suspended
+//! machine). When the process continues, the limit may be over although the awaited data has arrived and only
+//! has to be read.
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,10 +13,10 @@ use super::clock::{Clock, Moment};
 /// A timer that fires later than this shows that the process was stopped.
 const LATE_MAX: Duration = Duration::from_millis(50);
 
-/// How long a process that continues may read what arrived while it was stopped.
+/// How long a continued process may read data that arrived while it was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A limit for one future, or for several one after the other.
+/// A limit for one future, or for several consecutive ones.
 #[derive(Debug)]
 pub struct Deadline {
     until: Moment,
@@ -33,7 +33,7 @@ impl Deadline {
     pub async fn run<T>(&mut self, clock: &impl Clock, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         loop {
-            // The work comes first: a finished one counts, whatever the clock shows.
+            // The work is polled first: finished work counts, whatever the clock shows.
             tokio::select! {
                 biased;
                 done = &mut work => return Some(done),
@@ -48,7 +48,7 @@ impl Deadline {
     }
 }
 
-/// The output of `work`, or `None` if it is not there after `limit`; see [`Deadline::run`].
+/// The output of `work`, or `None` if `work` takes longer than `limit`; see [`Deadline::run`].
 pub async fn within<T>(
     clock: &impl Clock,
     limit: Duration,
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(clock.now(), Moment(LIMIT));
     }
 
-    /// A minute in which nothing runs; returns when the timer is set again.
+    /// Advances the clock by a minute during which nothing runs; returns when the timer is set again.
     async fn stop_for_a_minute(clock: &ManualClock) {
         let minute = Duration::from_mins(1);
         clock.next_sleeper().await;

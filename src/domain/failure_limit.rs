@@ -1,29 +1,29 @@
-//! The number of failed jobs at which a run stops. Many failures most likely mean a wrong manifest, and
-//! what a wrong manifest changes cannot always be undone.
+//! The number of failed jobs at which a run stops. Many failures usually mean a wrong manifest, and the
+//! changes of a wrong manifest cannot always be undone.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
-/// The digits after the point that a percentage may have.
+/// The most decimals of a percentage.
 const DECIMALS_MAX: usize = 6;
 
 /// One percent, in the unit of [`FailureLimit::Percent`].
 const PERCENT: u64 = 1_000_000;
 
-/// This many failed jobs end a run.
+/// The number or share of failed jobs that ends a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureLimit {
     /// A number, at least 1.
     Jobs(u64),
-    /// A part of the jobs that were open when the run began, in millionths of a percent,
-    /// above 0 and at most 100 %.
+    /// A share of the jobs that were open at the beginning of the run, in millionths of a percent, above 0
+    /// and at most 100 %.
     Percent(u64),
 }
 
 impl FailureLimit {
-    /// The number for a run that began with `open` jobs: rounded up, at least 1.
+    /// The number for a run with `open` jobs at its beginning: rounded up, at least 1.
     pub fn of(self, open: u64) -> u64 {
         match self {
             Self::Jobs(jobs) => jobs,
@@ -61,7 +61,7 @@ impl FromStr for FailureLimit {
     }
 }
 
-/// Digits with a point in them perhaps, exactly: `2.5` is 2,500,000.
+/// Reads digits with an optional point, exactly: `2.5` is 2,500,000.
 fn millionths(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -73,7 +73,7 @@ fn millionths(text: &str) -> Option<u64> {
 }
 
 impl<'de> Deserialize<'de> for FailureLimit {
-    /// A number, or the text that the command line takes.
+    /// Reads a number, or the text that the command line accepts.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Text;
         impl Visitor<'_> for Text {

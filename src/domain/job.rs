@@ -1,7 +1,7 @@
 //! Jobs: a question, its target status, and the states until its outcome.
 //!
-//! Pure. SQL, help and reports use the same names. The legal transitions are written down here once; each
-//! statement in `store` is guarded by the state that it leaves, and a test compares the two.
+//! Pure. SQL, help and reports use the same names. This file defines the legal transitions once. Each
+//! statement of the queue checks the state that it leaves, and a test compares the two.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use crate::util::escape::{code_point, is_unsafe};
 use crate::util::suggest::did_you_mean;
 
-/// The longest question id that is accepted, in bytes. Ours: the vendor names no limit.
+/// The longest accepted question id, in bytes. The limit is the client's own: the vendor documents none.
 pub const QUESTION_ID_BYTES_MAX: usize = 256;
 
 /// The target status of a question; the numbers are the vendor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// 4: answers in production.
+    /// 4: active in production.
     Enable,
-    /// 5: kept, but does not answer in production.
+    /// 5: kept, but not active in production.
     Disable,
     /// 6: deleted from production, which cannot be undone.
     Delete,
@@ -38,7 +38,7 @@ impl Status {
         }
     }
 
-    /// The status with the vendor's number `code`, if there is one.
+    /// The status with the vendor's number `code`.
     pub fn from_code(code: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.code() == code)
     }
@@ -82,7 +82,7 @@ pub enum Library {
     /// Small talk, by `batch_set_chitchat`.
     #[default]
     Chitchat,
-    /// Questions and answers, by `batch_set_faq`, the same call under another name.
+    /// Questions and answers, by `batch_set_faq`, which has the same parameters.
     Faq,
 }
 
@@ -117,12 +117,11 @@ impl FromStr for Library {
     }
 }
 
-/// One SDKAppID and one library, which has a command of its own. The service counts requests by it.
+/// One SDKAppID and one library, which has its own command. The service counts requests for each app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct App {
-    /// The number the vendor gave the application.
+    /// The vendor's number of the application.
     pub sdkappid: u64,
-    /// Which of its libraries.
     pub library: Library,
 }
 
@@ -172,7 +171,7 @@ impl JobState {
         use JobState::{Cancelled, Failed, InFlight, Pending, Succeeded, Superseded};
         matches!(
             (self, next),
-            // A job that was rejected alone stays pending until it is known what the rejection is about.
+            // A job that was rejected alone stays pending until `evidence` knows what the rejection concerns.
             (Pending, InFlight | Succeeded | Failed | Cancelled | Superseded)
                 | (InFlight, Pending | Succeeded | Failed)
                 | (Failed, Pending)
@@ -209,26 +208,26 @@ impl QuestionId {
     /// Trims and checks one field of a manifest.
     ///
     /// # Errors
-    /// The reason, in words, when the field is empty, too long, not UTF-8, or holds a
-    /// blank or an unprintable character.
+    /// The reason, in words, when the field is empty, too long, not UTF-8, or contains a blank or an
+    /// unprintable character.
     pub fn parse(field: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(field).map_err(|_| "not UTF-8 text".to_owned())?.trim();
         check_id(text)?;
         Ok(Self(text.into()))
     }
 
-    /// The id as the service sees it.
+    /// The id as sent to the service.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The id as the service sees it, without a copy.
+    /// The id as sent to the service, without a copy.
     pub fn into_text(self) -> String {
         self.0.into()
     }
 
-    /// The number in front of the first dash, which looks like the owner's SDKAppID
-    /// (inferred from the vendor's samples, so good for a warning and nothing more).
+    /// The number before the first dash, which looks like the SDKAppID of the owner. The vendor's samples
+    /// suggest it, so it is good only for a warning.
     pub fn owner(&self) -> Option<u64> {
         self.0.split_once('-')?.0.parse().ok()
     }
@@ -243,7 +242,7 @@ impl fmt::Display for QuestionId {
 impl TryFrom<String> for QuestionId {
     type Error = String;
 
-    /// Checks a text as [`QuestionId::parse`] does, and keeps it as it is.
+    /// Checks a text as [`QuestionId::parse`] does, but does not trim it.
     fn try_from(text: String) -> Result<Self, String> {
         check_id(&text)?;
         Ok(Self(text.into()))
@@ -257,11 +256,11 @@ fn check_id(text: &str) -> Result<(), String> {
     if text.len() > QUESTION_ID_BYTES_MAX {
         return Err(format!("{} bytes, at most {QUESTION_ID_BYTES_MAX} allowed", text.len()));
     }
-    // Nearly every id is of such characters alone.
+    // Most ids contain only such characters.
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }
-    // Text in another encoding leaves U+FFFD: it is seen, and is not what was meant.
+    // Text in another encoding becomes U+FFFD, which is visible but not the original character.
     match text.chars().find(|c| c.is_whitespace() || *c == '\u{fffd}' || is_unsafe(*c)) {
         Some(c) if c.is_whitespace() => Err("has a blank inside".to_owned()),
         Some(c) => Err(format!("has the unprintable character {}", code_point(c))),
@@ -276,8 +275,8 @@ pub struct Job {
     pub id: JobId,
     /// The question.
     pub question_id: QuestionId,
-    /// Whether an earlier request for its question, with its target status, may have been applied: its
-    /// response was lost, and nothing since has settled that. Requests of earlier jobs count too.
+    /// Whether an earlier request for its question and target status may have been applied: its response was
+    /// lost, and no later response has settled that. Requests of earlier jobs count too.
     pub in_doubt: bool,
 }
 

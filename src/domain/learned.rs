@@ -1,14 +1,13 @@
-//! What a run has learned of the service's limits; the next run of the same app begins with it.
+//! The limits of the service that a run has learned. The next run of the same app starts with them.
 
 /// The learned rate, and the estimate of the limit model behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LearnedRate {
     /// Requests a second while the rate limiter is open.
     pub rate: f64,
-    /// Requests a second at the last push-backs, on average; `None` if there was none.
+    /// The mean rate at the last push-backs, in requests a second; `None` without a push-back.
     pub refused_rate: Option<f64>,
-    /// The standard deviation of the time from sending a request to its being counted, in
-    /// milliseconds.
+    /// The standard deviation of the time from sending a request to its being counted, in milliseconds.
     pub arrival_jitter_ms: f64,
     /// The standard deviation of the natural logarithm of that estimate.
     pub arrival_jitter_log_sd: f64,
@@ -17,7 +16,7 @@ pub struct LearnedRate {
 }
 
 impl LearnedRate {
-    /// Whether a run can have learned these values. A queue file can hold anything.
+    /// Whether a run can have learned these values. A queue file can contain any values.
     pub fn is_sound(&self) -> bool {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         positive(self.rate)
@@ -31,8 +30,8 @@ impl LearnedRate {
 /// The learned chunk size: how many jobs the service accepts in one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LearnedChunkSize {
-    /// The largest that was accepted, or the best guess.
+    /// The largest accepted size, or the best guess.
     pub accepted: usize,
-    /// The smallest that was rejected for its size; more than `accepted`.
+    /// The smallest size that was rejected for its size; more than `accepted`.
     pub rejected: usize,
 }

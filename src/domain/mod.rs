@@ -1,8 +1,8 @@
-//! Value types and tables that every other module may use: jobs, codes and verdicts, what a run has
-//! learned, and the clock.
+//! Value types and tables that every other module may use: jobs, codes and verdicts, learned limits, and the
+//! clock.
 //!
-//! Pure but for [`clock::SystemClock`]. Imports nothing but text helpers, so that policies, queue and
-//! runner share these types without knowing each other.
+//! Pure except for [`clock::SystemClock`]. Imports only text helpers, so that policies, queue and runner
+//! share these types without depending on each other.
 
 pub mod clock;
 mod codes;

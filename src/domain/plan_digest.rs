@@ -1,7 +1,7 @@
-//! A plan, that is, what a run would do, and the digest that approves it. Pure.
+//! A plan (what a run would do) and the digest that approves it. Pure.
 //!
-//! The digest covers the destination, the file, the chunk size, and every job by question and target
-//! status. It covers no job numbers and no times, so the same work has the same digest every night.
+//! The digest covers the destination, the file, the chunk size, and every job by question and target status.
+//! It covers no job numbers and no times, so the same jobs have the same digest on every day.
 //!
 //! The canonical text has one line for each item, a name and a value:
 //!
@@ -46,7 +46,7 @@ const PARTS: [(&[&str], &str); 4] = [
     (&["waiting"], "the jobs that wait in the queue"),
 ];
 
-/// The lines that must be unchanged when an interrupted plan is resumed. Not the pending jobs, which
+/// The lines that must be unchanged when an interrupted plan is resumed. They exclude the pending jobs, which
 /// every response changes.
 const CONDITIONS: [&str; 6] = ["sdkappid", "library", "endpoint", "chunk", "again", "file"];
 
@@ -60,12 +60,10 @@ pub struct JobSetDigest {
 }
 
 impl JobSetDigest {
-    /// All jobs.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The deletes.
     pub fn deletes(&self) -> u64 {
         deletes(self.counts)
     }
@@ -77,7 +75,7 @@ pub fn deletes(counts: [u64; 3]) -> u64 {
     deletes
 }
 
-/// Computes a [`JobSetDigest`] from jobs that are sorted by question id.
+/// Computes a [`JobSetDigest`] from jobs in the order of their question ids.
 #[derive(Debug, Default)]
 pub struct JobSetHasher {
     counts: [u64; 3],
@@ -137,7 +135,7 @@ pub struct FilePlan {
     pub duplicates: u64,
     /// Bad rows that would be skipped.
     pub rejected: u64,
-    /// The first of them, each with its reason.
+    /// The first rejected rows, each with its reason.
     pub rejected_shown: Vec<String>,
     /// Its jobs by target status, in the order of [`Status::ALL`].
     pub jobs: [u64; 3],
@@ -145,12 +143,12 @@ pub struct FilePlan {
     pub effect: Effect,
     /// The batch of an earlier import of the same file, and its open jobs.
     pub known: Option<(i64, u64)>,
-    /// Why that batch is not finished although it has no open job; empty if it is.
+    /// Why that batch is not finished although it has no open job; empty if it is finished.
     pub missing: String,
     /// Pending jobs that the import would supersede.
     pub superseded: u64,
-    /// The reader's warnings, one sentence each. Not part of the digest: they follow from the file and
-    /// the app, which are, and their wording may change between versions.
+    /// The warnings about the manifest, one sentence each. The digest excludes them: they follow from the
+    /// file and the app, which it covers, and their wording may change between versions.
     pub warnings: Vec<String>,
 }
 
@@ -159,7 +157,7 @@ pub struct FilePlan {
 pub struct Plan {
     /// The app.
     pub app: App,
-    /// The host that requests go to.
+    /// The host that receives the requests.
     pub endpoint: String,
     /// Distinguishes base URLs on one host.
     pub endpoint_mark: String,
@@ -169,7 +167,7 @@ pub struct Plan {
     pub again: bool,
     /// The file, if one is named.
     pub file: Option<FilePlan>,
-    /// Jobs pending in the queue already that would be sent too.
+    /// Pending jobs of the queue that would be sent too.
     pub waiting: JobSetDigest,
     /// All jobs that would be sent.
     pub open: JobSetDigest,

@@ -12,15 +12,15 @@ pub use super::codes::CODES;
 pub enum Verdict {
     /// The jobs have succeeded.
     Applied,
-    /// A push-back: the breaker closes, the same chunk is sent again, no attempt counts.
+    /// A push-back: the breaker closes, the same chunk is sent again, and no attempt counts.
     Throttled,
     /// A temporary failure: the same chunk is sent again after a wait.
     Transient,
     /// The UserSig is no longer valid: the same chunk is sent again with a new one.
     Renew,
-    /// The service rejects the content: several jobs are isolated, and one alone has failed.
+    /// The service rejects the content: several jobs are isolated; a single one fails.
     Rejected,
-    /// No request would be accepted: the run stops with everything pending.
+    /// No request would be accepted: the run stops and keeps all jobs pending.
     Stop,
 }
 
@@ -44,24 +44,24 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The classes of codes. Several lead to one verdict and differ in who can fix the cause.
+/// The classes of codes. Several lead to the same verdict and differ in who can fix the cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// 0.
     Success,
     /// Above the rate limit.
     Rate,
-    /// A failure of the service; whether the request was applied is not known.
+    /// A failure of the service; it is unknown whether the request was applied.
     Retry,
     /// The UserSig has to be renewed.
     Renew,
     /// A question id of the request is bad.
     Item,
-    /// A question or the app: the code does not say which.
+    /// A question or the app: the code does not distinguish them.
     QuestionOrApp,
-    /// The service does not accept the request; its content may be the reason.
+    /// The service rejects the request; its content may be the reason.
     Malformed,
-    /// The request is wrong in a part that is the same in every request.
+    /// A part of the request is wrong that is the same in every request.
     BadCall,
     /// Credentials, permission, product or package.
     Stop,
@@ -81,8 +81,7 @@ impl Class {
         }
     }
 
-    /// What the run does with a code of this class, in words: what `explain` and
-    /// docs/codes.md say.
+    /// What the run does with a code of this class, in words. `explain` and docs/codes.md print it.
     pub fn consequence(self) -> &'static str {
         match self {
             Self::Success => "the jobs have succeeded",
@@ -110,7 +109,7 @@ impl Class {
     }
 }
 
-/// What a rejection is about. A code that may be about more than the questions fails none of them until
+/// What a rejection concerns. A code that may concern more than the questions fails none of them until
 /// `evidence` knows more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectionSubject {
@@ -122,7 +121,7 @@ pub enum RejectionSubject {
     Call,
 }
 
-/// One line of the table: a code or a range of codes with one meaning.
+/// One row of the table: a code or a range of codes with one meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeRow {
     /// The first code.
@@ -130,9 +129,9 @@ pub struct CodeRow {
     /// The last code; equal to `first` for a single one.
     pub last: i64,
     pub class: Class,
-    /// What the vendor says, in short.
+    /// The vendor's description, shortened.
     pub meaning: &'static str,
-    /// What a user of deskbatch does about it.
+    /// The action for a user of deskbatch.
     pub advice: &'static str,
 }
 
@@ -147,7 +146,7 @@ impl CodeRow {
     }
 }
 
-/// What is said of a code that no list has.
+/// The row for codes that are in no list.
 pub const UNKNOWN: CodeRow = CodeRow {
     first: 0,
     last: 0,
@@ -157,7 +156,7 @@ pub const UNKNOWN: CodeRow = CodeRow {
              and stops when nothing is applied any more",
 };
 
-/// The row of `code`; [`UNKNOWN`] when no list has it.
+/// The row of `code`; [`UNKNOWN`] if it is in no list.
 pub fn explain(code: i64) -> &'static CodeRow {
     CODES.iter().find(|row| (row.first..=row.last).contains(&code)).unwrap_or(&UNKNOWN)
 }
@@ -167,8 +166,8 @@ pub fn explain(code: i64) -> &'static CodeRow {
 pub enum ResponseKind {
     /// A readable body with this `ErrorCode`, not 0; or 0 with `ActionStatus` `OK`.
     Code(i64),
-    /// `ErrorCode` 0 and `OK`, and beside them a list that may name rejected questions: a part may have
-    /// been applied, and it is not known which.
+    /// `ErrorCode` 0 and `OK`, with a list that may name rejected questions: some questions may have been
+    /// applied, and it is unknown which.
     NamesQuestions,
     /// HTTP status 200 and a body that is cut off, not JSON, or whose `ErrorCode` and `ActionStatus`
     /// contradict each other.
@@ -177,9 +176,9 @@ pub enum ResponseKind {
     HttpStatus(u16),
     /// There was no connection, so nothing was sent.
     NotConnected,
-    /// The same: the certificate of the other side is not trusted.
+    /// Nothing was sent: the certificate of the server is not trusted.
     Certificate,
-    /// The same: the proxy requires authentication, or was never reachable.
+    /// Nothing was sent: the proxy requires authentication, or was never reachable.
     Proxy,
     /// The request may have been sent; no complete response came back.
     NoResponse,
@@ -190,7 +189,7 @@ impl ResponseKind {
         match self {
             Self::Code(code) => explain(code).class.verdict(),
             // Of all 4xx only 408, 425 and 429 are temporary. A redirect or another 4xx means a wrong
-            // address, and every request would get it.
+            // address, so every request would get it.
             Self::HttpStatus(408 | 425) => Verdict::Transient,
             Self::HttpStatus(429) => Verdict::Throttled,
             // The body is too large: half the chunk may fit.
@@ -202,7 +201,7 @@ impl ResponseKind {
         }
     }
 
-    /// What the rejection is about, if the verdict is [`Verdict::Rejected`].
+    /// What the rejection concerns, if the verdict is [`Verdict::Rejected`].
     pub fn subject(self) -> RejectionSubject {
         match self {
             Self::Code(code) => match explain(code).class {
@@ -219,7 +218,7 @@ impl ResponseKind {
         matches!(self.verdict(), Verdict::Throttled | Verdict::Transient)
     }
 
-    /// Whether the request may have been applied although the response does not say so.
+    /// Whether the request may have been applied although the response does not show it.
     pub fn may_have_been_applied(self) -> bool {
         match self {
             Self::NamesQuestions => true,
@@ -233,7 +232,7 @@ impl ResponseKind {
         matches!(self, Self::Certificate | Self::Proxy)
     }
 
-    /// What a user does about a response that ended a run.
+    /// The action for a user after a response that ended a run.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Code(code) => explain(code).advice,

@@ -1,27 +1,28 @@
 //! The cost of isolation: measured on the jobs so far, as a range for the remaining ones.
 //!
-//! The cost so far is the number of requests beyond full chunks. How reliable that is depends on how many
-//! isolations it comes from, since bad questions may be adjacent, and on how evenly these are spread. Where
-//! the manifest has clearly changed, only what came after the change counts.
+//! The cost so far is the number of requests beyond full chunks. Its reliability depends on the number of
+//! isolations, because bad questions may be adjacent, and on how evenly they are spread. If the manifest has
+//! clearly changed, only the jobs after the change count.
 
 use super::{Observed, Range, Segment, real};
 
-/// If no further bad question is less likely than this, the range leaves that case out.
+/// If the probability of no further bad question is less than this, the range leaves that case out.
 const NONE_CHANCE: f64 = 0.04;
-/// If any further bad question is more likely than this, the range includes a whole cluster of them.
+/// If the probability of a further bad question is more than this, the range includes a whole cluster of
+/// them.
 const CLUSTER_CHANCE: f64 = 0.1;
 /// The prior: half an isolation in 200 jobs.
 const PRIOR_ISOLATIONS: f64 = 0.5;
 const PRIOR_JOBS: f64 = 200.0;
-/// The prior cost of an isolation, as a factor to that of a single bad question: bad questions may be
+/// The prior cost of an isolation, as a multiple of the cost for a single bad question: bad questions may be
 /// adjacent.
 const PRIOR_COST: f64 = 2.0;
-/// Isolations of another run count at most this many, and their variance is taken to be larger than that of
+/// Isolations of another run count at most this many, and their variance is assumed to be larger than that of
 /// pure chance by this factor.
 const HISTORY_ISOLATIONS: f64 = 20.0;
 const HISTORY_UNEVEN: f64 = 1.5;
-/// The first of two parts is left out if both explain the observations this much better than one whole, as a
-/// likelihood ratio. By chance that happens about once in a thousand runs.
+/// The first of two parts is left out if a model of two parts explains the observations this much better than
+/// one, as twice the log-likelihood ratio. By chance that happens about once in a thousand runs.
 const CHANGE: f64 = 14.0;
 
 /// The isolations during some of the jobs so far.
@@ -30,12 +31,12 @@ pub(super) struct IsolationCost {
     /// Jobs with their outcomes, and the bad ones among them.
     jobs: f64,
     bad: f64,
-    /// How many clusters of bad questions there were.
+    /// The number of clusters of bad questions.
     clusters: f64,
-    /// How many isolations there were, by their cost: each finds a bad question, and those of its
-    /// cluster for a request each.
+    /// The number of isolations, derived from their cost: each finds a bad question, and the other bad
+    /// questions of its cluster for one request each.
     count: f64,
-    /// Their weight when segments are compared.
+    /// Their weight in the comparison of segments.
     change: f64,
     /// Requests beyond full chunks.
     extra: f64,
@@ -43,13 +44,13 @@ pub(super) struct IsolationCost {
     single: f64,
     /// Requests for a cluster of half a chunk, with an isolation at either end.
     cluster: f64,
-    /// The variance of their number as a factor to that of pure chance, at least 1.
+    /// The variance of their number as a multiple of that of pure chance, at least 1.
     uneven: f64,
 }
 
 impl IsolationCost {
     pub(super) fn seen_in(seen: &Observed, chunk: f64) -> Self {
-        // Halving a chunk down to one question, and sending the rest of it in pieces.
+        // Halving a chunk down to one question, and sending its remaining jobs in pieces.
         let single = chunk.log2() + 0.7;
         let each: Vec<Self> = seen.segments[..seen.begun]
             .iter()
@@ -83,13 +84,13 @@ impl IsolationCost {
             (real(segment.jobs()), real(segment.bad), real(segment.clusters));
         let extra = (real(segment.requests) - jobs / chunk).max(0.0);
         let count = ((extra - bad) / (single - 1.0).max(0.5)).clamp(0.0, bad);
-        // A cluster longer than a chunk makes a segment of its own kind.
+        // A cluster longer than a chunk makes its segment differ from the others.
         let change = count.min(clusters) + bad / chunk;
         let cluster = 2.0 * single + chunk / 2.0;
         Self { jobs, bad, clusters, count, change, extra, single, cluster, uneven: 1.0 }
     }
 
-    /// Observations of another run count for less, and its small chunks for nothing.
+    /// Observations of another run have a lower weight, and its small chunks have none.
     fn as_history(self) -> Self {
         let weight = HISTORY_ISOLATIONS / self.count.max(HISTORY_ISOLATIONS);
         Self {
@@ -101,7 +102,7 @@ impl IsolationCost {
         }
     }
 
-    /// The variance of the cost of the segments as a factor to that of pure chance.
+    /// The variance of the cost of the segments as a multiple of that of pure chance.
     fn unevenness(&self, segments: &[Self]) -> f64 {
         /// The prior: this many segments with this factor.
         const PRIOR: (f64, f64) = (4.0, 1.5);
@@ -115,15 +116,15 @@ impl IsolationCost {
         ((sum + PRIOR.0 * PRIOR.1) / (free + PRIOR.0)).max(1.0)
     }
 
-    /// Requests beyond the full `chunks` for isolations among `jobs` more: their number, with the prior,
-    /// times the cost of one.
+    /// The requests beyond the full `chunks` for isolations among `jobs` more jobs: their number, with the
+    /// prior, times the cost of one.
     pub(super) fn further(self, jobs: f64, chunks: f64) -> Range {
         // Observations soon outweigh the prior.
         let prior = PRIOR_ISOLATIONS / (1.0 + self.count);
         let cost = (self.extra + prior * PRIOR_COST * self.single) / (self.count + prior);
         let prior_jobs = PRIOR_JOBS / (1.0 + self.count / PRIOR_ISOLATIONS);
         let share = (self.count + PRIOR_ISOLATIONS) / (self.jobs + prior_jobs);
-        // The share is uncertain by the number of isolations, and their future number varies.
+        // The share is uncertain because it comes from few isolations, and their future number varies.
         let known = self.count / self.uneven;
         let variance = 1.0 / (known + PRIOR_ISOLATIONS) + self.uneven / (share * jobs);
         let mut extra = Range::gamma(share * jobs * cost, variance);
@@ -134,13 +135,13 @@ impl IsolationCost {
         if 1.0 - none(known + PRIOR_ISOLATIONS) > CLUSTER_CHANCE {
             extra.high = extra.high.max(self.cluster);
         }
-        // Even if all are bad it takes hardly more than a request for each job.
+        // Even if every question is bad, a job takes hardly more than one request.
         let most = (jobs * 1.03 - chunks).max(0.0) + self.single;
         Range { low: extra.low.min(most), mean: extra.mean.min(most), high: extra.high.min(most) }
     }
 }
 
-/// The first segment after the last clear change: 0 if there was none.
+/// The index of the first segment after the last clear change; 0 without a change.
 fn last_change(each: &[IsolationCost]) -> usize {
     let sum = |part: &[IsolationCost]| {
         part.iter().fold((0.0, 0.0), |(n, jobs), one| (n + one.change, jobs + one.jobs))

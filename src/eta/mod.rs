@@ -1,12 +1,13 @@
-//! The ETA: how many requests are still needed and how long they take, as a range.
+//! The ETA: the estimated range of the remaining requests and of the remaining time.
 //!
-//! Pure: open jobs and what was observed so far in, a range out. It counts requests and not jobs, since
-//! slots are what is scarce: a full chunk takes one, a bad question several. The cost of bad questions is
-//! measured: it is the requests so far, less those that full chunks would have taken. The width of the range
-//! depends on how many isolations that comes from, and on how evenly they are spread.
+//! Pure: takes the open jobs and the observations so far, returns a range. It counts requests and not jobs,
+//! because slots are the scarce resource: a full chunk takes one, a bad question several. The cost of bad
+//! questions is measured: it is the number of requests so far minus the number that full chunks would have
+//! taken. The width of the range depends on the number of isolations behind that cost, and on how evenly they
+//! are spread.
 //!
 //! The estimate assumes that the remaining jobs are like those observed. If the end of a manifest differs
-//! from its beginning, the range follows once the difference shows.
+//! from its beginning, the range adapts once responses show the difference.
 
 mod isolation_cost;
 mod run_progress;
@@ -19,20 +20,20 @@ use std::time::Duration;
 use isolation_cost::IsolationCost;
 pub use run_progress::RunProgress;
 
-/// How many segments of a run are kept.
+/// The number of segments of a run.
 const SEGMENTS: usize = 16;
-/// How many jobs a segment has at first.
+/// The initial number of jobs in a segment.
 const SEGMENT_JOBS: u64 = 64;
-/// Several isolations run at once: this many responses without a bad question end a cluster.
+/// Several isolations run at once: this number of responses without a bad question ends a cluster.
 const CLUSTER_RESPONSES: u8 = 2;
-/// The ends of the range, in standard deviations of a normal distribution: wider than nine in ten, since
-/// the model does not know everything.
+/// The ends of the range, in standard deviations of a normal distribution. It is wider than a 90 % range,
+/// because the model omits some effects.
 const WIDTH: f64 = 2.0;
 
 /// The rate limit divided by the rate at which requests leave.
 const MARGIN: f64 = 1.02;
 
-/// The outcomes of some jobs in a row.
+/// The outcomes of consecutive jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Segment {
     good: u64,
@@ -42,20 +43,20 @@ struct Segment {
     clusters: u64,
 }
 
-/// What the responses so far showed about the questions.
+/// What the responses so far show about the questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Observed {
     /// Jobs that succeeded.
     pub good: u64,
     /// Jobs that failed.
     pub bad: u64,
-    /// Requests without those that were pushed back.
+    /// Requests, without throttled ones.
     pub requests: u64,
-    /// The same by segments, oldest first; empty if only the sums are known.
+    /// The same counts by segment, oldest first; empty if only the sums are known.
     segments: [Segment; SEGMENTS],
-    /// How many segments are begun.
+    /// The number of segments that have begun.
     begun: usize,
-    /// After this many more responses without a bad question the next one begins another cluster.
+    /// After this many more responses without a bad question, the next bad question starts another cluster.
     cluster_responses: u8,
 }
 
@@ -64,13 +65,13 @@ pub struct Observed {
 pub struct SendRate {
     /// Evaluated requests a second while the rate limiter is open, above 0.
     pub rate: f64,
-    /// From sending to the response.
+    /// The time from sending to the response.
     pub latency: Duration,
-    /// How often the rate limiter closed.
+    /// The number of times that the rate limiter closed.
     pub closings: u64,
-    /// For how long in total.
+    /// The total time for which it was closed.
     pub closed: Duration,
-    /// During how many requests.
+    /// The number of requests during these observations.
     pub requests: u64,
 }
 
@@ -79,18 +80,18 @@ pub struct SendRate {
 pub struct Eta {
     /// Requests still to be sent.
     pub requests: RangeInclusive<u64>,
-    /// Until the last response.
+    /// The time until the last response.
     pub time: RangeInclusive<Duration>,
 }
 
 impl Observed {
-    /// Totals of another run, without their order.
+    /// The totals of another run, without the order of its outcomes.
     pub fn from_totals(good: u64, bad: u64, requests: u64) -> Self {
         Self { good, bad, requests, ..Self::default() }
     }
 
-    /// Records the totals of a run so far: jobs that succeeded, jobs that failed, and requests. Not for
-    /// a value from [`Observed::from_totals`].
+    /// Records the totals of a run so far: succeeded jobs, failed jobs, and requests. Not for a value from
+    /// [`Observed::from_totals`].
     pub fn record(&mut self, good: u64, bad: u64, requests: u64) {
         let mut more = Segment {
             good: good.saturating_sub(self.good),
@@ -115,7 +116,7 @@ impl Observed {
         self.segments[self.begun - 1].add(more);
     }
 
-    /// The size of a segment: the jobs so far fill at most [`SEGMENTS`] of them.
+    /// The size of a segment, such that the jobs so far fill at most [`SEGMENTS`] of them.
     fn segment_jobs(&self) -> u64 {
         let mut jobs = SEGMENT_JOBS;
         while jobs * SEGMENTS as u64 <= self.good + self.bad {
@@ -124,8 +125,8 @@ impl Observed {
         jobs
     }
 
-    /// How many jobs a chunk has: fewer than `most` if the service accepts fewer, which shows while no
-    /// question is bad.
+    /// The number of jobs in a chunk. It is less than `most` if the service accepts fewer, which is visible
+    /// only while no question is bad.
     fn chunk_jobs(&self, most: u64) -> u64 {
         let jobs = self.good + self.bad;
         let expected = jobs.div_ceil(most);
@@ -135,7 +136,7 @@ impl Observed {
         most
     }
 
-    /// Joins the segments in pairs.
+    /// Merges the segments in pairs.
     fn fold(&mut self) {
         for at in 0..SEGMENTS / 2 {
             let mut two = self.segments[2 * at];
@@ -161,8 +162,8 @@ impl Segment {
 }
 
 impl SendRate {
-    /// The expected rate under a limit of `rate` requests a second, above 0, before anything was
-    /// observed: a little below the limit.
+    /// The expected rate under a limit of `rate` requests a second (above 0) before the first observation: a
+    /// little below the limit.
     pub fn from_limit(rate: f64) -> Self {
         Self {
             rate: rate / MARGIN,
@@ -201,8 +202,7 @@ struct Range {
 }
 
 impl Range {
-    /// By mean and variance, as of a gamma distribution, in the approximation of Wilson
-    /// and Hilferty.
+    /// A range from mean and variance of a gamma distribution, by the approximation of Wilson and Hilferty.
     fn gamma(mean: f64, relative_variance: f64) -> Self {
         let ninth = relative_variance / 9.0;
         let end = |side: f64| mean * (1.0 - ninth + side * WIDTH * ninth.sqrt()).max(0.0).powi(3);
@@ -210,14 +210,14 @@ impl Range {
     }
 }
 
-/// Seconds that `requests` take.
+/// The seconds that `requests` take.
 fn time(requests: Range, speed: SendRate) -> Range {
-    /// How far the rate may be from the measured one, as a factor: the pacer keeps learning.
+    /// The factor by which the rate may differ from the measured one: the pacer keeps learning.
     const DRIFT: f64 = 1.02;
     const DRIFT_MAX: f64 = 1.1;
-    /// Requests that may be in flight, whose jobs still count as open.
+    /// Requests in flight, whose jobs still count as open.
     const LEFT: f64 = 2.0;
-    /// Steps of the last isolation, which uses its slots alone.
+    /// Steps of the last isolation, which is the only one to use slots.
     const LAST_STEPS: f64 = 6.0;
     let (gap, latency) = (1.0 / speed.rate, speed.latency.as_secs_f64());
     let open = requests.mean * gap;
@@ -227,17 +227,17 @@ fn time(requests: Range, speed: SendRate) -> Range {
     let last = latency + LAST_STEPS * (latency - gap).max(0.0);
     let slow = (requests.high + 1.0) * gap * drift + last - open;
     let mean = open + shut.mean;
-    // Both at their worst is rarer than either.
+    // Both extremes together are less likely than either alone.
     Range { low: low.min(mean), mean, high: mean + slow.hypot(shut.high - shut.mean) }
 }
 
-/// Seconds for which the rate limiter is closed while `requests` are sent.
+/// The seconds for which the rate limiter is closed while `requests` are sent.
 fn closed(requests: f64, speed: SendRate) -> Range {
     /// The prior: half a closing in 250 requests, of two seconds.
     const PRIOR: f64 = 0.5;
     const PRIOR_REQUESTS: f64 = 250.0;
     const PRIOR_SECONDS: f64 = 2.0;
-    /// Closings cluster: their variance is larger than that of pure chance by this factor.
+    /// Closings cluster: their variance exceeds that of pure chance by this factor.
     const UNEVEN: f64 = 1.5;
     let seen = real(speed.closings);
     let share = (seen + PRIOR) / (real(speed.requests) + PRIOR_REQUESTS / (1.0 + seen / PRIOR));

@@ -1,4 +1,4 @@
-//! The progress of a run as far as its ETA needs it: what was observed, and how fast.
+//! The progress of a run, as input of its ETA: the observations and the rate.
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use super::{Eta, MARGIN, Observed, SendRate, estimate, real};
 /// The prior: the limit, with the weight of this many requests.
 const PRIOR_REQUESTS: f64 = 10.0;
 
-/// The progress of a run; moments are times since it began.
+/// The progress of a run; moments are times since its beginning.
 #[derive(Debug, Clone)]
 pub struct RunProgress {
-    /// The limit, in requests a second.
+    /// The rate limit, in requests a second.
     limit: f64,
     observed: Observed,
     /// Requests whose content the service evaluated.
     evaluated: u64,
     latency: Duration,
     closings: u64,
-    /// The total time of all closings that are over.
+    /// The total time of all finished closings.
     closed: Duration,
-    /// Since when the rate limiter is closed, if it is.
+    /// The time since which the rate limiter is closed, if it is closed.
     closed_since: Option<Duration>,
-    /// When the last response came.
+    /// The time of the last response.
     last: Duration,
 }
 
 impl RunProgress {
-    /// A run that begins, for at most `limit` requests a second (above 0).
+    /// The progress of a new run, for at most `limit` requests a second (above 0).
     pub fn new(limit: f64) -> Self {
         Self {
             limit,
@@ -40,8 +40,8 @@ impl RunProgress {
         }
     }
 
-    /// A response came, `latency` after its request was sent. Now `good` jobs of the run have succeeded
-    /// and `bad` ones failed. `is_evaluated`: the service evaluated the content.
+    /// Records a response that came `latency` after its request was sent. `good` and `bad` are the succeeded
+    /// and failed jobs of the run so far. `is_evaluated`: the service evaluated the content.
     pub fn on_response(
         &mut self,
         at: Duration,
@@ -56,7 +56,7 @@ impl RunProgress {
         self.observed.record(good, bad, self.evaluated);
     }
 
-    /// The rate limiter closed, or stays closed for longer.
+    /// Records that the rate limiter closed, or stays closed for longer.
     pub fn on_closed(&mut self, at: Duration) {
         if self.closed_since.is_none() {
             self.closed_since = Some(at);
@@ -64,7 +64,7 @@ impl RunProgress {
         }
     }
 
-    /// The rate limiter opened.
+    /// Records that the rate limiter opened.
     pub fn on_opened(&mut self, at: Duration) {
         if let Some(since) = self.closed_since.take() {
             self.closed += at.saturating_sub(since);
@@ -72,7 +72,7 @@ impl RunProgress {
         }
     }
 
-    /// The rate so far, counted while the rate limiter was open.
+    /// The rate so far, without the time for which the rate limiter was closed.
     pub fn send_rate(&self) -> SendRate {
         let shut =
             self.closed_since.map_or(Duration::ZERO, |since| self.last.saturating_sub(since));

@@ -1,5 +1,5 @@
-//! What the range relies on. How often the true end lies inside is simulated in
-//! `tests/it/forecast_simulation.rs`.
+//! The assumptions behind the range. `tests/it/forecast_simulation.rs` simulates how often the true end is
+//! inside the range.
 
 use super::*;
 
@@ -7,14 +7,14 @@ use super::*;
 fn initial_eta_range_starts_with_full_chunks() {
     let all = estimate([9_950, 0, 20], 100, Observed::default(), SendRate::from_limit(5.0));
     assert_eq!(*all.requests.start(), 101);
-    // As if two or three in a hundred were bad.
+    // As if two or three percent of the questions were bad.
     assert!((1_000..2_500).contains(all.requests.end()), "{all:?}");
     assert!((18.0..20.2).contains(&all.time.start().as_secs_f64()), "{all:?}");
     let none = estimate([0; 3], 100, Observed::default(), SendRate::from_limit(5.0));
     assert_eq!((none.requests, none.time), (0..=0, Duration::ZERO..=Duration::ZERO));
 }
 
-/// The medians that the search itself promises.
+/// The medians that the isolation itself guarantees.
 #[test]
 fn eta_of_a_repeated_run_matches_observed_requests() {
     for (bad, requests) in [(10, 174), (100, 821), (1_000, 4_761), (100, 274), (9_000, 10_100)] {
@@ -23,7 +23,7 @@ fn eta_of_a_repeated_run_matches_observed_requests() {
         assert!(again.contains(&requests), "{bad} bad, {requests} requests: {again:?}");
         assert!(*again.end() <= requests * 4, "{bad} bad, {requests} requests: {again:?}");
     }
-    // Many small batches say nothing of what a chunk needs.
+    // Many small batches do not show how many requests a chunk needs.
     let small = Observed::from_totals(300, 2, 120);
     let again = estimate([10_000, 0, 0], 100, small, SendRate::from_limit(5.0)).requests;
     assert!(*again.end() < 2_500, "{again:?}");
@@ -69,7 +69,7 @@ fn eta_rate_excludes_time_with_closed_breaker() {
     let at = Duration::from_secs;
     let mut course = RunProgress::new(5.0);
     for second in 1..=400 {
-        // Shut from 100 to 300.
+        // Closed from 100 to 300.
         match second {
             100 => course.on_closed(at(second)),
             300 => course.on_opened(at(second)),

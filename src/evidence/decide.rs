@@ -1,14 +1,14 @@
-//! The decision: what a streak of rejections proves, and what has to be checked first.
+//! The decision: what a streak of rejections proves, and what must be checked first.
 //!
-//! Pure, one function over a few facts; the test goes through all of them.
+//! Pure: one function over a few facts; the test covers all of their combinations.
 
-/// Rejections since the app was last seen alive, by codes that may be about the app or about the call.
-/// Rejections by a code that is about questions alone do not count.
+/// The rejections since the last proof that the app is alive, by codes that may concern the app or the call.
+/// Rejections by a code that concerns only questions do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Streak {
-    /// By a code that is about a question or about the app.
+    /// By a code that concerns a question or the app.
     pub question_or_app: u32,
-    /// By a code that is about the questions or about the call itself.
+    /// By a code that concerns the questions or the call itself.
     pub call: u32,
 }
 
@@ -18,66 +18,66 @@ impl Streak {
     }
 }
 
-/// What reads of the app have shown since the last rejection.
+/// The result of the reads since the last rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LastRead {
-    /// There was none.
+    /// No read was sent.
     #[default]
     None,
-    /// The service answered for the app.
+    /// The service responded for the app.
     Alive,
-    /// The service refused the app, this many times in a row.
+    /// The service rejected the app, this many times in a row.
     Dead(u32),
-    /// This app or account cannot be read, so only applied requests show that the app is alive.
+    /// This app or account cannot be read, so only an applied request proves that the app is alive.
     Unavailable,
 }
 
-/// What is known when the next request could be sent.
+/// The facts when the next request could be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, in any combination")]
 pub struct Facts {
     pub streak: Streak,
-    /// A streak of this many rejections is checked; 0: never.
+    /// The length of a streak that is checked; 0 disables the check.
     pub rejections_max: u32,
     pub read: LastRead,
     /// Whether a request of this run was applied.
     pub applied: bool,
-    /// Whether the last of them was sent a short time ago.
+    /// Whether the last applied request was sent a short time ago.
     pub applied_recently: bool,
-    /// Whether there are questions that were rejected alone and are not recorded yet.
+    /// Whether questions were rejected alone and are not recorded yet.
     pub suspects: bool,
-    /// Whether these have to be decided now: nothing else is left to send, or with them as many
-    /// have failed as end the run.
+    /// Whether the suspects must be decided now: no other job remains, or recording them reaches the failure
+    /// limit.
     pub decide_now: bool,
-    /// How many samples were rejected since the app was last seen alive.
+    /// The number of samples rejected since the last proof that the app is alive.
     pub samples: u32,
-    /// Whether there is another question in the queue to send as a sample.
+    /// Whether the queue has another question to send as a sample.
     pub has_other_jobs: bool,
 }
 
-/// What to do next.
+/// The next step of a run, as far as rejections decide it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Send as usual.
+    /// Send normally.
     Send,
-    /// Read from the app, to see whether it is alive.
+    /// Read from the app, to check whether it is alive.
     CheckApp,
-    /// Read again after a wait: the app was alive before and may recover. This many reads have shown
-    /// that the service refuses it.
+    /// Read again after a wait: the app was alive before and may recover. The number is how many reads the
+    /// service has rejected.
     RecheckApp(u32),
-    /// Send one question from the end of the queue, to see whether any is applied.
+    /// Send one question from the end of the queue, to see whether any request is applied.
     Sample,
-    /// The rejections are about the questions: record the suspects.
+    /// The rejections concern the questions: record the suspects.
     RecordSuspects,
-    /// The service refuses the app: end the run with everything pending.
+    /// The service rejects the app: end the run and keep all jobs pending.
     StopRefused,
-    /// Everything is rejected, and the reason is unknown: end the run with everything pending.
+    /// Everything is rejected for an unknown reason: end the run and keep all jobs pending.
     StopSuspicious,
 }
 
-/// Before anything was applied a shorter streak is checked.
+/// The shorter length of a streak that is checked before anything was applied.
 const REJECTIONS_BEFORE_APPLIED: u32 = 4;
-/// An app that was alive in this run is read this often before the run ends.
+/// The number of reads of an app that was alive in this run before the run ends.
 const CHECKS_MAX: u32 = 3;
 const SAMPLES_MAX: u32 = 2;
 
@@ -100,7 +100,7 @@ pub fn decide(facts: &Facts) -> Step {
     if !must_decide {
         return Step::Send;
     }
-    // A read shows that the app is alive. Only an applied request shows that the call is right.
+    // A read proves that the app is alive. Only an applied request proves that the call is correct.
     let call = facts.streak.call > 0 && suspicious;
     match facts.read {
         LastRead::None if facts.streak.question_or_app > 0 || facts.decide_now => Step::CheckApp,

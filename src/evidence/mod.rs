@@ -1,13 +1,13 @@
 //! What a rejection proves: about a question, about a chunk, or about the app.
 //!
-//! Pure: responses with their moments in, the next step and what is proven out. The service has one
-//! code (-50003) for a question that does not exist and for an app whose resource has lapsed, and gives
-//! unlisted codes for anything. So such a code fails no question before the app was seen alive after the
+//! Pure: takes responses with their moments, returns the next step and what is proven. The service has one
+//! code (-50003) for a question that does not exist and for an app whose resource has lapsed, and returns
+//! unlisted codes for anything. So such a code fails no question before the app is proven alive after the
 //! rejection: by an applied request that was sent later, or by a read. Until then the job is pending, and
 //! [`Evidence`] holds its rejection.
 //!
-//! The caller records every rejection and every applied request. A lapse that ends before the streak is
-//! long enough to be checked cannot be told from bad questions.
+//! The caller records every rejection and every applied request. A lapse that ends before the streak is long
+//! enough to be checked cannot be distinguished from bad questions.
 
 mod decide;
 mod rejected_chunks;
@@ -22,43 +22,43 @@ use crate::domain::job::JobId;
 pub use crate::domain::verdict::RejectionSubject;
 use crate::domain::verdict::ResponseKind;
 
-/// Where the app cannot be read, an applied request shows for this long that it is alive.
+/// If the app cannot be read, an applied request proves for this time that it is alive.
 const APPLIED_RECENTLY: Duration = Duration::from_mins(1);
 
-/// A job that was rejected alone, and its outcome if the code is about its question.
+/// A job that was rejected alone, and its outcome if the code concerns its question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Suspect {
     /// The job, pending and reserved by the run.
     pub job: JobId,
-    /// The request that was rejected.
+    /// The rejected request.
     pub request: i64,
     pub subject: RejectionSubject,
-    /// Whether the job has succeeded then: a delete that was sent before with its response lost, and
-    /// whose question does not exist any more.
+    /// Whether the job then succeeds: a delete whose earlier response was lost and whose question no longer
+    /// exists.
     pub is_done: bool,
-    /// When the rejection came.
+    /// When the rejection arrived.
     pub at: Moment,
 }
 
-/// What a read says about the app.
+/// What a read shows about the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadResult {
     Alive,
-    /// The service refuses the app.
+    /// The service rejects the app.
     Dead,
-    /// This account cannot read it.
+    /// This account cannot read the app.
     Unavailable,
-    /// The read was too fast, or got no usable response.
+    /// The read was throttled, or got no usable response.
     Inconclusive,
 }
 
 impl ReadResult {
     pub fn from_response(response: ResponseKind) -> Self {
         match response {
-            // The response to a read is a list.
+            // The response to a read contains a list.
             ResponseKind::Code(0) | ResponseKind::NamesQuestions => Self::Alive,
             ResponseKind::Code(-50_003 | -50_040 | -50_059) => Self::Dead,
-            // One question can be larger than the client reads.
+            // A single question can be larger than the size limit of a response.
             ResponseKind::Unreadable => Self::Unavailable,
             other if other.is_temporary() => Self::Inconclusive,
             _ => Self::Unavailable,
@@ -70,13 +70,13 @@ impl ReadResult {
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReadEffect {
     Nothing,
-    /// The rejections of these are about their questions.
+    /// The rejections of these suspects concern their questions.
     Proven(Vec<Suspect>),
-    /// The service refused the app and does not any more: rejections in between prove nothing.
+    /// The service rejected the app before and accepts it now: rejections in between prove nothing.
     Recovered,
 }
 
-/// See the head of this file.
+/// The streak of rejections, the suspects and the last read of one run.
 #[derive(Debug, Default)]
 pub struct Evidence {
     streak: Streak,
@@ -88,7 +88,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// A request was rejected by a code that is about `subject`.
+    /// Records a rejection by a code that concerns `subject`.
     pub fn record_rejection(&mut self, subject: RejectionSubject, is_sample: bool) {
         match subject {
             RejectionSubject::Question => return,
@@ -101,13 +101,13 @@ impl Evidence {
         }
     }
 
-    /// Holds a job that was rejected alone until the app was seen alive.
+    /// Holds a job that was rejected alone until the app is proven alive.
     pub fn hold_suspect(&mut self, suspect: Suspect) {
         self.suspects.push(suspect);
     }
 
-    /// A request that was sent at `sent_at` was applied: the app is alive and the call is right.
-    /// Returns the suspects whose rejections are about their questions.
+    /// Records that a request sent at `sent_at` was applied: the app is alive and the call is correct.
+    /// Returns the suspects whose rejections concern their questions.
     pub fn record_applied(&mut self, sent_at: Moment) -> Vec<Suspect> {
         self.applied_at = self.applied_at.max(Some(sent_at));
         (self.streak, self.samples) = (Streak::default(), 0);
@@ -117,7 +117,7 @@ impl Evidence {
         self.suspects.extract_if(.., |suspect| suspect.at <= sent_at).collect()
     }
 
-    /// Records the result of a read that was sent after every rejection had come.
+    /// Records the result of a read that was sent after every rejection had arrived.
     pub fn record_read(&mut self, result: ReadResult) -> ReadEffect {
         let before = self.read;
         self.read = match (result, before) {
@@ -130,7 +130,7 @@ impl Evidence {
         match (result, before) {
             (ReadResult::Alive, LastRead::Dead(_)) => ReadEffect::Recovered,
             (ReadResult::Alive, _) => {
-                // A code that is about a question shows that the call itself is right.
+                // A code that concerns a question proves that the call itself is correct.
                 if self.streak.question_or_app > 0 {
                     self.streak = Streak::default();
                 }
@@ -142,7 +142,7 @@ impl Evidence {
         }
     }
 
-    /// Removes and returns all suspects, and ends the streak: they are proven, or sent again.
+    /// Removes and returns all suspects, and ends the streak: they are proven or sent again.
     pub fn take_suspects(&mut self) -> Vec<Suspect> {
         (self.streak, self.samples) = (Streak::default(), 0);
         std::mem::take(&mut self.suspects)
@@ -174,8 +174,8 @@ impl Evidence {
         }
     }
 
-    /// How many requests may be in flight: few while a streak is nearly long enough to be checked,
-    /// since each of them can add one more rejection.
+    /// The most requests in flight. It is small while a streak is nearly long enough to be checked, because
+    /// each request can add one more rejection.
     pub fn in_flight_max(&self, rejections_max: u32) -> usize {
         let most = streak_max(rejections_max, self.applied_at.is_some());
         let total = self.streak.total();

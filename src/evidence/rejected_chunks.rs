@@ -1,32 +1,32 @@
 //! Deletes that were rejected together with others, and whether that request may have been applied.
 //!
-//! Pure. It is not documented whether a rejected request changes nothing or everything but the bad
-//! questions. A question that was rejected with others, and does not exist when it is sent alone, may
-//! have been deleted by the first request. That is ruled out once another delete of the same request is
-//! applied later: then that request deleted nothing.
+//! Pure. The service does not document whether a rejected request changes nothing or everything except the
+//! bad questions. If a question was rejected with others and does not exist when it is sent alone, the first
+//! request may have deleted it. A later applied delete from the same request rules that out: the request
+//! deleted nothing.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::domain::job::JobId;
 
-/// See the head of this file.
+/// The rejected requests of each job.
 #[derive(Debug, Default)]
 pub struct RejectedChunks {
-    /// The rejected requests that each job was in.
+    /// The rejected requests that contained each job.
     requests_of: HashMap<JobId, Vec<i64>>,
     /// Rejected requests that deleted nothing.
     not_applied: HashSet<i64>,
 }
 
 impl RejectedChunks {
-    /// The deletes `jobs` were rejected together.
+    /// Records that the deletes `jobs` were rejected together.
     pub fn record_rejection(&mut self, jobs: &[JobId], request: i64) {
         for job in jobs {
             self.requests_of.entry(*job).or_default().push(request);
         }
     }
 
-    /// The deletes `jobs` were applied, so no earlier request for them was.
+    /// Records that the deletes `jobs` were applied, so no earlier request for them was.
     pub fn record_applied(&mut self, jobs: &[JobId]) {
         for job in jobs {
             self.not_applied.extend(self.requests_of.remove(job).into_iter().flatten());
@@ -39,7 +39,7 @@ impl RejectedChunks {
         requests.is_some_and(|requests| requests.iter().any(|id| !self.not_applied.contains(id)))
     }
 
-    /// In how many rejected requests `job` was with others.
+    /// The number of rejected requests that contained `job` and others.
     pub fn count(&self, job: JobId) -> u32 {
         self.requests_of
             .get(&job)

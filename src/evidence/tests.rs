@@ -16,7 +16,7 @@ fn suspect(job: JobId, subject: RejectionSubject, s: u64) -> Suspect {
 const READS: [LastRead; 5] =
     [LastRead::None, LastRead::Alive, LastRead::Dead(1), LastRead::Dead(3), LastRead::Unavailable];
 
-/// Every fact in turn: the row says what is known, the column what a read has shown.
+/// Every combination of facts: the row has the facts, the column the result of the last read.
 #[test]
 fn decisions_are_as_in_the_table() {
     let streak = |question_or_app, call| Streak { question_or_app, call };
@@ -116,7 +116,7 @@ fn applied_request_proves_earlier_rejections() {
         evidence.record_rejection(suspect.subject, false);
         evidence.hold_suspect(suspect);
     }
-    // It left before the second rejection came, so it says nothing of that.
+    // It was sent before the second rejection arrived, so it proves nothing about that rejection.
     assert_eq!(evidence.record_applied(at(7)), [early]);
     assert_eq!((evidence.suspect_count(), evidence.record_applied(at(9))), (1, vec![late]));
 }

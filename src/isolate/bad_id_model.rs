@@ -1,19 +1,19 @@
-//! How likely the next question is bad, learned from the results of those before it.
+//! The probability that the next question is bad, learned from the results of the earlier ones.
 //!
-//! Bad questions are rare or frequent, and they are single or adjacent, as in sorted exports. Two rates
-//! describe both: how often a question is bad after a good one, and after a bad one. Old results fade,
-//! so that a run of bad questions at the start of a manifest does not keep the groups small until its end.
+//! Bad questions are rare or frequent, and single or adjacent, as in sorted exports. Two rates describe both:
+//! how often a question is bad after a good one, and after a bad one. Old results fade, so that many bad
+//! questions at the start of a manifest do not keep the groups small until its end.
 
 use std::collections::BTreeSet;
 
 use crate::domain::job::JobId;
 
-/// The prior: one in 400 after a good one, with the weight of 200 results; one in five after a bad one,
-/// with the weight of one and a half.
+/// The prior: one in 400 after a good question, with the weight of 200 results; one in five after a bad
+/// question, with the weight of one and a half.
 const AFTER_GOOD: BadRate = BadRate { bad: 0.5, good: 200.0 };
 const AFTER_BAD: BadRate = BadRate { bad: 0.3, good: 1.2 };
 
-/// After this many questions an old result has about a third of its weight.
+/// After this number of questions an old result has about a third of its weight.
 const MEMORY: f64 = 1_000.0;
 
 /// Fading counts of bad and good questions.
@@ -40,7 +40,7 @@ impl BadRate {
     }
 }
 
-/// The questions of one target status.
+/// The learned rates for one target status.
 #[derive(Debug)]
 pub(super) struct BadIdModel {
     after_good: BadRate,
@@ -54,8 +54,8 @@ impl BadIdModel {
         Self { after_good: AFTER_GOOD, after_bad: AFTER_BAD, bad: BTreeSet::new() }
     }
 
-    /// Records one question. One that is inferred to be bad and then rejected alone counts once; one
-    /// that is applied after all is no longer bad.
+    /// Records one question. A question that is inferred to be bad and then rejected alone counts once. A
+    /// question that is applied after all is no longer bad.
     pub(super) fn learn(&mut self, id: JobId, bad: bool) {
         let was_bad = if bad { self.bad.contains(&id) } else { self.bad.remove(&id) };
         if bad && was_bad {
@@ -72,7 +72,7 @@ impl BadIdModel {
         }
     }
 
-    /// Whether the question before it in the manifest is bad: job ids follow the manifest.
+    /// Whether the preceding question in the manifest is bad: job ids follow the manifest.
     fn follows_bad(&self, id: JobId) -> bool {
         self.bad.contains(&(id - 1))
     }
@@ -82,9 +82,9 @@ impl BadIdModel {
         1.0 - if self.follows_bad(id) { near.max(rare) } else { rare }
     }
 
-    /// How many questions to send at once, at most `most`, when `first` is the first of them: as many
-    /// as are all good with even odds, since then a response carries most information. A full request
-    /// is sent at somewhat lower odds, since what is applied is work done.
+    /// The number of questions to send at once, at most `most`, if `first` is the first of them. The group is
+    /// as large as possible with an even chance that all are good, because such a response gives the most
+    /// information. A full request is sent at a somewhat lower chance, because it can complete many jobs.
     pub(super) fn group_size(&self, first: JobId, most: usize) -> usize {
         const FULL_ODDS: f64 = 0.4;
         let rest = 1.0 - self.after_good.rate();
@@ -104,8 +104,8 @@ impl BadIdModel {
         1 + more
     }
 
-    /// Where to cut `ids`, of which at least one is bad, so that either part holds the first bad one
-    /// with even odds. At least 1, and less than their number, which is 2 or more.
+    /// The index at which to cut `ids`, of which at least one is bad, so that either part contains the first
+    /// bad one with an even chance. At least 1, and less than the number of `ids`, which is 2 or more.
     pub(super) fn cut(&self, ids: &[JobId]) -> usize {
         let mut good = 1.0;
         let good_up_to: Vec<f64> = ids

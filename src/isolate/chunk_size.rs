@@ -1,23 +1,23 @@
 //! The chunk size that the service accepts, as far as rejections and failures show it.
 //!
-//! Pure. No maximum is documented, so the configured size is right until a group is rejected although no
-//! question in it is bad. Then the maximum lies between the largest size that was accepted and the
-//! smallest that was rejected, and is searched between them. What is accepted on the way is work done,
-//! and only one larger group is in flight at a time, so a rejection costs a request or two. A size whose
-//! requests failed while those of its parts did not is reduced for a while, and not learned.
+//! Pure. The service documents no maximum, so the configured size applies until a group without a bad
+//! question is rejected. Then the maximum is between the largest accepted size and the smallest rejected one,
+//! and a binary search narrows it. Every accepted group on the way completes its jobs, and only one larger
+//! group is in flight at a time, so a rejection costs a request or two. If the requests of a size fail while
+//! those of its parts do not, the size is reduced for a while, and nothing is learned.
 
 use crate::domain::learned::LearnedChunkSize;
 
-/// This many full groups have to be applied before a larger one is tried again.
+/// The number of full groups that must be applied before a larger one is tried.
 const PASSES_BEFORE_MORE: u32 = 4;
-/// The same while the result of the last larger group is not known: its isolation is not over, or has
-/// found a bad question in it.
+/// The same number while the result of the last larger group is unknown: its isolation is not finished, or
+/// has found a bad question in it.
 const PASSES_IN_DOUBT: u32 = 64;
 
-/// The search ends when a larger size could gain no more than one part in this many.
+/// The search ends when a larger size could gain no more than one part in this number.
 const GAIN: usize = 8;
 
-/// See the head of this file.
+/// The state of the search for the chunk size.
 #[derive(Debug)]
 pub(super) struct ChunkSize {
     /// The configured maximum.
@@ -25,14 +25,14 @@ pub(super) struct ChunkSize {
     learned: Option<LearnedChunkSize>,
     /// The largest size that was accepted, in this run or in the one that learned the limit.
     accepted: usize,
-    /// The maximum for now, after failures.
+    /// The temporary maximum after failures.
     reduced: Option<usize>,
-    /// Full groups that were applied since the last that was not, or since a larger one was sent.
+    /// The full groups applied since the last one that was not, or since a larger one was sent.
     passes: u32,
     /// Whether a larger group is in flight, or was rejected for another reason.
     is_trying: bool,
-    /// A size that was rejected once although no question was bad, for a reason that may not be the
-    /// size: it was accepted before, or the code is about questions.
+    /// A size that was rejected once without a bad question, for a reason that may not be the size: it was
+    /// accepted before, or the code concerns questions.
     suspect: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ impl ChunkSize {
         }
     }
 
-    /// Begins with what an earlier run learned. Impossible values are ignored.
+    /// Starts with the limits that an earlier run learned. Impossible values are ignored.
     pub(super) fn begin_with(&mut self, learned: LearnedChunkSize) {
         if learned.accepted > 0 && learned.accepted < learned.rejected {
             self.learned = Some(learned);
@@ -57,12 +57,12 @@ impl ChunkSize {
         }
     }
 
-    /// `None` while no group was too large.
+    /// The learned limits; `None` if no group was too large.
     pub(super) fn learned(&self) -> Option<LearnedChunkSize> {
         self.learned
     }
 
-    /// The most jobs to send together now.
+    /// The most jobs in the next group.
     pub(super) fn most(&self) -> usize {
         let passes_needed = if self.is_trying { PASSES_IN_DOUBT } else { PASSES_BEFORE_MORE };
         let tries = self.passes >= passes_needed;
@@ -81,8 +81,8 @@ impl ChunkSize {
         }
     }
 
-    /// A group of `jobs` is sent. If that is more than was accepted, the next groups are smaller
-    /// until its result is known.
+    /// Records that a group of `jobs` is sent. If that is more than the accepted size, the next groups are
+    /// smaller until its result is known.
     pub(super) fn on_send(&mut self, jobs: usize) {
         let known = self.learned.map_or(usize::MAX, |learned| learned.accepted);
         if jobs > known.min(self.reduced.unwrap_or(usize::MAX)) {
@@ -91,7 +91,7 @@ impl ChunkSize {
         }
     }
 
-    /// A group of `jobs` was applied.
+    /// Records that a group of `jobs` was applied.
     pub(super) fn on_applied(&mut self, jobs: usize) {
         self.accepted = self.accepted.max(jobs);
         if self.suspect.is_some_and(|suspect| jobs >= suspect) {
@@ -113,8 +113,8 @@ impl ChunkSize {
         }
     }
 
-    /// A group of `jobs`, at least two, was rejected by a code although no question in it was bad.
-    /// `may_be_wrong`: the code is about questions.
+    /// Records that a group of `jobs`, at least two, was rejected by a code although no question in it was
+    /// bad. `may_be_wrong`: the code concerns questions.
     pub(super) fn on_too_large(&mut self, jobs: usize, may_be_wrong: bool) {
         self.passes = 0;
         self.is_trying = false;
@@ -123,7 +123,7 @@ impl ChunkSize {
             return;
         }
         if jobs <= self.accepted {
-            // The service accepts fewer than before: the search begins again at half of it.
+            // The service accepts fewer than before: the search restarts at half of the size.
             self.accepted = 0;
         }
         self.suspect = None;
@@ -132,7 +132,7 @@ impl ChunkSize {
         self.learned = Some(LearnedChunkSize { accepted, rejected: rejected.max(accepted + 1) });
     }
 
-    /// A group of `jobs`, at least two, got no usable response again and again, and all of its parts
+    /// Records that a group of `jobs`, at least two, repeatedly got no usable response, and all of its parts
     /// were applied.
     pub(super) fn on_failing(&mut self, jobs: usize) {
         self.passes = 0;
@@ -144,8 +144,7 @@ impl ChunkSize {
 mod tests {
     use super::*;
 
-    /// Sends groups as large as wanted to a service that takes `max`; returns how many
-    /// were refused.
+    /// Sends groups of the largest size to a service that accepts `max`; returns the number of rejections.
     fn send(size: &mut ChunkSize, max: usize, groups: u32) -> u32 {
         let mut refused = 0;
         for _ in 0..groups {

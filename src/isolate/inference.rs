@@ -1,10 +1,10 @@
 //! Questions that are bad according to one rejected group, of which all others were applied.
 //!
-//! Pure. One rejection can be wrong: a fault of the service, or a maximum of ids that has just fallen.
-//! Then the question that is left last would be blamed for it. So a question is recorded without a
-//! request of its own only if a second rejected group agrees: the one that the first was a part of. All
-//! others of that group have to be applied as well, and so has, after the rejections, a group at least
-//! as large, so that neither was rejected for its size. If another bad question explains the larger
+//! Pure. A single rejection can be misleading: a fault of the service, or a maximum of ids that was just
+//! lowered. The last remaining question would then fail for it. So a question is recorded without a request
+//! of its own only if a second rejected group agrees: the group from which the first was split. All others of
+//! that group must be applied as well. After the rejections, a group at least as large must also be applied,
+//! so that the size was not the reason for either rejection. If another bad question explains the larger
 //! rejection, this question is sent alone.
 
 use std::collections::{BTreeSet, HashMap};
@@ -12,22 +12,22 @@ use std::collections::{BTreeSet, HashMap};
 use super::{Parent, SplitCause};
 use crate::domain::job::{JobId, Status};
 
-/// An inference waits for this many applied groups; then its question is sent alone. A question without
+/// An inference waits for this number of applied groups; then its question is sent alone. A question without
 /// an outcome is sent again after a crash, and its time is missing in the ETA.
 const GROUPS_MAX: u32 = 5;
 
-/// One question, and what has to be applied before it is recorded as bad.
+/// One question, and the conditions under which it is recorded as bad.
 #[derive(Debug)]
 pub(super) struct Inference {
     pub(super) status: Status,
     pub(super) id: JobId,
     pub(super) cause: SplitCause,
-    /// The jobs of the larger rejected group that were not applied yet.
+    /// The jobs of the larger rejected group that are not applied yet.
     others: BTreeSet<JobId>,
-    /// A group of this many jobs has to be applied.
+    /// A group of this number of jobs must be applied.
     jobs: usize,
     has_size: bool,
-    /// How many groups were applied since.
+    /// The number of groups applied since.
     groups: u32,
 }
 
@@ -58,15 +58,15 @@ enum JobResult {
 }
 
 impl Inferences {
-    /// Records the results of `ids` from now on: an isolation has released them.
+    /// Records the results of `ids` from now on, because an isolation has released them.
     pub(super) fn track(&mut self, ids: &[JobId]) {
         for id in ids {
             self.tracked.entry(*id).or_default();
         }
     }
 
-    /// Adds an inference. Returns it if it cannot be confirmed, because another bad question explains
-    /// the larger rejection.
+    /// Adds an inference. Returns it if it cannot be confirmed, because another bad question explains the
+    /// larger rejection.
     pub(super) fn add(
         &mut self,
         status: Status,
@@ -87,8 +87,8 @@ impl Inferences {
         None
     }
 
-    /// The jobs `ids` were applied together. Returns the questions whose inference that confirms, each
-    /// with its rejection.
+    /// Records that the jobs `ids` were applied together. Returns the questions whose inference this
+    /// confirms, each with its rejection.
     pub(super) fn on_applied(&mut self, ids: &[JobId]) -> Vec<(JobId, i64)> {
         for id in ids {
             if let Some(result) = self.tracked.get_mut(id) {
@@ -106,7 +106,7 @@ impl Inferences {
         confirmed.map(|inference| (inference.id, inference.cause.rejection)).collect()
     }
 
-    /// The job `id` is bad. Returns the inferences whose larger rejection it explains.
+    /// Records that the job `id` is bad. Returns the inferences whose larger rejection it explains.
     pub(super) fn on_bad(&mut self, id: JobId) -> Vec<Inference> {
         if let Some(result) = self.tracked.get_mut(&id) {
             *result = Some(JobResult::Bad);

@@ -1,18 +1,18 @@
-//! Which jobs to send together, and which of them are bad: isolates the bad questions of a queue in
-//! few requests.
+//! Which jobs to send together, and which of them are bad: isolates the bad questions of a queue with few
+//! requests.
 //!
-//! Pure: results in, next group out; no clock, no I/O. A group is as large as its chance to be applied
-//! makes worthwhile. A rejected group is cut in two where either part holds the first bad question with
-//! even odds, and one part is sent. If it is applied, the other part holds the bad question, and no
-//! request is needed to know that. Jobs that were not sent are released as soon as they are no longer
-//! suspected. All isolations of a run live in one value, and none waits for another.
+//! Pure: takes results, returns the next group; no clock, no I/O. The size of a group depends on the
+//! probability that it is applied. A rejected group is cut in two at a point where either part contains the
+//! first bad question with an even chance, and one part is sent. If it is applied, the other part contains
+//! the bad question, without another request. Jobs that were not sent are released as soon as they are no
+//! longer suspected. All isolations of a run are in one value, and none waits for another.
 //!
-//! A question is inferred to be bad only if two rejected groups agree (`inference.rs`), since one
-//! rejection can be wrong. Nothing is inferred from codes that may be about the request: there the last
-//! suspects are sent too. If they are applied, the group was too large, and the chunk size is learned.
+//! A question is inferred to be bad only if two rejected groups agree (`inference.rs`), because a single
+//! rejection can be misleading. Codes that may concern the request allow no inference: the last suspects are
+//! sent too. If they are applied, the group was too large, and the chunk size is learned.
 //!
-//! A group whose requests get no usable response while others are evaluated is split into several parts
-//! that are sent side by side, since each of them can cost a whole timeout.
+//! A group whose requests get no usable response while others are evaluated is split into several parts that
+//! are sent concurrently, because each of them can cost a whole timeout.
 
 mod bad_id_model;
 mod chunk_size;
@@ -28,27 +28,27 @@ use bad_id_model::BadIdModel;
 use chunk_size::ChunkSize;
 use inference::{Inference, Inferences};
 
-/// The first group of a run is small: if the service rejects everything, little is at risk.
+/// The first group of a run is small, so that little is at risk if the service rejects everything.
 const FIRST_JOBS: usize = 10;
 
-/// How many parts a group without a usable response is split into. For 100 jobs, splitting in two costs
-/// five timeouts one after the other, and splitting in ten costs more requests than splitting in five.
+/// The number of parts into which a group without a usable response is split. For 100 jobs, splitting in two
+/// costs five consecutive timeouts, and splitting in ten costs more requests than splitting in five.
 const SPLIT_PARTS: usize = 5;
 
-/// What the service did with a group.
+/// The result of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupResult {
-    /// It applied all of it.
+    /// The service applied all of it.
     Applied,
-    /// It rejected the group as a whole.
+    /// The service rejected the group as a whole.
     Rejected {
-        /// The caller's number for this rejection.
+        /// The number that the caller gave this rejection.
         rejection: i64,
         scope: RejectionScope,
     },
 }
 
-/// What a rejection can be about.
+/// What a rejection can concern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectionScope {
     /// The questions: one of them is bad, unless the group is larger than the service accepts.
@@ -61,29 +61,29 @@ pub enum RejectionScope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SplitCause {
     rejection: i64,
-    /// `None`: the group got no usable response.
+    /// `None` if the group got no usable response.
     scope: Option<RejectionScope>,
-    /// How many jobs were in the group.
+    /// The number of jobs in the group.
     jobs: usize,
-    /// The rejected group that this one is a part of.
+    /// The rejected group from which this one was split.
     parent: Option<Parent>,
 }
 
 /// A rejected group one level up in its isolation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Parent {
-    /// How many jobs were rejected together.
+    /// The number of jobs that were rejected together.
     jobs: usize,
-    /// Those of them that were not applied and are not in the part.
+    /// Those of them that are not applied and not in the part.
     others: Vec<JobId>,
 }
 
 /// The requests without a usable response that count against a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempts {
-    /// How many, each with other requests evaluated since the one before.
+    /// Their number. Between two of them another request was evaluated.
     pub count: u32,
-    /// How many requests of the run were evaluated at the last of them.
+    /// The number of evaluated requests of the run at the last of them.
     pub evaluated_at_last: u64,
 }
 
@@ -98,31 +98,30 @@ pub struct Group {
     suspects: Vec<JobId>,
     /// Why this group is sent; `None` for free jobs.
     cause: Option<SplitCause>,
-    /// The attempts of the group that this one is a part of.
+    /// The attempts of the group from which this one was split.
     attempts: Option<Attempts>,
 }
 
 impl Group {
-    /// The attempts of the group that this one was split from, if its requests got no usable
-    /// response.
+    /// The attempts of the group from which this one was split, if its requests got no usable response.
     pub fn attempts(&self) -> Option<Attempts> {
         self.attempts
     }
 }
 
-/// What a result says about jobs beyond the group itself.
+/// What a result shows about jobs outside the group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IsolationResult {
-    /// Jobs that stay reserved: the bad question is among them.
+    /// Jobs that stay reserved, because the bad question is among them.
     pub kept: Vec<JobId>,
     /// Jobs that are no longer suspected.
     pub released: Vec<JobId>,
-    /// Bad questions that were not sent alone, each with the rejection whose code it gets: all others
-    /// of that rejected group were applied since.
+    /// Bad questions that were not sent alone, each with the rejection whose code it gets. All others of that
+    /// rejected group were applied since.
     pub inferred: Vec<(JobId, i64)>,
 }
 
-/// The isolations of a run, and what they have learned.
+/// The isolations of a run, and the learned rates and sizes.
 #[derive(Debug)]
 pub struct Isolate {
     /// Groups to send, oldest first.
@@ -134,9 +133,9 @@ pub struct Isolate {
     chunk_size: ChunkSize,
     /// Questions that are bad according to one rejected group.
     inferences: Inferences,
-    /// Groups that were split for failures, by the caller's number of the last failure.
+    /// Groups that were split for failures, by the number that the caller gave the last failure.
     split_groups: HashMap<i64, SplitGroup>,
-    /// Whether no result has come yet.
+    /// Whether no result has arrived yet.
     is_first: bool,
 }
 
@@ -144,7 +143,7 @@ pub struct Isolate {
 #[derive(Debug)]
 struct SplitGroup {
     jobs: usize,
-    /// How many of its parts were not applied yet.
+    /// The number of parts that are not applied yet.
     open_parts: usize,
 }
 
@@ -162,29 +161,29 @@ impl Isolate {
         }
     }
 
-    /// Begins with the chunk size that an earlier run learned.
+    /// Starts with the chunk size that an earlier run learned.
     pub fn begin_with(&mut self, size: LearnedChunkSize) {
         self.chunk_size.begin_with(size);
     }
 
-    /// The chunk size that was learned; `None` while no group was rejected for its size.
+    /// The learned chunk size; `None` if no group was rejected for its size.
     pub fn learned_chunk_size(&self) -> Option<LearnedChunkSize> {
         self.chunk_size.learned()
     }
 
-    /// How many free jobs to send together when `first` is the first of them.
+    /// The number of free jobs to send together if `first` is the first of them.
     pub fn free_group_size(&self, status: Status, first: JobId) -> usize {
         let size = self.models[index(status)].group_size(first, self.chunk_size.most());
         if self.is_first { size.min(FIRST_JOBS) } else { size }
     }
 
-    /// A group of free jobs; as many as [`Isolate::free_group_size`] allows.
+    /// A group of free jobs; at most as many as [`Isolate::free_group_size`] returns.
     pub fn free_group(&mut self, status: Status, ids: Vec<JobId>) -> Group {
         self.chunk_size.on_send(ids.len());
         Group { status, ids, suspects: Vec::new(), cause: None, attempts: None }
     }
 
-    /// The next group that an isolation sends.
+    /// The next group of an isolation.
     pub fn next_group(&mut self) -> Option<Group> {
         self.ready.pop_front()
     }
@@ -194,19 +193,19 @@ impl Isolate {
         self.ready.is_empty()
     }
 
-    /// Whether every group to send is a part of one whose requests got no usable response.
+    /// Whether every queued group was split from one whose requests got no usable response.
     pub fn has_only_split_parts(&self) -> bool {
         self.ready.iter().all(|group| group.attempts.is_some())
     }
 
-    /// Sends every question alone that is only inferred to be bad. For a run that has nothing else to
-    /// send: no later response will confirm the inference.
+    /// Queues each question alone that is only inferred to be bad. For a run without other jobs to send, in
+    /// which no later response can confirm the inference.
     pub fn verify_inferred(&mut self) {
         let unconfirmed = self.inferences.take_all();
         self.ready.extend(unconfirmed.into_iter().map(alone));
     }
 
-    /// Drops every isolation and what was learned about bad questions: the rejections behind it prove
+    /// Drops every isolation and the learned rates of bad questions, because the rejections behind them prove
     /// nothing. The caller releases all of their jobs.
     pub fn reset(&mut self) {
         self.ready.clear();
@@ -215,8 +214,9 @@ impl Isolate {
         self.models = [BadIdModel::new(), BadIdModel::new(), BadIdModel::new()];
     }
 
-    /// Some jobs of `group` were cancelled or superseded, and `ids` remain. The bad question may have
-    /// been among the others, so its isolation ends. Returns the suspects, which the caller releases.
+    /// Handles a group of which some jobs were cancelled or superseded, so that `ids` remain. The bad
+    /// question may have been among the others, so its isolation ends. Returns the suspects, which the caller
+    /// releases.
     pub fn shrink(&mut self, group: &mut Group, ids: Vec<JobId>) -> Vec<JobId> {
         group.ids = ids;
         if let Some(cause) = group.cause.take() {
@@ -225,9 +225,9 @@ impl Isolate {
         std::mem::take(&mut group.suspects)
     }
 
-    /// Splits a group into parts that are sent side by side: its requests get no usable response, and
-    /// one of its questions may be the reason. Keeps all of its jobs. `rejection` is the caller's
-    /// number of the last of these requests.
+    /// Splits a group into parts that are sent concurrently: its requests get no usable response, and one of
+    /// its questions may be the reason. Keeps all of its jobs. `rejection` is the number that the caller gave
+    /// the last of these requests.
     pub fn split(&mut self, group: Group, rejection: i64, attempts: Attempts) -> IsolationResult {
         let Group { status, ids, suspects: released, cause, .. } = group;
         self.is_first = false;
@@ -274,8 +274,8 @@ impl Isolate {
                 IsolationResult::default()
             }
             Some(cause) if group.suspects.is_empty() => {
-                // The last suspects were applied like all the others, so none was bad: the group was
-                // too large, or the rejection was wrong.
+                // The last suspects were applied like all the others, so none was bad: the group was too
+                // large, or the rejection was misleading.
                 self.on_too_large(cause.jobs, cause.scope == Some(RejectionScope::Questions));
                 IsolationResult::default()
             }
@@ -285,7 +285,7 @@ impl Isolate {
         result
     }
 
-    /// One part of a group that was split for failures was applied.
+    /// Records that a part of a group that was split for failures was applied.
     fn on_part_applied(&mut self, cause: &SplitCause) {
         let Some(split) = self.split_groups.get_mut(&cause.rejection) else { return };
         split.open_parts -= 1;
@@ -296,7 +296,7 @@ impl Isolate {
         }
     }
 
-    /// A part of a split group was not applied, so the size of the group was not the reason.
+    /// Records that a part of a split group was not applied, so the size of the group was not the reason.
     fn forget_split(&mut self, cause: &SplitCause) {
         if cause.scope.is_none() {
             self.split_groups.remove(&cause.rejection);
@@ -335,14 +335,14 @@ impl Isolate {
         result
     }
 
-    /// `id` is bad. Inferences from a rejection that it explains as well are verified.
+    /// Records that `id` is bad. Inferences from a rejection that it also explains are verified.
     fn record_bad(&mut self, status: Status, id: JobId) {
         self.models[index(status)].learn(id, true);
         self.ready.extend(self.inferences.on_bad(id).into_iter().map(alone));
     }
 
-    /// Continues the isolation among `ids`, one of which is bad unless the group was too large.
-    /// `is_rest`: all other jobs of the rejected group were applied.
+    /// Continues the isolation among `ids`, one of which is bad unless the group was too large. `is_rest`:
+    /// all other jobs of the rejected group were applied.
     fn search(
         &mut self,
         status: Status,
@@ -351,7 +351,7 @@ impl Isolate {
         is_rest: bool,
     ) -> IsolationResult {
         if ids.len() > self.chunk_size.most() {
-            // This size is known to be too large by now, so the rejection says nothing about them.
+            // This size is known to be too large now, so the rejection proves nothing about these questions.
             return IsolationResult { released: ids, ..IsolationResult::default() };
         }
         let size_is_accepted = cause.jobs <= self.applied_jobs_max;
@@ -363,7 +363,7 @@ impl Isolate {
             self.infer(status, id, cause);
             return IsolationResult { kept, ..IsolationResult::default() };
         }
-        // If the rejection may be about the size, sending all of the rest decides that at once.
+        // If the rejection may concern the size, sending all remaining jobs decides that at once.
         let whole = ids.len() == 1 || (is_rest && !is_about_questions && !size_is_accepted);
         let model = &mut self.models[index(status)];
         let suspects = if whole { Vec::new() } else { ids.split_off(model.cut(&ids)) };
@@ -372,8 +372,8 @@ impl Isolate {
         IsolationResult { kept, ..IsolationResult::default() }
     }
 
-    /// All others that were rejected with `id` were applied: it is bad once a second rejected group
-    /// agrees. Without a second group it is sent alone.
+    /// Infers that `id` is bad, because all other jobs rejected with it were applied. A second rejected group
+    /// must confirm it. Without a second group the question is sent alone.
     fn infer(&mut self, status: Status, id: JobId, cause: SplitCause) {
         self.record_bad(status, id);
         let inference = match cause.parent.clone() {
@@ -384,7 +384,7 @@ impl Isolate {
     }
 }
 
-/// A group of the one question of an inference.
+/// A group with only the question of an inference.
 fn alone(inference: Inference) -> Group {
     let Inference { status, id, cause, .. } = inference;
     Group { status, ids: vec![id], suspects: Vec::new(), cause: Some(cause), attempts: None }

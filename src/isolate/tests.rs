@@ -1,4 +1,4 @@
-//! What isolation forgets once it is of no use.
+//! When isolation drops its state.
 
 use super::*;
 

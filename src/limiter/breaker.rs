@@ -1,26 +1,27 @@
-//! The circuit breaker: it closes to every request after a push-back or in an outage, and a single
-//! probe opens it again.
+//! The circuit breaker: it closes to every request after a push-back or in an outage, and a single probe
+//! opens it again.
 //!
-//! Pure: events with their moments in, readiness out. A run begins with a probe, so that a wrong key
-//! costs one request. Responses to requests that were sent before it closed say nothing about the time
-//! since, so they do not open it; only a `Retry-After` makes them extend the wait.
+//! Pure: takes events with their moments, returns readiness. A run begins with a probe, so that a wrong key
+//! costs one request. A response to a request that was sent before the breaker closed does not open it,
+//! because it does not show the state since then. Such a response only extends the wait, if it has a
+//! `Retry-After`.
 
 use std::time::Duration;
 
 use crate::domain::clock::Moment;
 use crate::limiter::retry::Backoff;
 
-/// The first wait after a push-back: the service counts by the second.
+/// The first wait after a push-back: the service counts requests per second.
 const THROTTLED_FIRST: Duration = Duration::from_secs(1);
 const THROTTLED_LONGEST: Duration = Duration::from_secs(30);
 const OUTAGE_FIRST: Duration = Duration::from_secs(1);
 const OUTAGE_LONGEST: Duration = Duration::from_secs(30);
-/// The longest `Retry-After` that is honoured: a service that asks for more is probed once a minute.
+/// The longest `Retry-After` that is honoured. A service that asks for more is probed once a minute.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
-/// This many failures in a row are an outage.
+/// This number of consecutive failures is an outage.
 const OUTAGE_FAILURES: u32 = 3;
 
-/// What a response says about the service and the network.
+/// What a response shows about the service and the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseSignal {
     /// The service evaluated the content of the request.
@@ -58,7 +59,7 @@ pub struct Permit {
     is_probe: bool,
 }
 
-/// What a response changed.
+/// The effect of a response on the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerChange {
     None,
@@ -78,16 +79,16 @@ enum Phase {
     Closed { until: Moment },
 }
 
-/// See the head of this file.
+/// The state of the circuit breaker; its rules are at the head of this file.
 #[derive(Debug)]
 pub struct Breaker {
     phase: Phase,
-    /// Grows each time the breaker closes.
+    /// Increases each time the breaker closes.
     epoch: u64,
     throttled: Backoff,
     outage: Backoff,
     failures: u32,
-    /// When the first of these failures was seen.
+    /// The time of the first of these failures.
     failing_since: Option<Moment>,
     random: fastrand::Rng,
 }
@@ -115,7 +116,7 @@ impl Breaker {
         }
     }
 
-    /// A request is sent. Only after [`Breaker::ready`] returned [`Ready::Now`].
+    /// Records that a request is sent. Call it only after [`Breaker::ready`] returned [`Ready::Now`].
     pub fn on_send(&mut self) -> Permit {
         let is_probe = self.phase != Phase::Open;
         if is_probe {
@@ -124,7 +125,7 @@ impl Breaker {
         Permit { epoch: self.epoch, is_probe }
     }
 
-    /// A response came at `now`; `retry_after` is how long it asks to wait.
+    /// Records a response at `now`; `retry_after` is the wait that it requests.
     pub fn on_response(
         &mut self,
         permit: Permit,
@@ -133,7 +134,7 @@ impl Breaker {
         now: Moment,
     ) -> BreakerChange {
         let asked = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
-        // A service that pushes back is reachable: no outage.
+        // A service that pushes back is reachable, so there is no outage.
         if matches!(signal, ResponseSignal::Evaluated | ResponseSignal::Throttled) {
             self.failures = 0;
             self.failing_since = None;
@@ -156,7 +157,7 @@ impl Breaker {
             ResponseSignal::Failed => {
                 self.failures += 1;
                 self.failing_since.get_or_insert(now);
-                // A service that says how long to wait is not probed before that.
+                // A service that requests a wait is not probed before its end.
                 if self.failures >= OUTAGE_FAILURES || asked.is_some() {
                     let wait =
                         self.outage.next_wait(&mut self.random).max(asked.unwrap_or_default());
@@ -168,17 +169,17 @@ impl Breaker {
         }
     }
 
-    /// A read succeeded, which is no request of this breaker: there is no outage.
+    /// Records a successful read, which uses no slot: there is no outage.
     pub fn end_outage(&mut self) {
         self.failures = 0;
         self.outage.reset();
-        // A breaker that a push-back closed has no failure since.
+        // If a push-back closed the breaker, there was no failure since.
         if self.failing_since.take().is_some() && matches!(self.phase, Phase::Closed { .. }) {
             self.phase = Phase::Probing { in_flight: false };
         }
     }
 
-    /// When the first of the failures in a row came; `None` after any other response.
+    /// The time of the first of the consecutive failures; `None` after any other response.
     pub fn failing_since(&self) -> Option<Moment> {
         self.failing_since
     }
@@ -189,8 +190,8 @@ impl Breaker {
         BreakerChange::Closed { reason, until }
     }
 
-    /// A response to a request that was sent before the breaker closed. It can only extend the wait,
-    /// by its `Retry-After`.
+    /// Handles a response to a request that was sent before the breaker closed. Only its `Retry-After` can
+    /// extend the wait.
     fn extend_wait(
         &mut self,
         signal: ResponseSignal,
@@ -227,7 +228,7 @@ mod tests {
         Moment(Duration::from_millis(ms))
     }
 
-    /// A breaker whose first probe got through.
+    /// A breaker whose first probe succeeded.
     fn open() -> Breaker {
         let mut breaker = Breaker::new(1);
         let probe = breaker.on_send();
@@ -345,7 +346,7 @@ mod tests {
                 let until = closed_until(breaker.on_response(permit, signal, asked, at(5_000)));
                 assert_eq!(until, at(5_000 + wait_s * 1_000), "{signal:?} {asked_s}");
             }
-            // One that is shorter than the back-off does not shorten it.
+            // A `Retry-After` shorter than the back-off does not shorten the wait.
             let mut breaker = open();
             let permit = breaker.on_send();
             let until =

@@ -1,26 +1,27 @@
-//! The limit model: an estimate of how the service counts requests, how much of its limit other programs
-//! use, and how unevenly requests arrive.
+//! The limit model: an estimate of how the service counts requests, how much of its limit other programs use,
+//! and how unevenly requests arrive.
 //!
-//! Pure: requests with their outcomes in, probabilities and margins out. None of this is documented or
-//! visible: a request is sent at one moment and counted at another, and only a push-back says that two
-//! were counted too close together. So every combination of a counting rule and an arrival jitter has a
-//! weight. Each response multiplies the weight by how well the combination predicted it (Bayes), and all
-//! weights drift towards the prior, since network, other programs and rule can change. The margin follows
-//! from the weights: it is where the cost of slots that are given up and of push-backs is least.
+//! Pure: takes requests with their results, returns probabilities and margins. None of this is documented or
+//! visible: a request is sent at one moment and counted at another, and only a push-back shows that two were
+//! counted too close together. So every combination of a counting rule and an arrival jitter has a weight.
+//! Each response multiplies the weight by the probability that the combination gave it (Bayes). All weights
+//! drift towards the prior, because network, other programs and rule can change. The margin follows from the
+//! weights: it minimises the cost of unused slots and of push-backs.
 
 use crate::domain::learned::LearnedRate;
 
-/// How many values of the arrival jitter the model distinguishes.
+/// The number of values of the arrival jitter that the model distinguishes.
 const JITTERS: usize = 28;
-/// The least and the largest of them, in seconds.
+/// The smallest and the largest of them, in seconds.
 const JITTER_MIN_S: f64 = 0.000_3;
 const JITTER_MAX_S: f64 = 0.1;
 
-/// How many capacity shares the model distinguishes. A capacity share is the part of the limit that other
-/// programs leave: all of it, then four, three and two fifths.
+/// The number of capacity shares that the model distinguishes. A capacity share is the part of the limit that
+/// other programs leave: all of it, then four, three and two fifths.
 pub(super) const CAPACITY_SHARES: usize = 4;
-/// The counting rules: a sliding second, once for each capacity share; the same with the whole limit and
-/// random push-backs; a least time between two requests; the same while other programs use their part.
+/// The counting rules: a sliding second, once for each capacity share; a sliding second with the whole limit
+/// and random push-backs; a least time between two requests; a least time while other programs use their
+/// part.
 const RULES: usize = CAPACITY_SHARES + 3;
 const RANDOM: usize = CAPACITY_SHARES;
 const MIN_SPACING: usize = CAPACITY_SHARES + 1;
@@ -30,15 +31,16 @@ const MIN_SPACING_SHARED: usize = CAPACITY_SHARES + 2;
 const PRIOR: [f64; RULES] = [0.70, 0.03, 0.01, 0.01, 0.005, 0.235, 0.01];
 /// The probability of a random push-back, under the rule that has them.
 const RANDOM_PUSH_BACK: f64 = 0.02;
-/// The probability that a request meets those of other programs, under the rules where they use a part.
+/// The probability that a request collides with those of other programs, under the rules where they use a
+/// part.
 const OTHERS_PUSH_BACK: f64 = 0.5;
-/// The probability of a push-back at any distance, under a least time while others use their part.
+/// The probability of a push-back at any distance, under a least time while other programs use their part.
 const SHARED_PUSH_BACK: f64 = 0.2;
 /// The probability of a push-back that no rule explains.
 const UNEXPLAINED: f64 = 2e-6;
 
 /// The probabilities, from one request to the next, that the network changes, that other programs start or
-/// stop, and that the service counts by another rule.
+/// stop, and that the service changes its counting rule.
 const NETWORK_CHANGES: f64 = 1.0 / 60_000.0;
 const OTHERS_CHANGE: f64 = 1.0 / 500.0;
 const RULE_CHANGES: f64 = 1.0 / 100_000.0;
@@ -46,35 +48,35 @@ const RULE_CHANGES: f64 = 1.0 / 100_000.0;
 /// The widest margin that is considered, in seconds.
 const MARGIN_MAX_S: f64 = 0.7;
 
-/// How close to an earlier request one was sent.
+/// How close a request was sent to an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Risk {
-    /// Too late to be counted together with it.
+    /// So late that the service cannot count both together.
     None,
-    /// `margin_s` seconds later than needed without jitter. The jitter of both arrivals together is
-    /// `widen` times that of one.
+    /// `margin_s` seconds later than needed without jitter. The combined jitter of both arrivals is `widen`
+    /// times the jitter of one.
     Margin { margin_s: f64, widen: f64 },
 }
 
 /// The risks of one request under each rule.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Risks {
-    /// Towards the request that is as many back as a capacity share allows a second.
+    /// The distance from the request that is as many requests back as a capacity share allows per second.
     pub(super) window: [Risk; CAPACITY_SHARES],
-    /// Towards the last request.
+    /// The distance from the last request.
     pub(super) spacing: Risk,
 }
 
-/// What slots and push-backs cost, for the choice of a margin.
+/// The costs of unused slots and push-backs, for the choice of a margin.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Costs {
-    /// The cost of a second of margin, in seconds a request.
+    /// The cost of a second of margin, in seconds per request.
     pub(super) margin: f64,
     /// The cost of a push-back, in seconds.
     pub(super) push_back_s: f64,
     /// As in [`Risk::Margin`].
     pub(super) widen: f64,
-    /// A larger jitter is impossible, in seconds.
+    /// The largest possible jitter, in seconds.
     pub(super) jitter_max_s: f64,
 }
 
@@ -99,10 +101,10 @@ impl From<&LearnedRate> for ModelSummary {
     }
 }
 
-/// See the head of this file.
+/// The weights of all combinations of counting rule and arrival jitter.
 #[derive(Debug, Clone)]
 pub(super) struct LimitModel {
-    /// In a box, since the runner's futures carry it along.
+    /// Boxed, because the runner's futures contain it.
     weights: Box<[[f64; JITTERS]; RULES]>,
     jitters_s: Box<[f64; JITTERS]>,
 }
@@ -119,7 +121,7 @@ impl LimitModel {
         Self { weights: Box::new(PRIOR.map(|rule| [rule / count(JITTERS); JITTERS])), jitters_s }
     }
 
-    /// The estimate of an earlier run, less certain than it was: conditions may have changed.
+    /// The estimate of an earlier run, with more uncertainty: conditions may have changed.
     pub(super) fn from_summary(summary: ModelSummary) -> Self {
         const UNCERTAINTY: f64 = 0.05;
         let mut model = Self::new();
@@ -144,7 +146,7 @@ impl LimitModel {
         model
     }
 
-    /// `most_s` is the largest jitter that is possible.
+    /// Summarises the model. `most_s` is the largest possible jitter.
     pub(super) fn summary(&self, most_s: f64) -> ModelSummary {
         let mut weights = self.by_jitter();
         for (weight, jitter_s) in weights.iter_mut().zip(self.jitters_s.iter()).skip(1) {
@@ -169,7 +171,7 @@ impl LimitModel {
         self.chance(MIN_SPACING) + self.chance(MIN_SPACING_SHARED)
     }
 
-    /// Updates the weights by the response to one request.
+    /// Updates the weights with the response to one request.
     pub(super) fn update(&mut self, risks: &Risks, is_push_back: bool) {
         let mut total = 0.0;
         for (rule, row) in self.weights.iter_mut().enumerate() {
@@ -204,7 +206,7 @@ impl LimitModel {
         self.drift();
     }
 
-    /// Moves the weights towards the prior, since things may have changed since the last request.
+    /// Moves the weights towards the prior, because conditions may have changed since the last request.
     fn drift(&mut self) {
         for row in self.weights.iter_mut() {
             let even = row.iter().sum::<f64>() / count(JITTERS);
@@ -217,8 +219,8 @@ impl LimitModel {
         self.move_to_prior(0..RULES, RULE_CHANGES);
     }
 
-    /// Moves a share of the weights of `rules` to their proportions in the prior. The distribution of
-    /// the jitter stays as it is.
+    /// Moves a share of the weights of `rules` to their proportions in the prior. Keeps the distribution of
+    /// the jitter.
     fn move_to_prior(&mut self, rules: std::ops::Range<usize>, share: f64) {
         let prior: f64 = PRIOR[rules.clone()].iter().sum();
         for jitter in 0..JITTERS {
@@ -236,7 +238,7 @@ impl LimitModel {
         (0..CAPACITY_SHARES).max_by(|a, b| chance(*a).total_cmp(&chance(*b))).unwrap_or(0)
     }
 
-    /// The margin towards the window, in seconds, if requests are counted by the second.
+    /// The margin towards the window, in seconds, under the rules that count per second.
     pub(super) fn window_margin_s(&self, share: usize, costs: Costs) -> f64 {
         let weights = self.by_capacity_share(share);
         let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
@@ -272,7 +274,7 @@ impl LimitModel {
     }
 }
 
-/// The margin whose cost is least, in seconds.
+/// The margin with the least cost, in seconds.
 fn best_margin_s(costs: Costs, jitters_s: &[f64; JITTERS], weights: &[f64; JITTERS]) -> f64 {
     const STEP: f64 = 1.25;
     let likely: Vec<(f64, f64)> = jitters_s
@@ -297,7 +299,7 @@ fn best_margin_s(costs: Costs, jitters_s: &[f64; JITTERS], weights: &[f64; JITTE
 }
 
 /// The probability that a normally distributed value is more than `z` standard deviations above its mean.
-/// Accurate to 0.003, and to a few per cent far out.
+/// Accurate to 0.003, and to a few per cent for large `z`.
 fn normal_tail(z: f64) -> f64 {
     if z < 0.0 {
         return 1.0 - normal_tail(-z);

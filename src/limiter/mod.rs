@@ -1,9 +1,9 @@
 //! The rate limiter: the one place that says when the next request may leave.
 //!
-//! The pacer decides how far apart requests leave and the breaker whether any may leave at all. Under
-//! both, governor enforces the rate as a hard limit, whatever they estimate. The limiter never waits
-//! itself, so that the runner can handle responses and signals while it waits for a slot. The caller
-//! reports every request that it sends and every response.
+//! The pacer decides how far apart requests leave, and the breaker whether any may leave. In addition,
+//! governor enforces the rate as a hard limit, whatever they estimate. The limiter itself never waits, so
+//! that the runner can handle responses and signals while it waits for a slot. The caller reports every
+//! request that it sends and every response.
 
 mod breaker;
 mod limit_model;
@@ -46,15 +46,15 @@ pub struct SlotTicket {
 type HardLimit<C> =
     governor::RateLimiter<NotKeyed, InMemoryState, HardLimitClock<C>, NoOpMiddleware<Duration>>;
 
-/// See the head of this file.
+/// The rate limiter of one app: pacer, breaker and hard limit.
 #[derive(Debug)]
 pub struct RateLimiter<C: Clock> {
     hard_limit: HardLimit<C>,
     pacer: Pacer,
     breaker: Breaker,
-    /// Whether the hard limit has permitted a request that was not sent yet.
+    /// Whether the hard limit has permitted a request that is not sent yet.
     has_permit: bool,
-    /// How many requests were sent.
+    /// The number of sent requests.
     requests: u64,
     rate: f64,
 }
@@ -77,29 +77,29 @@ impl<C: Clock> RateLimiter<C> {
         }
     }
 
-    /// Begins with the rate that an earlier run learned. Only before the first request.
+    /// Starts with the rate that an earlier run learned. Call it only before the first request.
     pub fn begin_with(&mut self, learned: &LearnedRate) {
         if learned.is_sound() {
             self.pacer = Pacer::new(self.rate, Some(learned));
         }
     }
 
-    /// What the next run should begin with; `None` before any response.
+    /// The learned rate for the next run; `None` before any response.
     pub fn learned(&self) -> Option<LearnedRate> {
         self.pacer.learned()
     }
 
-    /// How many requests can be in flight at once so that latency does not lower the rate.
+    /// The number of requests in flight that is enough so that latency does not lower the rate.
     pub fn in_flight_max(&self) -> usize {
         self.pacer.in_flight_max()
     }
 
-    /// Gives no slot before `at`: the service also counts requests of an earlier run.
+    /// Allows no slot before `at`: the service also counts requests of an earlier run.
     pub fn not_before(&mut self, at: Moment) {
         self.pacer.on(PacerEvent::NotBefore(at));
     }
 
-    /// When the next slot is, seen from `now`. A slot that is not used stays valid.
+    /// The time of the next slot at `now`. An unused slot stays valid.
     pub fn next_slot(&mut self, now: Moment) -> NextSlot {
         match self.breaker.ready(now) {
             Ready::AfterResponse => return NextSlot::AfterResponse,
@@ -119,7 +119,8 @@ impl<C: Clock> RateLimiter<C> {
         NextSlot::Now
     }
 
-    /// A request is sent at `now`. Only after [`RateLimiter::next_slot`] returned [`NextSlot::Now`].
+    /// Records that a request is sent at `now`. Call it only after [`RateLimiter::next_slot`] returned
+    /// [`NextSlot::Now`].
     pub fn on_send(&mut self, now: Moment) -> SlotTicket {
         self.has_permit = false;
         self.requests += 1;
@@ -127,8 +128,8 @@ impl<C: Clock> RateLimiter<C> {
         SlotTicket { request: self.requests, permit: self.breaker.on_send() }
     }
 
-    /// A response came at `at`. A push-back or failure with a `retry_after` closes the limiter for
-    /// that long, a minute at most.
+    /// Records a response at `at`. A push-back or failure with a `retry_after` closes the limiter for that
+    /// time, at most a minute.
     pub fn on_response(
         &mut self,
         ticket: SlotTicket,
@@ -139,19 +140,19 @@ impl<C: Clock> RateLimiter<C> {
         let limit = match signal {
             ResponseSignal::Evaluated => LimitSignal::Accepted,
             ResponseSignal::Throttled => LimitSignal::Rejected,
-            // The request may not have come as far as the rate limit of the service.
+            // The request may have failed before the rate limit of the service.
             ResponseSignal::Failed | ResponseSignal::Neutral => LimitSignal::Unknown,
         };
         self.pacer.on(PacerEvent::Response { request: ticket.request, at, limit });
         self.breaker.on_response(ticket.permit, signal, retry_after, at)
     }
 
-    /// A read succeeded, so there is no outage. Only while nothing is in flight.
+    /// Records a successful read, so there is no outage. Call it only while nothing is in flight.
     pub fn end_outage(&mut self) {
         self.breaker.end_outage();
     }
 
-    /// Since when every response is a failure; `None` if the last one was not.
+    /// The time since which every response is a failure; `None` if the last one is not.
     pub fn failing_since(&self) -> Option<Moment> {
         self.breaker.failing_since()
     }
@@ -174,8 +175,8 @@ mod tests {
     use super::*;
     use crate::domain::clock::ManualClock;
 
-    /// Runs a limiter for `seconds` with a caller that uses every slot, sends `delay` after it and
-    /// gets its responses at once. Returns when the requests were sent.
+    /// Runs a limiter for `seconds` with a caller that uses every slot, sends `delay` after it and gets its
+    /// responses at once. Returns when the requests were sent.
     fn departures(rate: f64, seconds: u64, mut delay: impl FnMut() -> Duration) -> Vec<Moment> {
         let clock = ManualClock::new(0);
         let mut limiter = RateLimiter::new(rate, clock.clone(), 1);

@@ -1,11 +1,11 @@
-//! The pacer: how close together requests leave, learned from what the service accepts.
+//! The pacer: how far apart requests leave, learned from the responses of the service.
 //!
-//! Pure: events with their moments in, the next slot out. Two things are certain. No more than the rate
-//! leaves in any second, since requests keep its spacing whatever was learned. And a request whose
-//! response came was counted before that, so a second after its response its place in the window is free.
-//! To send earlier than that, a second and a margin after the request was sent, is a risk; the
-//! [`LimitModel`] says how wide the margin has to be. A late response says a little about the arrival:
-//! its request probably arrived late too, and the next one is sent later for it.
+//! Pure: takes events with their moments, returns the next slot. Two rules are certain. Requests keep the
+//! spacing of the rate, whatever the pacer has learned, so no second contains more than the rate. And the
+//! service counted a request before its response arrived, so a second after the response the request is
+//! outside the window. A slot before that time, a second and a margin after the request was sent, is a risk;
+//! the [`LimitModel`] decides how wide the margin is. A late response shows a little about the arrival: its
+//! request probably arrived late too, so the next request is sent later.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,25 +15,25 @@ use super::rtt::RttEstimator;
 use crate::domain::clock::Moment;
 use crate::domain::learned::LearnedRate;
 
-/// The most requests in one window; a higher rate is counted over shorter windows.
+/// The most requests in one window; a higher rate uses a shorter window.
 const WINDOW_REQUESTS_MAX: usize = 64;
-/// How many older requests are kept for their responses.
+/// The number of older requests that are kept until their responses.
 const REQUESTS_KEPT: usize = 128;
-/// What a push-back costs beside the round trip of the probe. The breaker stays closed for a second or a
-/// little more, and part of that makes up for requests that were too close; of simulated values from
+/// The cost of a push-back in addition to the round trip of the probe. The breaker stays closed for a second
+/// or a little more, and part of that makes up for requests that were too close. Of the simulated values from
 /// 0.7 to 1.2, this one uses the most of the limit.
 const PUSH_BACK_S: f64 = 0.85;
-/// For the first requests of a first run a push-back costs this many times as much.
+/// For the first requests of a first run a push-back costs more, by this factor.
 const CAREFUL_REQUESTS: u32 = 100;
 const CAREFUL_FACTOR: f64 = 3.0;
-/// After those, one request in this many keeps no more than the spacing, to find out whether the service
-/// requires a least time between two requests. Only while that is less likely than `PROBE_BELOW`.
+/// After those, one request in this number keeps only the spacing, to test whether the service requires a
+/// least time between two requests. Only while its probability is less than `PROBE_BELOW`.
 const PROBE_EVERY: u32 = 50;
 const PROBE_BELOW: f64 = 0.5;
-/// The rate at push-backs is the mean of this many.
+/// The number of push-backs in the mean rate at push-backs.
 const PUSH_BACKS_KEPT: usize = 5;
 
-/// What a response says about the limit.
+/// What a response shows about the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitSignal {
     /// The request was within the limit.
@@ -47,7 +47,7 @@ pub(super) enum LimitSignal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PacerEvent {
     Sent {
-        /// The number of the request, higher than all before.
+        /// The number of the request, higher than all earlier ones.
         request: u64,
         at: Moment,
     },
@@ -68,12 +68,12 @@ struct Request {
     risks: Risks,
 }
 
-/// See the head of this file.
+/// The recent requests, the limit model and the margins of one app.
 #[derive(Debug, Clone)]
 pub(super) struct Pacer {
     /// The least time between two requests.
     spacing: Duration,
-    /// At most this many requests leave within `window`.
+    /// The most requests within `window`.
     window_requests: usize,
     window: Duration,
     not_before: Moment,
@@ -82,13 +82,13 @@ pub(super) struct Pacer {
     model: LimitModel,
     is_first_run: bool,
     responses: u32,
-    /// What follows from the model, for a request without a response.
+    /// The margins for a request without a response.
     margins: Margins,
     /// The rates at the last push-backs.
     refused_rates: VecDeque<f64>,
 }
 
-/// What follows from the limit model.
+/// The margins that follow from the limit model.
 #[derive(Debug, Clone, Copy, Default)]
 struct Margins {
     /// The most likely capacity share, by its index.
@@ -97,12 +97,12 @@ struct Margins {
     window_s: f64,
     /// Towards the last request.
     spacing_s: f64,
-    /// Which share of the variance of a round trip is that of the way there, 0 to 1.
+    /// The share of the uplink in the variance of the round trip, 0 to 1.
     outbound_share: f64,
 }
 
 impl Pacer {
-    /// A pacer for a limit of `rate` requests a second, above zero, that begins with what an earlier
+    /// A pacer for a limit of `rate` requests a second, above zero. It starts with the limits that an earlier
     /// run learned.
     pub(super) fn new(rate: f64, learned: Option<&LearnedRate>) -> Self {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 64")]
@@ -127,7 +127,7 @@ impl Pacer {
         pacer
     }
 
-    /// A slot counts from the moment at which its request was sent.
+    /// Records an event. A slot counts from the moment when its request was sent.
     pub(super) fn on(&mut self, event: PacerEvent) {
         match event {
             PacerEvent::NotBefore(at) => self.not_before = self.not_before.max(at),
@@ -165,8 +165,8 @@ impl Pacer {
         slot
     }
 
-    /// How many requests can be in flight so that latency does not lower the rate: rate times latency
-    /// (Little's law), with room for responses that take longer than the recent ones.
+    /// The number of requests in flight that is enough so that latency does not lower the rate: rate times
+    /// latency (Little's law), with a reserve for responses that are slower than the recent ones.
     pub(super) fn in_flight_max(&self) -> usize {
         const ROOM: usize = 4;
         const LONGER: f64 = 1.5;
@@ -181,7 +181,7 @@ impl Pacer {
         slots + ROOM
     }
 
-    /// What the next run should begin with; `None` before any response.
+    /// The learned rate for the next run; `None` before any response.
     pub(super) fn learned(&self) -> Option<LearnedRate> {
         let ModelSummary { jitter_s, jitter_log_sd, min_spacing_probability } =
             self.model.summary(self.rtt.jitter_max_s());
@@ -217,14 +217,14 @@ impl Pacer {
         }
         self.model.update(&request.risks, is_push_back);
         self.responses = self.responses.saturating_add(1);
-        // Without push-backs the model moves slowly, so that not every response needs new margins.
+        // Without push-backs the model changes slowly, so not every response needs new margins.
         let is_careful = self.responses < CAREFUL_REQUESTS;
         if is_push_back || is_careful || self.responses.is_multiple_of(5) {
             self.update_margins();
         }
     }
 
-    /// Whether the next request finds out if the service requires a least time between two requests.
+    /// Whether the next request tests if the service requires a least time between two requests.
     fn is_spacing_probe(&self) -> bool {
         self.responses >= CAREFUL_REQUESTS
             && self.responses.is_multiple_of(PROBE_EVERY)
@@ -256,7 +256,7 @@ impl Pacer {
         };
     }
 
-    /// How close a request at `now` is to those before it.
+    /// The distances of a request at `now` from the earlier ones.
     fn risks(&self, now: Moment) -> Risks {
         let risk = |back: usize, room: Duration| {
             let Some(earlier) = self.nth_last(back) else { return Risk::None };
@@ -277,7 +277,7 @@ impl Pacer {
         Moment(Duration::from_secs_f64(at_s.max(0.0)))
     }
 
-    /// When a request probably arrived, less the usual time on the way there.
+    /// The probable arrival of a request, without the usual uplink time.
     fn arrival_s(&self, request: &Request) -> f64 {
         let late_s = request.responded.map_or(0.0, |at| {
             let rtt_s = at.since(request.sent).as_secs_f64();
@@ -286,8 +286,8 @@ impl Pacer {
         seconds(request.sent) + late_s
     }
 
-    /// The jitter between the arrivals of the next request and of `request`, as a multiple of that of
-    /// one arrival. It is less if the response to `request` says something about its arrival.
+    /// The jitter between the arrivals of the next request and of `request`, as a multiple of that of one
+    /// arrival. It is less if the response to `request` shows something about its arrival.
     fn jitter_factor(&self, request: &Request) -> f64 {
         let known = if request.responded.is_some() { self.margins.outbound_share } else { 0.0 };
         (2.0 - known).sqrt()
@@ -297,7 +297,7 @@ impl Pacer {
         self.requests.get(self.requests.len().checked_sub(n)?)
     }
 
-    /// How many requests a window has at a capacity share, at least one.
+    /// The number of requests in a window at a capacity share, at least one.
     fn window_requests_at(&self, share: usize) -> usize {
         debug_assert!(share < CAPACITY_SHARES);
         ((self.window_requests * (5 - share) + 2) / 5).max(1)

@@ -1,15 +1,15 @@
 //! Back-off: growing waits with jitter, up to a limit.
 //!
-//! Pure: the randomness is an argument. The growth is the `backoff` crate's, which is unmaintained
-//! (RUSTSEC-2025-0012). Only this file names it, so that replacing it changes one file. Its own jitter is
-//! off, since it cannot be seeded and can shorten a wait; the jitter here only lengthens one.
+//! Pure: the randomness is an argument. The growth comes from the `backoff` crate, which is unmaintained
+//! (RUSTSEC-2025-0012). Only this file uses it, so that a replacement changes one file. The jitter of the
+//! crate is off, because it has no seed and can shorten a wait; the jitter here only lengthens one.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 
-/// How much jitter may lengthen a wait: by up to a quarter.
+/// The most that jitter lengthens a wait: a quarter.
 const JITTER_SHARE: f64 = 0.25;
 
 /// A sequence of growing waits.
@@ -19,7 +19,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits that begin at `first` and double up to `longest`, jitter not counted.
+    /// Waits that begin at `first` and double up to `longest`, without jitter.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self {
             growth: ExponentialBackoff {
@@ -41,7 +41,6 @@ impl Backoff {
         plain.mul_f64(1.0 + JITTER_SHARE * random.f64())
     }
 
-    /// Begins again at the first wait.
     pub fn reset(&mut self) {
         self.growth.reset();
     }

@@ -1,13 +1,13 @@
-//! The round-trip time: how long responses take, how much that varies, and what a late response says
-//! about the arrival of its request.
+//! The round-trip time: how long responses take, how much that varies, and what a late response shows about
+//! the arrival of its request.
 //!
-//! Pure numbers in seconds; knows nothing of limits or slots.
+//! Pure numbers in seconds. It has no access to limits or slots.
 
 use std::collections::VecDeque;
 
-/// The variance is used after this many round trips.
+/// The number of round trips before the variance is used.
 const SAMPLES_MIN: u32 = 20;
-/// After this many round trips an old one has about a third of its weight.
+/// After this number of round trips an old one has about a third of its weight.
 const MEMORY: u32 = 500;
 
 /// An estimate from the round trips so far.
@@ -16,7 +16,7 @@ pub(super) struct RttEstimator {
     count: u32,
     mean_s: f64,
     variance: f64,
-    /// The most recent ones, newest last.
+    /// The most recent ones, latest last.
     recent_s: VecDeque<f64>,
 }
 
@@ -28,7 +28,7 @@ impl RttEstimator {
         let share = 1.0 / f64::from(self.count.min(MEMORY));
         let mut off = trip_s - self.mean_s;
         if self.count > SAMPLES_MIN {
-            // A response that hung says little about the others.
+            // A response that was held up shows little about the others.
             let most = 4.0 * self.variance.sqrt() + 0.001;
             off = off.clamp(-most, most);
         }
@@ -50,7 +50,7 @@ impl RttEstimator {
         self.recent_s.iter().copied().reduce(f64::max).unwrap_or(0.0)
     }
 
-    /// The most that the arrival jitter can be: the way there varies no more than the round trip.
+    /// The largest possible arrival jitter: the uplink time varies no more than the round trip.
     pub(super) fn jitter_max_s(&self) -> f64 {
         if self.count < SAMPLES_MIN {
             return f64::INFINITY;
@@ -59,13 +59,13 @@ impl RttEstimator {
         (self.variance.sqrt() * (1.1 + doubt)).max(0.001)
     }
 
-    /// How much longer than usual a round trip took, within three standard deviations.
+    /// How much longer than the mean a round trip took, limited to three standard deviations.
     pub(super) fn lateness_s(&self, trip_s: f64) -> f64 {
         let most = 3.0 * self.variance.sqrt();
         (trip_s - self.mean_s).clamp(-most, most)
     }
 
-    /// Which share of the variance is that of the way there, 0 to 1, if its jitter is `jitter_s`.
+    /// The share of the uplink in the variance, 0 to 1, if its jitter is `jitter_s`.
     pub(super) fn outbound_share(&self, jitter_s: f64) -> f64 {
         if self.count < SAMPLES_MIN {
             return 0.0;

@@ -1,10 +1,10 @@
-//! The ids and target statuses of the rows so far.
+//! The question ids and target statuses of the rows read so far.
 //!
-//! Ten million ids have to fit beside everything else on a small machine, so no id is
-//! kept: 16 bytes of its hash find it, 6 bytes hold line and status, at most 400 MB for ten
-//! million. Two ids with one hash would pass for one; with 128 bits and ten million ids
-//! the odds are one in 10^24, far below those of a broken memory chip. Each process has its own hash keys,
-//! so that a file with a collision cannot be prepared.
+//! Ten million ids must fit into the memory of a small machine, so this module stores no id: 16 bytes of its
+//! hash identify it, and 6 bytes hold line and status. Ten million ids take at most 400 MB. Two ids with the
+//! same hash would count as one. With 128 bits and ten million ids the probability is 1 in 10^24, far below
+//! that of a memory error. Each process has its own random hash keys, so nobody can prepare a file with a
+//! collision.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,43 +13,42 @@ use std::hash::{BuildHasher as _, RandomState};
 use super::NewJob;
 use crate::domain::job::Status;
 
-/// One map would hold its old and its new table together while it grows, half as
-/// much memory again; of many small ones only one does so at a time.
+/// A single map holds its old and its new table together while it grows, which takes half as much memory
+/// again. Of many small maps only one grows at a time.
 const SHARDS: usize = 64;
 
 /// The largest line number that fits; later lines are reported as this one.
 const LINE_MAX: u64 = (1 << 46) - 1;
 
 type Key = [u8; 16];
-/// 46 bits of line, 2 bits of status. Bytes, because a wider type would be padded.
+/// 46 bits of line, 2 bits of status. Bytes, because a wider type has padding.
 type Packed = [u8; 6];
 
 /// The row that counts for a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SeenRow {
-    /// The target status.
     pub(super) status: Status,
     pub(super) line: u64,
 }
 
-/// What earlier rows say about the question of a job.
+/// The result of a comparison with the earlier rows of the same question.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
-    /// There is none.
+    /// No earlier row has this question.
     New,
-    /// An earlier row counts.
+    /// This earlier row counts.
     Earlier(SeenRow),
-    /// Earlier rows have different target statuses; one of them and this one, in words.
+    /// Earlier rows have different target statuses. The text names one of them and the current row.
     Conflict(String),
 }
 
 /// The row that counts for each question so far.
 pub(super) struct SeenIds {
-    /// Two hashers, since one gives 64 bits: at ten million ids those would collide
-    /// once in some hundred thousand files.
+    /// Two hashers, because one gives 64 bits. With ten million ids, 64 bits would collide once in some
+    /// hundred thousand files.
     hashers: [RandomState; 2],
     shards: Vec<HashMap<Key, Packed>>,
-    /// Questions of which no row counts, with the first two that differ.
+    /// Questions without a row that counts, each with the first two rows that differ.
     conflicts: HashMap<Key, [Packed; 2]>,
 }
 
@@ -87,8 +86,8 @@ impl SeenIds {
         }
     }
 
-    /// Records a conflict: `job` has another target status than the row so far, and neither counts.
-    /// Returns both in words.
+    /// Records a conflict: the target status of `job` differs from that of the earlier row, and neither
+    /// counts. Returns a text that names both.
     pub(super) fn set_aside(&mut self, job: &NewJob) -> String {
         let (shard, key) = self.find(job.question_id.as_str());
         let earlier = self.shards[shard].remove(&key).unwrap_or_else(|| pack(job));
@@ -101,12 +100,12 @@ impl SeenIds {
         !self.conflicts.is_empty()
     }
 
-    /// The conflicts without the questions that count.
+    /// The conflicts, without the questions that count.
     pub(super) fn conflicts_alone(self) -> Self {
         Self { hashers: self.hashers, conflicts: self.conflicts, ..Self::new() }
     }
 
-    /// Records the row of `job` in place of the one so far.
+    /// Records the row of `job` in place of the earlier one.
     pub(super) fn replace(&mut self, job: &NewJob) {
         let (shard, key) = self.find(job.question_id.as_str());
         self.shards[shard].insert(key, pack(job));
@@ -123,7 +122,7 @@ impl SeenIds {
     }
 }
 
-/// The intent of `job`, and the first of `intents` that differs, in the order of their lines.
+/// Describes the target status of `job` and the first of `intents` that differs, in the order of their lines.
 fn in_words(job: &NewJob, intents: [Packed; 2]) -> String {
     let own = SeenRow { status: job.status, line: job.line };
     let [first, second] = intents.map(unpack);
@@ -173,7 +172,8 @@ mod tests {
     #[test]
     fn ten_million_seen_ids_take_less_than_400_mb() {
         assert_eq!(size_of::<(Key, Packed)>(), 22);
-        // The table behind a map is a power of two, at most 7/8 full, one more byte each.
+        // The table of a map has a power of two of slots, is at most 7/8 full, and uses one more byte per
+        // slot.
         let slots = (10_000_000_usize * 8 / 7).next_power_of_two();
         assert!(slots * 23 < 400_000_000);
     }

@@ -1,7 +1,6 @@
 //! Why a manifest as a whole cannot be read.
 //!
-//! Each text names the file, what is wrong with it and what to do. What is wrong with
-//! single rows is no error but a [`super::RowError`].
+//! Each text names the file, the error and the remedy. An error in a single row is a [`super::RowError`].
 
 use std::io;
 
@@ -9,28 +8,28 @@ use super::{
     COLUMNS_MAX, DELIMITERS_MAX, Kind, RECORD_BYTES_MAX, UNPACKED_BYTES_FREE, UNPACKED_TIMES_MAX,
 };
 
-/// Why a manifest as a whole cannot be read, or not read on.
+/// Why a manifest as a whole cannot be read, or cannot be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// No such file, or no right to read it.
+    /// The file does not exist, or this process may not read it.
     #[error("{name}: cannot be opened")]
     Open {
         /// The file.
         name: String,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The system stopped giving bytes.
+    /// The system failed to read further.
     #[error("{name}: cannot be read, at line {line}")]
     Read {
         /// The file.
         name: String,
-        /// The line where the record begins that could not be read.
+        /// The line of the record that could not be read.
         line: u64,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The file begins like gzip and is not, or is cut off.
+    /// The file begins like gzip but is not valid gzip, or is cut off.
     #[error(
         "{name}: the gzip data is damaged or cut off, near line {line}: {reason}; \
              check it with `gzip -t` and fetch it again"
@@ -38,22 +37,22 @@ pub enum ManifestError {
     Gzip {
         /// The file.
         name: String,
-        /// How far it could be unpacked.
+        /// The line up to which it could be unpacked.
         line: u64,
-        /// What the unpacker says.
+        /// The error of the decompressor.
         reason: String,
     },
-    /// Something that never ends a record.
+    /// A record that is too long, such as text without line ends.
     #[error("{name}: a record of more than {} MiB or {DELIMITERS_MAX} delimiters starts at line \
              {line}: is this a CSV file? If it is, a quote in that line is opened and never closed",
              RECORD_BYTES_MAX >> 20)]
     TooLong {
         /// The file.
         name: String,
-        /// Where the record starts.
+        /// The line where the record starts.
         line: u64,
     },
-    /// A header that nobody wrote.
+    /// A header with more columns than a manifest can have.
     #[error(
         "{name}: the header, at line {line}, has {found} columns, at most {COLUMNS_MAX} are \
              read: is this the right file, and is its delimiter known? Two columns are enough"
@@ -61,12 +60,12 @@ pub enum ManifestError {
     TooManyColumns {
         /// The file.
         name: String,
-        /// Where the header starts.
+        /// The line where the header starts.
         line: u64,
-        /// How many there are.
+        /// The number of columns.
         found: usize,
     },
-    /// Not one line with text.
+    /// No line with text.
     #[error(
         "{name}: is empty: the first line has to name the columns, for example \
              `question_id,status`"
@@ -75,7 +74,7 @@ pub enum ManifestError {
         /// The file.
         name: String,
     },
-    /// NUL bytes in the header: text of two bytes a character, without its mark.
+    /// NUL bytes in the header: UTF-16 text without a byte order mark.
     #[error(
         "{name}: the header has NUL bytes, which looks like UTF-16 without a byte order \
              mark: save it as \"CSV UTF-8\", or convert it with \
@@ -85,15 +84,15 @@ pub enum ManifestError {
         /// The file.
         name: String,
     },
-    /// Something else than CSV, known by how it begins.
+    /// Another file format, recognised by its first bytes.
     #[error("{name}: is {}, not CSV: {}", kind.what, kind.advice)]
     Kind {
         /// The file.
         name: String,
-        /// What it is.
+        /// The format.
         kind: Kind,
     },
-    /// Gzip data that unpack to much more than any manifest does.
+    /// Gzip data that unpack to far more than any manifest.
     #[error(
         "{name}: unpacks to more than {} MiB, over {UNPACKED_TIMES_MAX} times its size, near line {line}: is this the \
              right file? If it is, unpack it with `gzip -d` and import that",
@@ -102,10 +101,10 @@ pub enum ManifestError {
     TooFarPacked {
         /// The file.
         name: String,
-        /// How far it was unpacked.
+        /// The line up to which it was unpacked.
         line: u64,
     },
-    /// The file was rewritten or replaced.
+    /// Another process rewrote or replaced the file during the import.
     #[error(
         "{name}: was changed while it was read: nothing was imported; run again once it is written whole"
     )]
@@ -113,17 +112,17 @@ pub enum ManifestError {
         /// The file.
         name: String,
     },
-    /// The quotes of the header are wrong, so that rows may stand inside it.
+    /// The quotes of the header are invalid, so that the header may contain rows.
     #[error("{name}: the header, at line {line}: {reason}")]
     Header {
         /// The file.
         name: String,
-        /// Where the header starts.
+        /// The line where the header starts.
         line: u64,
         /// What is wrong with the quotes.
         reason: String,
     },
-    /// The header has no known name for the id.
+    /// The header has no known name for the id column.
     #[error(
         "{name}: no column holds the question ids: {meant}name it question_id \
              (StandardQuestionId, standard_question_id and id are known too); \
@@ -134,10 +133,10 @@ pub enum ManifestError {
         name: String,
         /// The columns of the header.
         found: String,
-        /// The column that was meant to be it, as a question; may be empty.
+        /// The column that was probably meant, as a question; may be empty.
         meant: String,
     },
-    /// The header has no status and none was given for all rows.
+    /// The header has no status column, and no option sets one status for all rows.
     #[error(
         "{name}: no column is named status: {meant}add one, or give one status for all rows \
              with --status; the header has: {found}"
@@ -147,28 +146,28 @@ pub enum ManifestError {
         name: String,
         /// The columns of the header.
         found: String,
-        /// The column that was meant to be it, as a question; may be empty.
+        /// The column that was probably meant, as a question; may be empty.
         meant: String,
     },
-    /// One name, two columns: no telling which is meant.
+    /// Two columns have the same name, so the right one is unknown.
     #[error("{name}: the column {column} stands twice in the header: rename or remove one")]
     ColumnTwice {
         /// The file.
         name: String,
-        /// The name that stands twice.
+        /// The name that occurs twice.
         column: String,
     },
-    /// A delimiter that could not be told from the text around it.
+    /// A delimiter that could be confused with quotes, line ends or parts of other characters.
     #[error("the delimiter {:?} cannot be used: give one ASCII character that is no quote \
              and no line break", char::from(*byte))]
     Delimiter {
-        /// The one that was asked for.
+        /// The given delimiter.
         byte: u8,
     },
 }
 
-/// What the readers under the CSV reader find; travels through `io::Error` because
-/// `Read` knows no other way.
+/// The errors of the readers below the CSV reader. They travel inside `io::Error`, because `Read` has no
+/// other error type.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadFlaw {
     #[error("a record is too long")]
@@ -182,7 +181,7 @@ pub(super) enum ReadFlaw {
 }
 
 impl ManifestError {
-    /// Sorts an error that came while the record at `line` was read.
+    /// Classifies an error that occurred while the record at `line` was read.
     pub(super) fn from_read(name: &str, line: u64, source: io::Error) -> Self {
         let name = name.to_owned();
         match source.get_ref().and_then(|flaw| flaw.downcast_ref()) {

@@ -1,9 +1,8 @@
-//! Where a manifest's bytes come from: a file, which has to stay as it is while it is read, or
-//! a pipe, which can be read once.
+//! The source of a manifest's bytes: a file, which must not change during the import, or a pipe, which can be
+//! read only once.
 //!
-//! Relies on the system for what tells two states of a file apart: its size, the time of its
-//! last change, and which file its name leads to. A file that is rewritten in the same moment
-//! with as many bytes passes for the same.
+//! Detects a changed file by its size, the time of its last change, and the file that its path leads to. It
+//! cannot detect a rewrite at the same moment with the same number of bytes.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek as _, Write as _};
@@ -16,7 +15,7 @@ use super::error::ManifestError;
 use super::source::Input;
 use crate::util::escape::path_text;
 
-/// How much of a manifest was read; another thread may ask.
+/// How much of a manifest has been read. Another thread may ask for it.
 #[derive(Debug, Clone, Default)]
 pub struct ReadProgress {
     bytes: Arc<AtomicU64>,
@@ -24,37 +23,37 @@ pub struct ReadProgress {
 }
 
 impl ReadProgress {
-    /// Bytes of the file as it is, packed or not.
+    /// The bytes read from the file, compressed or not.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The size of the file in bytes; `None` for what is no file.
+    /// The size of the file in bytes; `None` for a pipe.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
 }
 
-/// What was opened.
+/// The opened source.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     progress: ReadProgress,
     again: Again,
 }
 
-/// How the same bytes can be read a second time.
+/// How to read the same bytes a second time.
 #[derive(Debug, Default)]
 enum Again {
-    /// Not at all.
+    /// Not possible.
     #[default]
     Never,
-    /// From the file, as long as it stays as it was.
+    /// From the file, if it has not changed.
     File { file: File, path: PathBuf, state: State },
-    /// From a copy without a name, which is gone with the process.
+    /// From an unnamed temporary copy, which disappears with the process.
     Copy(File),
 }
 
-/// What changes when a file is rewritten.
+/// The properties of a file that change when it is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     file: (u64, u64),
@@ -73,8 +72,8 @@ impl From<&Metadata> for State {
 }
 
 impl Source {
-    /// Opens the file at `path`, or stdin for `-`. What can be read once is copied while it is
-    /// read if it is to be `kept`.
+    /// Opens the file at `path`, or stdin for `-`. If `kept` is set, a pipe is copied while it is read,
+    /// because it can be read only once.
     pub(super) fn open(path: &Path, kept: bool) -> io::Result<(Input, Self)> {
         if path == Path::new("-") {
             return Self::pipe(Box::new(io::stdin()), kept);
@@ -82,8 +81,7 @@ impl Source {
         let file = File::open(path)?;
         let found = file.metadata()?;
         if found.is_dir() {
-            // The system opens a folder and fails only when it is read, which would look like a
-            // broken disk.
+            // The system opens a folder and fails only when it is read, which would look like a disk error.
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if !found.is_file() {
@@ -106,12 +104,12 @@ impl Source {
         Ok((Box::new(Copied(reader, copy)), Self { progress, again }))
     }
 
-    /// How much was read.
+    /// The bytes read so far.
     pub(super) fn progress(&self) -> ReadProgress {
         self.progress.clone()
     }
 
-    /// Fails if the file `name` is not what it was when it was opened, or was not read whole.
+    /// Fails if the file `name` has changed since it was opened, or was not read to its end.
     pub(super) fn must_be_unchanged(&self, name: &str) -> Result<(), ManifestError> {
         let Again::File { file, path, state } = &self.again else { return Ok(()) };
         let is_same =
@@ -123,7 +121,7 @@ impl Source {
         Err(ManifestError::Changed { name: name.to_owned() })
     }
 
-    /// The same bytes from their beginning, if they can be read a second time.
+    /// A reader of the same bytes from their beginning; `None` if they can be read only once.
     pub(super) fn again(self) -> io::Result<Option<(Input, Self)>> {
         let progress = ReadProgress { total: self.progress.total, ..ReadProgress::default() };
         let mut file = match &self.again {
@@ -146,7 +144,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// A reader whose bytes are copied on their way.
+/// A reader that copies its bytes into a file.
 struct Copied<R>(R, File);
 
 impl<R: Read> Read for Copied<R> {
@@ -162,8 +160,8 @@ pub fn can_be_read_again(path: &Path) -> bool {
     path != Path::new("-") && fs::metadata(path).is_ok_and(|found| found.is_file())
 }
 
-/// Fails if there is no file at `path`, so that a mistyped name is reported first.
-/// It is not opened: a pipe can be opened once.
+/// Fails if no file exists at `path`, so that a mistyped name is reported first. Does not open it: a pipe can
+/// be opened only once.
 ///
 /// # Errors
 /// [`ManifestError::Open`].

@@ -1,8 +1,7 @@
-//! Gzip: every member of it, what may follow the last one, and how much it may unpack to.
+//! Gzip: reads every member, checks what follows the last one, and limits the unpacked size.
 //!
-//! Relies on `flate2` for a single member. Takes zero bytes after the last member, with which
-//! tapes and some uploads fill up a block, and nothing else. Never unpacks what is far too large for a
-//! manifest.
+//! Relies on `flate2` for a single member. After the last member it accepts only zero bytes, with which tapes
+//! and some uploads fill a block. Stops at data that unpack to far more than any manifest.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 
@@ -11,20 +10,19 @@ use flate2::bufread::GzDecoder;
 use super::error::ReadFlaw;
 use super::source::Input;
 
-/// What gzip begins with.
+/// The first bytes of gzip data.
 pub(super) const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// So much is unpacked whatever it was packed to.
+/// The unpacked size that is accepted whatever the compressed size.
 pub const UNPACKED_BYTES_FREE: u64 = 64 << 20;
 
-/// How many times its size a manifest may unpack to beyond that. Ids alone are packed to a
-/// fifth, ids that are counted up to a fiftieth; gzip itself reaches a thousandth.
+/// The largest ratio of unpacked to compressed size above that. Plain ids compress to a fifth, numbered ids
+/// to a fiftieth; gzip itself reaches a thousandth.
 pub const UNPACKED_TIMES_MAX: u64 = 100;
 
-/// How much is read at once.
 const BUFFER_BYTES: usize = 32 * 1024;
 
-/// Packed bytes, counted.
+/// Counts the compressed bytes.
 struct Packed {
     inner: Input,
     bytes: u64,
@@ -38,9 +36,9 @@ impl Read for Packed {
     }
 }
 
-/// The text that was packed.
+/// The unpacked text.
 pub(super) struct GzipReader {
-    /// The member at hand; `None` after the last one.
+    /// The current member; `None` after the last one.
     member: Option<GzDecoder<BufReader<Packed>>>,
     bytes: u64,
 }
@@ -73,7 +71,7 @@ impl Read for GzipReader {
     }
 }
 
-/// What follows a member: another one, or nothing but zero bytes.
+/// The next member after `rest` begins. `None` if only zero bytes follow.
 fn next_member(mut rest: BufReader<Packed>) -> io::Result<Option<GzDecoder<BufReader<Packed>>>> {
     let mut has_padding = false;
     loop {
@@ -94,7 +92,7 @@ fn next_member(mut rest: BufReader<Packed>) -> io::Result<Option<GzDecoder<BufRe
     }
 }
 
-/// Distinguishes damaged data from a failing disk.
+/// Distinguishes damaged data from a disk error.
 fn damage(error: io::Error) -> io::Error {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     match error.kind() {

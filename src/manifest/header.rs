@@ -1,6 +1,6 @@
-//! The header line: which delimiter, which columns.
+//! The header line: its delimiter and its columns.
 //!
-//! Relies on the `csv` crate for quotes. Never looks at a row.
+//! Relies on the `csv` crate for quotes. Never reads a row.
 
 use csv::{ByteRecord, ReaderBuilder};
 
@@ -12,7 +12,7 @@ use crate::util::suggest::nearest;
 /// The names of the id column, the most specific first.
 const ID_NAMES: [&str; 4] = ["question_id", "StandardQuestionId", "standard_question_id", "id"];
 
-/// What is recognised from the header line, the most usual first.
+/// The delimiters that can be recognised from the header line, the most usual first.
 const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 
 /// The most columns that a manifest may have.
@@ -21,12 +21,12 @@ pub const COLUMNS_MAX: usize = 1_000;
 /// The most columns that an error lists.
 const COLUMNS_LISTED_MAX: usize = 20;
 
-/// Where the two columns stand that mean something.
+/// The positions of the two columns that a manifest needs.
 #[derive(Debug)]
 pub(super) struct Columns {
     /// The question ids.
     pub(super) id: usize,
-    /// The statuses. `None` if one was given for all rows and there are no others.
+    /// The statuses. `None` if an option sets one status for all rows and the file has no status column.
     pub(super) status: Option<usize>,
 }
 
@@ -58,12 +58,12 @@ impl Columns {
     }
 }
 
-/// Where the ids stand, and under which of their names.
+/// The position of the id column, and the name that matched.
 pub(super) fn id_column(header: &ByteRecord) -> Option<(usize, &'static str)> {
     ID_NAMES.into_iter().find_map(|name| Some((position(header, name)?, name)))
 }
 
-/// The first column called `name`, in any case.
+/// The position of the first column with `name`, in any case.
 pub(super) fn position(header: &ByteRecord, name: &str) -> Option<usize> {
     header.iter().position(|field| is_called(field, name))
 }
@@ -72,7 +72,7 @@ fn is_called(field: &[u8], name: &str) -> bool {
     trimmed(field).eq_ignore_ascii_case(name.as_bytes())
 }
 
-/// A name without what surrounds it unseen: blanks of every kind, and marks without a width.
+/// A name without surrounding invisible characters: blanks of every kind and zero-width marks.
 fn trimmed(field: &[u8]) -> &[u8] {
     let is_unseen = |c: char| c.is_whitespace() || is_unsafe(c);
     std::str::from_utf8(field)
@@ -96,7 +96,7 @@ fn list(header: &ByteRecord) -> String {
     names.join(", ")
 }
 
-/// The first column whose name is nearly one of `names`, as a question.
+/// A question that names the first column whose name resembles one of `names`.
 fn meant(header: &ByteRecord, names: &[&str]) -> String {
     let slip = header.iter().take(COLUMNS_LISTED_MAX).find_map(|field| {
         let field = std::str::from_utf8(trimmed(field)).ok()?;
@@ -107,13 +107,12 @@ fn meant(header: &ByteRecord, names: &[&str]) -> String {
     })
 }
 
-/// Whether `byte` can be told from quotes, line ends and parts of other characters.
+/// Whether `byte` cannot be confused with quotes, line ends or parts of other characters.
 pub(super) fn can_delimit(byte: u8) -> bool {
     byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n' | 0)
 }
 
-/// The delimiter that `head` names in a line of its own, `sep=;`, as spreadsheets write it for
-/// each other.
+/// The delimiter that a first line such as `sep=;` sets. Spreadsheets write this line for each other.
 pub(super) fn named_delimiter(head: &[u8]) -> Option<u8> {
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next()?.trim_ascii_end();
     let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
@@ -125,14 +124,14 @@ pub(super) fn named_delimiter(head: &[u8]) -> Option<u8> {
     }
 }
 
-/// The delimiter of the header in `head`, the first bytes of a manifest: one by which a
-/// known id column is found, then the one that stands there most often, then the comma.
+/// The delimiter of the header in `head`, the first bytes of a manifest. A delimiter that yields a known id
+/// column wins, then the most frequent one, then the comma.
 pub(super) fn recognise_delimiter(head: &[u8]) -> u8 {
     let worth = |delimiter: u8| {
         let header = first_record(head, delimiter);
         (id_column(&header).is_some(), header.len())
     };
-    // Of equals the last one wins, so the comma comes last.
+    // `max_by_key` returns the last of equal elements, so the comma comes last.
     DELIMITERS.into_iter().rev().max_by_key(|delimiter| worth(*delimiter)).unwrap_or(b',')
 }
 
@@ -143,7 +142,7 @@ pub(super) fn first_record(head: &[u8], delimiter: u8) -> ByteRecord {
         .delimiter(delimiter)
         .from_reader(head);
     let mut record = ByteRecord::new();
-    // Reading from memory cannot fail, and no record is told by the empty one.
+    // Reading from memory cannot fail, and an empty record means that there is none.
     while matches!(reader.read_byte_record(&mut record), Ok(true)) {
         if has_text(&record) {
             return record;
@@ -152,7 +151,7 @@ pub(super) fn first_record(head: &[u8], delimiter: u8) -> ByteRecord {
     ByteRecord::new()
 }
 
-/// Whether a record can be a header: before it is known, every delimiter is a blank.
+/// Whether a record can be a header. The delimiter is not known yet, so every delimiter counts as a blank.
 pub(super) fn has_text(record: &ByteRecord) -> bool {
     let is_blank = |byte: &u8| byte.is_ascii_whitespace() || DELIMITERS.contains(byte);
     !record.as_slice().iter().all(is_blank)

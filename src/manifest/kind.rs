@@ -1,17 +1,17 @@
-//! Files that are no CSV, known by how they begin.
+//! Files of another format than CSV, recognised by their first bytes.
 //!
-//! Looks at the first bytes alone, unpacked if they were gzip, and never at a name.
+//! Looks only at the first bytes, unpacked if they are gzip, and never at a file name.
 
-/// What a file is instead of CSV, and what to do about it.
+/// The format of a file that is not CSV, and the remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// With its article.
+    /// Its name, with an article.
     pub what: &'static str,
-    /// What makes a manifest of it.
+    /// How to make a manifest of it.
     pub advice: &'static str,
 }
 
-/// The most bytes that tell a kind.
+/// The number of first bytes that is enough to recognise every format.
 pub(super) const HEAD_BYTES: u64 = 16;
 
 const SAVE: &str = "open it and save it as \"CSV UTF-8\"";
@@ -20,7 +20,7 @@ const UTF32: Kind = Kind {
     advice: "save it as \"CSV UTF-8\", or convert it with `iconv -f UTF-32 -t UTF-8`",
 };
 
-/// How each kind begins.
+/// The first bytes of each format.
 const KINDS: [(&[u8], Kind); 14] = [
     (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", ZIP),
@@ -46,7 +46,7 @@ const ZIP: Kind = Kind {
     advice: "open it and save it as \"CSV UTF-8\", or unpack it with `unzip`",
 };
 
-/// What a file that begins with `head` is, if that is no CSV.
+/// The format of a file that begins with `head`; `None` if it may be CSV.
 pub(super) fn recognise(head: &[u8]) -> Option<Kind> {
     let known = KINDS.iter().find(|(start, _)| head.starts_with(start)).map(|(_, kind)| *kind);
     known.or_else(|| is_bzip2(head).then_some(BZIP2)).or_else(|| is_utf32(head).then_some(UTF32))
@@ -54,13 +54,13 @@ pub(super) fn recognise(head: &[u8]) -> Option<Kind> {
 
 const BZIP2: Kind = Kind { what: "a bzip2 archive", advice: "unpack it with `bzip2 -d`" };
 
-/// `BZh` alone could be a column's name.
+/// `BZh` alone could be the name of a column.
 fn is_bzip2(head: &[u8]) -> bool {
     matches!(head, [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..])
         || matches!(head, [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, ..])
 }
 
-/// Two characters of four bytes, without a mark.
+/// Two characters of four bytes each, without a byte order mark.
 fn is_utf32(head: &[u8]) -> bool {
     let Some(head) = head.get(..8) else { return false };
     let characters: Vec<[bool; 4]> =

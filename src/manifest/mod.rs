@@ -1,8 +1,8 @@
 //! The manifest: CSV bytes in, rows or row errors out.
 //!
 //! Reads any CSV that people and spreadsheets write, one record at a time, and classifies each record as a
-//! job, a duplicate or an error. Memory is bounded by one record and, for each id, the few bytes that find
-//! it again. Uses no database, no terminal and no clock.
+//! job, a duplicate or an error. Memory is bounded by one record and the hash of each id. Uses no database,
+//! no terminal and no clock.
 
 mod dedupe;
 mod error;
@@ -65,30 +65,29 @@ pub enum Row {
 /// The totals of a manifest. `rows` is always `good + duplicates + bad`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Records after the header, blank ones left out.
+    /// Records after the header, without blank ones.
     pub rows: u64,
     /// Distinct jobs.
     pub good: u64,
-    /// Rows of a question that already has its job: duplicates, and the rows that a resolved conflict
-    /// leaves out.
+    /// Rows of a question that already has its job: duplicates, and the rows that lose a resolved conflict.
     pub duplicates: u64,
     /// Invalid rows.
     pub bad: u64,
     /// The distinct jobs by status, in the order of [`Status::ALL`].
     pub by_status: [u64; 3],
-    /// Distinct jobs whose id begins with another app's number; ids that begin with no
-    /// number at all are not counted.
+    /// Distinct jobs whose id begins with the number of another app. Ids that begin with no number do not
+    /// count.
     pub other_app_ids: u64,
     /// The first of those ids.
     pub other_app_example: Option<String>,
-    /// What is unusual about the valid rows, those ids included.
+    /// Unusual properties of the valid rows, those ids included.
     pub warnings: Vec<Warning>,
     /// Identifies the manifest with its options: the SHA-256 of the unpacked file in lower-case hex, or,
     /// with options that change its meaning, a hash over that hash and the options.
     pub digest: String,
 }
 
-/// A manifest that is being read.
+/// A manifest during the import.
 pub struct Manifest {
     name: String,
     options: ManifestOptions,
@@ -108,7 +107,7 @@ impl Manifest {
     /// Opens the file at `path`, or stdin for `-`, and reads its header.
     ///
     /// # Errors
-    /// When there is no such file or it is no manifest; see [`ManifestError`].
+    /// When the file does not exist or is not a manifest; see [`ManifestError`].
     pub fn open(path: &Path, options: &ManifestOptions) -> Result<Self, ManifestError> {
         let is_stdin = path == Path::new("-");
         let name = if is_stdin { "stdin".to_owned() } else { path_text(path) };
@@ -119,7 +118,7 @@ impl Manifest {
         Ok(Self { source, ..Self::from_reader(reader, &name, options)? })
     }
 
-    /// How much of it was read.
+    /// How much of the manifest has been read.
     pub fn progress(&self) -> ReadProgress {
         self.source.progress()
     }
@@ -127,7 +126,7 @@ impl Manifest {
     /// Reads the header of the manifest in `reader`; `source` is its name in errors.
     ///
     /// # Errors
-    /// When it cannot be read or is no manifest; see [`ManifestError`].
+    /// When it cannot be read or is not a manifest; see [`ManifestError`].
     pub fn from_reader(
         reader: Box<dyn Read + Send>,
         source: &str,
@@ -161,16 +160,16 @@ impl Manifest {
         })
     }
 
-    /// Whether rows of one question have different target statuses, and no option decides between them.
+    /// Whether rows of one question have different target statuses and no option resolves the conflict.
     pub fn has_conflicts(&self) -> bool {
         self.seen_ids.has_conflicts()
     }
 
-    /// Starts again from the beginning of a manifest that was read to its end. Every row of a question
-    /// with a conflict is invalid then.
+    /// Restarts at the beginning of a manifest that was read to its end. In this second pass every row of a
+    /// question with a conflict is invalid.
     ///
     /// # Errors
-    /// When it cannot be read a second time, or is not what it was.
+    /// When it cannot be read a second time, or has changed.
     pub fn set_aside(self) -> Result<Self, ManifestError> {
         let Self { name, options, seen_ids, source, .. } = self;
         let read = source.again().map_err(|e| ManifestError::from_read(&name, 1, e))?;
@@ -214,7 +213,7 @@ impl Manifest {
         self.finish_with_questions().0
     }
 
-    /// The same, and the questions of the manifest.
+    /// The totals of [`Manifest::finish`], and the questions of the manifest.
     pub fn finish_with_questions(self) -> (Totals, IdSet) {
         let ManifestOptions { sdkappid, status, .. } = self.options;
         let foreign = self.warnings.of(WarningKind::Foreign);
@@ -257,8 +256,8 @@ impl Manifest {
         Ok(NewJob { question_id, status, line })
     }
 
-    /// Whether the current record has as many fields as the header. Spreadsheets leave out the
-    /// delimiters of empty last columns, and other programs end each row with one.
+    /// Whether the current record has as many fields as the header. Spreadsheets omit the delimiters of empty
+    /// last columns, and other programs end each row with a delimiter.
     fn has_its_fields(&self) -> bool {
         let (has, wants) = (self.record.len(), self.header.len());
         let status = self.columns.status.filter(|_| self.options.status.is_none());
@@ -267,7 +266,7 @@ impl Manifest {
         if has > wants { has == wants + 1 && surplus.trim_ascii().is_empty() } else { has > last }
     }
 
-    /// Compares a job with those before it. `None` for a duplicate.
+    /// Compares a job with the earlier ones. `None` for a duplicate.
     fn place(&mut self, job: NewJob) -> Result<Option<Row>, FieldError> {
         let earlier = match self.seen_ids.insert(&job) {
             Noted::New => {
@@ -316,8 +315,8 @@ impl Manifest {
     }
 }
 
-/// The first record with text in it, after the line that names the delimiter if there is one. Wrong quotes are
-/// an error, since the record may then contain rows.
+/// The first record with text, after the line that sets the delimiter, if any. Invalid quotes are an error,
+/// because the record may then contain rows.
 fn read_header(
     name: &str,
     records: &mut Records,

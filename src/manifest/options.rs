@@ -1,4 +1,4 @@
-//! How a manifest is to be read: what the command line decides.
+//! The options of the command line that decide how a manifest is read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,24 +6,24 @@ use std::str::FromStr;
 use crate::domain::job::Status;
 use crate::util::suggest::did_you_mean;
 
-/// How a manifest is to be read.
+/// How a manifest is read.
 #[derive(Debug, Clone, Default)]
 pub struct ManifestOptions {
-    /// One status for every row; a status column is then ignored.
+    /// One status for every row. It overrides a status column.
     pub status: Option<Status>,
-    /// What stands between fields; recognised from the header line if not given.
+    /// The delimiter between fields; recognised from the header line if not given.
     pub delimiter: Option<u8>,
-    /// Which row counts when two want different things of one question; an error if
-    /// not given.
+    /// Which row counts when two rows of one question have different target statuses. Without it, a conflict
+    /// is an error.
     pub on_conflict: Option<OnConflict>,
-    /// Whether [`super::Manifest::set_aside`] may be asked for: what can be read once is then copied
-    /// while it is read.
+    /// Whether [`super::Manifest::set_aside`] may be called. A pipe is then copied while it is read, because
+    /// it can be read only once.
     pub sets_aside: bool,
-    /// The app whose questions these should be; only for [`super::Totals::foreign`].
+    /// The app that the questions should belong to; only for [`super::Totals::foreign`].
     pub sdkappid: u64,
 }
 
-/// Which row counts when two want different things of one question.
+/// Which row counts when two rows of one question have different target statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
     /// The row that comes first in the file.

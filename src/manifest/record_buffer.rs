@@ -1,44 +1,44 @@
 //! The bytes of the current record beneath the CSV reader: line numbers, quotes, limits.
 //!
-//! The `csv` crate counts lines by line feeds and gives a record the line on which its
-//! search for it began, which is the wrong one after blank lines, with CRLF and with
-//! lone CR; and it takes a quote that is never closed for one closed by the end of the
-//! file, which hides every row after it. So this reader keeps the bytes of the current record. Its caller
-//! reports where each record starts. It never keeps more than one record and a buffer.
+//! The `csv` crate counts lines by line feeds. It gives a record the line where its search for the record
+//! began, which is wrong after blank lines, with CRLF and with lone CR. It also accepts the end of the file
+//! in place of a missing closing quote, which hides every row after the open quote. So this reader keeps the
+//! bytes of the current record. Its caller reports where each record starts. It keeps at most one record and
+//! one buffer.
 
 use std::io::{self, Read};
 
 use super::error::ReadFlaw;
 use super::source::Input;
 
-/// The longest record that is read, in bytes.
+/// The longest record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 8 << 20;
 
-/// The most delimiters in a record, quoted ones too: the CSV reader keeps eight bytes for
-/// each field, and twice that while it grows, so that 8 MiB of them would take 128 MiB more.
+/// The most delimiters in a record, quoted ones included. The CSV reader keeps eight bytes per field, and
+/// twice that while it grows, so 8 MiB of delimiters would take 128 MiB more.
 pub const DELIMITERS_MAX: usize = 1_000_000;
 
-/// Line feeds handed out after the end. A record that is whole takes at most one of
-/// them; only an open quote takes two.
+/// Line feeds added after the end. A complete record consumes at most one of them; only an open quote
+/// consumes two.
 const TAIL_BYTES: usize = 2;
 
 /// A reader that keeps the current record.
 pub(super) struct RecordBuffer {
     inner: Input,
     delimiter: u8,
-    /// How many delimiters are in `kept`.
+    /// The number of delimiters in `kept`.
     delimiters: usize,
-    /// What was read from the start of the record, or somewhat before it.
+    /// The bytes from the start of the record, or from shortly before it.
     kept: Vec<u8>,
-    /// The place of `kept[0]` in the whole text.
+    /// The position of `kept[0]` in the whole text.
     kept_from: u64,
-    /// Where in `kept` the record starts.
+    /// The index in `kept` where the record starts.
     start: usize,
-    /// The line of that place.
+    /// The line of that position.
     line: u64,
-    /// Whether the byte before it is a CR, whose LF would belong to the same line end.
+    /// Whether the byte before it is a CR. A following LF belongs to the same line end.
     after_cr: bool,
-    /// The length of the whole text, once its end was seen.
+    /// The length of the whole text, once its end has been read.
     length: Option<u64>,
     tail: usize,
 }
@@ -59,7 +59,7 @@ impl RecordBuffer {
         }
     }
 
-    /// Says that the next record starts at `place`, or after the line ends that follow it.
+    /// Sets the start of the next record to `place`, or after the line ends that follow it.
     pub(super) fn begin(&mut self, place: u64) {
         let end = self.index(place);
         while self.start < end {
@@ -80,8 +80,8 @@ impl RecordBuffer {
         &self.kept[self.start..end]
     }
 
-    /// Whether a record that ends before `place` has a quote that is still open at the end
-    /// of the text. Its last field then ends with two line feeds that are not the file's.
+    /// Whether a record that ends before `place` has a quote that is still open at the end of the text. Its
+    /// last field then ends with two line feeds that are not in the file.
     pub(super) fn is_open_at_end(&self, place: u64) -> bool {
         self.length.is_some_and(|length| place >= length + TAIL_BYTES as u64)
     }
@@ -113,8 +113,8 @@ impl RecordBuffer {
 
 impl Read for RecordBuffer {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        // The CSV reader asks for more when it has used up everything, so what is kept
-        // after this is the record at hand and nothing else.
+        // The CSV reader asks for more only when it has consumed everything, so after this the buffer
+        // contains only the current record.
         self.pass_line_ends();
         self.kept_from += self.start as u64;
         self.delimiters -= self.count(&self.kept[..self.start]);

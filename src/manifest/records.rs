@@ -1,7 +1,7 @@
-//! From text to records: the `csv` crate, made strict where a row could get lost.
+//! Splits text into records with the `csv` crate, made strict where a row could get lost.
 //!
-//! Relies on [`RecordBuffer`] for what the crate does not say. Knows fields, not their meaning.
-//! Never lets a quote in the wrong place swallow rows in silence.
+//! Relies on [`RecordBuffer`] for what the crate does not report. Knows fields, not their meaning. Never lets
+//! a misplaced quote hide rows silently.
 
 use std::io;
 
@@ -11,7 +11,6 @@ use super::record_buffer::RecordBuffer;
 use super::row_error::FieldError;
 use super::source::Input;
 
-/// How much is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The records of a text.
@@ -20,11 +19,11 @@ pub(super) struct Records {
     delimiter: u8,
 }
 
-/// The record that was read.
+/// The properties of a record that was read.
 pub(super) struct ReadRecord {
     /// The line on which it starts.
     pub(super) line: u64,
-    /// What is wrong with its quotes, if anything is.
+    /// The error in its quotes, if any.
     pub(super) flaw: Option<FieldError>,
 }
 
@@ -39,8 +38,8 @@ impl Records {
         Self { csv, delimiter }
     }
 
-    /// Reads the next record that is not blank; `None` at the end, which is the end of
-    /// the bytes too. An error comes with the line of the record it happened in.
+    /// Reads the next record that is not blank. `None` at the end, which is also the end of the bytes. An
+    /// error has the line of the record where it occurred.
     pub(super) fn next(
         &mut self,
         record: &mut ByteRecord,
@@ -60,7 +59,7 @@ impl Records {
         }
     }
 
-    /// Everything counts for the hash, whatever made the CSV reader stop.
+    /// Reads the rest of the bytes, because the digest covers the whole file wherever the CSV reader stops.
     fn drain(&mut self) -> Result<(), (u64, io::Error)> {
         let buffer = self.csv.get_mut();
         match io::copy(buffer, &mut io::sink()) {
@@ -88,7 +87,7 @@ impl Records {
     }
 }
 
-/// The reader's or writer's own error, which must not be lost inside another.
+/// The I/O error inside `error`, which must not be hidden inside another one.
 pub(super) fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         ErrorKind::Io(error) => error,
@@ -109,9 +108,9 @@ fn trim_tail(record: &mut ByteRecord) {
     *record = fields.collect();
 }
 
-/// Whether a quoted field with a line break in it is closed by a quote that other text
-/// follows: the mark of an opening quote that was never closed and met the next field's.
-/// On a single line the same is a habit of some writers and does no harm.
+/// Whether other text follows the closing quote of a quoted field with a line break. This is the mark of an
+/// opening quote that was never closed and matched the quote of a later field. On a single line some writers
+/// do the same on purpose, and it hides no row.
 fn ends_in_midfield(raw: &[u8], delimiter: u8) -> bool {
     let mut bytes = raw.iter().copied().peekable();
     let mut at_start = true;

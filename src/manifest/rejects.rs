@@ -1,10 +1,10 @@
-//! Bad rows as a file that is a manifest again once they are mended.
+//! Writes bad rows to a file that is a valid manifest after they are corrected.
 //!
-//! Original columns, values byte for byte, and a `reason`; comma, UTF-8 if the input was
-//! UTF-16, else the input's own bytes. Nothing of a row is lost: a short one is filled up
-//! with empty fields; the surplus of a long one is added to its id, after blanks, so that
-//! nobody imports it unmended (an id with blanks is refused), whichever column the
-//! stray delimiter was in. Never more than a limit: short rows grow by their reasons.
+//! It has the original columns, unchanged values, and a `reason`. The delimiter is a comma; the encoding is
+//! UTF-8 if the input was UTF-16, else that of the input. No value is lost: a short row gets empty fields,
+//! and the surplus of a long row is appended to its id after blanks. An id with blanks is invalid, so nobody
+//! can import the row uncorrected, whichever column had the stray delimiter. The size is limited, because
+//! reasons make short rows longer.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -17,25 +17,25 @@ use super::row_error::{RowError, WHOLE};
 
 const REASON: &str = "reason";
 
-/// What stands between an id and the surplus fields of its row.
+/// The separator between an id and the surplus fields of its row.
 const SURPLUS_MARK: &[u8] = b" | ";
 
-/// The most bytes of rejects. More than a million bad rows are no slips of the pen.
+/// The most bytes of rejects. A file with more than a million bad rows is the wrong file.
 pub const REJECTS_BYTES_MAX: u64 = 256 << 20;
 
-/// Why no more rejects are written; travels through `io::Error`, since `Write` knows no other.
+/// Why no more rejects are written. It travels inside `io::Error`, because `Write` has no other error type.
 #[derive(Debug, thiserror::Error)]
 #[error("more than {} MiB of bad rows", REJECTS_BYTES_MAX >> 20)]
 pub struct TooManyRejects;
 
-/// Bad rows on their way to a file.
+/// Writes bad rows to a file.
 pub struct Rejects<W: Write> {
     csv: Writer<Counted<W>>,
     /// The columns of the input.
     columns: usize,
-    /// Where the reason goes; equal to `columns` if the input has no place for it.
+    /// The column of the reason; equal to `columns` if the input has no such column.
     reason: usize,
-    /// Where the surplus of a long row goes.
+    /// The column that receives the surplus of a long row.
     surplus: usize,
     rows: u64,
 }
@@ -59,13 +59,13 @@ impl<W: Write> Rejects<W> {
     /// Writes one bad row.
     ///
     /// # Errors
-    /// When the destination cannot be written, or has its limit.
+    /// When the destination cannot be written, or the file has reached its limit.
     pub fn write(&mut self, bad: &RowError) -> io::Result<()> {
         self.rows += 1;
         let mut fields = bad.fields.clone();
         if bad.column == WHOLE && self.reason < self.columns {
-            // What stands in the place of the reason need not be an old reason: fields
-            // have moved, or an open quote took in other rows. It is kept as surplus.
+            // The value in the reason column may not be an old reason: fields may have shifted, or an open
+            // quote may include other rows. It is kept as surplus.
             let moved = bad.fields.get(self.reason).unwrap_or_default();
             if !moved.is_empty() {
                 for _ in fields.len()..self.columns {
@@ -77,10 +77,10 @@ impl<W: Write> Rejects<W> {
         self.write_record(&fields, bad.reason.as_bytes())
     }
 
-    /// Writes what comes after the last row; the destination, and the number of its rows.
+    /// Flushes the file. Returns the destination and the number of rows.
     ///
     /// # Errors
-    /// When the destination cannot be written, or has its limit.
+    /// When the destination cannot be written, or the file has reached its limit.
     pub fn finish(self) -> io::Result<(W, u64)> {
         let to = self.csv.into_inner().map_err(csv::IntoInnerError::into_error)?;
         Ok((to.inner, self.rows))
@@ -98,7 +98,7 @@ impl<W: Write> Rejects<W> {
     }
 }
 
-/// A destination that takes no more than its limit.
+/// A destination with a size limit.
 struct Counted<W> {
     inner: W,
     bytes: u64,
@@ -119,13 +119,13 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// Whether a file that begins with `head` has the column that rejects have and manifests have not.
+/// Whether a file that begins with `head` has the reason column, which rejects have and manifests do not.
 pub fn look_like_rejects(head: &[u8]) -> bool {
     let header = header::first_record(head, b',');
     header::position(&header, REASON).is_some() && header::id_column(&header).is_some()
 }
 
-/// Whether both paths lead to one existing file, by whatever names and links.
+/// Whether both paths lead to the same existing file, through any names and links.
 pub fn same_file(a: &Path, b: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let identity = |path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();

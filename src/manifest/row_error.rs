@@ -1,6 +1,6 @@
 //! Invalid rows, described so that a person can find and fix them.
 //!
-//! A manifest is untrusted text: nothing here shows a byte that a terminal would interpret.
+//! A manifest is untrusted text: this module never shows a byte that a terminal would interpret.
 
 use std::fmt::{self, Write as _};
 
@@ -11,24 +11,24 @@ use crate::util::escape::visible;
 /// The most characters of a value that are shown.
 const VALUE_CHARS_MAX: usize = 60;
 
-/// The column of an error that is about the record as a whole.
+/// The column of an error that concerns the record as a whole.
 pub(super) const WHOLE: &str = "-";
 
 /// An invalid record.
 #[derive(Debug, Clone)]
 pub struct RowError {
-    /// Its number among the records after the header, from 1; blank ones do not count.
+    /// Its number among the records after the header, from 1, without blank ones.
     pub record: u64,
-    /// The line of the file where it starts.
+    /// The line of the file where the record starts.
     pub line: u64,
-    /// The name of the column at fault, `-` when it is the record as a whole.
+    /// The name of the invalid column; `-` for the record as a whole.
     pub column: String,
-    /// The field at fault, or the whole record, as it can be shown: at most 60
-    /// characters, what is not printable escaped.
+    /// The invalid field or the whole record, safe to show: at most 60 characters, with unprintable ones
+    /// escaped.
     pub value: String,
-    /// What is wrong and what would be right.
+    /// The error and the valid values.
     pub reason: String,
-    /// The fields as they stand in the file.
+    /// The fields as in the file.
     pub fields: ByteRecord,
 }
 
@@ -42,9 +42,9 @@ impl fmt::Display for RowError {
 /// Why a record is no job.
 #[derive(Debug)]
 pub(super) struct FieldError {
-    /// The field at fault; `None` for the record as a whole.
+    /// The invalid field; `None` for the record as a whole.
     pub(super) column: Option<usize>,
-    /// What is wrong and what would be right.
+    /// The error and the valid values.
     pub(super) reason: String,
 }
 
@@ -69,7 +69,7 @@ impl RowError {
         let name = |column: usize| shown(header.get(column).unwrap_or_default().trim_ascii());
         let value = match flaw.column {
             Some(column) => shown(fields.get(column).unwrap_or_default()),
-            // So many fields fill the value even if all of them are empty.
+            // This number of fields fills the value even if all of them are empty.
             None => shown(&fields.iter().take(VALUE_CHARS_MAX + 2).collect::<Vec<_>>().join(&b',')),
         };
         Self {
@@ -83,7 +83,7 @@ impl RowError {
     }
 }
 
-/// Any bytes as text for a terminal or a log: cut, and what is not printable escaped.
+/// Any bytes as safe text for a terminal or a log: shortened, with unprintable characters escaped.
 pub(super) fn shown(bytes: &[u8]) -> String {
     let mut text = String::new();
     let mut chars = 0;
@@ -103,8 +103,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     text
 }
 
-/// As in a Rust string: short where people know the short form, by the one set of unsafe
-/// characters elsewhere.
+/// Escapes as in a Rust string: the short form where one is common, else the code of an unsafe character.
 fn escaped(c: char) -> String {
     match c {
         '\0' => r"\0".to_owned(),

@@ -1,8 +1,7 @@
-//! From bytes to text: unpacked, hashed, UTF-16 made UTF-8, without the mark of its end.
+//! Turns bytes into text: unpacks them, hashes them, converts UTF-16 to UTF-8, and removes the end mark.
 //!
-//! Relies on marks in the bytes themselves, never on a file name, so that stdin is
-//! treated like a file. The hash is taken of the unpacked bytes, before anything else
-//! touches them. Never holds more than a buffer.
+//! Relies on marks in the bytes and never on a file name, so that stdin behaves like a file. The hash covers
+//! the unpacked bytes before any other step. Keeps at most one buffer.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,22 +13,21 @@ use super::error::ReadFlaw;
 use super::{ManifestOptions, gzip, kind};
 use crate::util::hex::hex;
 
-/// How much is looked at to recognise the delimiter.
+/// The number of bytes used to recognise the delimiter.
 const PEEK_BYTES: u64 = 64 * 1024;
 
-/// How much is decoded at once.
+/// The size of the decoder's buffer.
 const DECODED_BYTES: usize = 64 * 1024;
 
-/// Ctrl-Z, with which DOS and its heirs end a text.
+/// Ctrl-Z, the end mark of text files from DOS.
 const END_MARK: u8 = 0x1a;
 
-/// A reader whose type no longer matters.
 pub(super) type Input = Box<dyn Read + Send>;
 
-/// The text in `bytes`, and the hash that grows while it is read.
+/// The text in `bytes`, and the hash, which is complete when the text has been read to its end.
 ///
-/// Bytes that are not UTF-16 pass as they are, in whatever encoding: only two columns
-/// have to be readable, and the others go into the rejects unharmed.
+/// Bytes that are not UTF-16 pass unchanged in any encoding: only two columns must be readable, and the
+/// others go into the rejects unchanged.
 pub(super) fn text(bytes: Input) -> io::Result<(Input, Digest)> {
     let mut bytes: Input = Box::new(Uninterrupted(bytes));
     let start = read_some(&mut bytes, gzip::MAGIC.len() as u64)?;
@@ -43,12 +41,12 @@ pub(super) fn text(bytes: Input) -> io::Result<(Input, Digest)> {
     let digest = Digest::default();
     let hashed = Hashed { inner: Cursor::new(head).chain(plain), digest: digest.clone() };
     let decoded = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(hashed);
-    // The decoder loses what it holds when its last reads are short ones.
+    // The decoder loses buffered bytes when its last reads are short.
     let decoded = BufReader::with_capacity(DECODED_BYTES, decoded);
     Ok((Box::new(Unmarked { inner: decoded, holds: false }), digest))
 }
 
-/// The first bytes of `text`; `text` goes on after them.
+/// The first bytes of `text`. They stay in `text`.
 pub(super) fn peek(text: &mut Input) -> io::Result<Vec<u8>> {
     read_some(text, PEEK_BYTES)
 }
@@ -59,8 +57,8 @@ fn read_some(reader: &mut Input, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Bears interruptions for all the readers above: the CSV reader would take a signal for the
-/// end of the file, and the decoder would lose its last half character.
+/// Retries interrupted reads for all readers above. The CSV reader would treat an interruption as the end of
+/// the file, and the decoder would lose its last incomplete character.
 struct Uninterrupted(Input);
 
 impl Read for Uninterrupted {
@@ -74,7 +72,7 @@ impl Read for Uninterrupted {
     }
 }
 
-/// Hashes what passes.
+/// Hashes the bytes that are read through it.
 struct Hashed<R> {
     inner: R,
     digest: Digest,
@@ -88,10 +86,10 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Leaves out one mark of the end where it is the last byte.
+/// Removes one end mark if it is the last byte.
 struct Unmarked<R> {
     inner: R,
-    /// Whether a mark was passed over that may be the last byte.
+    /// Whether an end mark was withheld that may be the last byte.
     holds: bool,
 }
 
@@ -118,17 +116,17 @@ impl<R: BufRead> Read for Unmarked<R> {
     }
 }
 
-/// The hash of what was read so far. Shared, because the reader that feeds it
-/// disappears under others that do not give it back.
+/// The hash of the bytes read so far. It is shared, because the readers above own the reader that feeds it
+/// and do not return it.
 #[derive(Clone, Default)]
 pub(super) struct Digest(Arc<Mutex<Sha256>>);
 
 impl Digest {
-    /// The name of the intent: these bytes, read with these options.
+    /// The identity of the manifest: its bytes, read with these options.
     ///
-    /// One file with another `--status` is another intent, so what changes the meaning
-    /// of the bytes is hashed too. The text below must never change: batches that are
-    /// under way are found again by it.
+    /// The same file with another `--status` has other target statuses, so the options that change the
+    /// meaning are hashed too. The hashed text must never change, because a repeated import finds its
+    /// unfinished batch by this digest.
     pub(super) fn name(&self, options: &ManifestOptions) -> String {
         let bytes = hex(&self.with(|hash| hash.clone().finalize()));
         let ManifestOptions { status, delimiter, on_conflict, sets_aside: _, sdkappid: _ } =
@@ -146,7 +144,7 @@ impl Digest {
     }
 
     fn with<T>(&self, what: impl FnOnce(&mut Sha256) -> T) -> T {
-        // A hash is never left half changed by a panic elsewhere.
+        // A panic elsewhere never leaves the hash half updated.
         what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,31 +1,30 @@
-//! What is odd about good rows: nothing that stops an import, and nothing that its author can
-//! have meant.
+//! Unusual properties of good rows. They do not stop an import, but its author probably did not intend them.
 //!
-//! A spreadsheet rewrites ids when it opens a file, long before anybody looks at it: it makes
-//! numbers, formulas and typographic dashes of them. Such an id is still an id, since the service
-//! names no rule for them. Knows no file and no terminal.
+//! A spreadsheet rewrites ids when it opens a file, before anyone sees them: into numbers, formulas and
+//! typographic dashes. Such an id is still valid, because the service documents no rule for ids. Uses no file
+//! and no terminal.
 
 use std::fmt;
 
 use super::row_error::shown;
 use crate::domain::job::{NewJob, Status};
 
-/// What is odd.
+/// The kinds of unusual properties of a valid row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WarningKind {
-    /// An id that begins with another app's number.
+    /// An id that begins with the number of another app.
     Foreign,
-    /// An id that is a number with an exponent, as `1.4E+09`.
+    /// An id that is a number with an exponent, such as `1.4E+09`.
     Number,
-    /// An id that is an error value, as `#NAME?`.
+    /// An id that is an error value, such as `#NAME?`.
     ErrorValue,
-    /// An id that begins as a formula does, as `="x"`.
+    /// An id that begins like a formula, such as `="x"`.
     Formula,
-    /// An id that begins with the apostrophe by which a cell is marked as text.
+    /// An id that begins with the apostrophe that marks a cell as text.
     Apostrophe,
     /// An id with a typographic dash or hyphen.
     Dash,
-    /// A row whose own status is overridden by the one for all rows.
+    /// A row whose own status differs from the one that an option sets for all rows.
     Override,
 }
 
@@ -41,21 +40,20 @@ impl WarningKind {
     ];
 }
 
-/// One kind of oddity, of all rows that have it.
+/// One kind of unusual property, for all rows that have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// What is odd.
     pub kind: WarningKind,
-    /// How many rows have it; of rows that repeat a job the first alone counts, except for
+    /// The number of rows that have it. Of duplicate rows only the first counts, except for
     /// [`WarningKind::Override`].
     pub rows: u64,
-    /// The first of them: its number among the records.
+    /// The number of the first such record.
     pub record: u64,
-    /// The line where it starts.
+    /// The line where that record starts.
     pub line: u64,
-    /// Its id, or its own status, as it can be shown.
+    /// Its id, or its own status, safe to show.
     pub example: String,
-    /// All of it in one sentence, with what to do.
+    /// The whole warning in one sentence, with the remedy.
     pub text: String,
 }
 
@@ -65,7 +63,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What is counted while rows are read.
+/// The counts of each kind while rows are read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Warnings([Option<First>; WarningKind::ALL.len()]);
 
@@ -78,7 +76,7 @@ struct First {
 }
 
 impl Warnings {
-    /// Looks at the id of a job for the app `sdkappid`.
+    /// Checks the id of a job for the app `sdkappid`.
     pub(super) fn look_at(&mut self, job: &NewJob, record: u64, sdkappid: u64) {
         let id = job.question_id.as_str();
         if job.question_id.owner().is_some_and(|owner| owner != sdkappid) {
@@ -89,17 +87,17 @@ impl Warnings {
         }
     }
 
-    /// Notes a row whose own status, `own`, does not count.
+    /// Counts a row whose own status, `own`, is overridden.
     pub(super) fn overridden(&mut self, record: u64, line: u64, own: &[u8]) {
         self.count(WarningKind::Override, record, line, own.trim_ascii());
     }
 
-    /// How many rows have it, and the first of them.
+    /// The number of rows that have it, and the first example.
     pub(super) fn of(&self, kind: WarningKind) -> Option<(u64, &str)> {
         self.0[kind as usize].as_ref().map(|first| (first.rows, first.example.as_str()))
     }
 
-    /// The warnings, for the app `sdkappid` and rows that all get `status`.
+    /// The warnings for the app `sdkappid`. `status` is the status that an option sets for all rows.
     pub(super) fn finish(self, sdkappid: u64, status: Option<Status>) -> Vec<Warning> {
         let found = WarningKind::ALL.into_iter().zip(self.0);
         let found = found.filter_map(|(kind, first)| Some((kind, first?)));
@@ -150,7 +148,7 @@ fn warning(kind: WarningKind, first: First, sdkappid: u64, status: Option<Status
 
 const RELOAD: &str = "export the ids again, and open them with their column as text";
 
-/// What a spreadsheet or a word processor has made of `id`.
+/// The kind of change that a spreadsheet or a word processor has made to `id`.
 fn rewritten(id: &str) -> Option<WarningKind> {
     match id.as_bytes() {
         [b'0'..=b'9', ..] if has_exponent(id) => return Some(WarningKind::Number),
@@ -162,7 +160,7 @@ fn rewritten(id: &str) -> Option<WarningKind> {
     (!id.is_ascii() && id.contains(is_typographic_dash)).then_some(WarningKind::Dash)
 }
 
-/// Digits, perhaps a fraction, and an exponent.
+/// Whether the id consists of digits, an optional fraction, and an exponent.
 fn has_exponent(id: &str) -> bool {
     let after_digits = |text: &str| text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let rest = &id[id.len() - after_digits(id)..];
@@ -173,7 +171,7 @@ fn has_exponent(id: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `#NAME?`, `#REF!`, `#N/A` and the like, or a cell that was too narrow.
+/// Whether the id is `#NAME?`, `#REF!`, `#N/A` and the like, or the mark of a cell that was too narrow.
 fn is_error_value(id: &str) -> bool {
     let is_word = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '_'))
@@ -184,7 +182,7 @@ fn is_error_value(id: &str) -> bool {
         || (id.len() > 2 && id.bytes().all(|byte| byte == b'#'))
 }
 
-/// What stands where `-` was typed.
+/// Whether `c` is a typographic replacement of a typed `-`.
 fn is_typographic_dash(c: char) -> bool {
     matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}')
 }

@@ -50,7 +50,7 @@ impl ImportProgress {
     }
 }
 
-/// See the module's documentation.
+/// The progress display of one import.
 #[derive(Debug)]
 pub struct ImportDisplay {
     out: Output,

@@ -1,6 +1,6 @@
 //! The log: events as lines of text or JSON, on stderr or in a file.
 //!
-//! A line that cannot be written is counted and dropped: a log must not end the run. A JSON log and a
+//! A line that cannot be written is counted and dropped, because a log must not end the run. A JSON log and a
 //! log file also contain the messages to the user.
 
 use std::fs::{File, OpenOptions};
@@ -94,7 +94,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Whether stderr has only JSON.
+    /// Whether stderr contains only JSON.
     pub(super) fn has_stderr_alone(&self) -> bool {
         self.json && self.file.is_none()
     }
@@ -158,7 +158,7 @@ fn open(path: &Path) -> Result<(Arc<File>, Arc<str>), LogError> {
     }
 }
 
-/// Logs panics: a JSON log on stderr must contain nothing but JSON.
+/// Logs panics, because a JSON log on stderr must contain only JSON.
 fn log_panics(log: Log, lost: Arc<LostLines>) {
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -205,7 +205,8 @@ impl Write for &LogWriter {
             Some((file, name)) => {
                 self.out.lost.note(name, (&**file).write_all(text.as_bytes()));
             }
-            // No progress display there. Suspending it could deadlock in a panic of its own.
+            // No progress display is visible then. Suspending it could deadlock during a panic inside the
+            // display.
             None if log.json => self.to_stderr(&text),
             None => self.out.bars.suspend(|| self.to_stderr(&text)),
         }

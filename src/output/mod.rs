@@ -1,6 +1,6 @@
 //! The only place that prints. Data goes to stdout, messages go to stderr.
 //!
-//! A broken pipe (`| head`) is no error. Log lines and the progress display share stderr without
+//! A broken pipe (`| head`) is not an error. Log lines and the progress display share stderr without
 //! corrupting each other.
 
 mod import_display;
@@ -81,7 +81,7 @@ impl Output {
         self.bytes(visible_json(text).as_bytes())
     }
 
-    /// Writes text to stdout. Unsafe characters in foreign names are escaped.
+    /// Writes text to stdout. Unsafe characters in external text are escaped.
     ///
     /// # Errors
     /// When stdout cannot be written, except on a broken pipe.
@@ -139,8 +139,7 @@ impl Output {
         }
     }
 
-    /// Writes the help to stdout, or the error of the command line to stderr; `coloured` is for a
-    /// terminal.
+    /// Writes the help to stdout, or the error of the command line to stderr. A terminal gets `coloured`.
     ///
     /// # Errors
     /// When the help cannot be written, except on a broken pipe.
@@ -187,7 +186,7 @@ impl Output {
         rpassword::read_password().ok().map(|answer| SecretString::from(answer.trim()))
     }
 
-    /// A buffered stdout for long data. Its writes may block, so use it on a thread of its own.
+    /// A buffered stdout for long data. Its writes may block, so use it on a separate thread.
     pub fn stream(&self) -> impl Write + Send + use<> {
         io::BufWriter::new(BlockingWriter(io::stdout()))
     }
@@ -198,7 +197,7 @@ fn wants_colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
 }
 
-/// Maps a broken pipe to success: the reader has all it wants.
+/// Maps a broken pipe to success: the reader has closed the pipe because it needs no more data.
 ///
 /// # Errors
 /// Every other error.

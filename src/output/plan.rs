@@ -8,8 +8,8 @@ use crate::domain::plan_digest::{Effect, FilePlan, JobSetDigest, Plan};
 use crate::eta::Eta;
 use crate::util::escape::visible;
 
-/// Destination, jobs by status, ETA, effect of the file, deletes and warnings of a plan; `all_line` is
-/// the command line that names every delete.
+/// Destination, jobs by status, ETA, effect of the file, deletes and warnings of a plan. `all_line` is the
+/// command line that lists every delete.
 pub fn plan_text(plan: &Plan, forecast: &Eta, all_line: &str) -> String {
     let mut text = format!(
         "This run sends to {}, for application {}, library {}:",
@@ -118,7 +118,7 @@ fn write_deletes(text: &mut String, plan: &Plan, all_line: &str) {
     }
 }
 
-/// Last, so that they are directly above the question.
+/// The warnings come last, so that they are directly above the question.
 fn write_warnings(text: &mut String, plan: &Plan) {
     let warnings = plan.file.iter().flat_map(|file| &file.warnings);
     for (warning, start) in warnings.zip(std::iter::once("\n\n").chain(std::iter::repeat("\n"))) {

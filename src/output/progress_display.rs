@@ -17,7 +17,7 @@ const LINE_EVERY: Duration = Duration::from_secs(30);
 /// A narrower terminal gets a short bar.
 const WIDE_COLUMNS: usize = 60;
 
-/// See the module's documentation.
+/// The progress display of one run.
 #[derive(Debug)]
 pub struct ProgressDisplay {
     out: Output,
@@ -37,7 +37,7 @@ impl ProgressDisplay {
         Self { out: out.clone(), bar, is_terminal, next_line: now + LINE_EVERY, width: None }
     }
 
-    /// With the first line immediately: for a run that began earlier.
+    /// Prints the first line immediately, for a run that began earlier.
     #[must_use]
     pub fn at_once(self, now: Moment) -> Self {
         Self { next_line: now, ..self }

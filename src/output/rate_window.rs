@@ -16,7 +16,7 @@ pub struct RateWindow {
 }
 
 impl RateWindow {
-    /// Notes that `requests` were sent up to `now`.
+    /// Records that `requests` were sent up to `now`.
     pub fn note(&mut self, now: Moment, requests: u64) {
         let is_new =
             self.samples.back().is_none_or(|(at, _)| now.since(*at) >= Duration::from_secs(1));
@@ -30,12 +30,12 @@ impl RateWindow {
         }
     }
 
-    /// The mean over the window, if `requests` were sent up to `now`.
+    /// The mean rate over the window, if `requests` were sent up to `now`.
     #[allow(clippy::cast_precision_loss, reason = "a figure to look at")]
     pub fn rate(&self, now: Moment, requests: u64) -> f64 {
         let Some((from, before)) = self.samples.front() else { return 0.0 };
         let seconds = now.since(*from).as_secs_f64().max(1.0);
-        // The first request leaves at time 0, so there is one gap fewer than there are requests.
+        // The first request leaves at time 0, so the number of gaps is one less than the number of requests.
         let before = (*before).max(1);
         requests.saturating_sub(before) as f64 / seconds
     }

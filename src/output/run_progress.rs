@@ -30,7 +30,7 @@ pub async fn follow<C: Clock>(
             event = events.recv() => match event {
                 Ok(Event::Ended { .. }) | Err(RecvError::Closed) => break,
                 Ok(event) => progress.apply(&event, clock.now()),
-                // Events were missed; the next one has all totals.
+                // The channel dropped events; the next event contains all totals.
                 Err(RecvError::Lagged(_)) => continue,
             },
             () = clock.sleep_until(redraw) => {}
@@ -183,7 +183,7 @@ mod tests {
         let slot = |n| Moment(Duration::from_millis(n * 204));
         let mut progress = RunProgress::new(slot(0), 100, 5.0);
         progress.apply(&Event::Began { run: 1, open: 20_050, orphans: 0 }, slot(0));
-        // Every eighth response isolates a bad question: 25 jobs per request, where a chunk has 100.
+        // Every eighth response isolates a bad question: 25 jobs per request, although a chunk has 100.
         for answer in 1..=400 {
             let (succeeded, failed) = (answer * 25, answer / 8);
             let totals = Totals { requests: answer, succeeded, failed, ..Totals::default() };
@@ -192,7 +192,7 @@ mod tests {
         }
         let line = progress.view(slot(400)).line();
         assert!(line.ends_with("50 failed, 4.9 of 5 requests/s, 56 s to 2 min left"), "{line}");
-        // Sending nothing for as long again leaves the spacing unchanged, but may happen again.
+        // A pause of the same length leaves the spacing unchanged, but another one may follow.
         let wait = Duration::from_secs(80);
         let shut = Event::Closed { reason: CloseReason::Outage, wait, since_ms: 0 };
         progress.apply(&shut, slot(400));

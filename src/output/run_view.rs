@@ -25,27 +25,26 @@ pub struct RunView {
     pub throttled: u64,
     /// The ETA, if [`RunActivity::has_eta`].
     pub eta: Option<RangeInclusive<Duration>>,
-    /// The present activity.
     pub activity: RunActivity,
 }
 
-/// What a run is doing.
+/// What a run is doing now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunActivity {
-    /// It holds the lock and has sent nothing yet.
+    /// The run holds the lock and has sent nothing yet.
     Beginning,
     /// Sending requests.
     Sending,
-    /// Sending nothing for a time.
+    /// The run sends nothing for a time.
     Waiting {
-        /// The reason.
+        /// The wait reason.
         why: CloseReason,
-        /// When the trouble began, in UTC milliseconds.
+        /// When the reason for the wait began, in UTC milliseconds.
         since_ms: i64,
-        /// The minimum remaining time; zero: the next attempt is in flight.
+        /// The minimum remaining time; zero means that the probe is in flight.
         wait: Duration,
     },
-    /// Ending, waiting for the responses to the last requests.
+    /// The run is ending and waits for the responses to its last requests.
     Stopping,
 }
 
@@ -85,7 +84,7 @@ impl RunView {
 }
 
 impl RunView {
-    /// The view after some time without an event: a wait is shorter.
+    /// The view after some time without an event: the remaining wait is shorter.
     #[must_use]
     pub fn later(&self, after: Duration) -> Self {
         let mut later = self.clone();
@@ -102,7 +101,7 @@ impl RunActivity {
         matches!(self, Self::Sending | Self::Waiting { why: CloseReason::Frequency, .. })
     }
 
-    /// The text of the activity; none while sending.
+    /// The text of the activity; `None` while sending.
     fn text(self) -> Option<String> {
         match self {
             Self::Beginning => Some("beginning".to_owned()),

@@ -1,8 +1,8 @@
 //! Writers for stdout and stderr.
 //!
-//! These descriptors are shared with the parent process, which may have set them to non-blocking.
-//! Writes then wait until the descriptor is writable, where the standard library would return an error
-//! and lose the rest. Unbuffered, so there is nothing to flush.
+//! The parent process shares these descriptors and may have set them to non-blocking. A write then waits
+//! until the descriptor is writable, where the standard library would return an error and lose the remaining
+//! bytes. Unbuffered, so no flush is needed.
 
 use std::fmt;
 use std::io::{self, Write};

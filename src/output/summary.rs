@@ -16,15 +16,15 @@ use crate::util::escape::path_text;
 pub struct RunSummaryText<'a> {
     /// The runner's report.
     pub report: &'a RunReport,
-    /// The app's jobs after the run; with a plan the open ones are those of the plan only.
+    /// The app's jobs after the run; with a plan only the open jobs of the plan.
     pub counts: QueueCounts,
     /// Failed jobs in the run's scope, those of earlier runs included.
     pub failed: u64,
-    /// Whether it executed an approved plan.
+    /// Whether the run executed an approved plan.
     pub approved: bool,
-    /// Pending jobs that the approval does not cover: deletes, or with a plan any.
+    /// Pending jobs that the approval does not cover: only deletes, or with a plan any job.
     pub unapproved: u64,
-    /// Jobs of the plan that were retried during the run, and so left the plan.
+    /// Jobs of the plan that were retried during the run and so are no longer part of the plan.
     pub retried: u64,
     /// The app's jobs that are in doubt after the run.
     pub in_doubt: u64,
@@ -133,7 +133,7 @@ impl RunSummaryText<'_> {
         format!("Stopped: {} jobs came as the run ended; they are pending.", self.counts.pending)
     }
 
-    /// Separates the failures of this run, as in the lines below, from earlier ones.
+    /// Separates the failures of this run from earlier ones.
     fn failures_text(&self) -> String {
         let in_run = self.report.totals.failed;
         match (in_run, self.failed.saturating_sub(in_run)) {
@@ -145,7 +145,7 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// Jobs withdrawn during the run.
+    /// The jobs that were cancelled or superseded during the run.
     fn withdrawn_text(&self) -> String {
         match self.withdrawn {
             [0, 0] => String::new(),
@@ -157,7 +157,7 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// Advises to read the codes first: most likely the manifest is wrong.
+    /// Advises the user to read the codes first: most likely the manifest is wrong.
     fn too_many_failures_text(&self) -> String {
         let limit = self.report.failures_max.unwrap_or_default();
         format!(
@@ -184,12 +184,12 @@ impl RunSummaryText<'_> {
         }
     }
 
-    /// Whether the run ended without retries, on an error between this machine and the service.
+    /// Whether the run ended without retries because of an error between this machine and the service.
     fn is_blocked(&self) -> bool {
         self.report.last_error.as_ref().is_some_and(|(answer, _)| answer.is_local_fault())
     }
 
-    /// The last error, since an outage is often a local problem: a certificate, a proxy, DNS.
+    /// The last error, because an outage is often a local problem: a certificate, a proxy, DNS.
     fn last_error_text(&self) -> String {
         match &self.report.last_error {
             None => String::new(),
@@ -328,8 +328,8 @@ pub fn counts_text(counts: &QueueCounts) -> String {
     format!("{}: {}", counts.total(), parts.join(", "))
 }
 
-/// A range of durations in suitable units: `3 to 4 min`, `40 s to 2 min`; `about 3 min` if both ends
-/// read the same.
+/// A range of durations in suitable units: `3 to 4 min`, `40 s to 2 min`; `about 3 min` if both ends have the
+/// same text.
 pub fn range_text(time: &RangeInclusive<Duration>) -> String {
     let (low, low_unit) = time_text(*time.start());
     let (high, high_unit) = time_text(*time.end());

@@ -1,7 +1,7 @@
 //! Reports: records as CSV or JSON, one at a time; and the HTML report of the whole queue.
 //!
-//! The CSV is a manifest with more columns: a report of failed jobs can be imported again unchanged.
-//! Text from a server never starts a spreadsheet formula.
+//! The CSV is a manifest with more columns, so a report of failed jobs can be imported again unchanged. Text
+//! from the service never starts a spreadsheet formula.
 
 pub mod html;
 mod page_data;
@@ -31,7 +31,7 @@ pub const COLUMNS: [&str; 11] = [
     "finished_at",
 ];
 
-/// The beginning of the JSON, without and with records.
+/// The first bytes of the JSON, without and with records.
 pub const JSON_STARTS: [&str; 2] = ["[\n]\n", "[\n{\"question_id\":"];
 
 /// A report format.
@@ -97,7 +97,7 @@ fn io_error(error: csv::Error) -> io::Error {
     }
 }
 
-/// The characters that start a formula in a spreadsheet; the full-width ones do in Chinese and Japanese
+/// The characters that start a formula in a spreadsheet. The full-width ones do so in Chinese and Japanese
 /// locales.
 const FORMULA_STARTS: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r'];
 
@@ -105,8 +105,8 @@ const FORMULA_STARTS: [char; 10] = ['=', '+', '-', '@', '＝', '＋', '－', '�
 /// separator it ignores quotes in the middle of a line.
 const CELL_ENDS: [char; 4] = [';', '\t', '\r', '\n'];
 
-/// Prevents formula injection: puts an apostrophe in front of each part that could become a cell with a
-/// formula. Question ids are not changed: they must round-trip, and come from the user's own file.
+/// Prevents formula injection: prepends an apostrophe to each part that could become a cell with a formula.
+/// Question ids stay unchanged: they must round-trip, and come from the user's own file.
 fn no_formula(text: &str) -> String {
     let is_ignored = |c: char| c == '"' || (c.is_whitespace() && !FORMULA_STARTS.contains(&c));
     let mut safe = String::with_capacity(text.len() + 1);

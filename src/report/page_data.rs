@@ -11,10 +11,10 @@ use crate::queue::{
     RunLock, RunStats,
 };
 
-/// A shorter pause between requests, in slots, does not count as a wait.
+/// The shortest pause between requests that counts as a wait, in slots.
 const WAIT_SLOTS: f64 = 4.0;
 
-/// A shorter pause never counts as a wait, in milliseconds.
+/// The shortest pause that counts as a wait at any rate, in milliseconds.
 const WAIT_MS_MIN: f64 = 1_000.0;
 
 /// Computes the ETA as text; `None` when no job is open.
@@ -31,7 +31,7 @@ pub struct PageInfo {
     pub flags: String,
     /// The rate limit, in requests per second.
     pub rate: f64,
-    /// Only this batch; `None`: the whole queue.
+    /// The batch of the page; `None` for the whole queue.
     pub batch: Option<BatchId>,
     /// The most failed questions that are listed.
     pub failed_max: u32,
@@ -70,7 +70,7 @@ impl PageData {
     /// # Errors
     /// When the queue cannot be read or has an invalid row.
     pub async fn load(store: &Queue, info: &PageInfo, now_ms: i64) -> Result<Self, QueueError> {
-        // Before the rest: a run that ends in between has its end in the queue then.
+        // Read before the rest: if a run ends in between, the queue contains its end.
         let running = RunLock::holder_of(store.path())?;
         #[allow(clippy::cast_possible_truncation, reason = "the rate is at least one an hour")]
         let wait_ms_min = (WAIT_SLOTS * 1_000.0 / info.rate).max(WAIT_MS_MIN) as i64;
@@ -91,8 +91,8 @@ impl PageData {
         Ok(Self { overview, failed, learned_rates, learned_sizes, running, now_ms })
     }
 
-    /// Whether `run` is running: it has no recorded end, and its process holds the lock. The lock of a
-    /// dead process is free.
+    /// Whether `run` is running: it has no recorded end, and its process holds the lock. The operating system
+    /// releases the lock of a dead process.
     pub fn is_running(&self, run: &RunStats) -> bool {
         // While a process takes the lock, its pid is briefly 0.
         let is_holder = |holder: &Holder| holder.pid == 0 || i64::from(holder.pid) == run.pid;

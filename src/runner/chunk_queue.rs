@@ -1,7 +1,7 @@
-//! The chunks that a run makes itself: those that are sent again, and the groups of an isolation.
+//! The chunks that a run itself must send: chunks to send again, and the groups of an isolation.
 //!
-//! Pure; moments are arguments. Their jobs are pending in the queue and reserved by the run. A job
-//! that is cancelled or superseded meanwhile is missing when its chunk is claimed.
+//! Pure; moments are arguments. Their jobs are pending in the queue and reserved by the run. A job that is
+//! cancelled or superseded meanwhile is missing when its chunk is claimed.
 
 use std::time::Duration;
 
@@ -17,12 +17,13 @@ pub(super) struct Chunk {
     pub(super) group: Group,
     /// Its requests without a usable response; `None` until the first.
     pub(super) failures: Option<FailureHistory>,
-    /// Whether it is one question from the end of the queue, sent to see whether any is applied.
+    /// Whether it is a sample: one question from the end of the queue, sent to see whether any request is
+    /// applied.
     pub(super) is_sample: bool,
 }
 
 impl Chunk {
-    /// A chunk with the attempts of the chunk that its group is a part of.
+    /// A chunk with the attempts of the chunk from which its group was split.
     pub(super) fn new(group: Group) -> Self {
         let failures = group.attempts().map(FailureHistory::of_part);
         Self { group, failures, is_sample: false }
@@ -32,9 +33,9 @@ impl Chunk {
 /// The requests of a chunk without a usable response.
 #[derive(Debug)]
 pub(super) struct FailureHistory {
-    /// Those that counted, of the chunk that it is a part of included.
+    /// The requests that counted, including those of the chunk from which this one was split.
     pub(super) attempts: Attempts,
-    /// All of this chunk as it is.
+    /// All failed requests of this chunk as it is, counted or not.
     pub(super) in_a_row: u32,
     pub(super) backoff: Backoff,
 }
@@ -54,8 +55,9 @@ impl FailureHistory {
         Self { attempts, in_a_row: 0, backoff: Backoff::new(WAIT_FIRST, WAIT_LONGEST) }
     }
 
-    /// Records one more request without a usable response, after `evaluated` requests of the run were
-    /// evaluated. Returns whether it is an attempt: others were evaluated since the last one.
+    /// Records one more request without a usable response. `evaluated` is the number of requests of the run
+    /// that were evaluated so far. Returns whether it is an attempt: it is if another request was evaluated
+    /// since the last one.
     pub(super) fn record(&mut self, evaluated: u64) -> bool {
         self.in_a_row += 1;
         let is_attempt = evaluated > self.attempts.evaluated_at_last;
@@ -80,7 +82,7 @@ impl ChunkQueue {
         Self { isolate: Isolate::new(jobs_max), delayed: Vec::new() }
     }
 
-    /// Begins with the chunk size that an earlier run learned.
+    /// Starts with the chunk size that an earlier run learned.
     pub(super) fn begin_with(&mut self, size: LearnedChunkSize) {
         self.isolate.begin_with(size);
     }
@@ -99,7 +101,7 @@ impl ChunkQueue {
         self.isolate.free_group_size(status, first)
     }
 
-    /// The chunk to send at `now`: first those to send again, then the groups of an isolation.
+    /// The chunk to send at `now`: chunks to send again come first, then the groups of an isolation.
     pub(super) fn next(&mut self, now: Moment) -> Option<Chunk> {
         let due = self.delayed.iter().position(|(due, _)| *due <= now);
         match due {
@@ -108,7 +110,7 @@ impl ChunkQueue {
         }
     }
 
-    /// Sends `chunk` again as it is, not before `due`.
+    /// Sends `chunk` again unchanged, not before `due`.
     pub(super) fn requeue(&mut self, due: Moment, chunk: Chunk) {
         let at = self.delayed.partition_point(|(other, _)| *other <= due);
         self.delayed.insert(at, (due, chunk));
@@ -134,8 +136,8 @@ impl ChunkQueue {
         self.isolate.split(group, request, attempts)
     }
 
-    /// Queues every question alone that is only inferred to be bad. Returns whether anything is
-    /// queued then.
+    /// Queues each question alone that is only inferred to be bad. Returns whether any group is queued
+    /// afterwards.
     pub(super) fn verify_inferred(&mut self) -> bool {
         self.isolate.verify_inferred();
         !self.isolate.is_empty()
@@ -147,14 +149,14 @@ impl ChunkQueue {
         self.isolate.reset();
     }
 
-    /// Begins the waits again: they were not due to an outage.
+    /// Resets the waits to their shortest: they were not due to an outage.
     pub(super) fn reset_waits(&mut self) {
         for failures in self.delayed.iter_mut().filter_map(|(_, chunk)| chunk.failures.as_mut()) {
             failures.backoff.reset();
         }
     }
 
-    /// Whether every chunk is one that gets no usable response.
+    /// Whether no queued chunk has had a usable response.
     pub(super) fn has_only_failing(&self) -> bool {
         self.delayed.iter().all(|(_, chunk)| chunk.failures.is_some())
             && self.isolate.has_only_split_parts()

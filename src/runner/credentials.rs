@@ -1,4 +1,4 @@
-//! The UserSig of a run: where it is renewed, and when another renewal cannot help.
+//! The UserSig of a run: when it is renewed, and when another renewal cannot help.
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use secrecy::SecretString;
 use crate::desk::Signer;
 use crate::domain::clock::Moment;
 
-/// A UserSig that is rejected this soon after its renewal, with no request evaluated between, ends
-/// the run. Later than this it may have expired while no request succeeded for other reasons.
+/// A UserSig that is rejected this soon after its renewal, with no request evaluated in between, ends the
+/// run. A later rejection does not: the UserSig may have expired while requests failed for other reasons.
 const RENEWAL_TRIAL: Duration = Duration::from_mins(1);
 
-/// What became of a rejected UserSig.
+/// The result of a renewal after a rejected UserSig.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renewal {
-    /// It was already replaced when its request came back.
+    /// It was already renewed when the response arrived.
     AlreadyRenewed,
     Renewed,
-    /// There is no key to sign with, or the last renewal did not help either.
+    /// No key to sign with is set, or the last renewal did not help either.
     Impossible,
 }
 
 #[derive(Debug)]
 pub(super) struct Credentials {
     signer: Signer,
-    /// How many renewals there were.
+    /// The number of renewals.
     version: u64,
-    /// When the last renewal was, until a request with its UserSig is evaluated.
+    /// The time of the last renewal, until a request with its UserSig is evaluated.
     unproven_since: Option<Moment>,
 }
 
@@ -40,19 +40,19 @@ impl Credentials {
         self.signer.current(now_ms)
     }
 
-    /// Which UserSig the next request gets: it grows with each renewal.
+    /// The version of the UserSig for the next request; it grows with each renewal.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// The service evaluated a request with the UserSig of `version`.
+    /// Records that the service evaluated a request with the UserSig of `version`.
     pub(super) fn on_evaluated(&mut self, version: u64) {
         if version == self.version {
             self.unproven_since = None;
         }
     }
 
-    /// The service rejected the UserSig of `version`.
+    /// Handles a rejection of the UserSig of `version`.
     pub(super) fn renew_after_rejection(
         &mut self,
         version: u64,
@@ -72,7 +72,7 @@ impl Credentials {
         Renewal::Renewed
     }
 
-    /// A read was rejected for its UserSig: `true` if there is a new one to try.
+    /// Handles a read that was rejected for its UserSig: `true` if a new UserSig is available.
     pub(super) fn renew_for_read(&mut self, now_ms: i64) -> bool {
         self.signer.renew(now_ms)
     }

@@ -1,4 +1,4 @@
-//! Events: what a run reports while it runs.
+//! Events: what a run reports to its listeners.
 //!
 //! Terminal, dashboard, metrics and tests listen to one channel; no listener calls back into the
 //! runner. A listener that falls behind loses events. It never slows the run down.
@@ -12,16 +12,15 @@ use crate::domain::verdict::Verdict;
 use crate::limiter::CloseReason;
 use crate::queue::{RequestId, RunEnding, RunId};
 
-/// How many events a slow listener can be behind before it loses the oldest.
+/// The number of events that a slow listener can be behind before it loses the oldest.
 const BACKLOG_MAX: usize = 4_096;
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The run holds the queue.
+    /// The run has begun and holds the run lock.
     Began {
         run: RunId,
-        /// Jobs to do.
         open: u64,
         /// Jobs that a dead run left in flight.
         orphans: u64,
@@ -31,21 +30,21 @@ pub enum Event {
         request: RequestId,
         /// The target status of its jobs.
         status: Status,
-        /// How many jobs it carries.
+        /// The number of its jobs.
         jobs: usize,
     },
     /// A request is settled: its row and its jobs are durable.
     Settled {
         request: RequestId,
-        /// What its response means.
+        /// The verdict of its response.
         verdict: Verdict,
-        /// From sending to the response.
+        /// The time from sending to the response.
         latency: Duration,
         /// The totals of the run after it.
         totals: Totals,
     },
-    /// Jobs got their outcome without a request of their own: a read showed that the app is alive,
-    /// so the rejections were about their questions.
+    /// Jobs got their outcome without a request of their own: a read showed that the app is alive, so the
+    /// rejections concern their questions.
     Concluded {
         /// The totals of the run after it.
         totals: Totals,
@@ -53,23 +52,23 @@ pub enum Event {
     /// The rate limiter is closed.
     Closed {
         reason: CloseReason,
-        /// For how long at least.
+        /// The minimum wait.
         wait: Duration,
-        /// Since when no request succeeds for this reason, in UTC milliseconds.
+        /// The time of the first failure for this reason, in UTC milliseconds.
         since_ms: i64,
     },
     /// The rate limiter is open again.
     Opened,
     /// No more requests are sent; the run waits for the responses of those in flight.
     Stopping {
-        /// How many those are.
+        /// The number of those requests.
         in_flight: usize,
     },
-    /// The run is over.
+    /// The run has ended.
     Ended { ending: RunEnding },
 }
 
-/// What a run has done so far.
+/// The totals of a run so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Totals {
     /// Requests that were sent.
@@ -80,7 +79,7 @@ pub struct Totals {
     pub transient: u64,
     /// Jobs that succeeded.
     pub succeeded: u64,
-    /// Of these, deletes found done when they were repeated after a response was lost.
+    /// Of these, deletes in doubt that a later response showed to be done.
     pub succeeded_in_doubt: u64,
     /// Jobs that failed.
     pub failed: u64,
@@ -105,13 +104,13 @@ impl Events {
         Self(broadcast::channel(BACKLOG_MAX).0)
     }
 
-    /// A new listener. It gets events from now on, none from before.
+    /// A new listener. It receives only events from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.0.subscribe()
     }
 
     pub(super) fn send(&self, event: Event) {
-        // An error means that there is no listener, which is fine.
+        // An error means that no listener exists, which is allowed.
         let _ = self.0.send(event);
     }
 }

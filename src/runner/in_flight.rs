@@ -31,7 +31,7 @@ pub(super) struct CompletedRequest {
     pub(super) at: Moment,
 }
 
-/// The requests in flight, each in a task of its own that knows nothing but its call.
+/// The requests in flight, each in its own task, which knows only its request.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     tasks: JoinSet<CompletedRequest>,
@@ -61,8 +61,7 @@ impl InFlight {
         });
     }
 
-    /// The next request whose response is there; `None` when nothing is in flight. Dropping the
-    /// future loses no response.
+    /// The next completed request; `None` if no request is in flight. Dropping the future loses no response.
     ///
     /// # Panics
     /// When the transport panicked: a bug there must not look like a response.

@@ -1,5 +1,5 @@
-//! The learned limits: a run begins with the rate and the chunk size that earlier runs of its app
-//! measured, and saves its own, periodically and at its end.
+//! The learned limits: a run starts with the rate and the chunk size that earlier runs of its app measured,
+//! and saves its own, periodically and at its end.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::domain::job::App;
 use crate::domain::learned::{LearnedChunkSize, LearnedRate};
 use crate::queue::{DUE_WITHIN, Queue};
 
-/// How often the limits are saved. A crash loses what was learned since.
+/// How often the limits are saved. A crash loses what the run learned after the last save.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The service counts its rate limit over a second.
@@ -50,7 +50,7 @@ impl LearnedLimits {
         Ok(kept.map(|kept| kept.limit))
     }
 
-    /// Whether a periodic save is due; if so, the next one is due an interval later.
+    /// Whether a periodic save is due. If it is, sets the due time of the next one.
     fn take_due(&mut self, now: Moment) -> bool {
         let is_due = now >= self.save_at;
         if is_due {
@@ -69,7 +69,7 @@ impl LearnedLimits {
         if let Some(rate) = rate {
             store.keep_pace(self.app, &rate, now_ms).await?;
         }
-        // A chunk size that only was loaded keeps the time at which it was learned.
+        // A chunk size that was only loaded keeps the time when it was learned.
         if let Some(size) = chunk_size.filter(|size| Some(*size) != self.saved_chunk_size) {
             store.keep_size(self.app, size, now_ms).await?;
             self.saved_chunk_size = Some(size);
@@ -105,11 +105,11 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.learned.save(&self.queue.store, rate, size, now_ms).await
     }
 
-    /// Keeps the first request of this run a second away from the last one of an earlier run, and
-    /// sets the time by which the waits that earlier runs recorded for jobs are over.
+    /// Keeps the first request of this run a second after the last one of an earlier run, and sets the time
+    /// by which the waits that earlier runs recorded for jobs are over.
     ///
-    /// The second counts from `last_sent_ms`, the latest moment at which the last request can have
-    /// left. The wall clock may have been set back since; then the whole second is waited for.
+    /// The second starts at `last_sent_ms`, the latest moment at which the last request can have left. If the
+    /// wall clock was set back since, the run waits for the whole second.
     pub(super) fn respect_previous_run(&mut self, last_sent_ms: Option<i64>) {
         self.status.free_jobs_due_by = self.clock.now() + DUE_WITHIN;
         let Some(last) = last_sent_ms else { return };

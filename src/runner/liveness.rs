@@ -1,8 +1,8 @@
-//! Whether the app is alive: reads from it where rejections leave that open, and records what the
+//! Whether the app is alive: reads from the app when the rejections leave that open, and records what the
 //! read proves.
 //!
-//! Nothing is in flight during a read, so it shows the app after every rejection. A read takes no
-//! slot of the rate limiter: the service counts reads apart, and a run sends them one by one.
+//! Nothing is in flight during a read, so it shows the state of the app after every rejection. A read takes
+//! no slot of the rate limiter: the service counts reads separately, and a run sends them one by one.
 
 use std::time::Duration;
 
@@ -23,27 +23,26 @@ use crate::limiter::{BreakerChange, CloseReason};
 
 /// The least time between two reads: the service allows 5 a second.
 const READ_SPACING: Duration = Duration::from_millis(250);
-/// The waits after an inconclusive read: it was too fast, or got no usable response.
+/// The waits after an inconclusive read: the read was throttled or got no usable response.
 const REREAD_FIRST: Duration = Duration::from_secs(1);
 const REREAD_LONGEST: Duration = Duration::from_secs(30);
-/// The waits before an app that was alive in this run and is refused now is read again.
+/// The waits before the next read of an app that was alive in this run and is rejected now.
 const RECHECK_WAITS: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(30)];
 
-/// What a run knows of its app, and the reads that it sent.
+/// The evidence about the app, and the reads that a run sent.
 #[derive(Debug, Default)]
 pub(super) struct AppLiveness {
     pub(super) evidence: Evidence,
     pub(super) rejected_chunks: RejectedChunks,
-    /// How many reads were sent.
+    /// The number of reads.
     pub(super) reads: u64,
     last_read_at: Option<Moment>,
-    /// Only chunks without a usable response are left to send, so only a read can show that there
-    /// is no outage.
+    /// Only chunks without a usable response remain, so only a read can rule out an outage.
     needs_read: bool,
-    /// A chunk got no usable response and no request was evaluated since. The next request is one
-    /// question from the end of the queue, which that chunk cannot delay.
+    /// A chunk got no usable response, and no request was evaluated since. The next request is one question
+    /// from the end of the queue, which that chunk cannot delay.
     needs_sample: bool,
-    /// Nothing is left to send but what depends on the suspects.
+    /// Every remaining job depends on the suspects.
     pub(super) has_only_suspects: bool,
 }
 
@@ -52,7 +51,7 @@ impl AppLiveness {
         self.evidence.in_flight_max(rejections_max)
     }
 
-    /// A request that was sent at `sent_at` was applied. Returns the suspects that it proves.
+    /// Records that a request sent at `sent_at` was applied. Returns the suspects that this proves.
     pub(super) fn on_applied(&mut self, group: &Group, sent_at: Moment) -> Vec<Suspect> {
         if group.status == Status::Delete {
             self.rejected_chunks.record_applied(&group.ids);
@@ -60,7 +59,7 @@ impl AppLiveness {
         self.evidence.record_applied(sent_at)
     }
 
-    /// A chunk that got no usable response waits for its next request.
+    /// Records that a chunk without a usable response waits for its next request.
     pub(super) fn on_transient(&mut self, needs_sample: bool, needs_read: bool) {
         self.needs_sample = needs_sample;
         self.needs_read |= needs_read;
@@ -70,8 +69,8 @@ impl AppLiveness {
         std::mem::take(&mut self.needs_sample)
     }
 
-    /// The outcomes of jobs that were not in the last request: those that isolation inferred, and
-    /// suspects that are proven.
+    /// The outcomes of jobs that were not in the last request: jobs that the isolation inferred, and proven
+    /// suspects.
     pub(super) fn conclude(&mut self, result: IsolationResult, proven: &[Suspect]) -> Conclusions {
         let rejected_chunks = &mut self.rejected_chunks;
         let mut conclude = |job, request, is_done, was_alone| {
@@ -87,19 +86,19 @@ impl AppLiveness {
     }
 }
 
-/// What the loop does next, as far as rejections decide it.
+/// The next action of the loop, as far as rejections decide it.
 pub(super) enum NextAction {
     Send(ClaimFrom),
     /// Wait for a response.
     AwaitResponse,
-    /// Start over: something was recorded.
+    /// Restart the loop, because an outcome was recorded.
     Restart,
     End(RunEnding),
 }
 
 impl<C: Clock, T: Transport> ActiveRun<C, T> {
-    /// What the rejections so far require before the next request. Reads from the app and records
-    /// proven suspects where they do.
+    /// What the rejections so far require before the next request. If they require it, reads from the app and
+    /// records proven suspects.
     pub(super) async fn next_action(
         &mut self,
         shutdown: &mut Shutdown,
@@ -158,7 +157,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             ReadEffect::Nothing => {}
             ReadEffect::Proven(suspects) => self.record_proven(&suspects).await?,
             ReadEffect::Recovered => {
-                // Rejections from before the recovery prove nothing about any question.
+                // Rejections before the recovery prove nothing about any question.
                 self.liveness.evidence.take_suspects();
                 self.chunks.clear();
                 self.queue.transaction.release_all(self.status.run).await?;
@@ -168,7 +167,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(NextAction::Restart)
     }
 
-    /// Reads once to see whether there is an outage.
+    /// Reads once to rule out an outage.
     async fn check_for_outage(
         &mut self,
         shutdown: &mut Shutdown,
@@ -186,7 +185,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(NextAction::Restart)
     }
 
-    /// Reads until a read is conclusive, for as long as an outage may last.
+    /// Reads until a read is conclusive, at most for the longest outage.
     async fn read_until_conclusive(
         &mut self,
         shutdown: &mut Shutdown,
@@ -246,7 +245,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }
     }
 
-    /// The app was alive in this run and is refused now. Waits before the next read; returns the
+    /// Waits before the next read of an app that was alive in this run and is rejected now. Returns the
     /// ending if a shutdown is requested meanwhile.
     async fn wait_for_app(
         &mut self,
@@ -259,7 +258,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(self.sleep_until(until, shutdown).await.err())
     }
 
-    /// Records the outcomes of suspects whose rejection is about their question.
+    /// Records the outcomes of suspects whose rejection concerns their question.
     async fn record_proven(&mut self, proven: &[Suspect]) -> Result<(), QueueError> {
         let conclusions = self.liveness.conclude(IsolationResult::default(), proven);
         if conclusions.jobs.is_empty() {
@@ -273,14 +272,14 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 }
 
-/// Whether a job that was rejected alone is done, provided that the code is about its question.
+/// Whether a job that was rejected alone is done, provided that the code concerns its question.
 pub(super) fn is_done_despite_rejection(
     status: Status,
     in_doubt: bool,
     response: ResponseKind,
 ) -> bool {
-    // An earlier delete lost its response, and now the question does not exist: the delete was
-    // applied, or there never was such a question. Either way the target status is reached.
+    // An earlier delete lost its response, and now the question does not exist: the delete was applied, or
+    // the question never existed. Either way the target status is reached.
     let is_missing = response.subject() == RejectionSubject::QuestionOrApp;
     in_doubt && status == Status::Delete && is_missing
 }

@@ -1,13 +1,13 @@
 //! The runner: drains the queue for one app. It sends requests (`request.rs`), settles their responses
-//! (`settle.rs`) and emits events, until nothing is left to send or the run has to end.
+//! (`settle.rs`) and emits events, until no job remains or the run must end.
 //!
-//! One task owns all state. Each part of it keeps its fields to itself: the rate limiter, the chunk
-//! queue, the requests in flight, the learned limits, the credentials, what is known of the app, the
-//! status of the run. A response and the claim that follows it at once share one transaction, which is
-//! committed before anything is sent, emitted or awaited.
+//! One task owns all state. Each part keeps its fields private: the rate limiter, the chunk queue, the
+//! requests in flight, the learned limits, the credentials, the liveness of the app, the status of the run. A
+//! response and the claim directly after it share one transaction, which is committed before anything is
+//! sent, emitted or awaited.
 //!
-//! The runner names no concrete transport, prints nothing, and reads no clock but its own. Its caller
-//! holds the run lock.
+//! The runner depends on no concrete transport, prints nothing, and reads only the clock that it is given.
+//! Its caller holds the run lock.
 
 mod chunk_queue;
 mod credentials;
@@ -44,33 +44,33 @@ use crate::domain::verdict::ResponseKind;
 use crate::limiter::RateLimiter;
 use crate::queue::{ApprovalId, Queue, QueueError, RunEnding, RunId, RunLock};
 
-/// No response takes longer than this, since a transport limits its own time. A test that moves the
-/// clock to the next sleep sees by its length that the run has nothing else to wait for.
+/// No response takes longer than this, because a transport limits its own time. A test that advances the
+/// clock to the next sleep recognises by this length that the run has nothing else to wait for.
 const RESPONSE_LATEST: Duration = Duration::from_hours(24);
 
 /// The limits of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunnerSettings {
-    /// Whose jobs are sent.
+    /// The app whose jobs are sent.
     pub app: App,
-    /// The run sends only the deletes that this approval covers and, if it is of a plan, only the
-    /// other jobs that it covers. `None`: no delete is sent. Other deletes stay pending.
+    /// The run sends only the deletes that this approval covers. If it approves a plan, the run also sends
+    /// only the other jobs that it covers. `None`: no delete is sent. Other deletes stay pending.
     pub approved: Option<ApprovalId>,
     /// The most jobs in one request, at least 1.
     pub chunk_jobs_max: usize,
-    /// The most requests in flight, at least 1. Fewer are in flight while latency allows it.
+    /// The most requests in flight, at least 1. The run uses fewer if latency allows it.
     pub in_flight_max: usize,
     /// Requests a second, above 0.
     pub rate: f64,
-    /// How often a chunk may get no usable response while other requests are evaluated.
+    /// The most attempts of a chunk: requests without a usable response while other requests are evaluated.
     pub attempts_max: u32,
     /// The run ends after this time without any successful request.
     pub outage_max: Duration,
-    /// After this many rejections in a row, by codes that may be about the app or about the call and
-    /// with nothing applied between them, the run checks whether the app is alive. 0: never; every
-    /// such code is about the questions.
+    /// The number of consecutive rejections after which the run checks whether the app is alive. It counts
+    /// codes that may concern the app or the call, with nothing applied in between. 0 disables the check:
+    /// every such code then concerns the questions.
     pub rejections_max: u32,
-    /// The run ends at this many failed jobs; `None`: at no number.
+    /// The number of failed jobs at which the run ends; `None` means no limit.
     pub failures_max: Option<FailureLimit>,
     /// How long a run that ends waits for the responses of the requests in flight.
     pub grace: Duration,
@@ -78,7 +78,7 @@ pub struct RunnerSettings {
     pub seed: u64,
 }
 
-/// How a run went.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunReport {
     pub run: RunId,
@@ -86,19 +86,19 @@ pub struct RunReport {
     pub totals: Totals,
     /// Jobs that a dead run left in flight.
     pub orphans: u64,
-    /// Of these, those that were cancelled or superseded meanwhile.
+    /// Of these, jobs that were cancelled or superseded meanwhile.
     pub orphans_withdrawn: u64,
-    /// How many reads were sent to see whether the app is alive.
+    /// The number of reads that checked whether the app is alive.
     pub reads: u64,
     /// The response that ended the run, or the last failure before it ended, with its text.
     pub last_error: Option<(ResponseKind, String)>,
     /// The number of failed jobs at which the run was to stop.
     pub failures_max: Option<u64>,
-    /// From taking the queue to the end.
+    /// The time from taking the run lock to the end.
     pub took: Duration,
 }
 
-/// A run that has not begun.
+/// A run before its start.
 #[derive(Debug)]
 pub struct Runner<C: Clock, T> {
     clock: C,
@@ -138,11 +138,11 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         Self { clock, store, transport, signer, settings, events }
     }
 
-    /// Drains the queue until nothing is left, or the run has to end.
+    /// Drains the queue until no job remains or the run must end.
     ///
     /// # Errors
-    /// When the queue fails, or another process has taken it over. The next run returns the jobs
-    /// that were in flight then.
+    /// When the queue fails, or another process has taken it over. The next run requeues the jobs that are in
+    /// flight then.
     pub async fn run(
         self,
         lock: &RunLock,
@@ -170,7 +170,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let ended = store.end_run(run, recorded, active.clock.wall_ms()).await;
         active.queue.emit(Event::Ended { ending: recorded });
         let ending = ending?;
-        // The first error names the cause: a full disk breaks the connection for what follows.
+        // The first error names the cause: a full disk breaks the connection for later statements.
         saved.and(ended)?;
         tracing::debug!(run, ending = ending.name(), "the end of the run is recorded");
         Ok(RunReport {
@@ -212,7 +212,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, QueueError> {
         let ending = self.send_all(lock, shutdown).await;
-        // The responses from before an error are recorded too.
+        // Responses that arrived before an error are recorded too.
         let committed = self.queue.commit().await;
         let ending = ending.and_then(|ending| committed.map(|()| ending))?;
         self.drain_in_flight(shutdown).await?;
@@ -263,7 +263,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }
     }
 
-    /// Whether the run has to end before its next request.
+    /// Whether the run must end before its next request.
     fn must_end(&self, shutdown: &Shutdown) -> Option<RunEnding> {
         if shutdown.is_requested() {
             return Some(shutdown.ending());
@@ -277,8 +277,8 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.status.reaches_failure_limit(failed).then_some(RunEnding::TooManyFailures)
     }
 
-    /// Whether the run is over now that there is nothing to send. Inferred questions are asked alone
-    /// first, and suspects are decided first.
+    /// Whether the run is over when no job can be sent. Inferred questions are sent alone first, and suspects
+    /// are decided first.
     fn is_drained(&mut self) -> bool {
         if self.chunks.verify_inferred() {
             return false;
@@ -287,7 +287,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         was_set || self.liveness.evidence.suspect_count() == 0
     }
 
-    /// A run whose last response reached the failure limit has nothing to stop: it is drained.
+    /// A run whose last response reached the failure limit ends as drained if no job remains.
     async fn drained_or(&self, ending: RunEnding) -> Result<RunEnding, QueueError> {
         let (run, store) = (self.status.run, &self.queue.store);
         let has_jobs = ending != RunEnding::TooManyFailures
@@ -297,9 +297,9 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(if has_jobs { ending } else { RunEnding::Drained })
     }
 
-    /// Settles the requests in flight for as long as the grace period lasts. Those without a response
-    /// stay in flight in the queue; the next run returns their jobs, in doubt. Time in which the process
-    /// was stopped does not count.
+    /// Settles the requests in flight during the grace period. Requests without a response stay in flight in
+    /// the queue; the next run requeues their jobs, in doubt. Time in which the process was stopped does not
+    /// count.
     async fn drain_in_flight(&mut self, shutdown: &mut Shutdown) -> Result<(), QueueError> {
         if self.in_flight.is_empty() {
             return Ok(());

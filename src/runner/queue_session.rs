@@ -1,6 +1,6 @@
 //! The queue as one run writes it: an open transaction, and the events that wait for its commit.
 //!
-//! A listener never hears of what is not durable. An event of a transaction that was rolled back is
+//! A listener receives an event only after the commit. An event of a transaction that was rolled back is
 //! dropped with it.
 
 use super::event::{Event, Events};
@@ -25,7 +25,7 @@ impl QueueSession {
         self.pending_events.push(event);
     }
 
-    /// Emits `event` now: it is about nothing that the open transaction has written.
+    /// Emits `event` now: it does not depend on the open transaction.
     pub(super) fn emit(&self, event: Event) {
         self.events.send(event);
     }

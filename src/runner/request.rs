@@ -21,18 +21,17 @@ use crate::queue::{Claimed, RequestResult, RunEnding};
 /// the queue in a busy loop.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
-/// The result of an attempt to send one request.
 pub(super) enum Dispatch {
     Sent,
     /// Nothing can be sent before this moment or the next response.
     Until(Moment),
     /// Nothing can be sent before the next response.
     AfterResponse,
-    /// There is nothing left to send.
+    /// No job remains.
     Nothing,
 }
 
-/// Which jobs a request may claim.
+/// The jobs that a request may claim.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClaimFrom {
     /// The chunk queue first, then the free jobs.
@@ -59,7 +58,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }
         let scheduled_ms = self.clock.wall_ms();
         let Some((claimed, chunk)) = self.claim(from, scheduled_ms).await? else {
-            // The limiter keeps the slot.
+            // The rate limiter keeps the slot for the next call.
             return self.next_due().await;
         };
         self.send(claimed, chunk).await?;
@@ -71,7 +70,6 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.settings.in_flight_max.min(self.limiter.in_flight_max()).min(by_suspicion)
     }
 
-    /// Claims the jobs of the next request.
     async fn claim(
         &mut self,
         from: ClaimFrom,
@@ -93,7 +91,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.claim_free(scheduled_ms).await
     }
 
-    /// One job from the other end of the queue.
+    /// Claims one job from the end of the queue.
     async fn claim_sample(
         &mut self,
         scheduled_ms: i64,
@@ -105,7 +103,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }))
     }
 
-    /// The jobs of `chunk` that are still pending; `None` if all were cancelled or superseded.
+    /// Claims the jobs of `chunk` that are still pending; `None` if all were cancelled or superseded.
     async fn claim_reserved(
         &mut self,
         mut chunk: Chunk,
@@ -123,7 +121,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(claimed.map(|claimed| (claimed, chunk)))
     }
 
-    /// Jobs that no chunk had yet.
+    /// Claims jobs that belong to no chunk yet.
     async fn claim_free(
         &mut self,
         scheduled_ms: i64,
@@ -138,7 +136,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }))
     }
 
-    /// When the next job is due, for a run that could claim none now.
+    /// When the next job is due, if the run could not claim one now.
     async fn next_due(&mut self) -> Result<Dispatch, QueueError> {
         self.queue.commit().await?;
         let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
@@ -148,7 +146,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             return Ok(reserved.map_or(Dispatch::Nothing, Dispatch::Until));
         };
         if free_ms <= wall_ms && !self.in_flight.is_empty() {
-            // Due and not claimed: an older job of the same question is in flight.
+            // The job is due but cannot be claimed: an older job of the same question is in flight.
             return Ok(Dispatch::AfterResponse);
         }
         let due_by = self.status.free_jobs_due_by;
@@ -188,8 +186,8 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(())
     }
 
-    /// Settles one request by its response; the settlement is not durable yet. Returns the ending
-    /// of the run, if the response ends it.
+    /// Settles one request by its response; the transaction is not committed yet. Returns the ending of the
+    /// run, if the response ends it.
     pub(super) async fn handle_response(
         &mut self,
         completed: CompletedRequest,

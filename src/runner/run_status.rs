@@ -1,7 +1,7 @@
-//! The status of a run: what it has done so far, and what it waits for.
+//! The status of a run: its totals so far, and its wait reason.
 //!
-//! A wait is emitted as an event for listeners in this process, and recorded in the queue for
-//! `status` in another one.
+//! A wait is emitted as an event for listeners in this process, and recorded in the queue for `status` in
+//! another process.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::queue::{RunId, Wait, WaitsFor};
 pub(super) struct RunStatus {
     pub(super) run: RunId,
     pub(super) totals: Totals,
-    /// Requests whose content the service evaluated, reads that prove the same included.
+    /// Requests whose content the service evaluated, including reads that prove it.
     pub(super) evaluated_requests: u64,
     /// The response that ended the run, or the last failure, with its text.
     pub(super) last_error: Option<(ResponseKind, String)>,
     /// The run stops at this many failed jobs.
     pub(super) failed_jobs_max: Option<u64>,
-    /// When every free job is due, whatever the wall clock says: no earlier run lets a job wait
+    /// The moment when every free job is due, whatever the wall clock shows: no earlier run lets a job wait
     /// longer.
     pub(super) free_jobs_due_by: Moment,
     /// Whether the run sends no more requests.
@@ -42,7 +42,7 @@ impl RunStatus {
         }
     }
 
-    /// Whether `failed` jobs are as many as end the run.
+    /// Whether `failed` jobs reach the failure limit.
     pub(super) fn reaches_failure_limit(&self, failed: u64) -> bool {
         self.failed_jobs_max.is_some_and(|most| failed >= most)
     }
@@ -62,7 +62,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         change: BreakerChange,
     ) -> Result<(), QueueError> {
         if self.status.is_stopping {
-            // The run waits for its last responses and no longer for the limiter.
+            // The run waits for its last responses and not for the rate limiter.
             return Ok(());
         }
         match change {

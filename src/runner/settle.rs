@@ -1,7 +1,7 @@
 //! What a response does to the jobs of its request: one function for each verdict.
 //!
-//! Each of them records the response and settles the jobs in one transaction. The caller commits it
-//! before anything is emitted or sent.
+//! Each function records the response and settles the jobs in one transaction. The caller commits it before
+//! anything is emitted or sent.
 
 use super::chunk_queue::{Chunk, FailureHistory};
 use super::credentials::Renewal;
@@ -18,9 +18,9 @@ use crate::queue::{RequestResult, Return};
 
 /// A chunk is split after this many attempts.
 const ATTEMPTS_BEFORE_SPLIT: u32 = 2;
-/// A request that takes this long to fail is split after one attempt: each attempt costs a timeout.
+/// A request that fails this slowly is split after one attempt: each attempt costs a timeout.
 const SLOW_MS: u64 = 4_000;
-/// A question alone fails after this many requests without a usable response, at the earliest.
+/// The fewest requests without a usable response after which a question alone fails.
 const FAILURES_ALONE_MIN: u32 = 2;
 
 /// A response, ready to be recorded.
@@ -32,7 +32,6 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// The number of the request.
     fn request(&self) -> i64 {
         self.settlement.request.id
     }
@@ -47,7 +46,7 @@ impl Received {
 type Settled = Result<Option<RunEnding>, QueueError>;
 
 impl<C: Clock, T: Transport> ActiveRun<C, T> {
-    /// The jobs succeeded.
+    /// Settles an applied request: its jobs succeed.
     pub(super) async fn settle_applied(
         &mut self,
         request: InFlightRequest,
@@ -64,7 +63,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(None)
     }
 
-    /// The same chunk is sent again; no attempt counts.
+    /// Settles a throttled request: the same chunk is sent again, and no attempt counts.
     pub(super) async fn settle_throttled(
         &mut self,
         request: InFlightRequest,
@@ -82,12 +81,11 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(None)
     }
 
-    /// No usable response: the same chunk is sent again after a wait.
+    /// Settles a request without a usable response: the same chunk is sent again after a wait.
     ///
-    /// It is an attempt only if other requests were evaluated since the chunk failed last; otherwise
-    /// the failure need not be its own. After enough attempts the chunk is split, or its one question
-    /// fails. A chunk that is all there is left to send is split too: a part that is applied proves
-    /// that there is no outage.
+    /// It counts as an attempt only if other requests were evaluated since the chunk last failed; otherwise
+    /// the cause may be an outage. After enough attempts the chunk is split, or its only question fails. The
+    /// last remaining chunk is split too: a part that is applied proves that there is no outage.
     pub(super) async fn settle_transient(
         &mut self,
         request: InFlightRequest,
@@ -98,7 +96,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let Chunk { group, failures, .. } = request.chunk;
         let mut failures = failures.unwrap_or_else(FailureHistory::new);
         let in_doubt = received.kind.may_have_been_applied();
-        // A request that was never sent says nothing about its questions.
+        // A request that was never sent proves nothing about its questions.
         let is_attempt = in_doubt && failures.record(self.status.evaluated_requests);
         let is_last = in_doubt && self.is_last_chunk().await?;
         if self.gives_up_on(&group, &failures) {
@@ -137,15 +135,15 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             && failures.in_a_row >= FAILURES_ALONE_MIN.min(attempts_max)
     }
 
-    /// Whether nothing is left to send but the chunk that just came back, and chunks that get no
-    /// usable response either.
+    /// Whether the only remaining jobs are those of the current chunk, and of chunks that also get no usable
+    /// response.
     async fn is_last_chunk(&self) -> Result<bool, QueueError> {
         Ok(self.in_flight.is_empty()
             && self.chunks.has_only_failing()
             && self.queue.store.next_due_ms(self.status.run).await?.is_none())
     }
 
-    /// The chunk is split into parts: one of its questions may be what the service fails on.
+    /// Splits the chunk into parts: one of its questions may make the service fail.
     async fn settle_split(
         &mut self,
         group: Group,
@@ -159,7 +157,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(None)
     }
 
-    /// The UserSig was rejected: the same chunk is sent again with a new one.
+    /// Settles a rejected UserSig: the same chunk is sent again with a new one.
     pub(super) async fn settle_renew(
         &mut self,
         request: InFlightRequest,
@@ -174,7 +172,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }
     }
 
-    /// The service rejected the content. Unless the code is about questions and nothing else,
+    /// Settles a request whose content the service rejected. Unless the code concerns only questions,
     /// `evidence` decides by later responses and reads what the rejection proves.
     pub(super) async fn settle_rejected(
         &mut self,
@@ -213,7 +211,6 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(None)
     }
 
-    /// The one job of the request failed.
     async fn settle_failed_alone(
         &mut self,
         group: Group,
@@ -229,8 +226,8 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(None)
     }
 
-    /// The jobs stay reserved: the bad questions among several are isolated, and one alone waits
-    /// until `evidence` knows what its rejection is about.
+    /// Keeps the jobs reserved. Several questions are isolated; one alone waits until `evidence` knows what
+    /// its rejection concerns.
     async fn settle_isolating(
         &mut self,
         group: Group,
@@ -258,7 +255,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.chunks.record(group, GroupResult::Rejected { rejection, scope })
     }
 
-    /// No request would be accepted: the jobs are released and the run ends.
+    /// Settles a response after which no request would be accepted: the jobs are released and the run ends.
     pub(super) async fn settle_stop(&mut self, received: Received) -> Settled {
         self.status.last_error = Some(received.as_error());
         let how = Return { reserved_by: None, not_before_ms: 0, counts: false, in_doubt: false };
@@ -267,15 +264,15 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         Ok(Some(if is_local { RunEnding::Outage } else { RunEnding::Refused }))
     }
 
-    /// `in_flight → pending`, as `how` says.
+    /// Requeues the jobs (`in_flight → pending`) with the options in `how`.
     async fn return_jobs(&mut self, received: &Received, how: Return) -> Result<(), QueueError> {
         let withdrawn = self.queue.transaction.requeue(&received.settlement, how).await?;
         self.status.totals.overtaken += withdrawn;
         Ok(())
     }
 
-    /// `in_flight → pending`, reserved by this run and due at once, with the conclusions for other
-    /// jobs.
+    /// Requeues the jobs (`in_flight → pending`), reserved by this run and due at once, and records the
+    /// conclusions for other jobs.
     async fn reserve_jobs(
         &mut self,
         received: &Received,
@@ -292,7 +289,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 }
 
-/// Whether a chunk that got no usable response is split now.
+/// Whether a chunk without a usable response is split now.
 fn must_split(
     group: &Group,
     failures: &FailureHistory,

@@ -1,4 +1,4 @@
-//! Shutdown as an argument: how soon the run ends, and why.
+//! Shutdown as an argument: how soon the run must end, and why.
 
 use tokio::sync::watch;
 
@@ -7,11 +7,11 @@ use crate::queue::RunEnding;
 /// How soon a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShutdownMode {
-    /// It keeps running.
+    /// No shutdown is requested.
     None,
     /// No new request is sent; the run waits for the responses of those in flight.
     Graceful,
-    /// The run waits for nothing.
+    /// The run waits for no response.
     Immediate,
 }
 
@@ -38,8 +38,8 @@ impl ShutdownHandle {
         });
     }
 
-    /// Requests a graceful shutdown because the run's time is over. An earlier request keeps its
-    /// mode and its ending.
+    /// Requests a graceful shutdown because the time limit of the run is reached. An earlier request keeps
+    /// its mode and its ending.
     pub fn deadline_reached(&self) {
         self.0.send_if_modified(|request| {
             let is_first = request.mode == ShutdownMode::None;
@@ -75,7 +75,7 @@ impl Shutdown {
         self.0.borrow().mode >= ShutdownMode::Graceful
     }
 
-    /// The ending of a run that stops because a shutdown was requested.
+    /// The ending of a run that stops for a requested shutdown.
     pub(super) fn ending(&self) -> RunEnding {
         self.0.borrow().ending
     }

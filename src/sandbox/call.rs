@@ -1,62 +1,62 @@
-//! Reads a request: path, query and body into values, or into the fact that they are bad.
+//! Parses a request: path, query and body.
 //!
-//! Pure. It judges nothing: what is missing or wrong is kept as such, so that `decide` can
-//! ask for it when its turn comes and the ledger can show as much as could be read. The
-//! query holds a UserSig, so nothing here has a `Debug`.
+//! Pure. It rejects nothing. A missing or invalid value is kept as such, so that `decide` checks the values
+//! in its own order and the ledger shows every value that could be read. The query contains a UserSig, so no
+//! type here implements `Debug`.
 
 use serde_json::Value;
 
 use super::string_enum;
 
-/// What every command's path begins with.
+/// The path prefix of every command.
 const SERVICE: &str = "/v4/openim_console_http_svc/";
 
 string_enum! {
-    /// A call that the sandbox knows.
+    /// A command that the sandbox implements.
     "a command" enum Command {
         /// Sets the status of small talk questions.
         BatchSetChitchat = "batch_set_chitchat",
-        /// The same for questions and answers.
+        /// Sets the status of questions and answers.
         BatchSetFaq = "batch_set_faq",
         /// Reads small talk questions.
         ListChitchat = "list_chitchat",
-        /// The same for questions and answers.
+        /// Reads questions and answers.
         ListFaq = "list_faq",
     }
 }
 
 impl Command {
-    /// Whether it reads and changes nothing.
+    /// Whether the command reads and changes nothing.
     pub fn is_read(self) -> bool {
         matches!(self, Self::ListChitchat | Self::ListFaq)
     }
 
-    /// The command of a path, if it is one.
+    /// The command of a path, if any.
     pub(super) fn of_path(path: &str) -> Option<Self> {
         path.strip_prefix(SERVICE).and_then(|name| name.parse().ok())
     }
 }
 
-/// A request as it came.
+/// A request as received.
 pub(super) struct Request<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
     /// Without the question mark.
     pub(super) query: &'a str,
-    /// `None` when it was larger than the server reads.
+    /// `None` if the body was larger than the server's limit.
     pub(super) body: Option<&'a [u8]>,
 }
 
-/// What a request says.
+/// The parsed parts of a request.
 pub(super) struct Call {
-    /// `None` when the path is no known command's.
+    /// `None` if the path belongs to no known command.
     pub(super) command: Option<Command>,
     pub(super) is_post: bool,
     pub(super) query: Query,
     pub(super) body: Body,
 }
 
-/// The query parameters, percent-decoded. `None` is missing.
+/// The query parameters, percent-decoded. A missing one is `None`.
 #[derive(Default)]
 pub(super) struct Query {
     pub(super) sdkappid: Option<String>,
@@ -64,22 +64,21 @@ pub(super) struct Query {
     pub(super) usersig: Option<String>,
     pub(super) random: Option<String>,
     pub(super) contenttype: Option<String>,
-    /// A bad escape, text that is not UTF-8, or one of these parameters twice.
+    /// Whether there is an invalid escape, text that is not UTF-8, or a parameter twice.
     pub(super) is_malformed: bool,
 }
 
-/// The body's parts.
+/// The parsed parts of a body.
 #[derive(Default)]
 pub(super) struct Body {
     pub(super) is_json: bool,
-    /// `None` when missing or not an integer.
+    /// `None` if missing or not an integer.
     pub(super) status: Option<i64>,
-    /// The strings among the ids, whether the others are acceptable or not.
+    /// The strings in the array of ids, even if other elements are invalid.
     pub(super) ids: Vec<String>,
-    /// Whether the ids are an array of at least one string and nothing else, none empty.
+    /// Whether the ids are an array of at least one string, of strings alone, and none of them empty.
     pub(super) ids_are_acceptable: bool,
-    /// The number of the page that is read, from 1, and how many questions it has; `None` when
-    /// missing or not an integer.
+    /// The page number, from 1, and the number of questions on a page; `None` if missing or not an integer.
     pub(super) page: (Option<i64>, Option<i64>),
 }
 
@@ -105,7 +104,7 @@ impl Query {
                 "usersig" => &mut query.usersig,
                 "random" => &mut query.random,
                 "contenttype" => &mut query.contenttype,
-                // Names are case sensitive, and a stranger's parameter is nobody's business.
+                // Names are case sensitive. Unknown parameters are ignored.
                 _ => continue,
             };
             match percent_decoded(value) {
@@ -116,12 +115,12 @@ impl Query {
         query
     }
 
-    /// The SDKAppID, where it is a number.
+    /// The SDKAppID, if it is a number.
     pub(super) fn app(&self) -> Option<u64> {
         decimal(self.sdkappid.as_deref()?)
     }
 
-    /// The random number, where it is an unsigned number of 32 bits.
+    /// The random number, if it is an unsigned number of 32 bits.
     pub(super) fn random(&self) -> Option<u32> {
         decimal(self.random.as_deref()?)
     }
@@ -144,13 +143,13 @@ impl Body {
     }
 }
 
-/// Digits and nothing else; the standard parser would take a plus in front.
+/// Accepts only digits; the standard parser would accept a leading plus.
 fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// Undoes percent-encoding. A plus stays a plus: how the service reads it is not known,
-/// and a client that relies on the reading of forms is to find out here.
+/// Decodes percent-encoding. A plus stays a plus: how the service reads it is not documented, so the sandbox
+/// exposes a client that relies on form encoding.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -1,8 +1,8 @@
 //! What the service responds: request, state and time in; response and new state out.
 //!
-//! Pure. The order of the checks is a guess, since the real one is not known: path, query, UserSig,
-//! administrator, Desk, frequency, JSON, values, ids. Time must not go back. How a response travels, or
-//! fails to, is not decided here.
+//! Pure. The order of the checks is a guess, because the real one is not documented: path, query, UserSig,
+//! administrator, Desk, frequency, JSON, values, ids. Time must not go backwards. The transport of a
+//! response, and its failures, are not decided here.
 
 use super::call::{Call, Command, Request};
 use super::faults::Fault;
@@ -10,10 +10,10 @@ use super::state::{NO_SUCH_QUESTION, Page, QuestionStatus, ServiceState};
 use super::usersig;
 use crate::domain::clock::Moment;
 
-/// The request is not what the gateway reads: method, `random`, `contenttype`, escapes.
+/// The gateway cannot read the request: method, `random`, `contenttype`, escapes.
 ///
-/// The vendor supports no method but POST and promises HTTP 200 for all but network
-/// faults; so another method gets this code, and not HTTP status 405.
+/// The vendor supports only POST and promises HTTP 200 for everything but network faults. So another method
+/// gets this code and not HTTP status 405.
 const BAD_REQUEST: i64 = 60_002;
 const NO_SUCH_APP_NUMBER: i64 = 60_006;
 const TIMED_OUT_INSIDE: i64 = 60_008;
@@ -21,17 +21,17 @@ const WRONG_PATH: i64 = 60_009;
 const NO_SDKAPPID: i64 = 60_012;
 const BAD_VALUES: i64 = -7;
 const DESK_OFF: i64 = -50_040;
-/// Two codes that no list has.
+/// Two codes that no document lists.
 const UNKNOWN: [i64; 2] = [-59_991, -59_992];
 
-/// Both clocks: frequency counts on the steady one, signatures expire by the wall.
+/// Both clocks: the frequency limit uses the steady one, the lifetime of a UserSig uses the wall clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     pub(super) moment: Moment,
     pub(super) wall_ms: i64,
 }
 
-/// What was decided about a request, and what could be read of it.
+/// The decision about a request, and the values that could be read from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Decision {
     pub(super) command: Option<Command>,
@@ -39,17 +39,17 @@ pub(super) struct Decision {
     pub(super) random: Option<u32>,
     pub(super) status: Option<i64>,
     pub(super) ids: Vec<String>,
-    /// `None` when the request never got to where codes are given.
+    /// `None` if the request failed before a code was assigned.
     pub(super) code: Option<i64>,
-    /// Whether any question was set.
+    /// Whether any question was changed.
     pub(super) applied: bool,
-    /// What goes wrong with it.
+    /// The fault injected into the request.
     pub(super) fault: Option<Fault>,
-    /// What a read has found.
+    /// The result of a read.
     pub(super) page: Option<Page>,
 }
 
-/// Decides one request. `fault` is what goes wrong with it.
+/// Decides one request. `fault` is the fault injected into it.
 pub(super) fn decide(
     request: &Request<'_>,
     state: &mut ServiceState,
@@ -62,7 +62,7 @@ pub(super) fn decide(
     }
     let fault = fault.or_else(|| state.fault_of(&call.body.ids));
     let outcome = if request.body.is_none() {
-        // Too large to be read, so whatever stands in front of the service refused it.
+        // The body was too large to read, so a gateway in front of the service rejected it.
         None
     } else if call.command.is_some_and(Command::is_read) {
         Some(read(&call, state, now))
@@ -86,7 +86,7 @@ pub(super) fn decide(
     }
 }
 
-/// A read: the code, that nothing was set, and what was found.
+/// Decides a read. Returns the code, `false` because a read changes nothing, and the page.
 fn read(call: &Call, state: &mut ServiceState, now: Now) -> (i64, bool, Option<Page>) {
     let page = admit(call, state, None, now).and_then(|()| {
         if state.is_lapsed(now.moment) {
@@ -114,7 +114,7 @@ fn read(call: &Call, state: &mut ServiceState, now: Now) -> (i64, bool, Option<P
     }
 }
 
-/// The code and whether anything was set; `None` when the fault came before a code.
+/// The code, and whether any question was changed; `None` if the fault precedes the code.
 fn judge(
     call: &Call,
     state: &mut ServiceState,
@@ -144,7 +144,7 @@ fn judge(
     Some(outcome.unwrap_or_else(|code| (code, false)))
 }
 
-/// Everything before the body: may this call be made, here and now?
+/// Every check before the body: whether this caller may make the call now.
 fn admit(call: &Call, state: &mut ServiceState, fault: Option<Fault>, now: Now) -> Result<(), i64> {
     let settings = &state.settings;
     let command = call.command.ok_or(WRONG_PATH)?;
@@ -160,14 +160,14 @@ fn admit(call: &Call, state: &mut ServiceState, fault: Option<Fault>, now: Now) 
     if settings.desk_off.contains(&sdkappid) {
         return Err(DESK_OFF);
     }
-    // In place of the count, so that a rehearsed refusal does not cause a real one.
+    // Replaces the frequency check, so that an injected rejection uses up no real limit.
     if fault == Some(Fault::Throttle) || !state.frequency.admit((sdkappid, command), now.moment) {
         return Err(settings.rate_code.code());
     }
     Ok(())
 }
 
-/// The method and every parameter that is not a credential; gives the SDKAppID.
+/// Checks the method and every parameter except credentials. Returns the SDKAppID.
 fn check_query(call: &Call) -> Result<u64, i64> {
     let query = &call.query;
     if !call.is_post || query.is_malformed {
@@ -183,7 +183,7 @@ fn check_query(call: &Call) -> Result<u64, i64> {
     Ok(sdkappid)
 }
 
-/// The body: JSON, values, ids, and the change itself.
+/// Checks the body (JSON, values, ids) and applies the change.
 fn carry_out(call: &Call, state: &mut ServiceState) -> Result<(i64, bool), i64> {
     let (body, settings) = (&call.body, &state.settings);
     if !body.is_json {

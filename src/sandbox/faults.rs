@@ -1,8 +1,7 @@
-//! Bad days on demand: which fault strikes which request, by script or by chance.
+//! Fault injection: which request gets which fault, by script or by chance.
 //!
-//! Pure apart from its own seeded generator, so that a seed tells the same story again.
-//! What a fault does is not here: `decide` says whether the change is made, `reply` what
-//! the client gets to see.
+//! Pure except for its own seeded generator, so that the same seed repeats the same faults. The effect of a
+//! fault is not here: `decide` decides whether the change is applied, `reply` what the client receives.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,44 +9,43 @@ use std::str::FromStr;
 use super::string_enum;
 
 string_enum! {
-    /// What goes wrong with a request.
+    /// A fault of the service or of the network.
     "a fault" enum Fault {
-        /// Answers the code for too frequent calls although the limit is kept. Not
-        /// applied, and not counted towards the limit.
+        /// Returns the code for too frequent calls although the limit is kept. Not applied, and not counted
+        /// towards the limit.
         Throttle = "throttle",
         /// HTTP 502 with an HTML page. Not applied.
         BadGateway = "bad-gateway",
         /// The connection is cut. Not applied.
         CutBefore = "cut-before",
-        /// Applied, then the connection is cut without a byte of an answer.
+        /// Applied, then the connection is cut before the first byte of the response.
         CutAfter = "cut-after",
-        /// Applied, answered later than a client should wait.
+        /// Applied; the response comes later than the timeout of a client.
         Late = "late",
         /// Applied, HTTP 200 with the first half of the JSON.
         Truncated = "truncated",
         /// Applied, HTTP 200 with text that is not JSON.
         Garbage = "garbage",
-        /// Answers 60008, a time-out inside the service. Not applied.
+        /// Returns 60008, a timeout inside the service. Not applied.
         Internal = "internal",
-        /// Answers -7, whatever the request is. Not applied.
+        /// Returns -7 for any request. Not applied.
         Malformed = "malformed",
-        /// Answers a code that no list has. Not applied.
+        /// Returns a code that no document lists. Not applied.
         Unknown = "unknown",
-        /// Answers another such code. Not applied.
+        /// Returns another such code. Not applied.
         UnknownOther = "unknown-2",
-        /// Answers -50003 although every question exists. Not applied.
+        /// Returns -50003 although every question exists. Not applied.
         Refused = "refused",
-        /// The same, but applied.
+        /// Returns -50003 although every question exists. Applied.
         RefusedApplied = "refused-applied",
     }
 }
 
-/// A fault and how often it strikes: `bad-gateway=0.05`.
+/// A fault and its probability: `bad-gateway=0.05`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FaultChance {
-    /// What goes wrong.
     pub fault: Fault,
-    /// From 0, never, to 1, always.
+    /// From 0 (never) to 1 (always).
     pub probability: f64,
 }
 
@@ -71,10 +69,10 @@ impl FromStr for FaultChance {
     }
 }
 
-/// Refuses chances that add up to more than certainty.
+/// Rejects probabilities whose sum is more than 1.
 pub(super) fn check_chances(chances: &[FaultChance]) -> Result<(), String> {
     let sum: f64 = chances.iter().map(|chance| chance.probability).sum();
-    // A hair above 1 is what ten times 0.1 may come to.
+    // Allows for rounding: ten times 0.1 can come to slightly more than 1.
     if sum.is_finite() && sum <= 1.0 + 1e-9 {
         Ok(())
     } else {
@@ -82,16 +80,15 @@ pub(super) fn check_chances(chances: &[FaultChance]) -> Result<(), String> {
     }
 }
 
-/// The most requests that one step of a script may stand for.
+/// The most requests that one step of a script may cover.
 const RUN_MAX: u64 = 1_000_000_000;
 
 /// One step for each request in the order of arrival: `ok*3,throttle,bad-gateway*2,ok`.
 ///
-/// After its end all is well (or left to the chances), unless it ends with `...`: then it
-/// starts again.
+/// After the script's end the probabilities apply. A script that ends with `...` repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultScript {
-    /// What happens, and to how many requests in a row; never zero.
+    /// The steps, each with its number of consecutive requests, which is never zero.
     runs: Vec<(Option<Fault>, u64)>,
     repeats: bool,
 }
@@ -137,11 +134,11 @@ fn read_run(text: &str) -> Result<(Option<Fault>, u64), String> {
     }
 }
 
-/// Draws the fault of each request.
+/// Chooses the fault of each request.
 #[derive(Debug)]
 pub(super) struct Faults {
     script: Option<FaultScript>,
-    /// Which run of the script is on, and how many of its requests have come.
+    /// The index of the current step, and how many of its requests have arrived.
     at: usize,
     used: u64,
     chances: Vec<FaultChance>,
@@ -153,7 +150,7 @@ impl Faults {
         Self { script, at: 0, used: 0, chances, rng: fastrand::Rng::with_seed(seed) }
     }
 
-    /// The fault of the request that arrives now.
+    /// The fault of the current request.
     pub(super) fn next(&mut self) -> Option<Fault> {
         let Some((step, times)) = self.run_of_script() else { return self.by_chance() };
         self.used += 1;
@@ -163,7 +160,7 @@ impl Faults {
         step
     }
 
-    /// The run that the script has come to; `None` where there is no script or it is over.
+    /// The current step; `None` without a script or after its end.
     fn run_of_script(&mut self) -> Option<(Option<Fault>, u64)> {
         let script = self.script.as_ref()?;
         if self.at == script.runs.len() && script.repeats {
@@ -176,7 +173,7 @@ impl Faults {
         if self.chances.is_empty() {
             return None;
         }
-        // One draw decides among all of them, so that each keeps its own share.
+        // One draw decides among all faults, so that each keeps its own probability.
         let mut draw = self.rng.f64();
         self.chances.iter().find_map(|chance| {
             draw -= chance.probability;

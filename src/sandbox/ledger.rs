@@ -1,8 +1,7 @@
-//! The ledger: every request that the sandbox saw, in the order of decision, and sums.
+//! The ledger: every request that the sandbox received, in the order of decision, and sums.
 //!
-//! Holds no credential: a request is kept as what could be read of it, without its
-//! UserSig. The newest requests are kept up to a limit of rows and of memory; the sums
-//! count all of them.
+//! It contains no credential: a request is kept without its UserSig. The latest requests are kept up to a
+//! limit of rows and of memory; the sums cover all requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,58 +14,59 @@ use crate::domain::clock::Moment;
 /// The most requests kept.
 const REQUESTS_MAX: usize = 100_000;
 
-/// The most memory that the ids of the requests kept may take.
+/// The most memory that the ids of the kept requests may take.
 const IDS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// One request that the sandbox saw.
+/// One request that the sandbox received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenRequest {
-    /// Its place in the order of decision, from 1.
+    /// Its number in the order of decision, from 1.
     pub number: u64,
-    /// When its head had come in.
+    /// When its header had arrived.
     pub arrived: Moment,
-    /// When it was counted and decided: later than that by the body and the way there.
+    /// When it was counted and decided. Later than `arrived` by the time for the body and by the uplink
+    /// delay.
     pub counted: Moment,
-    /// The same by the wall clock, in UTC milliseconds since 1970.
+    /// The time of the decision by the wall clock, in UTC milliseconds since 1970.
     pub wall_ms: i64,
-    /// What was called; `None` for a path that is no command's.
+    /// The command; `None` for a path that belongs to no command.
     pub command: Option<Command>,
-    /// The SDKAppID in the query, where it is a number.
+    /// The SDKAppID in the query, if it is a number.
     pub sdkappid: Option<u64>,
-    /// The random number in the query, where it is one.
+    /// The random number in the query, if it is valid.
     pub random: Option<u32>,
-    /// The status asked for, where it is an integer.
+    /// The target status, if it is an integer.
     pub status: Option<i64>,
-    /// The ids named, where they are text.
+    /// The question ids that are text.
     pub ids: Vec<String>,
-    /// The code decided on, whether or not a fault kept it from the client. `None` when
-    /// the request never got to where codes are given.
+    /// The code of the decision, even if a fault kept it from the client. `None` if the request failed before
+    /// a code was assigned.
     pub code: Option<i64>,
-    /// The HTTP status; `None` when the connection was cut instead.
+    /// The HTTP status; `None` if the connection was cut instead.
     pub http: Option<u16>,
-    /// What was drawn to go wrong with it.
+    /// The fault injected into it.
     pub fault: Option<Fault>,
-    /// Whether any question was set by it.
+    /// Whether it changed any question.
     pub applied: bool,
 }
 
-/// What the sandbox saw up to a moment.
+/// A copy of the ledger at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// The newest requests, oldest first: the last 100,000, fewer when they name very many ids.
+    /// The latest requests, oldest first: the last 100,000, or fewer if they have very many ids.
     pub requests: Vec<Arc<SeenRequest>>,
-    /// How many requests there were in all, reads left out.
+    /// The number of all requests, without reads.
     pub total: u64,
-    /// How many reads there were, which change nothing.
+    /// The number of reads, which change nothing.
     pub reads: u64,
-    /// How many of all requests each code was decided for.
+    /// The number of requests for each code.
     pub codes: BTreeMap<i64, u64>,
-    /// How many of all requests each fault was drawn for.
+    /// The number of requests for each fault.
     pub faults: BTreeMap<Fault, u64>,
-    /// The most calls that came in any second (of any position) for one app and command,
-    /// whatever became of them. Above the limit only if a client did not keep it.
+    /// The most calls for one app and command that arrived in any sliding second, whatever their result. It
+    /// exceeds the limit only if a client did not keep the limit.
     pub largest_second: usize,
-    /// The same, of calls within the limit.
+    /// The most calls within the limit in any sliding second, for one app and command.
     pub largest_second_accepted: usize,
 }
 
@@ -82,17 +82,16 @@ pub(super) struct LedgerWriter {
 }
 
 impl LedgerWriter {
-    /// How many requests were recorded, without reads.
+    /// The number of recorded requests, without reads.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// The number of the request that is decided next.
+    /// The number of the next request.
     pub(super) fn next_number(&self) -> u64 {
         self.total + self.reads + 1
     }
 
-    /// Records a request.
     pub(super) fn record(
         &mut self,
         decision: Decision,
@@ -140,7 +139,7 @@ impl LedgerWriter {
         }
     }
 
-    /// A copy of the sums and of the newest `requests_max` requests.
+    /// A copy of the sums and of the latest `requests_max` requests.
     pub(super) fn snapshot(&self, requests_max: usize) -> Ledger {
         let skipped = self.kept.len().saturating_sub(requests_max);
         Ledger {

@@ -1,9 +1,8 @@
 //! Connections that can be cut: nothing written after the cut reaches the client.
 //!
-//! A handler cannot close the connection it answers on; it can only answer. So each
-//! stream carries a flag that handlers reach as connection info. Once it is set, writes
-//! fail and reads end, which makes the HTTP server drop the connection with whatever it
-//! still held. Bytes that had already left before the cut are not taken back.
+//! An HTTP handler can only respond; it cannot close its connection. So each stream has a flag that handlers
+//! reach through the connection info. Once the flag is set, writes fail and reads end, so the HTTP server
+//! drops the connection with its buffers. Bytes sent before the cut still reach the client.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +17,7 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The handle by which a connection is cut.
+/// The handle that cuts a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Line(Arc<Flag>);
 
@@ -29,7 +28,7 @@ struct Flag {
 }
 
 impl Line {
-    /// Cuts the connection, also when it is idle.
+    /// Cuts the connection, even an idle one.
     pub(super) fn cut(&self) {
         self.0.cut();
     }
@@ -46,7 +45,7 @@ impl Flag {
     }
 }
 
-/// Every connection that is open, for the end of the server.
+/// Every open connection, so that the server can cut them when it ends.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lines(Arc<Mutex<Vec<Weak<Flag>>>>);
 
@@ -57,7 +56,6 @@ impl Lines {
         lines.push(Arc::downgrade(&line.0));
     }
 
-    /// Cuts every connection.
     pub(super) fn cut(&self) {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for line in lines.iter().filter_map(Weak::upgrade) {
@@ -78,9 +76,9 @@ impl Listener for CutListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (CutStream, SocketAddr) {
-        // axum's own way with a TcpListener waits and tries again when accepting fails.
+        // The `Listener` of axum for a `TcpListener` waits and retries when accepting fails.
         let (tcp, addr) = Listener::accept(&mut self.tcp).await;
-        // Without it an answer can wait 40 ms for nothing; failing to set it harms nobody.
+        // Without it Nagle's algorithm can delay a response by 40 ms. A failure to set it is harmless.
         let _ = tcp.set_nodelay(true);
         let line = Line::default();
         self.lines.add(&line);
@@ -111,7 +109,7 @@ impl AsyncRead for CutStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Registered before the flag is read, so that no cut falls in between.
+        // Registered before the flag is read, so that no cut is missed in between.
         self.line.0.reader.register(context.waker());
         if self.line.0.is_cut() {
             return Poll::Ready(Ok(()));

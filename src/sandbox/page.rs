@@ -1,7 +1,7 @@
-//! The page for people and the same as JSON for scripts: what the sandbox saw.
+//! The sandbox's page for people, and the same data as JSON for scripts.
 //!
-//! Pure. Ids come from whoever calls, so every text on the page is escaped; the page
-//! loads nothing and runs nothing. Credentials never get as far as the ledger.
+//! Pure. Question ids come from any caller, so every text on the page is escaped. The page loads nothing and
+//! runs nothing. The ledger contains no credentials.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -12,13 +12,13 @@ use crate::domain::clock::utc_text;
 use crate::domain::verdict;
 use crate::util::escape::visible;
 
-/// How many of the newest requests are listed.
+/// The number of latest requests on the page.
 pub(super) const REQUESTS_SHOWN: usize = 200;
 
-/// How many ids of a request the page spells out.
+/// The most ids of a request that the page lists.
 const IDS_SHOWN: usize = 5;
 
-/// The header that keeps the page from loading or running anything.
+/// The `Content-Security-Policy` that keeps the page from loading or running anything.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 const HEAD: &str = r#"<!doctype html>
@@ -31,12 +31,12 @@ td.n{text-align:right}
 <h1>deskbatch sandbox</h1>
 "#;
 
-/// Text that is written so that no part of it is markup.
+/// Text with its markup characters escaped.
 struct Text<T>(T);
 
 impl<T: Display> Display for Text<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What turns the direction of text, and other tricks that are not seen, first.
+        // Makes control and direction characters visible first, because they can disguise text.
         for c in visible(&self.0.to_string()).chars() {
             match c {
                 '&' => f.write_str("&amp;")?,
@@ -51,7 +51,7 @@ impl<T: Display> Display for Text<T> {
     }
 }
 
-/// A value, or a dash where there is none.
+/// A value, or a dash for `None`.
 fn or_dash<T: Display>(value: Option<T>) -> Text<String> {
     Text(value.map_or_else(|| "–".to_owned(), |value| value.to_string()))
 }
@@ -124,7 +124,7 @@ fn write_request(page: &mut String, seen: &SeenRequest) -> fmt::Result {
     Ok(())
 }
 
-/// The same for scripts.
+/// The data of the page as JSON.
 pub(super) fn json(ledger: &Ledger) -> String {
     let shown = ledger.requests.len().saturating_sub(REQUESTS_SHOWN);
     let last: Vec<Value> = ledger.requests.iter().skip(shown).map(|seen| request(seen)).collect();

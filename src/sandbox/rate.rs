@@ -1,8 +1,8 @@
-//! The frequency limit, as the service might count it, and the busiest second it has seen.
+//! The frequency limit, as the service may count it, and the largest number of calls in any second.
 //!
-//! Pure: time is an argument and must not go back. It relies on being told of every call,
-//! also of those that are refused before the limit is asked, since the busiest second is
-//! what tests hold the client's promise against.
+//! Pure: time is an argument and must not go backwards. It must receive every call, even one that is rejected
+//! before the limit applies, because tests compare the largest second with the rate limit that the client
+//! keeps.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::domain::clock::Moment;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The most counters kept at once; beyond it those that are idle for a second are dropped.
+/// The most counters kept at once. Above it, counters that were idle for a second are dropped.
 const COUNTERS_MAX: usize = 1_024;
 
-/// What calls are counted by.
+/// What the limit applies to: an app and a command.
 pub(super) type Counted = (u64, Command);
 
 /// Counts calls by app and command.
@@ -37,7 +37,7 @@ pub(super) struct Frequency {
 struct Calls {
     arrived: VecDeque<Moment>,
     accepted: VecDeque<Moment>,
-    /// Those that the limit sees.
+    /// The calls that count towards the limit.
     limited: VecDeque<Moment>,
 }
 
@@ -51,7 +51,7 @@ impl Frequency {
         }
     }
 
-    /// Notes that a call came, whatever becomes of it.
+    /// Records the arrival of a call, whatever its result.
     pub(super) fn arrive(&mut self, by: Counted, now: Moment) {
         if self.calls.len() >= COUNTERS_MAX && !self.calls.contains_key(&by) {
             self.calls.retain(|_, calls| {
@@ -64,7 +64,7 @@ impl Frequency {
         self.largest_second = self.largest_second.max(arrived.len());
     }
 
-    /// Counts a call against the limit: whether it is within it.
+    /// Counts a call towards the limit. Returns whether the call is within the limit.
     pub(super) fn admit(&mut self, by: Counted, now: Moment) -> bool {
         let calls = self.calls.entry(by).or_default();
         match self.window {
@@ -86,7 +86,7 @@ impl Frequency {
     }
 }
 
-/// Drops the oldest calls for as long as they are over.
+/// Drops the oldest calls while `over` is true for them.
 fn forget(calls: &mut VecDeque<Moment>, over: impl Fn(Moment) -> bool) {
     while calls.front().is_some_and(|oldest| over(*oldest)) {
         calls.pop_front();
@@ -99,7 +99,7 @@ mod tests {
 
     const ONE: Counted = (1, Command::BatchSetChitchat);
 
-    /// For calls at these milliseconds: `+` within the limit, `-` above it.
+    /// The results for calls at these milliseconds: `+` within the limit, `-` above it.
     fn verdicts(settings: &SandboxSettings, at_ms: &[u64]) -> String {
         let mut frequency = Frequency::new(settings);
         let mut verdict = |ms: &u64| {

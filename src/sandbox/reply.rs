@@ -1,7 +1,6 @@
-//! What a client gets to see of a decision: the answer, or what a fault makes of it.
+//! What a client receives for a decision: the response, or what a fault makes of it.
 //!
-//! Pure. HTTP 200 whatever the code, as documented; only network faults have another
-//! status or none at all.
+//! Pure. HTTP 200 for every code, as documented; only network faults have another status or none.
 
 use std::time::Duration;
 
@@ -13,21 +12,21 @@ use super::settings::SandboxSettings;
 use super::state::{Page, QuestionStatus};
 use crate::domain::verdict;
 
-/// What to send.
+/// The reply to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reply {
-    /// `None`: not a byte, the connection is cut.
+    /// `None` if the connection is cut without a byte.
     pub(super) http: Option<u16>,
     pub(super) content_type: Option<&'static str>,
     pub(super) body: String,
-    /// How long it is held back beyond the usual latency.
+    /// The delay in addition to the usual latency.
     pub(super) hold: Duration,
 }
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html";
 
-/// The reply to the sandbox's `number`th request.
+/// The reply to request `number` of the sandbox.
 pub(super) fn reply(decision: &Decision, number: u64, settings: &SandboxSettings) -> Reply {
     let fault = decision.fault;
     let status = |http, body: &str| Reply {
@@ -53,7 +52,7 @@ pub(super) fn reply(decision: &Decision, number: u64, settings: &SandboxSettings
         Some(Fault::CutAfter) => status(None, ""),
         Some(Fault::Late) => Reply { hold: settings.late, ..answer },
         Some(Fault::Truncated) => {
-            // The texts are ASCII, so any place is between two characters.
+            // The texts are ASCII, so every index is between two characters.
             let half = answer.body.len() / 2;
             Reply { body: answer.body.chars().take(half).collect(), ..answer }
         }

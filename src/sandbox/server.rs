@@ -1,8 +1,8 @@
 //! The server: sockets, waiting and locking around the pure decision.
 //!
-//! One lock holds world, script and ledger, and the time is read inside it, so that
-//! decisions have one order and time never goes back for them. It is never held across
-//! an await. All waiting is on the [`Clock`], so that a test can move it.
+//! One lock holds state, script and ledger, and the time is read inside it, so that decisions have one order
+//! and time never goes backwards for them. It is never held across an await. All waiting uses the [`Clock`],
+//! so that a test controls it.
 
 use std::future::Future;
 use std::io;
@@ -32,37 +32,37 @@ use super::settings::SandboxSettings;
 use super::state::QuestionState;
 use crate::domain::clock::{Clock, Moment, SystemClock};
 
-/// The most of a body that is kept.
+/// The most bytes of a body that are kept.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// The most of a body that is read at all: what is too large is read to its end and thrown
-/// away, since most clients listen for an answer only once they have sent everything.
+/// The most bytes of a body that are read. A body that is too large is read to its end and discarded, because
+/// most clients read a response only after they have sent everything.
 const BODY_BYTES_DRAINED_MAX: usize = 64 * 1024 * 1024;
 
-/// How long a stop waits for answers that are under way before it cuts them.
+/// How long a stop waits for unfinished responses before it cuts them.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A sandbox that serves until it is stopped or dropped.
+/// A sandbox that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Sandbox {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    /// Set, or dropped with the sandbox: the server ends.
+    /// The server ends when this is set, or dropped with the sandbox.
     stop: watch::Sender<bool>,
     /// Closed once the server has ended.
     serving: watch::Receiver<()>,
 }
 
 impl Sandbox {
-    /// Binds the address and serves on a task of its own.
+    /// Binds the address and serves in its own task.
     ///
     /// # Errors
-    /// When the settings make no sense, the address is not on loopback or is in use.
+    /// When the settings are invalid, or the address is not on loopback or is in use.
     pub async fn start(settings: SandboxSettings) -> io::Result<Self> {
         Self::start_on(settings, SystemClock::new()).await
     }
 
-    /// The same, on a clock of the caller's.
+    /// Starts a sandbox with the given clock.
     ///
     /// # Errors
     /// As for [`Sandbox::start`].
@@ -87,7 +87,7 @@ impl Sandbox {
         Ok(Self { addr, shared, stop, serving })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -97,39 +97,38 @@ impl Sandbox {
         format!("http://{}", self.addr)
     }
 
-    /// What it saw until now.
+    /// The ledger up to now.
     pub fn ledger(&self) -> Ledger {
         self.shared.ledger(usize::MAX)
     }
 
-    /// A question's state; `None` when no request has set it.
+    /// The state of a question; `None` if no request has set it.
     pub fn question(&self, id: &str) -> Option<QuestionState> {
         self.shared.core().question(id)
     }
 
-    /// Returns once at least `count` requests were decided: the event for tests that do
-    /// something in the middle of a run.
+    /// Returns once at least `count` requests have been decided. Tests use it to act in the middle of a run.
     pub async fn seen(&self, count: u64) {
         let mut seen = self.shared.seen.subscribe();
-        // The sender lives as long as `self`, so this ends by the count alone.
+        // The sender lives as long as `self`, so only the count can end this wait.
         let _ = seen.wait_for(|total| *total >= count).await;
     }
 
-    /// Stops: no new connection, a second for answers under way, then all are cut.
+    /// Stops: accepts no new connection, waits a second for unfinished responses, then cuts all connections.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         self.stopped().await;
     }
 
-    /// Returns once the server has ended, for whatever reason.
+    /// Returns once the server has ended, for any reason.
     pub async fn stopped(&self) {
         let mut serving = self.serving.clone();
-        // The server sends nothing; it only lets go of its end.
+        // The server sends no value; it only drops its sender.
         while serving.changed().await.is_ok() {}
     }
 }
 
-/// Serves to the end: gracefully first, and then by cutting what is left.
+/// Serves until the stop: gracefully first, then cuts the remaining connections.
 async fn serve(
     server: impl Future<Output = io::Result<()>>,
     stopped: watch::Receiver<bool>,
@@ -145,23 +144,23 @@ async fn serve(
         _ = &mut server => return,
         () = clock.sleep_until(clock.now() + GRACE) => lines.cut(),
     }
-    // A cut connection ends at once; a handler that is never polled again ends with it.
+    // A cut connection ends at once, and its handler with it. The limit keeps a stop from waiting forever.
     tokio::select! {
         _ = &mut server => {}
         () = clock.sleep_until(clock.now() + GRACE) => {}
     }
 }
 
-/// Returns when told to stop, and when nobody is left who could tell.
+/// Returns at a stop, or when the sandbox was dropped.
 async fn asked_to_stop(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-/// What the server and its owner both reach.
+/// The state that the server and its owner share.
 #[derive(Debug)]
 struct Shared {
     core: Mutex<Service>,
-    /// How many requests were decided.
+    /// The number of decided requests.
     seen: watch::Sender<u64>,
 }
 
@@ -179,21 +178,21 @@ impl Shared {
     }
 }
 
-/// What the handlers have.
+/// The state of the handlers.
 struct Handlers<C> {
     clock: C,
     shared: Arc<Shared>,
 }
 
-/// A request's body, as far as it matters.
+/// The received body of a request.
 enum Received {
     Whole(Vec<u8>),
     TooLarge,
-    /// The client went away in the middle.
+    /// The client disconnected in the middle.
     Gone,
 }
 
-/// Answers one HTTP request.
+/// Handles one HTTP request.
 async fn answer<C: Clock>(
     State(service): State<Arc<Handlers<C>>>,
     ConnectInfo(line): ConnectInfo<Line>,
@@ -209,8 +208,8 @@ async fn answer<C: Clock>(
         Received::TooLarge => None,
         Received::Gone => return cut(&line),
     };
-    // What has left a client arrives, even when the client is gone by then: a task of its
-    // own goes on when the connection, and this handler with it, is dropped.
+    // A request that has left a client arrives even if the client disconnects: its own task continues when
+    // the connection, and this handler with it, is dropped.
     let judged = tokio::spawn({
         let service = Arc::clone(&service);
         async move { service.judge(&head, body.as_deref(), arrived).await }
@@ -224,7 +223,7 @@ async fn answer<C: Clock>(
 }
 
 impl<C: Clock> Handlers<C> {
-    /// The reply, and when it leaves.
+    /// The reply, and the moment to send it.
     async fn judge(&self, head: &Parts, body: Option<&[u8]>, arrived: Moment) -> (Reply, Moment) {
         let (way_there, latency) = self.shared.core().draw_delays();
         if !way_there.is_zero() {
@@ -250,7 +249,7 @@ impl<C: Clock> Handlers<C> {
         }
     }
 
-    /// What a browser asks for; `None` for an API call. Nothing here is counted or kept.
+    /// The page for a browser; `None` for an API call. Such a request is not counted or recorded.
     fn page(&self, head: &Parts) -> Option<Response> {
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         if !is_read || head.uri.path().starts_with("/v4/") {
@@ -291,7 +290,7 @@ async fn receive(body: Body) -> Received {
     if length <= BODY_BYTES_MAX { Received::Whole(kept) } else { Received::TooLarge }
 }
 
-/// Cuts the connection; what is returned goes nowhere.
+/// Cuts the connection. The returned response is never sent.
 fn cut(line: &Line) -> Response {
     line.cut();
     Response::new(Body::empty())

@@ -1,7 +1,7 @@
-//! The service without a network: a request and its time in, a response out, and everything recorded.
+//! The service without a network: takes a request and its time, returns a response, and records everything.
 //!
-//! Pure apart from its own seeded generators. The server puts sockets and waiting around
-//! it; a simulation puts a clock of its own. It relies on a time that does not go back.
+//! Pure except for its own seeded generators. The server adds sockets and waiting; a simulation adds its own
+//! clock. Time must not go backwards.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,9 +20,8 @@ use crate::domain::clock::Moment;
 pub struct ApiRequest<'a> {
     /// The path, from its first slash.
     pub path: &'a str,
-    /// The query without its question mark; it carries the UserSig.
+    /// The query without its question mark; it contains the UserSig.
     pub query: &'a str,
-    /// The body.
     pub body: &'a [u8],
 }
 
@@ -35,21 +34,20 @@ impl fmt::Debug for ApiRequest<'_> {
 /// The response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiResponse {
-    /// The HTTP status; `None` where the connection is cut without a byte.
+    /// The HTTP status; `None` if the connection is cut without a byte.
     pub http: Option<u16>,
-    /// The body.
     pub body: String,
-    /// How long it is held back beyond the usual latency.
+    /// The delay in addition to the usual latency.
     pub hold: Duration,
 }
 
-/// See the head of this file.
+/// A simulated service: its state, faults and ledger.
 #[derive(Debug)]
 pub struct Service {
     state: ServiceState,
     faults: Faults,
     ledger_writer: LedgerWriter,
-    /// Apart from the faults' generator, so that a jitter does not change their story.
+    /// Separate from the generator of the faults, so that jitter does not change which faults are drawn.
     jitters: fastrand::Rng,
 }
 
@@ -65,8 +63,8 @@ impl Service {
         }
     }
 
-    /// Decides a POST that arrives at `now`, where the wall clock shows `wall_ms`. `fault` is
-    /// what goes wrong with it; the chances of the settings are not asked.
+    /// Decides a POST that arrives at `now` and at `wall_ms` on the wall clock. `fault` is the fault injected
+    /// into it; the probabilities of the settings do not apply.
     pub fn call(
         &mut self,
         request: ApiRequest<'_>,
@@ -80,12 +78,12 @@ impl Service {
         ApiResponse { http: reply.http, body: reply.body, hold: reply.hold }
     }
 
-    /// A question's state; `None` when no request has set it.
+    /// The state of a question; `None` if no request has set it.
     pub fn question(&self, id: &str) -> Option<QuestionState> {
         self.state.question(id)
     }
 
-    /// What it saw until now, with the newest `requests_max` requests.
+    /// The ledger up to now, with the latest `requests_max` requests.
     pub fn ledger(&self, requests_max: usize) -> Ledger {
         Ledger {
             largest_second: self.state.frequency.largest_second,
@@ -94,14 +92,14 @@ impl Service {
         }
     }
 
-    /// How many requests were decided, reads left out.
+    /// The number of decided requests, without reads.
     pub(super) fn total(&self) -> u64 {
         self.ledger_writer.total()
     }
 
     /// Decides one request, with a fault by script or by chance, and records it.
     pub(super) fn judge(&mut self, request: &Request<'_>, arrived: Moment, now: Now) -> Reply {
-        // A read draws no fault: a script is about the calls that change something.
+        // A read gets no fault: a script covers only calls that change something.
         let is_read = Command::of_path(request.path).is_some_and(Command::is_read);
         let fault = if is_read { None } else { self.faults.next() };
         self.decide(request, fault, arrived, now)
@@ -121,7 +119,7 @@ impl Service {
         reply
     }
 
-    /// The delays of one request: on its way there, and of its answer.
+    /// The delays of one request: before it is counted, and before its response leaves.
     pub(super) fn draw_delays(&mut self) -> (Duration, Duration) {
         let settings = &self.state.settings;
         let rng = &mut self.jitters;

@@ -1,8 +1,7 @@
-//! How the sandbox behaves where the vendor's documents leave a choice, and what goes wrong.
+//! How the sandbox behaves where the vendor's documents leave it open, and which faults it injects.
 //!
-//! Plain values with the contract notes' suggestions as defaults; where they come from
-//! (flags, a test) is not known here. Keys are held in secrecy types, so that printing the
-//! settings never prints a key.
+//! Plain values; the defaults follow the contract notes. This module does not know their source (flags or a
+//! test). Keys are in secrecy types, so that printing the settings never prints a key.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -16,14 +15,14 @@ use super::faults::{Fault, FaultChance, FaultScript, check_chances};
 use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, string_enum};
 
 string_enum! {
-    /// What a second is, for the frequency limit.
+    /// How the frequency limit defines a second.
     #[derive(Default)]
     "a window" enum Window {
-        /// Any stretch of one second: the stricter reading.
+        /// Any interval of one second: the stricter interpretation.
         #[default]
         Sliding = "sliding",
-        /// From one full second of the clock to the next, so that ten calls may fall
-        /// close together around its edge.
+        /// From one full second of the clock to the next, so that ten calls may come close together around
+        /// the boundary.
         Fixed = "fixed",
     }
 }
@@ -41,7 +40,7 @@ string_enum! {
 }
 
 string_enum! {
-    /// The code for an identifier that is no administrator.
+    /// The code for an identifier that is not an administrator.
     #[derive(Default)]
     "a code for a missing right" enum AdminCode {
         /// From the gateway.
@@ -53,7 +52,7 @@ string_enum! {
 }
 
 string_enum! {
-    /// The code for a body that is not JSON, an empty one included.
+    /// The code for a body that is not JSON, including an empty one.
     #[derive(Default)]
     "a code for unreadable JSON" enum JsonCode {
         /// From the API itself.
@@ -64,12 +63,12 @@ string_enum! {
     }
 }
 
-/// From so many batch calls on, at most so many ids in a request: `60@40`.
+/// A lower maximum of ids in a request after a number of batch calls: `60@40`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdsMaxFall {
-    /// The most ids then.
+    /// The new maximum of ids.
     pub to: usize,
-    /// How many batch calls come before.
+    /// The number of batch calls before it applies.
     pub after: u64,
 }
 
@@ -85,21 +84,20 @@ impl FromStr for IdsMaxFall {
 }
 
 string_enum! {
-    /// What becomes of a request that names questions which do not exist.
+    /// How the service treats a request with question ids that do not exist.
     #[derive(Default)]
     "a way with unknown ids" enum UnknownIds {
-        /// Nothing is changed, and the answer is the first bad id's code.
+        /// Changes nothing and responds with the code of the first bad id.
         #[default]
         Refuse = "refuse",
-        /// The good ids are changed, and yet the answer is the first bad id's code.
+        /// Changes the good ids, but responds with the code of the first bad id.
         Partial = "partial",
-        /// The good ids are changed, the unknown ones are passed over, and the answer is OK.
+        /// Changes the good ids, ignores the unknown ones and responds with OK.
         Ok = "ok",
     }
 }
 
 impl RateCode {
-    /// The code itself.
     pub fn code(self) -> i64 {
         match self {
             Self::Api => -14,
@@ -109,7 +107,6 @@ impl RateCode {
 }
 
 impl AdminCode {
-    /// The code itself.
     pub fn code(self) -> i64 {
         match self {
             Self::Gateway => 60_010,
@@ -119,7 +116,6 @@ impl AdminCode {
 }
 
 impl JsonCode {
-    /// The code itself.
     pub fn code(self) -> i64 {
         match self {
             Self::Api => -7,
@@ -133,7 +129,7 @@ impl JsonCode {
 pub enum Apps {
     /// Every SDKAppID whose UserSig is signed with this key.
     Any(SecretString),
-    /// These alone; any other is answered with 70020.
+    /// Only these; any other app gets code 70020.
     Listed(BTreeMap<u64, SecretString>),
 }
 
@@ -147,87 +143,86 @@ impl Apps {
     }
 }
 
-/// Which questions exist before anything is deleted.
+/// The questions that exist before any deletion.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum KnownIds {
-    /// All but those whose last dash-separated part starts with `missing`, so that a
-    /// manifest says by itself which of its rows are to fail.
+    /// All except those whose last dash-separated part starts with `missing`, so that a manifest itself marks
+    /// the rows that are to fail.
     #[default]
     Marked,
-    /// These alone.
+    /// Only these.
     Listed(HashSet<String>),
 }
 
-/// Everything that can be chosen about a sandbox.
+/// All settings of a sandbox.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools, reason = "switches of their own, in any combination")]
 pub struct SandboxSettings {
-    /// Where it listens; port 0 takes a free one. Loopback only. Default `127.0.0.1:0`.
+    /// The address that it listens on; port 0 selects a free one. Loopback only. Default `127.0.0.1:0`.
     pub addr: SocketAddr,
     /// The apps and their keys. Default: any app, with [`SANDBOX_KEY`].
     pub apps: Apps,
     /// Apps that have not activated Desk (-50040). Default none.
     pub desk_off: BTreeSet<u64>,
-    /// The administrators. Default [`SANDBOX_IDENTIFIER`] alone.
+    /// The administrators. By default only [`SANDBOX_IDENTIFIER`].
     pub administrators: BTreeSet<String>,
-    /// The answer to anybody else. Default 60010.
+    /// The code for any other identifier. Default 60010.
     pub admin_code: AdminCode,
-    /// Calls allowed in a second for each app and command; 0 is no limit. Default 5.
+    /// Calls allowed per second for each app and command; 0 means no limit. Default 5.
     pub rate_limit: usize,
-    /// What a second is. Default sliding.
+    /// How a second is defined. Default sliding.
     pub window: Window,
-    /// Whether a refused call counts towards the limit too. Default no.
+    /// Whether a rejected call also counts towards the limit. Default no.
     pub count_refused: bool,
-    /// The answer above the limit, also that of [`super::Fault::Throttle`]. Default -14.
+    /// The code above the limit and for [`super::Fault::Throttle`]. Default -14.
     pub rate_code: RateCode,
-    /// The answer to a body that is not JSON. Default -7.
+    /// The code for a body that is not JSON. Default -7.
     pub json_code: JsonCode,
     /// Which questions exist. Default [`KnownIds::Marked`].
     pub known_ids: KnownIds,
-    /// What an unknown id does to its request. Default: the whole request is refused.
+    /// The effect of an unknown id on its request. By default the whole request is rejected.
     pub unknown_ids: UnknownIds,
-    /// Whether a question whose last dash-separated part starts with `preset` refuses to
-    /// be deleted (-50011). Default yes.
+    /// Whether a question whose last dash-separated part starts with `preset` cannot be deleted (-50011).
+    /// Default yes.
     pub presets_protected: bool,
-    /// Whether deleting what is deleted already is answered OK and not -50003. Default no.
+    /// Whether deleting an already deleted question returns OK instead of -50003. Default no.
     pub repeated_delete_ok: bool,
-    /// The most ids in a request; 0 is no limit. Default 0.
+    /// The most ids in a request; 0 means no limit. Default 0.
     pub ids_max: usize,
-    /// Later maxima, in the order of their calls. Default none.
+    /// Later maxima, in the order of calls. Default none.
     pub ids_max_falls: Vec<IdsMaxFall>,
-    /// The answer to more ids than that, any code. Default 70206, as the batch calls of the
-    /// account service answer.
+    /// The code for more ids than the maximum; any code. Default 70206, as in the batch calls of the account
+    /// service.
     pub too_many_code: i64,
-    /// After so many batch calls the app's resource has lapsed: -50003 to everything, reads too.
+    /// The number of batch calls after which the app's resource lapses: -50003 to every call, reads included.
     /// Default never.
     pub lapsed_after: Option<u64>,
-    /// For how long. Default for ever.
+    /// How long it stays lapsed. By default forever.
     pub lapsed_for: Option<Duration>,
-    /// What goes wrong with every request that names a question whose last dash-separated part
-    /// starts with `poison`. Default bad-gateway.
+    /// The fault of every request with a question whose last dash-separated part starts with `poison`.
+    /// Default bad-gateway.
     pub poison: Fault,
-    /// Faults by chance, where the script says nothing. Their sum is at most 1. Default none.
+    /// Faults by chance, for requests without a script step. Their sum is at most 1. Default none.
     pub chances: Vec<FaultChance>,
     /// Faults by script: one step for each API call in the order of arrival. Default none.
     pub script: Option<FaultScript>,
-    /// What the chances and the jitters are drawn from; the same seed draws the same.
-    /// Default 0.
+    /// The seed of faults by chance and of jitter; the same seed draws the same values. Default 0.
     pub seed: u64,
-    /// How long after the change [`super::Fault::Late`] answers. Default 12 s, longer
-    /// than the client waits.
+    /// The delay between the change and the response of [`super::Fault::Late`]. Default 12 s, longer than the
+    /// client's timeout.
     pub late: Duration,
-    /// How long a request takes to where it is counted and decided. Default 0.
+    /// The uplink delay: the time from arrival to being counted and decided. Default 0.
     pub way_there: Duration,
-    /// The most that is added to that, evenly drawn. Default 0.
+    /// The most random delay added to that, evenly distributed. Default 0.
     pub way_there_jitter: Duration,
-    /// How long an answer takes from the decision to its departure. Default 0.
+    /// The time from the decision to the departure of the response. Default 0.
     pub latency: Duration,
-    /// The most that is added to that, evenly drawn. Default 0.
+    /// The most random delay added to that, evenly distributed. Default 0.
     pub jitter: Duration,
-    /// Whether answers carry fields that no document names. Default no.
+    /// Whether responses contain undocumented fields. Default no.
     pub extra_fields: bool,
-    /// Whether answers say `Content-Type: application/json`; the vendor's wire sample has
-    /// no such header. Default yes.
+    /// Whether responses have `Content-Type: application/json`; the vendor's wire sample has no such header.
+    /// Default yes.
     pub content_type: bool,
 }
 
@@ -269,14 +264,14 @@ impl Default for SandboxSettings {
 }
 
 impl SandboxSettings {
-    /// Refuses what no sandbox can be started with.
+    /// Rejects settings that no sandbox can start with.
     ///
     /// # Errors
-    /// An address beyond this machine, or chances that add up to more than certainty.
+    /// An address beyond this machine, or probabilities whose sum is more than 1.
     pub fn check(&self) -> io::Result<()> {
         let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        // The settings' point is to serve hostile and broken answers to whoever asks; that
-        // is for this machine alone. Canonical: `::ffff:127.0.0.1` is this machine too.
+        // The sandbox serves hostile and broken responses to every caller, so it must serve this machine
+        // only. Canonical, because `::ffff:127.0.0.1` is this machine too.
         if !self.addr.ip().to_canonical().is_loopback() {
             return refuse(format!(
                 "the sandbox serves this machine only: {} is not a loopback address",

@@ -1,8 +1,8 @@
 //! The state of the service: which questions exist and what was changed.
 //!
-//! Pure. One map holds the questions of every app and library, since an id begins with its owner and is
-//! never in two places. Only well-formed requests come here. A rejected request changes no question unless
-//! the settings say so.
+//! Pure. One map holds the questions of every app and library, because an id begins with the number of its
+//! app and so belongs to only one library. It receives only well-formed requests. A rejected request changes
+//! no question unless the settings say so.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -22,17 +22,17 @@ pub(super) const PRESET: i64 = -50_011;
 string_enum! {
     /// The status of a question.
     "a state of a question" enum QuestionStatus {
-        /// By status 4.
+        /// Set by status 4.
         Enabled = "enabled",
-        /// By status 5.
+        /// Set by status 5.
         Disabled = "disabled",
-        /// By status 6.
+        /// Set by status 6.
         Deleted = "deleted",
     }
 }
 
 impl QuestionStatus {
-    /// What the vendor's number asks for.
+    /// The status for the vendor's number.
     pub(super) fn asked_by(status: i64) -> Option<Self> {
         match status {
             4 => Some(Self::Enabled),
@@ -46,9 +46,9 @@ impl QuestionStatus {
 /// A question that was changed at least once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuestionState {
-    /// The status now.
+    /// The current status.
     pub status: QuestionStatus,
-    /// How many requests have set it, whether that changed anything or not.
+    /// The number of requests that have set it, even to the same status.
     pub changes: u64,
 }
 
@@ -58,17 +58,16 @@ pub(super) struct ServiceState {
     pub(super) settings: SandboxSettings,
     pub(super) frequency: Frequency,
     questions: HashMap<Box<str>, QuestionState>,
-    /// How many batch calls came as far as their body.
+    /// The number of batch calls whose body was checked.
     pub(super) calls: u64,
-    /// When the app lapsed.
+    /// When the app's resource lapsed.
     lapsed_at: Option<Moment>,
 }
 
-/// One page of a library, as a read shows it: enabled and disabled questions in the order of
-/// their ids.
+/// One page of a library, as a read returns it: enabled and disabled questions in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Page {
-    /// How many questions there are on all pages.
+    /// The number of questions on all pages.
     pub(super) total: usize,
     pub(super) questions: Vec<(String, QuestionStatus)>,
 }
@@ -76,9 +75,9 @@ pub(super) struct Page {
 /// The result of a change of several questions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Changed {
-    /// 0, or the first bad id's code.
+    /// 0, or the code of the first bad id.
     pub(super) code: i64,
-    /// Whether any question was set.
+    /// Whether any question was changed.
     pub(super) applied: bool,
 }
 
@@ -88,7 +87,7 @@ impl ServiceState {
         Self { settings, frequency, questions: HashMap::new(), calls: 0, lapsed_at: None }
     }
 
-    /// Whether the app's resource has lapsed: after a number of batch calls, for a time.
+    /// Whether the app's resource has lapsed: after a number of batch calls, for a limited time.
     pub(super) fn is_lapsed(&mut self, now: Moment) -> bool {
         if self.settings.lapsed_after.is_none_or(|after| self.calls < after) {
             return false;
@@ -97,22 +96,22 @@ impl ServiceState {
         now.since(since) < self.settings.lapsed_for.unwrap_or(Duration::MAX)
     }
 
-    /// The most ids in the batch call that was counted last; 0 is no limit.
+    /// The most ids in the last counted batch call; 0 means no limit.
     pub(super) fn ids_max(&self) -> usize {
         let falls = self.settings.ids_max_falls.iter().rev();
         let mut begun = falls.filter(|fall| fall.after < self.calls);
         begun.next().map_or(self.settings.ids_max, |fall| fall.to)
     }
 
-    /// The fault of a request with a question that the service fails on.
+    /// The fault of a request that contains a question marked as poison.
     pub(super) fn fault_of(&self, ids: &[String]) -> Option<Fault> {
         let is_marked = |id: &String| last_part(id).starts_with("poison");
         let marks = self.settings.known_ids == KnownIds::Marked;
         (marks && ids.iter().any(is_marked)).then_some(self.settings.poison)
     }
 
-    /// One page of the library, from 1. Of ids that are known by their mark alone, those show
-    /// that some request has set.
+    /// One page of the library, from 1. With [`KnownIds::Marked`] it has only the questions that some request
+    /// has set.
     pub(super) fn page(&self, status: Option<QuestionStatus>, index: usize, size: usize) -> Page {
         let mut all: BTreeMap<&str, QuestionStatus> = BTreeMap::new();
         if let KnownIds::Listed(known) = &self.settings.known_ids {
@@ -134,8 +133,8 @@ impl ServiceState {
         self.questions.get(id).copied()
     }
 
-    /// Sets the questions, or refuses to. An id named twice is set once; all are judged
-    /// before the first is set, so that its twin finds nothing deleted.
+    /// Sets the questions or rejects the request. A duplicate id is set once. All ids are checked before the
+    /// first is set, so that the second of two equal ids does not find its question deleted.
     pub(super) fn change(&mut self, ids: &[String], target: QuestionStatus) -> Changed {
         let refusals: Vec<Option<i64>> = ids.iter().map(|id| self.refusal(id, target)).collect();
         let overlooked =
@@ -155,7 +154,7 @@ impl ServiceState {
         Changed { code: code.unwrap_or_default(), applied: !good.is_empty() }
     }
 
-    /// Why this question cannot be set so.
+    /// The code if this question cannot get this status.
     fn refusal(&self, id: &str, target: QuestionStatus) -> Option<i64> {
         let is_delete = target == QuestionStatus::Deleted;
         let was_deleted =
@@ -177,8 +176,8 @@ impl ServiceState {
     }
 
     fn set(&mut self, id: &str, status: QuestionStatus) {
-        // Looked up before it is inserted: most requests name a question for the first
-        // time, but none should pay for a copy of an id that is there.
+        // Looked up before the insertion: most requests use an id for the first time, but a known id must not
+        // cost a copy.
         if let Some(question) = self.questions.get_mut(id) {
             *question = QuestionState { status, changes: question.changes + 1 };
         } else {
@@ -187,7 +186,7 @@ impl ServiceState {
     }
 }
 
-/// The part of an id that marks it.
+/// The part of an id that can contain a mark such as `missing`.
 fn last_part(id: &str) -> &str {
     id.rsplit('-').next().unwrap_or(id)
 }
@@ -201,7 +200,7 @@ mod tests {
         ServiceState::new(SandboxSettings { unknown_ids, ..SandboxSettings::default() })
     }
 
-    /// The code, and whether anything was set.
+    /// The code, and whether any question was changed.
     fn change(service: &mut ServiceState, ids: &[&str], target: QuestionStatus) -> (i64, bool) {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let changed = service.change(&ids, target);

@@ -1,6 +1,6 @@
-//! What the sandbox's tests share: a signer of their own and a well-formed call.
+//! Shared helpers of the sandbox's tests: a separate signer and a well-formed call.
 //!
-//! The signer is not the client's on purpose; see the head of the sandbox. It writes
+//! The signer intentionally shares no code with the client's; the head of `sandbox` says why. It writes
 //! stored zlib blocks, as the vendor's Go version does.
 
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 /// The path of the main command.
 pub(super) const PATH: &str = "/v4/openim_console_http_svc/batch_set_chitchat";
 
-/// A UserSig from `time` for `expire` seconds.
+/// A UserSig that is valid from `time` for `expire` seconds.
 pub(super) fn sign(key: &str, identifier: &str, sdkappid: u64, time: i64, expire: i64) -> String {
     let text = format!(
         "TLS.identifier:{identifier}\nTLS.sdkappid:{sdkappid}\nTLS.time:{time}\nTLS.expire:{expire}\n"
@@ -37,7 +37,7 @@ pub(super) fn sign(key: &str, identifier: &str, sdkappid: u64, time: i64, expire
     STANDARD.encode(packed).replace('+', "*").replace('/', "-").replace('=', "_")
 }
 
-/// A good query whose UserSig was made at `second` for a day.
+/// A valid query with a UserSig made at `second` for a day.
 pub(super) fn query_at(second: i64) -> String {
     let usersig = sign(SANDBOX_KEY, SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID, second, 86_400);
     format!(
@@ -45,7 +45,7 @@ pub(super) fn query_at(second: i64) -> String {
     )
 }
 
-/// A body that asks for `status` of these ids.
+/// A body that sets these ids to `status`.
 pub(super) fn body(status: i64, ids: &[&str]) -> String {
     serde_json::json!({ "StandardQuestionIds": ids, "Status": status }).to_string()
 }

@@ -1,8 +1,7 @@
 //! Verifies a UserSig (`TLSSigAPIv2`) the way the vendor's own verifiers do.
 //!
-//! Pure; written from section 7 of the contract notes and not from the client's signer.
-//! It never shows a signature: all that comes out is a code. The order of the checks is
-//! that of the vendor's PHP verifier.
+//! Pure. Written from section 7 of the contract notes, independently of the client's signer. It returns only
+//! a code and never shows a signature. The order of the checks is that of the vendor's PHP verifier.
 
 use std::io::Read as _;
 
@@ -14,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sha2::Sha256;
 
-/// The most bytes that a UserSig may unpack to; real ones have about 200.
+/// The most bytes that a UserSig may unpack to; a real one has about 200.
 const JSON_BYTES_MAX: u64 = 8 * 1024;
 
 const EXPIRED: i64 = 70_001;
@@ -25,7 +24,7 @@ const OTHER_IDENTIFIER: i64 = 70_013;
 const OTHER_APP: i64 = 70_014;
 const UNKNOWN_APP: i64 = 70_020;
 
-/// What a UserSig holds.
+/// The content of a UserSig.
 #[derive(Deserialize)]
 struct Ticket {
     #[serde(rename = "TLS.ver")]
@@ -42,7 +41,7 @@ struct Ticket {
     signature: String,
 }
 
-/// Checks `usersig` against who calls. `key` is `None` for an app that nobody knows.
+/// Checks `usersig` against the caller. `key` is `None` for an unknown app.
 ///
 /// # Errors
 /// The vendor's code.
@@ -63,15 +62,14 @@ pub fn verify(
     if ticket.sdkappid != sdkappid {
         return Err(OTHER_APP);
     }
-    // The last second still counts, and a time in the future is nobody's business: so the
-    // vendor's verifiers have it.
+    // As in the vendor's verifiers, the last second is still valid, and a time in the future is accepted.
     if wall_ms.div_euclid(1_000) > ticket.time.saturating_add(ticket.expire) {
         return Err(EXPIRED);
     }
     if is_signed_with(&ticket, key.ok_or(UNKNOWN_APP)?) { Ok(()) } else { Err(WRONG_SIGNATURE) }
 }
 
-/// The alphabet's three exchanged characters back, base64, zlib, JSON.
+/// Decodes the vendor's alphabet, base64, zlib and JSON.
 fn unpack(usersig: &str) -> Option<Ticket> {
     let standard: Option<String> = usersig
         .chars()
@@ -79,7 +77,7 @@ fn unpack(usersig: &str) -> Option<Ticket> {
             '*' => Some('+'),
             '-' => Some('/'),
             '_' => Some('='),
-            // What a signer forgot to exchange would be damaged in a URL.
+            // Characters that a signer failed to replace would be damaged in a URL.
             '+' | '/' | '=' => None,
             other => Some(other),
         })
@@ -96,7 +94,7 @@ fn unpack(usersig: &str) -> Option<Ticket> {
 }
 
 fn is_signed_with(ticket: &Ticket, key: &SecretString) -> bool {
-    // The key is its text, not the bytes that its hexadecimal digits would stand for.
+    // The key is used as text; its hexadecimal digits are not decoded.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes()) else {
         return false;
     };
@@ -109,7 +107,7 @@ fn is_signed_with(ticket: &Ticket, key: &SecretString) -> bool {
     for (name, value) in lines {
         mac.update(format!("TLS.{name}:{value}\n").as_bytes());
     }
-    // Takes the same time wherever the first difference is.
+    // Compares in constant time.
     STANDARD.decode(&ticket.signature).is_ok_and(|signature| mac.verify_slice(&signature).is_ok())
 }
 

@@ -1,7 +1,7 @@
 //! The exchange over a real loopback connection, once for each way it can end.
 //!
-//! The server is raw on purpose: it says and does not say exactly what a test needs, and
-//! shares no HTTP code with the client.
+//! The server writes raw bytes, so that each test controls every byte of the response. It shares no HTTP code
+//! with the client.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,24 +16,23 @@ use crate::domain::job::{App, QuestionId, Status};
 const USERSIG: &str = "eJw*SECRET-_";
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 
-/// What the server does with one request.
 enum Act {
-    /// Answers and keeps the connection.
+    /// Responds and keeps the connection.
     Say(String),
-    /// Answers and closes it.
+    /// Responds and closes the connection.
     SayAndClose(String),
-    /// Says this, then the same piece of body again and again until nobody listens.
+    /// Sends this, then repeats the piece of body until the client closes.
     SayForever(&'static str, String),
-    /// Keeps the connection and says nothing.
+    /// Keeps the connection and sends nothing.
     BeSilent,
 }
 
-/// What the server saw.
+/// What the server received.
 #[derive(Debug, PartialEq)]
 enum Seen {
     /// A request on the connection with this number.
     Request { connection: usize, head: String, body: String },
-    /// The client closed while the server was still talking.
+    /// The client closed the connection while the server was still sending.
     Left,
 }
 
@@ -64,7 +63,7 @@ impl Server {
         }
     }
 
-    /// Sends one call under the usual time limits.
+    /// Sends one request with the default timeouts.
     async fn reply(&self) -> Response {
         transport(&self.url).send(&call()).await
     }
@@ -342,7 +341,7 @@ async fn timed_out_response_counts_as_no_response() {
 
 #[tokio::test]
 async fn connection_refused_is_not_connected() {
-    // Bound but not listening: refused, and nobody else can take the port meanwhile.
+    // Bound but not listening: the system refuses connections, and no other process can take the port.
     let socket = TcpSocket::new_v4().expect("opens");
     socket.bind("127.0.0.1:0".parse().expect("is an address")).expect("binds");
     let url = format!("http://{}", socket.local_addr().expect("has an address"));
@@ -354,7 +353,7 @@ async fn connection_refused_is_not_connected() {
 
 #[tokio::test]
 async fn timeout_during_connect_is_not_connected() {
-    // Accepted by the system, but nobody shakes hands.
+    // The system accepts the connection, but no program does a TLS handshake.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let url = format!("https://{}", listener.local_addr().expect("has an address"));
     let mut settings = settings(&url);

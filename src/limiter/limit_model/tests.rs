@@ -1,10 +1,10 @@
-//! What responses do to the estimate and to the margins.
+//! The effect of responses on the estimate and on the margins.
 
 use super::*;
 
 const COSTS: Costs = Costs { margin: 0.2, push_back_s: 1.3, widen: 1.0, jitter_max_s: 1.0 };
 
-/// All risks the same distance from the window, none from the last call.
+/// Risks at the same distance from the window for every capacity share, and no risk from the last request.
 fn window(margin_s: f64) -> Risks {
     let risk = Risk::Margin { margin_s, widen: 1.0 };
     Risks { window: [risk; CAPACITY_SHARES], spacing: Risk::None }
@@ -40,7 +40,7 @@ fn margin_narrows_when_accepted_widens_on_push_back() {
 #[test]
 fn model_detects_and_forgets_competing_clients() {
     let mut model = LimitModel::new();
-    // Far from a fifth less than the limit, and nowhere near two or three fifths less.
+    // Far from a limit that is a fifth lower, and without risk at two or three fifths lower.
     let mut risks = window(0.1);
     risks.window[1] = Risk::Margin { margin_s: -0.2, widen: 1.0 };
     risks.window[2] = Risk::None;
@@ -66,7 +66,7 @@ fn random_push_backs_do_not_widen_the_margin() {
     after_calm(&mut model);
     let narrow = model.window_margin_s(0, COSTS);
     for call in 0..1_000 {
-        // Far from everything: no margin would have helped.
+        // Far from every earlier request: no margin would have helped.
         model.update(&window(0.3), call % 50 == 0);
     }
     assert_eq!(model.capacity_share(), 0);

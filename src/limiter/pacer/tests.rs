@@ -1,4 +1,4 @@
-//! Which slots the pacer gives.
+//! The slots that the pacer returns.
 
 use super::*;
 

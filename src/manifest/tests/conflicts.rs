@@ -1,4 +1,4 @@
-//! The same id more than once.
+//! Manifests with the same id more than once.
 
 use super::*;
 
@@ -35,12 +35,12 @@ fn conflicting_row_error_names_both_lines() {
             ),
         ]
     );
-    // The first row is bad as well, although it was given out.
+    // The first row is bad as well, although it was already returned.
     assert_eq!((totals.good, totals.duplicates, totals.bad), (1, 0, 4));
     assert_eq!(totals.by_status, [0, 1, 0]);
 }
 
-/// Every row of the file with `text`, read a second time, and the totals.
+/// Every row of the file with `text`, in a second pass, and the totals.
 fn set_aside(text: &[u8]) -> (Vec<String>, Totals) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("jobs.csv");

@@ -1,4 +1,4 @@
-//! Encodings, packing, digests, and files that are something else.
+//! Encodings, compression, digests, and other file formats.
 
 use sha2::{Digest as _, Sha256};
 
@@ -149,7 +149,7 @@ fn semantic_options_change_the_digest_reproducibly() {
         sets_aside: true,
         sdkappid: 1,
     };
-    // Made with `sha256sum`, the second over the first, a line feed and the choices.
+    // Computed with `sha256sum`, the second one over the first digest, a line feed and the options.
     assert_eq!(
         read(text, &plain()).1.digest,
         "cb32610ead3771d46c509d13439641f80314fb1feed69a592ca768c84e57cefe"

@@ -1,4 +1,4 @@
-//! Which delimiter, which columns.
+//! Recognition of the delimiter and the columns.
 
 use super::*;
 
@@ -73,13 +73,13 @@ fn delimiter_is_detected_from_the_header() {
         ("id,status\na;b,4\n", "a;b enable @2"),
         ("id;status\na,b;4\n", "a,b enable @2"),
         ("id\tstatus\na,b;c\t4\n", "a,b;c enable @2"),
-        // The one by which an id is found, although others stand there more often.
+        // The delimiter that yields an id column wins over a more frequent one.
         ("a;b;c,id,status\nx,a,5\n", "a disable @2"),
         ("a,b,c;id;status\nx;a;5\n", "a disable @2"),
-        // Inside quotes it is text.
+        // A delimiter inside quotes is text.
         ("\"x,y,z,id,\";id;status\nx;a;6\n", "a delete @2"),
         ("\"x\n;y\";id;status\nx;a;6\n", "a delete @3"),
-        // Both find an id: the more frequent one.
+        // Both yield an id column, so the more frequent one wins.
         ("id;x;y;status;,id\na;1;2;4;\n", "a enable @2"),
         // Lines without text do not count.
         ("\n;;;\n , \nid,status\na,4\n", "a enable @5"),

@@ -1,4 +1,4 @@
-//! Files that are something else, that end oddly, or that change under the reader.
+//! Other file formats, files with an unusual end, and files that change during the import.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
@@ -77,7 +77,7 @@ fn gzip_that_unpacks_to_too_much_is_refused() {
     for part in parts {
         assert!(told.contains(part), "{told}");
     }
-    // As far packed and less of it, and more of it that is packed less, are read.
+    // A small file with the same ratio and a large file with a smaller ratio are accepted.
     let few = [gzip(b"id,status\n"), rows].concat();
     assert_eq!(read(few, &plain()).1.rows, 1 << 20);
     let mut seed = 1_u64;

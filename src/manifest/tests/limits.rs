@@ -1,8 +1,8 @@
-//! Input that would otherwise eat memory or hide a failure.
+//! Input that would otherwise exhaust memory or hide a failure.
 
 use super::*;
 
-/// Gives `start`, then `fill` for ever, and counts what was taken.
+/// Returns `start`, then repeats `fill` endlessly, and counts the bytes read.
 struct Endless {
     start: Cursor<Vec<u8>>,
     fill: &'static [u8],
@@ -66,7 +66,7 @@ fn any_number_of_blank_lines_is_passed_over() {
     check(format!("id,status\r\n{blanks}a,4\r\n"), &plain(), &[&row]);
 }
 
-/// Gives some text, then fails like a disk.
+/// Returns some text, then fails like a disk.
 struct Failing(Cursor<Vec<u8>>);
 
 impl Read for Failing {

@@ -1,7 +1,7 @@
-//! Manifests as people write them, and what has to come of each.
+//! Manifests as people write them, and the expected result of each.
 //!
-//! The helpers tell a whole manifest as one text, one line a row, so that a test reads
-//! like the file and its meaning side by side.
+//! The helpers print a whole manifest as text, one line per row, so that a test shows the file and its
+//! meaning side by side.
 
 mod conflicts;
 mod files;
@@ -19,7 +19,7 @@ use std::io::{self, Cursor, Read, Write as _};
 
 use super::*;
 
-/// No option set, the app of the ids used here.
+/// Default options, with the app of the ids used here.
 fn plain() -> ManifestOptions {
     ManifestOptions { sdkappid: 1, ..ManifestOptions::default() }
 }
@@ -37,7 +37,7 @@ fn open(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> Result<Manifest, 
     Manifest::from_reader(Box::new(bytes), "jobs.csv", options)
 }
 
-/// `id status @line` for a job, `replace …` for one that takes a place, or the bad row.
+/// `id status @line` for a job, `replace …` for a replacement, or the bad row.
 fn told(row: &Row) -> String {
     let job = |job: &NewJob| format!("{} {} @{}", job.question_id, job.status, job.line);
     match row {
@@ -56,7 +56,7 @@ fn read_all(mut manifest: Manifest) -> Result<(Vec<Row>, Totals), ManifestError>
     Ok((rows, manifest.finish()))
 }
 
-/// Every row, and the totals; adds up whatever was read.
+/// Every row, and the totals; checks that the totals add up.
 fn read(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> (Vec<String>, Totals) {
     let (rows, totals) = open(bytes, options).and_then(read_all).expect("a manifest");
     assert_eq!(totals.rows, totals.good + totals.duplicates + totals.bad);
@@ -69,7 +69,7 @@ fn check(bytes: impl AsRef<[u8]>, options: &ManifestOptions, rows: &[&str]) {
     assert_eq!(read(bytes, options).0, rows);
 }
 
-/// The error that a manifest ends in, with its causes.
+/// The error that reading a manifest returns, with its causes.
 fn failure(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> String {
     let error = open(bytes, options).and_then(read_all).expect_err("an error");
     let mut text = error.to_string();
@@ -102,7 +102,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     packer.finish().expect("memory")
 }
 
-/// Gives one byte at a time, with an interruption before each, like a slow pipe.
+/// Returns one byte at a time, with an interruption before each, like a slow pipe.
 struct Trickle(Cursor<Vec<u8>>, bool);
 
 impl Read for Trickle {

@@ -1,4 +1,4 @@
-//! Whatever is written as CSV is read back.
+//! A property test: every CSV that is written is read back unchanged.
 
 use csv::{QuoteStyle, Terminator, WriterBuilder};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ struct Format {
 struct Wanted {
     id: String,
     status: Status,
-    /// How the status is spelled: number, name, or name in capitals, with blanks.
+    /// How the status is written: number, name, or name in capitals with blanks.
     spelling: usize,
     note: String,
 }
@@ -70,12 +70,12 @@ impl Wanted {
     }
 }
 
-/// How many line ends `text` has; CRLF is one.
+/// The number of line ends in `text`; CRLF counts as one.
 fn line_ends(text: &str) -> u64 {
     text.replace("\r\n", "\n").chars().filter(|c| matches!(c, '\r' | '\n')).count() as u64
 }
 
-/// The file, and the lines on which its records start.
+/// The file, and the line where each record starts.
 fn written(rows: &[Wanted], format: &Format) -> (Vec<u8>, Vec<u64>) {
     let mut writer = WriterBuilder::new()
         .delimiter(format.delimiter)

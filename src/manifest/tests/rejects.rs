@@ -1,8 +1,8 @@
-//! Bad rows written down, mended and read again.
+//! Bad rows written to a file, corrected and read again.
 
 use super::*;
 
-/// What `Rejects` writes for the bad rows in `bytes`.
+/// The file that `Rejects` writes for the bad rows in `bytes`.
 fn rejected(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let (header, bad) = bad_rows(bytes, &plain());
     let mut rejects = Rejects::new(Vec::new(), &header).expect("begun");

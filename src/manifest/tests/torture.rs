@@ -1,14 +1,14 @@
-//! What other CSV readers were found wanting by: the cases of the npm package csv-spectrum,
-//! written anew, each between an id and a status.
+//! Cases that other CSV readers failed: those of the npm package csv-spectrum, rewritten with each record
+//! between an id and a status.
 //!
-//! In each case the hard record comes first as a good row, and again as a bad one, whose
-//! fields are then compared with what was meant.
+//! Each case has the hard record first as a good row and then as a bad one. The test compares the fields of
+//! the bad row with the expected ones.
 
 use super::*;
 
-/// `hard` is the record between its id and its status, `columns` are its columns' names, and
-/// `fields` what it means. The manifest is read with each line end given as `end`, which
-/// stands for `\n` in `hard` and in `fields` too.
+/// `hard` is the record between its id and its status, `columns` are the names of its columns, and `fields`
+/// is the expected result. `end` is the line end of the manifest. It replaces each `\n` in `hard` and in
+/// `fields`.
 #[track_caller]
 fn torture(end: &str, columns: &str, hard: &str, fields: &[&str]) {
     let lines = hard.matches('\n').count() as u64;

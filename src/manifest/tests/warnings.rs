@@ -1,4 +1,4 @@
-//! What is odd about good rows.
+//! Unusual properties of good rows.
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! Charts: requests over time against the limit, and jobs by state as one bar.
 //!
-//! plotters draws with fixed colours, which the page's style sheet replaces by those of the reader's
-//! colour scheme. Narrow screens get a chart of their own, since text scales with an image. Each chart
-//! has a text alternative.
+//! plotters draws with fixed colours, and the style sheet of the page replaces them by those of the reader's
+//! colour scheme. Narrow screens get a separate chart, because text scales with an image. Each chart has a
+//! text alternative.
 
 use std::ops::Range;
 

@@ -10,10 +10,10 @@ use crate::queue::{Cause, ErrorCodeStats, QueueCounts, RunStats, Waits};
 use crate::report::page_data::{PageData, PageInfo};
 use crate::util::escape::visible;
 
-/// The ending of a run without a recorded end whose process is gone.
+/// The text for a run without a recorded end whose process has exited.
 const DIED: &str = "died";
 
-/// The newest run, if it is running.
+/// The latest run, if it is running.
 fn running_run(data: &PageData) -> Option<&RunStats> {
     data.overview.runs.rows.first().filter(|run| data.is_running(run))
 }
@@ -93,7 +93,7 @@ fn tile(kind: &str, name: &str, n: u64) -> Markup {
     }
 }
 
-/// The requested changes and their source.
+/// The target statuses of the jobs and their batches.
 fn asked(data: &PageData, counts: &QueueCounts) -> Markup {
     let overview = &data.overview;
     if counts.total() == 0 {
@@ -144,7 +144,7 @@ fn next_steps(data: &PageData, info: &PageInfo, counts: &QueueCounts) -> Markup 
     }
 }
 
-/// The requests: how many, how fast, and the pauses.
+/// The requests: number, rate, and pauses.
 pub(super) fn sending(data: &PageData, info: &PageInfo) -> Markup {
     let traffic = &data.overview.traffic;
     let sent = &traffic.requests;
@@ -196,7 +196,7 @@ fn rate_text(data: &PageData, info: &PageInfo) -> String {
     if sent < 2 || span_ms == 0 {
         return format!("{which}: {requests}.");
     }
-    // There is one gap fewer than there are requests.
+    // The number of gaps is one less than the number of requests.
     let pace = rate(per_second(sent - 1, span_ms));
     format!(
         "{which}: {requests} in {}, {pace} a second of {} allowed.",
@@ -260,7 +260,7 @@ pub(super) fn statuses(data: &PageData) -> Markup {
     }
 }
 
-/// Refusals by code, with what each means and what to do.
+/// The rejected questions by code, with the meaning and the remedy of each code.
 pub(super) fn codes(data: &PageData, info: &PageInfo) -> Markup {
     let codes = &data.overview.codes;
     if codes.rows.is_empty() {
@@ -313,7 +313,7 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// How a run ended, or its process if it has not.
+/// The ending of a run, or its process if it is running.
 pub(super) fn run_state(run: &RunStats, data: &PageData) -> String {
     match run.ending.as_deref() {
         Some(word) => ending(word).to_owned(),

@@ -8,13 +8,14 @@ use crate::queue::{BatchStats, KeptPace, KeptSize, Listed, Record, RunStats};
 use crate::report::page_data::{PageData, PageInfo};
 use crate::util::escape::visible;
 
-/// The queue or the batch that the page is about.
+/// The queue or the batch of the page.
 pub(super) fn scope(info: &PageInfo) -> String {
     let queue = visible(&info.database);
     info.batch.map_or_else(|| queue.to_string(), |batch| format!("batch {batch} of {queue}"))
 }
 
-/// The search field for failed questions. Hidden: only the script can use it, and shows it.
+/// The search field for failed questions. It is hidden until the script shows it, because it needs the
+/// script.
 pub(super) fn search() -> Markup {
     html! {
         div #search hidden {
@@ -74,7 +75,7 @@ fn question(record: &Record) -> Markup {
     }
 }
 
-/// How many rows a truncated list omits.
+/// The number of rows that a truncated list omits.
 fn older<T>(list: &Listed<T>, what: &str) -> Markup {
     let more = list.total.saturating_sub(list.rows.len() as u64);
     html! { @if more > 0 { p.note { (number(more)) " older " (what) " not shown." } } }
@@ -226,7 +227,7 @@ pub(super) fn settings(info: &PageInfo) -> Markup {
     }
 }
 
-/// The time and the source of the page.
+/// The creation time and the source of the page.
 pub(super) fn made(data: &PageData, info: &PageInfo) -> Markup {
     html! {
         p #made {

@@ -1,4 +1,4 @@
-//! The page from made-up data.
+//! The page from constructed data.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ fn run(ending: Option<&str>) -> RunStats {
     }
 }
 
-/// Data whose every text is hostile.
+/// Data in which every text contains markup.
 fn hostile() -> PageData {
     let mut data = data([counts(3, 0, 0), counts(0, 0, 0), counts(0, 3, 0)]);
     let tally = ErrorCodeStats {
@@ -146,7 +146,7 @@ fn policy_allows_only_inline_style_and_script() {
         }
         assert_eq!(policy.contains("connect-src 'self'"), target != PageTarget::File);
         assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"));
-        // No style attribute, which the policy would block, and nothing to load.
+        // No style attribute, which the policy would block, and no external resource.
         assert!(
             !page.contains(" style=") && !page.contains(" src=\"") && !page.contains("@import")
         );
@@ -198,7 +198,7 @@ fn run_is_running_while_it_holds_the_lock() {
     let running = text(Some(32_660));
     assert!(running.contains("Under way: 7 of 10 questions settled."));
     assert!(running.contains("going on, process 32660"));
-    // No holder, or another run that has sent nothing yet.
+    // No holder of the lock, or another run that has sent nothing yet.
     for pid in [None, Some(7)] {
         let died = text(pid);
         assert!(died.contains("Stopped with work left: 7 of 10 questions settled."));
@@ -224,7 +224,7 @@ fn drawings_have_text_and_style_sheet_colours() {
     };
     let page = page(&data, &info(), PageTarget::File);
     let drawings: Vec<&str> = page.split("<svg ").skip(1).collect();
-    // The strip, and the chart in two sizes.
+    // The bar of jobs, and the chart in two sizes.
     assert_eq!(drawings.len(), 3);
     for drawing in drawings {
         let drawing = drawing.split("</svg>").next().unwrap();

@@ -1,4 +1,4 @@
-//! The decision as tables: what is sent, and the code that comes of it.
+//! The decision as tables: a request, and its expected code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,17 +10,17 @@ use super::super::testing::{PATH, body, query_at, sign};
 use super::super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 use super::*;
 
-/// 2026-01-01, when the UserSigs of these tests are made.
+/// 2026-01-01, the time of the UserSigs in these tests.
 const SECOND: i64 = 1_767_225_600;
 
-/// A good request, to be spoilt in one place.
+/// A valid request. Each test makes one part invalid.
 struct Sent {
     method: &'static str,
     path: String,
     query: String,
     body: String,
     fault: Option<Fault>,
-    /// Since the UserSig was made.
+    /// The time since the UserSig was made.
     at: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Sent {
         decide(&request, world, self.fault, now)
     }
 
-    /// The code from a fresh sandbox with these settings.
+    /// The code that a new sandbox with these settings returns.
     fn code_with(self, settings: &SandboxSettings) -> i64 {
         let decision = self.to(&mut ServiceState::new(settings.clone()));
         assert_eq!(decision.applied, decision.code == Some(0), "{decision:?}");
@@ -70,7 +70,7 @@ fn with_body(body: impl Into<String>) -> Sent {
     Sent { body: body.into(), ..Sent::default() }
 }
 
-/// The good query with one parameter's value replaced; `None` leaves the parameter out.
+/// The valid query with the value of one parameter replaced; `None` removes the parameter.
 fn query_with(name: &str, value: Option<&str>) -> String {
     let good = query_at(SECOND);
     let pairs = good.split('&').filter_map(|pair| match (pair.split_once('='), value) {
@@ -266,7 +266,7 @@ fn sandbox_checks_run_in_the_suggested_order() {
         ..SandboxSettings::default()
     };
     let spoilt = || with_body("{");
-    // Each row is wrong in its own place and in every later one.
+    // Each row is invalid at its own check and at every later one.
     let path = Sent { path: "/x".to_owned(), query: String::new(), ..spoilt() };
     assert_eq!(path.code_with(&settings), 60_009);
     let query = with_query(query_with("random", None).replace("usersig", "u"));

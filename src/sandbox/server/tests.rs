@@ -1,4 +1,4 @@
-//! The server over real TCP, spoken to byte by byte and on a clock that the test moves.
+//! The server over real TCP, byte by byte, on a clock that the test controls.
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +14,7 @@ use crate::domain::clock::ManualClock;
 
 const SECOND: i64 = 1_767_225_600;
 
-/// A sandbox and the clock it lives by.
+/// A sandbox and its clock.
 async fn sandbox(settings: SandboxSettings) -> (Sandbox, ManualClock) {
     let clock = ManualClock::new(SECOND * 1_000);
     let sandbox = Sandbox::start_on(settings, clock.clone()).await.expect("starts");
@@ -26,13 +26,12 @@ fn scripted(script: &str) -> SandboxSettings {
     SandboxSettings { script, ..SandboxSettings::default() }
 }
 
-/// One connection.
 struct Client {
     tcp: TcpStream,
     unread: Vec<u8>,
 }
 
-/// What came back: status, head, body.
+/// A response: status, header, body.
 type Answer = (u16, String, String);
 
 impl Client {
@@ -60,7 +59,7 @@ impl Client {
         self.send((head + body).as_bytes()).await;
     }
 
-    /// The next answer; `None` when the connection ended without a byte of one.
+    /// The next response; `None` if the connection ended without a byte of one.
     async fn answer(&mut self) -> Option<Answer> {
         loop {
             if let Some(answer) = self.parsed() {
@@ -95,7 +94,7 @@ impl Client {
         Some((status, head, body))
     }
 
-    /// The code in the next answer.
+    /// The code in the next response.
     async fn code(&mut self) -> i64 {
         let (status, _, body) = self.answer().await.expect("an answer");
         assert_eq!(status, 200);
@@ -152,7 +151,7 @@ async fn server_throttles_sixth_request_until_clock_moves() {
 
 #[tokio::test]
 async fn client_receives_each_fault_as_specified() {
-    /// HTTP status, and the code where the body can be read.
+    /// The HTTP status, and the code if the body is readable.
     type Look = Option<(u16, Option<i64>)>;
     let rows: [(Fault, Look, bool); 7] = [
         (Fault::Throttle, Some((200, Some(-14))), false),
@@ -178,7 +177,7 @@ async fn client_receives_each_fault_as_specified() {
         assert_eq!((row.fault, row.applied), (Some(fault), applied));
         assert_eq!(row.http, look.map(|(status, _)| status), "{fault}");
 
-        // The script is over, and a new connection finds all well.
+        // The script has ended, so a new connection meets no fault.
         let mut client = Client::to(&sandbox).await;
         client.post(&body(4, &["1-a"])).await;
         assert_eq!(client.code().await, 0, "after {fault}");
@@ -226,7 +225,7 @@ async fn sent_request_is_applied_after_client_disconnects() {
         sandbox(SandboxSettings { way_there, ..SandboxSettings::default() }).await;
     let client = Client::to(&sandbox).await;
     client.post(&body(4, &["1-a"])).await;
-    // Whether the server notices the end first or the clock moves first is the same.
+    // The result is the same whether the server notices the disconnect first or the clock advances first.
     drop(client);
     clock.advance_to_next_sleeper().await;
     sandbox.seen(1).await;
@@ -307,7 +306,7 @@ async fn stop_waits_one_second_then_cuts_responses() {
     sandbox.seen(1).await;
     let mut stop = pin!(sandbox.stop());
     let mut turns = 0;
-    // The stop begins to wait at some turn of the runtime; each turn is a short time.
+    // The stop starts its wait after some turns of the runtime; the clock advances a little at each turn.
     while (&mut stop).now_or_never().is_none() {
         clock.advance(Duration::from_millis(10));
         turns += 1;
