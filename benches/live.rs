@@ -1,9 +1,7 @@
-//! The real binary against the sandbox over real HTTP, a minute of it: the share of the
-//! limit that is used, refusals, the largest second, and what the runner takes of the
-//! machine while it waits for its slots.
+//! The real binary against the sandbox over real HTTP for a minute: the share of the limit that it
+//! uses, rejections, the busiest second, and the CPU and memory of a waiting runner.
 //!
-//! `-- --seconds N` makes it longer. Figures of the machine come from `/proc`, so they are
-//! missing where there is none.
+//! `-- --seconds N` makes it longer. CPU and memory come from `/proc` and are missing without it.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -18,8 +16,8 @@ use deskbatch::sandbox::{Ledger, SANDBOX_SDKAPPID, Sandbox, SandboxSettings};
 use support::{cpu_s, deskbatch, peak_mib, real, say};
 
 const LIMIT: f64 = 5.0;
-/// The ways there, in milliseconds: what each takes, and the most that is added, evenly
-/// drawn. Drawn from 17 ms the standard deviation is 5 ms, from 70 ms it is 20 ms.
+/// The ways to the service, in milliseconds: the minimum of each, and the maximum of the uniform jitter
+/// added. A range of 17 ms has a standard deviation of 5 ms, one of 70 ms has 20 ms.
 const WAYS: [(u64, u64, &str); 3] =
     [(20, 0, "even"), (20, 17, "5 ms uneven"), (50, 70, "20 ms uneven")];
 const CHUNK: u64 = 100;
@@ -54,7 +52,7 @@ fn seconds() -> u64 {
     at.and_then(|at| words.get(at + 1)?.parse().ok()).unwrap_or(60)
 }
 
-/// Drains as many jobs as fit into `seconds`; what the runner took of the machine.
+/// Drains as many jobs as fit into `seconds`. Returns the CPU and memory that the runner used.
 async fn run(sandbox: &Sandbox, seconds: u64) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let mut manifest = String::from("question_id,status\n");
@@ -76,7 +74,7 @@ async fn run(sandbox: &Sandbox, seconds: u64) -> String {
         }
         if let Some(cpu_s) = cpu_s(Path::new(&process)) {
             last = Some((clock.now(), cpu_s, peak_mib(Path::new(&process))));
-            // The import is not what is measured.
+            // The import is not part of the measurement.
             if began.is_none() && sandbox.ledger().total > 0 {
                 began = last;
             }

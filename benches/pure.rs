@@ -1,5 +1,5 @@
-//! What the pure parts cost: a call of the gate, a search, a code, an estimate,
-//! a row of a manifest. All of them together have to be nothing beside a slot of 200 ms.
+//! Costs of the pure parts: the rate limiter, isolation, a code, an ETA, a manifest row. Their sum must
+//! be negligible compared with a slot of 200 ms.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,8 +1,8 @@
-//! The loop that somebody would write by hand for this one job: claim a hundred rows, post
-//! them, note the outcome; a row a job, every step durable.
+//! A minimal hand-written loop for comparison: claim a hundred rows, post them, record the outcome; one
+//! row per job, every step durable.
 //!
-//! One request is in flight at a time. It knows no limit, no refusal and no second run; what
-//! it writes survives a crash as ours does (a write-ahead log, `synchronous = FULL`).
+//! It sends one request at a time, without limits, rejections or a second run. Its writes survive a
+//! crash like those of deskbatch (a write-ahead log, `synchronous = FULL`).
 
 use std::path::Path;
 
@@ -27,18 +27,18 @@ const SCHEMA: &str = "
     CREATE TABLE requests (
       id INTEGER PRIMARY KEY, jobs INTEGER NOT NULL, left_ms INTEGER NOT NULL, responded_ms INTEGER, code INTEGER);";
 
-/// What the loop spent on each of its steps, in microseconds a request.
+/// The time of each step of the loop, in microseconds per request.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Steps {
     pub claim: f64,
     pub http: f64,
     pub outcome: f64,
-    /// To make those two durable.
+    /// The commits of claim and outcome.
     pub commit: f64,
 }
 
 impl Steps {
-    /// What one of `requests` costs, in microseconds, of seconds spent on all of them.
+    /// Converts total seconds into microseconds per request.
     pub fn of_one(self, requests: usize) -> Self {
         let of_one = |seconds: f64| seconds * 1e6 / real(requests);
         Self {
@@ -78,7 +78,7 @@ pub async fn fill(path: &Path, rows: usize) {
     db.close().await.expect("closed");
 }
 
-/// Sends every job of the file, and says what the steps took.
+/// Sends every job of the file, and returns the time of each step.
 pub async fn drain(path: &Path, endpoint: &str) -> Steps {
     let clock = SystemClock::new();
     let mut db = open(path).await;
@@ -111,7 +111,7 @@ pub async fn drain(path: &Path, endpoint: &str) -> Steps {
     steps.of_one(requests)
 }
 
-/// The next jobs, in a request of their own.
+/// Claims the next jobs for one request.
 async fn claim(tx: &mut SqliteConnection, now_ms: i64) -> Option<(i64, Vec<String>)> {
     let chunk = i64::try_from(CHUNK).expect("small");
     let noted = sqlx::query("INSERT INTO requests (jobs, left_ms) VALUES (?, ?)")
@@ -136,7 +136,8 @@ async fn claim(tx: &mut SqliteConnection, now_ms: i64) -> Option<(i64, Vec<Strin
     Some((request, rows.iter().map(|row| row.get(0)).collect()))
 }
 
-/// What became of them. Their numbers follow one another, which a loop for one job may use.
+/// Records the outcome of a request. Its job numbers are consecutive, which only a loop for one purpose
+/// may assume.
 async fn note(tx: &mut SqliteConnection, request: i64, code: i64, now_ms: i64) {
     let chunk = i64::try_from(CHUNK).expect("small");
     sqlx::query("UPDATE requests SET responded_ms = ?, code = ? WHERE id = ?")
@@ -160,7 +161,7 @@ async fn note(tx: &mut SqliteConnection, request: i64, code: i64, now_ms: i64) {
     .expect("jobs");
 }
 
-/// The call over a connection that is kept.
+/// The HTTP client with a persistent connection.
 struct Desk {
     client: Client,
     url: Url,
@@ -168,7 +169,7 @@ struct Desk {
 
 impl Desk {
     fn new(endpoint: &str, now_ms: i64) -> Self {
-        // The only error is that another part of the process came first, with the same.
+        // The only possible error is that another part of the process has installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().http1_only().tls_certs_only([]).build();
         let mut signer =

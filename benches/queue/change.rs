@@ -1,4 +1,4 @@
-//! Changes to all jobs at once: a cancel, a retry, an import that speaks for all of them.
+//! Changes to all jobs at once: a cancel, a retry, an import that supersedes all of them.
 
 use crate::import::again;
 use crate::manifest;

@@ -1,5 +1,5 @@
-//! Drain: the real binary with its limit off against the loop by hand, and what one request
-//! costs the runner, by part.
+//! Drain: the real binary without a rate limit against the hand-written loop, and the cost of one
+//! request for the runner, by part.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -23,14 +23,14 @@ use crate::shapes::{CHUNK, Shape, connect, figure};
 use crate::support::{deskbatch, median, real, say};
 use crate::toward::SandboxProcess;
 
-/// Whose jobs they are.
+/// The app of the jobs.
 const APP: App = App { sdkappid: SANDBOX_SDKAPPID, library: Library::Chitchat };
-/// Far above what any machine sends, and the most that the binary takes.
+/// Far above what any machine can send; the maximum that the binary accepts.
 const NO_LIMIT: &str = "1000000";
 /// The most rows that are drained.
 const ROWS_MAX: usize = 1_000_000;
 
-/// What the runs of one size told beside their time.
+/// The measurements of the runs of one size, besides their time.
 #[derive(Default)]
 struct Told {
     by_hand: Vec<Steps>,
@@ -46,7 +46,7 @@ pub fn run(ground: &Ground) {
     );
     say("| --- | --- | --- | --- | --- | --- | --- |");
     let mut parts = Vec::new();
-    // More says nothing more, and the sandbox remembers every question.
+    // Larger queues show nothing new, and the sandbox keeps every question in memory.
     for &rows in ground.sizes.iter().filter(|rows| **rows <= ROWS_MAX) {
         let told = RefCell::new(Told::default());
         let contestants = vec![
@@ -94,10 +94,10 @@ pub fn run(ground: &Ground) {
     }
 }
 
-/// How a run went on, from its requests.
+/// The progress of a run, computed from its requests.
 struct RunProgress {
     first_ms: f64,
-    /// `None` where there were few more.
+    /// `None` after too few requests.
     later_us: Option<f64>,
 }
 
@@ -117,7 +117,7 @@ async fn course(queue: &Path) -> RunProgress {
     let row = row.fetch_one(&mut connection).await.expect("requests");
     let at = |column: usize| usize::try_from(row.get::<i64, _>(column)).unwrap_or_default();
     let (left, first, last, requests) = (at(0), at(1), at(2), at(3));
-    // Moments are whole milliseconds: a few requests would say nothing.
+    // Times are whole milliseconds, so a few requests are not precise enough.
     let later = requests.checked_sub(100).filter(|later| *later > 100);
     connection.close().await.expect("closed");
     RunProgress {
@@ -174,7 +174,7 @@ fn say_steps(name: &str, rows: usize, seconds: f64, steps: &[Steps]) {
     ));
 }
 
-/// Each part of our request without the others, through the library.
+/// Each part of a request without the others, through the library.
 fn alone(ground: &Ground, rows: usize) -> Steps {
     let room = ground.room();
     let queue = Shape::OneStatus.copied(ground, rows, room.path());
@@ -185,7 +185,7 @@ fn alone(ground: &Ground, rows: usize) -> Steps {
     })
 }
 
-/// The same calls one after the other, without a queue.
+/// The same requests one after the other, without a queue.
 async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
     let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
     let settings = HttpSettings::new(endpoint, SANDBOX_IDENTIFIER);
@@ -211,8 +211,8 @@ async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
     spent * 1e6 / real(rows.div_ceil(CHUNK))
 }
 
-/// Every claim and every settling, without a request: what one of each takes. As in a run
-/// whose next request may leave when an answer has come, both are one transaction.
+/// Every claim and settle without a request. A run whose next request may leave when a response comes
+/// does both in one transaction, and so does this.
 async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
     let clock = &ground.clock;
     let store = Queue::open(queue).await.expect("a queue");

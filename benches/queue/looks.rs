@@ -1,16 +1,16 @@
-//! Looks at a queue: `status`, also while a large change goes on, and `report`.
+//! Reads of a queue: `status`, also during a large change, and `report`.
 
 use crate::measure::{Contestant, Ground, Lines, RUNS, in_turn, seconds, thousands};
 use crate::peers::{Peers, shell_csv};
 use crate::shapes::Shape;
 use crate::support::{deskbatch, say};
 
-/// What a report has, as it is stored.
+/// The columns of a report as stored.
 const AS_STORED: &str =
     "SELECT question_id, target_status, state, error_code, error_info, attempts, response_lost, batches.name,
     line, finished_ms FROM jobs JOIN batches ON batches.id = batch_id ORDER BY jobs.id";
 
-/// The same, as a report writes it.
+/// The columns as a report writes them.
 const AS_WRITTEN: &str = "SELECT question_id, CASE jobs.target_status WHEN 4 THEN 'enable' WHEN 5 THEN 'disable' ELSE 'delete' END,
     state, error_code, error_info, attempts, response_lost, batches.name, line,
     strftime('%Y-%m-%dT%H:%M:%SZ', finished_ms / 1000, 'unixepoch')
@@ -46,7 +46,7 @@ pub fn status(ground: &Ground) {
     }
 }
 
-/// What each look took that began while a retry went on.
+/// The time of each read that began during a retry.
 fn beside_a_retry(ground: &Ground, rows: usize) -> Vec<f64> {
     let room = ground.room();
     let queue = Shape::Failed.copied(ground, rows, room.path());

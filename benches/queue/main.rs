@@ -1,11 +1,10 @@
-//! What a queue costs as it grows: import, drain, start, looks, changes, thirty nights; beside
-//! what others would take, where that is installed.
+//! Costs of a queue as it grows: import, drain, start, reads, changes, thirty nights, and those of
+//! other programs where they are installed.
 //!
-//! Prints tables in the shape of Markdown for 100,000 rows, with `-- --full` for 1,000,000 and
-//! 10,000,000. `--only NAME` runs one section, `--rows N,N` takes other sizes, `--dir DIR` another
-//! place for its files than the system's (they are gone at the end), `--svg DIR` draws how each
-//! cost grows. The binary is the real one, a process each time. The full tables take more than an
-//! hour and 20 GB.
+//! Prints Markdown tables for 100,000 rows, with `-- --full` for 1,000,000 and 10,000,000. `--only
+//! NAME` runs one section, `--rows N,N` sets other sizes, `--dir DIR` another folder for temporary
+//! files, `--svg DIR` draws how each cost grows. Each run starts the real binary. The full tables take
+//! more than an hour and 20 GB.
 
 mod by_hand;
 mod change;
@@ -29,10 +28,10 @@ use measure::{Ground, seconds};
 use peers::Peers;
 use support::say;
 
-/// The sections, in the order in which they run.
+/// The sections in execution order.
 const SECTIONS: [&str; 7] = ["import", "drain", "start", "status", "report", "change", "nightly"];
 
-/// What was asked for on the command line.
+/// The command-line options.
 struct Asked {
     sections: Vec<String>,
     sizes: Vec<usize>,
@@ -82,7 +81,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
-            // Cargo says so of its own accord.
+            // Cargo passes this flag by itself.
             "--bench" => {}
             "--full" => {
                 asked.sizes = vec![10_000, 100_000, 1_000_000, 10_000_000];
@@ -108,7 +107,7 @@ fn section(name: String) -> Result<String, String> {
     if known { Ok(name) } else { Err(format!("{name} is no section: {}", SECTIONS.join(", "))) }
 }
 
-/// Whole chunks, ascending.
+/// Multiples of the chunk size, ascending.
 fn sizes(text: &str) -> Result<Vec<usize>, String> {
     let read = |word: &str| match word.parse::<usize>() {
         Ok(rows) if rows > 0 && rows % shapes::CHUNK == 0 => Ok(rows),

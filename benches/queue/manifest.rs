@@ -1,13 +1,13 @@
-//! Manifests of any size: question ids of 24 hexadecimal digits, decided by a number.
+//! Manifests of any size: question ids of 24 hexadecimal digits, derived from a number.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-/// The words that take turns.
+/// The target statuses, used in turn.
 const STATUSES: [&str; 3] = ["enable", "disable", "delete"];
 
-/// The question with this number; the digits follow from it and look random.
+/// The question with this number; its digits look random but are derived from it.
 pub fn question(number: usize) -> String {
     let mut random = fastrand::Rng::with_seed(0x6465_736b ^ u64::try_from(number).unwrap_or(0));
     let (high, low) = (random.u32(..), random.u64(..));
@@ -16,7 +16,7 @@ pub fn question(number: usize) -> String {
 
 /// Writes a manifest of these questions, in this order.
 ///
-/// With `status` all rows have that one, else three take turns.
+/// With `status` all rows have that one, otherwise the three alternate.
 pub fn write(path: &Path, numbers: impl Iterator<Item = usize>, status: Option<&str>) {
     let mut file = BufWriter::new(File::create(path).expect("a manifest"));
     writeln!(file, "question_id,status").expect("written");

@@ -1,8 +1,8 @@
-//! How things are measured: a folder that goes away, children with their time and memory,
-//! contestants run in turn, and the table of what came out.
+//! Measurement: a temporary folder, children with their time and memory, contestants that alternate,
+//! and the table of results.
 //!
-//! Everything is measured in this one run; what is compared takes turns, so that noise of the
-//! machine hits all of it. Ratios are of medians.
+//! Contestants alternate in one process, so that noise of the machine affects all of them. Ratios are
+//! of medians.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,21 +18,21 @@ use tempfile::TempDir;
 
 use crate::support::{median, peak_mib, real, say};
 
-/// Seconds by rows for each cost, for the picture.
+/// Seconds by rows for each cost, for the chart.
 pub type Points = BTreeMap<&'static str, Vec<(f64, f64)>>;
 
-/// What every section stands on.
+/// The environment of every section.
 pub struct Ground {
     pub folder: TempDir,
     pub clock: SystemClock,
     /// The numbers of rows, ascending.
     pub sizes: Vec<usize>,
-    /// Rows of one of the nights.
+    /// Rows of one night.
     pub night_rows: usize,
     points: RefCell<Points>,
 }
 
-/// What a child took.
+/// The time and memory of a child.
 pub struct Took {
     pub seconds: f64,
     pub peak_mib: u64,
@@ -45,7 +45,7 @@ impl Ground {
         Ok(Self { folder, clock: SystemClock::new(), sizes, night_rows, points })
     }
 
-    /// A folder in the folder, gone when it is dropped.
+    /// A temporary subfolder.
     pub fn room(&self) -> TempDir {
         tempfile::tempdir_in(self.folder.path()).expect("a folder")
     }
@@ -54,21 +54,21 @@ impl Ground {
         self.folder.path().join(name)
     }
 
-    /// Seconds that `work` takes.
+    /// Measures `work` in seconds.
     pub fn time<T>(&self, work: impl FnOnce() -> T) -> (f64, T) {
         let began = self.clock.now();
         let result = work();
         (self.clock.now().since(began).as_secs_f64(), result)
     }
 
-    /// Runs a child to its end, which has to be a good one.
+    /// Runs a child to its end, which must be successful.
     pub fn child(&self, command: &mut Command) -> Took {
         let began = self.clock.now();
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let process = PathBuf::from(format!("/proc/{}", child.id()));
         let ended = AtomicBool::new(false);
         thread::scope(|scope| {
-            // The mark only rises, so that the last look before the end has the peak.
+            // The high-water mark only rises, so the last reading before the end is the peak.
             let watcher = scope.spawn(|| {
                 let mut peak = 0;
                 while !ended.load(Ordering::Relaxed) {
@@ -85,7 +85,7 @@ impl Ground {
         })
     }
 
-    /// Keeps a median for the picture.
+    /// Keeps a median for the chart.
     pub fn keep(&self, cost: &'static str, rows: usize, seconds: f64) {
         self.points.borrow_mut().entry(cost).or_default().push((real(rows), seconds));
     }
@@ -95,22 +95,22 @@ impl Ground {
     }
 }
 
-/// How often something is run.
+/// The number of repetitions.
 pub const RUNS: usize = 5;
 
-/// Waits; only for looks at a child that nobody announces.
+/// Sleeps; only for polling a child that sends no event.
 #[allow(clippy::disallowed_methods, reason = "a look every so often at another process")]
 pub fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// Waits for `work` on this thread.
+/// Blocks this thread on `work`.
 pub fn on_runtime<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(work)
 }
 
-/// One of those who do the same work.
+/// One of the programs that do the same work.
 pub struct Contestant<'a> {
     pub name: String,
     work: Box<dyn FnMut() -> Took + 'a>,
@@ -122,7 +122,7 @@ impl<'a> Contestant<'a> {
     }
 }
 
-/// What the runs of one contestant took.
+/// The results of one contestant.
 pub struct Taken {
     pub name: String,
     pub seconds: Vec<f64>,
@@ -134,7 +134,7 @@ impl Taken {
         median(&self.seconds)
     }
 
-    /// The least and the most.
+    /// The minimum and the maximum.
     pub fn range(&self) -> String {
         let least = self.seconds.iter().copied().fold(f64::INFINITY, f64::min);
         let most = self.seconds.iter().copied().fold(0.0, f64::max);
@@ -142,7 +142,7 @@ impl Taken {
     }
 }
 
-/// Lets all of them run in turn, `runs` times.
+/// Alternates the contestants, `runs` times each.
 pub fn in_turn(runs: usize, mut contestants: Vec<Contestant>) -> Vec<Taken> {
     let none = |contestant: &Contestant| Taken {
         name: contestant.name.clone(),
@@ -160,17 +160,17 @@ pub fn in_turn(runs: usize, mut contestants: Vec<Contestant>) -> Vec<Taken> {
     all
 }
 
-/// What the lines of a table say of the first of each size.
+/// How the lines of a table relate to the first line of each size.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Lines {
-    /// It is ours, and the others do the same work.
+    /// The first line is deskbatch, and the others do the same work.
     Peers,
-    /// Each is a work of its own.
+    /// Each line is different work.
     Apart,
 }
 
 impl Lines {
-    /// Says the head of a table.
+    /// Prints the head of a table.
     pub fn head(self, title: &str) {
         say(&format!("\n## {title}\n"));
         let (ratio, rule) = match self {
@@ -181,7 +181,7 @@ impl Lines {
         say(&format!("| --- | --- | --- | --- | --- | --- |{rule}"));
     }
 
-    /// Says what came out for `rows` rows.
+    /// Prints the results for `rows` rows.
     pub fn rows(self, rows: usize, all: &[Taken]) {
         let ours = all[0].median();
         for (at, taken) in all.iter().enumerate() {
@@ -190,7 +190,7 @@ impl Lines {
                 (Self::Peers, 0) => " |".to_owned(),
                 (Self::Peers, _) => format!(" {:.2} |", ours / taken.median()),
             };
-            // It was over before anybody looked.
+            // The child ended before the first memory reading.
             let peak = match taken.peak_mib {
                 0 => "not known".to_owned(),
                 mib => format!("{mib} MiB"),
@@ -207,7 +207,7 @@ impl Lines {
     }
 }
 
-/// A time in the unit that suits it.
+/// A time in a suitable unit.
 pub fn seconds(seconds: f64) -> String {
     match seconds {
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),

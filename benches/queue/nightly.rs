@@ -1,5 +1,5 @@
-//! Thirty nights of one queue file: a manifest each, drained against the sandbox, and what is
-//! older than a week pruned. How large is the file at the end, and how large need it be?
+//! Thirty nights of one queue file: each imports a manifest, drains it to the sandbox, and prunes
+//! batches older than a week. Compares the final file size with the minimum.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::toward::SandboxProcess;
 const NIGHTS: usize = 30;
 const DAY_MS: i64 = 86_400_000;
 
-/// Columns that end in `_ms` and are no moments but lengths of time.
+/// Columns that end in `_ms` and are durations.
 const LENGTHS: [&str; 3] = ["latency_ms", "latency_le_ms", "spread_ms"];
 
 pub fn run(ground: &Ground) {
@@ -65,7 +65,7 @@ fn mib(bytes: usize) -> String {
     format!("{:.1}", real(bytes) / 1_048_576.0)
 }
 
-/// Every moment in the file is a day earlier: the queue sees tomorrow.
+/// Moves every time in the file back by a day, which simulates the next day.
 async fn grow_older(queue: &Path) {
     let mut connection = connect(queue).await;
     let moments = sqlx::query(
@@ -87,7 +87,7 @@ async fn grow_older(queue: &Path) {
     connection.close().await.expect("closed");
 }
 
-/// Writes the same rows without what is free, and says how many jobs they are.
+/// Copies the rows without free pages, and returns the number of jobs.
 async fn vacuum_into(queue: &Path, to: &Path) -> usize {
     let mut connection = connect(queue).await;
     sql(&mut connection, format!("VACUUM INTO '{}'", to.display())).await;

@@ -1,4 +1,4 @@
-//! The programs that others would take, where they are installed, and what machine this is.
+//! Alternative programs, where they are installed, and the description of the machine.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::say;
 
-/// Python with its own libraries, tuned: one transaction, a write-ahead log, a larger cache.
+/// Python with its standard library, tuned: one transaction, a write-ahead log, a larger cache.
 const PYTHON: &str = r"
 import csv, sqlite3, sys
 db = sqlite3.connect(sys.argv[2], isolation_level=None)
@@ -23,7 +23,7 @@ with open(sys.argv[1], newline='') as file:
 db.close()
 ";
 
-/// The shell's `.import` in three ways: its name, and what comes before it.
+/// The shell's `.import` in three variants: the name, and the commands before it.
 pub const SHELL_IMPORTS: [(&str, &[&str]); 3] = [
     (
         "sqlite3 .import, UNIQUE id",
@@ -39,14 +39,14 @@ pub const SHELL_IMPORTS: [(&str, &[&str]); 3] = [
     ("sqlite3 .import, no index", &["CREATE TABLE j(id TEXT, target_status TEXT);"]),
 ];
 
-/// Which of them are here.
+/// Which of the programs are installed.
 pub struct Peers {
     pub sqlite3: bool,
     pub python: bool,
 }
 
 impl Peers {
-    /// Looks, and says what it found together with the machine.
+    /// Detects the programs, and prints them with the machine.
     pub fn find() -> Self {
         let sqlite3 = version("sqlite3", &["--version"], 1);
         let python = version(
@@ -73,7 +73,7 @@ impl Peers {
     }
 }
 
-/// At most so many words of what a program says of its version.
+/// The first `most` words of a program's version output.
 fn version(program: &str, args: &[&str], most: usize) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -87,7 +87,7 @@ fn processor() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The shell importing `manifest` into a new file in `folder`.
+/// The command in which the shell imports `manifest` into a new file in `folder`.
 pub fn shell_import(folder: &Path, manifest: &Path, before: &[&str]) -> Command {
     let mut command = Command::new("sqlite3");
     command.current_dir(folder).arg("peer.db").args(before).arg(".mode csv");
@@ -96,7 +96,7 @@ pub fn shell_import(folder: &Path, manifest: &Path, before: &[&str]) -> Command 
     command
 }
 
-/// Python doing the same.
+/// The same with Python.
 pub fn python_import(folder: &Path, manifest: &Path) -> Command {
     let mut command = Command::new("python3");
     command.current_dir(folder).args(["-c", PYTHON]).arg(manifest).arg("peer.db");
@@ -104,7 +104,7 @@ pub fn python_import(folder: &Path, manifest: &Path) -> Command {
     command
 }
 
-/// The shell writing the result of `query` as CSV to nowhere.
+/// The command in which the shell writes the result of `query` as CSV to the null device.
 pub fn shell_csv(database: &Path, query: &str) -> Command {
     let mut command = Command::new("sqlite3");
     command.args(["-readonly", "-header", "-csv"]).arg(database).arg(query);

@@ -1,4 +1,4 @@
-//! How each cost grows with rows, as a picture: seconds by rows, both by powers of ten.
+//! A chart of how each cost grows: seconds by rows, both on logarithmic axes.
 
 use std::error::Error;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::measure::Points;
 
 const SIZE: (u32, u32) = (860, 560);
 
-/// Colours that are told apart also by those who see few.
+/// Colours that people with colour blindness can distinguish.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 90, 181),
     RGBColor(220, 50, 32),
@@ -29,7 +29,7 @@ pub fn costs(folder: &Path, points: &Points) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder)?;
     let path = folder.join("queue.svg");
     let (rows, seconds): (Vec<f64>, Vec<f64>) = points.values().flatten().copied().unzip();
-    // What is left free on the right is for the names.
+    // The free space on the right is for the names.
     let x = least(&rows)..most(&rows) * (most(&rows) / least(&rows)).max(10.0).powf(0.45);
     let y = power_below(least(&seconds))..most(&seconds) * 2.0;
     let area = SVGBackend::new(&path, SIZE).into_drawing_area();
@@ -54,7 +54,7 @@ pub fn costs(folder: &Path, points: &Points) -> Result<(), Box<dyn Error>> {
     lines.sort_by(|one, other| last(other.1).total_cmp(&last(one.1)));
     for (at, (name, points)) in lines.into_iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
-        // The second time round the lines are thin.
+        // Lines that reuse a colour are thin.
         let style = colour.stroke_width(if at < COLOURS.len() { 3 } else { 1 });
         chart
             .draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))?
@@ -71,13 +71,13 @@ pub fn costs(folder: &Path, points: &Points) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A power of ten as a number; nothing for what lies between.
+/// A power of ten as a number; an empty text for other values.
 fn power_text(value: f64) -> String {
     let is_power = (value.log10() - value.log10().round()).abs() < 1e-9;
     if is_power { format!("{value:.0}") } else { String::new() }
 }
 
-/// The greatest power of ten that is not above `value`.
+/// The greatest power of ten that is at most `value`.
 fn power_below(value: f64) -> f64 {
     10.0_f64.powf(value.log10().floor())
 }

@@ -1,7 +1,6 @@
 //! Queue files of every shape, made once by the real binary and copied for each run.
 //!
-//! Jobs are finished by statements of their own here, which the store knows nothing of;
-//! `doctor --recount` then counts anew what the store keeps figures of.
+//! Jobs are finished by direct SQL, without the queue. Then `doctor --recount` recomputes the counters.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,14 +16,14 @@ use crate::support::deskbatch;
 /// Jobs in one request.
 pub const CHUNK: usize = 100;
 
-/// What a queue file of so many jobs is like.
+/// The content of a queue file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// All pending, three statuses in turn.
+    /// All pending, three target statuses in turn.
     Pending,
     /// All pending and to be disabled.
     OneStatus,
-    /// All succeeded, and one more that is pending.
+    /// All succeeded, plus one pending job.
     Finished,
     /// All failed.
     Failed,
@@ -40,7 +39,7 @@ impl Shape {
         }
     }
 
-    /// The queue file of this shape; it is there for as long as the ground is.
+    /// The queue file of this shape, which exists as long as `ground`.
     pub fn made(self, ground: &Ground, rows: usize) -> PathBuf {
         let path = ground.path(&format!("{}-{rows}.db", self.name()));
         if path.exists() {
@@ -68,7 +67,7 @@ impl Shape {
         path
     }
 
-    /// A copy of it in `folder`, on the disk.
+    /// A copy of it in `folder`, flushed to disk.
     pub fn copied(self, ground: &Ground, rows: usize, folder: &Path) -> PathBuf {
         let copy = folder.join("deskbatch.db");
         fs::copy(self.made(ground, rows), &copy).expect("copied");
@@ -77,7 +76,7 @@ impl Shape {
     }
 }
 
-/// A connection to a queue file beside the store, for statements that need not be durable.
+/// A separate connection to a queue file, for statements that need not be durable.
 pub async fn connect(path: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -87,12 +86,11 @@ pub async fn connect(path: &Path) -> SqliteConnection {
     SqliteConnection::connect_with(&options).await.expect("a queue file")
 }
 
-/// Runs statements.
 pub async fn sql(connection: &mut SqliteConnection, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.expect("statements");
 }
 
-/// One run an hour ago, in which every chunk of jobs came to `state`.
+/// Adds one run an hour ago that settled every chunk of jobs as `state`.
 fn finish(path: &Path, rows: usize, now_ms: i64, state: &str) {
     let then_ms = now_ms - 3_600_000;
     let (code, info, verdict, told) = match state {
@@ -120,7 +118,7 @@ fn finish(path: &Path, rows: usize, now_ms: i64, state: &str) {
     });
 }
 
-/// Counts anew what the queue keeps figures of.
+/// Recomputes the counters of the queue.
 pub fn recount(ground: &Ground, path: &Path) {
     let args = ["doctor", "--offline", "--recount"];
     let mut command = deskbatch(ground.folder.path(), &args);

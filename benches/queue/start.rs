@@ -1,5 +1,4 @@
-//! Start: from the start of the process to the arrival of its first request, whatever the
-//! queue holds.
+//! Start: the time from the start of the process to its first request, for any content of the queue.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -15,7 +14,7 @@ use crate::measure::{Ground, RUNS, pause, seconds, thousands};
 use crate::shapes::Shape;
 use crate::support::{deskbatch, median, say};
 
-/// The queue that the others are compared with.
+/// The size of the queue that the others are compared with.
 const SMALL: usize = 1_000;
 
 pub fn run(ground: &Ground) {
@@ -37,7 +36,7 @@ pub fn run(ground: &Ground) {
     }
 }
 
-/// Seconds warm, and cold where that can be had.
+/// Seconds with a warm and, where possible, a cold cache.
 type Figures = (f64, Option<f64>);
 
 fn say_line(queue: &str, runs: usize, of: Figures, small: Figures) {
@@ -58,8 +57,8 @@ fn measured(ground: &Ground, shape: Shape, rows: usize) -> Figures {
     (median(&warm), (!cold.is_empty()).then(|| median(&cold)))
 }
 
-/// Each time with a copy: a run that was stopped leaves a request behind, for which the next
-/// one waits. `None` where the cache cannot be told to drop the file.
+/// Uses a fresh copy each time, because a stopped run leaves a request for which the next run waits.
+/// `None` if the file cannot be dropped from the cache.
 fn first_request(ground: &Ground, shape: Shape, rows: usize, cold: bool) -> Option<f64> {
     let room = ground.room();
     let queue = shape.copied(ground, rows, room.path());

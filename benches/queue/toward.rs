@@ -1,4 +1,4 @@
-//! Whom requests go to: the sandbox as a process of its own, without limit and latency.
+//! The service of the benchmarks: the sandbox as a process of its own, without limit and latency.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::process::{Child, ChildStdout, Stdio};
 
 use crate::support::deskbatch;
 
-/// A sandbox that ends with this value.
+/// A sandbox process that ends on drop.
 pub struct SandboxProcess {
     child: Child,
     pub endpoint: String,
-    /// Kept open: its last words would have no reader.
+    /// Kept open, because the sandbox writes to it when it ends.
     _stdout: BufReader<ChildStdout>,
 }
 
@@ -18,7 +18,7 @@ impl SandboxProcess {
     pub fn start(folder: &Path) -> Self {
         let args = ["sandbox", "--addr", "127.0.0.1:0", "--rate-limit", "0", "--quiet"];
         let mut command = deskbatch(folder, &args);
-        // It names its own account only where it is given no key.
+        // The sandbox prints an account of its own only if no key is set.
         command.env_remove("DESKBATCH_SECRET_KEY").stdout(Stdio::piped());
         let mut child = command.spawn().expect("the sandbox starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("its stdout"));
@@ -31,7 +31,7 @@ impl SandboxProcess {
 
 impl Drop for SandboxProcess {
     fn drop(&mut self) {
-        // It may have ended by itself, which the other side has noticed by then.
+        // It may have ended by itself, in which case the client has already failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,8 @@
-//! What the slots are spent on, by simulation in virtual time: the pace against every way to
-//! count that is known, the search for bad ids, and the estimate of what is left.
+//! How slots are used, simulated in virtual time: the rate for every known way to count requests, the
+//! isolation of bad ids, and the ETA.
 //!
-//! Prints tables; with `-- --svg FOLDER` it draws them too. Everything is decided by seeds,
-//! so that the same program prints the same on any machine. Never sends a request.
+//! Prints tables; `-- --svg FOLDER` draws them too. Seeds decide everything, so the output is the same
+//! on any machine. Never sends a request.
 
 mod plot;
 #[allow(dead_code, reason = "the tests use the rest")]

@@ -1,4 +1,4 @@
-//! The tables as pictures: SVG, drawn by plotters.
+//! Charts of the tables: SVG, drawn by plotters.
 
 use std::error::Error;
 use std::fs;
@@ -17,7 +17,7 @@ const COLOURS: [RGBColor; 4] =
 /// A line: its name and its points.
 type Line = (String, Vec<(f64, f64)>);
 
-/// How much of the limit each pace uses, by the unevenness of the way there.
+/// The share of the limit that each client uses, by arrival jitter.
 pub fn pace(folder: &Path, rows: &[PaceRow]) -> Result<(), Box<dyn Error>> {
     let lines: Vec<Line> = rows
         .iter()
@@ -37,7 +37,7 @@ pub fn pace(folder: &Path, rows: &[PaceRow]) -> Result<(), Box<dyn Error>> {
     draw(folder, &words, 0.0..50.0, 0.3..1.0, &lines)
 }
 
-/// What bad ids cost, by how many there are and how they stand.
+/// The cost of bad ids, by their number and placement.
 pub fn search(folder: &Path, points: &SearchPoints) -> Result<(), Box<dyn Error>> {
     let lines: Vec<Line> = [(1, "anywhere"), (3, "in runs of 3"), (10, "of 10"), (30, "of 30")]
         .into_iter()

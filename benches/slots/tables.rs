@@ -1,4 +1,4 @@
-//! The tables, each printed as soon as its rows are known, in the shape of Markdown.
+//! The tables in Markdown, each printed as soon as its rows are known.
 
 use crate::say;
 use crate::simulated_queue::{PROMISED, requests_of_placements};
@@ -12,7 +12,7 @@ const RULES: [(Rule, &str); 4] = [
     (Rule::Spaced, "200 ms apart"),
 ];
 pub const JITTERS_MS: [f64; 4] = [0.0, 5.0, 20.0, 50.0];
-/// How requests leave: by the gate, or evenly.
+/// How requests leave: by the rate limiter, or evenly.
 const PACES: [(Option<f64>, &str); 4] = [
     (None, "deskbatch"),
     (Some(200.0), "every 200 ms"),
@@ -21,15 +21,15 @@ const PACES: [(Option<f64>, &str); 4] = [
 ];
 const SEEDS: u64 = 5;
 
-/// One row of the table of the pace.
+/// One row of the rate table.
 pub struct PaceRow {
     pub rule: Rule,
     pub pace: &'static str,
-    /// Share of the limit and refusals in 1,000 calls, by [`JITTERS_MS`].
+    /// Share of the limit and throttled requests in 1,000, by [`JITTERS_MS`].
     pub cells: Vec<(f64, f64)>,
 }
 
-/// As `shared/sim/pacing.py`: the way there and 50 ms to the answer, both uneven.
+/// As `shared/sim/pacing.py`: the way there and 50 ms to the response, both with jitter.
 fn case(rule: Rule, jitter_ms: f64, spacing_ms: Option<f64>) -> Case {
     Case {
         rule,
@@ -54,7 +54,7 @@ fn figures(case: &Case) -> Vec<Figures> {
     (1..=SEEDS).map(|seed| simulate(case, seed, None, |_| {})).collect()
 }
 
-/// An hour of each; medians.
+/// Medians over an hour of each case.
 pub fn pace() -> Vec<PaceRow> {
     let mut rows = Vec::new();
     say(
@@ -82,8 +82,8 @@ pub fn pace() -> Vec<PaceRow> {
     rows
 }
 
-/// What else may be: the worst of the first hundred calls, refused calls counted, slow
-/// answers, another program, answers that tell when their calls arrived.
+/// Other conditions: the worst of the first hundred requests, throttled requests counted, slow
+/// responses, another program, responses that show when their requests arrived.
 pub fn pace_others() {
     say(
         "\n| deskbatch, half an hour, medians of 5 | share | refused of 1,000 | first 100, worst |",
@@ -121,7 +121,7 @@ pub fn pace_others() {
     }
 }
 
-/// Requests by how many stand together and how many are bad: `(stretch, bad, requests)`.
+/// Requests by block length and number of bad ids: `(stretch, bad, requests)`.
 pub type SearchPoints = Vec<(i64, usize, usize)>;
 
 /// Requests to settle 10,000 ids.
@@ -150,7 +150,7 @@ pub fn search() -> SearchPoints {
     points
 }
 
-/// How often the true end lies inside the range.
+/// How often the true end lies inside the ETA range.
 pub fn estimate() {
     const RUNS: u64 = 200;
     say(

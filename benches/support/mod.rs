@@ -1,5 +1,5 @@
-//! What benchmarks share: the binary with an account of the sandbox, what `/proc` says of a
-//! process, medians, and saying a line. Measures nothing by itself.
+//! Shared helpers of the benchmarks: the binary with an account of the sandbox, values from `/proc`,
+//! medians, and output. Measures nothing by itself.
 
 #![allow(dead_code, reason = "each benchmark takes what it needs")]
 
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 
-/// The binary in `folder`, with no setting from outside but the account that a sandbox takes.
+/// The binary in `folder` with the account of a sandbox and no other settings from outside.
 pub fn deskbatch(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deskbatch"));
     command.current_dir(folder).args(args).stdin(Stdio::null()).stdout(Stdio::null());
@@ -25,7 +25,7 @@ pub fn deskbatch(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Seconds of processor time that a process has taken.
+/// Seconds of CPU time that a process has used.
 pub fn cpu_s(process: &Path) -> Option<f64> {
     const TICKS_A_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(process.join("stat")).ok()?;
@@ -35,7 +35,7 @@ pub fn cpu_s(process: &Path) -> Option<f64> {
     Some((user + system) / TICKS_A_SECOND)
 }
 
-/// The most memory that a process ever had resident; 0 where it is not known.
+/// The peak resident memory of a process; 0 if unknown.
 pub fn peak_mib(process: &Path) -> u64 {
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -43,20 +43,20 @@ pub fn peak_mib(process: &Path) -> u64 {
     kib.unwrap_or_default() / 1_024
 }
 
-/// The value in the middle; there has to be one.
+/// The median; `values` must not be empty.
 pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// A count to calculate with.
+/// Converts a count to a float.
 #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub fn real(n: usize) -> f64 {
     n as f64
 }
 
-/// A line of the table.
+/// Prints a line of a table.
 #[allow(clippy::print_stdout, reason = "a benchmark prints its tables")]
 pub fn say(line: &str) {
     println!("{line}");

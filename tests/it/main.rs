@@ -1,4 +1,4 @@
-//! Everything that is tested through the public surface or the binary: one test binary.
+//! All tests through the public interface or the binary, in one test binary.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,6 +1,6 @@
-//! The page while a run goes on, as a real browser shows it.
+//! The live dashboard page during a run, in a real browser.
 //!
-//! Needs Chromium: `apt-get install chromium chromium-driver`. One browser for all of it.
+//! Needs Chromium: `apt-get install chromium chromium-driver`. All tests share one browser.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::support::binary::{Going, ends, has, sandbox};
 use crate::support::browser::Browser;
 use crate::support::place::{Place, question};
 
-/// A manifest that takes a while: `count` questions, of which every tenth does not exist.
+/// A manifest that takes a while: every tenth of its `count` questions does not exist.
 fn manifest(count: usize) -> String {
     let mut jobs = String::from("question_id,status\n");
     for n in 0..count {
@@ -21,15 +21,14 @@ fn manifest(count: usize) -> String {
     jobs
 }
 
-/// The address that was said on stderr.
+/// The address that the program printed on stderr.
 pub fn address(going: &mut Going) -> String {
     going.says("the dashboard is at ");
     let rest = going.said.split("the dashboard is at ").nth(1).unwrap();
     rest.split([' ', ',', '\n']).next().unwrap().to_owned()
 }
 
-/// What the reader has done to the page must outlast its changes: here a filter, the focus,
-/// and a table that was moved.
+/// The reader's changes to the page must survive its updates: a filter, the focus, a scrolled table.
 const READ_ON: &str = "
     window.headlines = new Set();
     new MutationObserver(() => window.headlines.add(document.getElementById('headline').innerText))
@@ -75,7 +74,7 @@ async fn a_run_is_followed_to_its_end(browser: &Browser) {
     assert_eq!(only_from(browser, &url).await, Value::Null);
 }
 
-/// An address that was asked for elsewhere than below `url`, if there is one.
+/// A requested address outside `url`, if there is one.
 async fn only_from(browser: &Browser, url: &str) -> Value {
     let strange = |asked: &String| !asked.starts_with(url);
     let asked = browser.requested().await;

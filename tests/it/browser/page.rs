@@ -1,6 +1,6 @@
-//! The page in a file, as a real browser shows it from disk.
+//! The HTML report opened from disk in a real browser.
 //!
-//! Needs Chromium: `apt-get install chromium chromium-driver`. One browser for all of it.
+//! Needs Chromium: `apt-get install chromium chromium-driver`. All tests share one browser.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use crate::support::binary::{Recorder, ends, has, sandbox};
 use crate::support::browser::Browser;
 use crate::support::place::{Place, question};
 
-/// What a server says that wants to be more than text.
+/// A message of the service that contains markup and script.
 const INFO: &str =
     "</td><script>window.hacked=1</script><img src=x onerror=window.hacked=2>\u{202e}txt";
 
-/// Ids that want the same; a manifest takes no blank in an id.
+/// Ids that contain markup. They have no blanks because a manifest rejects blanks in an id.
 const IDS: [&str; 4] = [
     "</script><script>window.hacked=3</script>",
     "<svg/onload=window.hacked=4>",
@@ -22,7 +22,7 @@ const IDS: [&str; 4] = [
     "plain-1",
 ];
 
-/// Writes `page.html` of a queue whose jobs were all refused in hostile words.
+/// Writes `page.html` of a queue whose jobs were all rejected with hostile messages.
 fn hostile_page(place: &Place) -> String {
     let mut csv = csv::Writer::from_path(place.path("jobs.csv")).unwrap();
     csv.write_record(["question_id", "status"]).unwrap();
@@ -42,7 +42,7 @@ fn hostile_page(place: &Place) -> String {
         .env("DESKBATCH_IDENTIFIER", "administrator")
         .env("DESKBATCH_SECRET_KEY", "k")
         .env("DESKBATCH_RATE", "200")
-        // It rejects everything, reads too.
+        // The recorder rejects reads too, so the run must not stop at its rejection limit.
         .env("DESKBATCH_REJECTIONS_MAX", "0");
     ends(command, 1);
     file_of(place)
@@ -53,7 +53,7 @@ fn file_of(place: &Place) -> String {
     format!("file://{}", place.path("page.html").display())
 }
 
-/// The refused questions that are shown now.
+/// The rejected questions that the page shows now.
 async fn rows(browser: &Browser) -> Value {
     let script = "return Array.from(document.querySelectorAll('#refused tbody tr:not([hidden]) th'), (cell) => cell.innerText)";
     browser.ask(script).await
@@ -111,13 +111,13 @@ async fn a_usual_page_reads_well(browser: &Browser, place: &Place) {
         ],
     );
     assert!(!text.contains("NaN") && !text.contains("undefined"));
-    // The drawing for this width, and no other.
+    // Only the chart for this width is visible.
     let drawn = "return Array.from(document.querySelectorAll('svg.chart'), (svg) => svg.getBoundingClientRect().height > 100)";
     assert_eq!(browser.ask(drawn).await, json!([true, false]));
     browser.is_accessible().await;
     let pdf = browser.tool("Page.printToPDF", json!({ "printBackground": true })).await;
     let pdf = pdf["data"].as_str().unwrap();
-    // "%PDF-", in the words of base64.
+    // "%PDF-" in base64.
     assert!(pdf.starts_with("JVBERi0") && pdf.len() > 20_000, "{} bytes", pdf.len());
     browser.has_no_complaint().await;
     assert_eq!(browser.requested().await, [url.as_str()]);
@@ -125,7 +125,7 @@ async fn a_usual_page_reads_well(browser: &Browser, place: &Place) {
     without_its_script_the_page_is_whole(browser, &url).await;
 }
 
-/// The drawings too: their colours stand in the file as those of the light page.
+/// Checks the charts too, because the file embeds their colours for the light page.
 async fn dark_is_dark(browser: &Browser) {
     let colours = "const of = (found) => getComputedStyle(document.querySelector(found));
                    return [of('body').backgroundColor, of('svg.wide text').fill, of('svg.wide rect').fill]";

@@ -1,7 +1,8 @@
-//! The pictures of docs/, made from the real binary: `cargo test --test it screenshots -- --ignored`.
+//! Makes the screenshots of docs/ from the real binary: `cargo test --test it screenshots --
+//! --ignored`.
 //!
 //! Needs Chromium: `apt-get install chromium chromium-driver`. Takes two minutes, since the run
-//! keeps to the service's pace.
+//! respects the rate of the service.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::support::binary::{Going, ends};
 use crate::support::browser::Browser;
 use crate::support::place::{Place, question};
 
-/// A migration with some ids that are wrong.
+/// A migration with some ids that do not exist.
 fn migration() -> String {
     let mut jobs = String::from("question_id,status\n");
     for n in 0..4_000 {

@@ -1,5 +1,5 @@
-//! Completions in real shells, man pages through the real formatter, and both of them, like
-//! `init` and `explain`, whatever the settings are.
+//! Completions in real shells and man pages through the real formatter. Both, like `init` and
+//! `explain`, work with any settings.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -9,10 +9,10 @@ use rexpect::session::spawn_command;
 use crate::support::binary::{ends, has};
 use crate::support::place::{Place, data, said};
 
-/// How long a terminal waits for a shell before the test has failed.
+/// A test fails if a shell takes longer than this.
 const PATIENCE_MS: u64 = 60_000;
 
-/// Whether `program` is installed; a CI has to have it.
+/// Whether `program` is installed. In CI it must be.
 #[allow(clippy::print_stderr, reason = "who runs the tests wants to know what was left out")]
 fn is_there(program: &str) -> bool {
     let found = std::env::var_os("PATH").is_some_and(|paths| {
@@ -30,7 +30,7 @@ fn script(place: &Place, shell: &str, name: &str) -> PathBuf {
     place.write(name, ends(place.deskbatch(&["completions", shell]), 0).stdout)
 }
 
-/// What `program` makes of `input`: on stdin, without the environment's settings.
+/// What `program` prints for `input` on stdin, without settings from the environment.
 #[track_caller]
 fn through(place: &Place, program: &str, args: &[&str]) -> Output {
     let mut command = Command::new(program);
@@ -109,7 +109,7 @@ fn zsh_completes_on_a_terminal() {
     terminal.send("--databa\t").unwrap();
     terminal.flush().unwrap();
     terminal.exp_string("se").unwrap();
-    // An interactive zsh outlives a polite signal.
+    // An interactive zsh ignores SIGTERM.
     terminal.process_mut().set_kill_timeout(Some(0));
 }
 

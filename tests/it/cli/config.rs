@@ -1,4 +1,4 @@
-//! `config show` and `init`: what is in effect and why, and a file to begin with.
+//! `config show` and `init`: the effective settings with their sources, and a first settings file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use crate::support::place::{Place, data, said};
 
 const KEY: &str = "7c1d5e7f90b1a2c3d4e5f60718293a4b5c6d7e8f0f5c1d7e9ab24d68b3f02e6a";
 
-/// How long a terminal waits for the program before the test has failed.
+/// A test fails if the program takes longer than this.
 const PATIENCE_MS: u64 = 60_000;
 
 fn file(place: &Place, name: &str, text: &str) {
@@ -21,7 +21,7 @@ fn file(place: &Place, name: &str, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// The line of `key` in what `config show` wrote, its columns joined by one blank.
+/// The line of `key` in the output of `config show`, its columns joined by one blank.
 #[track_caller]
 fn line(text: &str, key: &str) -> String {
     let line = text.lines().find(|line| line.split_whitespace().next() == Some(key));
@@ -62,7 +62,7 @@ fn config_show_lists_origins_and_hides_secrets() {
         assert_eq!(line(&text, key), shown);
     }
     assert!(!text.contains("s3cret") && !text.contains(&KEY[..8]), "{text}");
-    // And what a rehearsal would have otherwise.
+    // Settings that a rehearsal changes are listed apart.
     let rehearsed = text.split("with --sandbox:\n").nth(1).unwrap();
     assert_eq!(line(rehearsed, "database"), "database deskbatch.sandbox.db the rehearsal's own");
     assert_eq!(line(rehearsed, "endpoint"), "endpoint the sandbox the rehearsal's own");
@@ -133,10 +133,10 @@ fn init_writes_flags_and_names_missing_settings() {
         &text,
         &["sdkappid = 1400111222\n", "identifier = \"ops\"\n", "chunk = 20 ", "# region = "],
     );
-    // It loads, and says what was said.
+    // The written file loads and has the values that were entered.
     let shown = data(&ends(place.deskbatch(&["config", "show"]), 0));
     assert_eq!(line(&shown, "chunk"), "chunk 20 file deskbatch.toml");
-    // What is there is left alone.
+    // `init` never overwrites an existing file.
     let output = ends(place.deskbatch(&["init", "--sdkappid", "1"]), 2);
     has(&said(&output), &["deskbatch.toml is there already", "nothing was written", "init FILE"]);
     assert_eq!(place.read("deskbatch.toml"), text);
@@ -166,7 +166,6 @@ fn init_refuses_invalid_settings_and_writes_nothing() {
     assert_eq!(place.files(), ["link.toml"]);
 }
 
-/// `command` on a terminal of its own.
 fn on_terminal(mut command: Command) -> PtySession {
     command.stdin(Stdio::inherit()).env("TERM", "xterm");
     spawn_command(command, Some(PATIENCE_MS)).unwrap()
@@ -235,7 +234,7 @@ fn unknown_variable_is_reported_and_ignored() {
     let mut command = place.deskbatch(&["import", "jobs.csv", "--sdkappid", "1", "--quiet"]);
     command.env("DESKBATCH_CHUNCK", "s3cret").env("DESKBATCH_OF_SOMEBODY_ELSE", "x");
     let said = said(&ends(command, 0));
-    // Quiet says only what may well be a mistake.
+    // `--quiet` still prints warnings about likely mistakes.
     has(&said, &["DESKBATCH_CHUNCK is no setting", "did you mean DESKBATCH_CHUNK?"]);
     assert!(!said.contains("SOMEBODY") && !said.contains("s3cret"), "{said}");
 }

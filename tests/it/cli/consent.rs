@@ -1,5 +1,5 @@
-//! Consent is tied to jobs: what another process imports or retries while the question is open,
-//! or while the run goes on, is not deleted.
+//! Consent covers fixed jobs: a run does not send deletes that another process imports or retries while
+//! the question is open or the run is active.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
 use crate::support::place::{Place, manifest, question, said};
 use crate::support::terminal::{closes, on_terminal};
 
-/// Questions whose last parts are `name` and a number, all to be deleted.
+/// `count` questions to be deleted; the last part of each id is `name` and a number.
 fn deletes(name: &str, count: usize) -> String {
     let ids: Vec<String> = (0..count).map(|n| question(&format!("{name}{n}"))).collect();
     manifest(ids.iter().map(|id| (id.as_str(), "delete")))
 }
 
-/// A service that takes a while for each request, so that there is time beside a run.
+/// A sandbox with a latency that leaves time for other commands during a run.
 async fn slow() -> Sandbox {
     sandbox_with(|s| s.latency = Duration::from_millis(80)).await
 }
 
-/// A run of one question and one request at a time.
+/// A run with one question per request and one request in flight.
 fn slow_run(place: &Place, sandbox: &Sandbox, args: &[&str]) -> Command {
     let one_by_one = ["--chunk", "1", "--in-flight", "1"];
     place.fast(sandbox, &[&["run"], args, &one_by_one].concat())
@@ -34,7 +34,7 @@ fn import(place: &Place, sandbox: &Sandbox, name: &str, text: String) {
     ends(place.fast(sandbox, &["import", name]), 0);
 }
 
-/// Waits for the question about `count` deletes; returns what is shown above it.
+/// Waits for the question about `count` deletes and returns the text above it.
 fn asked(terminal: &mut PtySession, count: usize) -> String {
     terminal.exp_string(&format!("Delete {count} questions? [y/N] ")).unwrap()
 }
@@ -76,7 +76,7 @@ async fn import_beside_run_leaves_its_deletes_pending() {
         has(&text, &[&format!("5 {LEFT}"), "succeeded  31", "pending    5", "deskbatch plan"]);
         assert_eq!(place.counts(), [5, 0, 31, 0, 0, 0]);
         assert_eq!((deleted(&sandbox, "a", 30), deleted(&sandbox, "late", 5)), (30, 0));
-        // The next run asks about them, and about nothing else.
+        // The next run asks only about these deletes.
         let mut terminal = on_terminal(place.fast(&sandbox, &["run"]));
         asked(&mut terminal, 5);
         terminal.send_line("y").unwrap();
@@ -88,7 +88,7 @@ async fn import_beside_run_leaves_its_deletes_pending() {
 #[tokio::test(flavor = "multi_thread")]
 async fn retry_beside_run_leaves_its_deletes_pending() {
     let (place, sandbox) = (Place::new(), slow().await);
-    // Some failed before the run, and one fails in it, early.
+    // Some jobs failed before the run, and one fails early in it.
     place.write("old.csv", deletes("missingold", 4));
     ends(place.fast(&sandbox, &["run", "old.csv", "--yes"]), 1);
     let rows = |name, count| deletes(name, count).split_once('\n').unwrap().1.to_owned();
@@ -143,7 +143,7 @@ async fn queue_change_during_confirmation_aborts_run() {
         (&["retry"], 53, 55),
         (&["cancel", "--batch", "2"], 55, 52),
     ] {
-        // The same with a file, which is undone while the question is open, and not imported.
+        // With a file: its import is rolled back while the question is open, so nothing is imported.
         let run = if shown == 53 { &["run", "b.csv"][..] } else { &["run"] };
         let mut terminal = on_terminal(place.fast(&sandbox, run));
         asked(&mut terminal, shown + run.len() - 1);
@@ -171,7 +171,7 @@ async fn orphaned_deletes_are_confirmed_as_already_sent() {
     going.signal(Signal::KILL);
     going.waits();
     assert_eq!(place.counts(), [6, 4, 2, 0, 0, 0]);
-    // One of those in flight is asked for once more, and one of those that wait is not.
+    // Another import changes one job in flight to the same status and one pending job to another.
     let rows = [(question("a2"), "delete"), (question("a9"), "disable")];
     let text = manifest(rows.iter().map(|(id, status)| (id.as_str(), *status)));
     import(&place, &sandbox, "b.csv", text);

@@ -1,5 +1,5 @@
-//! What a run that nobody watches is told beforehand: how long it may take, how long to wait
-//! for its turn, and whom to tell when it has ended.
+//! Options of unattended runs: the time limit, how long to wait for the lock, and the command to run at
+//! the end.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn enabling(count: usize) -> String {
     manifest(ids.iter().map(|id| (id.as_str(), "4")))
 }
 
-/// What `--on-finish` got in `name`.
+/// What the `--on-finish` command received in `name`.
 fn summary(place: &Place, name: &str) -> serde_json::Value {
     serde_json::from_str(&place.read(name)).unwrap()
 }
@@ -39,7 +39,7 @@ async fn max_duration_in_import_exits_3_and_rolls_back() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     let mut command = place.fast(&sandbox, &["run", "-", "--max-duration", "500ms", "--yes"]);
     command.args(["--on-finish", "cat >told.json"]);
-    // What writes to it never comes to an end.
+    // The writer stays open, so the manifest never ends.
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(enabling(1).as_bytes()).unwrap();
     command.stdin(reader);
@@ -125,7 +125,7 @@ async fn on_finish_runs_for_every_exit_code() {
     let lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
     has(end(&["run"], 5)["error"].as_str().unwrap(), &["another run has this queue"]);
     drop(lock);
-    // A run is no longer there when its end is told: whoever is told may begin the next.
+    // The run releases its lock before `--on-finish` starts, so that command can begin the next run.
     let bin = env!("CARGO_BIN_EXE_deskbatch");
     let next = format!("cat > /dev/null; {bin} run more.csv --on-finish true --sandbox >/dev/null");
     place.write("more.csv", enabling(4));

@@ -1,5 +1,5 @@
-//! Many processes on one queue file at once: each does its work or is told that another run
-//! has the queue, and nobody is told of locks.
+//! Many processes on one queue file at once: each finishes or reports that another run is active, and
+//! none reports a database lock.
 
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::support::place::{Place, manifest, question, said, tell};
 const IMPORTS: usize = 10;
 const ROWS: usize = 40;
 
-/// What `output` ended with: done or busy, and not a word of locks.
+/// The exit code of `output`, which is done or busy. The text must not mention database locks.
 #[track_caller]
 fn code(output: &Output) -> i32 {
     let (said, code) = (said(output), output.status.code().unwrap());
@@ -31,7 +31,7 @@ async fn concurrent_commands_never_see_locked_database() {
         place.write(&format!("m{n}.csv"), manifest(rows));
     }
     let (place, sandbox, is_over) = (&place, &sandbox, &AtomicBool::new(false));
-    // Begun as a queue that is there, since a reader makes none.
+    // Readers do not create a queue, so the file must exist before they start.
     ends(place.fast(sandbox, &["import", "m0.csv"]), 0);
     let figures: Vec<[usize; 2]> = thread::scope(|scope| {
         let again_and_again = |args: &'static [&'static str]| {

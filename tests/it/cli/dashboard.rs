@@ -1,4 +1,4 @@
-//! The dashboard over raw sockets: who is answered, with what, and that it ends.
+//! The dashboard over raw sockets: which requests it serves, with what, and that it stops.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,14 +13,14 @@ use crate::support::place::{Place, manifest, question, said};
 
 const TOKEN: &str = "dashboard-token-0123456789";
 
-/// An answer: status, head as it came, body.
+/// A response: status, head as received, body.
 struct Answer {
     status: u16,
     head: String,
     body: String,
 }
 
-/// Sends `lines` and a `Host` of this machine, and reads the answer to its end.
+/// Sends `lines` and a local `Host` header, and reads the whole response.
 #[track_caller]
 fn ask(addr: SocketAddr, lines: &str) -> Answer {
     ask_by(addr, "127.0.0.1", lines)
@@ -39,14 +39,14 @@ fn ask_by(addr: SocketAddr, host: &str, lines: &str) -> Answer {
     Answer { status, head: head.to_lowercase(), body: body.to_owned() }
 }
 
-/// The address that was said on stderr.
+/// The address that the program printed on stderr.
 fn address(going: &mut Going) -> SocketAddr {
     going.says("the dashboard is at ");
     let rest = going.said.split("the dashboard is at http://").nth(1).unwrap();
     rest.split('/').next().unwrap().parse().unwrap()
 }
 
-/// A queue of three jobs that wait, and a dashboard on it.
+/// A queue of three pending jobs and a dashboard on it.
 fn served(place: &Place, token: Option<&str>) -> (Going, SocketAddr) {
     let ids = ["a", "missing1", "c"].map(question);
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
@@ -60,7 +60,7 @@ fn served(place: &Place, token: Option<&str>) -> (Going, SocketAddr) {
     (dashboard, addr)
 }
 
-/// Somebody who listens for changes.
+/// A client that listens for events.
 struct Listener(BufReader<TcpStream>);
 
 impl Listener {
@@ -71,7 +71,7 @@ impl Listener {
         Self(BufReader::new(stream))
     }
 
-    /// The next event's name and data; `None` at the end.
+    /// The next event's name and data; `None` at the end of the stream.
     fn next(&mut self) -> Option<(String, String)> {
         let mut name = String::new();
         let mut line = String::new();
@@ -89,7 +89,7 @@ impl Listener {
         }
     }
 
-    /// Returns with the data of the first event `name` that has `part`.
+    /// Returns the data of the first event `name` that contains `part`.
     #[track_caller]
     fn until(&mut self, name: &str, part: &str) -> String {
         loop {
@@ -178,7 +178,7 @@ fn request_without_valid_token_gets_401() {
         assert!(!answer.body.contains("question"), "{}", answer.body);
     }
     let bearer = format!("\nAuthorization: Bearer {TOKEN}");
-    // By whatever name: behind a proxy it has one of its own.
+    // With a token any `Host` is valid, because a reverse proxy has a name of its own.
     for path in ["/", "/healthz"] {
         assert_eq!(ask_by(addr, "desk.example", &format!("GET {path}{bearer}")).status, 200);
     }
@@ -214,14 +214,14 @@ async fn event_stream_sends_each_change_once_and_the_end() {
     let data = listener.until("section", "Done, but for 1");
     let section: Value = serde_json::from_str(&data).unwrap();
     assert_eq!(section["id"], "outcome");
-    // The settings have not changed and are not sent again.
+    // Unchanged settings are not sent again.
     dashboard.signal(Signal::TERM);
     let mut rest = Vec::new();
     while let Some((name, data)) = listener.next() {
         assert!(!data.contains("\"id\":\"settings\""), "{data}");
         rest.push((name, data));
     }
-    // Not that it is how anything ended: a run may be going on elsewhere.
+    // The event reports only the end of the dashboard, since a run may be active in another process.
     let over = ("over".to_owned(), "the dashboard was stopped".to_owned());
     assert_eq!(rest.last(), Some(&over), "{rest:?}");
     dashboard.ends(0);
@@ -231,7 +231,7 @@ async fn event_stream_sends_each_change_once_and_the_end() {
 fn unknown_generation_gets_all_sections() {
     let place = Place::new();
     let (_dashboard, addr) = served(&place, None);
-    // A generation of earlier, and one of a server whose clock was ahead.
+    // An old generation, and one from a server whose clock was ahead.
     for since in ["0", "99999", "99999999999999", "nonsense", ""] {
         let mut listener = Listener::since(addr, since);
         for id in ["outcome", "settings", "made"] {
@@ -308,7 +308,7 @@ fn non_loopback_listener_requires_token() {
     has(&refused, &["holds a secret and others can read it"]);
 }
 
-/// A connection that has asked for something and can take next to nothing of the answer.
+/// A client that sends a request and has almost no receive buffer for the response.
 async fn deaf(addr: SocketAddr, request: &str) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(1).unwrap();
@@ -318,8 +318,8 @@ async fn deaf(addr: SocketAddr, request: &str) -> TcpStream {
     stream
 }
 
-/// Somebody who looked once and has gone; whoever never finishes a request, idles behind one, or
-/// asks for more than any buffer takes and reads nothing of it.
+/// One client that has disconnected, one that never finishes its request, one that idles after it, and
+/// one that reads nothing of a response larger than any buffer.
 async fn stuck(addr: SocketAddr) -> Vec<TcpStream> {
     assert_eq!(ask(addr, "GET /").status, 200);
     let page = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -340,7 +340,7 @@ async fn stalled_clients_do_not_delay_run() {
     let mut run = Going::start(place.fast(&sandbox, &args));
     let addr = address(&mut run);
     let _stuck = stuck(addr).await;
-    // All the places that there are, and then more.
+    // Fill every connection slot, then exceed the limit.
     let mut listeners = Vec::new();
     for _ in 0..40 {
         let events = "GET /events?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n";

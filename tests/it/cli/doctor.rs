@@ -1,5 +1,5 @@
-//! What `doctor` sees, each against the real thing: hosts that answer, refuse, are unknown or
-//! vouch for themselves, clocks that are off, files that others can use, runs that go on.
+//! Each check of `doctor` against the real condition: unreachable, unknown and self-signed hosts, wrong
+//! clocks, files with open permissions, active runs.
 
 use std::fs;
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ use crate::support::place::{Place, data, manifest, question};
 
 const KEY: &str = "b41f7c08d92b5e63f1078bc4a5d9203e6fb81c7d4e90a2563bd8f7104ce59a27";
 
-/// `doctor` with an account, toward `endpoint`, no proxy between.
+/// `doctor` with an account and `endpoint`, without a proxy.
 fn doctor(place: &Place, endpoint: &str, args: &[&str]) -> Command {
     let mut command = place.deskbatch(&["doctor", "--sdkappid", "1400000000"]);
     command.args(["--identifier", "administrator", "--endpoint", endpoint]).args(args);
@@ -37,7 +37,7 @@ fn answer(date: &str) -> String {
     format!("HTTP/1.1 404 Not Found\r\n{date}Content-Length: 0\r\n\r\n")
 }
 
-/// The date so many seconds from now, as HTTP writes it.
+/// The HTTP date that many seconds from now.
 fn date_in(seconds: i64) -> String {
     let output = Command::new("date")
         .args(["-u", "-d", &format!("{seconds} seconds"), "+Date: %a, %d %b %Y %H:%M:%S GMT"])
@@ -66,7 +66,7 @@ async fn doctor_accepts_reachable_host_and_sends_no_secret() {
     );
     assert_eq!(sandbox.ledger().total, 0);
     assert_eq!(place.files(), Vec::<String>::new());
-    // Without the network nobody is asked.
+    // `--offline` sends no request.
     let text = data(&ends(doctor(&place, "https://gateway.invalid", &["--offline"]), 0));
     assert!(!text.contains("host ") && !text.contains("name "), "{text}");
 }
@@ -90,7 +90,7 @@ fn doctor_rejects_clock_skew_and_warns_without_date() {
 #[test]
 fn doctor_names_each_network_fault_with_remedy() {
     let place = Place::new();
-    // Nobody listens at a port that was just given back.
+    // No program listens on a port that was just released.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let endpoint = format!("http://127.0.0.1:{port}");
     has(
@@ -103,7 +103,7 @@ fn doctor_names_each_network_fault_with_remedy() {
     has(&text, &["bad  name", "gateway.invalid cannot be looked up", "DNS"]);
     assert!(!text.contains("host "), "{text}");
 
-    // Listens and says nothing.
+    // Accepts connections and never responds.
     let silent = Recorder::start(|client, _| {
         let mut client = client;
         let _ = std::io::Read::read_to_end(&mut client, &mut Vec::new());
@@ -139,7 +139,7 @@ fn doctor_reports_untrusted_certificate_with_remedy() {
     };
     let service = service(&certificate);
     let place = Place::new();
-    // Somebody else is believed.
+    // The machine trusts another authority.
     let other = KeyPair::generate().unwrap();
     let other = CertificateParams::new(["other".to_owned()]).unwrap().self_signed(&other).unwrap();
     let endpoint = format!("https://localhost:{}", service.port());
@@ -245,7 +245,7 @@ fn doctor_checks_sandbox_run_by_starting_sandbox() {
     has(&text, &["bad  sandbox", "did you mean sliding?"]);
 }
 
-/// Lets go of what is mounted there when the test is over, however it ends.
+/// Unmounts the folder on drop, so that a failed test leaves no mount behind.
 #[cfg(target_os = "linux")]
 struct Mounted(std::path::PathBuf);
 
@@ -265,7 +265,7 @@ fn doctor_reports_too_little_free_disk_space() {
     let mounted =
         Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&tiny).output();
     if !mounted.is_ok_and(|output| output.status.success()) {
-        // Only root may; what is made of the figures is tested beside the code.
+        // Only root can mount. Unit tests cover the evaluation of the figures.
         return;
     }
     let _mounted = Mounted(tiny);
@@ -273,6 +273,6 @@ fn doctor_reports_too_little_free_disk_space() {
     command.args(["--database", "tiny/q.db"]);
     let text = data(&ends(command, 70));
     has(&text, &["bad  disk      8.0 MiB free", "free some space"]);
-    // That would need room itself.
+    // A prune needs free space itself, so it must not be suggested.
     assert!(!text.contains("prune"), "{text}");
 }

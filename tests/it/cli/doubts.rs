@@ -1,4 +1,4 @@
-//! What is not known, and what is not done, said the same on every surface.
+//! Jobs in doubt and jobs not done are reported alike by every command.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ async fn superseded_manifest_is_not_finished() {
     }
     let text = said(&ends(place.fast(&sandbox, &["run", "a.csv"]), 1));
     has(&text, &["is not finished: 1 superseded by a later import"]);
-    // Beside other work, too.
+    // Also when the run has other jobs to send.
     ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
     let text = said(&ends(place.fast(&sandbox, &["run", "a.csv"]), 1));
     has(&text, &["succeeded  1", "is not finished: 1 superseded by a later import"]);
@@ -142,7 +142,7 @@ async fn queue_of_another_service_is_refused() {
     let again = ["run", "jobs.csv", "--again", "--same-service"];
     ends(place.fast(&second, &again), 0);
     assert_eq!(second.ledger().total, 1);
-    // It is that one's now.
+    // The queue belongs to the second service now.
     ends(place.fast(&second, &["run", "jobs.csv"]), 0);
     ends(place.fast(&first, &["run", "jobs.csv"]), 2);
 }

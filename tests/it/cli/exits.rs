@@ -1,4 +1,4 @@
-//! The exit codes of a run, one by one, through the binary: cron decides by them.
+//! The exit codes of a run through the binary. Cron jobs depend on them.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -74,7 +74,7 @@ async fn signal_exits_3_and_next_run_finishes() {
     assert_eq!(place.counts(), [0, 0, 200, 0, 0, 0]);
 }
 
-/// The service refuses the account: one request, exit 4, everything pending.
+/// The service rejects the account: one request, exit 4, all jobs pending.
 async fn refused(change: impl FnOnce(&mut SandboxSettings), env: (&str, &str), parts: &[&str]) {
     let (place, sandbox) = (Place::new(), sandbox_with(change).await);
     place.write("jobs.csv", enabling(500));
@@ -121,7 +121,7 @@ async fn expired_given_usersig_exits_4_with_remedy() {
 fn outage_exits_3_and_leaves_all_pending() {
     let place = Place::new();
     place.write("jobs.csv", enabling(3));
-    // Nobody listens there any more.
+    // No program listens on this port any more.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = place.deskbatch(&["run", "jobs.csv", "--outage-s", "0"]);
     command
@@ -147,7 +147,7 @@ async fn second_run_exits_5_and_names_the_first() {
     }
     assert_eq!(place.status()["total"], 3);
     assert_eq!(sandbox.ledger().total, 1);
-    // What changes the queue without sending may go on beside a run.
+    // Commands that change the queue without sending work during a run.
     ends(place.fast(&sandbox, &["import", "more.csv"]), 0);
     assert_eq!(place.status()["total"], 4);
 }
@@ -156,7 +156,7 @@ async fn second_run_exits_5_and_names_the_first() {
 async fn queue_creation_failure_exits_2_and_names_path() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(1));
-    // Below a file no folder can be, whoever asks: a missing right would not stop root.
+    // No folder can exist below a file. A missing permission would not stop root.
     for args in [&["run", "jobs.csv"][..], &["import", "jobs.csv"], &["status"]] {
         let mut command = place.fast(&sandbox, args);
         command.args(["--database", "jobs.csv/queue.db"]);
@@ -204,7 +204,7 @@ async fn max_failures_exits_3_and_stops_sending() {
     assert_eq!((sent(), sandbox.ledger().reads), (3, 1));
     assert_eq!(place.counts(), [47, 0, 0, 3, 0, 0]);
     assert_eq!(place.status()["last_run"]["ending"], "failures");
-    // The last of a queue reaches the limit, and nothing is left to stop.
+    // The last job reaches the limit, so there is nothing left to stop.
     let output = ends(place.fast(&sandbox, &["run", "--chunk", "1", "--max-failures", "47"]), 1);
     has(&said(&output), &["nothing is left to send, 47 jobs failed, and 3 more in an earlier run"]);
     for (limit, part) in [("0", "give 1"), ("0.0%", "give 1"), ("some", "as 2.5%")] {
@@ -226,16 +226,16 @@ async fn rerun_of_manifest_with_failures_exits_1() {
         let said = said(&ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 1));
         has(&said, &["as batch 1, and is not finished: 1 failed", "report --only failed"]);
     }
-    // What waits besides is sent, and does not hide it.
+    // Other pending jobs are sent and do not hide the failure.
     ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
     ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 1);
     assert_eq!(place.status()["pending"], 0);
-    // Without its name nothing was asked for it, and a newer intent speaks for it in the end.
+    // A run without the file name ignores that batch. A later import then covers its question.
     ends(place.fast(&sandbox, &["run"]), 0);
     place.write("mended.csv", manifest([(bad.as_str(), "4")]));
     ends(place.fast(&sandbox, &["import", "mended.csv"]), 0);
     ends(place.fast(&sandbox, &["cancel", "--batch", "3"]), 0);
-    // Both questions are asked for another status since.
+    // A later import asks for another status for both questions.
     let said = said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1));
     has(&said, &["is not finished: 2 superseded by a later import"]);
 }

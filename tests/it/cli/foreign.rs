@@ -1,11 +1,11 @@
-//! A manifest for another application: what its reader warns of is part of the plan, and one that
-//! is foreign from its first row to its last is refused.
+//! A manifest for another app: its warning is part of the plan, and a manifest with only foreign rows
+//! is rejected.
 
 use crate::support::binary::{ends, has, sandbox};
 use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::terminal::{closes, on_terminal};
 
-/// Deletes of another application's questions and of as many of the right one.
+/// Deletes of `foreign` questions of another app and `own` questions of this one.
 fn deletes(foreign: usize, own: usize) -> String {
     let foreign = (0..foreign).map(|n| format!("1600000000-@RBT#DeskDefaultRobot-f{n}"));
     let ids: Vec<String> = foreign.chain((0..own).map(|n| question(&format!("q{n}")))).collect();
@@ -27,7 +27,7 @@ async fn manifest_warnings_precede_confirmation_prompt() {
     terminal.send_line("n").unwrap();
     let after = closes(terminal, 2);
     assert!(!after.contains("right application"), "{after}");
-    // Without a terminal, too.
+    // The warning also appears without a terminal.
     has(&said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 2)), &[WARNING]);
     has(&said(&ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0)), &[WARNING]);
     assert_eq!(sandbox.ledger().total, 0);
@@ -43,7 +43,7 @@ async fn manifest_warnings_are_part_of_a_plan() {
     let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let warnings = plan["file"]["warnings"].as_array().unwrap();
     assert_eq!(warnings, &[WARNING.strip_prefix("warning: ").unwrap()]);
-    // Approved with the plan, it is no news: a quiet run that does it all says nothing.
+    // The plan was approved with this warning, so a quiet run that succeeds prints nothing.
     let digest = plan["digest"].as_str().unwrap();
     let run = ["run", "jobs.csv", "--quiet", "--plan", digest];
     assert_eq!(said(&ends(place.fast(&sandbox, &run), 0)), "");
@@ -66,7 +66,7 @@ async fn manifest_of_another_app_is_refused() {
     assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
     let meant = place.fast(&sandbox, &["run", "jobs.csv", "--yes", "--allow-foreign-ids"]);
     has(&said(&ends(meant, 0)), &[WARNING, "succeeded  50"]);
-    // A rehearsal that names no application has none that could be the wrong one.
+    // A rehearsal without an SDKAppID has no app to compare with.
     let rehearsal = ["run", "jobs.csv", "--sandbox", "--rate-limit", "0", "--rate", "200"];
     has(&said(&ends(place.deskbatch(&rehearsal), 0)), &[WARNING, "succeeded  50"]);
 }

@@ -1,5 +1,4 @@
-//! What the command line says of itself: short help that fits a screen, long help with
-//! everything, and examples that work.
+//! The help texts: short help fits a screen, long help is complete, and the examples work.
 
 use clap::{CommandFactory as _, Parser as _};
 use deskbatch::cli::{Cli, command, settings};
@@ -17,7 +16,7 @@ fn help(args: &[&str]) -> String {
     data(&ends(command, 0))
 }
 
-/// The words of every command, as `config show`.
+/// The names of every command, such as `config show`.
 fn commands() -> Vec<Vec<String>> {
     fn add(command: &clap::Command, before: &[String], found: &mut Vec<Vec<String>>) {
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
@@ -48,7 +47,7 @@ fn short_help_fits_a_screen_and_no_line_is_too_wide() {
             let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
             args.push(flag);
             let text = help(&args);
-            // A line to copy would be torn.
+            // A wrapped line cannot be copied as one command.
             let wide = text.lines().find(|line| line.chars().count() > COLUMNS);
             assert_eq!(wide, None, "{args:?}");
             let most = if flag == "-h" { 46 } else { usize::MAX };
@@ -111,7 +110,7 @@ fn help_lists_exit_codes() {
 
 #[test]
 fn every_setting_grouped_by_help_exists() {
-    // A setting that was renamed would fall out of its group in silence.
+    // A renamed setting would silently leave its help group.
     let mut command = command();
     command.build();
     let run = command.find_subcommand("run").unwrap();

@@ -1,5 +1,5 @@
-//! Files that would eat memory or time: each ends at once with exit 2 and the place where it
-//! went wrong, imports nothing, and never takes more memory than the system grants here.
+//! Files that would exhaust memory or time: each fails at once with exit 2 and the position of the
+//! error. Nothing is imported, and memory stays below a limit that the system enforces.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,13 +11,13 @@ use flate2::{Compression, write::GzEncoder};
 use crate::support::binary::has;
 use crate::support::place::{Place, said};
 
-/// What the program may take, stacks of its threads and all: the system refuses it more.
+/// The address space of the program, thread stacks included. The system enforces it.
 const MEMORY_KIB_MAX: u64 = 100 * 1024;
 const GIB: u64 = 1 << 30;
 const MIB: usize = 1 << 20;
 const HEAD: &[u8] = b"question_id,status,note\na,4,\n";
 
-/// `deskbatch import FILE` within the limit of memory.
+/// `deskbatch import FILE` within the memory limit.
 fn import(place: &Place, file: &str) -> Command {
     let inner = place.deskbatch(&["import", file, "--sdkappid", "1"]);
     let mut command = Command::new("sh");
@@ -33,7 +33,7 @@ fn import(place: &Place, file: &str) -> Command {
     command
 }
 
-/// The import of `command` fails with 2 and `parts`, and leaves nothing behind.
+/// The import fails with exit 2 and `parts`, and leaves no file behind.
 #[track_caller]
 fn refused(place: &Place, mut command: Command, parts: &[&str]) {
     let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
@@ -44,7 +44,7 @@ fn refused(place: &Place, mut command: Command, parts: &[&str]) {
     assert_eq!(place.status()["total"], 0);
 }
 
-/// The same for what `write` sends through a pipe; returns how much of it was taken.
+/// The same for input that `write` sends through a pipe. Returns how many bytes were read.
 #[track_caller]
 fn refused_from_pipe(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
@@ -56,7 +56,7 @@ fn refused_from_pipe(
     command.stdin(from);
     let writer = thread::spawn(move || {
         let mut counted = Counted { to, written: 0 };
-        // The program may end before the input does, and the rest has nowhere to go.
+        // The program may exit before the end of its input, so a write error is expected.
         let _ = write(&mut counted);
         counted.written
     });
@@ -81,7 +81,7 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// `head`, then `block` again and again until `bytes` of it were written, then `tail`.
+/// Writes `head`, then `block` repeatedly until `bytes` are written, then `tail`.
 fn pour(
     head: &'static [u8],
     block: Vec<u8>,
@@ -97,7 +97,7 @@ fn pour(
     }
 }
 
-/// One block, packed; gzip allows any number of these after each other.
+/// One compressed block. Gzip allows any number of concatenated members.
 fn packed(block: &[u8]) -> Vec<u8> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::default());
     packer.write_all(block).unwrap();

@@ -1,4 +1,4 @@
-//! An app whose Desk resource has lapsed, through the binary and over HTTP.
+//! An app whose Desk resource has lapsed, through the binary over HTTP.
 
 use crate::support::binary::{ends, has};
 use crate::support::place::{Place, manifest, question, said};
@@ -17,7 +17,7 @@ fn lapsed_app_exits_4_with_10000_jobs_pending() {
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!((&status["pending"], &status["failed"]), (&10_000.into(), &0.into()), "{status}");
     assert!(status["requests"].as_u64().unwrap() <= 10, "{status}");
-    // The app is renewed: the same command line goes on.
+    // After the renewal the same command line resumes.
     let args = ["run", "--sandbox", "--rate", "500", "--rate-limit", "0"];
     ends(place.deskbatch(&args), 0);
 }

@@ -1,5 +1,5 @@
-//! The log: JSON alone where JSON was asked for, a file of its own, and a run that goes on when a
-//! line of it cannot be written.
+//! The log: only JSON where JSON is selected, a separate file, and a run that continues when a log line
+//! cannot be written.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use crate::support::place::{Place, manifest, question, said};
 
 const JSON: [&str; 2] = ["--log-format", "json"];
 
-/// Each line of `text`, as the object that it is.
+/// Each line of `text` as a JSON object.
 #[track_caller]
 fn events(text: &str) -> Vec<Value> {
     let event = |line: &str| {
@@ -22,7 +22,7 @@ fn events(text: &str) -> Vec<Value> {
     text.lines().map(event).collect()
 }
 
-/// The event whose message has `part`.
+/// The event whose message contains `part`.
 #[track_caller]
 fn with_message<'a>(events: &'a [Value], part: &str) -> &'a Value {
     let has = |event: &&Value| {
@@ -31,7 +31,7 @@ fn with_message<'a>(events: &'a [Value], part: &str) -> &'a Value {
     events.iter().find(has).unwrap_or_else(|| panic!("{part:?} is in none of {events:#?}"))
 }
 
-/// A good job and one that fails.
+/// One job that succeeds and one that fails.
 async fn two_jobs() -> (Place, Sandbox) {
     let (place, sandbox) = (Place::new(), sandbox().await);
     let (good, bad) = (question("q1"), question("missing1"));
@@ -77,7 +77,7 @@ async fn errors_are_events_in_a_json_log() {
     let events = json(&["run", "gone.csv", "--log", "info"], 2);
     assert_eq!(with_message(&events, "gone.csv: cannot be opened")["level"], "ERROR");
     assert_eq!(with_message(&events, "run ended")["fields"]["exit"], 2);
-    // Settings that cannot be used, and what is said when all is well.
+    // Invalid settings, and a command without problems.
     with_message(&json(&["status", "--chunk", "0"], 2), "chunk: 0 is not between");
     with_message(&json(&["import", "jobs.csv"], 0), "imported jobs.csv as batch 1");
     assert_eq!(json(&["import", "jobs.csv", "--again", "--quiet"], 0), Vec::<Value>::new());
@@ -98,7 +98,7 @@ async fn log_file_keeps_stderr_for_messages() {
     with_message(&events(&first), "run ended");
     let mode = place.path("nightly.log").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // Text, added to what is there; stderr is silent when all is well, the file is not.
+    // Text is appended to the file. Stderr stays empty without problems, the file does not.
     place.write("good.csv", manifest([(question("q2").as_str(), "4")]));
     let quiet = ["run", "good.csv", "--quiet", "--log-file", "nightly.log"];
     assert_eq!(said(&ends(place.fast(&sandbox, &quiet), 0)), "");
@@ -142,7 +142,7 @@ async fn unwritable_log_does_not_end_a_run() {
         command.args(more).stderr(full());
         assert_eq!(command.status().unwrap().code(), Some(1));
         assert_eq!(place.counts(), [0, 0, 1, 1, 0, 0]);
-        // A reader that has gone.
+        // The reader has closed the pipe.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--again", "--log", "trace"]);

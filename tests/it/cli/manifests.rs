@@ -1,5 +1,4 @@
-//! Manifests that contradict themselves, override themselves, come through a pipe or out of a
-//! spreadsheet: through the binary.
+//! Manifests with conflicts, overrides, from a pipe or from a spreadsheet, through the binary.
 
 use std::fs;
 use std::io::Write as _;
@@ -14,7 +13,7 @@ use crate::support::binary::{ends, ends_with_input, has, sandbox};
 use crate::support::place::{Place, data, manifest, question, said};
 use crate::support::terminal::{closes, on_terminal};
 
-/// Two questions, one of which is to be deleted, enabled and deleted.
+/// Two questions. One of them has rows for delete, enable and delete.
 fn in_conflict() -> String {
     let (torn, whole) = (question("torn"), question("whole"));
     format!(
@@ -22,7 +21,7 @@ fn in_conflict() -> String {
     )
 }
 
-/// What `--rejects` has of them: every row, as it stands in the manifest, with its reason.
+/// `--rejects` lists every row in conflict as the manifest has it, with the reason.
 fn check_rejects(text: &str) {
     let rows: Vec<&str> = text.lines().collect();
     assert_eq!(rows.len(), 4, "{text}");
@@ -59,7 +58,7 @@ async fn conflicts_go_to_the_rejects_with_every_row() {
             ],
         );
         check_rejects(&place.read("bad.csv"));
-        // The older job for the torn question waits still.
+        // The older job of the question in conflict is still pending.
         assert_eq!(place.counts(), [2, 0, 0, 0, 0, 0]);
         let batch = &place.status()["batches"];
         assert_eq!(batch.as_array().unwrap().len(), 2, "{batch}");
@@ -117,7 +116,7 @@ async fn delete_over_another_status_needs_its_flag() {
     ends(place.fast(&sandbox, &args), 2);
     assert_eq!(place.status()["total"], 0);
     assert_eq!(sandbox.ledger().total, 0);
-    // Another status is said and done.
+    // Another status is reported and applied.
     let talk = said(&ends(place.fast(&sandbox, &["import", "jobs.csv", "--status", "enable"]), 0));
     has(&talk, &["warning: 2 rows have another status", "--status enable overrides it"]);
     let talk = said(&ends(place.fast(&sandbox, &[&args[..], &["--override-status"]].concat()), 0));
@@ -140,11 +139,11 @@ async fn rewritten_ids_are_warned_of_by_an_import() {
     has(&talk, &["warning: 1 ids begin with the apostrophe"]);
 }
 
-/// A pipe with a name, and `text` for its first reader.
+/// A named pipe that delivers `text` to its first reader.
 fn fifo(path: &Path, text: String) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     let path = path.to_owned();
-    // Whoever opens it for reading gets it; nobody waits for that.
+    // Opening the pipe for writing blocks until a reader comes, so a thread does it.
     thread::spawn(move || fs::write(path, text));
 }
 

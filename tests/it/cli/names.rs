@@ -1,18 +1,18 @@
-//! Names of files and batches, and ids, from strangers: no surface lets them forge a line, move a
-//! cursor or look like another name.
+//! Hostile names of files and batches, and hostile ids: no output lets them forge a line, move the
+//! cursor or imitate another name.
 
 use std::fs;
 
 use crate::support::binary::{ends, has, sandbox};
 use crate::support::place::{Place, data, manifest, question, said};
 
-/// What a name would like to say on a line of its own.
+/// The line that a hostile name tries to forge.
 const FORGED: &str = "succeeded  999";
 
 /// A name with a line break, a tab, an escape sequence and invisible marks.
 const NAME: &str = "a\nsucceeded  999\tx\u{1b}[2J\u{202e}\u{3164}";
 
-/// The same as every surface shows it.
+/// The same name as every output shows it.
 const SHOWN: &str = "a\\u{a}succeeded  999\\u{9}x\\u{1b}[2J\\u{202e}\\u{3164}";
 
 #[track_caller]
@@ -30,7 +30,7 @@ async fn names_forge_no_line_on_any_surface() {
     let (file, id) = (format!("{NAME}.csv"), question("missing1"));
     place.write(&file, manifest([(id.as_str(), "enable")]));
     let plan = ends(place.fast(&sandbox, &["plan", &file]), 0);
-    // The command line to run is quoted for a shell; the name in it is on one line too.
+    // The command line is quoted for a shell, and the name in it stays on one line.
     is_safe("plan", &data(&plan));
     has(&data(&plan), &[&format!("{SHOWN}.csv: 1 rows")]);
     let metrics = ["--metrics-file", "deskbatch.prom", "--log", "trace"];
@@ -87,7 +87,7 @@ fn ids_with_invisible_characters_are_refused() {
 
 #[test]
 fn whole_program_has_one_set_of_unsafe_characters() {
-    // Another set would be written as a range of such characters.
+    // A second set in the source would contain a range of such characters.
     let mut found = Vec::new();
     let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
     while let Some(folder) = folders.pop() {

@@ -1,4 +1,4 @@
-//! What people read afterwards: reports that are manifests again, explanations, UserSigs.
+//! Output for later reading: reports that are valid manifests, explanations, UserSigs.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -14,7 +14,7 @@ use crate::support::place::{Place, data, manifest, question, said};
 
 const COLUMNS: &str = "question_id,status,state,error_code,error_info,attempts,response_lost,in_doubt,batch,row,finished_at";
 
-/// A queue with two done and two refused, of different statuses.
+/// A queue with two succeeded and two failed jobs of different target statuses.
 async fn finished(place: &Place) -> deskbatch::sandbox::Sandbox {
     let sandbox = sandbox().await;
     let ids = ["a", "missing1", "b", "missing2"].map(question);

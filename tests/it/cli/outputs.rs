@@ -1,5 +1,5 @@
-//! What is written where something was before: whole or not at all, by the rules of what may be
-//! replaced, through links, and on any kind of file system.
+//! Output files that replace existing ones: written completely or not at all, only where replacing is
+//! allowed, through links, and on any file system.
 
 use std::fs;
 use std::io::Read as _;
@@ -54,7 +54,7 @@ fn report_replaces_nothing_but_an_unchanged_report() {
     }
     ends(place.deskbatch(&[REPORT, &["--overwrite"]].concat()), 0);
     assert_eq!(place.read("out.csv"), report);
-    // With nothing in it there is nothing to be lost.
+    // An empty file may be replaced, since no data is lost.
     place.write("out.csv", "");
     ends(place.deskbatch(REPORT), 0);
 }
@@ -122,7 +122,7 @@ fn refused_import_writes_no_rejects() {
     let status = ["import", "bad.csv", "--rejects", "rejects.csv", "--status", "delete"];
     ends(place.deskbatch(&[&status[..], SDKAPPID].concat()), 2);
     assert!(!place.path("rejects.csv").exists());
-    // A batch that is known has its rejects already, perhaps changed meanwhile.
+    // A known batch already has its rejects file, which the user may have edited.
     let import = ["import", "bad.csv", "--rejects", "rejects.csv"];
     ends(place.deskbatch(&[&import[..], SDKAPPID].concat()), 0);
     place.write("rejects.csv", "being mended");
@@ -139,7 +139,7 @@ fn output_symlinks_are_followed_and_kept() {
     for name in linked {
         symlink(format!("there/{name}"), place.path(name)).unwrap();
     }
-    // The first time they lead to nothing, the second to what was written.
+    // The link dangles the first time and leads to the written file the second time.
     for _ in 0..2 {
         ends(place.deskbatch(&["report", "-o", "report.csv"]), 0);
         ends(place.deskbatch(&["report", "--html", "page.html"]), 0);
@@ -159,7 +159,7 @@ fn streams_and_pipes_are_written_as_they_are() {
     let whole = data(&ends(place.deskbatch(&["report"]), 0));
     for to in ["-", "/dev/stdout", "/proc/self/fd/1"] {
         assert_eq!(data(&ends(place.deskbatch(&["report", "-o", to]), 0)), whole, "{to}");
-        // What the shell has opened for appending is appended to.
+        // A file that the shell opened for appending is appended to.
         let log = place.write("log", "before\n");
         let mut command = place.deskbatch(&["report", "-o", to]);
         command.stdout(fs::OpenOptions::new().append(true).open(log).unwrap());

@@ -1,4 +1,4 @@
-//! `report --html`: one private file, whole or not at all.
+//! `report --html`: one private file, written completely or not at all.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use crate::support::binary::{ends, has, sandbox};
 use crate::support::place::{Place, manifest, question, said};
 
-/// A queue of two finished batches, of which the second had a refusal.
+/// A queue of two finished batches. A job of the second one was rejected.
 async fn finished(place: &Place) {
     let sandbox = sandbox().await;
     for (name, ids) in [("one.csv", ["a", "b"]), ("two.csv", ["c", "missing1"])] {
@@ -76,7 +76,7 @@ async fn failed_html_report_keeps_existing_file() {
         has(&said(&output), &["cannot be used with"]);
     }
     assert_eq!(place.counts(), [0, 0, 3, 1, 0, 0]);
-    // A pipe is written as it is.
+    // A pipe is written directly, without a temporary file.
     let output = ends(place.deskbatch(&["report", "--html", "/dev/stdout", "--quiet"]), 0);
     assert!(output.stdout.starts_with(b"<!DOCTYPE html>") && output.stderr.is_empty());
 }

@@ -1,5 +1,5 @@
-//! Plans through the binary: they send nothing, and a run that keeps to one does what was
-//! read and nothing more, however often it is cut short.
+//! Plans through the binary: a plan sends nothing, and a run with its digest does exactly what the plan
+//! shows, even after interruptions.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
 use crate::support::place::{Place, data, manifest, question, said};
 
-/// Questions of these last parts, all with one status.
+/// Questions whose ids end with `names`, all with one target status.
 fn rows(status: &str, names: &[&str]) -> String {
     let ids: Vec<String> = names.iter().map(|name| question(name)).collect();
     manifest(ids.iter().map(|id| (id.as_str(), status)))
@@ -23,7 +23,7 @@ fn deleting(count: usize) -> String {
     rows("delete", &names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// `plan` with `args`, as data.
+/// The JSON output of `plan` with `args`.
 #[track_caller]
 fn plan(place: &Place, sandbox: &Sandbox, args: &[&str]) -> Value {
     let args = [&["plan"], args, &["--json"]].concat();
@@ -49,7 +49,7 @@ async fn plan_sends_nothing_and_creates_no_queue() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", deleting(12));
     let mut command = place.fast(&sandbox, &["plan", "jobs.csv"]);
-    // Whoever approves need not have the key.
+    // An approval must not need the secret key.
     command.env_remove("DESKBATCH_SECRET_KEY");
     let text = data(&ends(command, 0));
     let first = question("q0");
@@ -117,7 +117,7 @@ async fn json_plan_is_complete_and_queue_unchanged() {
         command[..7],
         ["deskbatch", "run", "new.csv", "--rejects", "bad.csv", "--chunk", "1"]
     );
-    // The line that it gives does what it showed, deletes and all, without a question.
+    // The suggested command line does what the plan showed, deletes included, without a question.
     has(&said(&ends(place.fast(&sandbox, &command[1..]), 0)), &["everything asked for is done"]);
     assert_eq!(sandbox.ledger().total, 3);
     assert!(deleted(&sandbox, "waits") && !deleted(&sandbox, "both"));
@@ -163,7 +163,7 @@ async fn changed_plan_is_refused_without_import_or_request() {
 async fn cron_runs_only_approved_jobs() {
     let sandbox = sandbox_with(|s| s.latency = Duration::from_millis(50)).await;
     let place = Place::new();
-    // Failed before, so its number is below those of the plan.
+    // A job that failed earlier has a lower number than those of the plan.
     place.write("failed.csv", rows("4", &["missingold"]));
     ends(place.fast(&sandbox, &["run", "failed.csv"]), 1);
     place.write("jobs.csv", deleting(40));
@@ -174,10 +174,10 @@ async fn cron_runs_only_approved_jobs() {
     place.write("late.csv", rows("delete", &["late"]));
     ends(place.fast(&sandbox, &["import", "late.csv"]), 0);
     ends(place.deskbatch(&["retry"]), 0);
-    // A plan that is read meanwhile says that it will not hold.
+    // A plan made during a run warns that it may become outdated.
     let meanwhile = data(&ends(place.fast(&sandbox, &["plan"]), 0));
     has(&meanwhile, &["in the queue already, sent by this run too"]);
-    // All that was approved is done; that more waits is said even so.
+    // All approved jobs are done. The output still mentions the pending ones.
     let text = going.ends(0);
     has(&text, &["2 other jobs wait in the queue", "were not sent", "deskbatch plan"]);
     assert_eq!(place.counts(), [2, 0, 40, 0, 0, 0]);
@@ -206,7 +206,7 @@ async fn interrupted_plan_resumes_with_same_command_line() {
             ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
         }
     }
-    // What has to hold still is compared when it goes on, too.
+    // A resumed run compares the fixed settings too.
     let elsewhere = ["jobs.csv", "--chunk", "2", "--again"];
     has(&said(&ends(run(&place, &sandbox, &elsewhere, &digest), 2)), &["changed: the questions"]);
     place.write("jobs.csv", deleting(151));
@@ -229,7 +229,7 @@ async fn approval_is_reusable_for_same_rows() {
         has(&said(&ends(run(&place, &sandbox, &args, &digest), 1)), &["1 jobs failed"]);
         assert_eq!(place.counts(), [0, 0, night, night, 0, 0]);
     }
-    // Without --again the file is done with once.
+    // Without `--again` the file is done after one run.
     let once = self::digest(&place, &sandbox, &args[..1]);
     let text = said(&ends(run(&place, &sandbox, &args[..1], &once), 1));
     has(&text, &["is not finished: 1 failed", "nothing of it is imported"]);
@@ -253,7 +253,7 @@ async fn pending_jobs_can_be_approved_without_file() {
     assert_eq!(line[..3], ["deskbatch", "run", "--plan"]);
     has(&said(&ends(place.fast(&sandbox, &line[1..]), 1)), &["1 jobs failed"]);
     assert_eq!(place.counts(), [0, 0, 2, 1, 0, 0]);
-    // Its failures stay its own until they are mended.
+    // Its failures remain until they are corrected.
     has(&said(&ends(place.fast(&sandbox, &line[1..]), 1)), &["nothing of it is left", "1 of its"]);
     let finished = plan(&place, &sandbox, &["jobs.csv"]);
     assert_eq!(
@@ -265,7 +265,7 @@ async fn pending_jobs_can_be_approved_without_file() {
         &text,
         &["as batch 1, and is not finished: 1 failed; nothing of it is done unless --again"],
     );
-    // What `retry` brings back needs an approval of its own.
+    // Jobs that `retry` makes pending need a new approval.
     ends(place.deskbatch(&["retry"]), 0);
     let sent = sandbox.ledger().total;
     let refused = said(&ends(place.fast(&sandbox, &line[1..]), 2));
@@ -273,7 +273,7 @@ async fn pending_jobs_can_be_approved_without_file() {
     assert_eq!((place.counts(), sandbox.ledger().total), ([1, 0, 2, 0, 0, 0], sent));
     let digest = digest(&place, &sandbox, &[]);
     has(&said(&ends(run(&place, &sandbox, &[], &digest), 1)), &["1 jobs failed"]);
-    // With nothing left anywhere, the first one is done.
+    // With no pending job at all, the first plan is done.
     has(&said(&ends(place.fast(&sandbox, &line[1..]), 0)), &["nothing of it is left"]);
 }
 
@@ -299,7 +299,7 @@ async fn confirmation_prompt_is_no_plan_approval() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", rows("delete", &["a", "missing1"]));
     let digest = digest(&place, &sandbox, &["jobs.csv"]);
-    // The same digest, which no --plan has given.
+    // The digest is the same, but no `--plan` run has approved it.
     ends(place.fast(&sandbox, &["run", "jobs.csv", "--yes"]), 1);
     let text = said(&ends(run(&place, &sandbox, &["jobs.csv"], &digest), 2));
     has(&text, &["not the plan that was approved"]);

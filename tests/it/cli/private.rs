@@ -1,5 +1,5 @@
-//! Files are for their owner alone: those that are written, whatever the umask is, and the
-//! one that holds a secret when it is read.
+//! Only the owner can access the files: written ones whatever the umask, and the settings file with a
+//! secret when it is read.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn mode(place: &Place, name: &str) -> u32 {
     fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777
 }
 
-/// The same command for a user whose new files everybody may read and write.
+/// The same command with a umask that gives everybody access to new files.
 fn open_to_all(command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", "umask 000 && exec \"$0\" \"$@\""]).arg(command.get_program());
@@ -41,7 +41,7 @@ async fn created_files_are_private_for_any_umask() {
     let made = |place: &Place| -> Vec<String> {
         place.files().into_iter().filter(|name| !given.contains(name)).collect()
     };
-    // While a run is going on, the log and the lock are beside the queue.
+    // During a run the write-ahead log and the lock file are beside the queue.
     let mut run = Going::start(open_to_all(&place.fast(&sandbox, &["run", "jobs.csv"])));
     sandbox.seen(1).await;
     let beside = ["deskbatch.db", "deskbatch.db-shm", "deskbatch.db-wal", "deskbatch.db.lock"];
@@ -77,7 +77,7 @@ fn existing_output_files_become_owner_only() {
     let import = ["import", "jobs.csv", "--sdkappid", "1", "--again", "--rejects", "bad.csv"];
     ends(place.deskbatch(&import), 0);
     ends(place.deskbatch(&["report", "-o", "report.csv"]), 0);
-    // Also where a file was before that others could read.
+    // Also when the output replaces a file that others could read.
     for name in ["report.csv", "bad.csv"] {
         fs::set_permissions(place.path(name), fs::Permissions::from_mode(0o644)).unwrap();
     }
@@ -89,7 +89,7 @@ fn existing_output_files_become_owner_only() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     has(&place.read("report.csv"), &["question_id,status,state"]);
-    // What is no file keeps the mode that it has.
+    // Special files keep their mode.
     let mode = || fs::metadata("/dev/null").unwrap().permissions().mode();
     let before = mode();
     ends(place.deskbatch(&["report", "-o", "/dev/null"]), 0);
@@ -99,14 +99,14 @@ fn existing_output_files_become_owner_only() {
 #[test]
 fn secret_permissions_are_checked_on_open_file() {
     let place = Place::new();
-    // A pipe makes the moment between opening and reading as long as a test needs.
+    // The pipe keeps the program between opening and reading for as long as the test needs.
     assert!(
         Command::new("mkfifo").args(["-m", "604"]).arg(place.path("c")).status().unwrap().success()
     );
     fs::set_permissions(place.path("c"), fs::Permissions::from_mode(0o604)).unwrap();
     let command = place.deskbatch(&["status", "--config", "c"]);
     let run = Going::start(command);
-    // Returns once the other side has opened it.
+    // Returns once the program has opened the pipe.
     let mut pipe = fs::OpenOptions::new().write(true).open(place.path("c")).unwrap();
     fs::remove_file(place.path("c")).unwrap();
     place.write("c", "");

@@ -1,5 +1,5 @@
-//! The queue's life through the binary: import, status, run, again; mended rejects; the
-//! newest intent; retry and cancel.
+//! The life of a queue through the binary: import, status, run, repeated runs; corrected rejects; the
+//! latest import wins; retry and cancel.
 
 use std::fs;
 use std::io::Write as _;
@@ -34,13 +34,13 @@ async fn status_follows_the_queue_from_import_to_outcome() {
         let keys = ["left_requests_min", "left_requests_max", "left_s_min", "left_s_max"];
         keys.map(|key| status[key].as_u64().unwrap())
     };
-    // Even if all four are bad.
+    // The ETA range covers the case that all four are bad.
     let [fewest, most, ..] = left(&place.status());
     assert!(fewest == 1 && (4..15).contains(&most), "{fewest} to {most}");
     let text = crate::support::place::data(&ends(place.deskbatch(&["status"]), 0));
     has(&text, &[&format!("left      1 to {most} requests, 1 to ")]);
     ends(place.fast(&sandbox, &["run", "--yes"]), 1);
-    // Three chunks of a status each, and the refused one's two halves.
+    // One chunk per target status, and the two halves of the rejected one.
     let status = place.status();
     assert_eq!(figures(&status), [0, 0, 3, 1, 0, 0, 4, 5, 0, 1]);
     assert_eq!(left(&status), [0; 4]);
@@ -51,7 +51,7 @@ async fn status_follows_the_queue_from_import_to_outcome() {
     assert_eq!(state_of(&sandbox, "c"), Some(QuestionStatus::Deleted));
     let text = ends(place.deskbatch(&["status"]), 0);
     has(&crate::support::place::data(&text), &["4: 3 succeeded, 1 failed", "drained at", "jobs\n"]);
-    // At most 200 a second; nothing was refused, and what was learned is dated.
+    // At most 200 per second. No request was rejected, and the learned values are dated.
     has(
         &crate::support::place::data(&text),
         &["\npace      ", " a second; none was refused; learned 20"],
@@ -72,7 +72,7 @@ async fn corrected_rejects_can_be_imported() {
     has(&said(&output), &["1 bad rows were left out; they are in bad.csv", "1 jobs"]);
     let rejects = place.read("bad.csv");
     has(&rejects, &["note,id,status,reason\n", &format!("second,{bad},off,")]);
-    // Unmended it is refused; mended it goes in.
+    // The uncorrected file is rejected and the corrected one is imported.
     ends(place.fast(&sandbox, &["import", "bad.csv"]), 2);
     place.write("bad.csv", rejects.replace(",off,", ",disable,"));
     ends(place.fast(&sandbox, &["run", "bad.csv"]), 0);
@@ -110,7 +110,7 @@ async fn known_manifest_resumes_unless_again_is_given() {
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
     has(&import(&["copy.csv"]), &["as batch 1, and is finished: nothing is imported", "--again"]);
     has(&import(&["copy.csv", "--again"]), &["as batch 2: 2 jobs"]);
-    // The same bytes with another meaning are another manifest.
+    // The same bytes with another target status are another manifest.
     has(&import(&["jobs.csv", "--status", "5"]), &["as batch 3: 2 jobs (0 enable, 2 disable"]);
     assert_eq!(place.counts(), [2, 0, 2, 0, 0, 2]);
 }
@@ -164,7 +164,7 @@ async fn cancelled_batch_is_not_sent() {
     ends(place.fast(&sandbox, &["import", "1.csv"]), 0);
     let output = ends(place.deskbatch(&["cancel", "--batch", "1"]), 0);
     has(&said(&output), &["2 pending jobs of batch 1 are cancelled"]);
-    // Nothing is left to be asked about, either.
+    // No delete is pending, so no question is asked.
     ends(place.fast(&sandbox, &["run", "2.csv"]), 0);
     assert_eq!(place.counts(), [0, 0, 1, 0, 2, 0]);
     assert_eq!(sandbox.ledger().requests.iter().map(|r| r.ids.len()).sum::<usize>(), 1);
@@ -253,8 +253,8 @@ async fn prune_removes_finished_and_keeps_open_batches() {
     let done = ends(place.deskbatch(&["prune", "--older-than", "0s"]), 0);
     has(&said(&done), &["3 jobs of 1 finished batches and"]);
     assert_eq!(place.counts(), [1, 0, 0, 0, 0, 0]);
-    // Its manifest is known still, so that the nightly command line does not begin it anew;
-    // what was open is sent.
+    // The manifest is still known, so the nightly command line does not import it again. It only sends
+    // the open jobs.
     let again = ends(place.fast(&sandbox, &["run", "old.csv"]), 1);
     has(&said(&again), &["batch 1, and is not finished: its jobs were pruned", "--again"]);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);

@@ -1,5 +1,5 @@
-//! Reports under attack: what a server says, and what an id looks like, never starts a
-//! formula by the one and never gets lost by the other.
+//! Reports with hostile content: messages of the service never start a formula, and neutralizing them
+//! never loses an id.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::binary::{Recorder, ends, has};
 use crate::support::place::{Place, data, said};
 
-/// What a server could say to whoever opens the report in a spreadsheet.
+/// Messages that a spreadsheet could take for a formula.
 const INFOS: [&str; 12] = [
     "=HYPERLINK(\"http://x\",\"y\")",
     "+1+1",
@@ -24,7 +24,7 @@ const INFOS: [&str; 12] = [
     "\u{a0}\" ＠SUM(A1)",
 ];
 
-/// Ids that a spreadsheet or a CSV reader would rather have otherwise.
+/// Ids that a spreadsheet or a CSV reader could alter.
 const IDS: [&str; 12] = [
     "=1+1",
     "+2",
@@ -40,7 +40,7 @@ const IDS: [&str; 12] = [
     "1e5",
 ];
 
-/// A server that refuses every question, each time with the next of `INFOS`.
+/// A server that rejects every question, each time with the next of `INFOS`.
 fn hostile() -> Recorder {
     let turn = AtomicUsize::new(0);
     Recorder::answering(move |_| {
@@ -51,7 +51,7 @@ fn hostile() -> Recorder {
     })
 }
 
-/// A queue whose jobs were all refused by the hostile server.
+/// A queue whose jobs were all rejected by the hostile server.
 fn refused(place: &Place) {
     let mut csv = csv::Writer::from_path(place.path("jobs.csv")).unwrap();
     csv.write_record(["question_id", "status"]).unwrap();
@@ -67,12 +67,12 @@ fn refused(place: &Place) {
         .env("DESKBATCH_IDENTIFIER", "administrator")
         .env("DESKBATCH_SECRET_KEY", "k")
         .env("DESKBATCH_RATE", "200")
-        // It rejects everything, reads too.
+        // The server rejects reads too, so the run must not stop at its rejection limit.
         .env("DESKBATCH_REJECTIONS_MAX", "0");
     ends(command, 1);
 }
 
-/// A second reader of CSV, as strict as RFC 4180: rows of fields.
+/// An independent CSV reader, as strict as RFC 4180: rows of fields.
 fn read_again(text: &str) -> Vec<Vec<String>> {
     let (mut rows, mut row, mut field) = (Vec::new(), Vec::new(), String::new());
     let (mut quoted, mut chars) = (false, text.chars().peekable());
@@ -100,7 +100,7 @@ fn read_again(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// Whether a spreadsheet could take `text`, or what follows a semicolon in it, for a formula.
+/// Whether a spreadsheet could take `text`, or the part after a semicolon, for a formula.
 fn could_run(text: &str) -> bool {
     let starts = |cell: &str| {
         let cell = cell.trim_start_matches(|c: char| c.is_whitespace() || c == '"');
@@ -120,12 +120,12 @@ fn service_text_starts_no_formula_in_report() {
     for info in &infos {
         assert!(!could_run(info), "{info}");
     }
-    // Neutral, and still there to be read.
+    // The messages are neutralized but still readable.
     infos.sort_unstable();
     infos.dedup();
     assert!(infos.contains(&"'=HYPERLINK(\"http://x\",\"y\")"), "{infos:?}");
     assert!(infos.contains(&"all well;'=cmd|' /C calc'!A0;x"), "{infos:?}");
-    // Nor does anything else in a row but its id and the code, which is a number.
+    // The other fields cannot start a formula either, except the id and the numeric code.
     for row in &rows[1..] {
         let rest = row
             .iter()

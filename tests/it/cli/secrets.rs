@@ -1,5 +1,5 @@
-//! Nothing that a stranger may read ever holds the key or a UserSig: not what is printed
-//! or logged, not a file, not the list of processes. `usersig` alone prints one.
+//! No public output contains the key or a UserSig: not stdout, stderr, logs, files or the process list.
+//! Only `usersig` prints a UserSig.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -25,10 +25,10 @@ use crate::support::place::{Place, data, manifest, question, said};
 
 const KEY: &str = "0f5c1d7e9ab24d68b3f02e6a8c1d5e7f90b1a2c3d4e5f60718293a4b5c6d7e8f";
 
-/// What the dashboard asks for.
+/// The token of the dashboard.
 const TOKEN: &str = "b7e0c94d1f6a4e83a25d70916c3bf8e2";
 
-/// A sandbox that takes [`KEY`], and a recorder before it.
+/// A sandbox that takes [`KEY`], and a recorder in front of it.
 async fn recorded(change: impl FnOnce(&mut SandboxSettings)) -> (Sandbox, Recorder) {
     let sandbox = sandbox_with(|s| {
         s.apps = Apps::Any(SecretString::from(KEY));
@@ -39,14 +39,14 @@ async fn recorded(change: impl FnOnce(&mut SandboxSettings)) -> (Sandbox, Record
     (sandbox, recorder)
 }
 
-/// So many bytes in a row of a secret are a leak, wherever they were cut.
+/// A sequence of this many bytes of a secret counts as a leak, wherever it was cut.
 const PIECE_BYTES: usize = 16;
 
-/// Every piece of what must never be seen.
+/// Every sequence that must never appear.
 type Secrets = HashSet<Vec<u8>>;
 
-/// The pieces of the key, and of each UserSig as it was sent, as it was made, with every sign
-/// escaped, in the usual alphabet, and of the signature inside it.
+/// The sequences of the key and of each UserSig: as sent, as generated, percent-encoded, in the
+/// standard alphabet, and of its signature.
 fn secrets(usersigs: &[String]) -> Secrets {
     assert!(!usersigs.is_empty() && usersigs.iter().all(|usersig| usersig.len() > 100));
     let mut whole =
@@ -82,9 +82,8 @@ fn folder_is_clean(place: &Place, secrets: &Secrets) {
     }
 }
 
-/// Command lines of every kind, with the exit code of each: what works, what fails on the
-/// way, and what is wrong from the start. `sandbox` and `dashboard` do not end by themselves and come
-/// apart.
+/// Command lines of every kind with their exit codes: successful ones, ones that fail during execution,
+/// and invalid ones. `sandbox` and `dashboard` do not end by themselves and have tests of their own.
 const COMMANDS: &[(&[&str], i32)] = &[
     (&["plan", "jobs.csv"], 0),
     (&["plan", "jobs.csv", "--json"], 0),
@@ -116,7 +115,7 @@ const COMMANDS: &[(&[&str], i32)] = &[
     (&["bury"], 2),
 ];
 
-/// `args` with the account and the log of these tests; `RUST_LOG` must have no say.
+/// `args` with the account and the log settings of these tests. `RUST_LOG` must not override them.
 fn traced(place: &Place, endpoint: &str, format: &str, args: &[&str]) -> Command {
     let mut command = place.deskbatch(args);
     command
@@ -133,8 +132,7 @@ fn traced(place: &Place, endpoint: &str, format: &str, args: &[&str]) -> Command
     command
 }
 
-/// Runs every command at trace, on a day on which requests fail in every way, and returns
-/// what each one printed.
+/// Runs every command at trace level while requests fail in every way, and returns its output.
 fn every_command(place: &Place, recorder: &Recorder, format: &str) -> Vec<(String, Output)> {
     let ids = ["a", "missing1", "b", "preset1"].map(question);
     let statuses = ["4", "4", "6", "6"];
@@ -163,7 +161,7 @@ fn every_command(place: &Place, recorder: &Recorder, format: &str) -> Vec<(Strin
     printed
 }
 
-/// What the dashboard says, and what it serves to whoever knows its token.
+/// The output of the dashboard, and the pages that it serves to a client with its token.
 fn dashboard(command: Command) -> Output {
     let mut dashboard = Going::start(command);
     dashboard.says("the dashboard is at http://");
@@ -210,7 +208,7 @@ async fn no_command_shows_a_secret(format: &str, script: &str) {
     let secrets = secrets(&usersigs);
     for (args, output) in &printed {
         is_clean(args, &output.stderr, &secrets);
-        // The one thing that this command is for.
+        // Printing a UserSig is the purpose of this command.
         let stdout = data(output);
         let stdout = if args == "usersig" { stdout.replacen(&made, "", 1) } else { stdout };
         is_clean(args, stdout.as_bytes(), &secrets);
@@ -233,7 +231,7 @@ async fn live_run_leaks_no_secret_to_files_or_process_list() {
     let (sandbox, recorder) = recorded(|s| s.latency = Duration::from_hours(1)).await;
     let place = Place::new();
     place.write("jobs.csv", manifest([(question("a").as_str(), "4")]));
-    // The way for whoever does not want it in the environment either.
+    // For users who do not want the token in the environment either.
     let elsewhere = Place::new();
     let config = elsewhere.write("mine.toml", format!("secret_key = \"{KEY}\"\n"));
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
@@ -255,7 +253,7 @@ async fn live_run_leaks_no_secret_to_files_or_process_list() {
     has(&String::from_utf8_lossy(&cmdline), &["jobs.csv"]);
     is_clean("the process list", &cmdline, &secrets);
     is_clean("the environment", &fs::read(process.join("environ")).unwrap(), &secrets);
-    // No child that could have inherited one.
+    // No child process could have inherited the environment.
     for thread in fs::read_dir(process.join("task")).unwrap() {
         let children = fs::read_to_string(thread.unwrap().path().join("children")).unwrap();
         assert_eq!(children, "");
@@ -266,7 +264,7 @@ async fn live_run_leaks_no_secret_to_files_or_process_list() {
     is_clean("stderr", run.ends(3).as_bytes(), &secrets);
 }
 
-/// A service, or something in front of it, that repeats the request in its answer.
+/// A server that repeats the request in its response.
 fn echoing(
     status: &'static str,
     body: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -288,7 +286,7 @@ fn echoed_request_leaks_no_usersig() {
     for (service, code) in [
         (echoing("200 OK", fail(-50_003)), 1),
         (echoing("200 OK", fail(60_010)), 4),
-        // Parts of it, as a service shows that has learned not to show the whole.
+        // Parts of the request, as a server sends that shortens it.
         (echoing("200 OK", |request| fail(60_010)(&request[request.len() / 2..])), 4),
         (echoing("200 OK", |request| fail(-50_003)(&request[..request.len() * 2 / 3])), 1),
         (echoing("404 Not Found", |request| format!("<p>{request}</p>")), 4),
@@ -300,7 +298,7 @@ fn echoed_request_leaks_no_usersig() {
         command
             .env("DESKBATCH_ENDPOINT", service.endpoint())
             .args(["--sdkappid", "1400000000", "--identifier", "administrator"])
-            // It rejects everything, reads too.
+            // The server rejects reads too, so the run must not stop at its rejection limit.
             .env("DESKBATCH_REJECTIONS_MAX", "0")
             .env("DESKBATCH_SECRET_KEY", KEY);
         let output = ends(command, code);
@@ -335,7 +333,7 @@ async fn usersig_command_prints_and_never_logs_usersig() {
     is_clean("stderr", &output.stderr, &secrets(std::slice::from_ref(&usersig)));
     is_clean("stdout", &output.stdout, &pieces(&[KEY.to_owned()]));
 
-    // Given back ready-made, it is as secret as the key.
+    // A ready-made UserSig is as secret as the key.
     let (_sandbox, recorder) = recorded(|_| {}).await;
     place.write("jobs.csv", manifest([(question("missing1").as_str(), "4")]));
     let mut command = place.deskbatch(&["run", "jobs.csv", "--log", "trace", "--rate", "200"]);
@@ -367,8 +365,8 @@ fn sandbox_does_not_print_configured_key() {
 fn panic_exits_70_and_shows_no_secret() {
     let place = Place::new();
     let secrets = pieces(&[KEY.to_owned()]);
-    // The runtime panics where it may have some files open but not all that it needs, when the
-    // settings and the key in them are loaded.
+    // The runtime panics when only some of the files that it needs can be opened. The settings with the
+    // key are loaded by then.
     let panicked = (3..64).any(|files| {
         let inner = traced(&place, "http://127.0.0.1:9", "text", &["status"]);
         let mut command = Command::new("sh");

@@ -1,5 +1,5 @@
-//! Where settings come from: flags, then the environment, then the file; the environment
-//! alone is enough, and a rehearsal never touches the real queue.
+//! Precedence of settings: flags, then the environment, then the file. The environment alone is enough,
+//! and a rehearsal never touches the real queue.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,7 +30,7 @@ fn config(place: &Place, sandbox: &Sandbox, more: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// How many ids each request had.
+/// The number of ids in each request.
 fn sizes(sandbox: &Sandbox) -> Vec<usize> {
     sandbox.ledger().requests.iter().map(|request| request.ids.len()).collect()
 }
@@ -49,7 +49,7 @@ async fn environment_alone_configures_run() {
     ends(command, 0);
     assert_eq!(place.files(), ["jobs.csv", "queue.db", "queue.db.lock"]);
     assert_eq!(sizes(&sandbox), [3, 3, 3, 3, 3, 3, 2]);
-    // One in flight: each is decided after the answer to the one before has left.
+    // One request in flight: the service decides each one after it has sent the response before it.
     let requests = sandbox.ledger().requests;
     for pair in requests.windows(2) {
         assert!(pair[1].arrived.since(pair[0].counted) >= Duration::from_millis(20));
@@ -122,7 +122,7 @@ async fn region_flag_overrides_endpoint_in_file() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     jobs(&place, 1);
     config(&place, &sandbox, "");
-    // Toward a region the file's rate of 200 is too high: so the region counts.
+    // The file's rate of 200 is too high for a region, so the error shows that the region is used.
     let output = ends(place.deskbatch(&["run", "jobs.csv", "--region", "tokyo"]), 2);
     has(&said(&output), &["allows 5 requests a second"]);
     assert_eq!(sandbox.ledger().total, 0);
@@ -167,7 +167,7 @@ fn sandbox_run_needs_no_account_and_reads_faults() {
     );
     let output = ends(place.deskbatch(&["run", "jobs.csv", "--sandbox"]), 0);
     has(&said(&output), &["succeeded  6"]);
-    // The first pair was too large for it, and no other was sent.
+    // The first chunk of two was too large, so no other one was sent.
     has(&said(&output), &["requests   7"]);
     assert_eq!(place.files().iter().filter(|name| name.starts_with("deskbatch.db")).count(), 0);
 }

@@ -1,5 +1,5 @@
-//! Values of settings are read alike wherever they come from, and a settings' file is obeyed only
-//! if no other user can have written it.
+//! Values of settings parse alike from every source. A settings file is used only if no other user can
+//! have written it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -9,14 +9,14 @@ use deskbatch::sandbox::SANDBOX_KEY;
 use crate::support::binary::{ends, has, sandbox};
 use crate::support::place::{Place, manifest, question, said};
 
-/// A user and a group that are neither root's nor those of who runs the tests.
+/// A user and a group id that belong neither to root nor to the user of the tests.
 const OTHER: u32 = 65_534;
 
 fn with_mode(place: &Place, mode: u32) {
     fs::set_permissions(place.path("deskbatch.toml"), fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Another user's file can be made by root alone.
+/// Only root can create another user's file.
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -49,7 +49,7 @@ fn control_character_in_a_variable_is_refused() {
             assert!(!talk.contains(value) || name == "CONFIG", "{talk}");
         }
     }
-    // What its own type reads is refused as well.
+    // Values that their own types parse are rejected as well.
     for (name, value) in [("CHUNK", "5\r"), ("QUIET", "true\r"), ("LOG_FORMAT", "json\r")] {
         let mut command = place.deskbatch(&["status"]);
         command.env(format!("DESKBATCH_{name}"), value);
@@ -99,7 +99,7 @@ fn flags_and_files_are_read_as_variables_are() {
         with_mode(&place, 0o600);
         wrong(&["status"], &["deskbatch.toml", parts[0], parts[1]]);
     }
-    // A file with Windows line ends is read as any other.
+    // A file with Windows line ends is valid.
     place.write("deskbatch.toml", "sdkappid = 1400000000\r\ndatabase = \" mine.db \"\r\n");
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
     ends(place.deskbatch(&["import", "jobs.csv"]), 0);
@@ -148,7 +148,7 @@ fn file_of_another_user_is_not_obeyed() {
         let talk = said(&ends(place.deskbatch(args), 2));
         has(&talk, &["belongs to another user (uid 65534; you are 0)", "not obeyed"]);
     }
-    // A group that may have others in it.
+    // The group may have other members.
     chown(&path, Some(0), Some(OTHER)).unwrap();
     with_mode(&place, 0o664);
     has(&said(&ends(place.deskbatch(&["status"]), 2)), &["can be changed by others"]);
@@ -166,7 +166,7 @@ fn commands_without_settings_read_no_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn secret_file_with_mode_0440_is_accepted() {
-    // tmpfs on Linux, where Kubernetes mounts secrets as root's, 0440, for a group.
+    // On Linux this is tmpfs. Kubernetes mounts secrets there as root, mode 0440, for a group.
     let place = Place::in_memory();
     if !place.folder.path().starts_with("/dev/shm") {
         return;

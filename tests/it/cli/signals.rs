@@ -110,13 +110,13 @@ async fn plan_names_host_and_duration() {
     closes(terminal, 2);
 }
 
-/// Runs 60 jobs of one request each whose first eight answers after the probe's stay out;
-/// all of them are in flight when this returns.
+/// Runs 60 jobs of one request each. The eight responses after that of the probe are delayed, and all
+/// eight requests are in flight when this returns.
 async fn busy(place: &Place, late: Duration) -> (Sandbox, Going) {
     busy_by(place, late, &["env", "--default-signal=HUP"]).await
 }
 
-/// The same, begun by the program `by`.
+/// The same, started through the program `by`.
 async fn busy_by(place: &Place, late: Duration, by: &[&str]) -> (Sandbox, Going) {
     let sandbox = sandbox_with(|s| {
         s.script = Some("ok,late*8".parse().unwrap());
@@ -151,7 +151,7 @@ async fn first_signal_waits_for_requests_in_flight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn second_signal_exits_at_once_and_next_run_finishes() {
     let place = Place::new();
-    // An hour: had the second signal been waited out, this test would not end.
+    // The latency is an hour: the test hangs if the second signal waits for responses.
     let (sandbox, mut run) = busy(&place, Duration::from_hours(1)).await;
     run.signal(Signal::INT);
     run.says("once more stops at once");
@@ -202,7 +202,7 @@ async fn nohup_run_ignores_sighup() {
     let place = Place::new();
     let (_sandbox, mut run) = busy_by(&place, Duration::from_millis(500), &["nohup"]).await;
     run.signal(Signal::HUP);
-    // Had the first one been heard, this would be the second, and end the run at once.
+    // If the program had handled the first signal, this one would be the second and stop it at once.
     run.signal(Signal::TERM);
     run.says("stopping: waiting for the requests that are out");
     has(&run.ends(3), &["Stopped as asked", "succeeded  9"]);
@@ -231,7 +231,7 @@ async fn signal_during_lock_wait_exits_3_and_runs_on_finish() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signal_kills_on_finish_and_its_children() {
     let (place, sandbox) = (Place::new(), sandbox().await);
-    // What is left of it would keep stderr open, and this test from ending.
+    // A surviving child would keep stderr open, and the test would hang.
     let patient = "echo up >&2; sleep 3600 & sleep 3600";
     let stubborn = "trap '' TERM; echo up >&2; while :; do sleep 3600; done";
     for (command, presses) in [(patient, 1), (stubborn, 2)] {
@@ -248,8 +248,8 @@ async fn signal_kills_on_finish_and_its_children() {
     }
 }
 
-/// A run that waits for the queue, which another process keeps writing to as long as the
-/// connection lives.
+/// A run that waits for the queue. Another process holds its write lock as long as the connection
+/// lives.
 async fn waiting(place: &Place, sandbox: &Sandbox) -> (SqliteConnection, Going) {
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
     ends(place.fast(sandbox, &["import", "jobs.csv"]), 0);

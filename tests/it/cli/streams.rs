@@ -1,4 +1,4 @@
-//! stdout as it may be: full, gone, or set not to block.
+//! Unusual stdout: full, closed, or non-blocking.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -16,7 +16,7 @@ fn help_to_full_disk_exits_70() {
         let mut command = place.deskbatch(args);
         command.stdout(OpenOptions::new().write(true).open("/dev/full").unwrap());
         has(&said(&ends(command, 70)), &["stdout cannot be written", "No space left"]);
-        // One whose reader has gone has been read enough of.
+        // A closed reader has read enough, so this is no error.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = place.deskbatch(args);
@@ -41,7 +41,7 @@ fn report_to_nonblocking_pipe_is_complete() {
         let mut command = place.deskbatch(&["report", "--format", format]);
         let mut child = command.stdout(writer).spawn().unwrap();
         drop(command);
-        // Read from once it is full.
+        // Start to read only when the pipe is full.
         while rustix::io::ioctl_fionread(&reader).unwrap() < 60_000 {
             assert!(child.try_wait().unwrap().is_none(), "it has ended with the pipe not full");
             std::thread::yield_now();

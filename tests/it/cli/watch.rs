@@ -1,4 +1,4 @@
-//! Runs that are watched: on their own terminal, and from another process.
+//! Progress display: on the run's own terminal, and from another process.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn enabling(place: &Place) {
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
 }
 
-/// A run that is never let through: the service says "too fast" to everything.
+/// A run that makes no progress: the service responds "too fast" to every request.
 async fn slowed(place: &Place) -> (deskbatch::sandbox::Sandbox, Command) {
     let sandbox = sandbox_with(|s| s.script = Some("throttle*100000".parse().unwrap())).await;
     enabling(place);
@@ -27,7 +27,7 @@ async fn slowed(place: &Place) -> (deskbatch::sandbox::Sandbox, Command) {
     (sandbox, command)
 }
 
-/// A run that reaches nobody.
+/// A run whose service is unreachable.
 fn cut_off(place: &Place) -> Command {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     enabling(place);
@@ -40,7 +40,7 @@ fn cut_off(place: &Place) -> Command {
     command
 }
 
-/// Reads what a watcher prints until `is_it`, and returns that.
+/// Reads a watcher's output until `is_it` and returns the matching event.
 #[track_caller]
 fn until(lines: &mut impl Iterator<Item = Value>, is_it: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
@@ -62,7 +62,7 @@ async fn paused_terminal_does_not_block_run() {
     command.env("DESKBATCH_RATE", "20");
     let mut run = on_terminal_of(80, &command);
     run.exp_string("0 failed, ").unwrap();
-    // Ctrl-S; whatever is written from then on waits for Ctrl-Q.
+    // Ctrl-S stops the terminal: all later output waits for Ctrl-Q.
     run.send_control('s').unwrap();
     let clock = SystemClock::new();
     tokio::select! {
@@ -118,7 +118,7 @@ async fn run_and_watch_render_alike_in_40_ascii_columns() {
             &shown,
             &["[          ]", "0/3", "0 failed, ", " requests/s", "the service asked us to"],
         );
-        // What was drawn last, which fills its lines with blanks.
+        // Only the last redraw counts; it fills its line with blanks.
         let drawn = without_codes(&shown[shown.rfind("[   ").unwrap()..]);
         let rows: Vec<&str> =
             drawn.as_bytes().chunks(40).map(|row| str::from_utf8(row).unwrap()).collect();
@@ -132,7 +132,7 @@ async fn run_and_watch_render_alike_in_40_ascii_columns() {
     has(&closes(watcher, 0), &["signal at", "3 pending"]);
 }
 
-/// Without what moves the cursor.
+/// Removes cursor control codes.
 fn without_codes(line: &str) -> String {
     let mut text = String::new();
     let mut pieces = line.split("\u{1b}[");

@@ -1,5 +1,5 @@
-//! What is said can be done: the next command is the right one for this queue, nothing of a
-//! stranger moves the cursor, the nearer setting wins, and a typing error is no broken machine.
+//! Suggested commands work: each fits this queue, hostile text cannot move the cursor, the closest
+//! setting is suggested, and a typing error is not reported as a machine fault.
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
@@ -27,7 +27,7 @@ fn suggested_commands_use_the_same_queue() {
     let mut run = place.deskbatch(&["run", "--sandbox", "--yes"]);
     run.args(base).arg(name);
     has(&said(&ends(run, 0)), &[&format!("deskbatch run FILE {flags}\n")]);
-    // Nobody is sent to send nothing.
+    // The hint must not suggest a run that has nothing to send.
     let mut retry = place.deskbatch(&["retry", "--sandbox"]);
     retry.args(base).arg(name);
     let retried = said(&ends(retry, 0));
@@ -51,7 +51,7 @@ fn invisible_characters_in_names_are_escaped() {
     let absent = format!("{name}.absent");
     let output = ends(place.deskbatch(&["import", &absent, "--sandbox"]), 2);
     assert!(said(&output).contains(shown) && !hidden(&said(&output)));
-    // A program is told the very same name.
+    // The JSON output has the same name.
     let output = ends(place.deskbatch(&["status", "--json", "--sandbox"]), 0);
     assert!(!hidden(&data(&output)));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -121,7 +121,7 @@ fn empty_variable_counts_as_unset() {
     let json: serde_json::Value = serde_json::from_slice(&ends(command, 0).stdout).unwrap();
     let from = json["settings"].as_array().unwrap();
     assert!(from.iter().all(|setting| setting["from"] != "environment"), "{json:#}");
-    // A plan's last line is read with the same ears.
+    // The command line that a plan suggests ignores empty variables too.
     place.write("jobs.csv", manifest([(question("q").as_str(), "enable")]));
     let mut plan = place.deskbatch(&["plan", "jobs.csv", "--sandbox"]);
     plan.env("DESKBATCH_SDKAPPID", "");

@@ -1,5 +1,5 @@
-//! Exit 2: the command line, the configuration or the manifest is wrong, nothing was sent
-//! and nothing was imported, and the text says what to do.
+//! Exit 2: the command line, the settings or the manifest is wrong. Nothing is sent or imported, and
+//! the message says what to do.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::support::place::{Place, data, manifest, question, said};
 
 const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 
-/// `args` end with 2, having said `parts`.
+/// `args` exit with 2 and print `parts`.
 #[track_caller]
 fn wrong(place: &Place, args: &[&str], parts: &[&str]) {
     let output = ends(place.deskbatch(args), 2);
@@ -22,7 +22,7 @@ fn one_job(place: &Place) {
     place.write("jobs.csv", manifest([(question("q").as_str(), "enable")]));
 }
 
-/// A `deskbatch.toml` that its owner alone can read.
+/// A `deskbatch.toml` that only its owner can read.
 fn config(place: &Place, text: &str) {
     let path = place.write("deskbatch.toml", text);
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -219,7 +219,7 @@ async fn deletes_need_yes_without_terminal() {
     let output = ends(place.fast(&sandbox, &["run", "jobs.csv"]), 2);
     has(&said(&output), &["delete 1 questions", "nothing was sent", "--yes"]);
     assert_eq!(place.status()["total"], 0);
-    // The same for what an import has left in the queue.
+    // The same for jobs that are already in the queue.
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
     ends(place.fast(&sandbox, &["run"]), 2);
     assert_eq!(place.counts(), [2, 0, 0, 0, 0, 0]);
@@ -317,7 +317,7 @@ async fn doctor_detects_damaged_queue_and_names_remedy() {
     place.write("jobs.csv", manifest(rows.iter().map(|(id, status)| (id.as_str(), *status))));
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
     has(&well(&place), &["ok   queue     deskbatch.db is whole"]);
-    // Without an account a run would not begin.
+    // A run cannot begin without an account.
     has(&data(&ends(place.deskbatch(&["doctor"]), 2)), &["bad  account", "ok   queue"]);
 
     let path = place.path("deskbatch.db");

@@ -1,5 +1,5 @@
-//! Bad days: throttling, broken answers, lost answers, outages, and every reading of the
-//! contract where it leaves a choice. The end is the one that the manifest asks for.
+//! Injected faults: throttling, broken and lost responses, outages, and each reading of the contract
+//! where it is ambiguous. The final state must match the manifest.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::support::migration::{
 };
 use crate::support::place::data;
 
-/// Runs `rows` to their end against `settings`: every row ends as it has to, a delete is
-/// in doubt exactly where a fault hid it, and the exit code says whether any row failed.
+/// Runs `rows` to their end against `settings`. Each row must reach its expected state, a delete is in
+/// doubt exactly where a fault hid its response, and the exit code says whether a row failed.
 async fn check(
     what: &str,
     settings: SandboxSettings,
@@ -51,10 +51,9 @@ fn by_script(script: &str) -> SandboxSettings {
     SandboxSettings { script: Some(script.parse().unwrap()), ..unlimited() }
 }
 
-/// Every refusal for frequency costs a second, the next one in a row two, then four: the
-/// same 90 rows take from 4 to 50 s, as luck will have it. Each of these seeds draws its
-/// share of every fault in the first 50 requests, but never more than two such refusals in
-/// a row.
+/// Each push-back for frequency costs a second, the next consecutive ones two and four. Depending on
+/// the seed the same 90 rows take from 4 to 50 s. Each of these seeds has every fault in the first 50
+/// requests and at most two such push-backs in a row.
 const SEEDS: [u64; 6] = [2, 25, 27, 47, 56, 62];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +72,7 @@ async fn random_transient_faults_fail_no_job() {
 async fn broken_late_or_lost_responses_fail_no_job() {
     let stories = ["truncated", "garbage", "internal", "cut-before", "late", "cut-after"].map(
         |fault| async move {
-            // The very first requests meet it, then some in the middle.
+            // The fault hits the very first requests and some later ones.
             let settings = by_script(&format!("{fault}*3,ok,{fault}*2"));
             let args = ["--rate", "50", "--chunk", "3", "--timeout-ms", "1000"];
             check(fault, settings, rows(36, ALL), &args).await
@@ -85,7 +84,7 @@ async fn broken_late_or_lost_responses_fail_no_job() {
     }
 }
 
-/// In a chunk that was deleted unseen every id is refused when it is repeated.
+/// If the response to a delete was lost, the service rejects every id when the chunk is repeated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deletes_with_lost_responses_succeed_in_doubt() {
     let args = ["--rate", "50", "--chunk", "10"];
@@ -107,8 +106,7 @@ async fn deletes_with_lost_responses_succeed_in_doubt() {
     assert_eq!(figures.ledger.total, 5);
 }
 
-/// Ten times as fast as this service allows, so that every refusal that a limit has to
-/// give is met.
+/// Sends ten times as fast as the service allows, so that each limit rejects requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rate_window_model_lets_all_jobs_succeed() {
     let of = |window, count_refused, rate_code| SandboxSettings {
@@ -149,9 +147,9 @@ async fn every_unknown_id_policy_applies_all_good_ids() {
     }
 }
 
-/// The client cannot tell: the answer says that nothing was deleted, and repeating it says
-/// that there is no such question. What was asked for is done all the same, and the report
-/// errs on the careful side.
+/// The client cannot detect this: the response says that nothing was deleted, and the repetition says
+/// that the question does not exist. The delete is done all the same, and the report errs on the safe
+/// side.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partially_applied_deletes_may_be_reported_failed() {
     let mut rows = rows(30, &["delete"]);
@@ -186,7 +184,8 @@ async fn oversized_chunks_are_split() {
         let args = ["--rate", "200", "--chunk", "100"];
         let what = format!("at most 30, else {too_many_code}");
         let figures = check(&what, settings, rows(600, ALL), &args).await;
-        // At worst every chunk of 100 is cut to 50 and to 25; 30 at a time is the least.
+        // At worst each chunk of 100 is halved to 50 and then to 25. The service takes at most 30 at a
+        // time.
         let requests = figures.ledger.total;
         assert!((600 / 30..=6 * (1 + 2 + 4)).contains(&requests), "{requests}");
     }
@@ -194,7 +193,8 @@ async fn oversized_chunks_are_split() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn next_run_resumes_after_outage() {
-    // One request at a time: three in a row make an outage, three are left for later.
+    // One request at a time: three failures in a row are an outage, and three faults remain for the
+    // next run.
     let args = ["--rate", "50", "--chunk", "3", "--in-flight", "1"];
     let migration = Migration::new(by_script("bad-gateway*6"), rows(36, ALL), &args).await;
     let mut short = migration.command();
@@ -205,12 +205,12 @@ async fn next_run_resumes_after_outage() {
     assert_eq!((&status["pending"], &status["total"]), (&36.into(), &36.into()), "{status}");
     assert_eq!(migration.sandbox.ledger().total, 3);
     migration.finish().await;
-    // While nothing gets through, every second probe is one question from elsewhere.
+    // During an outage every second probe is one question from elsewhere in the queue.
     let total = migration.check().ledger.total;
     assert!((6 + 12..=6 + 12 + 3).contains(&total), "{total}");
 }
 
-/// A wall clock that is two days ahead for the first so many readings.
+/// A wall clock that is two days ahead for a limited number of readings.
 #[derive(Debug, Clone)]
 struct AheadAtFirst(SystemClock, Arc<AtomicU64>);
 
@@ -231,7 +231,7 @@ impl Clock for AheadAtFirst {
     }
 }
 
-/// A migration toward a service for which the first `readings` UserSigs have expired.
+/// A migration whose service rejects the first `readings` UserSigs as expired.
 async fn expired_at_first(readings: u64) -> Migration {
     let clock = AheadAtFirst(SystemClock::new(), Arc::new(AtomicU64::new(readings)));
     let sandbox = Sandbox::start_on(unlimited(), clock).await.unwrap();

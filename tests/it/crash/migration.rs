@@ -1,4 +1,4 @@
-//! Killed anywhere, run again: the same end. Each test starts the real program.
+//! A killed run that is repeated reaches the same final state. Each test starts the real program.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -13,8 +13,8 @@ use crate::support::migration::{
 };
 use crate::support::place::{Place, manifest, question};
 
-/// The one test that takes its time, and the service's limit is its length: about 60
-/// requests to find the bad ids and to settle the rest are 12 s at 5 a second.
+/// This test is slow because it keeps the limit of the service: about 60 requests to isolate the bad
+/// ids and to settle the rest take 12 s at 5 per second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousand_rows_with_bad_ids_settle_within_limit() {
     let mut rows = rows(1_000, ALL);
@@ -41,8 +41,8 @@ async fn plain(latency_ms: u64) -> Migration {
 
 const PLAIN_REQUESTS: u64 = 40;
 
-/// A kill costs the requests whose answers were lost with it, and nothing else: chunks are
-/// made anew from the oldest jobs, so what was lost is made of the same jobs again.
+/// A kill costs only the requests whose responses are lost. The next run builds its chunks from the
+/// oldest jobs, so it sends the same jobs again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_kill_costs_at_most_requests_in_flight() {
     let moments = [1, 2, 5, 9, 14, 20, 33, 39, 40].map(|after| async move {
@@ -53,7 +53,7 @@ async fn one_kill_costs_at_most_requests_in_flight() {
         let beyond = figures.ledger.total - PLAIN_REQUESTS;
         assert!(beyond <= figures.orphaned, "after {after}: {beyond}");
         assert!(figures.orphaned <= IN_FLIGHT, "after {after}: {}", figures.orphaned);
-        // With slow answers the request that was waited for is in flight for certain.
+        // With slow responses the awaited request is certainly in flight.
         assert!(killed || after >= 39, "after {after}");
         assert!(!killed || after % 2 == 0 || figures.orphaned > 0, "after {after}");
     });
@@ -78,18 +78,18 @@ async fn repeated_kills_in_flight_reach_same_outcomes() {
 /// 300 rows of all three statuses with 7 bad ids, in chunks of 10.
 async fn mixed(latency_ms: u64) -> Migration {
     let mut rows = rows(300, ALL);
-    // A missing id is never deleted here: in doubt, it could not be told from a delete
-    // whose answer was lost.
+    // No missing id is deleted here: in doubt, it is indistinguishable from a delete whose response was
+    // lost.
     lose(&mut rows, &[0, 1, 90, 93, 154, 298], End::Refused(NO_SUCH_QUESTION));
     preset(&mut rows, 152);
     let settings = SandboxSettings { latency: Duration::from_millis(latency_ms), ..unlimited() };
     Migration::new(settings, rows, &["--rate", "200", "--chunk", "10"]).await
 }
 
-/// The most requests that [`mixed`] may take. One settles a job at least, or was lost with
-/// its run, or is a refusal of several: a search meets at most four of these among 10 jobs,
-/// and what it knows dies with the run, so each refused id is searched for once in a run at
-/// most. A delete found done is refused like the bad ones.
+/// The limit of requests for [`mixed`]. A request settles at least one job, is orphaned, or is a
+/// rejection of several jobs. Isolation among 10 jobs meets at most four such rejections. It starts
+/// over in each run, so each rejected id is isolated at most once per run. A delete that is found done
+/// is rejected like a bad id.
 fn requests_max(kills: u64, figures: &Figures) -> u64 {
     const JOBS: u64 = 300;
     const BAD: u64 = 7;
@@ -100,7 +100,7 @@ fn requests_max(kills: u64, figures: &Figures) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_during_isolation_reach_same_outcomes() {
-    // The first is never killed: it ends before so many requests.
+    // The first migration is never killed, because it ends before it reaches this number of requests.
     let series: [&[u64]; 7] =
         [&[10_000], &[1], &[9], &[35, 10], &[20, 30, 40], &[2, 5, 9, 14, 20, 27], &[45, 45]];
     let stories = series.iter().enumerate().map(|(nth, moments)| async move {
@@ -131,8 +131,8 @@ async fn restarts_after_kills_never_exceed_rate_limit() {
     assert!(ledger.largest_second <= 5, "{}", ledger.largest_second);
 }
 
-/// Bytes that a pipe and the program's own buffers can hold, so that what was written
-/// before them has been taken in as rows.
+/// The capacity of a pipe and of the program's own buffers. Data written before these bytes has been
+/// parsed as rows.
 const ON_THE_WAY_BYTES: usize = 256 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +151,7 @@ async fn killed_import_leaves_nothing_and_can_be_repeated() {
     assert!(text.len() > 2 * ON_THE_WAY_BYTES);
     let mut command = place.deskbatch(&[&import("-")[..], &account].concat());
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    // Returns once all but a pipe's content was read; the end of the file never comes.
+    // Returns once the program has read all but the content of the pipe. The pipe stays open.
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(text.as_bytes()).unwrap();
     child.kill().unwrap();

@@ -1,4 +1,4 @@
-//! Kills and injected faults: nothing recorded is lost, nothing is sent twice without need.
+//! Kills and injected faults: no recorded outcome is lost, and no request is repeated without need.
 
 pub mod faults;
 pub mod migration;

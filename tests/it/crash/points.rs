@@ -1,5 +1,5 @@
-//! Killed at each operation that changes a file of the queue or sends bytes to the service,
-//! run again: the same end. The operation done, not done, or half done.
+//! Kills at each operation that changes a queue file or sends bytes to the service: before it, after
+//! it, or halfway. A repeated run must reach the same final state.
 
 use std::fs;
 use std::sync::Arc;
@@ -11,26 +11,25 @@ use crate::support::crash::{
 use crate::support::migration::{Figures, Migration, Row, ended};
 use crate::support::place::tell;
 
-/// What is looked at in a few seconds: each moment after an operation, and some of the others.
+/// A sample that takes a few seconds: each moment after an operation, and a share of the others.
 const SOME: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 15), (Mode::Torn, 15)];
-/// The same for commands whose moments take longer than they are worth.
+/// A smaller sample for commands whose moments take longer.
 const FEW: [(Mode, usize); 3] = [(Mode::After, 5), (Mode::Before, 15), (Mode::Torn, 15)];
 const EACH: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 1), (Mode::Torn, 1)];
 
 const CHUNK: usize = 3;
 const BAD: usize = 2;
 
-/// The most requests that a migration of [`some_rows`] may take beyond those of a run without
-/// a kill: those whose answers were lost with the run; up to two more for each delete among
-/// them; and the search that the run was in the middle of, which begins anew: a refusal of
-/// several at each level of each search.
+/// The limit of requests for [`some_rows`] beyond those of a run without a kill: orphaned ones, up to
+/// two more for each delete in them, and the interrupted isolation. Isolation starts over, with one
+/// rejection per level and bad id.
 fn beyond_max(migration: &Migration, figures: &Figures) -> u64 {
     let deletes = |row: &&Row| row.status == "delete" && figures.lost.contains(&row.id);
     let deletes = migration.rows.iter().filter(deletes).count();
     figures.orphaned + (2 * deletes + BAD * CHUNK.ilog2() as usize) as u64 + 1
 }
 
-/// How a run that was killed at `moment` and run again went; `None` if the moment never came.
+/// How a run that was killed at `moment` and repeated went; `None` if the moment never came.
 async fn run_killed(moment: Moment, rows: usize, empty: Arc<Vec<u8>>, least: u64) -> Option<u64> {
     let migration = small(rows).await;
     migration.place.write("deskbatch.db", &*empty);
@@ -66,8 +65,8 @@ async fn run_killed_at_sampled_operations_recovers() {
     runs_killed(6, SOME).await;
 }
 
-/// Kills a command at its moments. It has to leave what was there, or what is there when it
-/// is done; and the same command line has to do the rest.
+/// Kills a command at its moments. The queue must be as before the command or as after it, and the same
+/// command line must complete the work.
 async fn command_killed(args: &'static [&'static str], queue: Vec<u8>, modes: [(Mode, usize); 3]) {
     let queue = Arc::new(queue);
     let place = place_with(&queue);

@@ -1,4 +1,4 @@
-//! Kills at moments that nobody chose, again and again, while requests are in flight.
+//! Kills at random moments, repeatedly, while requests are in flight.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::support::place::{Place, tell};
 
 const ROWS: usize = 240;
 const CHUNK: usize = 4;
-/// What a migration takes if nobody kills it: each request carries a whole chunk.
+/// The number of requests without a kill: each request carries a full chunk.
 const LEAST: u64 = (ROWS / CHUNK) as u64;
-/// Migrations at once.
+/// Concurrent migrations.
 const SIDE_BY_SIDE: u64 = 10;
 
-/// Rows of all three statuses, and answers that come late enough for several requests to be
-/// on their way at once.
+/// Rows of all three target statuses. The responses are slow, so that several requests are in flight at
+/// once.
 async fn migration() -> Migration {
     let latency = Duration::from_millis(80);
     let settings = SandboxSettings { latency, jitter: latency, ..unlimited() };
@@ -47,7 +47,7 @@ impl Soaked {
     }
 }
 
-/// Deletes that were in a request whose answer was lost, as often as they were.
+/// The number of deletes in orphaned requests, repetitions included.
 async fn deletes_lost(migration: &Migration) -> u64 {
     let options = SqliteConnectOptions::new().filename(migration.place.path("deskbatch.db"));
     let pool = SqlitePool::connect_with(options).await.unwrap();
@@ -57,9 +57,9 @@ async fn deletes_lost(migration: &Migration) -> u64 {
     u64::try_from(lost).unwrap()
 }
 
-/// One migration, killed every 50 to 500 ms until it is done or was killed `kills_max` times.
-/// Every other kill counts its time from the run's first request: a run that follows another
-/// closely sends nothing in its first second.
+/// One migration, killed every 50 to 500 ms until it is done or was killed `kills_max` times. Every
+/// other kill counts from the run's first request, because a run that follows another one closely sends
+/// nothing in its first second.
 async fn soaked(random: &mut fastrand::Rng, kills_max: u64) -> Soaked {
     let (migration, clock) = (migration().await, SystemClock::new());
     let (began, mut kills) = (clock.now(), 0);
@@ -79,8 +79,8 @@ async fn soaked(random: &mut fastrand::Rng, kills_max: u64) -> Soaked {
     let took = clock.now().since(began);
     let figures = migration.check();
     let beyond = figures.ledger.total - LEAST;
-    // A lost request is sent again; a delete that was done by it is found so by up to two more.
-    // And each kill may cut a search short, which begins anew.
+    // An orphaned request is sent again, and up to two more requests find a delete that it had applied.
+    // Each kill may also interrupt an isolation, which then starts over.
     let most = figures.orphaned + 2 * deletes_lost(&migration).await + kills;
     assert!(beyond <= most, "{beyond}, not {most}");
     assert!(figures.orphaned <= kills * IN_FLIGHT, "{kills}: {}", figures.orphaned);

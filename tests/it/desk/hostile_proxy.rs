@@ -1,5 +1,5 @@
-//! Which proxy is used, as the environment says: one that cannot be used is refused by name, one
-//! that refuses ends the run at once, and `doctor` shows what the client does.
+//! Proxy settings from the environment: an unusable proxy is rejected by name, a proxy that rejects
+//! ends the run at once, and `doctor` shows the proxy that the client uses.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -19,7 +19,7 @@ const VARIABLES: [&str; 8] = [
     "no_proxy",
 ];
 
-/// The command with an account, toward a host that only a proxy could know.
+/// The command with an account and a host that only a proxy could resolve.
 fn toward_a_host(place: &Place, args: &[&str]) -> Command {
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
     let mut command = place.deskbatch(args);

@@ -1,5 +1,5 @@
-//! Answers that somebody made to do harm: each is a classified reply within the client's own
-//! time, and what is kept of it is bounded however much was sent.
+//! Malicious responses: the client classifies each within its timeout, and stores a bounded part of it
+//! however much is sent.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,16 +24,16 @@ const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
 const KEY: &str = "2b7d9c51e8f0463a95d1c27be4083f6d7a915c0e82b46fd3907e15ac68d24bf1";
 const USERSIG: &str = "eJwHostileAnswersUserSig";
 
-/// The client's own limit here, and what a machine that is busy may add to it: a flood that
-/// never ends is told from one that was left by any time at all.
+/// The client's timeout here. A busy machine may add to it, but an endless response is detected
+/// whatever the timeout is.
 const TIMEOUT: Duration = Duration::from_millis(500);
-/// What a run may hold at most, all floods included; it holds about 20 MB without any.
+/// The memory limit of a run with all endless responses. Without them it uses about 20 MB.
 const MEMORY_KIB_MAX: u64 = 48 * 1024;
 const SLACK: Duration = Duration::from_secs(20);
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Writes `head`, then `piece` again and again until nobody listens.
+/// Writes `head`, then `piece` repeatedly until the client closes the connection.
 fn for_ever(client: &mut impl Write, head: &str, piece: &str) -> io::Result<()> {
     client.write_all(head.as_bytes())?;
     let pieces = piece.repeat(64 * 1024 / piece.len());
@@ -42,7 +42,7 @@ fn for_ever(client: &mut impl Write, head: &str, piece: &str) -> io::Result<()> 
     }
 }
 
-/// One byte of an answer every few milliseconds, for ever.
+/// One byte of a response every few milliseconds, endlessly.
 fn drip(client: &mut TcpStream) -> io::Result<()> {
     client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{")?;
     let (_nobody, tick) = mpsc::channel::<()>();
@@ -52,7 +52,7 @@ fn drip(client: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// A head that never ends: nothing is known of the answer.
+/// Endless heads: the client learns no status.
 const HEADS: &[(&str, &str, &str)] = &[
     ("an endless line of a header", "HTTP/1.1 200 OK\r\nX: ", "xxxxxxxx"),
     ("endless headers", "HTTP/1.1 200 OK\r\n", "X: y\r\n"),
@@ -62,7 +62,7 @@ const HEADS: &[(&str, &str, &str)] = &[
     ("endless noise", "", "\u{0}\u{1}\u{7f}~"),
 ];
 
-/// A body that never ends after the head of an answer.
+/// Endless bodies after a valid head.
 const BODIES: &[(&str, &str, &str)] = &[
     ("an endless body", "HTTP/1.1 200 OK\r\n\r\n", "xxxxxxxx"),
     ("endless pieces", CHUNKED, "8\r\nxxxxxxxx\r\n"),
@@ -96,7 +96,7 @@ fn transport(service: &Recorder) -> HttpTransport {
     HttpTransport::new(&settings).unwrap()
 }
 
-/// What the client makes of `serve`'s answer; in time, and without a secret, whatever it is.
+/// How the client classifies `serve`'s response, checked for time and for secrets.
 async fn reply_to(
     what: &str,
     serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
@@ -116,7 +116,7 @@ async fn reply_to(
     reply
 }
 
-/// What the client makes of these bytes, after which the server closes.
+/// How the client classifies these bytes, after which the server closes.
 async fn reply_to_bytes(what: &str, bytes: impl Into<Vec<u8>>) -> Response {
     let bytes = bytes.into();
     reply_to(what, move |client| client.write_all(&bytes)).await
@@ -130,8 +130,8 @@ fn ok_with(headers: &str, body: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_response_times_out_as_transient() {
     for &(what, head, piece) in HEADS {
-        // Ten times what is kept of a head. Only interim answers are taken for so long: each
-        // is a whole head, so that a call among them ends by its time, or with them.
+        // Ten times the size of head that the client keeps. Only interim responses are read for that
+        // long. Each has a whole head, so the request ends by its timeout or when they end.
         let serve = move |to: &mut TcpStream| {
             for_ever(&mut Counted { to, left: 4 << 20, count: &AtomicU64::new(0) }, head, piece)
         };
@@ -194,7 +194,7 @@ async fn deeply_nested_json_is_parsed_without_overflow() {
     let deep = |levels: usize, open: &str, close: &str| {
         format!("{}{}", open.repeat(levels), close.repeat(levels))
     };
-    // Beside the three fields, nesting is passed over and the code counts.
+    // In an unknown field nesting is skipped, and the code counts.
     let beside = format!(r#"{{"New":{},"ErrorCode":-14}}"#, deep(30_000, "[", "]"));
     assert_eq!(
         reply_to_bytes("beside", ok_with("", beside.as_bytes())).await.kind,
@@ -275,11 +275,12 @@ async fn malformed_http_is_never_a_success() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn response_before_its_request_is_ignored() {
-    // Two answers to the first request: the second one would say OK to whatever comes next.
+    // Two responses to the first request. The second one must not count as the response to the next
+    // request.
     let fail = r#"{"ErrorCode":-50003}"#;
     let service = Recorder::serving(move |_, client| {
         client.write_all(&[ok_with("", fail.as_bytes()), ok_with("", OK.as_bytes())].concat())?;
-        // Open until the client closes it.
+        // Keeps the connection open until the client closes it.
         io::copy(client, &mut io::sink()).map(drop)
     });
     let transport = transport(&service);
@@ -308,14 +309,14 @@ async fn redirect_to_another_host_is_not_followed() {
     assert_eq!(elsewhere.sent(), "");
 }
 
-/// What a process has held at most until now.
+/// The peak memory of a process so far.
 fn memory_peak_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Counts what is written through it, and takes no more than is left.
+/// Counts the bytes that are written, up to a limit.
 struct Counted<'a> {
     to: &'a mut TcpStream,
     left: usize,
@@ -343,13 +344,13 @@ fn response_floods_do_not_grow_memory_or_block_stop() {
     let (turn, sent) = (AtomicUsize::new(0), Arc::new(AtomicU64::new(0)));
     let count = Arc::clone(&sent);
     let service = Recorder::serving(move |_, client| {
-        // Most calls get through, so that the run goes on asking and does not wait.
+        // Most requests succeed, so that the run continues and does not back off.
         let turn = turn.fetch_add(1, Ordering::Relaxed);
         if turn % 8 != 0 {
             return client.write_all(&ok_with("", OK.as_bytes()));
         }
         let (what, head, piece) = floods[turn / 8 % floods.len()];
-        // Most are parsed sign by sign, and need no more to be floods; a plain body is not.
+        // Most responses are parsed byte by byte, so 8 MiB are enough for them. A plain body is not.
         let left = if what == "an endless body" { 1 << 30 } else { 8 << 20 };
         let flood = for_ever(&mut Counted { to: client, left, count: &count }, head, piece);
         let _ = ended.send(what);

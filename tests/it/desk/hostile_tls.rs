@@ -1,6 +1,5 @@
-//! Who is believed to be the service: only whoever has a certificate, for this very name and
-//! this very day, from somebody that the machine believes. And nobody else is told a UserSig:
-//! not over clear text, not by a redirect, not through a proxy.
+//! Only a valid certificate, for this host name and date and from a trusted authority, identifies the
+//! service. No other server receives a UserSig: not over clear text, a redirect or a proxy.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -28,7 +27,7 @@ fn key() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
-/// Somebody who vouches for others, called `name`.
+/// A certificate authority called `name`.
 fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -37,7 +36,7 @@ fn authority(name: &str) -> Authority {
     CertifiedIssuer::self_signed(params, key()).unwrap()
 }
 
-/// What a service called `name` shows.
+/// The certificate parameters of a service called `name`.
 fn for_service(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -56,7 +55,7 @@ fn serving(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> ServerConfig {
         .unwrap()
 }
 
-/// A service with a certificate that `authority` signed.
+/// The TLS settings of a service with a certificate that `authority` signed.
 fn signed(params: &CertificateParams, authority: &Authority) -> ServerConfig {
     let key = key();
     let certificate = params.signed_by(&key, authority).unwrap();
@@ -67,15 +66,15 @@ fn ok() -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{OK}", OK.len())
 }
 
-/// One job, toward `endpoint`, on a machine that believes `authority` alone; given up as soon
-/// as nothing gets through.
+/// A run of one job with `endpoint` on a machine that trusts only `authority`. It stops at the first
+/// failed connection.
 fn run(place: &Place, authority: &Authority, endpoint: &str) -> Command {
     let mut command = patient_run(place, authority, endpoint);
     command.args(["--outage-s", "0"]);
     command
 }
 
-/// The same, which waits as long as usual for an outage to end.
+/// The same with the usual patience for an outage.
 fn patient_run(place: &Place, authority: &Authority, endpoint: &str) -> Command {
     let believed = place.write("believed.pem", authority.pem());
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
@@ -94,7 +93,7 @@ fn patient_run(place: &Place, authority: &Authority, endpoint: &str) -> Command 
     command
 }
 
-/// The run ended without an answer, its job still waiting.
+/// The run stopped without a response, and its job is still pending.
 #[track_caller]
 fn gave_up(place: &Place, command: Command, what: &str) -> Output {
     let output = ends(command, 3);
@@ -133,7 +132,7 @@ fn invalid_certificate_receives_no_request() {
 
     let own = key();
     let self_signed = for_service("localhost").self_signed(&own).unwrap();
-    // Vouched for by a service, which may not vouch for others.
+    // Signed with a service's certificate, which is not allowed to sign others.
     let (service_key, leaf_key) = (key(), key());
     let service = for_service("localhost");
     let service_certificate = service.signed_by(&service_key, &believed).unwrap();
@@ -217,7 +216,7 @@ fn redirect_from_https_to_http_is_not_followed() {
 fn environment_proxy_receives_only_host_name() {
     let authority = authority("believed");
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
-        // Says that the way is free, and then speaks for the service itself.
+        // Accepts the tunnel and then acts as the service itself.
         let proxy = Recorder::answering(|_| format!("HTTP/1.1 200 Go\r\n\r\n{}", ok()));
         let place = Place::new();
         let mut command = run(&place, &authority, "https://gateway.example/s3cret-path");
@@ -227,7 +226,7 @@ fn environment_proxy_receives_only_host_name() {
     }
 }
 
-/// Addresses in clear text that are not, or not surely, this machine.
+/// Clear-text addresses that are not, or not certainly, this machine.
 const ELSEWHERE: &[&str] = &[
     "http://gateway.example",
     "http://192.168.0.1",
@@ -236,11 +235,11 @@ const ELSEWHERE: &[&str] = &[
     "http://0.0.0.0",
     "http://0",
     "http://[::]",
-    // Mapped and compatible forms are routed as the system likes.
+    // The system decides how to route mapped and compatible forms.
     "http://[::ffff:127.0.0.1]",
     "http://[::ffff:7f00:1]",
     "http://[::127.0.0.1]",
-    // Names that somebody else's server resolves, today to 127.0.0.1.
+    // Names that a foreign server resolves. It can change 127.0.0.1 at any time.
     "http://127.0.0.1.nip.io",
     "http://localhost.nip.io",
     "http://localtest.me",
@@ -248,7 +247,7 @@ const ELSEWHERE: &[&str] = &[
     "http://localhost.",
     "http://ip6-localhost",
     "http://127.0.0.1%2eexample.com",
-    // The host is behind the sign that looks as if it were before it, and the other way round.
+    // The host is after the sign that seems to end it, or the other way round.
     "http://127.0.0.1@gateway.example",
     "http://127.0.0.1:80@gateway.example",
     "http://localhost%2f@gateway.example",

@@ -1,5 +1,4 @@
-//! A process that is stopped for longer than its timeout, with requests in flight, takes the
-//! responses that came meanwhile.
+//! A process that was stopped for longer than its timeout reads the responses that arrived meanwhile.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,11 +9,11 @@ use rustix::process::Signal;
 use crate::support::binary::{Going, has, sandbox_with};
 use crate::support::place::{Place, manifest, question};
 
-/// How long the sandbox takes for each response; three of them are longer than the timeout.
+/// The sandbox's latency. Three of them are longer than the timeout.
 const LATENCY: Duration = Duration::from_millis(400);
 const TIMEOUT_MS: &str = "1000";
 
-/// Calls the sandbox with nothing that it knows; its response takes the latency.
+/// Sends the sandbox an unknown path; the response takes the full latency.
 fn call_for_nothing(sandbox: SocketAddr) {
     let mut stream = TcpStream::connect(sandbox).unwrap();
     let head = "POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n";
@@ -31,7 +30,7 @@ async fn responses_that_came_during_a_stop_are_read() {
     let mut command = place.deskbatch_toward(&sandbox, &["run", "jobs.csv", "--yes"]);
     command.args(["--chunk", "1", "--rate", "20", "--timeout-ms", TIMEOUT_MS]);
     let run = Going::start(command);
-    // The first alone, then as many at a time as the latency needs.
+    // The first request goes alone, later ones as many at once as the latency needs.
     sandbox.seen(10).await;
     run.signal(Signal::STOP);
     for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! The whole policy on one page: what each code does to a run, as a snapshot.
+//! A snapshot of the whole policy: what each code does to a run.
 
 use deskbatch::domain::verdict::{CODES, UNKNOWN};
 

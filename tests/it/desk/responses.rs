@@ -1,5 +1,5 @@
-//! What counts as a response to a request, and what it says: a list beside OK, a second response
-//! to an earlier request, a code beside a broken text, a time to wait.
+//! What counts as the response to a request and what it means: a list beside OK, a second response to
+//! an earlier request, a code in invalid JSON, a wait time.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn transport(service: &Recorder) -> HttpTransport {
     HttpTransport::new(&HttpSettings::new(endpoint, "administrator")).unwrap()
 }
 
-/// What the client makes of a response with this body.
+/// How the client classifies a response with this body.
 async fn answer_to(body: &[u8]) -> (ResponseKind, String) {
     let response = http("200 OK", "", body);
     let service = Recorder::serving(move |_, client| client.write_all(&response));
@@ -84,7 +84,7 @@ async fn harmless_fields_beside_ok_are_tolerated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn second_response_counts_for_no_request() {
-    // Each connection: a refusal, and an OK that comes when more is written to it.
+    // On each connection: a rejection, and an OK that follows when the client writes again.
     let service = Recorder::start(|mut client, _| {
         let mut bytes = [0; 4096];
         let mut length = 0;
@@ -107,7 +107,7 @@ async fn second_response_counts_for_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_closes_after_one_response() {
-    // The end of what the client sends is the event: it comes without any more requests.
+    // The client's end of stream is the event. It comes without another request.
     let (ended, end) = std::sync::mpsc::channel();
     let service = Recorder::serving(move |_, client| {
         client.write_all(&http("200 OK", "Keep-Alive: timeout=60\r\n", OK.as_bytes()))?;

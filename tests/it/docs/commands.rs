@@ -1,6 +1,6 @@
-//! No page names a command or a flag that is not there: every line that begins with
-//! `deskbatch`, in a block or between backticks, is read by the command line's own structures.
-//! What such a line does is not tried here; `console.rs` and `recipes.rs` do that.
+//! No page names a command or flag that does not exist: the command-line parser reads every line that
+//! begins with `deskbatch`, in a block or in backticks. `console.rs` and `recipes.rs` test what such
+//! lines do.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use deskbatch::cli::Cli;
 
 use crate::support::docs::{fences, pages, read};
 
-/// What stands in the place of a word in capitals, where a number or a path would not do.
+/// Values for placeholders in capitals where a number or a path is not valid.
 const PLACEHOLDERS: [(&str, &str); 6] = [
     ("DURATION", "1h"),
     ("STATUS", "enable"),
@@ -42,7 +42,7 @@ const FOREIGN: &[&str] = &[
     "--quick",
 ];
 
-/// The words of each call of deskbatch in a line of shell.
+/// The words of each call of deskbatch in a shell line.
 fn calls(line: &str) -> Vec<Vec<String>> {
     let line = line.replace("2>&1", "").replace("${", "$");
     let Some(words) = shlex::split(&line) else { return Vec::new() };
@@ -52,7 +52,7 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     let mut words = words.into_iter().peekable();
     let mut before = String::new();
     while let Some(word) = words.next() {
-        // `docker build --tag deskbatch`: the word is a name there.
+        // In `docker build --tag deskbatch` the word is a name and no command.
         let is_name = matches!(before.as_str(), "--tag" | "uninstall" | "-r" | "--unit");
         before.clone_from(&word);
         if is_name || word.rsplit('/').next() != Some("deskbatch") {
@@ -74,7 +74,7 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// With values in the place of placeholders.
+/// Replaces placeholders with values.
 fn filled(word: &str) -> String {
     if let Some((_, value)) = PLACEHOLDERS.iter().find(|(name, _)| *name == word) {
         return (*value).to_owned();
@@ -83,7 +83,7 @@ fn filled(word: &str) -> String {
     if is_name || word.starts_with('$') { "1".to_owned() } else { word.to_owned() }
 }
 
-/// Lines of shell in the blocks of a page, continued ones joined, prompts and comments left out.
+/// Shell lines in the blocks of a page. Continued lines are joined; prompts and comments are removed.
 fn shell_lines(page: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for fence in fences(page) {
@@ -106,7 +106,7 @@ fn shell_lines(page: &str) -> Vec<String> {
     lines
 }
 
-/// What stands in backticks outside blocks.
+/// Text in backticks outside blocks.
 fn in_backticks(page: &str) -> Vec<String> {
     let prose = page.split("```").step_by(2);
     prose.flat_map(|text| text.split('`').skip(1).step_by(2)).map(str::to_owned).collect()

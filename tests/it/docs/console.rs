@@ -1,10 +1,9 @@
-//! What the pages show is what the binary prints: every block marked `console` is run, command
-//! by command, and compared; with `DESKBATCH_UPDATE_DOCS=1` it is written anew.
+//! The pages show the real output: every `console` block is run command by command and compared.
+//! `DESKBATCH_UPDATE_DOCS=1` rewrites the blocks instead.
 //!
-//! The blocks of a page share a folder with the two example files, so a page is a session. A
-//! line that begins with `$ ` is a command, one with `> ` continues it, all others are output;
-//! an exit code that is not 0 stands behind it in brackets. What varies from run to run is
-//! compared by `VARIES`, and only that; the page keeps the values that it was written with.
+//! The blocks of a page share a folder with the two example files. A line that begins with `$ ` is a
+//! command, one with `> ` continues it, and all others are output. A non-zero exit code follows in
+//! brackets. `VARIES` lists the values that are not compared, and the page keeps its old ones.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,9 +15,9 @@ use regex::Regex;
 use crate::support::docs::{Fence, fences, hold, pages, read, root};
 use crate::support::place::Place;
 
-/// What is not compared: times of day and lengths of time, the sandbox's port, the process and
-/// its machine, its free disk, the size of the queue, how fast it went, and how many requests a search or an outage took, which the
-/// time that the answers took and chance decide.
+/// Values that are not compared: times and durations, the sandbox's port, the process and its machine,
+/// free disk space, the size of the queue, the rate. The number of requests of an isolation or an
+/// outage depends on latency and chance.
 const VARIES: [(&str, &str); 11] = [
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
@@ -33,13 +32,13 @@ const VARIES: [(&str, &str); 11] = [
     (r"file( +)[\d.]+ MB", "file${1}SIZE"),
 ];
 
-/// What the pages call the folder of a session.
+/// The folder name that the pages show.
 const FOLDER: &str = "/srv/desk";
 
-/// A command of a block, and the output that the block shows.
+/// A command of a block and the output that the block shows.
 #[derive(Debug, PartialEq)]
 struct Step {
-    /// As it stands in the page, prompts included.
+    /// The lines of the page, prompts included.
     shown: String,
     command: String,
     output: String,
@@ -73,9 +72,9 @@ fn normal(text: &str) -> String {
     })
 }
 
-/// Runs a command as a person would who sits in the folder with the binary on the path.
+/// Runs a command in the folder with the binary on the path.
 fn play(place: &Place, command: &str) -> String {
-    // The binary without the settings of whoever runs the tests.
+    // The settings of the user who runs the tests must not apply.
     let mut shell = Command::new("sh");
     let clean = place.deskbatch(&[]);
     for (name, value) in clean.get_envs() {
@@ -88,7 +87,7 @@ fn play(place: &Place, command: &str) -> String {
         .args(["-c", &format!("exec 2>&1\n{command}")])
         .current_dir(place.folder.path())
         .env("PATH", format!("{}:{path}", folder.display()))
-        // A machine that is busy with other tests lets requests bunch; none shall be refused for it.
+        // On a busy machine requests can bunch, and the sandbox must not reject one for that.
         .env("DESKBATCH_SANDBOX_RATE_LIMIT", "0")
         .stdin(Stdio::null())
         .output()
@@ -104,7 +103,7 @@ fn play(place: &Place, command: &str) -> String {
     }
 }
 
-/// The page as it would be now, and what differs.
+/// The page with the current output, and the differences.
 fn replayed(page: &str) -> (String, String) {
     let old = read(page);
     let lines: Vec<&str> = old.split_inclusive('\n').collect();
@@ -138,7 +137,7 @@ fn docs_show_what_the_binary_prints() {
         .filter(|page| fences(&read(page)).iter().any(|fence| fence.language() == "console"))
         .collect();
     assert!(with_sessions.contains(&"docs/transcript.md".to_owned()), "{with_sessions:?}");
-    // Side by side: a rehearsal takes as long as its five calls a second.
+    // In parallel, since a rehearsal keeps a rate of five requests a second.
     let played: Vec<(String, (String, String))> = thread::scope(|scope| {
         let going: Vec<_> = with_sessions
             .into_iter()

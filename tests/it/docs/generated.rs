@@ -1,5 +1,5 @@
-//! Pages that are made from the program: every setting from the command line's own structures,
-//! every code from the table that decides. Compared with what is committed, or written.
+//! Pages generated from the program: every setting from the command-line definitions, every code from
+//! the verdict table. The test compares them with the committed pages or rewrites them.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use deskbatch::domain::verdict::{CODES, Class, CodeRow, UNKNOWN, Verdict};
 
 use crate::support::docs::{hold_part, read};
 
-/// What the numbers count, where the word for a value does not say it already.
+/// The units of numbers whose value name does not include one.
 const UNITS: [(&str, &str); 12] = [
     ("SECONDS", "s"),
     ("MS", "ms"),
@@ -26,10 +26,10 @@ const UNITS: [(&str, &str); 12] = [
     ("fault", "KIND=0.05"),
 ];
 
-/// The beginning of the variables that shape the sandbox.
+/// The prefix of the variables for the sandbox.
 const SANDBOX: &str = "DESKBATCH_SANDBOX_";
 
-/// A setting as the command line has it.
+/// A setting as the command line defines it.
 struct Setting {
     flag: String,
     variable: String,
@@ -50,7 +50,7 @@ impl Setting {
         let key = flag.replace('-', "_");
         let value = arg.get_value_names().map(|names| names[0].to_string()).unwrap_or_default();
         let unit = UNITS.iter().find(|(name, _)| *name == value || *name == key);
-        // The file cannot name itself.
+        // The file cannot set its own path.
         let key = if key == "config" { String::new() } else { format!("`{key}`") };
         Some(Self {
             flag: format!("`--{flag}`"),
@@ -68,7 +68,7 @@ impl Setting {
     }
 }
 
-/// With the values that clap shows by itself, where the text has none.
+/// Appends the possible values that clap shows by itself, where the text has none.
 fn with_choices(meaning: &str, arg: &Arg) -> String {
     let hidden = arg.is_hide_possible_values_set() || meaning.contains(": ");
     let choices: Vec<String> = arg
@@ -143,7 +143,7 @@ fn docs_list_every_code_of_the_verdict_table() {
         let of_verdict: Vec<&CodeRow> =
             CODES.iter().filter(|row| row.class.verdict() == verdict).collect();
         let _ = write!(text, "\n## {verdict}\n");
-        // Classes of one verdict may differ in what follows.
+        // Classes of one verdict may differ in their consequences.
         let mut followed: Vec<String> = of_verdict.iter().map(|row| said(row.class)).collect();
         followed.sort();
         followed.dedup();

@@ -1,4 +1,4 @@
-//! The documents say what is: settings, exit codes, examples, links and the names of tests.
+//! The documents match the program: settings, exit codes, examples, links and test names.
 
 use std::fs;
 use std::path::Path;
@@ -24,14 +24,13 @@ fn every_test_that_the_documents_name_is_there() {
     assert!(named >= 60, "{named}");
 }
 
-/// What stands in backticks and is called as tests are: words with more than three
-/// underscores between them.
+/// Words in backticks that look like test names: they have more than three underscores.
 fn named_tests(page: &str) -> Vec<&str> {
-    // Fences are blocks of their own; what they show is no name.
+    // Code blocks show no test names.
     let prose = page.split("```").step_by(2);
     let words = prose.flat_map(|text| text.split('`').skip(1).step_by(2));
     let is_test = |word: &&str| {
-        // A metric's name is as long.
+        // Names of metrics are as long.
         word.matches('_').count() > 3
             && !word.starts_with("deskbatch_")
             && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
@@ -151,7 +150,7 @@ fn every_link_of_a_page_leads_somewhere() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Whether a heading of `page` has this anchor, made as GitHub makes it.
+/// Whether a heading of `page` has this anchor, by the rules of GitHub.
 fn has_part(page: &str, part: &str) -> bool {
     page.lines().filter(|line| line.starts_with('#')).any(|line| {
         let title = line.trim_start_matches('#').trim().to_lowercase();

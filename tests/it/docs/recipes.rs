@@ -1,6 +1,5 @@
-//! Every recipe of docs/cron.md does what the page says. The blocks are taken from the page and
-//! run by `sh` in a folder of their own, which stands in the place of `/srv/desk`, with the
-//! binary on the path, a sandbox of the service in deskbatch.toml, and a `mail` that keeps what
+//! Every recipe of docs/cron.md does what the page says. `sh` runs the blocks in a folder that replaces
+//! `/srv/desk`, with the binary on the path, a sandbox in deskbatch.toml, and a `mail` that keeps what
 //! it gets. Nothing else of a block is changed.
 
 use std::collections::BTreeSet;
@@ -19,18 +18,18 @@ use crate::support::place::{Place, manifest, question};
 
 const PAGE: &str = "docs/cron.md";
 
-/// The folder that the page speaks of.
+/// The folder name that the page shows.
 const FOLDER: &str = "/srv/desk";
 
-/// What a recipe came to.
+/// The result of a recipe.
 #[derive(Debug)]
 struct Came {
     code: i32,
-    /// What it printed, as cron would mail it.
+    /// The output, which cron would mail.
     printed: String,
 }
 
-/// A folder with everything that the page says is in it.
+/// A folder with all files that the page requires.
 struct Desk {
     place: Place,
     sandbox: Sandbox,
@@ -53,7 +52,7 @@ impl Desk {
         desk
     }
 
-    /// A manifest: a good question and, if `bad`, one that does not exist.
+    /// Writes a manifest: a good question and, if `bad`, one that does not exist.
     fn asks(&self, name: &str, good: &str, bad: bool) {
         let (good, missing) = (question(good), question("missing1"));
         let mut rows = vec![(good.as_str(), "delete")];
@@ -70,7 +69,7 @@ impl Desk {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs `script` by the shell, with the binary and the mail program before all else.
+    /// Runs `script` in the shell, with the binary and the mail program first on the path.
     fn shell(&self, script: &str, path: Option<&str>) -> Came {
         let binary = Path::new(env!("CARGO_BIN_EXE_deskbatch")).parent().unwrap();
         let rest = path.map_or_else(|| std::env::var("PATH").unwrap(), str::to_owned);
@@ -90,7 +89,7 @@ impl Desk {
         Came { code: output.status.code().unwrap(), printed }
     }
 
-    /// Lays out the files of the recipe `name` and returns what is to be run.
+    /// Writes the files of the recipe `name` and returns the script to run.
     fn prepare(&self, name: &str) -> String {
         let mut script = None;
         for fence in recipes().into_iter().filter(|fence| fence.word("recipe") == Some(name)) {
@@ -110,7 +109,7 @@ impl Desk {
         self.shell(&script, None)
     }
 
-    /// What was mailed until now.
+    /// All mail so far.
     fn mails(&self) -> String {
         fs::read_to_string(self.place.path("mails")).unwrap_or_default()
     }
@@ -130,7 +129,7 @@ fn silent(came: &Came) {
     assert_eq!((came.code, came.printed.as_str()), (0, ""), "{came:?}");
 }
 
-/// A crontab as cron reads it: the environment, and each job's command.
+/// Parses a crontab like cron: the environment, and each job's command.
 fn read_crontab(text: &str) -> (Vec<(String, String)>, Vec<String>) {
     let (mut environment, mut jobs) = (Vec::new(), Vec::new());
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -146,7 +145,7 @@ fn read_crontab(text: &str) -> (Vec<(String, String)>, Vec<String>) {
             assert!(field.chars().all(|c| c.is_ascii_digit() || "*/,-".contains(c)), "{line}");
             rest = after.trim_start();
         }
-        // A bare % ends the command; what is behind it would be its stdin.
+        // A bare % ends the command, and cron passes the rest to stdin.
         let command = rest.replace("\\%", "\0");
         let command = command.split('%').next().unwrap().replace('\0', "%");
         jobs.push(command);
@@ -164,7 +163,7 @@ async fn crontab_mails_once_and_only_on_failure() {
     silent(&desk.shell(&jobs[0], path));
     assert!(desk.done("q1"));
     silent(&desk.shell(&jobs[1], path));
-    // Of thirty, five in a hundred are two; five would be what a bare % leaves.
+    // Five per cent of thirty are two. A limit of five would show that a bare % cut the line.
     let ids: Vec<String> = (0..30).map(|n| question(&format!("missing{n}"))).collect();
     desk.place.write("cleanup.csv", manifest(ids.iter().map(|id| (id.as_str(), "disable"))));
     let came = desk.shell(&jobs[0], path);
@@ -265,7 +264,7 @@ async fn approved_recipe_runs_only_approved_plan() {
     let (plan, run) = script.split_once('\n').unwrap();
     let plan = desk.shell(plan, None);
     let digest = plan.printed.lines().rev().nth(2).unwrap();
-    // The last line of a plan is the run, with the words in the plan's order.
+    // The last line of a plan is the command to run, with the words in the plan's order.
     let last = plan.printed.lines().last().unwrap();
     has(last, &["deskbatch run cleanup.csv --again --plan", digest]);
     let run = run.replace("DIGEST", digest);
@@ -281,7 +280,7 @@ async fn window_recipe_resumes_nightly_until_done() {
     let desk = Desk::new().await;
     let (one, other) = (question("q1"), question("q2"));
     desk.place.write("large.csv", manifest([(one.as_str(), "delete"), (other.as_str(), "delete")]));
-    // A window in which the second request, an hour later, has no room.
+    // The time window has no room for the second request, which leaves an hour later.
     let night = "deskbatch run large.csv --yes --quiet --max-duration 1s --rate 0.0003 --chunk 1";
     assert_eq!(desk.shell(night, None).code, 3);
     silent(&desk.recipe("window"));
@@ -343,7 +342,7 @@ async fn systemd_service_uses_its_environment_file() {
     for line in example.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (name, value) = line.split_once('=').unwrap();
         let value = match name {
-            // The file of this folder has the account.
+            // The settings file of this folder has the account.
             "DESKBATCH_REGION" | "DESKBATCH_SECRET_KEY" => continue,
             _ => value.replace("/etc/deskbatch", FOLDER),
         };

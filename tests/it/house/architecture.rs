@@ -1,4 +1,4 @@
-//! Rules of the house, held by a test: sizes, and what each room must not name.
+//! Architecture rules: file sizes, and which names each module must not use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust file below `folder`, as its path from the root and its text.
+/// Every Rust file below `folder`: its path from the root and its text.
 fn sources(folder: &str) -> Vec<(String, String)> {
     let mut files = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -39,14 +39,14 @@ fn all_sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// What of a source file is program: its tests and comments left out.
+/// The code of a source file without its tests and comments.
 fn program(text: &str) -> String {
     let program = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
     let is_comment = |line: &&str| line.trim_start().starts_with("//");
     program.lines().filter(|line| !is_comment(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// Fails with every file outside `rooms` whose program has one of `words`.
+/// Fails for every file outside `rooms` whose code contains one of `words`.
 #[track_caller]
 fn only_in(rooms: &[&str], words: &[&str]) {
     let mut found = Vec::new();
@@ -87,7 +87,7 @@ fn no_function_is_longer_than_70_lines() {
             if !is_function {
                 continue;
             }
-            // rustfmt puts the closing brace under the first letter.
+            // rustfmt aligns the closing brace with the start of the item.
             let end = format!("{}}}", &line[..line.len() - code.len()]);
             let length = lines[at..].iter().position(|line| *line == end).map_or(0, |n| n + 1);
             if length > FUNCTION_LINES_MAX {
@@ -188,7 +188,7 @@ fn private_dependencies_stay_in_their_module() {
         &["println!", "print!", "eprint", "io::stdout", "io::stderr", "indicatif"],
     );
     only_in(&["src/desk/"], &["reqwest", "rustls"]);
-    // A file that is written elsewhere is half a file after a full disk.
+    // A file that other code writes can be incomplete after a full disk.
     only_in(&["src/queue/", "src/util/atomic_file.rs"], &["fs::write(", " File::create("]);
     only_in(&["src/limiter/retry.rs"], &["backoff::"]);
     only_in(&["src/limiter/"], &["governor::"]);
@@ -197,11 +197,11 @@ fn private_dependencies_stay_in_their_module() {
     only_in(&["src/report/html/"], &["maud", "plotters"]);
     only_in(&["src/cli/", "src/main.rs"], &["clap::"]);
     only_in(&["src/main.rs"], &["ExitCode", "process::exit"]);
-    // A child would inherit the key with the environment; that one takes care.
+    // A child would inherit the key with the environment; only that module removes it.
     only_in(&["src/commands/shell.rs"], &["process::{C", "process::Command"]);
 }
 
-/// Whom each room may look at, pure core first; the edge may look at everything.
+/// Which modules each module may use, pure core first. The edge may use every module.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("src/util/", &[]),
     ("src/domain/", &["util"]),
@@ -216,13 +216,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("src/report/", &["domain", "queue", "util"]),
     ("src/metrics/", &["domain", "queue", "util"]),
     ("src/dashboard/", &["domain", "metrics", "report", "runner", "queue"]),
-    // Shares no parsing and no signing with the client, only the table of codes and what text looks like.
+    // The sandbox must not share parsing or signing with the client, or it could not find their faults.
+    // It uses the table of codes and the text rules.
     ("src/sandbox/", &["domain", "util"]),
     ("src/output/", &["domain", "eta", "limiter", "runner", "queue", "util"]),
 ];
 
-/// The modules of `commands/` that several commands share, and which of them each may use: a command
-/// may use any of them, and none of these uses a command.
+/// The modules of `commands/` that several commands share, and which of each other they may use. Every
+/// command may use them, and none of them uses a command.
 const SHARED_BY_COMMANDS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("eta", &["error"]),
@@ -231,7 +232,7 @@ const SHARED_BY_COMMANDS: &[(&str, &[&str])] = &[
     ("signals", &["error", "shell"]),
 ];
 
-/// The modules of `commands/` that a file names, itself excluded.
+/// The modules of `commands/` that a file names, except itself.
 fn used_commands(text: &str) -> Vec<String> {
     let mut used = Vec::new();
     for start in ["use super::", "crate::commands::"] {

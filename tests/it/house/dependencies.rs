@@ -1,6 +1,6 @@
-//! What we stand on: the one crate that nobody keeps stays behind one file, and no other such
-//! crate comes in unseen. `cargo deny check` asks the whole list of advisories; this test
-//! needs no network and fails with the change that brings one in.
+//! Dependency rules: the one unmaintained crate stays behind one file, and no other such crate enters
+//! unnoticed. `cargo deny check` uses the full advisory database. This test needs no network and fails
+//! with the change that adds such a crate.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use toml::Table;
 
-/// Crates that are known to be given up, by the advisory database or by their own authors,
-/// and that were in many trees. Those whose new owner keeps them (humantime, ring, spin) are
-/// not here.
+/// Common crates that are unmaintained according to the advisory database or their own authors. Crates
+/// that a new owner maintains (humantime, ring, spin) are not listed.
 const GIVEN_UP: &str = "
     adler ansi_term anymap async-std atty backtrace-sys badge bincode block-cipher boxfnonce
     buf_redux chan clipboard console_error_panic_hook cpuid-bool derivative difference dlopen_derive
@@ -24,7 +23,7 @@ const GIVEN_UP: &str = "
     wee_alloc yaml-rust
 ";
 
-/// The two that are here all the same; `deny.toml` says why.
+/// Exceptions; `deny.toml` gives the reasons.
 const KEPT: [(&str, &str); 2] =
     [("backoff", "RUSTSEC-2025-0012"), ("instant", "RUSTSEC-2024-0384")];
 
@@ -36,13 +35,13 @@ fn parsed(name: &str) -> Table {
     toml::from_str(&read(name)).unwrap()
 }
 
-/// Every package that the lock file names, with the names of what it needs.
+/// Every package of the lock file with the names of its dependencies.
 fn locked() -> Vec<(String, Vec<String>)> {
     let lock = parsed("Cargo.lock");
     let package = |package: &toml::Value| {
         let needs = package.get("dependencies").and_then(toml::Value::as_array);
         let needs = needs.into_iter().flatten().map(|need| {
-            // With a version behind it where there are two.
+            // The version follows the name where the lock file has two versions.
             need.as_str().unwrap().split(' ').next().unwrap().to_owned()
         });
         (package["name"].as_str().unwrap().to_owned(), needs.collect())
@@ -50,7 +49,7 @@ fn locked() -> Vec<(String, Vec<String>)> {
     lock["package"].as_array().unwrap().iter().map(package).collect()
 }
 
-/// Who needs `name`.
+/// The packages that depend on `name`.
 fn needed_by(name: &str) -> Vec<String> {
     let needs = |(_, needs): &(String, Vec<String>)| needs.iter().any(|need| need == name);
     locked().into_iter().filter(needs).map(|(package, _)| package).collect()
@@ -117,7 +116,7 @@ fn every_ignored_advisory_has_a_reason() {
     ] {
         assert_eq!(deny[table][key].as_str(), Some(value), "{table}.{key}");
     }
-    // The lock file holds what deny.toml bans, also where no tool reads it.
+    // Checks the bans of deny.toml against the lock file, since `cargo deny` may not be installed.
     let locked: BTreeSet<String> = locked().into_iter().map(|(name, _)| name).collect();
     let banned = deny["bans"]["deny"].as_array().unwrap();
     assert!(banned.len() >= 3);
@@ -128,7 +127,7 @@ fn every_ignored_advisory_has_a_reason() {
     assert_eq!(read("Cargo.lock").matches("source = \"").count(), locked_from_the_registry());
 }
 
-/// How many packages come from the one registry, by checksum.
+/// The number of packages with a registry checksum.
 fn locked_from_the_registry() -> usize {
     let lock = read("Cargo.lock");
     let sources = lock.lines().filter(|line| line.starts_with("source = \"registry+"));

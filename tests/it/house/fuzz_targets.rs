@@ -1,7 +1,7 @@
-//! What must hold for any bytes at all: one function for each way in from outside.
+//! Invariants that hold for any input bytes: one function per external input.
 //!
-//! Called by `fuzzing.rs` over the corpus, and by the fuzzer in `fuzz/`, which includes this
-//! file. A function panics where a promise is broken, and says nothing of good or bad input.
+//! Called by `fuzzing.rs` over the corpus, and by the fuzzer in `fuzz/`, which includes this file. A
+//! function panics when an invariant is broken, and accepts good and bad input alike.
 
 use std::collections::HashSet;
 use std::io::{self, Cursor, Read, Write as _};
@@ -20,17 +20,17 @@ use deskbatch::sandbox::verify_usersig;
 use flate2::{Compression, write::ZlibEncoder};
 use secrecy::SecretString;
 
-/// A way in, with its name.
+/// A fuzz target with its name.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every way in; each has its corpus in `fuzz/corpus/NAME`.
+/// Every fuzz target. Each has its corpus in `fuzz/corpus/NAME`.
 pub const TARGETS: [Target; 4] =
     [("manifest", manifest), ("answer", answer), ("usersig", usersig), ("config", config)];
 
-/// Stands for a secret wherever one could leak.
+/// The placeholder for a secret wherever one could leak.
 pub const SECRET: &str = "5bd2850fff3ecb11d7c805251c51ee46";
 
-/// A manifest, read with several options, whole and in small pieces.
+/// Reads a manifest with several options, whole and in small pieces.
 pub fn manifest(bytes: &[u8]) {
     let plain = ManifestOptions { sdkappid: 1_400_000_000, ..ManifestOptions::default() };
     let with = |change: fn(&mut ManifestOptions)| {
@@ -52,7 +52,7 @@ pub fn manifest(bytes: &[u8]) {
     assert_eq!(first.bad, last.bad, "who wins a conflict made a row bad");
 }
 
-/// Gives from one to seven bytes at a time, with an interruption now and then.
+/// Yields one to seven bytes at a time and sometimes an interruption.
 struct Pieces {
     bytes: Cursor<Vec<u8>>,
     turn: usize,
@@ -69,7 +69,7 @@ impl Read for Pieces {
     }
 }
 
-/// The totals, or the error's text; checks both, and every row.
+/// Returns the totals or the error's text, and checks both and every row.
 fn read_manifest(
     from: impl Read + Send + 'static,
     options: &ManifestOptions,
@@ -131,7 +131,7 @@ fn read_rows(
     Ok(totals)
 }
 
-/// A bad row after the one that was `record`.
+/// Checks a bad row that follows row `record`.
 fn assert_bad(row: &RowError, record: &mut u64) {
     assert_printable(&row.to_string());
     assert!(row.record > *record, "records go on: {row}");
@@ -146,13 +146,13 @@ fn assert_good(job: &NewJob, options: &ManifestOptions) {
     assert!(options.status.is_none_or(|status| status == job.status), "{job:?}");
 }
 
-/// The body of an answer.
+/// The body of a response.
 pub fn answer(body: &[u8]) {
     let (answer, info) = read_answer(body, &[]);
     match answer {
         ResponseKind::Code(0) => {
-            // Read a second time, by other means: success needs the service's own word. They
-            // are stricter with fields that nobody reads, and may fail there.
+            // Parses it a second time by other means, since success needs the service's own word. This
+            // parser is stricter with unused fields and may fail on them.
             let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
             if let Ok(document) = serde_json::from_str::<serde_json::Value>(&text) {
                 assert_eq!(document["ActionStatus"], "OK");
@@ -171,7 +171,7 @@ pub fn answer(body: &[u8]) {
     assert!(!shown.contains(SECRET) && !shown.contains(char::is_control), "{shown:?}");
 }
 
-/// A UserSig: as it came, and its bytes and its JSON packed as the vendor packs them.
+/// A UserSig as received, and its bytes and JSON encoded like the vendor's.
 pub fn usersig(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
@@ -183,10 +183,10 @@ pub fn usersig(bytes: &[u8]) {
     signed_is_taken(&text);
 }
 
-/// The codes that the vendor has for a UserSig.
+/// The codes that the vendor has for a bad UserSig.
 const REFUSALS: [i64; 7] = [70_001, 70_002, 70_003, 70_009, 70_013, 70_014, 70_020];
 
-/// A moment at which the UserSigs of the corpus are good.
+/// A time at which the UserSigs of the corpus are valid.
 const MADE_MS: i64 = 1_735_689_600_000;
 
 fn check_usersig(usersig: &str) {
@@ -202,7 +202,8 @@ fn check_usersig(usersig: &str) {
     }
 }
 
-/// What the client signs for whoever this is, the sandbox takes, and from nobody else.
+/// The sandbox accepts what the client signs for `identifier`, and rejects it for any other identifier
+/// or key.
 fn signed_is_taken(identifier: &str) {
     let identifier: String = identifier.chars().take(32).collect();
     let key = SecretString::from(SECRET);
@@ -219,7 +220,7 @@ fn in_vendors_alphabet(bytes: &[u8]) -> String {
     STANDARD.encode(bytes).replace('+', "*").replace('/', "-").replace('=', "_")
 }
 
-/// A configuration file, for a live run and for a rehearsal.
+/// A settings file, for a live run and for a rehearsal.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for rehearsal in [false, true] {
@@ -234,7 +235,7 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// What is shown of good settings.
+/// The displayed text of valid settings.
 fn check_settings(mut settings: Settings) -> String {
     assert!((1.0 / 3_600.0..=1_000_000.0).contains(&settings.rate()));
     assert!(!settings.database.as_os_str().is_empty());
@@ -252,7 +253,7 @@ fn check_settings(mut settings: Settings) -> String {
     let runner = settings.runner(app, None);
     assert!((1..=10_000).contains(&runner.chunk_jobs_max), "{runner:?}");
     assert!((1..=64).contains(&runner.in_flight_max), "{runner:?}");
-    // A file of ids that the text names is not for a test to read.
+    // The test must not read the file of ids that the input names.
     settings.sandbox.known_ids = None;
     let sandbox = sandbox_settings(&settings, &settings.sandbox, None);
     if let Ok(sandbox) = &sandbox {
@@ -263,12 +264,11 @@ fn check_settings(mut settings: Settings) -> String {
     format!("{settings:?} {errors} {sandbox} {runner:?}")
 }
 
-/// Whether the secret stands in another place than those for secrets, where no program can
-/// know it for one.
+/// Whether the secret is in a field that is not meant for secrets. No program can recognize it there.
 fn is_written_where_it_is_shown(text: &str) -> bool {
     let Ok(args) = toml::from_str::<SettingsArgs>(text) else { return false };
     let args = SettingsArgs { secret_key: None, usersig: None, ..args };
-    // A host is shown as it was understood, in small letters and decoded.
+    // A host is shown as parsed: in lower case and decoded.
     let endpoint = args.endpoint.as_deref().map(str::parse::<Endpoint>);
     format!("{args:?} {endpoint:?}").contains(SECRET)
 }

@@ -1,8 +1,8 @@
-//! The fuzz targets over their corpus and over mutations of it, the same ones every time.
+//! Runs the fuzz targets over their corpus and over fixed mutations of it.
 //!
-//! No fuzzer: nothing here learns from coverage (`fuzz/README.md` says how to run one). It
-//! holds what the fuzzer found, on any toolchain, in about a second. An input that breaks a
-//! promise is kept in a file, and the failure says how to run it again.
+//! This is no fuzzer, since it does not learn from coverage (`fuzz/README.md` says how to run one). It
+//! guards past findings on any toolchain in about a second. An input that breaks an invariant is saved,
+//! and the failure message says how to run it again.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -12,14 +12,14 @@ use fastrand::Rng;
 
 use crate::house::fuzz_targets::{SECRET, TARGETS, Target};
 
-/// Mutations of each file of the corpus, in CI.
+/// Mutations of each corpus file in CI.
 const MUTATIONS: u64 = 40;
-/// What they are drawn from.
+/// The seed of the mutations.
 const SEED: u64 = 4;
-/// The longest input; longer ones find nothing more and cost time.
+/// Longer inputs find nothing more and cost time.
 const INPUT_BYTES_MAX: usize = 4 * 1024;
 
-/// What breaks parsers: quotes, line ends, delimiters, marks of encodings, limits.
+/// Input that often breaks parsers: quotes, line ends, delimiters, byte order marks, limits.
 const PIECES: [&[u8]; 24] = [
     b"\"",
     b"\"\"",
@@ -52,7 +52,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, parse)
 }
 
-/// The files of a target's corpus, in the order of their names.
+/// The files of a target's corpus, sorted by name.
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let mut files: Vec<PathBuf> =
@@ -65,7 +65,7 @@ fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     files.into_iter().map(named).collect()
 }
 
-/// `bytes`, changed one to four times; `other` is what pieces are taken from.
+/// `bytes` with one to four changes; pieces come from `other`.
 fn mutate(bytes: &[u8], other: &[u8], random: &mut Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..random.usize(1..=4) {
@@ -93,8 +93,7 @@ fn mutate(bytes: &[u8], other: &[u8], random: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Runs a target over its corpus and over `mutations` of each file; returns how many inputs
-/// that were.
+/// Runs a target over its corpus and over `mutations` of each file. Returns the number of inputs.
 #[track_caller]
 fn drive((name, target): Target, mutations: u64, seed: u64) -> u64 {
     let corpus = corpus(name);

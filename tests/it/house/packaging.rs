@@ -1,6 +1,5 @@
-//! What is handed out beside the program: units, log rotation, scripts, package, image. Each is
-//! held by the tool that reads it for real; where a tool is not there, a test says so and
-//! passes, but in CI (`CI` is set), where it fails.
+//! Packaging: units, log rotation, scripts, package, image. The tool that reads each file checks it.
+//! Without the tool a test says so and passes, but fails in CI (`CI` is set).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,11 +11,11 @@ use crate::support::binary::has;
 use crate::support::docs::{read, root};
 use crate::support::place::{Place, data, said};
 
-/// Whether the program `name` is there; if not, says how to get it.
+/// Whether the program `name` is installed. If not, prints how to get it.
 #[allow(clippy::print_stderr, reason = "whoever runs the tests shall know what was left out")]
 fn is_there(name: &str, package: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Debian keeps some outside of a plain user's path.
+    // Debian keeps some programs outside of a plain user's path.
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     let there = folders.into_iter().any(|folder| folder.join(name).is_file());
     if !there {
@@ -51,14 +50,14 @@ fn systemd_units_are_valid_and_sandboxed() {
     let mut units = Vec::new();
     for name in contrib("systemd").into_iter().filter(|name| !name.ends_with("example")) {
         let text = read(&format!("contrib/systemd/{name}"));
-        // The binary is looked for where the unit says; here it is where cargo has put it.
+        // systemd checks that the binary exists, so the unit must name the one that cargo built.
         let text = text.replace("/usr/bin/deskbatch", env!("CARGO_BIN_EXE_deskbatch"));
-        // A template is looked at as one of its instances.
+        // systemd verifies a template only as an instance.
         units.push(place.write(&name.replace("@.", "@x."), text));
     }
     assert_eq!(units.len(), 3, "{units:?}");
     let output = passes(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units));
-    // What it only warns of does not change its exit code. It may warn of other units here.
+    // Warnings do not change the exit code, and some may concern other units of this machine.
     let ours = said(&output).lines().filter(|line| line.contains("deskbatch")).count();
     assert_eq!(ours, 0, "{}", said(&output));
     let service = place.path("deskbatch.service");
@@ -84,7 +83,7 @@ fn failure_unit_mails_output_of_run() {
     has(&service, &["OnFailure=deskbatch-failed@%n.service"]);
     let unit = read("contrib/systemd/deskbatch-failed@.service");
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    // What systemd makes of it for the instance that the service names.
+    // Expands the specifiers as systemd does for the instance that the service names.
     let line = line.replace("%i", "deskbatch.service").replace("%H", "host").replace("$$", "$");
     let words = shlex::split(&line).unwrap();
     let path = format!("{}:{}", place.folder.path().display(), std::env::var("PATH").unwrap());
@@ -158,7 +157,7 @@ fn scripts_pass_shellcheck() {
     }
 }
 
-/// The script's own look at the machine, with a toolchain that the test plays.
+/// Runs the script's static check with a toolchain that the test fakes.
 fn check_static(tools: &BTreeMap<&str, String>) -> Output {
     let place = Place::new();
     for (name, text) in tools {

@@ -1,5 +1,5 @@
-//! The learned pace over hours of virtual time, against every way to count that is known.
-//! What it has to reach stands in the assertions; docs/performance.md has what it reached.
+//! The learned rate over hours of virtual time, for every known way to count requests. The assertions
+//! have the required figures, docs/performance.md has the measured ones.
 
 use crate::runner::simulated_service::{Case, Figures, LIMIT, Rule, simulate};
 
@@ -7,8 +7,8 @@ const RULES: [Rule; 4] = [Rule::Sliding, Rule::Fixed, Rule::Bucket, Rule::Spaced
 const JITTERS_MS: [f64; 4] = [0.0, 5.0, 20.0, 50.0];
 const HOUR: f64 = 3_600.0;
 
-/// The case that the figures of `shared/sim` are for: 50 ms to the answer, with the same
-/// jitter as the way there.
+/// The case of the figures of `shared/sim`: 50 ms to the response, with the same jitter as the way to
+/// the service.
 fn usual(rule: Rule, jitter_ms: f64) -> Case {
     Case {
         rule,
@@ -28,7 +28,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Medians over some seeds, of share and refusals in 1,000.
+/// Medians of the share and of throttled requests in 1,000 over some seeds.
 fn medians(case: &Case, seeds: std::ops::Range<u64>) -> (f64, f64) {
     let figures: Vec<Figures> = seeds.map(|seed| simulate(case, seed, None, |_| {})).collect();
     let of = |figure: fn(&Figures) -> f64| median(figures.iter().map(figure).collect());
@@ -70,7 +70,7 @@ fn pacer_learns_minimum_spacing() {
     assert!(share >= 0.885 && refused <= 3.0, "{share} {refused}");
 }
 
-/// Every combination of what is not known, half an hour of each.
+/// Half an hour of every combination of unknowns.
 #[test]
 fn pacer_respects_rate_for_every_rule_and_jitter() {
     for rule in RULES {
@@ -119,7 +119,7 @@ fn pacer_is_never_worse_than_fixed_220_ms_spacing() {
             let (share, refused) = medians(&case, 1..4);
             let spaced = Case { spacing_ms: Some(220.0), ..case };
             let (spaced_share, spaced_refused) = medians(&spaced, 1..4);
-            // Within half a per cent where 220 ms happens to be what is needed.
+            // Within half a per cent where 220 ms is the right spacing by chance.
             assert!(share >= spaced_share - 0.005, "{case:?}: {share} and {spaced_share}");
             assert!(
                 refused <= spaced_refused.max(2.0) + 0.5,
@@ -137,12 +137,12 @@ fn pacer_yields_to_competing_client_and_recovers() {
             let case = Case { others, seconds: 1_800.0, ..usual(rule, jitter_ms) };
             let spaced = Case { spacing_ms: Some(220.0), ..case };
             let (ours, spaced) = (with_others(&case), with_others(&spaced));
-            // Four fifths are left for it.
+            // The other program leaves four fifths of the limit.
             assert!(ours.share >= 0.65, "{case:?}: {ours:?}");
             assert!(ours.share >= spaced.share - 0.03, "{case:?}: {ours:?} {spaced:?}");
             assert!(ours.refused <= spaced.refused + 10.0, "{case:?}: {ours:?} {spaced:?}");
             assert!(ours.refused <= 40.0, "{case:?}: {ours:?}");
-            // Before and after it the limit is its own again.
+            // Before and after the other program runs, the full limit is available.
             assert!(ours.share_alone >= 0.87, "{case:?}: {ours:?}");
         }
     }
@@ -152,9 +152,9 @@ fn pacer_yields_to_competing_client_and_recovers() {
 #[derive(Debug)]
 struct WithOthers {
     share: f64,
-    /// Of 1,000.
+    /// Throttled requests in 1,000.
     refused: f64,
-    /// Before and after those ten minutes.
+    /// The share before and after those ten minutes.
     share_alone: f64,
 }
 
@@ -168,7 +168,7 @@ fn with_others(case: &Case) -> WithOthers {
     }
 }
 
-/// Refusals that no distance would have prevented must not be made way for.
+/// Push-backs that no spacing prevents must not slow the pacer down.
 #[test]
 fn pacer_does_not_slow_down_for_random_push_backs() {
     for jitter_ms in [5.0, 20.0] {
@@ -176,7 +176,7 @@ fn pacer_does_not_slow_down_for_random_push_backs() {
         let erratic = Case { refused_at_random: 0.02, ..steady };
         let (share, _) = medians(&erratic, 1..6);
         let (most, _) = medians(&steady, 1..4);
-        // Each closes the gate for about a second, which is six slots of fifty.
+        // Each closes the breaker for about a second, which costs six of fifty slots.
         assert!(share >= most * 44.0 / 50.0 - 0.03, "{jitter_ms} ms: {share} of {most}");
     }
 }

@@ -1,5 +1,5 @@
-//! The page about metrics, the alert rules and the dashboard name what there is, and nothing
-//! else; Prometheus' own tool reads them.
+//! The metrics page, the alert rules and the dashboard name only existing metrics. Prometheus' own tool
+//! validates the files.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap()
 }
 
-/// Every name of a metric in `text`.
+/// Every metric name in `text`.
 fn named(text: &str) -> BTreeSet<String> {
     let starts = text.match_indices("deskbatch_").filter(|(at, _)| {
         let before = text[..*at].chars().next_back();
@@ -48,7 +48,7 @@ fn known() -> BTreeSet<String> {
     names
 }
 
-/// Every query of the dashboard, with its variables filled in.
+/// Every query of the dashboard with its variables replaced.
 fn queries() -> Vec<String> {
     fn collect(value: &Value, found: &mut Vec<String>) {
         match value {
@@ -101,13 +101,13 @@ fn every_query_names_existing_metrics() {
     assert!(named(&rules).is_superset(&unused.map(str::to_owned).into()), "in a pattern too");
     for (file, text) in [(RULES, &rules), (DASHBOARD, &dashboard), ("docs/metrics.md", &page)] {
         let mut named = named(text);
-        // The dashboard asks for its variables by this one.
+        // The dashboard's variables match metrics by this prefix.
         named.remove("deskbatch_");
         assert!(named.len() >= 10, "{file}: {named:?}");
         let unknown: Vec<&String> = named.difference(&known).collect();
         assert!(unknown.is_empty(), "{file} names {unknown:?}");
     }
-    // What the dashboard does not show nobody sees.
+    // Every metric must appear in the dashboard.
     let shown = named(&dashboard);
     for (name, _) in catalogue() {
         let shown = shown.iter().any(|shown| shown.starts_with(&name));

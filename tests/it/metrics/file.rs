@@ -1,5 +1,4 @@
-//! `--metrics-file` through the binary: what a run leaves for the node exporter, whatever
-//! becomes of it.
+//! `--metrics-file` through the binary: what a run writes for the node exporter, however the run ends.
 
 #![allow(clippy::float_cmp, reason = "a value is told exactly or it is wrong")]
 
@@ -21,14 +20,14 @@ const CODE: &str = "deskbatch_last_run_exit_code";
 const AT: &str = "deskbatch_last_run_exit_timestamp_seconds";
 const SUCCESS: &str = "deskbatch_last_success_timestamp_seconds";
 
-/// A run of `args` toward `sandbox` that keeps its metrics in `m.prom`.
+/// A run with `args` against `sandbox` that writes its metrics to `m.prom`.
 fn run(place: &Place, sandbox: &Sandbox, args: &[&str]) -> Command {
     let mut command = place.fast(sandbox, &["run"]);
     command.args(args).env("DESKBATCH_METRICS_FILE", "m.prom");
     command
 }
 
-/// The same command, whose files are for its user alone.
+/// The same command with this umask.
 fn with_umask(umask: &str, command: &Command) -> Command {
     by_way_of(&["sh", "-c", &format!("umask {umask}; exec \"$0\" \"$@\"")], command)
 }
@@ -54,7 +53,7 @@ async fn run_writes_complete_world_readable_metrics() {
         promtool(place.folder.path(), &["check", "metrics"], &text);
     }
     assert!(!text.contains(SANDBOX_KEY));
-    // The rest is word for word what anybody else is told by the queue.
+    // The rest is identical to the metrics of the queue from another process.
     let store = Queue::open_existing(&place.path("deskbatch.db")).await.unwrap();
     let queue = metrics::text(&store, 200.0).await.unwrap();
     assert!(text.starts_with(&queue), "{text}\n{queue}");
@@ -100,7 +99,7 @@ async fn metrics_file_records_every_ending_and_last_success() {
     assert_eq!(metrics.values("deskbatch_last_run_ending", "ending"), ["outage"]);
     assert!(metrics.one("deskbatch_requests_total", &[("verdict", "transient")]) >= 1.0);
 
-    // No account: refused before there is a lock, and the night is no success.
+    // Without an account the run fails before it takes the lock, and that is no success.
     let mut nobody = place.deskbatch(&["run", "--metrics-file", "m.prom"]);
     nobody.env("DESKBATCH_RATE", "200");
     ended(nobody, 2);
@@ -109,7 +108,7 @@ async fn metrics_file_records_every_ending_and_last_success() {
     let metrics = crate::metrics::file::metrics(&place);
     assert!(metrics.one(SUCCESS, &[]) > success);
     assert_eq!(metrics.one(CODE, &[]), 0.0);
-    // Nothing to do is a success as well.
+    // A run with nothing to do is a success as well.
     ends(run(&place, &good, &[]), 0);
     assert!(self::metrics(&place).one(SUCCESS, &[]) > metrics.one(SUCCESS, &[]));
 }
@@ -127,14 +126,14 @@ async fn run_without_lock_keeps_metrics_of_live_run() {
     sandbox.seen(1).await;
     assert_eq!(metrics(&place).all(CODE, &[]), [0.0; 0], "it has not ended");
     ends(run(&place, &sandbox, &[]), 5);
-    // Nor does one that is wrong before it asks for the queue, or is stopped while it waits.
+    // The same for a run that fails before it opens the queue, or is stopped while it waits for it.
     ends(run(&place, &sandbox, &["no-such.csv"]), 2);
     ends(with_umask("022", &run(&place, &sandbox, &["--sdkappid", "0"])), 2);
     let mut waits = Going::start(run(&place, &sandbox, &["--wait", "10m"]));
     waits.says("waiting for it to end");
     waits.signal(Signal::TERM);
     waits.ends(3);
-    // The going run itself may have written meanwhile; how one ended it cannot say.
+    // The active run may have written the file meanwhile, but without an exit code.
     assert_eq!(metrics(&place).all(CODE, &[]), [0.0; 0]);
     going.signal(Signal::TERM);
     going.ends(3);
@@ -203,7 +202,7 @@ async fn metrics_file_has_exit_code_for_unreadable_queue() {
     for (code, prepare) in [(2, None), (70, Some(()))] {
         let mut command = run(&place, &sandbox, &["jobs.csv"]);
         if prepare.is_some() {
-            // A name that leads to itself is none that anybody has mistyped.
+            // A link to itself is no typing error.
             fs::remove_file(&queue).unwrap();
             std::os::unix::fs::symlink(&queue, &queue).unwrap();
         }

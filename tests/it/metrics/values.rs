@@ -1,4 +1,4 @@
-//! What the metrics say is what is in the queue, made by real runs against the sandbox.
+//! The metrics match the queue after real runs against the sandbox.
 
 #![allow(clippy::float_cmp, reason = "a value is told exactly or it is wrong")]
 
@@ -83,7 +83,7 @@ async fn metrics_agree_with_status_and_report() {
     assert_eq!(metrics.one("deskbatch_oldest_open_job_timestamp_seconds", &[]), imported);
     let learned = status["paces"][0]["rate"].as_f64().unwrap();
     let told = metrics.one("deskbatch_learned_rate_requests_per_second", &[]);
-    // The reader of JSON is one bit off at times.
+    // The JSON parser can be off by one bit.
     assert!((told - learned).abs() < 1e-9, "{told} {learned}");
     assert_eq!(metrics.one("deskbatch_rate_limit_requests_per_second", &[]), 200.0);
     let size = fs::metadata(place.path("deskbatch.db")).unwrap().len();
@@ -121,7 +121,7 @@ async fn metrics_show_live_run_and_count_orphaned_request() {
     assert_eq!(metrics.one("deskbatch_run_active", &[]), 0.0);
     assert_eq!(metrics.one("deskbatch_requests_total", &[("verdict", "orphaned")]), 1.0);
     assert_eq!(metrics.one("deskbatch_request_jobs_total", &[("verdict", "orphaned")]), 10.0);
-    // Nobody knows how long that one took.
+    // The duration of the orphaned request is unknown.
     let answered = number(quick.ledger().total);
     assert_eq!(metrics.one("deskbatch_request_duration_seconds_count", &[]), answered);
 }
@@ -155,7 +155,7 @@ async fn prune_keeps_counters_monotonic() {
         assert_eq!(after.sum("deskbatch_requests_total", &[]), number(sandbox.ledger().total));
         assert_eq!(after.sum("deskbatch_jobs", &[]), 0.0, "{round}");
         assert_eq!(after.all("deskbatch_failed_jobs", &[]), [0.0; 0]);
-        // All but those of the newest run have gone from the queue.
+        // Only requests of the latest run are left in the queue.
         let left = place.status()["requests"].as_u64().unwrap();
         assert!(round == "a" || left < requests, "{left} of {requests}");
     }
@@ -171,15 +171,15 @@ async fn unknown_codes_share_one_metric_series() {
     let metrics = Metrics::read(&metrics::text(&queue.store, 5.0).await.unwrap());
     let mut codes = metrics.values("deskbatch_failed_jobs", "code");
     codes.sort_unstable();
-    // The bystander's -1 is in a list.
+    // The bystander's -1 is a listed code.
     assert_eq!(codes, ["-1", "-50003", "70105", "other"]);
     assert_eq!(metrics.one("deskbatch_failed_jobs", &[("code", "other")]), 2.0);
-    // The other library of the same app is told of apart, with its own oldest job.
+    // The other library of the same app has series of its own, with its own oldest job.
     let other = [("library", "faq"), ("status", "delete"), ("state", "pending")];
     assert_eq!(metrics.one("deskbatch_jobs", &other), 1.0);
     let oldest = "deskbatch_oldest_open_job_timestamp_seconds";
     assert_eq!(metrics.one(oldest, &[("library", "faq")]), 0.001);
-    // A held job and one that waits for its time are pending too.
+    // Reserved jobs and jobs that wait for their due time are pending too.
     let pending = [("library", "chitchat"), ("status", "enable"), ("state", "pending")];
     assert_eq!(metrics.one("deskbatch_jobs", &pending), 2.0);
 }

@@ -1,5 +1,5 @@
-//! Approvals in the queue: which jobs they cover, what a run that is bound to one finds, and
-//! that they come and go with the import that they belong to.
+//! Approvals in the queue: the jobs that they cover, what a run bound to one may claim, and that they
+//! live as long as their import.
 
 use deskbatch::domain::job::Status;
 use deskbatch::queue::{Covers, SameManifest};
@@ -10,7 +10,7 @@ use crate::support::queue::{APP, NOW_MS, TestQueue, questions};
 
 const DIGEST: &str = "00000000000000000000000000000000000000000000000000000000000000d1";
 
-/// Approves everything that waits.
+/// Approves all pending jobs.
 async fn approve(queue: &TestQueue) -> i64 {
     let mut review = queue.store.begin_review(APP, NOW_MS).await.unwrap();
     let approval = review.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
@@ -26,7 +26,7 @@ async fn run_with_approval_claims_only_approved_jobs() {
     queue.fail(&queue.claim(1).await, -7).await;
     queue.import("a enable, b delete, c enable").await;
     let approval = approve(&queue).await;
-    // Newer than the approval, and older but back again.
+    // One job is newer than the approval, the other is older and pending again after a retry.
     queue.import("d enable, c disable").await;
     queue.store.retry_failed(&[-7], None).await.unwrap();
     queue.run = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
@@ -58,7 +58,7 @@ async fn approval_of_deletes_does_not_restrict_other_jobs() {
     let approval = approve_deletes(&queue.store, &queue.lock, APP, NOW_MS).await;
     queue.import("d disable, e delete, c delete").await;
     queue.run = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
-    // Without it no delete is found.
+    // Without an approval no delete is claimed.
     assert_eq!(questions(&queue.claim(9).await), "a");
     assert_eq!(questions(&queue.claim(9).await), "d");
     assert_eq!(queue.try_claim(9).await, None);
@@ -71,7 +71,7 @@ async fn approval_of_deletes_does_not_restrict_other_jobs() {
     let claimed = queue.claim(9).await;
     assert_eq!(questions(&claimed), "b");
     queue.fail(&claimed, -7).await;
-    // A retry is approved by nothing.
+    // An approval does not cover a retry.
     queue.store.retry_failed(&[-7], None).await.unwrap();
     assert_eq!(queue.try_claim(9).await, None);
     assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), None);
@@ -94,10 +94,10 @@ async fn cancelled_or_superseded_in_flight_is_unapproved() {
     let survey = review.survey(9).await.unwrap();
     assert_eq!((survey.open.counts, survey.deletes), ([0, 1, 1], vec!["d".to_owned()]));
     review.end_without_batch().await.unwrap();
-    // What is sent again is what the survey has.
+    // The next run sends the jobs that the survey lists.
     queue.run = queue.begin_run().await;
     assert_eq!(questions(&queue.claim(9).await), "d");
-    // The delete of c can still be applied: c waits for that long.
+    // The delete of c can still be applied, so the disable of c waits.
     assert_eq!(queue.try_claim(9).await, None);
     let later = queue.store.claim_free(queue.run, |_, _| 9, NOW_MS + 60_000).await.unwrap();
     assert_eq!(questions(&later.unwrap()), "c");
@@ -117,7 +117,7 @@ async fn approval_commits_atomically_with_its_import() {
     drop(import);
     assert_eq!(queue.store.find_approval(APP, DIGEST).await.unwrap(), None);
 
-    // The same manifest once more leaves no batch, and its approval stays.
+    // The same manifest makes no second batch, and its approval remains.
     let batch = queue.figure("SELECT max(id) FROM batches").await;
     let number = batch - 1;
     let (mut import, totals) = queue.begin_import(number, "a enable").await;

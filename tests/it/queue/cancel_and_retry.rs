@@ -1,4 +1,4 @@
-//! Taking back: `retry` and `cancel`, and what they must leave alone.
+//! `retry` and `cancel`, and the jobs that they must not change.
 
 use deskbatch::queue::Retried;
 
@@ -49,7 +49,7 @@ async fn retry_never_revives_a_job_that_has_a_newer_one() {
     let retried = queue.store.retry_failed(&[-50_003], Some(3)).await.unwrap();
     assert_eq!(retried, Retried { pending: 1, overtaken: 1, cancelled: 0 });
     assert_eq!(queue.states().await, "a:failed b:failed c:pending d:failed e:pending a:pending");
-    // Nor once the newer one is done.
+    // The same after the later job is cancelled.
     queue.store.cancel_batch(5, NOW_MS).await.unwrap();
     let retried = queue.store.retry_failed(&[-50_003], Some(3)).await.unwrap();
     assert_eq!(retried, Retried { pending: 0, overtaken: 1, cancelled: 0 });
@@ -85,7 +85,7 @@ async fn cancel_ends_only_pending_and_reserved_jobs() {
         queue.job("b").await,
         format!("cancelled request={} attempts=1 finished=9", held.request.id)
     );
-    // What comes back unsettled is cancelled then.
+    // Jobs that are requeued are cancelled at that time.
     assert_eq!(queue.hold(&flying).await, 1);
     assert_eq!(queue.states().await, "a:succeeded b:cancelled c:cancelled d:cancelled x:pending");
     assert_eq!(questions(&queue.claim(9).await), "x");

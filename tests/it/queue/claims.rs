@@ -148,7 +148,7 @@ async fn question_in_flight_is_not_claimed_until_settled() {
 #[tokio::test]
 async fn same_question_in_another_app_blocks_no_claim() {
     let queue = TestQueue::begun().await;
-    // `a` of the other app goes in flight for an older job of its own.
+    // The other app has an older job for `a` in flight.
     queue.sql("UPDATE jobs SET state = 'in_flight', is_latest = 0, request_id = 2 WHERE app_id = 2 AND question_id = 'a'").await;
     queue.import("a enable").await;
     assert_eq!(questions(&queue.claim(9).await), "a");

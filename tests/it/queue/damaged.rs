@@ -1,6 +1,5 @@
-//! A queue file that is not as it was left: bytes changed, cut short, with a log that is not
-//! its own, or something else in its place. A clear error or the right answer; never a panic,
-//! and what is refused is not changed.
+//! A damaged queue file: changed bytes, truncation, a foreign log, or another file in its place. The
+//! result is a clear error or a correct outcome and never a panic. A rejected file is not changed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +17,7 @@ use crate::support::place::{Place, data, manifest, question, said, tell};
 
 const PAGE_BYTES: usize = 4_096;
 
-/// A queue with jobs in several states, as its last command left it.
+/// The file of a queue with jobs in several states, after its last command.
 async fn real_queue() -> Vec<u8> {
     let (place, sandbox) = (Place::in_memory(), sandbox().await);
     let ids: Vec<String> = (0..60).map(|n| question(&format!("q{n}"))).collect();
@@ -32,9 +31,9 @@ async fn real_queue() -> Vec<u8> {
     fs::read(place.path("deskbatch.db")).unwrap()
 }
 
-/// Uses a queue made of `files`. What each command ended with.
+/// Uses a queue made of `files` and returns the exit code of each command.
 async fn use_queue(what: String, files: Vec<(&'static str, Vec<u8>)>) -> [i32; 3] {
-    // One each: two queues of one app would take turns.
+    // One app for each queue: two queues of one app would wait for each other.
     let (place, sandbox) = (Place::in_memory(), sandbox().await);
     for (name, bytes) in &files {
         place.write(name, bytes);
@@ -64,7 +63,7 @@ async fn use_queue(what: String, files: Vec<(&'static str, Vec<u8>)>) -> [i32; 3
 
 type Story = (String, Vec<(&'static str, Vec<u8>)>);
 
-/// Uses every one of these queues, and counts the commands that were refused.
+/// Uses each of these queues and counts the rejected commands.
 async fn use_all(what: &str, stories: Vec<Story>) -> usize {
     let count = stories.len();
     let refused: usize = stream::iter(stories)
@@ -86,7 +85,7 @@ async fn corrupted_page_is_clear_error_or_harmless() {
     let mut stories: Vec<Story> = Vec::new();
     for page in 0..whole.len() / PAGE_BYTES {
         let (from, to) = (page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
-        // Its beginning, which says what it is; some of all of it; all of it.
+        // The header, which identifies the file; a sample of the whole file; the whole file.
         let damages: [(usize, usize); 3] = [(from + 16, 1), (to, 61), (to, 1)];
         for (end, step) in damages {
             let mut bytes = whole.clone();
@@ -112,7 +111,7 @@ async fn truncated_queue_is_clear_error_or_harmless() {
 async fn foreign_or_empty_wal_is_clear_error_or_harmless() {
     let whole = real_queue().await;
     let wal = {
-        // A reader of an older state keeps the log from being folded in.
+        // A reader of an older state prevents the checkpoint of the log.
         let (place, sandbox) = (Place::in_memory(), sandbox().await);
         place.write("jobs.csv", manifest([(question("other").as_str(), "enable")]));
         ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);

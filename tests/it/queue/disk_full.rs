@@ -1,5 +1,5 @@
-//! A disk without room, a limit on the size of files, a broken disk: a clear error and 70,
-//! nothing half recorded, and the same command line goes on once there is room.
+//! A full disk, a limit on file sizes, a broken disk: a clear error and exit 70, nothing half recorded,
+//! and the same command line resumes once there is space.
 
 use std::fs;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::support::place::tell;
 const SOME: [(Mode, usize); 2] = [(Mode::Full, 9), (Mode::Broken, 17)];
 const EACH: [(Mode, usize); 2] = [(Mode::Full, 1), (Mode::Broken, 1)];
 
-/// What a program says whose disk has failed, as the system or the engine calls it.
+/// Texts for a failed disk, from the system or the engine.
 const REASONS: [&str; 6] = [
     "disk is full",
     "No space left on device",
@@ -26,7 +26,7 @@ const REASONS: [&str; 6] = [
     "unable to open database file",
 ];
 
-/// Whether the program ended as a whole one does. If not, it has to have said why.
+/// Whether the program ended without a disk error. If not, it must have reported the reason.
 #[track_caller]
 fn is_done(ended: &Ended, done: i32) -> bool {
     if ended.code == Some(done) {
@@ -97,7 +97,7 @@ async fn disk_failure_at_every_write_loses_nothing() {
     failing_disks(EACH).await;
 }
 
-/// The same command with files of no more than `bytes`.
+/// The same command with a file size limit of `bytes`.
 fn limited(command: &Command, bytes: u64) -> Command {
     let mut limited = Command::new("prlimit");
     limited.arg(format!("--fsize={bytes}")).arg("--").arg(command.get_program());

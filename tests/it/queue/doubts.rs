@@ -1,4 +1,4 @@
-//! Doubt follows the question: across imports, cancel, prune and retry.
+//! Doubt belongs to the question: it survives imports, cancel, prune and retry.
 
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::Verdict;
@@ -9,7 +9,7 @@ use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::{APP, NOW_MS, TestQueue};
 use crate::support::service::{Bench, code, lost, ok};
 
-/// How long a request can still be applied after its slot, or after it was given up.
+/// How long a request can still be applied after its slot, or after the run stopped waiting for it.
 const UNDER_WAY_MAX_MS: i64 = 30_000;
 
 /// A request whose response was lost: its jobs are pending again.
@@ -20,7 +20,7 @@ async fn lose(queue: &TestQueue, jobs: usize) {
     queue.store.requeue(&settled, how).await.unwrap();
 }
 
-/// Whether the next claim, once nothing can be under way any more, is in doubt.
+/// Whether the next claim is in doubt, once no request can still be applied.
 async fn claim_is_in_doubt(queue: &TestQueue) -> bool {
     let scheduled_ms = NOW_MS + 2 * UNDER_WAY_MAX_MS;
     loop {
@@ -42,7 +42,7 @@ async fn in_doubt(queue: &TestQueue) -> Vec<String> {
     own.map(|record| format!("{} {}", record.question_id, record.state)).collect()
 }
 
-/// A run dies with everything in flight, `manifest` is imported, and the next run begins.
+/// A run dies with all jobs in flight, `manifest` is imported, and the next run begins.
 async fn dies_in_flight(bench: &Bench, manifest: &str) {
     let queue = &bench.queue;
     let dead = queue.begin_run().await;
@@ -66,8 +66,8 @@ async fn cancelled_job_stays_in_doubt() {
     assert!(claim_is_in_doubt(&queue).await);
 }
 
-/// A rejected chunk may have been applied all the same: too little to take a later rejection for the
-/// proof that a delete was.
+/// A rejected chunk may have been applied all the same. That is too weak to take a later rejection as
+/// proof that the delete was applied.
 #[tokio::test]
 async fn job_withdrawn_after_rejection_is_in_doubt() {
     for is_cancelled in [true, false] {
@@ -158,7 +158,7 @@ async fn doubt_outlives_the_prune_of_its_last_job() {
     assert!(claim_is_in_doubt(&queue).await);
 }
 
-/// What is retried is a wish of its own: it brings back no job that was cancelled in flight.
+/// A retry covers only failed jobs: it does not revive a job that was cancelled in flight.
 #[tokio::test]
 async fn retry_revives_no_job_cancelled_in_flight() {
     let mut queue = TestQueue::begun().await;
@@ -173,7 +173,7 @@ async fn retry_revives_no_job_cancelled_in_flight() {
     assert_eq!(in_doubt(&queue).await, ["b cancelled"]);
 }
 
-/// A connection that was refused counts as an attempt, and has changed nothing.
+/// A refused connection counts as an attempt but cannot have changed anything.
 #[tokio::test]
 async fn attempt_that_never_left_leaves_no_doubt() {
     let queue = TestQueue::begun().await;
@@ -181,7 +181,7 @@ async fn attempt_that_never_left_leaves_no_doubt() {
     let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: false };
     let settled = queue.answer(&queue.claim(2).await, Verdict::Transient, None);
     queue.store.requeue(&settled, how).await.unwrap();
-    // Rejected alone for good, and retried.
+    // The job is rejected alone for good, and then retried.
     queue.fail(&queue.claim(1).await, -50_011).await;
     queue.store.retry_failed(&[], Some(3)).await.unwrap();
     let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
@@ -199,7 +199,7 @@ async fn applied_request_settles_doubt() {
     let lost = RecordFilter { response_lost: true, ..RecordFilter::default() };
     let lost: Vec<_> = queue.store.records(lost).try_collect().await.unwrap();
     assert_eq!(lost.iter().map(|r| r.question_id.as_str()).collect::<Vec<_>>(), ["a"]);
-    // It can still be applied, after whatever comes next.
+    // This request can still be applied after later ones.
     queue.import("a disable").await;
     let due = format!("pending due={}", 50 + UNDER_WAY_MAX_MS);
     assert_eq!(queue.job("a").await, due);
@@ -253,7 +253,7 @@ async fn batch_state_uses_latest_job_of_each_question() {
     queue.fail(&queue.claim(1).await, -7).await;
     let standing = queue.store.unfinished_jobs(3).await.unwrap();
     assert_eq!((standing.open, standing.failed, standing.superseded), (2, 1, 0));
-    // Another status for a, the same for b and c, of which b succeeds.
+    // Another target status for a, the same for b and c. The job of b succeeds.
     queue.import("a disable, b enable, c enable").await;
     let b = queue.id("b").await;
     queue.sql(&format!("UPDATE jobs SET reserved_by_run_id = {} WHERE id = {b}", queue.run)).await;

@@ -1,5 +1,5 @@
-//! A run that is stopped, taken for dead and woken again after another one has done its work:
-//! what it still writes is refused, it says so, and nothing changes.
+//! A run that is stopped, declared dead, and resumed after another run has finished: its late writes
+//! are rejected, it reports the reason, and nothing changes.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::support::crash::{Mode, Moment, each_moment, small};
 use crate::support::migration::{ALL, Migration, patiently, rows, unlimited};
 use crate::support::place::{Place, data, manifest, question, tell};
 
-/// What a run says that has lost its queue: that another took it, or that its files are gone.
+/// The messages of a run that has lost its queue: another run took it over, or its files are gone.
 #[track_caller]
 fn has_lost_it(said: &str) {
     let words = ["another process has taken over this queue", "replaced while this run had it"];
@@ -25,12 +25,12 @@ fn has_lost_it(said: &str) {
     assert!(!said.contains("Finished"), "{said}");
 }
 
-/// Each row as it is reported, with everything that is known of it.
+/// Each reported row with all its columns.
 fn whole_report(place: &Place) -> String {
     data(&ends(place.deskbatch(&["report"]), 0))
 }
 
-/// Returns once `going` has stopped; `false` if it has come to its end.
+/// Returns `true` once `going` is stopped; `false` if it has exited.
 async fn is_stopped(going: &Going) -> bool {
     let pid = Pid::from_raw(i32::try_from(going.pid()).unwrap());
     let stopped = move || {
@@ -40,7 +40,7 @@ async fn is_stopped(going: &Going) -> bool {
     patiently(tokio::task::spawn_blocking(stopped)).await.unwrap()
 }
 
-/// Removes the lock of the app, which would keep the next run waiting for the one that is stopped.
+/// Removes the lock of the app, which would make the next run wait for the stopped one.
 fn remove_app_lock(sandbox: &Sandbox) {
     let address = sandbox.endpoint().replace("http://", "").replace(':', "_");
     let name = format!("deskbatch-{SANDBOX_SDKAPPID}-chitchat-{address}.lock");
@@ -49,12 +49,12 @@ fn remove_app_lock(sandbox: &Sandbox) {
     }
 }
 
-/// What an operator might do who takes a run for dead although it is not.
+/// Ways in which an operator can break the lock of a run that is still alive.
 #[derive(Debug, Clone, Copy)]
 enum Broken {
     LockDeleted,
     QueueCopiedAndMovedBack,
-    /// A drive of the network, whose locks other hosts do not see.
+    /// A network drive whose locks other hosts do not see.
     LockUnseen,
 }
 
@@ -121,13 +121,13 @@ async fn resumed_run_with_deleted_lock_records_nothing() {
     stopped_in_flight(Broken::LockDeleted).await;
 }
 
-/// Its connections have the file that was there before, which no name leads to any more.
+/// Its connections still have the old file, which has no name any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn resumed_run_does_not_change_copied_queue() {
     stopped_in_flight(Broken::QueueCopiedAndMovedBack).await;
 }
 
-/// How a run went that was stopped between the claim of its n-th request and its sending.
+/// The result of a run that was stopped between the claim of its n-th request and its sending.
 async fn stopped_before_sending(moment: Moment) -> Option<()> {
     let migration = small(9).await;
     let first = Going::start(moment.befalls(migration.command(), &migration.place));

@@ -1,4 +1,4 @@
-//! The queue file itself: whose it is, who may read it, and what is in it for a report.
+//! The queue file: its owner, its permissions, and the records for a report.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -26,7 +26,7 @@ async fn files_beside_queue_are_owner_only() {
     queue.check().await;
 }
 
-/// Opens `path`, which must fail and leave its bytes as they were.
+/// Opens `path`, which must fail without a change to its bytes.
 async fn refused(path: &Path) -> QueueError {
     let before = fs::read(path).ok();
     let error = Queue::open(path).await.unwrap_err();
@@ -197,7 +197,7 @@ fn concurrent_processes_can_create_one_queue() {
     }
 }
 
-/// 2,501 jobs, of which the last of each thousand has failed and the first is in doubt.
+/// 2,501 jobs. The last one of each thousand has failed, and the first one is in doubt.
 async fn long_queue() -> TestQueue {
     let queue = TestQueue::begun().await;
     queue.import_many(2_501, Status::Enable).await;
@@ -247,7 +247,7 @@ async fn records_are_chosen_by_state_doubt_batch_and_run() {
     let failed_here = RecordFilter { batch: Some(3), limit: Some(2), ..failed };
     assert_eq!(ids(read(&queue, failed_here).await), ["q0001", "q1001"]);
     let in_doubt = RecordFilter { in_doubt: true, ..Default::default() };
-    // That of a later batch, which has taken it over.
+    // The job of a later batch has inherited the doubt.
     assert_eq!(ids(read(&queue, in_doubt).await), ["q1002", "q2002", "q0002"]);
     let lost = RecordFilter { response_lost: true, ..Default::default() };
     assert_eq!(ids(read(&queue, lost).await), ["q0002", "q1002", "q2002"]);

@@ -1,4 +1,4 @@
-//! Importing: all of a manifest or nothing, and the newest intent wins.
+//! Importing: all of a manifest or nothing, and the latest import of a question wins.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +15,11 @@ async fn dropped_import_rolls_back() {
     let queue = TestQueue::begun().await;
     queue.import("a enable, b delete").await;
     let before = queue.job("a").await;
-    // More than one group of rows, so that some are written before the drop.
+    // More rows than one insert takes, so that some are written before the drop.
     let (import, _) =
         queue.begin_import(7, &format!("a delete, {}", many(450, Status::Enable))).await;
     drop(import);
-    // The next writer waits for the one connection, and so for the rollback.
+    // The next writer waits for the single connection, and so for the rollback.
     let again = queue.store.begin_import(OTHER_APP, NOW_MS).await.unwrap();
     again.undo().await.unwrap();
     assert_eq!(queue.states().await, "a:pending b:pending");
@@ -65,7 +65,7 @@ async fn later_import_supersedes_only_its_pending_jobs() {
     );
 }
 
-/// What becomes of a queue whose every kind of job a large import names, and of its figures.
+/// The queue and its counters after a large import that names questions of every job state.
 async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>) {
     let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable, d enable, e enable, stays enable").await;
@@ -207,7 +207,7 @@ async fn known_manifest_supersedes_nothing() {
     queue.import_as(8, "q0001 delete", SameManifest::Continues).await;
     let (mut import, totals) = queue.begin_import(7, &rows).await;
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
-    // by-6 and by-7 wait and by-5 is in flight.
+    // The jobs by-6 and by-7 are pending, by-5 is in flight.
     assert_eq!((preview.known, preview.superseded, preview.open), (Some(3), 0, [449 + 3, 0, 1]));
     assert_eq!(import.commit(&totals).await.unwrap(), Imported::Known { batch: 3 });
     assert_eq!(queue.tally().await, "pending 450, superseded 1");

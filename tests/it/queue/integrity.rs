@@ -1,4 +1,4 @@
-//! The look for damage: a sound file has none, and what is broken is named.
+//! The integrity check: a sound file has no findings, and each damage is named.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -56,7 +56,7 @@ async fn check_names_job_in_flight_without_request() {
     queue.import_many(5, Status::Enable).await;
     let all = queue.claim(5).await;
     queue.hold(&all).await;
-    // Numbers in a row, and others.
+    // One request has job numbers with gaps, the other has a single one.
     let ids = all.ids();
     let odd = [ids[0], ids[2], ids[4]];
     let odd = queue.store.claim_reserved(queue.run, Status::Enable, &odd, NOW_MS).await.unwrap();
@@ -79,7 +79,7 @@ async fn check_finds_overwritten_page() {
     queue.store.clone().close().await;
     queue.sql("PRAGMA wal_checkpoint(TRUNCATE)").await;
     fs::copy(&path, &copy).unwrap();
-    // The root of the jobs' table still says where its rows are; one of these pages does not.
+    // The root page of the table is intact, and one of its leaf pages is not.
     let page = queue.figure("SELECT max(pageno) FROM dbstat WHERE name = 'jobs'").await;
     let size = queue.figure("PRAGMA page_size").await;
     let at = u64::try_from((page - 1) * size).unwrap();
@@ -89,7 +89,7 @@ async fn check_finds_overwritten_page() {
     let store = Queue::open(&copy).await.unwrap();
     let wrong = store.check().await.unwrap();
     assert!(wrong.iter().any(|line| line.contains(&format!("page {page}"))), "{wrong:?}");
-    // What can still be read is: the app's own rows are elsewhere.
+    // Undamaged data is still readable: the row of the app is on another page.
     store.pace(APP).await.unwrap();
 }
 

@@ -1,5 +1,5 @@
-//! A queue file without its write-ahead log, copied or in its place, and what is no queue yet:
-//! what is lost is said, nothing that may have been sent is taken for unsent.
+//! A queue file whose write-ahead log is lost, and files that are no queue yet. The loss is reported,
+//! and no job that may have been sent counts as unsent.
 
 use std::fs;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn write_jobs(place: &Place, names: &[&str], status: &str) {
 async fn queue_copied_without_its_log_has_every_import() {
     let place = Place::new();
     write_jobs(&place, &["a", "b", "c"], "enable");
-    // While another process has it open, nothing is folded in at the end of a command.
+    // An open connection of another process prevents the checkpoint at the end of a command.
     let open = Queue::open(&place.path("deskbatch.db")).await.unwrap();
     open.status().await.unwrap();
     ends(place.deskbatch(&["import", "jobs.csv", "--sdkappid", "1400000000"]), 0);
@@ -69,8 +69,8 @@ async fn run_whose_log_is_removed_sends_nothing_more() {
     }
 }
 
-/// A run of deletes of which the first was applied, killed with its answer recorded and with
-/// another request open.
+/// A run of deletes that was killed after the first one was recorded as applied, with another request
+/// open.
 async fn killed_run(place: &Place) -> deskbatch::sandbox::Sandbox {
     let sandbox = sandbox_with(|s| s.latency = Duration::from_millis(300)).await;
     write_jobs(place, &["a", "b", "c"], "delete");
@@ -104,7 +104,7 @@ async fn run_on_copy_without_log_marks_jobs_in_doubt() {
     let (place, copy) = (Place::new(), Place::new());
     let sandbox = killed_run(&place).await;
     fs::copy(place.path("deskbatch.db"), copy.path("deskbatch.db")).unwrap();
-    // A log that is there is read, whatever was killed.
+    // An existing log is read, even after a kill.
     let whole = said(&ends(place.fast(&sandbox, &["run", "--yes"]), 0));
     assert!(!whole.contains("-wal"), "{whole}");
     let again = said(&ends(copy.fast(&sandbox, &["run", "--yes"]), 0));

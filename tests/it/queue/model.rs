@@ -1,5 +1,4 @@
-//! The real store and the model of it do the same operations, at random, and are the same
-//! after every step.
+//! Random operations on the real queue and on its model. Both must be equal after every step.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,18 +20,18 @@ use crate::support::approvals::begin_run;
 use crate::support::auto_commit::{AtOnce as _, inferred};
 use crate::support::queue::{APP, NOW_MS, TestQueue, is_fenced, parse, totals};
 
-/// How often each kind of operation did something.
+/// How often each kind of operation had an effect.
 type Done = BTreeMap<&'static str, u64>;
 
-/// From one operation to the next: a request whose response was lost is over after some.
+/// The time between operations. A request whose response was lost ends after a few of them.
 const STEP_MS: i64 = 9_000;
 
-/// Both of them, and the time, which goes on with every step.
+/// Queue, model, and the time, which advances with every step.
 struct Both {
     queue: TestQueue,
     model: Model,
     now_ms: i64,
-    /// What each request carries, as its claim has said.
+    /// The content of each request, from its claim.
     requests: BTreeMap<RequestId, ClaimedRequest>,
 }
 
@@ -42,7 +41,7 @@ impl Both {
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let mut queue = TestQueue::idle_in(folder.unwrap()).await;
-        // No bystanders of the same app: what is done here is done to all of it.
+        // No bystanders of the same app, since the operations here concern all of its jobs.
         queue.sql("DELETE FROM jobs WHERE app_id = 1; DELETE FROM job_counters WHERE batch_id = 1; DELETE FROM batches WHERE app_id = 1").await;
         let next = async |table: &str| {
             let sql = format!("SELECT seq + 1 FROM sqlite_sequence WHERE name = '{table}'");
@@ -62,12 +61,12 @@ impl Both {
     }
 
     fn batch(&self, which: Index) -> i64 {
-        // One more than there are: nobody has that number.
+        // One number beyond the last batch, which does not exist.
         let batches = &self.model.batches;
         batches.get(which.index(batches.len() + 1)).map_or(999_999, |batch| batch.id)
     }
 
-    /// Does one thing to both, and says what it was if it did anything.
+    /// Applies one operation to both, and names it if it had an effect.
     async fn step(&mut self, op: &Op) -> Option<&'static str> {
         self.now_ms += STEP_MS;
         let now_ms = self.now_ms;
@@ -146,7 +145,7 @@ impl Both {
         again: bool,
         rows: &[(usize, u8)],
     ) -> Option<&'static str> {
-        // A reader gives each question once.
+        // A manifest reader yields each question once.
         let rows: BTreeMap<usize, u8> = rows.iter().copied().collect();
         let rows: Vec<(String, i64)> =
             rows.iter().map(|(n, status)| (format!("q{n}"), i64::from(*status))).collect();
@@ -183,7 +182,7 @@ impl Both {
         if self.model.requests.is_empty() {
             return None;
         }
-        // Mostly one that is open; the others are late answers.
+        // Mostly an open request; the others are late responses.
         let requests = self.model.requests.iter();
         let open: Vec<i64> =
             requests.filter(|row| row.verdict.is_none()).map(|row| row.id).collect();
@@ -192,7 +191,7 @@ impl Both {
         let freed = self.jobs(freed);
         let bad = bad.and_then(|(job, refusal)| {
             let job = *self.jobs(&[job]).first()?;
-            // Nobody is found bad who was in no request that counts.
+            // Only a job that was in a counted request can be found bad.
             let asked = |row: &&ModelJob| row.id == job && row.attempts > 0;
             self.model.jobs.iter().find(asked)?;
             Some((job, refusal.get(&self.model.requests).id))
@@ -239,7 +238,7 @@ impl Both {
         }
     }
 
-    /// The same jobs, or none for a run that is over.
+    /// Both claimed the same jobs, or none if the run is over.
     fn claimed_as(
         &mut self,
         claimed: Result<Option<Claimed>, QueueError>,
@@ -247,7 +246,7 @@ impl Both {
         name: &'static str,
     ) -> Option<&'static str> {
         match (claimed, expected) {
-            // Where nothing could be claimed nobody asks whose run it is.
+            // A claim without jobs does not check whether the run is still the latest.
             (Err(QueueError::TakenOver { .. }) | Ok(None), None) => None,
             (Ok(claimed), Some(expected)) => {
                 let ids = claimed.as_ref().map(Claimed::ids).unwrap_or_default();
@@ -265,7 +264,7 @@ impl Both {
     }
 }
 
-/// Whether it came too late; any other error fails the test.
+/// Whether the write came too late; any other error fails the test.
 fn refused<T: std::fmt::Debug>(settled: &Result<T, QueueError>) -> bool {
     assert!(settled.is_ok() || is_fenced(settled), "{settled:?}");
     is_fenced(settled)
@@ -305,7 +304,7 @@ const KINDS: [&str; 18] = [
     "supersede",
 ];
 
-/// Goes on until so many operations were done and each kind of them has succeeded.
+/// Runs until `operations` are done and each kind has succeeded at least once.
 fn the_store_and_its_model_agree(operations: usize, seed: u8) {
     const OPS: usize = 100;
     let mut done = Done::new();

@@ -1,10 +1,10 @@
-//! What cancel and retry do to the model of the queue.
+//! `cancel` and `retry` in the model of the queue.
 
 use crate::queue::model_queue::{Model, ModelBatch, ModelJob};
 
 impl Model {
-    /// How many were pending, how many of them in doubt, and how many are in flight; `None`: there
-    /// is no such batch.
+    /// The number of pending jobs, those of them in doubt, and jobs in flight; `None` if there is no
+    /// such batch.
     pub fn cancel(&mut self, batch: i64, now_ms: i64) -> Option<(u64, u64, u64)> {
         let live = |row: &&mut ModelBatch| row.id == batch && !row.pruned;
         self.batches.iter_mut().find(live)?.cancelled = true;
@@ -32,7 +32,7 @@ impl Model {
         Some((cancelled, in_doubt, in_flight))
     }
 
-    /// How many are pending again, and how many a newer import speaks for.
+    /// The number of jobs pending again, and of jobs that a later import covers.
     pub fn retry(&mut self, code: Option<i64>, batch: Option<i64>) -> (u64, u64) {
         let (mut pending, mut left) = (0, 0);
         for job in &mut self.jobs {

@@ -1,4 +1,4 @@
-//! Whether the real store and the model of it are the same.
+//! Comparison of the real queue with its model.
 
 use deskbatch::queue::RecordFilter;
 use futures_util::TryStreamExt as _;
@@ -8,7 +8,7 @@ use crate::queue::model_doubts::Doubt;
 use crate::queue::model_queue::{Model, ModelJob};
 use crate::support::queue::{APP, TestQueue};
 
-/// Fails if they are not the same.
+/// Fails if they differ.
 pub async fn compare(queue: &TestQueue, model: &Model, now_ms: i64) {
     let rows = queue
             .ask(
@@ -69,7 +69,7 @@ pub async fn compare(queue: &TestQueue, model: &Model, now_ms: i64) {
 }
 
 async fn compare_doubts(queue: &TestQueue, model: &Model, now_ms: i64) {
-    // What is settled and over is forgotten at some later time.
+    // The real queue deletes settled and expired doubts lazily, so the query leaves them out.
     let sql = format!(
         "SELECT question_id, target_status, open, lost, late_ms FROM doubts
          WHERE app_id = 1 AND (open = 1 OR late_ms > {now_ms}) ORDER BY 1, 2"
@@ -89,7 +89,7 @@ async fn compare_doubts(queue: &TestQueue, model: &Model, now_ms: i64) {
         .map(|(of, doubt)| (of.clone(), *doubt))
         .collect();
     assert_eq!(real, expected, "doubts");
-    // What people are shown: the latest job of each question in doubt, and no other.
+    // Commands show only the latest job of each question in doubt.
     let shown = RecordFilter { in_doubt: true, ..RecordFilter::default() };
     let shown: Vec<_> = queue.store.records(shown).try_collect().await.unwrap();
     let of_model = |job: &&ModelJob| job.newest && model.in_doubt(&job.question);

@@ -1,17 +1,17 @@
-//! What the model of the queue has in doubt: by question and target status, as in the store.
+//! Doubts in the model of the queue: by question and target status, as in the real one.
 
 use crate::queue::model_queue::{Model, ModelJob};
 
-/// How long a request can still be applied after its slot, or after it was given up.
+/// How long a request can still be applied after its slot, or after the run stopped waiting for it.
 pub const UNDER_WAY_MAX_MS: i64 = 30_000;
 
-/// The longest that a run waits for a response.
+/// The longest time that a run waits for a response.
 pub const TIMEOUT_MAX_MS: i64 = 600_000;
 
-/// What is in doubt about a question and target status.
+/// The doubt about a question and target status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Doubt {
-    /// Whether nothing has settled it.
+    /// Whether no request has settled it.
     pub open: bool,
     /// Whether a response was lost; otherwise a chunk was rejected.
     pub lost: bool,
@@ -20,13 +20,13 @@ pub struct Doubt {
 }
 
 impl Model {
-    /// A request for the question, with that target status, has lost its response.
+    /// Records that a request for the question and target status lost its response.
     pub fn doubt(&mut self, question: &str, status: i64, late_ms: i64) {
         let doubt = self.doubts.entry((question.to_owned(), status)).or_default();
         *doubt = Doubt { open: true, lost: true, late_ms: doubt.late_ms.max(late_ms) };
     }
 
-    /// Jobs that were rejected with others and will not be sent again.
+    /// Records the doubt about jobs that were rejected in a chunk and will not be sent again.
     pub fn doubt_withdrawn(&mut self, jobs: Vec<(String, i64)>) {
         for (question, status) in jobs {
             let doubt = self.doubts.entry((question, status)).or_default();
@@ -34,7 +34,7 @@ impl Model {
         }
     }
 
-    /// The latest job of a question waits while a request with another status can be applied.
+    /// Delays the latest job of a question while a request with another target status can be applied.
     pub fn hold_back(&mut self, now_ms: i64) {
         let waits =
             |job: &&mut ModelJob| job.newest && job.state == "pending" && job.reserved_by.is_none();
@@ -58,7 +58,7 @@ impl Model {
         doubt.is_some_and(|doubt| doubt.open && doubt.lost)
     }
 
-    /// A request for the question was applied.
+    /// Settles the doubts of a question after one of its requests was applied.
     pub fn settle_doubts(&mut self, question: &str, now_ms: i64) {
         for ((of, _), doubt) in &mut self.doubts {
             doubt.open &= of != question;

@@ -1,15 +1,14 @@
-//! What is done to the queue and to its model, at random.
+//! Random operations for the queue and its model.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::queue::model_queue::Verdict;
 
-/// Questions that imports are about: few, so that they meet.
+/// Only a few questions, so that imports overlap.
 const QUESTIONS: usize = 8;
 
-/// One thing done to the queue. Which job, batch or request is meant follows from how many
-/// there are by then.
+/// One operation. Its job, batch or request is chosen among those that exist at that time.
 #[derive(Debug, Clone)]
 pub enum Op {
     Import {

@@ -1,9 +1,9 @@
-//! What a prune takes from the model of the queue.
+//! `prune` in the model of the queue.
 
 use crate::queue::model_queue::{Model, ModelBatch, is_open};
 
 impl Model {
-    /// How many batches and jobs went.
+    /// The number of deleted batches and jobs.
     pub fn prune(&mut self, before_ms: i64) -> (u64, u64) {
         let kept = |batch: &ModelBatch| {
             batch.created_ms >= before_ms

@@ -1,5 +1,5 @@
-//! The queue as a few vectors: what each operation of the store must do, said once more in
-//! the simplest way. No SQL, no index, no transaction.
+//! A model of the queue as a few vectors: it repeats what each operation must do in the simplest way,
+//! without SQL, index or transaction.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::queue::model_doubts::{Doubt, TIMEOUT_MAX_MS, UNDER_WAY_MAX_MS};
 /// The status of jobs that need an approval.
 const DELETE: i64 = 6;
 
-/// What a settling says.
+/// The result that a settle records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Succeeded,
     Failed,
-    /// Back to pending: free or held, counted as an attempt or not, in doubt or not.
+    /// Requeued: free or reserved, counted as an attempt or not, in doubt or not.
     Returned {
         held: bool,
         counts: bool,
@@ -32,7 +32,7 @@ pub struct ModelJob {
     pub status: i64,
     pub state: &'static str,
     pub newest: bool,
-    /// Whether the approval of the newest run covers it.
+    /// Whether the approval of the latest run covers it.
     pub approved: bool,
     pub reserved_by: Option<i64>,
     pub request: Option<i64>,
@@ -87,12 +87,12 @@ pub fn is_open(job: &ModelJob) -> bool {
 }
 
 impl Model {
-    /// A queue whose next numbers are these.
+    /// An empty queue with these next numbers.
     pub fn new(next_job: JobId, next_batch: i64, next_request: i64, next_run: i64) -> Self {
         Self { next_job, next_batch, next_request, next_run, ..Self::default() }
     }
 
-    /// Begins a run with an approval of the deletes that wait then.
+    /// Begins a run whose approval covers the pending deletes.
     pub fn begin_run(&mut self, now_ms: i64) {
         for job in &mut self.jobs {
             let waits = is_open(job) && !job.cancelling;
@@ -130,7 +130,7 @@ impl Model {
         self.next_run += 1;
     }
 
-    /// Whether it had not ended before.
+    /// Returns whether the run was still active.
     pub fn end_run(&mut self) -> bool {
         for job in self.jobs.iter_mut().filter(|job| job.reserved_by == Some(self.run)) {
             job.reserved_by = None;
@@ -138,7 +138,7 @@ impl Model {
         std::mem::replace(&mut self.run_is_open, false)
     }
 
-    /// `None`: the same manifest is there already.
+    /// `None` if the same manifest is already imported.
     pub fn import(
         &mut self,
         digest: i64,
@@ -196,8 +196,8 @@ impl Model {
         Some(superseded)
     }
 
-    /// The first free job, and the next ones of its status whose questions are in no request;
-    /// `None` for a run that is over.
+    /// Claims the first free job and the next ones of its target status whose questions are not in
+    /// flight; `None` if the run is over.
     pub fn claim_free(&mut self, most: usize, now_ms: i64) -> Option<Vec<JobId>> {
         let busy: Vec<String> = self
             .jobs
@@ -222,7 +222,7 @@ impl Model {
         self.claim(ids, now_ms)
     }
 
-    /// Those of `ids` that the run still holds and that shall have `status`.
+    /// Claims those of `ids` that the run still reserves and whose target status is `status`.
     pub fn claim_reserved(
         &mut self,
         ids: &[JobId],
@@ -275,8 +275,8 @@ impl Model {
         }
     }
 
-    /// `false`: the request is not open. `bad` is a job that the search has found without
-    /// asking it, and the request whose code is its own.
+    /// `false` if the request is not open. `bad` is a job that isolation found without a request of its
+    /// own, and the request that has its code.
     pub fn settle(
         &mut self,
         request: i64,
@@ -339,7 +339,7 @@ impl Model {
         true
     }
 
-    /// A job that no request has carried alone has failed by the code of one that carried it.
+    /// Fails a job that no request has carried alone, with the code of a request that carried it.
     fn conclude(&mut self, id: JobId, refusal: i64, now_ms: i64) {
         let code = self.requests.iter().find(|row| row.id == refusal).and_then(|row| row.code);
         let doubts = Model { doubts: self.doubts.clone(), ..Model::default() };
@@ -361,8 +361,8 @@ impl Model {
     }
 }
 
-/// A job that came back from flight goes on to where a newer import or a cancel has put it. Its
-/// question and status where that is in doubt.
+/// A requeued job becomes superseded or cancelled if a later import or a cancel requires it. Returns
+/// its question and target status if that leaves a doubt.
 pub fn overtaken(job: &mut ModelJob, now_ms: i64) -> Option<(String, i64)> {
     let state = match (job.newest, job.cancelling) {
         (false, _) => "superseded",

@@ -1,5 +1,5 @@
-//! One queue file under two names, a lock that is not what it should be, an app with two queues:
-//! whatever would let two runs send the same jobs, or share a limit that is for one.
+//! One queue file under two names, an invalid lock file, an app with two queues: each could let two
+//! runs send the same jobs or share one rate limit.
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::support::binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
 use crate::support::place::{Place, manifest, question, said, tell};
 
-/// The number of a user that is not root.
+/// The number of a user other than root.
 const OTHER_USER: u32 = 65_534;
 
 fn some_jobs(place: &Place) {
@@ -85,7 +85,7 @@ async fn lock_that_is_a_link_is_refused_and_untouched() {
         assert_eq!(place.read("target"), "worth keeping");
         fs::remove_file(&lock).unwrap();
     }
-    // Neither is a file that no run has written.
+    // The file was not written by a run, so it must not be overwritten.
     fs::write(&lock, "x".repeat(70_000)).unwrap();
     has(&said(&ends(place.fast(&sandbox, &["run"]), 70)), &["deskbatch.db.lock", "remove it"]);
     assert_eq!(fs::metadata(&lock).unwrap().len(), 70_000);
@@ -157,7 +157,7 @@ async fn second_queue_of_an_app_is_refused_by_name() {
     let queue = first.path("deskbatch.db").canonicalize().unwrap();
     has(&refused, &[queue.to_str().unwrap(), &going.pid().to_string(), "--wait"]);
     assert_eq!((second.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 1));
-    // Another app, and a rehearsal, have limits of their own.
+    // Another app and a rehearsal have rate limits of their own.
     let other = crate::support::binary::sandbox().await;
     ends(second.fast(&other, &["run", "jobs.csv"]), 0);
     ends(second.fast(&sandbox, &["run", "jobs.csv", "--sandbox"]), 0);

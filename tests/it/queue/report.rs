@@ -1,11 +1,11 @@
-//! The queue as the page sees it, from the real engine.
+//! The queue as the report reads it, from the real engine.
 
 use deskbatch::domain::job::Status;
 use deskbatch::queue::{Cause, QueueCounts};
 
 use crate::support::queue::{NOW_MS, TestQueue};
 
-/// Puts requests of run `run` in: when each left after [`NOW_MS`], and its verdict.
+/// Inserts requests of run `run`: when each left after [`NOW_MS`], and its verdict.
 async fn sent(queue: &TestQueue, run: i64, requests: &[(i64, &str)]) {
     for (at, verdict) in requests {
         let left = NOW_MS + at;
@@ -41,7 +41,7 @@ async fn jobs_are_counted_by_status_state_code_and_batch() {
     assert_eq!(codes, [(Some(-50_003), [1, 0, 0])]);
     assert_eq!(of_batch.newest_run, (1, 1));
     assert_eq!((of_batch.batches.total, of_batch.batches.rows[0].counts), (1, counts(1, 1, 2)));
-    // The bystanders of every queue are in the sum.
+    // The sum includes the bystanders of every queue.
     assert_eq!(all.counts(), queue.store.status().await.unwrap().counts);
     assert_eq!(all.batches.rows.iter().map(|batch| batch.id).collect::<Vec<_>>(), [3, 2, 1]);
     assert_eq!(all.codes.total, 2);
@@ -51,7 +51,7 @@ async fn jobs_are_counted_by_status_state_code_and_batch() {
 async fn more_rows_than_one_statement_sums_are_all_counted() {
     let queue = TestQueue::idle().await;
     queue.import_many(3, Status::Delete).await;
-    // As after a prune: numbers far apart.
+    // Job numbers far apart, as after a prune.
     queue.sql("UPDATE jobs SET id = id + 250000 WHERE batch_id = 3").await;
     let overview = queue.store.overview(Some(3), 1_000).await.unwrap();
     assert_eq!(overview.asked[2].pending, 3);
@@ -78,7 +78,7 @@ async fn request_timeline_shows_pause_reasons() {
     let first = traffic.buckets[0];
     assert_eq!((first.at_ms, first.requests.total, first.requests.throttled), (NOW_MS, 3, 1));
     assert_eq!(traffic.buckets.iter().map(|bucket| bucket.requests.total).sum::<u64>(), 7);
-    // The bystanders' request is one more.
+    // The bystanders have one more request.
     assert_eq!(
         (traffic.requests.total, traffic.requests.applied, traffic.requests.rejected),
         (8, 4, 2)
@@ -86,7 +86,7 @@ async fn request_timeline_shows_pause_reasons() {
     assert_eq!((traffic.requests.latency_ms_max, traffic.requests.answered), (50, 7));
     let waits: Vec<_> =
         traffic.waits.iter().map(|waits| (waits.cause, waits.count, waits.total_ms)).collect();
-    // What left before the "too fast" came back is no cause of the first pause.
+    // Requests that left before the "too fast" response do not cause the first pause.
     assert_eq!(waits, [(Cause::Trouble, 1, 6_000), (Cause::Other, 2, 5_400)]);
 }
 
@@ -106,7 +106,7 @@ async fn change_from_any_connection_is_detected_once() {
     let mut changes = queue.store.changes().await.unwrap();
     assert!(changes.any().await.unwrap());
     assert!(!changes.any().await.unwrap());
-    // By this process, and by another connection as another process has it.
+    // A change by this process, and one by another connection as from another process.
     queue.import("a enable").await;
     assert!(changes.any().await.unwrap() && !changes.any().await.unwrap());
     queue.sql("UPDATE batches SET name = 'other' WHERE id = 3").await;
@@ -135,7 +135,7 @@ async fn watcher_does_not_prevent_closing_queue() {
     assert!(changes.any().await.unwrap() && others.any().await.unwrap());
     let counts = queue.store.status().await.unwrap().counts;
     queue.store.clone().close().await;
-    // What has connections of its own reads on.
+    // Separate connections remain usable.
     assert_eq!(apart.status().await.unwrap().counts, counts);
     assert!(!others.any().await.unwrap());
     others.close().await;
@@ -149,7 +149,7 @@ async fn pause_at_statement_boundary_is_counted_once() {
     queue.run = queue.begin_run().await;
     let went = [(0, "applied"), (200, "applied"), (3_200, "applied"), (3_400, "applied")];
     sent(&queue, queue.run, &went).await;
-    // As after a prune: numbers far apart.
+    // Request numbers far apart, as after a prune.
     let far = format!("UPDATE requests SET id = id + 250000 WHERE scheduled_ms >= {NOW_MS} + 3200");
     queue.sql(&far).await;
     let traffic = queue.store.overview(None, 1_000).await.unwrap().traffic;

@@ -1,4 +1,4 @@
-//! Runs: what a new one finds of a dead one, and how one ends.
+//! Runs: what a new one finds after a dead one, and how one ends.
 
 use deskbatch::domain::job::Status;
 use deskbatch::queue::{DUE_WITHIN, QueueError, RunEnding, Taken};
@@ -6,7 +6,7 @@ use deskbatch::queue::{DUE_WITHIN, QueueError, RunEnding, Taken};
 use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue};
 
-/// A queue whose run has died with `a b` in flight, `c` held and `d` free.
+/// A queue whose run has died with `a b` in flight, `c` reserved and `d` free.
 async fn left_behind() -> TestQueue {
     let mut queue = TestQueue::idle().await;
     queue.import("a enable, b enable, c delete, d disable").await;

@@ -1,5 +1,5 @@
-//! The schema refuses rows that cannot be; the statements keep to the legal transitions,
-//! and find their rows by an index however large the queue is.
+//! The schema rejects impossible rows. The statements make only legal transitions and find their rows
+//! by an index, however large the queue is.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use sqlx::{Connection as _, Row as _};
 use crate::support::auto_commit::{AtOnce as _, inferred};
 use crate::support::queue::{APP, NOW_MS, TestQueue, many, parse, totals};
 
-/// A job of the bystanders' batch, as `(columns, values)` change it.
+/// A job of the bystanders' batch with changed `(columns, values)`.
 fn job(columns: &str, values: &str) -> String {
     format!(
         "INSERT INTO jobs (batch_id, app_id, line, question_id, target_status{}{columns}) VALUES (1, 1, 9, 'new', 4{}{values})",
@@ -140,8 +140,8 @@ async fn constraints_enforce_columns_of_each_job_state() {
     }
 }
 
-/// The bare moves between states that the row of a job alone does not forbid, beyond the
-/// legal ones: both ends have an outcome, or neither.
+/// Illegal transitions that the schema cannot detect from the row of a job alone: both states have an
+/// outcome, or neither has.
 const UNSEEN_BY_THE_SCHEMA: [(JobState, JobState); 7] = [
     (JobState::Succeeded, JobState::Failed),
     (JobState::Succeeded, JobState::Cancelled),
@@ -195,7 +195,7 @@ async fn queue_makes_exactly_the_legal_transitions() {
         Conclusions { jobs: vec![inferred(ids[1], together.request.id)], ..none.clone() };
     let settled = queue.answer(&alone, Verdict::Applied, Some(0));
     queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
-    // Rejected alone, and found done once the app was seen alive.
+    // The delete is rejected alone, and counts as done once the app is known to be alive.
     queue.import("z delete").await;
     let gone = queue.claim(1).await;
     queue.hold(&gone).await;
@@ -205,7 +205,7 @@ async fn queue_makes_exactly_the_legal_transitions() {
     let done = Conclusions { jobs: vec![is_done], ..none.clone() };
     turn.conclude(queue.run, &done, NOW_MS).await.unwrap();
     turn.commit().await.unwrap();
-    // Returned while overtaken, and while cancelled: two steps each.
+    // A superseded and a cancelled job are requeued first: two transitions each.
     queue.import("f delete, g delete, h delete, i delete").await;
     let flying = queue.claim(2).await;
     queue.import("f enable, h enable").await;
@@ -232,7 +232,7 @@ async fn no_queue_call_changes_a_final_job_state() {
     let before = queue.states().await;
     assert_eq!(before, "a:succeeded b:failed c:cancelled d:cancelled");
     let ids = [queue.id("a").await, queue.id("b").await, queue.id("c").await];
-    // Everything that could move them, with their numbers and their request.
+    // Every operation that could change them, with their job numbers and their request.
     assert_eq!(queue.try_claim(9).await, None);
     let held = queue.store.claim_reserved(queue.run, Status::Enable, &ids, NOW_MS).await.unwrap();
     assert_eq!(held, None);
@@ -248,14 +248,14 @@ async fn no_queue_call_changes_a_final_job_state() {
     assert_eq!(queue.states().await, format!("{before} x:pending"));
 }
 
-/// Every statement in a file of the store that is written in one piece.
+/// Every statement that is a single literal in a file of the queue.
 fn statements(file: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/queue").join(file);
     let text = fs::read_to_string(path).unwrap();
     let is_comment = |line: &&str| line.trim_start().starts_with("//");
     let program: String =
         text.lines().filter(|line| !is_comment(line)).collect::<Vec<_>>().join("\n");
-    // No statement has a double quote in it.
+    // No statement contains a double quote.
     let literals = program.split('"').skip(1).step_by(2).map(str::trim);
     let is_statement = |text: &&str| {
         let verbs = ["SELECT ", "UPDATE ", "INSERT ", "DELETE ", "WITH "];
@@ -264,7 +264,7 @@ fn statements(file: &str) -> Vec<String> {
     literals.filter(is_statement).map(str::to_owned).collect()
 }
 
-/// How the engine would run `sql`, step by step.
+/// The engine's query plan for `sql`, step by step.
 async fn plan(queue: &TestQueue, sql: &str) -> Vec<String> {
     let rows = queue.ask(&format!("EXPLAIN QUERY PLAN {sql}")).await;
     rows.iter().map(|row| row.get("detail")).collect()
@@ -282,7 +282,7 @@ async fn no_statement_of_a_run_scans_all_jobs() {
                     .iter()
                     .any(|scan| step.starts_with(scan));
                 assert!(!step.contains("AUTOMATIC"), "{file}: {step}:\n{sql}");
-                // What this index holds is what is held, all of it wanted.
+                // This partial index holds only reserved jobs, and the statement needs all of them.
                 let partial = step.contains("jobs_reserved");
                 assert!(!whole || partial, "{file}: {step}:\n{sql}");
                 assert!(!step.contains("TEMP B-TREE"), "{file}: {step}:\n{sql}");
@@ -307,7 +307,7 @@ async fn metrics_queries_use_only_indexes() {
             assert!(!sorts, "{step}:\n{sql}");
         }
     }
-    // Jobs that failed, and requests; all others are told by their counters.
+    // Failed jobs and requests are counted from rows; all other metrics come from counters.
     assert!(counted >= 2, "{counted}");
 }
 

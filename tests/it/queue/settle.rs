@@ -1,4 +1,4 @@
-//! Settling: one recorded outcome a job, and no late writes.
+//! Settling: one recorded outcome per job, and no late writes.
 
 use deskbatch::domain::job::Status;
 use deskbatch::domain::verdict::Verdict;
@@ -238,7 +238,7 @@ async fn job_rejected_alone_keeps_code_and_doubt() {
     let conclusions = Conclusions { jobs, ..none() };
     let done = turn.conclude(queue.run, &conclusions, NOW_MS).await.unwrap();
     turn.commit().await.unwrap();
-    // The second is not reserved by the run.
+    // The run does not reserve the second job.
     assert_eq!(done, Concluded { succeeded: 1, failed: 0 });
     assert_eq!(queue.states().await, "a:succeeded b:pending c:pending");
     let job = queue.job("a").await;

@@ -1,4 +1,4 @@
-//! A turn to write: what is in it is true together or not at all, and nobody hears of it before.
+//! A write transaction: its changes commit together or not at all, and events follow the commit.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use deskbatch::runner::{Event, shutdown};
 use crate::support::queue::{NOW_MS, TestQueue};
 use crate::support::service::{Bench, Step, ok};
 
-/// Longer than from one slot to the next, so that an answer and a claim are one turn.
+/// Longer than the time between slots, so that a settle and a claim share one transaction.
 const LATE: Duration = Duration::from_secs(5);
 
-/// From then on no transaction comes to its end that has `what` in it.
+/// After this, no transaction that contains `what` can commit.
 async fn no_commit_after(queue: &TestQueue, what: &str) {
     queue
         .sql(&format!(
@@ -37,7 +37,7 @@ async fn settle_and_claim_commit_atomically() {
     assert_eq!(queue.states().await, "a:in_flight b:pending c:pending");
     turn.commit().await.unwrap();
     assert_eq!(queue.states().await, "a:succeeded b:in_flight c:pending");
-    // It goes on as a new one.
+    // The next operation begins a new transaction.
     let third = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     turn.commit().await.unwrap();
     turn.commit().await.unwrap();
@@ -60,7 +60,7 @@ async fn dropped_or_failed_transaction_rolls_back() {
     drop(turn);
     assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
-    // What fails takes back what was before it in the turn.
+    // A failed operation rolls back the earlier operations of its transaction.
     let mut turn = queue.store.begin_write();
     turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     let fenced = turn.settle_succeeded(&settled_before, &Conclusions::default()).await.unwrap_err();
@@ -72,7 +72,7 @@ async fn dropped_or_failed_transaction_rolls_back() {
     turn.commit().await.unwrap();
     assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
-    // And the turn is good for the next.
+    // The writer is usable for the next transaction.
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     turn.commit().await.unwrap();
     assert_eq!(queue.states().await, "o:succeeded a:succeeded b:pending");
@@ -122,8 +122,8 @@ async fn externally_changed_job_is_named_and_blocks_settle() {
     assert_eq!(queue.figure(in_flight).await, 2, "as the claim left it");
 }
 
-/// Jobs in requests of their own, each answered late. After the first answer the gate opens, which
-/// is a turn of its own.
+/// Jobs in requests of their own with late responses. After the first response the breaker reopens,
+/// which is a transaction of its own.
 async fn three_requests() -> Bench {
     let mut bench = Bench::new("a enable, b enable, c enable").await;
     bench.settings.chunk_jobs_max = 1;
@@ -165,7 +165,8 @@ async fn uncommitted_claim_sends_no_request() {
     assert_eq!(bench.service.seen().len(), 2, "the third one is not out");
     assert_eq!(bench.happened(|event| matches!(event, Event::Sent { .. })), 2);
     assert_eq!(bench.happened(|event| matches!(event, Event::Settled { .. })), 1, "of the first");
-    // The answer was in the same turn: the next run finds its job in flight, and asks again.
+    // The response was settled in the failed transaction, so the next run finds its job in flight and
+    // sends it again.
     assert_eq!(bench.queue.states().await, "a:succeeded b:in_flight c:pending");
     bench.queue.sql("DROP TRIGGER no_commit").await;
     let report = bench.run().await;

@@ -1,4 +1,5 @@
-//! How a run ends: what was sent is recorded, what was not stays pending, and a failing queue is told.
+//! How a run ends: sent requests are recorded, unsent jobs stay pending, and a queue failure is
+//! reported.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use deskbatch::runner::{Event, RunReport, ShutdownHandle, Totals, shutdown};
 use crate::support::queue::{NOW_MS, many};
 use crate::support::service::{Bench, Step, code, http, lost, ok};
 
-/// Forty jobs in chunks of ten, a probe that gets through, and then what `steps` say.
+/// Forty jobs in chunks of ten, a successful probe, and then `steps`.
 async fn bench(steps: Vec<Step>) -> Bench {
     let mut bench = Bench::new(&many(40, Status::Delete)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
@@ -19,7 +20,7 @@ async fn bench(steps: Vec<Step>) -> Bench {
     bench
 }
 
-/// Runs until three answers are held, and then does what the test wants.
+/// Runs until three responses are held, and then calls `then`.
 async fn stopped(bench: &Bench, then: impl AsyncFnOnce(&ShutdownHandle)) -> RunReport {
     let (stopper, shutdown) = shutdown();
     let meanwhile = async {
@@ -45,7 +46,7 @@ async fn graceful_shutdown_settles_requests_in_flight() {
     assert_eq!(bench.queue.job("q0021").await, "pending request=4 attempts=1");
     assert_eq!(bench.queue.job("q0031").await, "pending request=5");
     assert_eq!(bench.happened(|event| *event == Event::Stopping { in_flight: 3 }), 1);
-    // Nothing is in doubt, and the next run does the rest.
+    // Nothing is in doubt, and the next run sends the rest.
     bench.service.answers_by(|_| ok());
     let report = bench.run().await;
     assert_eq!(
@@ -155,7 +156,7 @@ async fn dropped_shutdown_handle_lets_run_drain() {
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 1));
 }
 
-/// A run whose second request's row is changed by `sql` while its answer is held.
+/// A run in which `sql` changes the row of the second request while its response is held.
 async fn undermined(bench: &Bench, sql: &str) -> Result<RunReport, QueueError> {
     let (_stopper, shutdown) = shutdown();
     let meanwhile = async {

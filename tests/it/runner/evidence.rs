@@ -1,5 +1,4 @@
-//! What rejections prove: of an app that has lapsed, of codes that are about the call, and of
-//! single rejections that were wrong.
+//! What rejections prove: a lapsed app, codes about the request itself, and single wrong rejections.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use deskbatch::runner::RunReport;
 use crate::support::queue::many;
 use crate::support::service::{Bench, Seen, code, http, lost, ok};
 
-/// A service that answers by a rule over the number of the request, from 1.
+/// A service that responds by a rule over the number of the request, from 1.
 async fn bench(
     jobs: usize,
     status: Status,
@@ -28,7 +27,7 @@ async fn bench(
     bench
 }
 
-/// Everything is pending, and the run has asked little.
+/// All jobs are pending, and the run has sent few requests.
 async fn stopped(bench: &Bench, report: &RunReport, ending: RunEnding, requests: u64) {
     assert_eq!((report.ending, report.totals.done()), (ending, 0), "{report:?}");
     let spent = report.totals.requests + report.reads;
@@ -78,7 +77,7 @@ async fn alternating_unknown_codes_end_run() {
     stopped(&bench, &report, RunEnding::Suspicious, 8).await;
 }
 
-/// The app answers -50003 to everything from `from` on, for `lasts`.
+/// The app responds -50003 to every request from `from` on, for `lasts`.
 async fn lapse(from: Moment, lasts: Duration) -> (Bench, RunReport) {
     let mut bench = Bench::new(&many(10_000, Status::Disable)).await;
     bench.settings.in_flight_max = 4;
@@ -99,7 +98,7 @@ async fn lapse_in_the_middle_fails_no_job() {
     let reads = report.reads;
     assert!(after <= 8 && reads <= 3, "{after} requests and {reads} reads after the lapse");
     assert!(report.took < Duration::from_mins(1), "{:?}", report.took);
-    // The next run goes on where this one stopped.
+    // The next run resumes where this one stopped.
     bench.service.answers_by(|_| ok());
     bench.service.reads_by(|_| ok());
     assert_eq!(bench.run().await.ending, RunEnding::Drained);
@@ -158,7 +157,7 @@ async fn without_reads_a_recent_applied_request_counts() {
 
 #[tokio::test]
 async fn bad_id_range_is_distinguished_from_bad_request() {
-    // Twenty malformed ids in a row; one question from the other end shows that calls are fine.
+    // Twenty malformed ids in a row. One question from the other end shows that requests are valid.
     let mut bench = Bench::new(&many(600, Status::Enable)).await;
     bench.settings.in_flight_max = 2;
     bench.service.answers_by(|seen| {
@@ -208,7 +207,7 @@ async fn rejected_and_yet_applied_disables_succeed() {
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 0));
 }
 
-/// The second request deletes its questions and is rejected all the same.
+/// The service applies the deletes of the second request and rejects it all the same.
 #[tokio::test]
 async fn rejected_and_yet_applied_deletes_are_in_doubt() {
     let mut gone: BTreeSet<String> = BTreeSet::new();

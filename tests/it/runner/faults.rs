@@ -1,4 +1,4 @@
-//! The runner on bad days: passing trouble, outages, chunks that nobody can take.
+//! The runner with faults: transient errors, outages, chunks that never succeed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::many;
 use crate::support::service::{Bench, Step, code, http, lost, ok, unreachable};
 
-/// How long after the one before it each request left.
+/// The interval before each request.
 fn gaps(bench: &Bench) -> Vec<Duration> {
     bench.service.seen().windows(2).map(|two| two[1].at.since(two[0].at)).collect()
 }
@@ -88,7 +88,7 @@ async fn outage_ends_run_and_leaves_all_pending() {
     );
     let ending = bench.queue.store.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("outage"));
-    // The next run goes on where this one stopped.
+    // The next run resumes where this one stopped.
     bench.service.answers_by(|_| ok());
     assert_eq!(bench.run().await.totals.succeeded, 500);
 }

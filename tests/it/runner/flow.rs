@@ -1,4 +1,4 @@
-//! What each answer does to a run, its jobs and its pace.
+//! The effect of each response on a run, its jobs and its rate.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::runner::{OK, Service, TestQueue, names, strs};
 const BAD: ResponseKind = ResponseKind::Code(-50_003);
 const TOO_FAST: ResponseKind = ResponseKind::Code(-14);
 
-/// Refuses groups with a name in it that begins with `bad`.
+/// Rejects chunks that contain an id which begins with `bad`.
 fn refusing(sent: &crate::support::runner::Sent) -> ResponseKind {
     if sent.ids.iter().any(|id| id.starts_with("bad")) { BAD } else { OK }
 }
@@ -81,7 +81,7 @@ async fn transient_responses_resend_chunk_in_doubt() {
     let service = Service::new(&queue.clock).script(trouble).play(|_| OK);
     let report = queue.run(&service).await;
     assert_eq!((report.totals.transient, report.totals.succeeded), (4, 2));
-    // As it is twice, then in parts, since it is all that is left.
+    // The chunk is sent twice as it is and then in halves, because no other job is left.
     assert_eq!(
         service.sent().iter().map(|sent| sent.ids.len()).collect::<Vec<_>>(),
         [2, 2, 1, 1, 1, 1]
@@ -110,7 +110,7 @@ async fn lasting_outage_ends_run_with_all_pending() {
     assert!(report.took >= Duration::from_mins(10) && report.took < Duration::from_mins(12));
     let counts = queue.counts().await;
     assert_eq!((counts.pending, counts.total()), (50, 50));
-    // The next run goes on at once.
+    // The next run resumes at once.
     let service = Service::new(&queue.clock).play(|_| OK);
     assert_eq!(queue.run(&service).await.totals.succeeded, 50);
 }
@@ -141,7 +141,7 @@ async fn bad_questions_fail_with_own_code_and_rest_succeeds() {
     jobs.insert(90, "bad2".to_owned());
     queue.import(Status::Delete, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(|sent| {
-        // The first bad one decides the code, as a service would stop at it.
+        // A service stops at the first bad question, so that one decides the code.
         match sent.ids.iter().find(|id| id.starts_with("bad") || *id == "preset") {
             Some(id) if id == "preset" => ResponseKind::Code(-50_011),
             Some(_) => BAD,
@@ -169,7 +169,7 @@ async fn oversized_chunk_fails_no_job() {
             .play(move |sent| if sent.ids.len() > 30 { ResponseKind::Code(code) } else { OK });
         let report = queue.run(&service).await;
         assert_eq!((report.totals.succeeded, report.totals.failed), (300, 0), "{code}");
-        // A code that is about questions has to come twice before it is believed to be about size.
+        // A code that is about questions must come twice before the runner takes it as a size limit.
         let most = if code == -50_003 { 60 } else { 40 };
         assert!(service.sent().len() < most, "{}", service.sent().len());
     }
@@ -257,7 +257,7 @@ async fn in_doubt_delete_rejected_as_missing_succeeds() {
     assert_eq!((record.error_code, record.response_lost), (Some(-50_003), true));
     assert!(!record.in_doubt);
 
-    // Any other status in doubt has failed.
+    // A rejection after a lost response proves only a delete: a disable fails.
     queue.import(Status::Disable, &["b"]).await;
     let service = Service::new(&queue.clock).script([ResponseKind::NoResponse, BAD]);
     queue.run(&service).await;
@@ -289,7 +289,7 @@ async fn requests_in_flight_reach_and_respect_maximum() {
     let queue = TestQueue::new().await;
     let jobs = names("a", 170);
     queue.import(Status::Enable, &strs(&jobs)).await;
-    // Were fewer in flight than four, no answer would ever come.
+    // With fewer than four in flight no response ever comes.
     let service = Service::new(&queue.clock).play(|_| OK).answers_together(4);
     let report = queue.run(&service).await;
     assert_eq!((report.totals.succeeded, report.totals.requests), (170, 17));

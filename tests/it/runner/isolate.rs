@@ -1,4 +1,4 @@
-//! Searches settle queues in few requests, and nobody ends as what they are not.
+//! Isolation settles queues in few requests, and every job gets its true outcome.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ fn bad_ids_at_start_do_not_slow_the_rest() {
     let bad: BTreeSet<JobId> = (1..=2_000).filter(|_| random.bool()).collect();
     let settled = settle_in_order(30_000, &bad);
     assert_eq!(settled.failed, bad);
-    // 280 requests would carry the good rest; the bad stretch alone needs about 2,000.
+    // 280 requests would carry the good rest. The bad block alone needs about 2,000.
     assert!(settled.requests <= 3_300, "{}", settled.requests);
 }
 
@@ -53,8 +53,8 @@ fn concurrent_isolation_costs_few_extra_requests() {
     }
 }
 
-/// The code of a bad question may be one that speaks of the request as well: then the last
-/// suspect of a search is asked, and it costs little more.
+/// The code of a bad question may also be about the request as a whole. Then isolation asks its last
+/// suspect too, which costs little more.
 #[test]
 fn ambiguous_rejection_codes_cost_few_requests() {
     for (bad, most) in [(10, 190), (100, 900)] {
@@ -80,8 +80,8 @@ fn oversized_chunk_marks_no_id_as_bad() {
     }
 }
 
-/// The answers to ten requests are awaited at once; each tries no larger group than is known
-/// to pass while another such group is out.
+/// Ten requests are in flight at once. While one of them tries a larger group than is known to pass,
+/// the others do not.
 #[test]
 fn concurrent_requests_rarely_exceed_size_limit() {
     let bad = BTreeSet::new();
@@ -89,8 +89,8 @@ fn concurrent_requests_rarely_exceed_size_limit() {
         let service = Service { jobs_max, ..Service::new(&bad) };
         let settled = settle(3_000, &service, 10, |_| 0);
         assert_eq!(settled.applied.len(), 3_000);
-        // The ten that were out when nothing was known, their halves while those are too
-        // large, and some tries.
+        // The ten requests that left before any limit was known, their halves while those are too
+        // large, and a few tries.
         assert!(settled.too_large <= 45, "{jobs_max}: {}", settled.too_large);
         let limit = LearnedChunkSize { accepted: jobs_max, rejected: jobs_max + 9 };
         let settled = settle_knowing(limit, 3_000, &service, 10, |_| 0);
@@ -131,12 +131,12 @@ proptest! {
         prop_assert_eq!(&settled.failed, &bad);
         let count = usize::try_from(count).unwrap();
         let most = if jobs_max >= 100 && known.is_none() {
-            // A full group for every hundred, one for the small first one and the last, and
-            // for each bad id at most thirteen: to find it, and for what its search leaves
-            // in pieces.
+            // A full group for every hundred jobs, the small first one and the last one. Each bad id
+            // costs at most thirteen: to find it, and for the groups that isolation splits.
             count.div_ceil(100) + 2 + bad.len() * 13
         } else {
-            // What the service takes is looked for too, or groups are smaller for no reason.
+            // The size limit is searched for as well, or the groups are smaller than the service
+            // requires.
             count.min(3 * count.div_ceil(jobs_max.min(100)) + 200) + 2 + bad.len() * 13 + in_flight * 30
         };
         prop_assert!(settled.requests <= most, "{} of {}", settled.requests, most);

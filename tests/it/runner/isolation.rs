@@ -1,4 +1,4 @@
-//! Finding the bad ids in a chunk that was refused, and what may happen meanwhile.
+//! Isolating the bad ids in a rejected chunk, and concurrent changes to the queue.
 
 use std::collections::BTreeMap;
 
@@ -121,8 +121,8 @@ async fn known_rejections_never_end_run() {
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 30));
 }
 
-/// Runs ten jobs of which `q0003` is bad, and does something to the queue while the part
-/// that is asked second is on its way. Says what became of each job.
+/// Runs ten jobs of which `q0003` is bad, and changes the queue while the second group is in flight.
+/// Returns the outcome of each job.
 async fn disturbed(disturb: impl AsyncFnOnce(&Bench)) -> (Totals, String) {
     let bench = Bench::new(&many(10, Status::Delete)).await;
     bench.service.answers([Step::Say(code(-50_003)), Step::Hold(code(-50_003))]);
@@ -157,7 +157,7 @@ async fn cancel_during_isolation_cancels_every_job() {
 #[tokio::test]
 async fn import_during_isolation_removes_its_questions() {
     let (totals, tally) = disturbed(async |bench| {
-        // One that is asked just now, the bad one, and one that waits for its part.
+        // A question in flight, the bad one, and one that is reserved for its group.
         bench.queue.import("q0001 enable, q0003 enable, q0009 enable").await;
     })
     .await;

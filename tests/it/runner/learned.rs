@@ -1,4 +1,4 @@
-//! What outlives a run: the next one begins with the pace and the size that were learned.
+//! Learned values: the next run starts with the learned rate and chunk size.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn next_run_starts_at_learned_rate() {
     bench.queue.import(&more('r', 40)).await;
     bench.run().await;
     let next_run = bench.service.seen()[first_run.len()..].to_vec();
-    // Its first request is a probe, and the next ones wait for nothing but their slots.
+    // The first request is a probe, and the next ones wait only for their slots.
     let (new, experienced) = (gap(&first_run, 2, 12), gap(&next_run, 2, 12));
     assert!(experienced < Duration::from_millis(206), "{experienced:?}");
     assert!(new > experienced + Duration::from_millis(10), "{new:?} and {experienced:?}");
@@ -44,7 +44,7 @@ async fn learned_rate_survives_crash() {
     let mut bench = Bench::new(&many(400, Status::Enable)).await;
     bench.settings.chunk_jobs_max = 1;
     bench.service.answers_by(|seen| {
-        // So late that half a minute is over and the pace was kept.
+        // Late enough that half a minute has passed and the learned rate is saved.
         if seen.at > Moment(Duration::from_secs(45)) { Step::Hold(ok()) } else { Step::Say(ok()) }
     });
     let service = &bench.service;
@@ -77,7 +77,7 @@ async fn impossible_learned_rate_is_ignored() {
     bench.service.answers_by(|_| ok());
     let report = bench.run().await;
     assert_eq!(report.totals.succeeded, 20);
-    // As careful as a first run, and no more: a spread of days would have it wait for days.
+    // As careful as a first run and no more. An arrival jitter of days would delay the run for days.
     assert!(report.took < Duration::from_secs(6), "{:?}", report.took);
 }
 
@@ -102,7 +102,7 @@ async fn next_run_starts_with_learned_chunk_size() {
 
     bench.queue.import(&more('r', 400)).await;
     bench.run().await;
-    // It goes on looking between what passed and what was too many, at most once.
+    // The run searches between the accepted and the rejected size with at most one larger request.
     let next_run = &bench.service.seen()[first_run.len()..];
     assert!(too_large(next_run, 40) <= 1, "{}", too_large(next_run, 40));
     assert!(next_run.len() <= 16, "{}", next_run.len());
@@ -118,7 +118,7 @@ async fn learned_chunk_size_expires_after_a_month() {
     bench.run().await;
     assert!(bench.service.chunks().iter().all(|ids| ids.len() <= 10));
     let requests = bench.service.seen().len();
-    // It only believed it: that is no new knowledge.
+    // The run only used the value, so its date does not change.
     let kept = bench.queue.store.size(APP, NOW_MS).await.unwrap().unwrap();
     assert_eq!((kept.limit, kept.learned_ms), (limit, NOW_MS));
     assert_eq!(bench.queue.store.sizes(bench.clock.wall_ms()).await.unwrap().len(), 1);

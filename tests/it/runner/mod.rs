@@ -1,4 +1,4 @@
-//! The runner against a scripted service, and days of trouble in virtual time.
+//! The runner against a scripted service, and simulated days of faults in virtual time.
 
 pub mod ending;
 pub mod evidence;

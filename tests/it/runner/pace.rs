@@ -1,4 +1,5 @@
-//! Pace: requests leave evenly, for all at once the gate closes, and what comes meanwhile goes too.
+//! Rate: requests leave evenly, a push-back closes the breaker for all of them, and jobs imported
+//! during a run are sent.
 
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ async fn run_without_pending_jobs_ends_at_first_slot() {
     bench.run().await;
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals), (RunEnding::Drained, Totals::default()));
-    // A second after the only request there was; the queue counts in milliseconds.
+    // A second after the only request. The queue stores whole milliseconds.
     let late = bench.clock.now().since(Moment(Duration::from_secs(1)));
     assert!(late < Duration::from_millis(1), "{late:?}");
 }
@@ -59,7 +60,7 @@ async fn requests_are_evenly_spaced_within_rate_limit() {
     assert!(gaps.iter().all(|gap| even.contains(gap)), "{gaps:?}");
     let (first, last) = (gaps[0], gaps[gaps.len() - 1]);
     assert!(last < Duration::from_millis(205) && first > last, "{gaps:?}");
-    // That nothing is left shows at the next slot.
+    // The run detects the empty queue at the next slot.
     let last = seen.last().map(|seen| report.took.saturating_sub(seen.at.0));
     assert!(last.is_some_and(|last| even.contains(&last)), "{last:?}");
 }
@@ -73,7 +74,7 @@ async fn slow_responses_do_not_slow_pacer() {
     let service = &bench.service;
     let report = bench
         .run_while(async {
-            // Each answer takes until four more have left.
+            // Each response takes until four more requests have left.
             for arrived in 6..=40 {
                 service.arrived(arrived).await;
                 service.let_go(1);
@@ -124,7 +125,7 @@ async fn push_back_closes_breaker_until_probe_succeeds() {
             service.arrived(4).await;
             let closed_at = bench.clock.now();
             service.let_go(3);
-            // The probe is the refused chunk, and alone until it is answered.
+            // The probe is the throttled chunk, and no other request leaves until its response.
             service.arrived(5).await;
             let seen = service.seen();
             assert!(seen[4].at.since(closed_at) >= Duration::from_secs(1));
@@ -190,7 +191,7 @@ async fn import_during_run_is_drained_except_deletes() {
         })
         .await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 3));
-    // No plan of this run has shown the delete.
+    // No plan of this run has shown the delete, so it is not approved.
     assert_eq!(bench.queue.states().await, "a:succeeded b:succeeded c:succeeded d:pending");
 }
 
@@ -236,7 +237,7 @@ async fn orphaned_requests_are_resent_after_one_second() {
     assert!(bench.queue.job("b").await.contains("attempts=1 "));
 }
 
-/// A claim may have waited for its turn to write: its request left later than its slot.
+/// A claim may have waited for the write lock, so its request left later than its slot.
 #[tokio::test]
 async fn new_run_waits_one_second_after_last_send() {
     let bench = Bench::new("a delete, b delete").await;
@@ -255,7 +256,7 @@ async fn new_run_waits_one_second_after_last_send() {
     bench.clock.advance(Duration::from_secs(3));
     bench.service.answers([ok()]);
     assert_eq!(bench.run().await.totals.succeeded, 1);
-    // It left 2.6 s after the beginning.
+    // The earlier request left 2.6 s after the beginning.
     assert_eq!(bench.service.seen()[0].at, Moment(Duration::from_millis(3_600)));
 }
 
@@ -283,7 +284,7 @@ async fn run_waits_for_jobs_not_yet_due() {
     bench.service.answers([ok(), ok()]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 2));
-    // The queue counts in milliseconds.
+    // The queue stores whole milliseconds.
     let late = bench.service.seen()[1].at.since(Moment(Duration::from_secs(30)));
     assert!(late < Duration::from_millis(1), "{late:?}");
 }

@@ -1,5 +1,5 @@
-//! A question that the service never gives a usable response for: it is found, it fails, and
-//! good work is not held up.
+//! A question that never gets a usable response: isolation finds it, it fails, and good jobs are not
+//! delayed.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn garbled() -> Response {
     }
 }
 
-/// A run on `jobs` questions, one of which gets `answer` whenever it is asked.
+/// A run on `jobs` questions, one of which gets `answer` whenever it is sent.
 async fn run(jobs: usize, poison: Option<&'static str>, answer: Step) -> (Bench, RunReport) {
     let mut bench = Bench::new(&many(jobs, Status::Enable)).await;
     bench.settings.attempts_max = 4;
@@ -57,7 +57,7 @@ async fn poisonous_question_costs_few_requests() {
 
 #[tokio::test]
 async fn last_chunk_with_a_poisonous_question_is_halved() {
-    // All that is in the queue: nothing else shows that the service works.
+    // The bad chunk is the whole queue, so nothing else shows that the service works.
     let (bench, report) = run(100, Some("q0042"), Step::Say(http(500))).await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 1));
     assert_eq!(bench.queue.tally().await, "failed 1, succeeded 99");

@@ -1,5 +1,5 @@
-//! What a run does about responses that say more than a code: a list beside OK, a time to wait, a
-//! fault on the way to the service.
+//! What a run does about responses with more than a code: a list beside OK, a wait time, a fault on the
+//! way to the service.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn question_in_a_list_beside_ok_fails_alone() {
 
 #[tokio::test]
 async fn named_delete_is_never_recorded_as_succeeded() {
-    // All but one are deleted by the first request, and gone for those that follow.
+    // The first request deletes all but one, so later requests find them missing.
     let bench = Bench::new(&many(12, Status::Delete)).await;
     let mut deleted = BTreeSet::new();
     bench.service.answers_by(move |seen| {

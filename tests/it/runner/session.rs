@@ -1,4 +1,4 @@
-//! What the service says of the caller: UserSigs that end, refusals that end the run.
+//! Responses about the caller: expired UserSigs, and rejections that end the run.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use deskbatch::runner::Totals;
 use crate::support::queue::many;
 use crate::support::service::{Bench, Step, code, ok};
 
-/// A refusal that takes long enough for a new UserSig to differ from the old one.
+/// A rejection that takes long enough for a new UserSig to differ from the old one.
 fn expired() -> Step {
     Step::After(Duration::from_secs(2), code(70_001))
 }
@@ -58,7 +58,7 @@ async fn response_to_old_usersig_does_not_confirm_renewal() {
     let report = bench
         .run_while(async {
             service.arrived(4).await;
-            // Two refusals of the same old UserSig are one reason to make a new one.
+            // Two rejections of the same old UserSig are one reason to renew it.
             service.let_go(4);
             service.arrived(5).await;
             service.let_go(9);

@@ -1,5 +1,5 @@
-//! The clock of a simulated run, at any look at which it may crash, and the waker that says
-//! whether the run wants to go on.
+//! The clock of a simulated run, which can crash the run at any reading, and the waker that shows
+//! whether the run is ready.
 
 use std::future::poll_fn;
 use std::panic::resume_unwind;
@@ -9,16 +9,16 @@ use std::task::{Poll, Wake, Waker};
 
 use deskbatch::domain::clock::{Clock, ManualClock, Moment};
 
-/// The clock as the runner has it: every look at it is a place where a crash may be due. It
-/// unwinds just there, however fast the queue's own thread is, so that a seed repeats itself.
+/// The runner's clock. Each reading can be a crash point. It unwinds exactly there, however fast the
+/// queue's own thread is, so that a seed is reproducible.
 #[derive(Debug, Clone)]
 pub struct WatchedClock {
     pub clock: ManualClock,
-    /// So many looks are left before a crash is due.
+    /// The number of readings before the crash.
     pub left: Arc<AtomicU64>,
 }
 
-/// What unwinds where a crash was due.
+/// The panic payload of a crash.
 pub struct Crash;
 
 impl WatchedClock {
@@ -45,7 +45,7 @@ impl Clock for WatchedClock {
     }
 }
 
-/// Whether the run wants to go on, and who waits for that.
+/// Whether the run is ready to continue, and the task that waits for that.
 #[derive(Default)]
 pub struct Woken {
     is: AtomicBool,
@@ -53,17 +53,16 @@ pub struct Woken {
 }
 
 impl Woken {
-    /// Whether it was woken since this was asked last.
+    /// Whether it was woken since the last call.
     pub fn take(&self) -> bool {
         self.is.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether it wants to go on now.
+    /// Whether it is ready now.
     pub fn is(&self) -> bool {
         self.is.load(Ordering::Acquire)
     }
 
-    /// Returns once it is woken.
     pub async fn woken(&self) {
         poll_fn(|cx| {
             *self.waits.lock().unwrap() = Some(cx.waker().clone());

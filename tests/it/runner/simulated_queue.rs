@@ -1,5 +1,5 @@
-//! A queue and a service in virtual time that refuses a group for any bad question in it:
-//! shows how many requests a search needs. The benchmarks use this file too.
+//! A queue and a service in virtual time that rejects a group for any bad question in it. Counts the
+//! requests of an isolation. The benchmarks use this file too.
 
 use std::collections::BTreeSet;
 
@@ -7,30 +7,29 @@ use deskbatch::domain::job::{JobId, Status};
 use deskbatch::domain::learned::LearnedChunkSize;
 use deskbatch::isolate::{Group, GroupResult, Isolate, RejectionScope};
 
-/// What a simulated queue came to.
+/// The result of a simulated queue.
 pub struct Settled {
-    /// Questions that were set.
+    /// Questions that were applied.
     pub applied: BTreeSet<JobId>,
     /// Questions that failed, each with its own code.
     pub failed: BTreeSet<JobId>,
-    /// Requests that it took.
+    /// The number of requests.
     pub requests: usize,
-    /// Those of them that were too large.
+    /// Requests that were too large.
     pub too_large: usize,
 }
 
-/// The service: which questions are bad, and the most that it takes at once.
+/// The service: its bad questions and its size limit.
 pub struct Service<'a> {
-    /// The bad questions.
     pub bad: &'a BTreeSet<JobId>,
-    /// The most questions that it takes at once.
+    /// The most questions per request.
     pub jobs_max: usize,
-    /// What a refusal for a bad question speaks of, and what one for size speaks of.
+    /// The scope of a rejection for a bad question, and of one for size.
     pub blames: (RejectionScope, RejectionScope),
 }
 
 impl<'a> Service<'a> {
-    /// A service that takes 100 at once and says which kind of refusal it is.
+    /// A service that takes 100 at once and whose codes are unambiguous.
     pub fn new(bad: &'a BTreeSet<JobId>) -> Self {
         Self { bad, jobs_max: 100, blames: (RejectionScope::Questions, RejectionScope::Request) }
     }
@@ -40,15 +39,15 @@ impl<'a> Service<'a> {
             return GroupResult::Rejected { rejection: -1, scope: self.blames.1 };
         }
         match ids.iter().find(|id| self.bad.contains(id)) {
-            // The first bad one's code is the answer's, and each has a code of its own.
+            // The first bad question decides the code of the response. Each one has a code of its own.
             Some(id) => GroupResult::Rejected { rejection: *id, scope: self.blames.0 },
             None => GroupResult::Applied,
         }
     }
 }
 
-/// Settles jobs 1 to `count` with `in_flight` requests at once, chunks of 100; `choose`
-/// picks whose answer comes next.
+/// Settles jobs 1 to `count` with `in_flight` concurrent requests and chunks of 100. `choose` picks the
+/// request whose response comes next.
 pub fn settle(
     count: JobId,
     service: &Service,
@@ -58,7 +57,7 @@ pub fn settle(
     settle_with(Isolate::new(100), count, service, in_flight, choose)
 }
 
-/// The same with what an earlier run has learned.
+/// The same with a learned chunk size.
 pub fn settle_knowing(
     limit: LearnedChunkSize,
     count: JobId,
@@ -124,12 +123,12 @@ fn settle_with(
     }
 }
 
-/// The same with one request at a time, and no limit of the service's.
+/// The same with one request at a time and without a size limit.
 pub fn settle_in_order(count: JobId, bad: &BTreeSet<JobId>) -> Settled {
     settle(count, &Service::new(bad), 1, |_| 0)
 }
 
-/// `bad` of 10,000 in stretches of `stretch`, anywhere; they may touch.
+/// Places `bad` of 10,000 ids at random in blocks of `stretch`; blocks may touch.
 pub fn placement(bad: usize, stretch: i64, seed: u64) -> BTreeSet<JobId> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut ids = BTreeSet::new();
@@ -144,8 +143,8 @@ pub fn placement(bad: usize, stretch: i64, seed: u64) -> BTreeSet<JobId> {
     ids
 }
 
-/// The figures that are promised for 10,000 ids: bad ones, how many stand together, and the
-/// most requests in the median.
+/// The documented figures for 10,000 ids: the number of bad ones, the block length, and the limit of
+/// the median of requests.
 pub const PROMISED: [(usize, i64, usize); 9] = [
     (0, 1, 102),
     (1, 1, 112),
@@ -158,7 +157,7 @@ pub const PROMISED: [(usize, i64, usize); 9] = [
     (100, 30, 260),
 ];
 
-/// Requests for 10,000 ids with so many bad ones, over 41 placements, the fewest first.
+/// Requests for 10,000 ids with `bad` bad ones in 41 placements, in ascending order.
 pub fn requests_of_placements(bad: usize, stretch: i64) -> Vec<usize> {
     let mut requests: Vec<usize> = (0..41)
         .map(|seed| {

@@ -1,6 +1,5 @@
-//! Whole runs in virtual time, with the real search and the real gate: shows how often the
-//! true end of a run lies inside the range that was forecast, and how wide the range is.
-//! The benchmarks use this file too.
+//! Whole runs in virtual time with the real isolation and rate limiter. Shows how often the true end
+//! lies inside the ETA range, and how wide that is. The benchmarks use this file too.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,13 +15,13 @@ use deskbatch::limiter::{BreakerChange, NextSlot, RateLimiter, ResponseSignal, S
 pub struct Case {
     pub jobs: u64,
     pub bad: BTreeSet<JobId>,
-    /// How often a request is refused as too fast.
+    /// The share of requests that are throttled.
     pub throttled: f64,
     pub latency_ms: u64,
     pub seed: u64,
 }
 
-/// A forecast, and what came.
+/// An ETA and the true end.
 #[derive(Debug)]
 pub struct Point {
     forecast: Eta,
@@ -35,7 +34,7 @@ impl Point {
         (time.start().as_secs_f64()..=time.end().as_secs_f64()).contains(&self.true_s)
     }
 
-    /// Of the range, as a share of the true time.
+    /// The width of the range as a share of the true time.
     pub fn width(&self) -> f64 {
         let time = &self.forecast.time;
         (time.end().as_secs_f64() - time.start().as_secs_f64()) / self.true_s
@@ -83,7 +82,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Forecasts when each of the `shares` of the jobs are done, and how it was in the end.
+    /// Returns ETAs at the moments when each of `shares` of the jobs is done, with the true end.
     pub fn run(mut self, shares: &[f64]) -> Vec<Point> {
         let mut taken = Vec::new();
         loop {
@@ -121,7 +120,7 @@ impl<'a> Simulation<'a> {
         })
     }
 
-    /// Sends one request, after waiting for its slot, if no answer comes before.
+    /// Sends one request after waiting for its slot, if no response comes before.
     fn send(&mut self) -> bool {
         if self.flying.len() >= IN_FLIGHT {
             return false;
@@ -147,7 +146,7 @@ impl<'a> Simulation<'a> {
         true
     }
 
-    /// Takes in the answer that comes next; `false` if none is awaited.
+    /// Settles the next response; `false` if no request is in flight.
     fn land(&mut self) -> bool {
         let Some(at) = (0..self.flying.len()).min_by_key(|at| self.flying[*at].lands) else {
             assert!(self.pool.is_empty() && self.isolate.is_empty() && self.again.is_empty());
@@ -189,15 +188,15 @@ impl<'a> Simulation<'a> {
     }
 }
 
-/// Other runs than those that the constants were chosen by.
+/// Other seeds than those by which the constants were chosen.
 const FIRST_SEED: u64 = 1_000_003;
 
-/// The moments of the promise: what share of the jobs is done.
+/// The documented moments: the share of jobs done.
 pub const MOMENTS: [f64; 2] = [0.1, 0.5];
 
-/// Kinds whose end is like their beginning: how many of 100 runs lie inside at least, and
-/// the widest that the range may be at both moments, in the median, as a multiple of the true
-/// time. Three rows are too few to know anything of the fourth: they get by with less.
+/// Kinds whose end is like their beginning: how many of 100 runs must lie inside the range, and the
+/// limits of its median width at both moments, as a multiple of the true time. Three blocks are too few
+/// to predict the fourth, so their limits are looser.
 pub const ALIKE: [(Kind, u32, [f64; 2]); 9] = [
     (Kind::Share(0.0), 90, [3.8, 1.6]),
     (Kind::Share(0.000_1), 90, [3.6, 1.6]),
@@ -210,16 +209,16 @@ pub const ALIKE: [(Kind, u32, [f64; 2]); 9] = [
     (Kind::Rows(30), 80, [1.6, 3.0]),
 ];
 
-/// How the bad ones stand.
+/// How the bad ids are placed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// Each with this chance.
+    /// Each id is bad with this probability.
     Share(f64),
-    /// One in a hundred, in rows of so many.
+    /// One in a hundred, in blocks of this length.
     Rows(i64),
-    /// All of them in the first tenth, which is bad with this chance.
+    /// All of them in the first tenth, where each id is bad with this probability.
     First(f64),
-    /// The same at the end.
+    /// The same in the last tenth.
     Last(f64),
 }
 
@@ -243,7 +242,7 @@ impl Kind {
     }
 }
 
-/// Forecasts of many runs of one kind.
+/// ETAs of many runs of one kind.
 #[derive(Debug)]
 pub struct Tried {
     /// By moment, then by run.
@@ -251,8 +250,8 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// `runs` of them, with a forecast when each of `shares` of the jobs is done. Every
-    /// second one is refused as too fast now and then, each has a latency of its own.
+    /// Simulates `runs` runs with an ETA when each of `shares` of the jobs is done. Every second run is
+    /// throttled at times, and each has its own latency.
     pub fn new(kind: Kind, jobs: u64, runs: u64, shares: &[f64]) -> Self {
         let mut points: Vec<Vec<Point>> = shares.iter().map(|_| Vec::new()).collect();
         for run in 0..runs {
@@ -273,7 +272,7 @@ impl Tried {
         Self { points }
     }
 
-    /// How many runs ended inside the range.
+    /// The number of runs that ended inside the range.
     pub fn hits(&self, at: usize) -> usize {
         self.points[at].iter().filter(|point| point.is_hit()).count()
     }

@@ -1,10 +1,10 @@
-//! A service and a network in virtual time, with a client that always wants to send: shows
-//! what share of the limit a pace uses and how often it is refused, over hours, in moments.
+//! A service and a network in virtual time with a client that always has requests to send: the share of
+//! the limit that a rate uses, and how often it is throttled, over hours.
 //!
-//! A call leaves, is counted after the way there, and is answered after the way back. The
-//! client is the real gate on a manual clock, or an even spacing to compare with; both
-//! close for a second and more at a refusal and reopen by a probe. The benchmarks use this
-//! file too.
+//! A request leaves, is counted after the way there, and its response returns after the way back. The
+//! client is the real rate limiter on a manual clock, or an even spacing for comparison. Both close the
+//! breaker for a second or more at a push-back and reopen it with a probe. The benchmarks use this file
+//! too.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
@@ -14,7 +14,7 @@ use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::domain::learned::LearnedRate;
 use deskbatch::limiter::{NextSlot, RateLimiter, ResponseSignal, SlotTicket};
 
-/// Calls that the service allows in a second.
+/// Requests that the service allows per second.
 pub const LIMIT: usize = 5;
 const RATE: f64 = 5.0;
 
@@ -27,58 +27,58 @@ pub enum Rule {
     Fixed,
     /// A bucket of five that refills five times a second.
     Bucket,
-    /// No call sooner than 200 ms after the last.
+    /// No request sooner than 200 ms after the last.
     Spaced,
 }
 
-/// What is simulated.
+/// The conditions of a simulation.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     /// How the service counts.
     pub rule: Rule,
-    /// Whether refused calls count too.
+    /// Whether throttled requests count too.
     pub counts_refused: bool,
-    /// The standard deviation of the way there, in milliseconds.
+    /// The standard deviation of the way there, in milliseconds: the arrival jitter.
     pub jitter_ms: f64,
-    /// From being counted to being answered, in milliseconds.
+    /// From being counted to the response, in milliseconds.
     pub answer_ms: f64,
-    /// The standard deviation of that, in milliseconds.
+    /// The standard deviation of that time, in milliseconds.
     pub answer_jitter_ms: f64,
     /// Another program sends once a second between these seconds.
     pub others: Option<(f64, f64)>,
-    /// The chance that a call is refused whatever the others do.
+    /// The probability that a request is throttled for no reason.
     pub refused_at_random: f64,
-    /// An even spacing in milliseconds, instead of the gate.
+    /// An even spacing in milliseconds instead of the rate limiter.
     pub spacing_ms: Option<f64>,
-    /// How long, in seconds.
+    /// The simulated time in seconds.
     pub seconds: f64,
 }
 
-/// Where counting begins, in seconds: after the first minute.
+/// Counting begins after the first minute, in seconds.
 pub const COUNTED_FROM_S: f64 = 60.0;
 
-/// What came of it.
+/// The result of a simulation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
-    /// Calls within the limit after the first minute, as a share of what it allows.
+    /// Requests within the limit after the first minute, as a share of what it allows.
     pub share: f64,
-    /// Of 1,000 calls after the first minute, so many were refused.
+    /// Throttled requests in 1,000 after the first minute.
     pub refused_of_1000: f64,
-    /// Refused among the first hundred calls.
+    /// Throttled requests among the first hundred.
     pub refused_of_first_100: u32,
     /// The most departures in any second.
     pub most_in_a_second: usize,
-    /// When the hundredth call left, in seconds.
+    /// When the hundredth request left, in seconds.
     pub hundredth_left_s: f64,
-    /// The same as the first two, while the other program sent.
+    /// The share while the other program sends.
     pub share_with_others: f64,
-    /// See there.
+    /// Throttled requests in 1,000 while the other program sends.
     pub refused_of_1000_with_others: f64,
-    /// What the gate had learned at the end.
+    /// The learned rate at the end.
     pub learned: Option<LearnedRate>,
 }
 
-/// Counts calls.
+/// Counts requests.
 #[derive(Debug)]
 struct Service {
     rule: Rule,
@@ -95,7 +95,7 @@ impl Service {
         Self { rule, counts_refused, counted: VecDeque::new(), tokens, last: -1.0 }
     }
 
-    /// Whether a call that arrives at `now` is within the limit.
+    /// Whether a request that arrives at `now` is within the limit.
     fn admits(&mut self, now: f64) -> bool {
         let within = match self.rule {
             Rule::Sliding | Rule::Fixed => {
@@ -126,7 +126,7 @@ impl Service {
     }
 }
 
-/// Who sends: the gate, or an even spacing that closes for a second at a refusal.
+/// The sender: the rate limiter, or an even spacing that pauses for a second at a push-back.
 #[allow(clippy::large_enum_variant, reason = "there is one")]
 enum Client {
     RateLimiter(RateLimiter<ManualClock>),
@@ -205,8 +205,8 @@ impl Ord for Coming {
     }
 }
 
-/// Runs `case` with the chances of `seed`, beginning with what was `learned` before.
-/// `meanwhile` is called at every event, with the clock.
+/// Runs `case` with `seed`, starting with the `learned` rate. Calls `meanwhile` with the clock at every
+/// event.
 pub fn simulate(
     case: &Case,
     seed: u64,
@@ -226,7 +226,7 @@ struct World {
     client: Client,
     service: Service,
     random: fastrand::Rng,
-    /// Where the service's seconds begin.
+    /// The offset of the service's seconds.
     phase: f64,
     coming: BinaryHeap<Reverse<Coming>>,
     order: u64,
@@ -286,7 +286,7 @@ impl World {
         self.coming.push(Reverse(Coming { at, order: self.order, what }));
     }
 
-    /// A departure, or whatever comes before the next one.
+    /// Processes a departure or an earlier event.
     fn step(&mut self, case: &Case) {
         let now = self.clock.now();
         let slot = match self.client.next(now) {
@@ -316,7 +316,7 @@ impl World {
         let pass = self.client.leave(self.clock.now());
         self.passes.push(Some(pass));
         self.left.push(now);
-        // As `sim/pacing.py`: the way there leaves room for its jitter.
+        // As in `sim/pacing.py`: the way there is long enough for its jitter.
         let usual_ms = if case.jitter_ms < 20.0 { 50.0 } else { 150.0 };
         let way_ms = (usual_ms + case.jitter_ms * self.normal()).max(0.0);
         self.comes(now + way_ms / 1e3, What::Arrives(self.passes.len() - 1));
@@ -380,7 +380,7 @@ impl World {
     }
 }
 
-/// The most of these moments that lie in any second, its end not included.
+/// The most of these moments in any half-open second.
 fn most_in_a_second(left: &[f64]) -> usize {
     let mut first = 0;
     let mut most = 0;

@@ -1,9 +1,8 @@
-//! The service behind a network in bad weather, in virtual time: what a request meets on its
-//! way, and what the sandbox's pure decision says when it arrives.
+//! The service behind a faulty network in virtual time: the faults that a request meets, and the
+//! sandbox's pure decision when it arrives.
 //!
-//! Everything is drawn from one seed. A request that is dropped on its way (its sender has
-//! crashed) may arrive all the same, as packets do. Every departure is checked against the
-//! limit, across all runs.
+//! Everything is drawn from one seed. A request whose sender has crashed may still arrive, as packets
+//! do. Every departure is checked against the rate limit, across all runs.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,44 +19,44 @@ use fastrand::Rng;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-/// How long a client waits for an answer.
+/// How long a client waits for a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// No trouble begins later.
+/// No fault begins later.
 pub const CALM_AFTER: Duration = Duration::from_hours(48);
 const LIMIT: usize = 5;
 
-/// Why nothing gets through for a while.
+/// Why no request succeeds for a while.
 #[derive(Debug, Clone, Copy)]
 enum Outage {
     /// No connection.
     Down,
-    /// Something in front of the service answers in its place.
+    /// A proxy in front of the service responds in its place.
     BadGateway,
-    /// Nobody answers; the request may be carried out all the same.
+    /// No response comes, but the request may be applied.
     Hangs,
     /// Too fast, whatever the rate: another program uses the app.
     TooFast,
-    /// The app's resource has lapsed: -50003 to everything, reads too.
+    /// The app's resource has lapsed: -50003 to every request, reads too.
     Lapsed,
 }
 
-/// What a seed has in store.
+/// The faults of a seed.
 #[derive(Debug)]
 struct Weather {
-    /// The most milliseconds of the ways there and of answering.
+    /// The maximum of each way and of the service's own latency, in milliseconds.
     way_ms: u64,
     answer_ms: u64,
-    /// Of 1,000 requests in bad weather, so many meet a fault.
+    /// Requests in 1,000 that meet a fault during a faulty period.
     faults: u64,
-    /// Of 1,000 requests with several questions, so many are rejected wrongly, and applied or
-    /// not. No question meets that twice.
+    /// Requests in 1,000 with several questions that are rejected wrongly, applied or not. No question
+    /// meets that twice.
     wrong_rejections: u64,
-    /// Questions by their number: the service stumbles over each of this remainder.
+    /// The service fails on each question whose number has this remainder.
     poison: Option<usize>,
     outages: Vec<(Moment, Moment, Outage)>,
 }
 
-/// What the numbers of poisonous questions are divided by.
+/// The modulus for poison questions.
 const POISON: usize = 23;
 
 const FAULTS: [Fault; 8] = [
@@ -117,7 +116,7 @@ impl Weather {
     }
 }
 
-/// A service that differs from seed to seed wherever the contract leaves a choice.
+/// A service that varies with the seed wherever the contract is ambiguous.
 fn service(random: &mut Rng) -> Service {
     Service::new(SandboxSettings {
         window: *random.choice(Window::ALL).unwrap_or(&Window::Sliding),
@@ -130,11 +129,11 @@ fn service(random: &mut Rng) -> Service {
     })
 }
 
-/// What all runs of a simulation send to; clones are one world.
+/// The service of all runs in a simulation; clones share one world.
 #[derive(Clone)]
 pub struct World {
     clock: ManualClock,
-    /// The wall clock of the service, which nobody sets, at moment zero.
+    /// The service's own wall clock at moment zero. It never jumps.
     began_ms: i64,
     inner: Arc<Mutex<Inner>>,
 }
@@ -143,7 +142,7 @@ struct Inner {
     random: Rng,
     service: Service,
     weather: Weather,
-    /// Of about the last second.
+    /// Departures of about the last second.
     departures: VecDeque<Moment>,
     returned: usize,
     /// Questions that were rejected wrongly.
@@ -168,8 +167,7 @@ impl World {
         self.inner.lock().unwrap()
     }
 
-    /// How many answers, of whatever kind, have come back since the last time this was asked
-    /// with `reset`.
+    /// The number of responses of any kind since the last call with `reset`.
     pub fn returned(&self, reset: bool) -> usize {
         let mut inner = self.inner();
         if reset {
@@ -178,22 +176,22 @@ impl World {
         inner.returned
     }
 
-    /// The wall clock as it should be.
+    /// The correct wall clock.
     pub fn true_wall_ms(&self) -> i64 {
         self.began_ms + i64::try_from(self.clock.now().0.as_millis()).unwrap()
     }
 
-    /// The number of the state that a question is in at the service, if it was ever set.
+    /// The service's status number of a question, if it was ever set.
     pub fn status_of(&self, question: &str) -> Option<String> {
         self.inner().service.question(question).map(|question| question.status.to_string())
     }
 
-    /// Whether no request with this question gets a usable response.
+    /// Whether a request with this question never gets a usable response.
     pub fn is_poison(&self, question: &str) -> bool {
         self.inner().weather.is_poison(question)
     }
 
-    /// What the service saw.
+    /// The number of requests that the service received.
     pub fn requests(&self) -> u64 {
         self.inner().service.ledger(0).total
     }
@@ -251,7 +249,7 @@ impl World {
     }
 }
 
-/// A request on its way.
+/// A request in transit.
 struct Trip<'a> {
     world: &'a World,
     call: SetStatusRequest,
@@ -263,7 +261,7 @@ struct Trip<'a> {
 }
 
 impl Trip<'_> {
-    /// What comes back, and when.
+    /// The response and its time.
     fn arrive(&mut self) -> (Response, Moment) {
         self.arrived = true;
         let now = self.world.clock.now();
@@ -330,7 +328,7 @@ impl Transport for World {
 }
 
 impl Inner {
-    /// What goes wrong with a request.
+    /// The fault that a request meets.
     fn fault(&mut self, call: &SetStatusRequest, now: Moment) -> Option<Fault> {
         let Self { weather, random, wronged, .. } = self;
         let ids: Vec<&str> = call.ids.iter().map(QuestionId::as_str).collect();
@@ -376,7 +374,7 @@ fn with_status(status: u16) -> Response {
     }
 }
 
-/// As the client's own reader, which has tests of its own, would read it.
+/// Converts a reply like the client's own parser, which has separate tests.
 fn read(reply: &ApiResponse) -> Response {
     match reply.http {
         None => without_status(ResponseKind::NoResponse),

@@ -1,12 +1,11 @@
-//! Days of trouble in moments: the real runner and the real store, the service's pure
-//! decision behind a network in bad weather, and a clock that moves by events.
+//! Simulated days of faults: the real runner and the real queue, the service's pure decision behind a
+//! faulty network, and a clock that advances by events.
 //!
-//! A seed decides everything: faults, outages, clocks that jump, imports, cancels and
-//! retries in the middle, stops, and crashes at any look at the clock. What must
-//! hold is checked by the queue itself at every statement (triggers), by the world at every
-//! departure, and by [`Story::check`] at the end.
+//! A seed decides everything: faults, outages, clock jumps, imports, cancels and retries during runs,
+//! stops, and crashes at any clock reading. Triggers check the invariants at every statement, the world
+//! checks every departure, and [`Story::check`] checks the end.
 //!
-//! `DESKBATCH_SEEDS=FROM..TO cargo test --test it -- --ignored simulation` runs others.
+//! `DESKBATCH_SEEDS=FROM..TO cargo test --test it -- --ignored simulation` runs other seeds.
 
 use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -29,15 +28,15 @@ use crate::runner::simulation_scenario::Story;
 use crate::support::approvals::approve_deletes;
 use crate::support::queue::{APP, NOW_MS};
 
-/// How a run is to end, if not by itself.
+/// How a run is made to end, if it does not end by itself.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     ByItself,
-    /// Dropped at its look at the clock with this number.
+    /// Dropped at the clock reading with this number.
     Crash {
         looks: u64,
     },
-    /// Asked to stop, once or twice, after so many steps of the clock.
+    /// Asked to stop, once or twice, after this many steps of the clock.
     Stop {
         steps: u32,
         twice: bool,
@@ -46,7 +45,7 @@ enum Fate {
 
 impl Fate {
     fn draw(random: &mut Rng) -> Self {
-        // As likely among the first as among the first hundreds.
+        // Small and large numbers are equally likely.
         let soon = |random: &mut Rng| 1 << random.u32(0..9);
         match random.u32(0..10) {
             0..3 => Self::ByItself,
@@ -65,22 +64,22 @@ impl Fate {
     }
 }
 
-/// So many runs before the weather is calm.
+/// The limit of runs in the faulty period.
 const RUNS_MAX: u32 = 12;
-/// A run that does not end by so many steps of the clock does not end.
+/// A run that needs more clock steps than this hangs.
 const STEPS_MAX: u32 = 200_000;
 
-/// What everybody does.
+/// What all tasks wait for.
 enum Idle {
-    /// Somebody has something to do.
+    /// A task is ready.
     Not,
-    /// All requests are on their way, and the run waits for its queue.
+    /// All requests are in flight, and the run waits for its queue.
     OnQueue,
     /// The run sleeps too: nothing happens before this moment.
     Until(Moment),
 }
 
-/// After so many turns everybody else has had one.
+/// After this many yields every other task has run.
 const YIELDS: u32 = 3;
 
 struct Simulation {
@@ -117,7 +116,7 @@ impl Simulation {
         Self { random, clock, world, story, settings, lifetime_s, runs: 0, crashes: 0 }
     }
 
-    /// Runs and what comes between them, until the weather is calm and all is done.
+    /// Runs and changes between them, until the faulty period is over and all jobs are done.
     async fn live(&mut self) {
         self.story.import(&mut self.random).await;
         while self.clock.now().0 < CALM_AFTER && self.runs < RUNS_MAX {
@@ -125,7 +124,7 @@ impl Simulation {
             self.run(fate, true).await;
             self.between_runs().await;
         }
-        // The last trouble is over, and somebody has set the clock.
+        // The last fault is over, and the clock is correct.
         self.clock.advance(CALM_AFTER.saturating_sub(self.clock.now().0) + Duration::from_hours(5));
         self.clock.jump_wall(self.world.true_wall_ms() - self.clock.wall_ms());
         let report = self.run(Fate::ByItself, false).await.expect("nothing ends it");
@@ -135,8 +134,8 @@ impl Simulation {
     async fn between_runs(&mut self) {
         let wait_s = *self.random.choice(&[0, 1, 60, 3_600, 20_000]).unwrap_or(&0);
         if wait_s > 0 {
-            // With the pause: a clock that is set within the second that a new run waits
-            // after a crash cannot be told from one that went on.
+            // A new run waits one second after a crash. A wall clock that is set within it cannot be
+            // detected, so the pause is included.
             self.clock.advance(Duration::from_secs(wait_s));
             if self.random.u32(0..4) == 0 {
                 self.jump();
@@ -147,7 +146,7 @@ impl Simulation {
         }
     }
 
-    /// The wall clock alone, back and forth, never so far that no UserSig is good.
+    /// Only the wall clock jumps, and never so far that no UserSig is valid.
     fn jump(&mut self) {
         let off_ms = self.clock.wall_ms() - self.world.true_wall_ms();
         let to_ms = self.random.i64(-300_000..=300_000);
@@ -156,7 +155,7 @@ impl Simulation {
 
     async fn crashed(&mut self) {
         self.crashes += 1;
-        // What was on its way is dropped now, and not when time has gone on.
+        // Requests in flight are dropped now, before time advances.
         for _ in 0..=YIELDS {
             yield_now().await;
         }
@@ -171,14 +170,14 @@ impl Simulation {
         let settings = RunnerSettings { seed: self.random.u64(..), ..self.settings.clone() };
         let store = self.story.queue.store.clone();
         let runner = Runner::new(clock, store, self.world.clone(), signer, settings, events);
-        // It looks at the clock while it is made, too.
+        // The constructor reads the clock too.
         if let Fate::Crash { looks } = fate {
             looks_left.store(looks, Ordering::Relaxed);
         }
         runner
     }
 
-    /// One run, of whose end the report is `None` if it crashed.
+    /// One run; its report is `None` if it crashed.
     async fn run(&mut self, fate: Fate, disturbed: bool) -> Option<RunReport> {
         self.runs += 1;
         let (store, now_ms) = (&self.story.queue.store, self.clock.wall_ms());
@@ -215,7 +214,7 @@ impl Simulation {
             }
             let next = match self.idle(&woken, left) {
                 Idle::Until(next) => next,
-                // A request that was spawned just now gets its turn first.
+                // A request that was just spawned must run first.
                 Idle::OnQueue if yields > YIELDS => {
                     woken.woken().await;
                     continue;
@@ -260,7 +259,7 @@ impl Simulation {
 
     fn ended(&self, ended: Result<RunReport, QueueError>, steps: u32) -> RunReport {
         let report = ended.unwrap_or_else(|e| panic!("run {} after {steps} steps: {e}", self.runs));
-        // The clock is right within minutes, so nothing else ends it.
+        // The clock is correct within minutes, so a run ends for these reasons only.
         let fine = [
             RunEnding::Drained,
             RunEnding::Signal,
@@ -273,7 +272,7 @@ impl Simulation {
     }
 }
 
-/// What a simulation came to, for the reader of a log and for the test of replays.
+/// The result of a simulation, for the log and for the test of reproducibility.
 #[derive(Debug, PartialEq, Eq)]
 struct Summary {
     runs: u32,
@@ -301,7 +300,7 @@ async fn simulate(seed: u64) -> Summary {
     clippy::print_stderr,
     reason = "a seed and its figures are for people"
 )]
-/// Runs each seed on a runtime of its own, and says how to run a failing one again.
+/// Runs each seed on its own runtime, and prints how to repeat a failing one.
 fn simulate_all(seeds: std::ops::Range<u64>) {
     let (mut runs, mut crashes, mut requests, count) = (0, 0, 0, seeds.end - seeds.start);
     for seed in seeds {

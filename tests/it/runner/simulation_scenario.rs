@@ -1,5 +1,5 @@
-//! The queue of a simulation and what people do to it: imports, cancels, retries. Checks at
-//! every statement that no outcome changes, and at the end that all of it is true.
+//! The queue of a simulation and its commands: imports, cancels, retries. Triggers check that no
+//! outcome changes, and the end is compared with the service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use sqlx::Row as _;
 use crate::runner::simulated_world::World;
 use crate::support::queue::{NOW_MS, TestQueue};
 
-/// What no statement may do: change an outcome, or move a job that nobody has claimed.
+/// Forbidden for every statement: changing an outcome, or settling a job that was not claimed.
 const WATCH: &str = "
     CREATE TABLE retrying (n INTEGER);
     CREATE TRIGGER outcome_once BEFORE UPDATE ON jobs
@@ -30,10 +30,10 @@ const WATCH: &str = "
       BEGIN INSERT INTO deletes_in_doubt VALUES (NEW.question_id, NEW.lost); END;
     CREATE TRIGGER kept BEFORE DELETE ON jobs BEGIN SELECT RAISE(ABORT, 'a job was deleted'); END;";
 
-/// A queue, and what was asked of it.
+/// A queue and its expected content.
 pub struct Story {
     pub queue: TestQueue,
-    /// That of the queue, which the runs share: a crash of a simulation ends no process.
+    /// The lock of the queue, which all runs share, since a simulated crash ends no process.
     pub lock: Arc<RunLock>,
     questions: usize,
     imports: i64,
@@ -42,8 +42,7 @@ pub struct Story {
 
 impl Story {
     pub async fn new(random: &mut Rng) -> Self {
-        // In memory where there is such a folder: no power is lost here, so nothing is gained by
-        // waiting for a disk.
+        // In memory where possible: no power is lost here, so waiting for a disk gains nothing.
         let memory = Path::new("/dev/shm");
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -54,14 +53,14 @@ impl Story {
         Self { queue, lock, questions: random.usize(5..120), imports: 0, batches: Vec::new() }
     }
 
-    /// The process is gone, and the next one opens the file anew. Whatever the old one had
-    /// told its engine is done still, and nothing more.
+    /// The process is gone, and the next one opens the file again. Statements that the old one had sent
+    /// to the engine still complete, and no others.
     pub async fn crashed(&mut self) {
         let path = self.queue.store.path().to_owned();
         self.queue.store = Queue::open(&path).await.unwrap();
     }
 
-    /// Something that a person does.
+    /// Runs one command.
     pub async fn change(&mut self, random: &mut Rng) {
         let batch = random.choice(&self.batches).copied();
         match (random.u32(0..5), batch) {
@@ -77,14 +76,14 @@ impl Story {
         }
     }
 
-    /// Some of the questions, some of which do not exist or stay, and some twice a story.
+    /// Imports some of the questions. Some do not exist or are protected, and some are repeated.
     pub async fn import(&mut self, random: &mut Rng) {
         self.imports += 1;
         let bad = *random.choice(&[0, 0, 3, 30]).unwrap_or(&0);
         let rows: BTreeMap<String, &str> = (0..random.usize(1..=self.questions))
             .map(|_| {
                 let number = random.usize(0..self.questions);
-                // By its number, so that a question is what it is in every import.
+                // The number decides the kind, so that a question is of the same kind in every import.
                 let kind = match number * 37 % 100 {
                     n if n < bad => "missing",
                     n if n < bad + 2 => "preset",
@@ -103,7 +102,7 @@ impl Story {
         }
     }
 
-    /// Everything that must be true once nothing is left to do. Says how many jobs there were.
+    /// Checks everything that must hold once no job is open. Returns the number of jobs.
     pub async fn check(&self, world: &World) -> i64 {
         self.queue.check().await;
         let open =
@@ -119,7 +118,7 @@ impl Story {
         jobs
     }
 
-    /// What is recorded is what the service did.
+    /// The recorded outcomes match what the service did.
     async fn check_outcomes(&self, world: &World) {
         let rows = self
             .queue
@@ -145,7 +144,7 @@ impl Story {
                 _ => "deleted",
             };
             if state == "succeeded" {
-                // Found gone by a delete, after one whose response was lost.
+                // A delete found the question missing after an earlier delete lost its response.
                 let gone = question.contains("missing") && status == 6 && code == Some(-50_003);
                 assert!(!gone || lost, "{question} was never in doubt");
                 assert!(real.is_some() || gone, "{question} succeeded and was never set");
@@ -161,7 +160,7 @@ impl Story {
                         && row.get::<&str, _>(6).starts_with("given up after"));
                 assert!(bad, "{question} failed with {code:?} for no reason");
             }
-            // It may have been deleted by this job: a rejected request may have been applied too.
+            // This job may have deleted it, since a rejected request may have been applied too.
             if status == 6 && (state == "succeeded" || lost || was_in_doubt) {
                 once_deleted.insert(question);
             }
@@ -169,8 +168,8 @@ impl Story {
         self.check_doubts(world).await;
     }
 
-    /// What the service has is what the last request that was applied has asked for, or the
-    /// question is in doubt, and it is what one has asked for that says nothing of it.
+    /// The service has the status of the last applied request. Otherwise the question is in doubt, and
+    /// the status is one that some request asked for.
     async fn check_doubts(&self, world: &World) {
         let rows = self
             .queue
@@ -200,7 +199,7 @@ impl Story {
         for (question, possible) in possible.into_iter().filter(|(of, _)| !of.starts_with("by-")) {
             let real = world.status_of(&question);
             let recorded = recorded.get(&question).map(|(_, word)| *word);
-            // A delete that was found done is recorded with a code.
+            // A delete that is found done is recorded with a code.
             let found_done = rows.iter().any(|row| {
                 row.get::<&str, _>(0) == question
                     && row.get::<&str, _>(2) == "succeeded"
@@ -213,8 +212,8 @@ impl Story {
         }
     }
 
-    /// Nothing was sent after its outcome: the last request that carried a job is the one
-    /// that settled it.
+    /// Nothing was sent after its outcome: the last request that carried a job is the one that settled
+    /// it.
     async fn check_last_requests(&self) {
         let mut last: BTreeMap<i64, i64> = BTreeMap::new();
         for row in

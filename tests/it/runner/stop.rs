@@ -1,4 +1,4 @@
-//! How a run ends when it is asked to, and when it has lost its queue.
+//! How a run ends on shutdown, and after it has lost its queue.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn breaker_changes_during_shutdown_emit_no_event() {
     queue.import(Status::Enable, &strs(&names("a", 20))).await;
     let service = Service::new(&queue.clock).latency(Duration::from_secs(2));
     let mut requests = 0;
-    // The third and what comes after it are refused as too fast.
+    // The third request and the later ones are throttled.
     let service = service.play(move |_| {
         requests += 1;
         if requests < 3 { OK } else { ResponseKind::Code(-14) }
@@ -94,7 +94,7 @@ async fn breaker_changes_during_shutdown_emit_no_event() {
     assert!(!after.iter().any(of_the_gate), "{after:?}");
 }
 
-/// Stops a run whose first answer never comes; the job is then in flight in the queue.
+/// Stops a run whose first response never comes; the job is then in flight in the queue.
 async fn abandoned(presses: u32) -> TestQueue {
     let queue = TestQueue::new().await;
     queue.import(Status::Delete, &["a", "b"]).await;
@@ -136,7 +136,7 @@ async fn runs_are_separated_by_one_second() {
     queue.run(&second).await;
     let between = second.sent()[0].at.since(first.sent()[0].at);
     assert!(between >= Duration::from_secs(1), "{between:?}");
-    // A wall clock that was set back says nothing about when the last one left.
+    // A wall clock that was set back does not show when the last request left.
     queue.clock.jump_wall(-86_400_000);
     let before = queue.clock.now();
     queue.import(Status::Enable, &["c"]).await;
@@ -182,7 +182,7 @@ async fn response_after_takeover_is_fenced_and_reported() {
         while service.sent().is_empty() {
             tokio::task::yield_now().await;
         }
-        // Somebody copied the queue past its lock and runs on it.
+        // The queue was copied past its lock, and another run uses the copy.
         let elsewhere = crate::support::place::Place::new();
         let lock = deskbatch::queue::RunLock::take(&elsewhere.path("lock"), 1).unwrap();
         let now_ms = queue.clock.wall_ms();
@@ -222,7 +222,7 @@ async fn run_without_approval_sends_no_delete() {
     assert_eq!(queue.record("gone").await.state, JobState::Pending);
 }
 
-/// Every question whose name begins with `bad` is unknown to the service.
+/// The service rejects every question whose name begins with `bad`.
 fn some_bad(sent: &Sent) -> ResponseKind {
     if sent.ids.iter().any(|id| id.starts_with("bad")) { ResponseKind::Code(-50_003) } else { OK }
 }
@@ -235,14 +235,14 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
         queue.settings.failures_max = Some(limit);
         queue.import(Status::Enable, &strs(&names("bad", 20))).await;
         queue.import(Status::Enable, &strs(&names("a", 80))).await;
-        // Several are on their way when the limit is reached.
+        // Several requests are in flight when the limit is reached.
         let latency = Duration::from_millis(700);
         let service = Service::new(&queue.clock).play(some_bad).latency(latency);
         let report = queue.run(&service).await;
         assert_eq!(report.ending, RunEnding::TooManyFailures);
         assert_eq!(report.failures_max, Some(stops));
         let (sent, counts) = (service.sent().len() as u64, queue.counts().await);
-        // Those in flight have come back and are recorded; nothing left after the limit.
+        // Requests in flight are recorded, and nothing leaves after the limit is reached.
         assert!((stops..stops + 4).contains(&sent), "{sent}");
         assert_eq!((counts.failed, counts.in_flight, counts.pending), (sent, 0, 100 - sent));
         assert_eq!(
@@ -260,7 +260,7 @@ async fn max_failures_at_last_response_still_drains() {
     let service = Service::new(&queue.clock).play(some_bad);
     let report = queue.run(&service).await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 2));
-    // The limit is one of the run and not of the queue.
+    // The limit applies to each run and not to the queue.
     queue.settings.failures_max = Some(FailureLimit::Jobs(1));
     queue.import(Status::Enable, &["a"]).await;
     let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
@@ -314,7 +314,7 @@ async fn responses_during_a_pause_of_the_drain_are_read() {
         while bench.clock.next_sleeper().await != grace_ends {
             tokio::task::yield_now().await;
         }
-        // The process is stopped for a minute, in which the response arrives.
+        // The process is stopped for a minute, and the response arrives meanwhile.
         bench.service.let_go(1);
         bench.clock.advance(Duration::from_mins(1));
     };

@@ -1,4 +1,4 @@
-//! Approvals of deletes, for tests that are about other things.
+//! Approvals of deletes, for tests with another subject.
 
 use deskbatch::domain::job::App;
 use deskbatch::queue::{ApprovalId, BatchId, Covers, Queue, RunId, RunLock};
@@ -6,7 +6,7 @@ use sqlx::Row as _;
 
 use crate::support::queue::TestQueue;
 
-/// Approves the deletes of `app` that wait, as a run's command does before it begins.
+/// Approves the pending deletes of `app`, as the `run` command does before a run begins.
 pub async fn approve_deletes(store: &Queue, lock: &RunLock, app: App, now_ms: i64) -> ApprovalId {
     let mut review = store.begin_review(app, now_ms).await.unwrap();
     let approval = review.approve(lock, Covers::Deletes, &"0".repeat(64), "terms").await.unwrap();
@@ -14,7 +14,7 @@ pub async fn approve_deletes(store: &Queue, lock: &RunLock, app: App, now_ms: i6
     approval
 }
 
-/// Begins a run that has approved the deletes that wait.
+/// Begins a run whose approval covers the pending deletes.
 pub async fn begin_run(store: &Queue, lock: &RunLock, app: App, now_ms: i64) -> RunId {
     let approval = approve_deletes(store, lock, app, now_ms).await;
     let run = store.begin_run(lock, app, now_ms).await.unwrap().run;
@@ -23,8 +23,8 @@ pub async fn begin_run(store: &Queue, lock: &RunLock, app: App, now_ms: i64) -> 
 }
 
 impl TestQueue {
-    /// Has the run's approval cover the deletes of a batch that came after it began, which no
-    /// command does.
+    /// Extends the run's approval to a batch that was imported after the run began. No command can do
+    /// that.
     pub async fn approve_batch(&self, batch: BatchId) {
         let rows = self.ask(&format!("SELECT approval_id FROM runs WHERE id = {}", self.run)).await;
         let approval: Option<i64> = rows.first().and_then(|row| row.get(0));

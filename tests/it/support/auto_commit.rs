@@ -1,4 +1,4 @@
-//! Each operation of a run as a turn to write of its own, durable when it returns.
+//! Each queue operation of a run in a transaction of its own, durable when it returns.
 
 use deskbatch::domain::job::{JobId, Status};
 use deskbatch::queue::{
@@ -6,7 +6,7 @@ use deskbatch::queue::{
     RunId,
 };
 
-/// See the head of this file.
+/// The operations of a write transaction, each with its own commit.
 #[allow(async_fn_in_trait, reason = "for tests alone")]
 pub trait AtOnce {
     async fn claim_free(
@@ -49,12 +49,12 @@ pub trait AtOnce {
     ) -> Result<u64, QueueError>;
 }
 
-/// A job that failed by a request that it was in with others.
+/// A job that failed by the rejection of a request that carried other jobs too.
 pub fn inferred(job: JobId, request: RequestId) -> Conclusion {
     Conclusion { job, request, is_done: false, was_alone: false, in_doubt: false, rejections: 9 }
 }
 
-/// One operation, and its end.
+/// Runs one operation and commits it.
 macro_rules! turn {
     ($store:expr, $operation:ident($($with:expr),*)) => {{
         let mut turn = $store.begin_write();

@@ -1,5 +1,5 @@
-//! What the tests of the binary share: sandboxes without a limit, exit codes, reports as
-//! rows, a line of the child's talk as an event, and what was really sent.
+//! Helpers for tests of the binary: sandboxes without a limit, exit codes, reports as rows, stderr
+//! lines as events, and the bytes that were really sent.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -17,19 +17,19 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::place::{Place, data, said};
 
-/// A sandbox without a limit of calls, otherwise as `change` makes it.
+/// A sandbox without a rate limit, otherwise as `change` sets it.
 pub async fn sandbox_with(change: impl FnOnce(&mut SandboxSettings)) -> Sandbox {
     let mut settings = SandboxSettings { rate_limit: 0, ..SandboxSettings::default() };
     change(&mut settings);
     Sandbox::start(settings).await.unwrap()
 }
 
-/// A sandbox without a limit of calls.
+/// A sandbox without a rate limit.
 pub async fn sandbox() -> Sandbox {
     sandbox_with(|_| {}).await
 }
 
-/// Runs to the end and checks the exit code.
+/// Runs the command to its end and checks the exit code.
 #[track_caller]
 pub fn ends(mut command: Command, code: i32) -> Output {
     let output = command.output().unwrap();
@@ -37,7 +37,7 @@ pub fn ends(mut command: Command, code: i32) -> Output {
     output
 }
 
-/// The same command, begun by the program `by`, which becomes it.
+/// The same command, started through the program `by`, which executes it.
 pub fn by_way_of(by: &[&str], command: &Command) -> Command {
     let mut way = Command::new(by[0]);
     way.args(&by[1..]).arg(command.get_program()).args(command.get_args());
@@ -71,7 +71,7 @@ pub fn has(text: &str, parts: &[&str]) {
 }
 
 impl Place {
-    /// A command toward `sandbox`, at a rate that only this machine allows.
+    /// A command for `sandbox`, at a rate that only a local endpoint allows.
     pub fn fast(&self, sandbox: &Sandbox, args: &[&str]) -> Command {
         let mut command = self.deskbatch_toward(sandbox, args);
         command.env("DESKBATCH_RATE", "200");
@@ -86,7 +86,7 @@ impl Place {
             .map(|key| status[key].as_u64().unwrap())
     }
 
-    /// `report` with `args`, each row by its columns.
+    /// The rows of `report` with `args`, by column name.
     #[track_caller]
     pub fn report(&self, args: &[&str]) -> Vec<BTreeMap<String, String>> {
         let mut command = self.deskbatch(&["report"]);
@@ -96,7 +96,7 @@ impl Place {
         csv.deserialize().collect::<Result<_, _>>().unwrap()
     }
 
-    /// The names of the files here.
+    /// The names of the files in this folder.
     pub fn files(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.folder.path())
             .unwrap()
@@ -107,11 +107,11 @@ impl Place {
     }
 }
 
-/// A program that is going on; killed if a test ends before it.
+/// A running program; killed on drop if the test fails before its end.
 pub struct Going {
     child: Child,
     talk: BufReader<ChildStderr>,
-    /// What it said until now.
+    /// Its stderr so far.
     pub said: String,
 }
 
@@ -120,7 +120,7 @@ impl Going {
         Self::with(command.stdout(Stdio::null()))
     }
 
-    /// The same, and its data.
+    /// The same, with its stdout.
     pub fn start_heard(mut command: Command) -> (Self, ChildStdout) {
         let mut going = Self::with(command.stdout(Stdio::piped()));
         let data = going.child.stdout.take().unwrap();
@@ -142,7 +142,7 @@ impl Going {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Returns once it has said `text`.
+    /// Returns once stderr contains `text`.
     #[track_caller]
     pub fn says(&mut self, text: &str) {
         while !self.said.contains(text) {
@@ -151,12 +151,12 @@ impl Going {
         }
     }
 
-    /// Waits for its end, whatever it is.
+    /// Waits for its end with any exit code.
     pub fn waits(&mut self) {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end and checks the exit code; returns all that it said.
+    /// Waits for its end, checks the exit code and returns all of its stderr.
     #[track_caller]
     pub fn ends(mut self, code: i32) -> String {
         self.talk.read_to_string(&mut self.said).unwrap();
@@ -173,14 +173,14 @@ impl Drop for Going {
     }
 }
 
-/// Stands between a client and a server, and keeps what the client sent.
+/// A proxy or server that records what the client sends.
 pub struct Recorder {
     addr: SocketAddr,
     sent: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Recorder {
-    /// Passes everything on to `server`.
+    /// Forwards everything to `server`.
     pub fn before(server: SocketAddr) -> Self {
         Self::start(move |client, sent| {
             let server = TcpStream::connect(server).unwrap();
@@ -190,13 +190,13 @@ impl Recorder {
         })
     }
 
-    /// Answers each request with what `answer` makes of its first line.
+    /// Responds to each request with `answer` of its first line.
     pub fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         Self::serving(move |first, client| client.write_all(answer(first).as_bytes()))
     }
 
-    /// Leaves the answer to `serve`, which gets the request's first line; when it is done, or
-    /// the client has had enough, the connection ends.
+    /// Passes the first line of each request to `serve`, which writes the response. The connection
+    /// closes after that, or when the client closes it.
     pub fn serving(
         serve: impl Fn(&str, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
@@ -210,7 +210,7 @@ impl Recorder {
         })
     }
 
-    /// The same behind TLS. What cannot be decrypted is not kept.
+    /// The same behind TLS. Bytes that cannot be decrypted are not recorded.
     pub fn encrypted(
         config: ServerConfig,
         answer: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -229,7 +229,7 @@ impl Recorder {
         })
     }
 
-    /// Leaves each connection to `serve`, which keeps what it likes.
+    /// Passes each connection to `serve`, which decides what to record.
     pub fn start(serve: impl Fn(TcpStream, Arc<Mutex<Vec<u8>>>) + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -252,12 +252,12 @@ impl Recorder {
         self.addr.port()
     }
 
-    /// Everything that was kept of what the client sent.
+    /// Everything recorded so far.
     pub fn sent(&self) -> String {
         String::from_utf8_lossy(&self.sent.lock().unwrap()).into_owned()
     }
 
-    /// The UserSigs that came by, each once.
+    /// The recorded UserSigs without duplicates.
     pub fn usersigs(&self) -> Vec<String> {
         let mut found: Vec<String> = self
             .sent()
@@ -272,7 +272,7 @@ impl Recorder {
     }
 }
 
-/// Reads a request to its end; returns its first line.
+/// Reads one whole request and returns its first line.
 fn one_request(client: &mut impl Read) -> io::Result<String> {
     let mut head = BufReader::new(client);
     let mut first = String::new();
@@ -290,7 +290,7 @@ fn one_request(client: &mut impl Read) -> io::Result<String> {
     Ok(first)
 }
 
-/// Copies until one side has gone, then lets the other side know.
+/// Copies until one side closes, then closes the other side.
 fn pass(mut from: TcpStream, mut to: TcpStream, mut keep: impl FnMut(&[u8])) {
     let mut buffer = [0; 8192];
     while let Ok(length @ 1..) = from.read(&mut buffer) {

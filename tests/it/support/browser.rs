@@ -1,7 +1,7 @@
-//! What the browser tests share: a real headless Chromium, driven as programs drive browsers.
+//! Helpers for browser tests: a real headless Chromium, driven by chromedriver.
 //!
-//! Where chromedriver is not installed, these tests say how to get it and do nothing, except in
-//! CI, where they fail. Waiting is for what the document does, by its own observer.
+//! Without chromedriver these tests print how to get it and pass, but fail in CI. They wait for
+//! conditions of the document with a mutation observer.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -22,27 +22,27 @@ use tempfile::TempDir;
 
 use crate::support::place::tell;
 
-/// How long a condition is waited for before the test has failed.
+/// A test fails if a condition takes longer than this.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A browser with one window; ended, with all its processes, when this is dropped.
+/// A browser with one window. All of its processes end on drop.
 pub struct Browser {
     pub client: Client,
     driver: Driver,
 }
 
-/// chromedriver and what it has started, in a process group of their own.
+/// chromedriver and its child processes, in a process group of their own.
 struct Driver {
     child: Child,
     port: u16,
     session: String,
-    /// Kept until the browser has ended.
+    /// Must exist until the browser has ended.
     profile: TempDir,
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // A browser that is asked to leaves nothing behind; also after a failed test.
+        // An orderly shutdown leaves no files behind, even after a failed test.
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
             let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let request = format!(
@@ -59,7 +59,7 @@ impl Drop for Driver {
     }
 }
 
-/// A command of Chromium's own: devtools, and its logs.
+/// A Chromium-specific command: devtools, and its logs.
 #[derive(Debug)]
 struct Own {
     path: &'static str,
@@ -81,7 +81,7 @@ impl WebDriverCompatibleCommand for Own {
 }
 
 impl Browser {
-    /// A new browser; `None`, with a word why, where there is none.
+    /// A new browser; `None`, with a message, where none is installed.
     pub async fn start() -> Option<Self> {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
@@ -123,12 +123,12 @@ impl Browser {
         self.client.goto(url).await.unwrap();
     }
 
-    /// What `script` returns.
+    /// Runs `script` and returns its result.
     pub async fn ask(&self, script: &str) -> Value {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// Returns once the document fulfils `condition`, which is an expression.
+    /// Returns once `condition`, an expression, is true in the document.
     pub async fn until(&self, condition: &str) {
         let script = format!(
             "const done = arguments[0];
@@ -142,7 +142,7 @@ impl Browser {
         }
     }
 
-    /// A command of the browser's own tools.
+    /// Runs a devtools command.
     pub async fn tool(&self, command: &str, params: Value) -> Value {
         let body = json!({ "cmd": command, "params": params });
         self.client.issue_cmd(Own { path: "goog/cdp/execute", body }).await.unwrap()
@@ -154,14 +154,14 @@ impl Browser {
         log.unwrap().as_array().unwrap().clone()
     }
 
-    /// Fails if the browser had anything to complain of since it was asked last.
+    /// Fails if the browser has logged a problem since the last call.
     pub async fn has_no_complaint(&self) {
         let log = self.log("browser").await;
         assert!(log.is_empty(), "{log:#?}");
     }
 
-    /// Every address that was asked for since this was asked last, each once. What stands in
-    /// the page itself, as its icon does, and the browser's own first page are no requests.
+    /// The addresses requested since the last call, without duplicates. Data URLs of the page and the
+    /// browser's own first page are no requests.
     pub async fn requested(&self) -> Vec<String> {
         let mut urls: Vec<String> = Vec::new();
         for entry in self.log("performance").await {
@@ -178,21 +178,21 @@ impl Browser {
         urls
     }
 
-    /// The colours that the reader prefers: `light` or `dark`.
+    /// Sets the preferred colour scheme: `light` or `dark`.
     pub async fn prefer(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.tool("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
-    /// The size of the window's inside, in CSS pixels.
+    /// Sets the inner size of the window in CSS pixels.
     pub async fn size(&self, width: u32, height: u32) {
         let metrics =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.tool("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Fails with what the accessibility rules find wrong, in light and dark, wide and narrow;
-    /// nor may a narrow page be wider than its window.
+    /// Fails on violations of accessibility rules, in light and dark, wide and narrow. A narrow page
+    /// must not be wider than its window.
     pub async fn is_accessible(&self) {
         self.ask(include_str!("../../data/axe/axe.min.js")).await;
         for (scheme, width) in [("light", 1100), ("dark", 1100), ("light", 360), ("dark", 360)] {
@@ -211,7 +211,7 @@ impl Browser {
         self.size(1100, 900).await;
     }
 
-    /// A picture of the page's upper `height` CSS pixels, into the file `to`.
+    /// Saves a picture of the page's upper `height` CSS pixels to `to`.
     pub async fn picture(&self, height: u32, to: &Path) {
         let clip = json!({ "x": 0, "y": 0, "width": 1100, "height": height, "scale": 1 });
         let params = json!({ "format": "png", "clip": clip, "captureBeyondViewport": true });
@@ -220,7 +220,7 @@ impl Browser {
         std::fs::write(to, bytes).unwrap();
     }
 
-    /// Asks the browser to end, and waits for it.
+    /// Asks the browser to quit, and waits for it.
     pub async fn end(self) {
         self.client.close().await.unwrap();
         drop(self.driver);

@@ -1,8 +1,8 @@
-//! What the counters of a queue have to be, counted from its rows in SQL of its own, so that the tests do
-//! not believe the store.
+//! The expected counters of a queue, computed from its rows by independent SQL, so that the tests do
+//! not rely on the queue's own.
 
-/// Counts everything that is kept in counters. Said once more here, so that the tests do not
-/// believe the store.
+/// Recomputes all counters. It duplicates the queue's own SQL on purpose, so that the tests are
+/// independent.
 pub const RECOUNT: &str = "
     DELETE FROM job_counters;
     INSERT INTO job_counters (batch_id, target_status, approval_id, job_state, jobs)
@@ -24,11 +24,11 @@ pub const RECOUNT: &str = "
                                             AND verdict IN ('applied', 'rejected')),
                     orphaned = (SELECT count(*) FROM requests WHERE run_id = runs.id AND verdict = 'orphaned');";
 
-/// The same of lost responses.
+/// The same for lost responses.
 pub const RECOUNT_LOST: &str = "UPDATE requests SET response_lost = 1 WHERE verdict = 'orphaned' AND NOT response_lost;
     UPDATE runs SET responses_lost = (SELECT count(*) FROM requests WHERE run_id = runs.id AND response_lost = 1);";
 
-/// Each counter that is not what its jobs come to, those that are missing too.
+/// Each counter that differs from its jobs, missing ones included.
 pub const COUNTERS: &str = "
     WITH counted AS (
       SELECT batch_id AS b, target_status AS s, ifnull(approval_id, 0) AS a, state AS j, count(*) AS n
@@ -51,7 +51,7 @@ pub const COUNTERS: &str = "
     SELECT printf('batch %d from %d to %d', batches.id, first_job, last_job) FROM batches JOIN jobs ON batch_id = batches.id
     WHERE jobs.id NOT BETWEEN ifnull(first_job, 0) AND ifnull(last_job, 0)";
 
-/// The same of runs and their requests.
+/// The same for runs and their requests.
 pub const RUNS: &str = "
     SELECT printf('run %d is %d %d %d %d %d', id, requests, throttled, evaluated_requests, orphaned, responses_lost) FROM runs
     WHERE requests <> (SELECT count(*) FROM requests WHERE run_id = runs.id)

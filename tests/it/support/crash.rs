@@ -1,6 +1,6 @@
-//! The exact moments at which a program can be ended, stopped, or have its disk fail: by a
-//! small C library (`tests/data/crash.c`) that is put before the system's own and counts
-//! what changes files or leaves this host. Linux only.
+//! Ends or stops a program, or makes its disk fail, at an exact operation. A small C library
+//! (`tests/data/crash.c`), preloaded before libc, counts the operations that change files or send data.
+//! Linux only.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -20,14 +20,14 @@ use crate::support::migration::{
 };
 use crate::support::place::{Place, data, manifest, said};
 
-/// Stories at once: most of their time is spent on waiting for the second that a run leaves
-/// between its predecessor's last request and its own first.
+/// Concurrent stories. Most of their time is spent waiting for the second between the last request of
+/// one run and the first of the next.
 const AT_ONCE: usize = 24;
 
-/// The file that shows that a disk has failed.
+/// The file that the library creates when the disk fails.
 const SEEN: &str = "seen";
 
-/// What happens at the moment; see the head of `tests/data/crash.c`.
+/// The effect at the moment; see the head of `tests/data/crash.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Before,
@@ -39,7 +39,7 @@ pub enum Mode {
     Modeless,
 }
 
-/// The n-th operation, from 1, and what happens there.
+/// The n-th operation, from 1, and the effect there.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     pub mode: Mode,
@@ -47,7 +47,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Lets it happen to `command`, by what that does in `place`.
+    /// Applies the effect to `command`, counting operations in `place`.
     pub fn befalls(self, mut command: Command, place: &Place) -> Command {
         let mode = match self.mode {
             Mode::Before => "before",
@@ -68,12 +68,12 @@ impl Moment {
     }
 }
 
-/// Whether a disk that fails from some moment on has failed a program in `place`.
+/// Whether the simulated disk failure has hit a program in `place`.
 pub fn disk_has_failed(place: &Place) -> bool {
     place.path(SEEN).exists()
 }
 
-/// The library, made anew by each process of tests; SQLite needs a C compiler anyway.
+/// The library. Each test process compiles it; SQLite needs a C compiler anyway.
 static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let library = folder.join("crash.so");
@@ -82,13 +82,13 @@ static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&made).arg(source);
     assert!(cc.status().unwrap().success(), "{cc:?}");
-    // Another process may be using the old one.
+    // Another process may have the old file loaded, so it is replaced atomically.
     fs::rename(&made, &library).unwrap();
     library
 });
 
-/// Tells `story` for the first moment and every `step`-th after it, until one says by `None`
-/// that its moment never came. What the others said.
+/// Runs `story` for the first moment and every `step`-th after it, until one returns `None` because its
+/// moment never came. Returns the results of the others.
 pub async fn each_moment<S, F, T>(mode: Mode, step: usize, story: S) -> Vec<T>
 where
     S: Fn(Moment) -> F,
@@ -110,7 +110,7 @@ where
     told.into_iter().flatten().collect()
 }
 
-/// Rows of all three statuses, two of them bad.
+/// Rows of all three target statuses, two of them bad.
 pub fn some_rows(count: usize) -> Vec<Row> {
     let mut rows = rows(count, ALL);
     lose(&mut rows, &[1], End::Refused(NO_SUCH_QUESTION));
@@ -118,14 +118,14 @@ pub fn some_rows(count: usize) -> Vec<Row> {
     rows
 }
 
-/// A migration of `count` of [`some_rows`], as fast as it can be.
+/// A migration of `count` of [`some_rows`] without a rate limit.
 pub async fn small(count: usize) -> Migration {
     let sandbox = Sandbox::start(unlimited()).await.unwrap();
     let args = &["--rate", "200", "--chunk", "3"];
     Migration::at(Place::in_memory(), sandbox, some_rows(count), args)
 }
 
-/// An empty queue file, so that a run's own moments are not those of making one.
+/// An empty queue file, so that moments of a run do not include its creation.
 pub async fn empty_queue() -> Vec<u8> {
     let place = Place::in_memory();
     let path = place.path("queue.db");
@@ -133,7 +133,7 @@ pub async fn empty_queue() -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// Fails if the engine finds anything wrong with the file.
+/// Fails if the engine finds damage in the file.
 pub async fn is_sound(path: &Path) {
     let store = Queue::open_existing(path).await.unwrap();
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
@@ -154,7 +154,7 @@ pub fn place_with(queue: &[u8]) -> Place {
     place
 }
 
-/// Each row's id, status and state, from a queue file that may not be there yet.
+/// Each row's id, target status and state. The queue file may not exist yet.
 pub fn states(place: &Place) -> Vec<String> {
     let output = place.deskbatch(&["report"]).output().unwrap();
     match output.status.code() {
@@ -170,11 +170,11 @@ pub fn states(place: &Place) -> Vec<String> {
 /// Imports the manifest of [`place_with`].
 pub const IMPORT: &[&str] = &["import", "jobs.csv", "--sdkappid", "1400000000"];
 
-/// A file system of its own on `folder`; gone with this value.
+/// A file system mounted on `folder`; unmounted on drop.
 pub struct Disk<'a>(&'a Path);
 
 impl<'a> Disk<'a> {
-    /// `None` where this user may not mount.
+    /// `None` if this user may not mount.
     pub fn mount(folder: &'a Path, size: &str) -> Option<Self> {
         let size = format!("size={size},mode=0700");
         let mut mount = Command::new("mount");
@@ -182,7 +182,7 @@ impl<'a> Disk<'a> {
         mount.output().is_ok_and(|output| output.status.success()).then_some(Self(folder))
     }
 
-    /// Changes what it was mounted with: `size=10m`, `ro`.
+    /// Changes the mount options: `size=10m`, `ro`.
     pub fn becomes(&self, options: &str) {
         let mut mount = Command::new("mount");
         mount.args(["-o", &format!("remount,{options}")]).arg(self.0);
@@ -192,7 +192,7 @@ impl<'a> Disk<'a> {
 
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
-        // Lazily: a child that is being ended may still have a file open.
+        // The lazy unmount succeeds even if a dying child has a file open.
         let _ = Command::new("umount").arg("-l").arg(self.0).status();
     }
 }

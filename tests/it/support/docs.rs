@@ -1,12 +1,12 @@
-//! What the tests of the documents share: the pages, their fenced blocks, and the one way to
-//! hold a page to what is or, with `DESKBATCH_UPDATE_DOCS=1`, to write it anew.
+//! Helpers for tests of the documents: the pages, their fenced blocks, and one function that compares a
+//! page or, with `DESKBATCH_UPDATE_DOCS=1`, rewrites it.
 //!
-//! Never writes anything but the pages, and nothing at all without that variable.
+//! Writes only pages, and only if that variable is set.
 
 use std::fs;
 use std::path::Path;
 
-/// How a page that is out of date is brought up to date.
+/// The command that updates an outdated page.
 const UPDATE: &str = "DESKBATCH_UPDATE_DOCS=1 cargo test --test it docs";
 
 pub fn root() -> &'static Path {
@@ -17,7 +17,7 @@ pub fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// README.md, SECURITY.md and every page in docs/, by name from the root.
+/// README.md, SECURITY.md and every page in docs/, relative to the root.
 pub fn pages() -> Vec<String> {
     let mut names = vec!["README.md".to_owned(), "SECURITY.md".to_owned()];
     for entry in fs::read_dir(root().join("docs")).unwrap() {
@@ -33,9 +33,9 @@ pub fn pages() -> Vec<String> {
 /// A fenced block of a page.
 #[derive(Debug, Clone)]
 pub struct Fence {
-    /// What stands behind the opening fence: `sh recipe=nightly`.
+    /// The text after the opening fence: `sh recipe=nightly`.
     pub info: String,
-    /// The lines between, each with its end.
+    /// The lines between the fences with their line ends.
     pub text: String,
     /// The number of the opening fence's line.
     pub line: usize,
@@ -47,7 +47,7 @@ impl Fence {
         self.info.split(' ').next().unwrap_or_default()
     }
 
-    /// The value of `key=` among the other words.
+    /// The value of `key=` among the other words of the info string.
     pub fn word(&self, key: &str) -> Option<&str> {
         self.info.split(' ').skip(1).find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
@@ -75,12 +75,12 @@ pub fn fences(page: &str) -> Vec<Fence> {
     found
 }
 
-/// Whether pages are to be written instead of compared.
+/// Whether pages are rewritten instead of compared.
 pub fn updates() -> bool {
     std::env::var_os("DESKBATCH_UPDATE_DOCS").is_some_and(|value| value == "1")
 }
 
-/// Holds the part of `page` between its two comments called `name` to `text`.
+/// Compares the part of `page` between its two comments called `name` with `text`.
 #[track_caller]
 pub fn hold_part(page: &str, name: &str, text: &str) {
     let whole = read(page);
@@ -94,7 +94,7 @@ pub fn hold_part(page: &str, name: &str, text: &str) {
     fs::write(root().join(page), format!("{head}{begin}{text}<!-- end -->{tail}")).unwrap();
 }
 
-/// Holds `page` to `text`, which differs from what is committed only where it has to.
+/// Compares `page` with `text`. `why` explains a difference.
 #[track_caller]
 pub fn hold(page: &str, text: &str, why: &str) {
     if read(page) == text {

@@ -1,10 +1,10 @@
-//! What holds of the events of every run.
+//! Invariants of the events of every run.
 
 use std::collections::BTreeMap;
 
 use deskbatch::runner::{Event, RunReport, Totals};
 
-/// The order that every run keeps, and the figures that have to add up.
+/// Checks the order of events and that their figures add up.
 pub fn check_events(events: &[Event], open: u64, report: Option<&RunReport>) {
     let [Event::Began { open: told, .. }, middle @ .., Event::Ended { ending }] = events else {
         panic!("no beginning or no end: {events:?}");
@@ -23,7 +23,7 @@ pub fn check_events(events: &[Event], open: u64, report: Option<&RunReport>) {
                 let jobs = flying.remove(request).expect("settled what had left") as u64;
                 assert_eq!(totals.requests, left);
                 assert!(totals.done() >= last.done(), "{totals:?} after {last:?}");
-                // Others may have been rejected before.
+                // Jobs that were rejected in earlier chunks may succeed with this one.
                 assert!(
                     totals.succeeded - last.succeeded <= jobs + waiting,
                     "{totals:?} after {last:?}"

@@ -1,4 +1,4 @@
-//! What the tests of metrics share: a text of metrics as values, and promtool.
+//! Helpers for tests of metrics: parsed metrics, and promtool.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use deskbatch::metrics;
 use deskbatch::queue::Queue;
 
-/// Metrics, read back: name, labels, value.
+/// Parsed metrics: name, labels, value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metrics(Vec<(String, BTreeMap<String, String>, f64)>);
 
@@ -28,7 +28,7 @@ impl Metrics {
         Self(series.collect())
     }
 
-    /// What the queue at `path` says now, asked from this process.
+    /// The current metrics of the queue at `path`, computed in this process.
     pub async fn of(path: &Path) -> Self {
         let store = Queue::open_existing(path).await.unwrap();
         let text = metrics::text(&store, 200.0).await.unwrap();
@@ -36,7 +36,7 @@ impl Metrics {
         Self::read(&text)
     }
 
-    /// The values of `name` whose labels have all of `labels`.
+    /// The values of `name` with all of `labels`.
     pub fn all(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let has = |found: &BTreeMap<String, String>| {
             labels
@@ -47,7 +47,7 @@ impl Metrics {
         found.map(|(_, _, value)| *value).collect()
     }
 
-    /// The only value of `name`, or of it with `labels`.
+    /// The single value of `name` with `labels`.
     #[track_caller]
     pub fn one(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let found = self.all(name, labels);
@@ -55,26 +55,25 @@ impl Metrics {
         found[0]
     }
 
-    /// All values of `name` together.
+    /// The sum of all values of `name`.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.all(name, labels).iter().sum()
     }
 
-    /// The values of a label of `name`.
+    /// The values of one label of `name`.
     pub fn values(&self, name: &str, label: &str) -> Vec<&str> {
         let found = self.0.iter().filter(|(found, ..)| found == name);
         found.map(|(_, labels, _)| labels[label].as_str()).collect()
     }
 }
 
-/// A number of things as a metric has it.
+/// A count as a metric value.
 #[allow(clippy::cast_precision_loss, reason = "tests count small things")]
 pub fn number(n: u64) -> f64 {
     n as f64
 }
 
-/// Whether promtool is here. Without it a test says how to get it and passes, except where
-/// everything has to be checked.
+/// Whether promtool is installed. Without it a test says so and passes, but fails in CI.
 #[allow(clippy::print_stderr, reason = "a test that checks less than it could has to say so")]
 pub fn has_promtool() -> bool {
     let here = Command::new("promtool").arg("--version").stderr(Stdio::null()).output().is_ok();
@@ -87,8 +86,7 @@ pub fn has_promtool() -> bool {
     here
 }
 
-/// Runs promtool in `folder` with `input`, and fails with what it says unless it finds
-/// nothing to complain of.
+/// Runs promtool in `folder` with `input`, and fails with its output if it finds a problem.
 #[track_caller]
 pub fn promtool(folder: &Path, args: &[&str], input: &str) {
     let mut command = Command::new("promtool");

@@ -1,6 +1,5 @@
-//! Whole migrations: a manifest whose every row has a known end, the real program as a
-//! child process, the sandbox in place of the service, and one check that compares all
-//! three accounts of what happened: the service's state, the queue's report, its status.
+//! Whole migrations: a manifest whose rows have known ends, the real program as a child, and the
+//! sandbox. One check compares the service's state, the queue's report and its status.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -17,34 +16,34 @@ use tokio::task::JoinHandle;
 
 use crate::support::place::{Place, data, manifest, question, said};
 
-/// What is said of a question that is not there.
+/// The code for a question that does not exist.
 pub const NO_SUCH_QUESTION: i64 = -50_003;
-/// What is said of the vendor's own question that shall be deleted.
+/// The code for a delete of the vendor's preset question.
 pub const PRESET: i64 = -50_011;
-/// Requests in flight at once unless a test asks for another number.
+/// The default of requests in flight.
 pub const IN_FLIGHT: u64 = 32;
-/// A child or an event that takes longer will never come.
+/// A child or an event that takes longer has failed.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The three statuses as a manifest has them; rows take turns.
+/// The three target statuses as a manifest has them; rows cycle through them.
 pub const ALL: &[&str] = &["enable", "disable", "delete"];
-/// Those that can be set twice without a trace.
+/// Target statuses whose repetition has no visible effect.
 pub const REPEATABLE: &[&str] = &["enable", "disable"];
 
-/// How a row has to end.
+/// The expected end of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Applied, and recorded so.
+    /// Applied and recorded as succeeded.
     Applied,
     /// Never applied, and recorded as failed with this code.
     Refused(i64),
-    /// Never applied, and recorded as succeeded: the service passed over it and said OK.
+    /// Never applied but recorded as succeeded: the service ignored it and responded OK.
     PassedOver,
-    /// Applied, and recorded as that, or as failed with this code: the service may say so.
+    /// Applied, and recorded as succeeded or as failed with this code, which the service may return.
     Disowned(i64),
 }
 
-/// A row of a manifest and its end.
+/// A row of a manifest and its expected end.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub id: String,
@@ -52,7 +51,7 @@ pub struct Row {
     pub end: End,
 }
 
-/// `count` good rows whose statuses take turns.
+/// `count` good rows that cycle through `statuses`.
 pub fn rows(count: usize, statuses: &[&'static str]) -> Vec<Row> {
     let turns = statuses.iter().cycle();
     let row = |(n, status): (usize, &&'static str)| Row {
@@ -63,7 +62,7 @@ pub fn rows(count: usize, statuses: &[&'static str]) -> Vec<Row> {
     (0..count).zip(turns).map(row).collect()
 }
 
-/// Puts ids that do not exist into these rows.
+/// Replaces the ids of these rows with ids that do not exist.
 pub fn lose(rows: &mut [Row], at: &[usize], end: End) {
     for &at in at {
         rows[at].id = question(&format!("missing{at}"));
@@ -71,18 +70,18 @@ pub fn lose(rows: &mut [Row], at: &[usize], end: End) {
     }
 }
 
-/// Puts a delete of a question that stays into this row.
+/// Makes this row a delete of a protected question.
 pub fn preset(rows: &mut [Row], at: usize) {
     rows[at] =
         Row { id: question(&format!("preset{at}")), status: "delete", end: End::Refused(PRESET) };
 }
 
-/// A sandbox without a frequency limit, so that a test takes no longer than it must.
+/// A sandbox without a rate limit, so that tests are fast.
 pub fn unlimited() -> SandboxSettings {
     SandboxSettings { rate_limit: 0, ..SandboxSettings::default() }
 }
 
-/// A manifest, its queue, and the service it goes to.
+/// A manifest, its queue, and its service.
 pub struct Migration {
     pub place: Place,
     pub sandbox: Sandbox,
@@ -97,20 +96,20 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// What the three accounts agree on.
+/// The figures on which service, report and status agree.
 #[derive(Debug)]
 pub struct Figures {
-    /// What the sandbox saw.
+    /// The requests that the sandbox saw.
     pub ledger: Ledger,
-    /// Requests that the queue has a row of.
+    /// Requests with a row in the queue.
     pub requests: u64,
-    /// Those whose run died before it knew the answer.
+    /// Orphaned requests.
     pub orphaned: u64,
-    /// Those refused as too fast.
+    /// Throttled requests.
     pub throttled: u64,
-    /// Ids that some request carried whose response was lost.
+    /// Ids in a request whose response was lost.
     pub lost: BTreeSet<String>,
-    /// Deletes found done when they were repeated.
+    /// Deletes that were found done when they were repeated.
     pub found_done: BTreeSet<String>,
 }
 
@@ -123,37 +122,36 @@ struct Reported {
 }
 
 impl Migration {
-    /// Writes the manifest and starts the service. `args` are those of every run.
+    /// Writes the manifest and starts the service. Every run gets `args`.
     pub async fn new(settings: SandboxSettings, rows: Vec<Row>, args: &[&'static str]) -> Self {
         let sandbox = Sandbox::start(settings).await.unwrap();
         Self::toward(sandbox, rows, args)
     }
 
-    /// The same with a service that was started already.
+    /// The same with a service that is already running.
     pub fn toward(sandbox: Sandbox, rows: Vec<Row>, args: &[&'static str]) -> Self {
         Self::at(Place::new(), sandbox, rows, args)
     }
 
-    /// The same in a place that was made already.
+    /// The same in an existing place.
     pub fn at(place: Place, sandbox: Sandbox, rows: Vec<Row>, args: &[&'static str]) -> Self {
         place.write("jobs.csv", manifest(rows.iter().map(|row| (row.id.as_str(), row.status))));
         Self { place, sandbox, rows, args: args.to_vec() }
     }
 
-    /// The main job, as it is begun and as it is begun again.
+    /// The main command, for the first run and for repeated ones.
     pub fn command(&self) -> Command {
         let mut command = self.place.deskbatch_toward(&self.sandbox, &["run", "jobs.csv", "--yes"]);
         command.args(&self.args);
         command
     }
 
-    /// Runs to the end.
     pub async fn run(&self) -> Ended {
         ended(self.command()).await
     }
 
-    /// Runs until the sandbox has seen `more` requests of this run, and kills it there.
-    /// Whether the run was killed; false when it came to its own end before.
+    /// Runs until the sandbox has seen `more` requests of this run, and kills it. Returns `false` if
+    /// the run ended before.
     pub async fn killed_after(&self, more: u64) -> bool {
         let target = self.sandbox.ledger().total + more;
         self.killed_at(self.sandbox.seen(target)).await
@@ -174,8 +172,8 @@ impl Migration {
         status.signal() == Some(9)
     }
 
-    /// Runs again after a kill, to the end. A manifest whose jobs have failed is not done,
-    /// whichever run saw them fail. A run that was killed early has imported nothing.
+    /// Runs again to the end after a kill. A manifest with failed jobs is not done, whichever run saw
+    /// them fail. A run that was killed early has imported nothing.
     pub async fn finish(&self) {
         let before = self.place.status();
         let count = |key: &str| before[key].as_u64().unwrap();
@@ -201,7 +199,7 @@ impl Migration {
         assert_eq!((figure("pending"), figure("in_flight")), (0, 0), "{status}");
         assert_eq!((figure("failed"), figure("succeeded")), (failed, total - failed), "{status}");
         assert_eq!(figure("total"), total, "{status}");
-        // Every request has a row before it leaves; only a killed run's may never have left.
+        // Every request has a row before it leaves. Only a request of a killed run may not have left.
         let (requests, orphaned) = (figure("requests"), figure("orphaned"));
         assert!((requests - orphaned..=requests).contains(&ledger.total), "{status}");
         let ids = |which: fn(&Reported) -> bool| -> BTreeSet<String> {
@@ -242,7 +240,7 @@ impl Migration {
         }
     }
 
-    /// The report by id; no id twice.
+    /// The report by id, which must be unique.
     fn report(&self) -> BTreeMap<String, Reported> {
         let output = self.place.deskbatch(&["report"]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -262,7 +260,7 @@ impl Migration {
     }
 }
 
-/// The deletes that were applied by a request whose answer a fault kept from the client.
+/// Deletes that were applied by a request whose response a fault withheld.
 pub fn deleted_unseen(ledger: &Ledger) -> BTreeSet<String> {
     let unseen = [Fault::CutAfter, Fault::Late, Fault::Truncated, Fault::Garbage];
     ledger
@@ -281,11 +279,11 @@ pub async fn ended(command: Command) -> Ended {
     Ended { code: running.child.wait().unwrap().code(), stderr }
 }
 
-/// A child that does not outlive the test, however that ends: an orphan would try to reach
-/// its sandbox for minutes, and the runtime would wait for what it writes.
+/// A child that is killed on drop. An orphan would try to reach its sandbox for minutes, and the
+/// runtime would wait for its output.
 struct Running {
     child: Child,
-    /// Ends when the child does, since only then its stderr is closed.
+    /// Ends with the child, which closes its stderr.
     stderr: JoinHandle<String>,
 }
 
@@ -300,13 +298,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only where it has been waited for already.
+        // Both fail only after the child was waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What comes of `event`, which has to come.
+/// The result of `event`, which must come in time.
 pub async fn patiently<T>(event: impl Future<Output = T>) -> T {
     let clock = SystemClock::new();
     tokio::select! {

@@ -1,4 +1,4 @@
-//! What tests share: places, queues, services, browsers.
+//! Shared test helpers: places, queues, services, browsers.
 
 pub mod approvals;
 pub mod auto_commit;

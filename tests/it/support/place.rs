@@ -1,4 +1,4 @@
-//! What the tests share: a folder with a queue, manifests, the binary, the sandbox.
+//! A test's folder with its queue, manifests, binary and sandbox.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -20,8 +20,8 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// One whose files are in memory, where the system has room for that: a test that ends
-    /// programs by the hundred need not wait for a disk.
+    /// A folder in memory, where the system has one: a test that kills hundreds of programs need not
+    /// wait for a disk.
     pub fn in_memory() -> Self {
         let memory = Path::new("/dev/shm");
         let folder = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir());
@@ -42,7 +42,7 @@ impl Place {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// The binary in this folder, with no setting from outside but `args`.
+    /// The binary in this folder with `args` and no settings from outside.
     pub fn deskbatch(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_deskbatch"));
         command.current_dir(self.folder.path()).args(args).stdin(Stdio::null());
@@ -54,7 +54,7 @@ impl Place {
         command
     }
 
-    /// The same, with the account that `sandbox` takes.
+    /// The same with the account of `sandbox`.
     pub fn deskbatch_toward(&self, sandbox: &Sandbox, args: &[&str]) -> Command {
         let mut command = self.deskbatch(args);
         command
@@ -73,23 +73,23 @@ impl Place {
     }
 }
 
-/// A figure for docs/reliability.md, shown with `--nocapture`.
+/// Prints a figure for docs/reliability.md, visible with `--nocapture`.
 #[allow(clippy::print_stderr, reason = "figures of a long test are for people")]
 pub fn tell(figure: &str) {
     eprintln!("{figure}");
 }
 
-/// What a program wrote to stderr.
+/// The stderr of a program.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What a program wrote to stdout.
+/// The stdout of a program.
 pub fn data(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// An id as the vendor's look; `last` is its last part.
+/// An id in the vendor's format; `last` is its last part.
 pub fn question(last: &str) -> String {
     format!("{SANDBOX_SDKAPPID}-@RBT#DeskDefaultRobot-{last}")
 }

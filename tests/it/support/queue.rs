@@ -1,8 +1,7 @@
-//! A queue for tests of the store: the real engine, manifests in one line, and bystanders.
+//! A queue for tests: the real engine, one-line manifests, and bystanders.
 //!
-//! Every queue holds jobs that no test asks to change. Each look at the queue checks that
-//! they are as they were, and that no job ever made a transition that
-//! [`JobState::may_become`] forbids: a trigger writes every one down.
+//! Every queue holds jobs that no test changes. Each inspection checks that they are unchanged and,
+//! with a trigger that records transitions, that no job made one that [`JobState::may_become`] forbids.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -23,28 +22,28 @@ use crate::support::approvals::begin_run;
 use crate::support::auto_commit::AtOnce as _;
 use crate::support::counters::{COUNTERS, RECOUNT, RECOUNT_LOST, RUNS};
 
-/// The app whose jobs the tests move.
+/// The app whose jobs the tests change.
 pub const APP: App = App { sdkappid: 1_400_000_001, library: Library::Chitchat };
-/// Its other library: the same questions, and nothing in common.
+/// Its other library: the same question ids, but independent jobs.
 pub const OTHER_APP: App = App { sdkappid: 1_400_000_001, library: Library::Faq };
-/// The wall time at which tests begin.
+/// The wall time when a test begins.
 pub const NOW_MS: i64 = 1_735_689_600_000;
-/// A due time that a run does not take for one of another clock.
+/// A due time in the future that a run does not take for a clock that was set back.
 pub const LATER_MS: i64 = NOW_MS + 4 * 60_000;
 
-/// A queue file with bystanders, its lock, and a second way in.
+/// A queue file with bystanders, its lock, and a second connection.
 pub struct TestQueue {
     pub folder: TempDir,
     pub store: Queue,
     pub lock: RunLock,
-    /// The run that [`Queue::begun`] has begun; 0 before.
+    /// The run that [`Queue::begun`] has begun; 0 before that.
     pub run: RunId,
     pub raw: SqlitePool,
     bystanders: Vec<String>,
 }
 
-/// Puts the bystanders in: a request and a job for each final state in the app, and
-/// questions of the same names in its other library.
+/// Inserts the bystanders: a request and a job for each final state in the app, and the same question
+/// ids in its other library.
 const BYSTANDERS: &str = "
     INSERT INTO apps (id, sdkappid, library) VALUES (1, 1400000001, 'chitchat'), (2, 1400000001, 'faq');
     INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
@@ -65,7 +64,7 @@ const BYSTANDERS: &str = "
       BEGIN INSERT INTO transitions VALUES (OLD.state, NEW.state); END;";
 
 impl TestQueue {
-    /// A queue that no run has, with bystanders in every final state and in another app.
+    /// A queue without a run, with bystanders in every final state and in another app.
     pub async fn idle() -> Self {
         Self::idle_in(tempfile::tempdir().unwrap()).await
     }
@@ -82,8 +81,8 @@ impl TestQueue {
         queue
     }
 
-    /// A queue whose run has begun, with bystanders in every state: one waits for its due
-    /// time, one is held by another run, one is in another request.
+    /// A queue with an active run and bystanders in every state: one waits for its due time, one is
+    /// reserved by another run, one is in another request.
     pub async fn begun() -> Self {
         let mut queue = Self::idle().await;
         queue.run = queue.begin_run().await;
@@ -104,14 +103,14 @@ impl TestQueue {
         self.folder.path().join(name)
     }
 
-    /// Begins a run whose approval covers the deletes that wait, and those that
-    /// [`Queue::import`] brings while it is the queue's run.
+    /// Begins a run whose approval covers the pending deletes, and those that [`Queue::import`] adds
+    /// while it is the queue's run.
     pub async fn begin_run(&self) -> RunId {
         begin_run(&self.store, &self.lock, APP, NOW_MS).await
     }
 
-    /// Runs statements on a connection that the store knows nothing of, and counts anew what it
-    /// keeps figures of. They had to be right before.
+    /// Runs statements on a separate connection and recomputes the counters, which must have been right
+    /// before.
     pub async fn sql(&self, sql: &str) {
         self.check_figures().await;
         self.try_sql(sql).await.unwrap();
@@ -122,17 +121,17 @@ impl TestQueue {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.raw).await.map(|_| ())
     }
 
-    /// The rows that a query gives, each as its columns of text.
+    /// The rows of a query as columns of text.
     pub async fn ask(&self, sql: &str) -> Vec<SqliteRow> {
         sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&self.raw).await.unwrap()
     }
 
-    /// One number.
+    /// The single number of a query.
     pub async fn figure(&self, sql: &str) -> i64 {
         self.ask(sql).await[0].get(0)
     }
 
-    /// Imports a manifest of its own: `"a enable, b delete"`.
+    /// Imports a new manifest: `"a enable, b delete"`.
     pub async fn import(&self, manifest: &str) -> BatchId {
         let number = self.figure("SELECT count(*) FROM batches").await;
         match self.import_as(number, manifest, SameManifest::Continues).await {
@@ -151,7 +150,7 @@ impl TestQueue {
         import.commit(&totals).await.unwrap()
     }
 
-    /// An import with all its rows added, and nothing decided.
+    /// An import with all rows added and no decision yet.
     pub async fn begin_import(&self, number: i64, manifest: &str) -> (Import, ImportTotals) {
         let jobs = parse(manifest);
         let mut import = self.store.begin_import(APP, NOW_MS).await.unwrap();
@@ -167,7 +166,7 @@ impl TestQueue {
         self.import(&many(count, status)).await
     }
 
-    /// Claims up to `jobs` free jobs at the beginning of the test's time.
+    /// Claims up to `jobs` free jobs at [`NOW_MS`].
     pub async fn claim(&self, jobs: usize) -> Claimed {
         self.try_claim(jobs).await.expect("something to claim")
     }
@@ -176,7 +175,7 @@ impl TestQueue {
         self.store.claim_free(self.run, |_, _| jobs, NOW_MS).await.unwrap()
     }
 
-    /// The answer to a claim's request.
+    /// The result of a claim's request.
     pub fn answer(&self, claimed: &Claimed, verdict: Verdict, code: Option<i64>) -> RequestResult {
         RequestResult {
             request: claimed.request,
@@ -200,7 +199,7 @@ impl TestQueue {
         self.store.settle_failed(&settled, false, &Conclusions::default()).await.unwrap();
     }
 
-    /// Gives a claim back, held by the run; says how many were overtaken.
+    /// Requeues a claim, reserved by the run. Returns how many jobs were superseded or cancelled.
     pub async fn hold(&self, claimed: &Claimed) -> u64 {
         let how =
             Return { reserved_by: Some(self.run), not_before_ms: 0, counts: true, in_doubt: false };
@@ -208,8 +207,8 @@ impl TestQueue {
         self.store.requeue(&settled, how).await.unwrap()
     }
 
-    /// Every job of the tests' own with its state, in the order of their numbers:
-    /// `a:pending b:failed`. Checks the bystanders and every transition so far.
+    /// Every job except bystanders with its state, in the order of job numbers: `a:pending b:failed`.
+    /// Checks the bystanders and every transition so far.
     pub async fn states(&self) -> String {
         self.check().await;
         let rows = self
@@ -218,7 +217,7 @@ impl TestQueue {
         rows.iter().map(|row| row.get(0)).collect::<Vec<String>>().join(" ")
     }
 
-    /// The tests' own jobs counted: `failed 1, succeeded 9`.
+    /// The number of jobs by state, without bystanders: `failed 1, succeeded 9`.
     pub async fn tally(&self) -> String {
         self.check().await;
         let rows = self
@@ -230,8 +229,8 @@ impl TestQueue {
         rows.iter().map(|row| row.get(0)).collect::<Vec<String>>().join(", ")
     }
 
-    /// The newest job of a question with all that is not as at its beginning:
-    /// `failed request=3 attempts=1 code=-50003 info=it said finished=50`.
+    /// The latest job of a question with all values that differ from a new job's: `failed request=3
+    /// attempts=1 code=-50003 info=it said finished=50`.
     pub async fn job(&self, question: &str) -> String {
         let rows = self
             .ask(&format!(
@@ -247,7 +246,7 @@ impl TestQueue {
         rows[0].get(0)
     }
 
-    /// The number of the newest job of a question.
+    /// The number of the latest job of a question.
     pub async fn id(&self, question: &str) -> JobId {
         self.figure(&format!(
             "SELECT max(id) FROM jobs WHERE app_id = 1 AND question_id = '{question}'"
@@ -255,7 +254,7 @@ impl TestQueue {
         .await
     }
 
-    /// What became of each question: its newest job's state and code.
+    /// The state and code of each question's latest job.
     pub async fn outcomes(&self) -> BTreeMap<String, (String, Option<i64>)> {
         let rows = self
             .ask(
@@ -266,13 +265,13 @@ impl TestQueue {
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
     }
 
-    /// Every transition that a job has made.
+    /// Every transition so far.
     pub async fn transitions(&self) -> BTreeSet<(String, String)> {
         let rows = self.ask("SELECT DISTINCT old, new FROM transitions").await;
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// Fails if a bystander has changed or a job has gone a forbidden way.
+    /// Fails if a bystander has changed or a job made a forbidden transition.
     pub async fn check(&self) {
         assert_eq!(self.look_at_bystanders().await, self.bystanders, "a bystander has changed");
         self.check_figures().await;
@@ -282,7 +281,7 @@ impl TestQueue {
         }
     }
 
-    /// Fails if the figures that transitions keep are not those of the rows.
+    /// Fails if the counters differ from the rows.
     pub async fn check_figures(&self) {
         let [counters, runs] = [COUNTERS, RUNS].map(|sql| async move {
             let rows = self.ask(sql).await;
@@ -304,7 +303,7 @@ impl TestQueue {
     }
 }
 
-/// `"a enable, b delete"` as rows of a manifest.
+/// Parses `"a enable, b delete"` as manifest rows.
 pub fn parse(manifest: &str) -> Vec<NewJob> {
     let rows = manifest.split(',').map(str::trim).filter(|row| !row.is_empty());
     rows.zip(2..)
@@ -324,7 +323,7 @@ pub fn many(count: usize, status: Status) -> String {
     (1..=count).map(|n| format!("q{n:04} {status}")).collect::<Vec<_>>().join(", ")
 }
 
-/// What a reader would have counted in a manifest of `rows` good rows.
+/// The totals of a manifest of `rows` good rows.
 pub fn totals(number: i64, rows: u64) -> ImportTotals {
     ImportTotals {
         name: format!("manifest-{number}"),
@@ -341,7 +340,7 @@ pub fn questions(claimed: &Claimed) -> String {
     claimed.jobs.iter().map(|job| job.question_id.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a late write was refused.
+/// Whether a late write was rejected.
 pub fn is_fenced<T>(outcome: &Result<T, QueueError>) -> bool {
     matches!(outcome, Err(QueueError::Fenced { .. }))
 }

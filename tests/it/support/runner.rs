@@ -1,5 +1,5 @@
-//! The real runner on the real store, toward a service that the test plays itself, on a
-//! clock that moves to the next thing waited for.
+//! The real runner on the real queue, with a service that the test plays, on a clock that advances to
+//! the next event.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ pub const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat }
 pub const START_MS: i64 = 1_790_000_000_000;
 pub const OK: ResponseKind = ResponseKind::Code(0);
 
-/// A request as it left.
+/// A request when it was sent.
 #[derive(Debug, Clone)]
 pub struct Sent {
     pub at: Moment,
@@ -35,16 +35,16 @@ pub struct Sent {
 
 type Play = Box<dyn FnMut(&Sent) -> ResponseKind + Send>;
 
-/// The service: says what it is told to, first by script, then by rule.
+/// The service: responds first by script, then by rule.
 #[derive(Clone)]
 pub struct Service {
     shared: Arc<Mutex<Shared>>,
     clock: ManualClock,
     latency: Duration,
-    /// After the first request, no answer before so many are in flight together.
+    /// After the first request, each response waits until this many requests are in flight.
     together: Option<Arc<tokio::sync::Barrier>>,
     silent: bool,
-    /// What a read is answered with.
+    /// The response to a read.
     read_answer: ResponseKind,
 }
 
@@ -75,13 +75,13 @@ impl Service {
         }
     }
 
-    /// These answers come first; what is left of them at the end fails the test.
+    /// Responds with these first. Unused ones at the end fail the test.
     pub fn script(self, answers: impl IntoIterator<Item = ResponseKind>) -> Self {
         self.shared.lock().unwrap().script.extend(answers);
         self
     }
 
-    /// Then this decides; without it, an unexpected request fails the test.
+    /// Responds by this rule after the script. Without it, an unexpected request fails the test.
     pub fn play(self, play: impl FnMut(&Sent) -> ResponseKind + Send + 'static) -> Self {
         self.shared.lock().unwrap().play = Some(Box::new(play));
         self
@@ -92,13 +92,13 @@ impl Service {
         self
     }
 
-    /// Takes requests and never answers.
+    /// Accepts requests and never responds.
     pub fn silent(mut self) -> Self {
         self.silent = true;
         self
     }
 
-    /// Answers reads so; without it the app is alive.
+    /// Responds to reads with this; by default the app is alive.
     pub fn reads(mut self, answer: ResponseKind) -> Self {
         self.read_answer = answer;
         self
@@ -117,7 +117,7 @@ impl Service {
         self.shared.lock().unwrap().sent.clone()
     }
 
-    /// What must hold in every run: the spacing, the limit, and the script used up.
+    /// Checks the invariants of every run: the spacing, the rate limit, and that the script is used up.
     pub fn check(&self) {
         let shared = self.shared.lock().unwrap();
         assert!(shared.script.is_empty(), "never asked for: {:?}", shared.script);
@@ -182,16 +182,16 @@ impl Transport for Service {
     }
 }
 
-/// A queue and what runs on it.
+/// A queue and the environment of its runs.
 pub struct TestQueue {
     _place: Place,
     pub store: Queue,
     pub clock: ManualClock,
     pub settings: RunnerSettings,
     imports: Mutex<u32>,
-    /// Whether the deletes that wait when a run begins are approved.
+    /// Whether the pending deletes are approved when a run begins.
     pub approves: bool,
-    /// While this is set, no time passes: something of the test's own comes first.
+    /// While this is set, the clock does not advance, because the test has to act first.
     pub time_stands: AtomicBool,
 }
 
@@ -255,7 +255,7 @@ impl TestQueue {
         Signer::with_key("administrator", APP.sdkappid, "key".into(), 86_400)
     }
 
-    /// Runs until the end; the clock moves whenever everybody waits.
+    /// Runs until the end. The clock advances whenever all tasks wait.
     pub async fn run(&self, service: &Service) -> RunReport {
         let (_stopper, shutdown) = shutdown();
         self.run_with(service, Self::signer(), shutdown, Events::new()).await.unwrap()
@@ -286,14 +286,14 @@ impl TestQueue {
         let driver = async {
             loop {
                 self.clock.next_sleeper().await;
-                // Requests that were just sent are on their way before time moves.
+                // Requests that were just sent must arrive before time advances.
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }
                 while self.time_stands.load(Ordering::Relaxed) {
                     tokio::task::yield_now().await;
                 }
-                // A sleep that has ended meanwhile is no reason to move on.
+                // A sleep that has already ended must not advance the clock.
                 if let Some(next) = self.clock.next_sleeper().now_or_never() {
                     self.clock.advance(next.since(self.clock.now()));
                 }
@@ -316,7 +316,7 @@ impl TestQueue {
         self.store.records(RecordFilter::default()).try_collect().await.unwrap()
     }
 
-    /// The newest record of a question.
+    /// The latest record of a question.
     pub async fn record(&self, name: &str) -> Record {
         let id = question(name);
         self.records().await.into_iter().rev().find(|record| record.question_id == id).unwrap()
@@ -338,7 +338,7 @@ pub fn totals(digest: &str, jobs: u64) -> ImportTotals {
     }
 }
 
-/// Names that differ: `a1` to `aN`.
+/// Distinct names: `a1` to `aN`.
 pub fn names(letter: &str, count: usize) -> Vec<String> {
     (1..=count).map(|n| format!("{letter}{n}")).collect()
 }

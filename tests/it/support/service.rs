@@ -1,10 +1,9 @@
-//! A service that answers by script or by rule, and a bench on which a real runner meets
-//! it with the real queue. Time is moved by the bench alone, and only once everybody who
-//! has something to do has done it.
+//! A scripted service, and a fixture that runs the real runner against it with the real queue. Only the
+//! fixture advances the time, and only when all tasks wait.
 //!
-//! Every request is checked where it arrives: at least 200 ms after the one before it,
-//! never more than five in any second, never more in flight than allowed. Every run's
-//! events are checked for their order and their figures.
+//! Every request is checked on arrival: at least 200 ms after the one before it, at most five in any
+//! second, and never more in flight than allowed. The order and figures of every run's events are
+//! checked.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -30,15 +29,15 @@ use crate::support::approvals::approve_deletes;
 use crate::support::events::check_events;
 use crate::support::queue::{APP, NOW_MS, TestQueue};
 
-/// How the service answers one request.
+/// How the service responds to one request.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// At once.
+    /// Immediately.
     Say(Response),
-    /// After so long. For runs of one request at a time: with more, the clock cannot tell
-    /// a runner that waits for its answer from one that is at its queue.
+    /// After a delay. Only for runs of one request at a time: with more, the clock cannot distinguish a
+    /// runner that waits for its response from one that waits for its queue.
     After(Duration, Response),
-    /// When the test lets it.
+    /// When the test releases it.
     Hold(Response),
 }
 
@@ -52,7 +51,7 @@ fn reply(answer: ResponseKind, info: &str, http_status: Option<u16>) -> Response
     Response { kind: answer, info: info.to_owned(), http_status, retry_after: None }
 }
 
-/// A readable answer with this code; 0 is success.
+/// A valid response with this code; 0 is success.
 pub fn code(code: i64) -> Response {
     let info = if code == 0 { String::new() } else { format!("text of {code}") };
     reply(ResponseKind::Code(code), &info, Some(200))
@@ -66,7 +65,7 @@ pub fn http(status: u16) -> Response {
     reply(ResponseKind::HttpStatus(status), "page", Some(status))
 }
 
-/// Sent, perhaps, and never answered.
+/// Sent, perhaps, and without a response.
 pub fn lost() -> Response {
     reply(ResponseKind::NoResponse, "no answer", None)
 }
@@ -99,7 +98,7 @@ struct Desk {
     in_flight_most: usize,
 }
 
-/// The double; its clones are one service.
+/// The test double; its clones share one service.
 #[derive(Clone)]
 pub struct Service {
     clock: ManualClock,
@@ -124,28 +123,28 @@ impl Service {
         }
     }
 
-    /// Answers the next requests so. A reply that nobody asked for fails the test.
+    /// Responds to the next requests with these steps. An unused step fails the test.
     pub fn answers(&self, steps: impl IntoIterator<Item = impl Into<Step>>) {
         self.desk.lock().unwrap().script.extend(steps.into_iter().map(Into::into));
     }
 
-    /// Answers every request that the script does not cover so.
+    /// Responds to every request after the script by this rule.
     pub fn answers_by<S: Into<Step>>(&self, mut rule: impl FnMut(&Seen) -> S + Send + 'static) {
         self.desk.lock().unwrap().rule = Some(Box::new(move |seen| rule(seen).into()));
     }
 
-    /// Answers reads so; without it the app is alive.
+    /// Responds to reads by this rule; by default the app is alive.
     pub fn reads_by(&self, rule: impl FnMut(Moment) -> Response + Send + 'static) {
         self.desk.lock().unwrap().read_rule = Some(Box::new(rule));
     }
 
-    /// When each read came.
+    /// The time of each read.
     pub fn reads(&self) -> Vec<Moment> {
         self.desk.lock().unwrap().reads.clone()
     }
 
-    /// Takes everything but requests with one of these questions in them, which it refuses
-    /// with the code of the first.
+    /// Accepts all requests except those that contain one of these questions. They are rejected with
+    /// the code of the first one.
     pub fn refuses(&self, bad: &[(&str, i64)]) {
         let bad: BTreeMap<String, i64> =
             bad.iter().map(|(id, code)| ((*id).to_owned(), *code)).collect();
@@ -154,12 +153,12 @@ impl Service {
         });
     }
 
-    /// Lets `count` held answers go, oldest first.
+    /// Releases `count` held responses, oldest first.
     pub fn let_go(&self, count: usize) {
         self.let_go.add_permits(count);
     }
 
-    /// Returns once `count` requests have arrived since the beginning.
+    /// Returns once `count` requests have arrived in total.
     pub async fn arrived(&self, count: usize) {
         self.arrived.subscribe().wait_for(|arrived| *arrived >= count).await.unwrap();
     }
@@ -213,7 +212,7 @@ impl Service {
     }
 }
 
-/// A call that is on its way, however it ends.
+/// A request in flight, however it ends.
 struct OnItsWay<'a>(&'a Service);
 
 impl Drop for OnItsWay<'_> {
@@ -252,14 +251,14 @@ impl Transport for Service {
     }
 }
 
-/// A queue, a service, a clock and the settings of the runs between them.
+/// A queue, a service, a clock, and the settings of runs.
 pub struct Bench {
     pub queue: TestQueue,
     pub clock: ManualClock,
     pub service: Service,
     pub settings: RunnerSettings,
     pub ready_made: bool,
-    /// What the last run told.
+    /// The events of the last run.
     pub events: Mutex<Vec<Event>>,
 }
 
@@ -286,18 +285,18 @@ impl Bench {
         Self { queue, clock, service, settings, ready_made: false, events: Mutex::default() }
     }
 
-    /// A run to its end.
+    /// Runs to the end.
     pub async fn run(&self) -> RunReport {
         self.run_while(async {}).await
     }
 
-    /// A run to its end, and what the test does meanwhile.
+    /// Runs to the end while `meanwhile` acts.
     pub async fn run_while(&self, meanwhile: impl Future<Output = ()>) -> RunReport {
         let (_stopper, shutdown) = shutdown();
         Box::pin(self.run_with(shutdown, meanwhile)).await.unwrap()
     }
 
-    /// A run that somebody may stop, or that fails.
+    /// A run that can be stopped or can fail.
     pub async fn run_with(
         &self,
         shutdown: Shutdown,
@@ -336,7 +335,7 @@ impl Bench {
         ended
     }
 
-    /// Moves the clock whenever all that is left to do is to wait.
+    /// Advances the clock whenever all tasks wait.
     async fn drive<T>(
         &self,
         run: impl Future<Output = T>,
@@ -364,8 +363,7 @@ impl Bench {
     }
 }
 
-/// Moves the clock to the next moment that somebody waits for, once whoever was woken
-/// before has had a chance to go on.
+/// Advances the clock to the next awaited moment, after all tasks that were woken before have run.
 async fn tick(clock: &ManualClock) {
     loop {
         let first = clock.next_sleeper().await;

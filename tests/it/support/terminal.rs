@@ -1,20 +1,20 @@
-//! What the tests on a real terminal share.
+//! Helpers for tests on a real terminal.
 
 use std::process::{Command, Stdio};
 
 use rexpect::process::WaitStatus;
 use rexpect::session::{PtySession, spawn_command};
 
-/// How long a terminal waits for the program before the test has failed.
+/// A test fails if the program takes longer than this.
 const PATIENCE_MS: u64 = 60_000;
 
-/// `command` on a terminal of its own.
+/// `command` on a pseudoterminal of its own.
 pub fn on_terminal(mut command: Command) -> PtySession {
     command.stdin(Stdio::inherit()).env("TERM", "xterm");
     spawn_command(command, Some(PATIENCE_MS)).unwrap()
 }
 
-/// The same on one that is so many columns wide.
+/// The same with this number of columns.
 pub fn on_terminal_of(columns: u16, command: &Command) -> PtySession {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("stty rows 24 cols {columns} && exec \"$0\" \"$@\"")]);
@@ -31,7 +31,7 @@ pub fn on_terminal_of(columns: u16, command: &Command) -> PtySession {
     on_terminal(shell)
 }
 
-/// Waits for the end, checks the exit code and returns what was shown since the last wait.
+/// Waits for the end, checks the exit code and returns the output since the last wait.
 #[track_caller]
 pub fn closes(mut terminal: PtySession, code: i32) -> String {
     let shown = terminal.exp_eof().unwrap();
