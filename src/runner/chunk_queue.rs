@@ -28,7 +28,14 @@ impl Chunk {
         let failures = group.attempts().map(FailureHistory::of_part);
         Self { group, failures, is_sample: false }
     }
+
+    fn keeps_failing(&self) -> bool {
+        self.failures.as_ref().is_some_and(|failures| failures.in_a_row >= FAILING_MIN)
+    }
 }
+
+/// Requests in a row without a usable response from which on other groups are sent before a chunk.
+const FAILING_MIN: u32 = 2;
 
 /// The requests of a chunk without a usable response.
 #[derive(Debug)]
@@ -101,13 +108,21 @@ impl ChunkQueue {
         self.isolate.free_group_size(status, first)
     }
 
-    /// The chunk to send at `now`: chunks to send again come first, then the groups of an isolation.
+    /// The chunk to send at `now`: chunks to send again come first, then the groups of an isolation. A chunk
+    /// that keeps failing comes last: while nothing is applied there are few requests, and a few such chunks
+    /// would take all of them for ever.
     pub(super) fn next(&mut self, now: Moment) -> Option<Chunk> {
-        let due = self.delayed.iter().position(|(due, _)| *due <= now);
-        match due {
-            Some(at) => Some(self.delayed.remove(at).1),
-            None => self.isolate.next_group().map(Chunk::new),
+        let due = |(due, _): &&(Moment, Chunk)| *due <= now;
+        let fresh =
+            self.delayed.iter().take_while(due).position(|(_, chunk)| !chunk.keeps_failing());
+        if let Some(at) = fresh {
+            return Some(self.delayed.remove(at).1);
         }
+        if let Some(group) = self.isolate.next_group() {
+            return Some(Chunk::new(group));
+        }
+        let is_due = self.delayed.first().is_some_and(|first| first.0 <= now);
+        is_due.then(|| self.delayed.remove(0).1)
     }
 
     /// Sends `chunk` again unchanged, not before `due`.
@@ -175,6 +190,28 @@ mod tests {
 
     fn chunk(chunks: &mut ChunkQueue, id: i64) -> Chunk {
         Chunk::new(chunks.free_group(Status::Enable, vec![id]))
+    }
+
+    /// Three poisonous questions alone kept the outage's probes to themselves, so that the run ended.
+    #[test]
+    fn failing_chunks_do_not_starve_isolation_groups() {
+        let mut chunks = ChunkQueue::new(10);
+        for id in [1, 2] {
+            let mut failing = chunk(&mut chunks, id);
+            let failures = failing.failures.get_or_insert_with(FailureHistory::new);
+            failures.record(0);
+            failures.record(0);
+            chunks.requeue(Moment(Duration::ZERO), failing);
+        }
+        let group = chunks.free_group(Status::Enable, vec![3, 4]);
+        let rejected = GroupResult::Rejected { rejection: 9, scope: RejectionScope::Questions };
+        chunks.record(group, rejected);
+        let now = Moment(Duration::from_secs(1));
+        let first = chunks.next(now).unwrap().group.ids;
+        assert!(first.iter().all(|id| [3, 4].contains(id)), "{first:?}");
+        let failing: Vec<JobId> =
+            std::iter::from_fn(|| chunks.next(now)).flat_map(|chunk| chunk.group.ids).collect();
+        assert_eq!(failing, [1, 2]);
     }
 
     #[test]
