@@ -19,7 +19,7 @@ pub struct ManifestOptions {
     /// Whether [`super::Manifest::set_aside`] may be called. A pipe is then copied while it is read, because
     /// it can be read only once.
     pub sets_aside: bool,
-    /// The app that the questions should belong to; only for [`super::Totals::foreign`].
+    /// The app that the questions should belong to; only for [`super::Totals::other_app_ids`].
     pub sdkappid: u64,
 }
 

@@ -29,7 +29,7 @@ pub struct ProgressDisplay {
 }
 
 impl ProgressDisplay {
-    /// An empty display; without a terminal the first line comes after [`LINE_EVERY`].
+    /// An empty display; without a terminal the first line comes after `LINE_EVERY`.
     pub fn new(out: &Output, now: Moment) -> Self {
         let is_terminal = out.has_terminal();
         // Hidden until the first view: an empty bar would show 100 %.
