@@ -17,6 +17,11 @@ pub(in crate::commands) struct NamedManifest<'a> {
 }
 
 impl NamedManifest<'_> {
+    /// Whether this command imported it.
+    pub(in crate::commands) fn is_new(&self) -> bool {
+        self.batch.is_some_and(|batch| batch > self.last_batch_before)
+    }
+
     /// Why the manifest is not finished although none of its jobs is open; `None` otherwise. Of a
     /// batch that this command imported only what others did to it counts: what failed is in the
     /// run's summary.
@@ -29,13 +34,12 @@ impl NamedManifest<'_> {
         if standing.is_finished() || standing.open > 0 {
             return Ok(None);
         }
-        let is_new = batch > self.last_batch_before;
-        if is_new && (standing.cancelled, standing.superseded) == (0, 0) {
+        if self.is_new() && (standing.cancelled, standing.superseded) == (0, 0) {
             return Ok(None);
         }
         let file = path_text(file);
         let why = unfinished_text(&standing);
-        Ok(Some(if is_new {
+        Ok(Some(if self.is_new() {
             format!(
                 "{file}, batch {batch}, is not finished: {why}; --again makes a new batch of it"
             )

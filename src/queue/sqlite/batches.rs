@@ -167,8 +167,10 @@ impl Queue {
                 .await
                 .and_then(|row| count(&row, 0))
                 .context("cancel a batch")?;
-        doubts::note_withdrawn(&mut tx, PENDING_OF_BATCH, batch).await?;
-        let in_doubt = format!("SELECT count(*) FROM jobs WHERE {PENDING_OF_BATCH} AND {IN_DOUBT}");
+        doubts::note_withdrawn(&mut tx, OF_BATCH, batch).await?;
+        let in_doubt = format!(
+            "SELECT count(*) FROM jobs WHERE {OF_BATCH} AND state = 'pending' AND {IN_DOUBT}"
+        );
         let in_doubt = sqlx::query(AssertSqlSafe(in_doubt))
             .bind(batch)
             .fetch_one(&mut *tx)
@@ -178,7 +180,7 @@ impl Queue {
         let keys = pending_by_key(&mut tx, batch).await?;
         let cancel = format!(
             "UPDATE jobs SET state = 'cancelled', reserved_by_run_id = NULL, not_before_ms = 0, finished_ms = ?2
-             WHERE {PENDING_OF_BATCH}"
+             WHERE {OF_BATCH} AND state = 'pending'"
         );
         let done = sqlx::query(AssertSqlSafe(cancel))
             .bind(batch)
@@ -186,15 +188,14 @@ impl Queue {
             .execute(&mut *tx)
             .await
             .context("cancel jobs")?;
-        sqlx::query(
-            "UPDATE jobs SET cancel_requested = 1
-             WHERE id BETWEEN (SELECT first_job FROM batches WHERE id = ?1) AND (SELECT last_job FROM batches WHERE id = ?1)
-               AND batch_id = ?1 AND state = 'in_flight'",
-        )
-        .bind(batch)
-        .execute(&mut *tx)
-        .await
-        .context("cancel jobs")?;
+        let request_cancel = format!(
+            "UPDATE jobs SET cancel_requested = 1 WHERE {OF_BATCH} AND state = 'in_flight'"
+        );
+        sqlx::query(AssertSqlSafe(request_cancel))
+            .bind(batch)
+            .execute(&mut *tx)
+            .await
+            .context("cancel jobs")?;
         let mut deltas = CounterDeltas::default();
         for (key, jobs) in keys {
             deltas.move_jobs(key, JobState::Pending, JobState::Cancelled, jobs);
@@ -260,10 +261,10 @@ impl Queue {
     }
 }
 
-/// The condition for the pending jobs of batch ?1. The ids of its jobs are consecutive, so the engine
+/// The condition for the jobs of batch ?1. The ids of its jobs are consecutive, so the engine
 /// reads no other rows.
-const PENDING_OF_BATCH: &str = "id BETWEEN (SELECT first_job FROM batches WHERE id = ?1)
-    AND (SELECT last_job FROM batches WHERE id = ?1) AND batch_id = ?1 AND state = 'pending'";
+const OF_BATCH: &str = "id BETWEEN (SELECT first_job FROM batches WHERE id = ?1)
+    AND (SELECT last_job FROM batches WHERE id = ?1) AND batch_id = ?1";
 
 /// The pending jobs of a batch by counter key.
 async fn pending_by_key(

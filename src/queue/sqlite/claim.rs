@@ -208,9 +208,9 @@ const CONTEXT: &str = "claim jobs";
 pub(in crate::queue) const FREE: &str =
     "job.target_status = ?2 AND job.state = 'pending' AND job.reserved_by_run_id IS NULL";
 
-/// [`FREE`] for the jobs that are due at ?3 and of whose question no older job is in flight.
-pub(in crate::queue) const DUE: &str = "job.target_status = ?2 AND job.state = 'pending' AND job.reserved_by_run_id IS NULL
-    AND job.not_before_ms <= ?3
+/// The condition, beside [`FREE`], for jobs that are due at ?3 and of whose question no older job is in
+/// flight.
+pub(in crate::queue) const DUE: &str = "job.not_before_ms <= ?3
     AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.state = 'in_flight' AND other.is_latest = 0
         AND other.app_id = job.app_id AND other.question_id = job.question_id)";
 
@@ -250,7 +250,7 @@ async fn claim_due(
     // The first due job is among these: the transaction has had the write lock since it found that job.
     let claim = format!(
         "UPDATE jobs SET state = 'in_flight', request_id = ?4, reserved_by_run_id = NULL
-         WHERE id IN (SELECT id FROM jobs AS job WHERE {condition} AND {DUE} ORDER BY {} LIMIT ?5)
+         WHERE id IN (SELECT id FROM jobs AS job WHERE {condition} AND {FREE} AND {DUE} ORDER BY {} LIMIT ?5)
          RETURNING {CLAIMED}",
         from.order()
     );
@@ -338,7 +338,7 @@ async fn first_due(
 ) -> Result<Option<(i64, JobId)>, QueueError> {
     let Some((condition, value)) = scope.condition(status) else { return Ok(None) };
     let first = format!(
-        "SELECT not_before_ms, id FROM jobs AS job WHERE {condition} AND {DUE} ORDER BY {} LIMIT 1",
+        "SELECT not_before_ms, id FROM jobs AS job WHERE {condition} AND {FREE} AND {DUE} ORDER BY {} LIMIT 1",
         from.order()
     );
     sqlx::query_as(AssertSqlSafe(first))

@@ -81,7 +81,7 @@ async fn write(
     .context(CONTEXT)?;
     let Some(row) = row else { return Ok(false) };
     if conclusion.is_done {
-        doubts::settle_job(connection, conclusion.job).await?;
+        doubts::settle(connection, &[conclusion.job], now_ms).await?;
     } else if row.try_get(4).context(CONTEXT)? {
         doubts::note_job(connection, conclusion.job).await?;
     }

@@ -57,10 +57,10 @@ pub(in crate::queue) async fn note_lost(
     let late_ms = now_ms.saturating_add(UNDER_WAY_MAX_MS);
     let note = sqlx::query(AssertSqlSafe(note)).bind(late_ms).bind(json(jobs));
     note.execute(&mut *connection).await.context(CONTEXT)?;
-    sqlx::query(HOLD_BACK).bind(now_ms).execute(connection).await.map(drop).context(CONTEXT)
+    hold_back(connection, now_ms).await
 }
 
-/// A request with these jobs was applied: their questions are no longer in doubt.
+/// What became of these jobs is proved: their questions are no longer in doubt.
 pub(in crate::queue) async fn settle(
     connection: &mut SqliteConnection,
     jobs: &[JobId],
@@ -74,6 +74,11 @@ pub(in crate::queue) async fn settle(
     .execute(&mut *connection)
     .await
     .context(CONTEXT)?;
+    forget_settled(connection, now_ms).await
+}
+
+/// Deletes settled doubts that delay no job.
+async fn forget_settled(connection: &mut SqliteConnection, now_ms: i64) -> Result<(), QueueError> {
     let over = sqlx::query("DELETE FROM doubts WHERE open = 0 AND late_ms <= ?").bind(now_ms);
     over.execute(connection).await.map(drop).context(CONTEXT)
 }
@@ -126,16 +131,6 @@ pub(in crate::queue) async fn note_withdrawn<'v>(
     noted.map(drop).context(CONTEXT)
 }
 
-/// The last request of this job has proved its outcome: its question is no longer in doubt.
-pub(in crate::queue) async fn settle_job(
-    connection: &mut SqliteConnection,
-    job: JobId,
-) -> Result<(), QueueError> {
-    let settle = "UPDATE doubts SET open = 0
-        WHERE (question_id, app_id) IN (SELECT question_id, app_id FROM jobs WHERE id = ?)";
-    sqlx::query(settle).bind(job).execute(connection).await.map(drop).context(CONTEXT)
-}
-
 /// Puts the pending jobs of the apps of `run` and of open runs in doubt: any of them may have been
 /// sent. Returns how many jobs these are.
 pub(in crate::queue) async fn note_pending(
@@ -182,12 +177,7 @@ pub(in crate::queue) async fn tidy(
     let over = "UPDATE doubts SET late_ms = ?1 + ?2 WHERE late_ms > ?1 + ?2";
     let bounded = sqlx::query(over).bind(now_ms).bind(UNDER_WAY_MAX_MS).execute(&mut *connection);
     bounded.await.context(CONTEXT)?;
-    sqlx::query("DELETE FROM doubts WHERE open = 0 AND late_ms <= ?")
-        .bind(now_ms)
-        .execute(connection)
-        .await
-        .map(drop)
-        .context(CONTEXT)
+    forget_settled(connection, now_ms).await
 }
 
 /// How many jobs are in doubt: all, those of an app, or those of a batch.

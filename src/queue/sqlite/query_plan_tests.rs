@@ -26,7 +26,7 @@ async fn claim_reads_due_jobs_in_index_order() {
         for order in ["not_before_ms, id", "not_before_ms DESC, id DESC"] {
             let steps = plan(&format!(
                 "UPDATE jobs SET state = 'in_flight', request_id = ?4, reserved_by_run_id = NULL
-                 WHERE id IN (SELECT id FROM jobs AS job WHERE {column} = ?1 AND {DUE} ORDER BY {order} LIMIT ?5)"
+                 WHERE id IN (SELECT id FROM jobs AS job WHERE {column} = ?1 AND {FREE} AND {DUE} ORDER BY {order} LIMIT ?5)"
             ))
             .await;
             let search = format!(

@@ -127,7 +127,7 @@ impl WriteTransaction {
         conclusions: &Conclusions,
     ) -> Result<Done, QueueError> {
         let connection = self.connection().await?;
-        close_request(connection, settled, in_doubt).await?;
+        close_request(connection, settled, in_doubt, Some(state)).await?;
         let keeps_code = settled.verdict != Verdict::Applied;
         let code = settled.code.filter(|_| keeps_code);
         let rows = sqlx::query(
@@ -158,15 +158,13 @@ impl WriteTransaction {
             }
         }
         deltas.apply(connection, settled.answered_ms).await?;
-        let jobs = rows.len() as u64;
-        count_finished(connection, settled.request, state, jobs).await?;
         if in_doubt {
             doubts::note_lost(connection, &ids, settled.answered_ms).await?;
         } else if state == JobState::Succeeded {
             doubts::settle(connection, &ids, settled.answered_ms).await?;
         }
         let concluded = self.conclude(settled.run, conclusions, settled.answered_ms).await?;
-        Ok(Done { jobs, concluded })
+        Ok(Done { jobs: rows.len() as u64, concluded })
     }
 
     async fn requeue_jobs(
@@ -176,12 +174,12 @@ impl WriteTransaction {
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError> {
         let connection = self.connection().await?;
-        close_request(connection, settled, how.in_doubt).await?;
+        close_request(connection, settled, how.in_doubt, None).await?;
         let rows = sqlx::query(
             "UPDATE jobs SET state = 'pending', reserved_by_run_id = ?2, not_before_ms = ?3, attempts = attempts + ?4,
                     response_lost = max(response_lost, ?5), rejected_in_chunk = max(rejected_in_chunk, ?6)
              WHERE request_id = ?1 AND state = 'in_flight'
-             RETURNING id, is_latest, batch_id, target_status, coalesce(approval_id, 0)",
+             RETURNING id, batch_id, target_status, coalesce(approval_id, 0)",
         )
         .bind(settled.request.id)
         .bind(how.reserved_by)
@@ -195,7 +193,7 @@ impl WriteTransaction {
         let ids = settled_ids(settled.request, &rows)?;
         let mut deltas = CounterDeltas::default();
         for row in &rows {
-            let key = CounterKey::read(row, 2).context(CONTEXT)?;
+            let key = CounterKey::read(row, 1).context(CONTEXT)?;
             deltas.move_jobs(key, JobState::InFlight, JobState::Pending, 1);
         }
         deltas.apply(connection, settled.answered_ms).await?;
@@ -208,11 +206,13 @@ impl WriteTransaction {
     }
 }
 
-/// Completes the row of an open request, and counts it for its run.
+/// Completes the row of an open request, and counts it for its run; its jobs too where they are finished
+/// with `outcome`.
 async fn close_request(
     connection: &mut SqliteConnection,
     settled: &RequestResult,
     response_lost: bool,
+    outcome: Option<JobState>,
 ) -> Result<(), QueueError> {
     let request = settled.request.id;
     let closed = sqlx::query(
@@ -234,15 +234,19 @@ async fn close_request(
     if closed.rows_affected() == 0 {
         return Err(QueueError::Fenced { request });
     }
+    let jobs = i64::try_from(settled.request.jobs).unwrap_or(i64::MAX);
+    let finished = |state| if outcome == Some(state) { jobs } else { 0 };
     let evaluated = matches!(settled.verdict, Verdict::Applied | Verdict::Rejected);
     sqlx::query(
         "UPDATE runs SET throttled = throttled + ?, evaluated_requests = evaluated_requests + ?,
-                responses_lost = responses_lost + ?
+                responses_lost = responses_lost + ?, succeeded = succeeded + ?, failed = failed + ?
          WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
     )
     .bind(settled.verdict == Verdict::Throttled)
     .bind(evaluated)
     .bind(response_lost)
+    .bind(finished(JobState::Succeeded))
+    .bind(finished(JobState::Failed))
     .bind(request)
     .execute(connection)
     .await
@@ -259,25 +263,4 @@ fn settled_ids(request: ClaimedRequest, rows: &[SqliteRow]) -> Result<Vec<JobId>
         return Err(QueueError::Impossible { table: "requests", row: request.id, reason });
     }
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().context(CONTEXT)
-}
-
-/// Counts finished jobs for the run that sent the request.
-async fn count_finished(
-    connection: &mut SqliteConnection,
-    request: ClaimedRequest,
-    state: JobState,
-    jobs: u64,
-) -> Result<(), QueueError> {
-    let jobs = i64::try_from(jobs).unwrap_or(i64::MAX);
-    sqlx::query(
-        "UPDATE runs SET succeeded = succeeded + ?, failed = failed + ?
-         WHERE id = (SELECT run_id FROM requests WHERE id = ?)",
-    )
-    .bind(if state == JobState::Succeeded { jobs } else { 0 })
-    .bind(if state == JobState::Failed { jobs } else { 0 })
-    .bind(request.id)
-    .execute(connection)
-    .await
-    .map(drop)
-    .context(CONTEXT)
 }
