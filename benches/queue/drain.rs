@@ -8,7 +8,7 @@ use deskbatch::desk::{
     Endpoint, HttpSettings, HttpTransport, SetStatusRequest, Signer, Transport as _,
 };
 use deskbatch::domain::clock::Clock as _;
-use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::job::{App, Library, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
 use deskbatch::queue::{Conclusions, Queue, RequestResult, RunEnding, RunLock};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
@@ -199,7 +199,7 @@ async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
             .map(|number| QuestionId::parse(question(number).as_bytes()).expect("a question"));
         let call = SetStatusRequest {
             app: APP,
-            status: Status::Disable,
+            status: TargetStatus::Disable,
             ids: ids.collect(),
             usersig: usersig.clone(),
         };
@@ -215,11 +215,11 @@ async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
 /// does both in one transaction, and so does this.
 async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
     let clock = &ground.clock;
-    let store = Queue::open(queue).await.expect("a queue");
-    let lock = RunLock::take(store.path(), clock.wall_ms()).expect("the lock");
-    let run = store.begin_run(&lock, APP, clock.wall_ms()).await.expect("a run").run;
+    let queue = Queue::open(queue).await.expect("a queue");
+    let lock = RunLock::take(queue.path(), clock.wall_ms()).expect("the lock");
+    let run = queue.begin_run(&lock, APP, clock.wall_ms()).await.expect("a run").run;
     let (mut spent, mut requests) = (Steps::default(), 0);
-    let mut turn = store.begin_write();
+    let mut turn = queue.begin_write();
     let mut answered: Option<RequestResult> = None;
     loop {
         let began = clock.now();
@@ -239,14 +239,14 @@ async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
             request: claimed.request,
             run,
             verdict: Verdict::Applied,
-            answered_ms: clock.wall_ms(),
+            responded_ms: clock.wall_ms(),
             latency_ms: 0,
             http_status: Some(200),
             code: Some(0),
             info: String::new(),
         });
     }
-    store.end_run(run, RunEnding::Drained, clock.wall_ms()).await.expect("ended");
-    store.close().await;
+    queue.end_run(run, RunEnding::Drained, clock.wall_ms()).await.expect("ended");
+    queue.close().await;
     spent.of_one(requests)
 }

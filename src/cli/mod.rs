@@ -33,7 +33,7 @@ pub use setup::{
     CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, InitArgs, ManArgs,
 };
 
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::manifest::OnConflict;
 
 /// Changes the live status of Tencent Cloud Desk chatbot questions, many thousands at a
@@ -180,7 +180,7 @@ pub struct ManifestArgs {
     /// Instead of the column `status`, which the manifest need not have then. Rows whose own
     /// status is another one are counted; `delete` for such rows needs --override-status.
     #[arg(long, value_name = "STATUS", requires = "file")]
-    pub status: Option<Status>,
+    pub status: Option<TargetStatus>,
 
     /// Let `--status delete` delete rows whose own status is another one
     #[arg(long, requires = "status")]

@@ -9,7 +9,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValuePar
 use clap::{Arg, Command, value_parser};
 
 use crate::desk::Region;
-use crate::domain::job::{Library, Status};
+use crate::domain::job::{Library, TargetStatus};
 use crate::manifest::OnConflict;
 use crate::sandbox::{AdminCode, Fault, JsonCode, RateCode, UnknownIds, Window};
 
@@ -18,7 +18,11 @@ pub(super) fn with_value_parser(arg: Arg) -> Arg {
     match arg.get_id().as_str() {
         "region" => with_suggestions(arg, Region::ALL.map(Region::name)),
         "library" => with_possible_values(arg, read::<Library>, Library::ALL.map(Library::name)),
-        "status" => with_possible_values(arg, read::<Status>, Status::ALL.map(Status::name)),
+        "status" => with_possible_values(
+            arg,
+            read::<TargetStatus>,
+            TargetStatus::ALL.map(TargetStatus::name),
+        ),
         "on_conflict" => with_possible_values(arg, read::<OnConflict>, ["first", "last"]),
         "window" => with_suggestions(arg, Window::ALL.iter().map(|word| word.name())),
         "unknown_ids" => with_suggestions(arg, UnknownIds::ALL.iter().map(|word| word.name())),

@@ -13,9 +13,9 @@ pub(super) async fn cancel(
     args: &CancelArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Queue::open_existing(&settings.database).await?;
+    let queue = Queue::open_existing(&settings.database).await?;
     let now_ms = SystemClock::new().wall_ms();
-    let cancelled = store.cancel_batch(args.batch, now_ms).await?;
+    let cancelled = queue.cancel_batch(args.batch, now_ms).await?;
     let Some(cancelled) = cancelled else { return Err(CommandError::no_batch(args.batch)) };
     let Cancelled { pending, in_doubt, in_flight } = cancelled;
     out.info(&format!("{pending} pending jobs of batch {} are cancelled", args.batch));
@@ -31,6 +31,6 @@ pub(super) async fn cancel(
             "{in_flight} more are in a request: its response decides, and without one they are cancelled, in doubt"
         ));
     }
-    store.close().await;
+    queue.close().await;
     Ok(Exit::Done)
 }

@@ -23,16 +23,16 @@ pub(super) async fn dashboard(
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let at = settings.standalone_dashboard(args.addr.as_deref())?;
-    let store = Queue::open_existing(&settings.database).await?;
+    let queue = Queue::open_existing(&settings.database).await?;
     let flag = if args.addr.is_some() { "--addr" } else { "--dashboard" };
     let bound = BoundDashboard { listener: bind(&at, flag).await?, token: at.token };
     // Before the address is printed: whoever reads it may send a signal.
     let mut shutdown = signals::listen(out, "stopping")?;
-    let dashboard = bound.serve(settings, &store, None, out);
+    let dashboard = bound.serve(settings, &queue, None, out);
     out.info("Ctrl-C ends it");
     shutdown.requested(ShutdownMode::Graceful).await;
     dashboard.stop("the dashboard was stopped").await;
-    store.close().await;
+    queue.close().await;
     Ok(Exit::Done)
 }
 
@@ -71,7 +71,7 @@ impl BoundDashboard {
     pub(super) fn serve(
         self,
         settings: &Settings,
-        store: &Queue,
+        queue: &Queue,
         events: Option<&Events>,
         out: &Output,
     ) -> Dashboard {
@@ -89,6 +89,6 @@ impl BoundDashboard {
         }
         let info = page_info(settings, None, FAILED_MAX);
         let events = events.map(Events::listen);
-        self.listener.serve(store, info, self.token, SystemClock::new(), events)
+        self.listener.serve(queue, info, self.token, SystemClock::new(), events)
     }
 }

@@ -129,7 +129,7 @@ impl CommandError {
                 | QueueError::SecondName { .. }
                 | QueueError::Newer(_) => Exit::Usage,
                 QueueError::Unusable { source, .. } if is_wrong_name(source.kind()) => Exit::Usage,
-                QueueError::Held(_) | QueueError::AppHeld { .. } => Exit::Busy,
+                QueueError::Locked(_) | QueueError::AppLocked { .. } => Exit::Busy,
                 QueueError::Stopped => Exit::Stopped,
                 QueueError::Unusable { .. }
                 | QueueError::LockFile { .. }
@@ -137,8 +137,8 @@ impl CommandError {
                 | QueueError::Full { .. }
                 | QueueError::Fenced { .. }
                 | QueueError::TakenOver { .. }
-                | QueueError::Replaced(_)
-                | QueueError::Gone(_)
+                | QueueError::ReplacedDuringRun(_)
+                | QueueError::FileReplaced(_)
                 | QueueError::Damaged { .. }
                 | QueueError::Impossible { .. }
                 | QueueError::Sql { .. } => Exit::Broken,

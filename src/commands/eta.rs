@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
 use crate::eta::{Eta, Observed, SendRate, estimate};
-use crate::queue::{KeptPace, KeptSize, Queue};
+use crate::queue::{AppChunkSize, AppRate, Queue};
 
 /// About how long the breaker stays open after a push-back.
 const PAUSE_PER_PUSH_BACK: Duration = Duration::from_millis(1_500);
@@ -36,8 +36,8 @@ impl EtaInputs {
     /// From the settings, reduced to the lowest of the learned rates and sizes.
     pub(super) fn new<'a>(
         settings: &Settings,
-        rates: impl Iterator<Item = &'a KeptPace>,
-        sizes: impl Iterator<Item = &'a KeptSize>,
+        rates: impl Iterator<Item = &'a AppRate>,
+        sizes: impl Iterator<Item = &'a AppChunkSize>,
     ) -> Self {
         Self::with_limits(settings.rate(), settings.chunk(), rates, sizes)
     }
@@ -46,8 +46,8 @@ impl EtaInputs {
     pub(super) fn with_limits<'a>(
         rate: f64,
         chunk: u64,
-        rates: impl Iterator<Item = &'a KeptPace>,
-        sizes: impl Iterator<Item = &'a KeptSize>,
+        rates: impl Iterator<Item = &'a AppRate>,
+        sizes: impl Iterator<Item = &'a AppChunkSize>,
     ) -> Self {
         let mut speed = SendRate::from_limit(rate);
         if let Some(learned) = rates.map(|kept| kept.learned.rate).reduce(f64::min) {
@@ -81,10 +81,10 @@ impl EtaInputs {
 /// The inputs for a run of `app`.
 pub(super) async fn inputs_of(
     settings: &Settings,
-    store: &Queue,
+    queue: &Queue,
     app: App,
 ) -> Result<EtaInputs, CommandError> {
     let now_ms = SystemClock::new().wall_ms();
-    let (rate, size) = (store.pace(app).await?, store.size(app, now_ms).await?);
+    let (rate, size) = (queue.pace(app).await?, queue.size(app, now_ms).await?);
     Ok(EtaInputs::new(settings, rate.iter(), size.iter()))
 }

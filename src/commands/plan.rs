@@ -39,24 +39,24 @@ pub(super) struct PlanOptions {
 /// Makes the plan of `run` with `file`, or without one.
 pub(super) async fn propose(
     settings: &Settings,
-    store: &Queue,
+    queue: &Queue,
     file: Option<&Path>,
     args: &ManifestArgs,
     options: PlanOptions,
     ctx: &ImportContext,
 ) -> Result<Proposal, CommandError> {
     let mut staged = match file {
-        Some(file) => stage(store, settings, file, args, options.dry_run, ctx).await?,
-        None => review(settings, store).await?,
+        Some(file) => stage(queue, settings, file, args, options.dry_run, ctx).await?,
+        None => review(settings, queue).await?,
     };
     let plan = plan_of(settings, &mut staged, file, args, options.deletes_max).await?;
     Ok(Proposal { staged, plan })
 }
 
 /// A transaction on the queue without a manifest.
-pub(super) async fn review(settings: &Settings, store: &Queue) -> Result<Staged, CommandError> {
+pub(super) async fn review(settings: &Settings, queue: &Queue) -> Result<Staged, CommandError> {
     let now_ms = SystemClock::new().wall_ms();
-    Ok(Staged::without_manifest(store.begin_review(settings.app()?, now_ms).await?))
+    Ok(Staged::without_manifest(queue.begin_review(settings.app()?, now_ms).await?))
 }
 
 /// The plan of a run with this import of `file`, or without a file.
@@ -120,18 +120,18 @@ pub(super) async fn plan(
     args: &PlanArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Queue::open_or_in_memory(&settings.database).await?;
+    let queue = Queue::open_or_in_memory(&settings.database).await?;
     let all = args.all || args.json;
     let deletes_max = if all { usize::MAX } else { DELETES_SHOWN };
     let options = PlanOptions { dry_run: true, deletes_max };
     let ctx = ImportContext::begin(out, signals::listen_for_import(out)?);
     let file = args.file.as_deref();
     let Proposal { staged, plan } =
-        propose(settings, &store, file, &args.manifest, options, &ctx).await?;
+        propose(settings, &queue, file, &args.manifest, options, &ctx).await?;
     staged.rollback().await?;
-    let inputs = eta::inputs_of(settings, &store, plan.app).await?;
+    let inputs = eta::inputs_of(settings, &queue, plan.app).await?;
     let forecast = inputs.forecast(plan.open.counts);
-    store.close().await;
+    queue.close().await;
     let digest = plan.digest();
     let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
     let command = run_line(&words, &digest);

@@ -13,15 +13,15 @@ pub(super) async fn prune(
     args: &PruneArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Queue::open_existing(&settings.database).await?;
+    let queue = Queue::open_existing(&settings.database).await?;
     let age_ms = i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
     let now_ms = SystemClock::new().wall_ms();
     let before_ms = now_ms.saturating_sub(age_ms);
     if args.dry_run {
-        let Pruned { batches, jobs, .. } = store.prunable(before_ms).await?;
+        let Pruned { batches, jobs, .. } = queue.prunable(before_ms).await?;
         out.info(&format!("{jobs} jobs of {batches} finished batches would be dropped"));
     } else {
-        let Pruned { batches, jobs, requests, room_kept } = store.prune(before_ms, now_ms).await?;
+        let Pruned { batches, jobs, requests, room_kept } = queue.prune(before_ms, now_ms).await?;
         out.info(&format!(
             "{jobs} jobs of {batches} finished batches and {requests} requests were dropped"
         ));
@@ -32,6 +32,6 @@ pub(super) async fn prune(
             );
         }
     }
-    store.close().await;
+    queue.close().await;
     Ok(Exit::Done)
 }

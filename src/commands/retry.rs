@@ -12,22 +12,22 @@ pub(super) async fn retry(
     args: &RetryArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Queue::open_existing(&settings.database).await?;
+    let queue = Queue::open_existing(&settings.database).await?;
     if let Some(batch) = args.batch
-        && store.batch(batch).await?.is_none()
+        && queue.batch(batch).await?.is_none()
     {
         return Err(CommandError::no_batch(batch));
     }
-    let retried = store.retry_failed(&args.code, args.batch).await?;
+    let retried = queue.retry_failed(&args.code, args.batch).await?;
     let then = match retried.pending {
         0 => String::new(),
         _ => format!("; deskbatch run{} sends them", settings.flags()),
     };
     out.info(&format!("{} failed jobs are pending again{then}", retried.pending));
-    if retried.overtaken > 0 {
+    if retried.superseded > 0 {
         out.info(&format!(
             "{} were left alone: a newer import speaks for their questions",
-            retried.overtaken
+            retried.superseded
         ));
     }
     if retried.cancelled > 0 {
@@ -37,6 +37,6 @@ pub(super) async fn retry(
             settings.flags()
         ));
     }
-    store.close().await;
+    queue.close().await;
     Ok(Exit::Done)
 }

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, broadcast, watch};
 
 use crate::domain::clock::{Clock, Moment};
 use crate::metrics;
-use crate::queue::{Changes, Queue, QueueError};
+use crate::queue::{ChangeDetector, Queue, QueueError};
 use crate::report::html::{Section, sections};
 use crate::report::{PageData, PageInfo};
 use crate::runner::Event;
@@ -88,7 +88,7 @@ pub(super) fn error_text(error: &QueueError) -> String {
 
 /// See the module's documentation.
 pub(super) struct PageCache<C> {
-    pub(super) store: Queue,
+    pub(super) queue: Queue,
     pub(super) info: PageInfo,
     clock: C,
     latest: watch::Sender<PageState>,
@@ -103,7 +103,7 @@ pub(super) struct PageCache<C> {
 /// What one read keeps for the next.
 #[derive(Default)]
 struct ReadState {
-    changes: Option<Changes>,
+    changes: Option<ChangeDetector>,
     /// When the sections were rendered.
     rendered: Option<Moment>,
     /// The earliest time of the next read.
@@ -111,12 +111,12 @@ struct ReadState {
 }
 
 impl<C: Clock> PageCache<C> {
-    pub(super) fn new(store: Queue, info: PageInfo, clock: C) -> Self {
+    pub(super) fn new(queue: Queue, info: PageInfo, clock: C) -> Self {
         let generation = u64::try_from(clock.wall_ms()).unwrap_or_default();
         let (latest, _) = watch::channel(PageState { generation, ..PageState::default() });
         let (ended, _) = watch::channel(false);
         let (read_state, metrics) = (Mutex::default(), Mutex::default());
-        Self { store, info, clock, latest, ended, read_state, metrics }
+        Self { queue, info, clock, latest, ended, read_state, metrics }
     }
 
     /// The latest state, read now unless the last read was a moment ago.
@@ -153,9 +153,9 @@ impl<C: Clock> PageCache<C> {
 
     /// The sections, unless they are up to date.
     async fn read(&self, state: &mut ReadState) -> Result<Option<Vec<Section>>, QueueError> {
-        self.store.probe().await?;
+        self.queue.probe().await?;
         if state.changes.is_none() {
-            state.changes = Some(self.store.changes().await?);
+            state.changes = Some(self.queue.changes().await?);
             state.rendered = None;
         }
         let changed = match &mut state.changes {
@@ -171,7 +171,7 @@ impl<C: Clock> PageCache<C> {
         if state.rendered.is_some_and(is_fresh) {
             return Ok(None);
         }
-        let data = PageData::load(&self.store, &self.info, self.clock.wall_ms()).await?;
+        let data = PageData::load(&self.queue, &self.info, self.clock.wall_ms()).await?;
         state.rendered = Some(now);
         Ok(Some(sections(&data, &self.info)))
     }
@@ -216,7 +216,7 @@ impl<C: Clock> PageCache<C> {
         match &*kept {
             Some((read, text)) if now.since(*read) < READ_PAUSE_MIN => Ok(text.clone()),
             _ => {
-                let text = metrics::text(&self.store, self.info.rate).await?;
+                let text = metrics::text(&self.queue, self.info.rate).await?;
                 *kept = Some((self.clock.now(), text.clone()));
                 Ok(text)
             }
@@ -242,7 +242,7 @@ impl<C: Clock> PageCache<C> {
         if let Some(changes) = self.read_state.lock().await.changes.take() {
             changes.close().await;
         }
-        self.store.clone().close().await;
+        self.queue.clone().close().await;
     }
 }
 
@@ -308,7 +308,7 @@ mod tests {
     /// A cache on a queue in a temporary directory.
     async fn cache() -> (TempDir, ManualClock, PageCache<ManualClock>) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+        let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
         let info = PageInfo {
             database: "queue.db".to_owned(),
             version: "0",
@@ -320,15 +320,15 @@ mod tests {
             estimate: Arc::new(|_: &PageData| None),
         };
         let clock = ManualClock::new(NOW_MS);
-        (folder, clock.clone(), PageCache::new(store, info, clock))
+        (folder, clock.clone(), PageCache::new(queue, info, clock))
     }
 
     /// Begins and ends a run.
-    async fn write(store: &Queue) {
-        let lock = RunLock::take(store.path(), NOW_MS).unwrap();
+    async fn write(queue: &Queue) {
+        let lock = RunLock::take(queue.path(), NOW_MS).unwrap();
         let app = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
-        let run = store.begin_run(&lock, app, NOW_MS).await.unwrap().run;
-        store.end_run(run, RunEnding::Drained, NOW_MS).await.unwrap();
+        let run = queue.begin_run(&lock, app, NOW_MS).await.unwrap().run;
+        queue.end_run(run, RunEnding::Drained, NOW_MS).await.unwrap();
     }
 
     /// Polls `read` at most `times` times; whether it finished.
@@ -350,7 +350,7 @@ mod tests {
         cache.refresh(true).await;
         for times in 0.. {
             let before = cache.latest.borrow().generation;
-            write(&cache.store).await;
+            write(&cache.queue).await;
             let is_finished = poll_at_most(times, cache.refresh(true)).await;
             if !is_finished {
                 cache.refresh(true).await;
@@ -368,7 +368,7 @@ mod tests {
         cache.refresh(true).await;
         let seen = cache.fresh().await.generation;
         clock.advance(READ_PAUSE_MIN);
-        let next = PageCache::new(cache.store.clone(), cache.info.clone(), clock);
+        let next = PageCache::new(cache.queue.clone(), cache.info.clone(), clock);
         let page = next.fresh().await;
         assert!(!page.sections.is_empty());
         assert!(page.sections.iter().all(|part| part.since > seen));
@@ -390,7 +390,7 @@ mod tests {
     async fn metrics_are_cached_for_one_second() {
         let (_folder, clock, cache) = cache().await;
         let first = cache.metrics().await.unwrap();
-        write(&cache.store).await;
+        write(&cache.queue).await;
         assert_eq!(cache.metrics().await.unwrap(), first);
         clock.advance(READ_PAUSE_MIN);
         assert_ne!(cache.metrics().await.unwrap(), first);

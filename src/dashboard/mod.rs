@@ -66,11 +66,11 @@ impl DashboardListener {
         format!("http://{}/", self.addr)
     }
 
-    /// Serves the page of `store` on tasks of its own. Requests must present `token`, if there is one.
+    /// Serves the page of `queue` on tasks of its own. Requests must present `token`, if there is one.
     /// `events` of a run in this process trigger reads.
     pub fn serve(
         self,
-        store: &Queue,
+        queue: &Queue,
         info: PageInfo,
         token: Option<SecretString>,
         clock: impl Clock,
@@ -78,7 +78,7 @@ impl DashboardListener {
     ) -> Dashboard {
         let (stop, stopped) = watch::channel(None);
         let (ended, serving) = watch::channel(());
-        let cache = Arc::new(PageCache::new(store.separate_connections(), info, clock.clone()));
+        let cache = Arc::new(PageCache::new(queue.separate_connections(), info, clock.clone()));
         let router = routes::router(Arc::clone(&cache), Auth::new(token, self.addr.port()));
         tokio::spawn(async move {
             let reading = cache.keep_fresh(events, stop_requested(stopped.clone()).map(drop));

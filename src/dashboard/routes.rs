@@ -154,7 +154,7 @@ async fn events<C: Clock>(
 
 /// The health check: whether the queue can be read.
 async fn health<C: Clock>(State(state): State<Arc<AppState<C>>>) -> Response {
-    let (status, body) = match state.cache.store.probe().await {
+    let (status, body) = match state.cache.queue.probe().await {
         Ok(()) => (StatusCode::OK, json!({ "status": "ok" })),
         Err(e) => {
             let body = json!({ "status": "failing", "why": error_text(&e) });

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::domain::job::{App, QuestionId, Status};
+use crate::domain::job::{App, QuestionId, TargetStatus};
 use crate::domain::verdict::ResponseKind;
 
 // Not part of the API: tests and the fuzzer call these with arbitrary input.
@@ -40,7 +40,7 @@ pub struct SetStatusRequest {
     /// Its library decides the remote command.
     pub app: App,
     /// The target status of all questions.
-    pub status: Status,
+    pub status: TargetStatus,
     pub ids: Vec<QuestionId>,
     pub usersig: SecretString,
 }

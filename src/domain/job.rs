@@ -17,7 +17,7 @@ pub const QUESTION_ID_BYTES_MAX: usize = 256;
 /// The target status of a question; the numbers are the vendor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum TargetStatus {
     /// 4: active in production.
     Enable,
     /// 5: kept, but not active in production.
@@ -26,7 +26,7 @@ pub enum Status {
     Delete,
 }
 
-impl Status {
+impl TargetStatus {
     /// Every status, in the order of its number.
     pub const ALL: [Self; 3] = [Self::Enable, Self::Disable, Self::Delete];
 
@@ -52,13 +52,13 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for TargetStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
 }
 
-impl FromStr for Status {
+impl FromStr for TargetStatus {
     type Err = String;
 
     /// Reads a number or a name, in any case.
@@ -286,7 +286,7 @@ pub struct NewJob {
     /// The question.
     pub question_id: QuestionId,
     /// Its target status.
-    pub status: Status,
+    pub status: TargetStatus,
     /// The line of the manifest where its record starts, from 1.
     pub line: u64,
 }
@@ -312,13 +312,15 @@ mod tests {
 
     #[test]
     fn target_status_parses_number_or_name_in_any_case() {
-        for (text, status) in
-            [("4", Status::Enable), ("DISABLE", Status::Disable), ("Delete", Status::Delete)]
-        {
+        for (text, status) in [
+            ("4", TargetStatus::Enable),
+            ("DISABLE", TargetStatus::Disable),
+            ("Delete", TargetStatus::Delete),
+        ] {
             assert_eq!(text.parse(), Ok(status));
         }
         for bad in ["", "7", "04", "enabled", "-4", "4.0"] {
-            assert!(bad.parse::<Status>().is_err(), "{bad}");
+            assert!(bad.parse::<TargetStatus>().is_err(), "{bad}");
         }
     }
 

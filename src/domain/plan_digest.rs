@@ -29,7 +29,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::job::{App, Status};
+use crate::domain::job::{App, TargetStatus};
 use crate::util::hex::hex;
 
 /// Hex digits of a digest.
@@ -53,7 +53,7 @@ const CONDITIONS: [&str; 6] = ["sdkappid", "library", "endpoint", "chunk", "agai
 /// Counts and digest of a set of jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSetDigest {
-    /// Jobs by target status, in the order of [`Status::ALL`].
+    /// Jobs by target status, in the order of [`TargetStatus::ALL`].
     pub counts: [u64; 3],
     /// SHA-256 of all jobs, 64 hex digits.
     pub digest: String,
@@ -69,7 +69,7 @@ impl JobSetDigest {
     }
 }
 
-/// The deletes in counts by target status, in the order of [`Status::ALL`].
+/// The deletes in counts by target status, in the order of [`TargetStatus::ALL`].
 pub fn deletes(counts: [u64; 3]) -> u64 {
     let [_, _, deletes] = counts;
     deletes
@@ -84,8 +84,8 @@ pub struct JobSetHasher {
 
 impl JobSetHasher {
     /// Adds one job.
-    pub fn add(&mut self, status: Status, question_id: &str) {
-        for (count, of) in self.counts.iter_mut().zip(Status::ALL) {
+    pub fn add(&mut self, status: TargetStatus, question_id: &str) {
+        for (count, of) in self.counts.iter_mut().zip(TargetStatus::ALL) {
             *count += u64::from(of == status);
         }
         self.hash.update(format!("{status} {question_id}\n"));
@@ -137,7 +137,7 @@ pub struct FilePlan {
     pub rejected: u64,
     /// The first rejected rows, each with its reason.
     pub rejected_shown: Vec<String>,
-    /// Its jobs by target status, in the order of [`Status::ALL`].
+    /// Its jobs by target status, in the order of [`TargetStatus::ALL`].
     pub jobs: [u64; 3],
     /// The effect of its import.
     pub effect: Effect,
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
     use crate::domain::job::Library;
 
-    fn digest_of(jobs: &[(Status, &str)]) -> JobSetDigest {
+    fn digest_of(jobs: &[(TargetStatus, &str)]) -> JobSetDigest {
         let mut hasher = JobSetHasher::default();
         for (status, id) in jobs {
             hasher.add(*status, id);
@@ -292,7 +292,7 @@ mod tests {
                 warnings: Vec::new(),
             }),
             waiting: digest_of(&[]),
-            open: digest_of(&[(Status::Enable, "a"), (Status::Delete, "b")]),
+            open: digest_of(&[(TargetStatus::Enable, "a"), (TargetStatus::Delete, "b")]),
             in_flight: 0,
             deletes: Vec::new(),
         }
@@ -331,8 +331,14 @@ mod tests {
             (|p| p.again = true, Some(1)),
             (|p| p.file.as_mut().unwrap().digest = "e".repeat(64), Some(2)),
             (|p| p.file = None, Some(2)),
-            (|p| p.waiting = digest_of(&[(Status::Delete, "c")]), Some(3)),
-            (|p| p.open = digest_of(&[(Status::Disable, "a"), (Status::Delete, "b")]), None),
+            (|p| p.waiting = digest_of(&[(TargetStatus::Delete, "c")]), Some(3)),
+            (
+                |p| {
+                    p.open =
+                        digest_of(&[(TargetStatus::Disable, "a"), (TargetStatus::Delete, "b")]);
+                },
+                None,
+            ),
             (|p| p.file.as_mut().unwrap().effect = Effect::Finished, None),
             (|p| p.file.as_mut().unwrap().superseded = 1, None),
         ];

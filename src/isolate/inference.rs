@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Parent, SplitCause};
-use crate::domain::job::{JobId, Status};
+use crate::domain::job::{JobId, TargetStatus};
 
 /// An inference waits for this number of applied groups; then its question is sent alone. A question without
 /// an outcome is sent again after a crash, and its time is missing in the ETA.
@@ -19,7 +19,7 @@ const GROUPS_MAX: u32 = 5;
 /// One question, and the conditions under which it is recorded as bad.
 #[derive(Debug)]
 pub(super) struct Inference {
-    pub(super) status: Status,
+    pub(super) status: TargetStatus,
     pub(super) id: JobId,
     pub(super) cause: SplitCause,
     /// The jobs of the larger rejected group that are not applied yet.
@@ -33,7 +33,7 @@ pub(super) struct Inference {
 
 impl Inference {
     /// An inference from a single rejected group.
-    pub(super) fn unconfirmed(status: Status, id: JobId, cause: SplitCause) -> Self {
+    pub(super) fn unconfirmed(status: TargetStatus, id: JobId, cause: SplitCause) -> Self {
         let jobs = cause.jobs;
         Self { status, id, cause, others: BTreeSet::new(), jobs, has_size: false, groups: 0 }
     }
@@ -69,7 +69,7 @@ impl Inferences {
     /// larger rejection.
     pub(super) fn add(
         &mut self,
-        status: Status,
+        status: TargetStatus,
         id: JobId,
         cause: SplitCause,
         parent: &Parent,

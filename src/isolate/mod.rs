@@ -22,7 +22,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::domain::job::{JobId, Status};
+use crate::domain::job::{JobId, TargetStatus};
 use crate::domain::learned::LearnedChunkSize;
 use bad_id_model::BadIdModel;
 use chunk_size::ChunkSize;
@@ -91,7 +91,7 @@ pub struct Attempts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// Their target status.
-    pub status: Status,
+    pub status: TargetStatus,
     /// The jobs, at least one.
     pub ids: Vec<JobId>,
     /// If all of `ids` are applied, one of these is bad.
@@ -126,7 +126,7 @@ pub struct IsolationResult {
 pub struct Isolate {
     /// Groups to send, oldest first.
     ready: VecDeque<Group>,
-    /// By target status, in the order of [`Status::ALL`].
+    /// By target status, in the order of [`TargetStatus::ALL`].
     models: [BadIdModel; 3],
     /// The largest group that was applied.
     applied_jobs_max: usize,
@@ -172,13 +172,13 @@ impl Isolate {
     }
 
     /// The number of free jobs to send together if `first` is the first of them.
-    pub fn free_group_size(&self, status: Status, first: JobId) -> usize {
+    pub fn free_group_size(&self, status: TargetStatus, first: JobId) -> usize {
         let size = self.models[index(status)].group_size(first, self.chunk_size.most());
         if self.is_first { size.min(FIRST_JOBS) } else { size }
     }
 
     /// A group of free jobs; at most as many as [`Isolate::free_group_size`] returns.
-    pub fn free_group(&mut self, status: Status, ids: Vec<JobId>) -> Group {
+    pub fn free_group(&mut self, status: TargetStatus, ids: Vec<JobId>) -> Group {
         self.chunk_size.on_send(ids.len());
         Group { status, ids, suspects: Vec::new(), cause: None, attempts: None }
     }
@@ -336,7 +336,7 @@ impl Isolate {
     }
 
     /// Records that `id` is bad. Inferences from a rejection that it also explains are verified.
-    fn record_bad(&mut self, status: Status, id: JobId) {
+    fn record_bad(&mut self, status: TargetStatus, id: JobId) {
         self.models[index(status)].learn(id, true);
         self.ready.extend(self.inferences.on_bad(id).into_iter().map(alone));
     }
@@ -345,7 +345,7 @@ impl Isolate {
     /// all other jobs of the rejected group were applied.
     fn search(
         &mut self,
-        status: Status,
+        status: TargetStatus,
         mut ids: Vec<JobId>,
         cause: SplitCause,
         is_rest: bool,
@@ -374,7 +374,7 @@ impl Isolate {
 
     /// Infers that `id` is bad, because all other jobs rejected with it were applied. A second rejected group
     /// must confirm it. Without a second group the question is sent alone.
-    fn infer(&mut self, status: Status, id: JobId, cause: SplitCause) {
+    fn infer(&mut self, status: TargetStatus, id: JobId, cause: SplitCause) {
         self.record_bad(status, id);
         let inference = match cause.parent.clone() {
             Some(parent) => self.inferences.add(status, id, cause, &parent),
@@ -390,10 +390,10 @@ fn alone(inference: Inference) -> Group {
     Group { status, ids: vec![id], suspects: Vec::new(), cause: Some(cause), attempts: None }
 }
 
-fn index(status: Status) -> usize {
+fn index(status: TargetStatus) -> usize {
     match status {
-        Status::Enable => 0,
-        Status::Disable => 1,
-        Status::Delete => 2,
+        TargetStatus::Enable => 0,
+        TargetStatus::Disable => 1,
+        TargetStatus::Delete => 2,
     }
 }

@@ -7,7 +7,7 @@ const ATTEMPTS: Attempts = Attempts { count: 1, evaluated_at_last: 1 };
 /// An isolation that has split a group of ten jobs for failures, and the first part.
 fn after_split() -> (Isolate, Group) {
     let mut isolate = Isolate::new(100);
-    let group = isolate.free_group(Status::Enable, (1..=10).collect());
+    let group = isolate.free_group(TargetStatus::Enable, (1..=10).collect());
     isolate.split(group, 7, ATTEMPTS);
     assert_eq!(isolate.split_groups.len(), 1);
     let part = isolate.next_group().expect("a part");
@@ -39,7 +39,7 @@ fn rejected_part_ends_its_split() {
 #[test]
 fn rejected_part_of_one_job_ends_its_split() {
     let mut isolate = Isolate::new(100);
-    let group = isolate.free_group(Status::Enable, vec![1, 2]);
+    let group = isolate.free_group(TargetStatus::Enable, vec![1, 2]);
     isolate.split(group, 7, ATTEMPTS);
     let part = isolate.next_group().expect("a part");
     let scope = RejectionScope::Questions;

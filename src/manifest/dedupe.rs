@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::NewJob;
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 
 /// A single map holds its old and its new table together while it grows, which takes half as much memory
 /// again. Of many small maps only one grows at a time.
@@ -27,7 +27,7 @@ type Packed = [u8; 6];
 /// The row that counts for a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SeenRow {
-    pub(super) status: Status,
+    pub(super) status: TargetStatus,
     pub(super) line: u64,
 }
 
@@ -143,9 +143,9 @@ fn unpack(packed: Packed) -> SeenRow {
     bytes[..packed.len()].copy_from_slice(&packed);
     let bits = u64::from_le_bytes(bytes);
     let status = match bits & 3 {
-        0 => Status::Enable,
-        1 => Status::Disable,
-        _ => Status::Delete,
+        0 => TargetStatus::Enable,
+        1 => TargetStatus::Disable,
+        _ => TargetStatus::Delete,
     };
     SeenRow { status, line: bits >> 2 }
 }
@@ -155,18 +155,18 @@ mod tests {
     use super::*;
     use crate::domain::job::QuestionId;
 
-    fn job(id: &str, status: Status, line: u64) -> NewJob {
+    fn job(id: &str, status: TargetStatus, line: u64) -> NewJob {
         NewJob { question_id: QuestionId::parse(id.as_bytes()).expect("an id"), status, line }
     }
 
     #[test]
     fn packed_status_and_line_roundtrip() {
-        for status in Status::ALL {
+        for status in TargetStatus::ALL {
             for line in [1, 2, 255, 1 << 33, LINE_MAX] {
                 assert_eq!(unpack(pack(&job("a", status, line))), SeenRow { status, line });
             }
         }
-        assert_eq!(unpack(pack(&job("a", Status::Delete, u64::MAX))).line, LINE_MAX);
+        assert_eq!(unpack(pack(&job("a", TargetStatus::Delete, u64::MAX))).line, LINE_MAX);
     }
 
     #[test]
@@ -182,13 +182,17 @@ mod tests {
     fn first_row_of_a_question_is_kept_until_replaced() {
         let mut intents = SeenIds::new();
         for n in 0..2_000 {
-            assert_eq!(intents.insert(&job(&format!("q-{n}"), Status::Enable, n)), Noted::New);
+            assert_eq!(
+                intents.insert(&job(&format!("q-{n}"), TargetStatus::Enable, n)),
+                Noted::New
+            );
         }
-        let kept = |intents: &mut SeenIds| intents.insert(&job("q-77", Status::Delete, 9_000));
+        let kept =
+            |intents: &mut SeenIds| intents.insert(&job("q-77", TargetStatus::Delete, 9_000));
         let intent = |status, line| Noted::Earlier(SeenRow { status, line });
-        assert_eq!(kept(&mut intents), intent(Status::Enable, 77));
-        intents.replace(&job("q-77", Status::Disable, 8_000));
-        assert_eq!(kept(&mut intents), intent(Status::Disable, 8_000));
+        assert_eq!(kept(&mut intents), intent(TargetStatus::Enable, 77));
+        intents.replace(&job("q-77", TargetStatus::Disable, 8_000));
+        assert_eq!(kept(&mut intents), intent(TargetStatus::Disable, 8_000));
         let questions = intents.into_id_set();
         let has = |id| questions.contains(id);
         assert_eq!(

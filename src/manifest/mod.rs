@@ -25,7 +25,7 @@ use std::path::Path;
 
 use csv::ByteRecord;
 
-use crate::domain::job::{NewJob, QuestionId, Status};
+use crate::domain::job::{NewJob, QuestionId, TargetStatus};
 use crate::util::escape::path_text;
 
 pub use dedupe::IdSet;
@@ -73,7 +73,7 @@ pub struct Totals {
     pub duplicates: u64,
     /// Invalid rows.
     pub bad: u64,
-    /// The distinct jobs by status, in the order of [`Status::ALL`].
+    /// The distinct jobs by status, in the order of [`TargetStatus::ALL`].
     pub by_status: [u64; 3],
     /// Distinct jobs whose id begins with the number of another app. Ids that begin with no number do not
     /// count.
@@ -342,6 +342,6 @@ fn read_header(
     Err(ManifestError::Empty { name: name.to_owned() })
 }
 
-fn parse_status(field: &[u8]) -> Result<Status, String> {
+fn parse_status(field: &[u8]) -> Result<TargetStatus, String> {
     std::str::from_utf8(field).map_err(|_| "not UTF-8 text".to_owned())?.trim().parse()
 }

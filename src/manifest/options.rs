@@ -3,14 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::util::suggest::did_you_mean;
 
 /// How a manifest is read.
 #[derive(Debug, Clone, Default)]
 pub struct ManifestOptions {
     /// One status for every row. It overrides a status column.
-    pub status: Option<Status>,
+    pub status: Option<TargetStatus>,
     /// The delimiter between fields; recognised from the header line if not given.
     pub delimiter: Option<u8>,
     /// Which row counts when two rows of one question have different target statuses. Without it, a conflict

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::row_error::shown;
-use crate::domain::job::{NewJob, Status};
+use crate::domain::job::{NewJob, TargetStatus};
 
 /// The kinds of unusual properties of a valid row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +98,7 @@ impl Warnings {
     }
 
     /// The warnings for the app `sdkappid`. `status` is the status that an option sets for all rows.
-    pub(super) fn finish(self, sdkappid: u64, status: Option<Status>) -> Vec<Warning> {
+    pub(super) fn finish(self, sdkappid: u64, status: Option<TargetStatus>) -> Vec<Warning> {
         let found = WarningKind::ALL.into_iter().zip(self.0);
         let found = found.filter_map(|(kind, first)| Some((kind, first?)));
         found.map(|(kind, first)| warning(kind, first, sdkappid, status)).collect()
@@ -110,9 +110,14 @@ impl Warnings {
     }
 }
 
-fn warning(kind: WarningKind, first: First, sdkappid: u64, status: Option<Status>) -> Warning {
+fn warning(
+    kind: WarningKind,
+    first: First,
+    sdkappid: u64,
+    status: Option<TargetStatus>,
+) -> Warning {
     let First { rows, record, line, example } = first;
-    let status = status.map_or("", Status::name);
+    let status = status.map_or("", TargetStatus::name);
     let (odd, advice) = match kind {
         WarningKind::Foreign => (
             format!("ids do not begin with the SDKAppID {sdkappid}"),

@@ -5,9 +5,9 @@
 
 use super::RunOutcome;
 use super::exposition::{Family, Labels, Value, seconds};
-use crate::domain::job::{JobState, Status};
+use crate::domain::job::{JobState, TargetStatus};
 use crate::domain::verdict::{Class, explain};
-use crate::queue::{AppFigures, Figures, LATENCY_BOUNDS_MS};
+use crate::queue::{AppMetrics, LATENCY_BOUNDS_MS, QueueMetrics};
 
 /// Every verdict of a request, as the queue names it.
 const VERDICTS: [&str; 7] =
@@ -17,7 +17,7 @@ const VERDICTS: [&str; 7] =
 const OTHER: &str = "other";
 
 /// The queue's metrics, in the order of docs/metrics.md.
-pub(super) fn of_queue(figures: &Figures, rate: f64) -> Vec<Family> {
+pub(super) fn of_queue(figures: &QueueMetrics, rate: f64) -> Vec<Family> {
     let mut families = about_the_file(figures, rate);
     families.extend(about_jobs(&figures.apps));
     families.extend(about_requests(&figures.apps));
@@ -27,13 +27,13 @@ pub(super) fn of_queue(figures: &Figures, rate: f64) -> Vec<Family> {
 
 /// All families, without values.
 pub(super) fn all() -> Vec<Family> {
-    let nothing = Figures { apps: Vec::new(), file_bytes: None, log_bytes: 0 };
+    let nothing = QueueMetrics { apps: Vec::new(), file_bytes: None, log_bytes: 0 };
     let mut families = of_queue(&nothing, 0.0);
     families.extend(of_outcome(&RunOutcome::default()));
     families
 }
 
-fn about_the_file(figures: &Figures, rate: f64) -> Vec<Family> {
+fn about_the_file(figures: &QueueMetrics, rate: f64) -> Vec<Family> {
     let mut build = Family::gauge(
         "deskbatch_build_info",
         "Always 1; the version of deskbatch that wrote this is a label.",
@@ -65,7 +65,7 @@ fn about_the_file(figures: &Figures, rate: f64) -> Vec<Family> {
     vec![build, bytes, limit, learned]
 }
 
-fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
+fn about_jobs(apps: &[AppMetrics]) -> Vec<Family> {
     let mut jobs = Family::gauge(
         "deskbatch_jobs",
         "Jobs in the queue file, by the status asked for and the state they are in.",
@@ -87,7 +87,7 @@ fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
         "When the oldest job that is pending or in flight was imported, in Unix seconds.",
     );
     for of_app in apps {
-        for (status, counts) in Status::ALL.into_iter().zip(of_app.jobs) {
+        for (status, counts) in TargetStatus::ALL.into_iter().zip(of_app.jobs) {
             for (state, count) in JobState::ALL.into_iter().zip(counts) {
                 let more = [("status", status.name()), ("state", state.name())];
                 jobs.add(with(of_app, &more), Value::Whole(count));
@@ -106,7 +106,7 @@ fn about_jobs(apps: &[AppFigures]) -> Vec<Family> {
 }
 
 /// Failed jobs by code, undocumented codes as one.
-fn by_known_code(of_app: &AppFigures) -> Vec<(String, u64)> {
+fn by_known_code(of_app: &AppMetrics) -> Vec<(String, u64)> {
     let known = |code: i64| explain(code).class != Class::Unknown;
     let mut by_code = Vec::new();
     let mut other = 0;
@@ -122,7 +122,7 @@ fn by_known_code(of_app: &AppFigures) -> Vec<(String, u64)> {
     by_code
 }
 
-fn about_requests(apps: &[AppFigures]) -> Vec<Family> {
+fn about_requests(apps: &[AppMetrics]) -> Vec<Family> {
     let mut requests = Family::counter(
         "deskbatch_requests",
         "Requests with a recorded end, by what that meant for the run.",
@@ -152,7 +152,7 @@ fn about_requests(apps: &[AppFigures]) -> Vec<Family> {
     vec![requests, carried, in_flight, duration]
 }
 
-fn latency(of_app: &AppFigures) -> Value {
+fn latency(of_app: &AppMetrics) -> Value {
     let latency = &of_app.latency;
     let mut buckets = Vec::new();
     let mut after = 0;
@@ -167,7 +167,7 @@ fn latency(of_app: &AppFigures) -> Value {
     Value::Histogram(seconds(sum_ms), buckets)
 }
 
-fn about_runs(apps: &[AppFigures]) -> Vec<Family> {
+fn about_runs(apps: &[AppMetrics]) -> Vec<Family> {
     let mut active = Family::gauge(
         "deskbatch_run_active",
         "1 while a run has begun and no end of it is recorded, else 0.",
@@ -200,8 +200,8 @@ fn about_runs(apps: &[AppFigures]) -> Vec<Family> {
         if let Some(how) = &run.ending {
             ending.add(with(of_app, &[("ending", how)]), Value::Whole(1));
         }
-        if let Some(answered_ms) = run.answered_ms {
-            answer.add(labels(of_app), Value::Real(seconds(answered_ms)));
+        if let Some(responded_ms) = run.responded_ms {
+            answer.add(labels(of_app), Value::Real(seconds(responded_ms)));
         }
     }
     vec![active, start, end, ending, answer]
@@ -232,11 +232,11 @@ pub(super) fn of_outcome(outcome: &RunOutcome) -> Vec<Family> {
 }
 
 /// The labels of an app.
-fn labels(of_app: &AppFigures) -> Labels {
+fn labels(of_app: &AppMetrics) -> Labels {
     with(of_app, &[])
 }
 
-fn with(of_app: &AppFigures, more: &[(&'static str, &str)]) -> Labels {
+fn with(of_app: &AppMetrics, more: &[(&'static str, &str)]) -> Labels {
     let app = of_app.app;
     let mut labels =
         vec![("sdkappid", app.sdkappid.to_string()), ("library", app.library.name().to_owned())];

@@ -22,9 +22,9 @@ pub const CONTENT_TYPE: &str = prometheus_client::encoding::prometheus_text::CON
 ///
 /// # Errors
 /// When the queue cannot be read or has an invalid row.
-pub async fn text(store: &Queue, rate: f64) -> Result<String, QueueError> {
-    let figures = store.figures().await?;
-    Ok(encode(store.path(), families::of_queue(&figures, rate)))
+pub async fn text(queue: &Queue, rate: f64) -> Result<String, QueueError> {
+    let figures = queue.metrics().await?;
+    Ok(encode(queue.path(), families::of_queue(&figures, rate)))
 }
 
 /// The exit of the last run, and the time of the last success.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::range_text;
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::domain::plan_digest::{Effect, FilePlan, JobSetDigest, Plan};
 use crate::eta::Eta;
 use crate::util::escape::visible;
@@ -16,7 +16,7 @@ pub fn plan_text(plan: &Plan, forecast: &Eta, all_line: &str) -> String {
         plan.endpoint, plan.app.sdkappid, plan.app.library
     );
     for (status, count) in by_status(plan.open.counts) {
-        let note = if status == Status::Delete { "   there is no way back" } else { "" };
+        let note = if status == TargetStatus::Delete { "   there is no way back" } else { "" };
         let _ = write!(text, "\n  {status:8} {count:>9} questions{note}");
     }
     if plan.open.total() == 0 {
@@ -35,8 +35,8 @@ pub fn plan_text(plan: &Plan, forecast: &Eta, all_line: &str) -> String {
     text
 }
 
-fn by_status(counts: [u64; 3]) -> impl Iterator<Item = (Status, u64)> {
-    Status::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+fn by_status(counts: [u64; 3]) -> impl Iterator<Item = (TargetStatus, u64)> {
+    TargetStatus::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
 }
 
 fn write_file(text: &mut String, file: &FilePlan) {

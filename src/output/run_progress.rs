@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn sent() -> Event {
-        Event::Sent { request: 1, status: crate::domain::job::Status::Enable, jobs: 100 }
+        Event::Sent { request: 1, status: crate::domain::job::TargetStatus::Enable, jobs: 100 }
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl RunSummaryText<'_> {
         for (name, count) in [
             ("pending    ", self.counts.pending),
             ("in flight  ", self.counts.in_flight),
-            ("overtaken  ", totals.overtaken),
+            ("overtaken  ", totals.superseded),
         ] {
             if count > 0 {
                 let _ = write!(text, "\n  {name}{count}");

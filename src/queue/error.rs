@@ -91,13 +91,13 @@ pub enum QueueError {
     #[error(
         "another run has this queue: {0}: let it come to its end; deskbatch status shows how far it is"
     )]
-    Held(Holder),
+    Locked(Holder),
     /// A run on another queue holds the lock of the same app.
     #[error(
         "another run sends for this application, from the queue {queue} ({holder}), and both have one limit: let \
              it come to its end, or wait for it with --wait"
     )]
-    AppHeld {
+    AppLocked {
         /// The other queue.
         queue: String,
         /// The holder of the lock.
@@ -122,7 +122,7 @@ pub enum QueueError {
     /// The queue file, its write-ahead log or its lock file is not the one that the run opened.
     #[error("{} was removed or replaced while this run had it: another run may be going on, so nothing more was \
              sent; what is there now is shown by deskbatch status; if no run is, run again", path_text(.0))]
-    Replaced(PathBuf),
+    ReplacedDuringRun(PathBuf),
     /// The queue file has a second name since the run began.
     #[error("{path} got a second name, by a hard link, while this run had it: a run by that name would send the same \
              jobs, so nothing more was sent; remove that name (find / -xdev -samefile {path}) and run again",
@@ -131,7 +131,7 @@ pub enum QueueError {
     /// The file at the path is not the one that was opened.
     #[error("{} was removed or replaced since it was opened: what is shown is from before; start again to see what is \
              there now", path_text(.0))]
-    Gone(PathBuf),
+    FileReplaced(PathBuf),
     /// A row has a value that this program never writes.
     #[error(
         "{table} row {row} is impossible: {reason}: deskbatch doctor looks whether the file is damaged"

@@ -19,29 +19,29 @@ pub use crate::domain::conclusions::{Concluded, Conclusion, Conclusions};
 use error::Context;
 pub use error::QueueError;
 pub use read::metrics::{
-    AppFigures, Figures, LATENCY_BOUNDS_MS, LastRun, LatencyFigures, VerdictFigures,
+    AppMetrics, LATENCY_BOUNDS_MS, LastRun, LatencyHistogram, QueueMetrics, VerdictCounts,
 };
 pub use read::records::{Record, RecordFilter};
-pub use read::report::{BatchStats, ErrorCodeStats, Listed, QueueReport};
+pub use read::report::{BatchStats, ErrorCodeStats, QueueReport, Truncated};
 pub use read::request_stats::{RequestCounts, RequestTimeline, RunStats};
-pub use read::sessions::{Bucket, Cause, Waits};
+pub use read::sessions::{Bucket, PauseReason, PauseStats};
 pub use read::status::{QueueCounts, QueueStatus, RunSummary, RunTotals};
 pub use read::unfinished::UnfinishedJobs;
 pub use sqlite::app_lock::AppLock;
 pub use sqlite::approvals::{Approval, ApprovalId, Covers, OpenJobs, Survey};
 pub use sqlite::batches::{BatchSummary, Cancelled, Retried};
-pub use sqlite::change_detector::Changes;
+pub use sqlite::change_detector::ChangeDetector;
 pub use sqlite::claim::{Claimed, ClaimedRequest};
 pub use sqlite::closing::closing;
 pub use sqlite::import::staging::{CancellationToken, RowBatch};
 pub use sqlite::import::{Import, ImportTotals, Imported, Preview, SameManifest};
-pub use sqlite::learned_limits::{KeptPace, KeptSize};
+pub use sqlite::learned_limits::{AppChunkSize, AppRate};
 pub use sqlite::prune::Pruned;
 pub use sqlite::run_lock::{Holder, RunLock};
-pub use sqlite::runs::{DUE_WITHIN, RunEnding, Taken};
-pub use sqlite::settle::{Done, RequestResult, Return};
+pub use sqlite::runs::{DUE_WITHIN, RunEnding, RunStart};
+pub use sqlite::settle::{RequestResult, RequeueOptions, SettleCounts};
 pub use sqlite::transaction::WriteTransaction;
-pub use sqlite::wait_reason::{Wait, WaitsFor};
+pub use sqlite::wait_reason::{Wait, WaitReason};
 
 /// Identifies a batch within its queue file.
 pub type BatchId = i64;

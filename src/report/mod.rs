@@ -181,13 +181,13 @@ impl<W: Write> Writer for JsonWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::job::{JobState, Status};
+    use crate::domain::job::{JobState, TargetStatus};
 
     fn record() -> Record {
         Record {
             id: 1,
             question_id: "=1-@RBT#x,y".to_owned(),
-            status: Status::Delete,
+            status: TargetStatus::Delete,
             state: JobState::Failed,
             error_code: Some(-50_011),
             error_info: Some("=HYPERLINK(\"x\")".to_owned()),

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 
 use crate::domain::job::JobState;
 use crate::queue::{
-    BatchId, Holder, KeptPace, KeptSize, Queue, QueueError, QueueReport, Record, RecordFilter,
+    AppChunkSize, AppRate, BatchId, Holder, Queue, QueueError, QueueReport, Record, RecordFilter,
     RunLock, RunStats,
 };
 
@@ -55,9 +55,9 @@ pub struct PageData {
     /// The first failed jobs.
     pub failed: Vec<Record>,
     /// The learned rates.
-    pub learned_rates: Vec<KeptPace>,
+    pub learned_rates: Vec<AppRate>,
     /// The learned chunk sizes.
-    pub learned_sizes: Vec<KeptSize>,
+    pub learned_sizes: Vec<AppChunkSize>,
     /// The process that holds the run lock.
     pub running: Option<Holder>,
     /// The time of the read, in UTC milliseconds.
@@ -69,12 +69,12 @@ impl PageData {
     ///
     /// # Errors
     /// When the queue cannot be read or has an invalid row.
-    pub async fn load(store: &Queue, info: &PageInfo, now_ms: i64) -> Result<Self, QueueError> {
+    pub async fn load(queue: &Queue, info: &PageInfo, now_ms: i64) -> Result<Self, QueueError> {
         // Read before the rest: if a run ends in between, the queue contains its end.
-        let running = RunLock::holder_of(store.path())?;
+        let running = RunLock::holder_of(queue.path())?;
         #[allow(clippy::cast_possible_truncation, reason = "the rate is at least one an hour")]
         let wait_ms_min = (WAIT_SLOTS * 1_000.0 / info.rate).max(WAIT_MS_MIN) as i64;
-        let overview = store.overview(info.batch, wait_ms_min).await?;
+        let overview = queue.overview(info.batch, wait_ms_min).await?;
         let failed = if overview.counts().failed == 0 {
             Vec::new()
         } else {
@@ -84,10 +84,10 @@ impl PageData {
                 limit: Some(info.failed_max),
                 ..RecordFilter::default()
             };
-            store.records(filter).try_collect().await?
+            queue.records(filter).try_collect().await?
         };
-        let learned_rates = store.paces().await?;
-        let learned_sizes = store.sizes(now_ms).await?;
+        let learned_rates = queue.learned_rates().await?;
+        let learned_sizes = queue.sizes(now_ms).await?;
         Ok(Self { overview, failed, learned_rates, learned_sizes, running, now_ms })
     }
 

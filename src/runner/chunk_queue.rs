@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::domain::clock::Moment;
-use crate::domain::job::{JobId, Status};
+use crate::domain::job::{JobId, TargetStatus};
 use crate::domain::learned::LearnedChunkSize;
 use crate::isolate::{Attempts, Group, GroupResult, Isolate, IsolationResult};
 use crate::limiter::retry::Backoff;
@@ -99,12 +99,12 @@ impl ChunkQueue {
     }
 
     /// See [`Isolate::free_group`].
-    pub(super) fn free_group(&mut self, status: Status, ids: Vec<JobId>) -> Group {
+    pub(super) fn free_group(&mut self, status: TargetStatus, ids: Vec<JobId>) -> Group {
         self.isolate.free_group(status, ids)
     }
 
     /// See [`Isolate::free_group_size`].
-    pub(super) fn free_group_size(&self, status: Status, first: JobId) -> usize {
+    pub(super) fn free_group_size(&self, status: TargetStatus, first: JobId) -> usize {
         self.isolate.free_group_size(status, first)
     }
 
@@ -189,7 +189,7 @@ mod tests {
     use crate::isolate::RejectionScope;
 
     fn chunk(chunks: &mut ChunkQueue, id: i64) -> Chunk {
-        Chunk::new(chunks.free_group(Status::Enable, vec![id]))
+        Chunk::new(chunks.free_group(TargetStatus::Enable, vec![id]))
     }
 
     /// Three poisonous questions alone kept the outage's probes to themselves, so that the run ended.
@@ -203,7 +203,7 @@ mod tests {
             failures.record(0);
             chunks.requeue(Moment(Duration::ZERO), failing);
         }
-        let group = chunks.free_group(Status::Enable, vec![3, 4]);
+        let group = chunks.free_group(TargetStatus::Enable, vec![3, 4]);
         let rejected = GroupResult::Rejected { rejection: 9, scope: RejectionScope::Questions };
         chunks.record(group, rejected);
         let now = Moment(Duration::from_secs(1));
@@ -219,7 +219,7 @@ mod tests {
         let at = |s| Moment(Duration::from_secs(s));
         let mut chunks = ChunkQueue::new(100);
         let rejected = GroupResult::Rejected { rejection: 1, scope: RejectionScope::Request };
-        let group = chunks.free_group(Status::Enable, vec![8, 9]);
+        let group = chunks.free_group(TargetStatus::Enable, vec![8, 9]);
         chunks.record(group, rejected);
         for (s, id) in [(5, 5), (1, 1), (5, 6)] {
             let chunk = chunk(&mut chunks, id);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::domain::verdict::Verdict;
 use crate::limiter::CloseReason;
 use crate::queue::{RequestId, RunEnding, RunId};
@@ -29,7 +29,7 @@ pub enum Event {
     Sent {
         request: RequestId,
         /// The target status of its jobs.
-        status: Status,
+        status: TargetStatus,
         /// The number of its jobs.
         jobs: usize,
     },
@@ -84,13 +84,13 @@ pub struct Totals {
     /// Jobs that failed.
     pub failed: u64,
     /// Jobs that were cancelled or superseded while they were in flight.
-    pub overtaken: u64,
+    pub superseded: u64,
 }
 
 impl Totals {
     /// Jobs that have their outcome.
     pub fn done(&self) -> u64 {
-        self.succeeded + self.failed + self.overtaken
+        self.succeeded + self.failed + self.superseded
     }
 }
 

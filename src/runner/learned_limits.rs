@@ -29,8 +29,8 @@ impl LearnedLimits {
         Self { app, save_at: Moment::default(), saved_chunk_size: None }
     }
 
-    async fn load_rate(&self, store: &Queue) -> Result<Option<LearnedRate>, QueueError> {
-        let kept = store.pace(self.app).await?;
+    async fn load_rate(&self, queue: &Queue) -> Result<Option<LearnedRate>, QueueError> {
+        let kept = queue.pace(self.app).await?;
         if let Some(kept) = &kept {
             tracing::debug!(rate = kept.learned.rate, "pace of earlier runs");
         }
@@ -39,10 +39,10 @@ impl LearnedLimits {
 
     async fn load_chunk_size(
         &mut self,
-        store: &Queue,
+        queue: &Queue,
         now_ms: i64,
     ) -> Result<Option<LearnedChunkSize>, QueueError> {
-        let kept = store.size(self.app, now_ms).await?;
+        let kept = queue.size(self.app, now_ms).await?;
         if let Some(kept) = &kept {
             tracing::debug!(jobs = kept.limit.accepted, "size of earlier runs");
             self.saved_chunk_size = Some(kept.limit);
@@ -61,17 +61,17 @@ impl LearnedLimits {
 
     async fn save(
         &mut self,
-        store: &Queue,
+        queue: &Queue,
         rate: Option<LearnedRate>,
         chunk_size: Option<LearnedChunkSize>,
         now_ms: i64,
     ) -> Result<(), QueueError> {
         if let Some(rate) = rate {
-            store.keep_pace(self.app, &rate, now_ms).await?;
+            queue.save_learned_rate(self.app, &rate, now_ms).await?;
         }
         // A chunk size that was only loaded keeps the time when it was learned.
         if let Some(size) = chunk_size.filter(|size| Some(*size) != self.saved_chunk_size) {
-            store.keep_size(self.app, size, now_ms).await?;
+            queue.save_learned_chunk_size(self.app, size, now_ms).await?;
             self.saved_chunk_size = Some(size);
         }
         Ok(())
@@ -80,11 +80,11 @@ impl LearnedLimits {
 
 impl<C: Clock, T: Transport> ActiveRun<C, T> {
     pub(super) async fn load_learned_limits(&mut self) -> Result<(), QueueError> {
-        let store = &self.queue.store;
-        if let Some(rate) = self.learned.load_rate(store).await? {
+        let queue = &self.queue.queue;
+        if let Some(rate) = self.learned.load_rate(queue).await? {
             self.limiter.begin_with(&rate);
         }
-        if let Some(size) = self.learned.load_chunk_size(store, self.clock.wall_ms()).await? {
+        if let Some(size) = self.learned.load_chunk_size(queue, self.clock.wall_ms()).await? {
             self.chunks.begin_with(size);
         }
         self.learned.save_at = self.clock.now() + SAVE_INTERVAL;
@@ -102,7 +102,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     pub(super) async fn save_learned_limits(&mut self) -> Result<(), QueueError> {
         let now_ms = self.clock.wall_ms();
         let (rate, size) = (self.limiter.learned(), self.chunks.learned_chunk_size());
-        self.learned.save(&self.queue.store, rate, size, now_ms).await
+        self.learned.save(&self.queue.queue, rate, size, now_ms).await
     }
 
     /// Keeps the first request of this run a second after the last one of an earlier run, and sets the time

@@ -14,7 +14,7 @@ use super::{
 use crate::desk::{ReadRequest, Response};
 use crate::domain::clock::Moment;
 use crate::domain::conclusions::{Conclusion, Conclusions};
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::domain::verdict::{RejectionSubject, ResponseKind, Verdict};
 use crate::evidence::{Evidence, ReadEffect, ReadResult, RejectedChunks, Step, Suspect};
 use crate::isolate::{Group, IsolationResult};
@@ -53,7 +53,7 @@ impl AppLiveness {
 
     /// Records that a request sent at `sent_at` was applied. Returns the suspects that this proves.
     pub(super) fn on_applied(&mut self, group: &Group, sent_at: Moment) -> Vec<Suspect> {
-        if group.status == Status::Delete {
+        if group.status == TargetStatus::Delete {
             self.rejected_chunks.record_applied(&group.ids);
         }
         self.evidence.record_applied(sent_at)
@@ -112,7 +112,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             return Ok(NextAction::AwaitResponse);
         }
         let run = self.status.run;
-        if step == Step::Sample && self.queue.store.next_due_ms(run).await?.is_none() {
+        if step == Step::Sample && self.queue.queue.next_due_ms(run).await?.is_none() {
             step = self.next_step(false);
         }
         match step {
@@ -274,12 +274,12 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
 /// Whether a job that was rejected alone is done, provided that the code concerns its question.
 pub(super) fn is_done_despite_rejection(
-    status: Status,
+    status: TargetStatus,
     in_doubt: bool,
     response: ResponseKind,
 ) -> bool {
     // An earlier delete lost its response, and now the question does not exist: the delete was applied, or
     // the question never existed. Either way the target status is reached.
     let is_missing = response.subject() == RejectionSubject::QuestionOrApp;
-    in_doubt && status == Status::Delete && is_missing
+    in_doubt && status == TargetStatus::Delete && is_missing
 }

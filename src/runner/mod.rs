@@ -102,7 +102,7 @@ pub struct RunReport {
 #[derive(Debug)]
 pub struct Runner<C: Clock, T> {
     clock: C,
-    store: Queue,
+    queue: Queue,
     transport: T,
     signer: Signer,
     settings: RunnerSettings,
@@ -129,13 +129,13 @@ struct ActiveRun<C: Clock, T> {
 impl<C: Clock, T: Transport> Runner<C, T> {
     pub fn new(
         clock: C,
-        store: Queue,
+        queue: Queue,
         transport: T,
         signer: Signer,
         settings: RunnerSettings,
         events: Events,
     ) -> Self {
-        Self { clock, store, transport, signer, settings, events }
+        Self { clock, queue, transport, signer, settings, events }
     }
 
     /// Drains the queue until no job remains or the run must end.
@@ -150,16 +150,16 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     ) -> Result<RunReport, QueueError> {
         let began = self.clock.now();
         let RunnerSettings { app, approved, failures_max, .. } = self.settings;
-        let started = self.store.begin_run(lock, app, self.clock.wall_ms()).await?;
+        let started = self.queue.begin_run(lock, app, self.clock.wall_ms()).await?;
         let run = started.run;
         let mut active = ActiveRun::new(self, run);
         active.load_learned_limits().await?;
         active.respect_previous_run(started.last_left_ms);
-        let store = active.queue.store.clone();
+        let queue = active.queue.queue.clone();
         if let Some(approval) = approved {
-            store.bind_run(run, approval).await?;
+            queue.bind_run(run, approval).await?;
         }
-        let open = store.open_of(app, approved).await?.to_send;
+        let open = queue.open_of(app, approved).await?.to_send;
         active.status.failed_jobs_max = failures_max.map(|limit| limit.of(open));
         tracing::info!(run, open, orphans = started.orphans, "run began");
         active.queue.emit(Event::Began { run, open, orphans: started.orphans });
@@ -167,7 +167,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let ending = active.run_to_end(lock, &mut shutdown).await;
         let saved = active.save_learned_limits().await;
         let recorded = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
-        let ended = store.end_run(run, recorded, active.clock.wall_ms()).await;
+        let ended = queue.end_run(run, recorded, active.clock.wall_ms()).await;
         active.queue.emit(Event::Ended { ending: recorded });
         let ending = ending?;
         // The first error names the cause: a full disk breaks the connection for later statements.
@@ -189,13 +189,13 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
 impl<C: Clock, T: Transport> ActiveRun<C, T> {
     fn new(runner: Runner<C, T>, run: RunId) -> Self {
-        let Runner { clock, store, transport, signer, settings, events } = runner;
+        let Runner { clock, queue, transport, signer, settings, events } = runner;
         Self {
             limiter: RateLimiter::new(settings.rate, clock.clone(), settings.seed),
             random: fastrand::Rng::with_seed(settings.seed),
             chunks: ChunkQueue::new(settings.chunk_jobs_max),
             learned: LearnedLimits::new(settings.app),
-            queue: QueueSession::new(store, events),
+            queue: QueueSession::new(queue, events),
             transport: Arc::new(transport),
             credentials: Credentials::new(signer),
             in_flight: InFlight::default(),
@@ -289,11 +289,11 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     /// A run whose last response reached the failure limit ends as drained if no job remains.
     async fn drained_or(&self, ending: RunEnding) -> Result<RunEnding, QueueError> {
-        let (run, store) = (self.status.run, &self.queue.store);
+        let (run, queue) = (self.status.run, &self.queue.queue);
         let has_jobs = ending != RunEnding::TooManyFailures
             || !self.in_flight.is_empty()
-            || store.has_reserved(run).await?
-            || store.next_due_ms(run).await?.is_some();
+            || queue.has_reserved(run).await?
+            || queue.next_due_ms(run).await?.is_some();
         Ok(if has_jobs { ending } else { RunEnding::Drained })
     }
 

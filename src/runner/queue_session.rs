@@ -8,7 +8,7 @@ use crate::queue::{Queue, QueueError, WriteTransaction};
 
 #[derive(Debug)]
 pub(super) struct QueueSession {
-    pub(super) store: Queue,
+    pub(super) queue: Queue,
     /// Open from the first write until [`QueueSession::commit`].
     pub(super) transaction: WriteTransaction,
     events: Events,
@@ -16,8 +16,8 @@ pub(super) struct QueueSession {
 }
 
 impl QueueSession {
-    pub(super) fn new(store: Queue, events: Events) -> Self {
-        Self { transaction: store.begin_write(), store, events, pending_events: Vec::new() }
+    pub(super) fn new(queue: Queue, events: Events) -> Self {
+        Self { transaction: queue.begin_write(), queue, events, pending_events: Vec::new() }
     }
 
     /// Emits `event` once the open transaction is durable.

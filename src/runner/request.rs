@@ -140,7 +140,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     async fn next_due(&mut self) -> Result<Dispatch, QueueError> {
         self.queue.commit().await?;
         let (now, wall_ms) = (self.clock.now(), self.clock.wall_ms());
-        let free_ms = self.queue.store.next_due_ms(self.status.run).await?;
+        let free_ms = self.queue.queue.next_due_ms(self.status.run).await?;
         let reserved = self.chunks.next_due();
         let Some(free_ms) = free_ms else {
             return Ok(reserved.map_or(Dispatch::Nothing, Dispatch::Until));
@@ -152,7 +152,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let due_by = self.status.free_jobs_due_by;
         if free_ms > wall_ms && now >= due_by {
             // The wall clock was set back during the run.
-            self.queue.store.end_waits(self.settings.app, wall_ms).await?;
+            self.queue.queue.end_waits(self.settings.app, wall_ms).await?;
             return Ok(Dispatch::Until(now));
         }
         let wait_ms = u64::try_from(free_ms.saturating_sub(wall_ms)).unwrap_or(0).max(1);
@@ -222,7 +222,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             request: request.claimed,
             run: self.status.run,
             verdict,
-            answered_ms: self.clock.wall_ms(),
+            responded_ms: self.clock.wall_ms(),
             latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
             http_status,
             code: match kind {

@@ -10,7 +10,7 @@ use crate::domain::clock::Moment;
 use crate::domain::conclusions::Concluded;
 use crate::domain::verdict::ResponseKind;
 use crate::limiter::{BreakerChange, CloseReason};
-use crate::queue::{RunId, Wait, WaitsFor};
+use crate::queue::{RunId, Wait, WaitReason};
 
 #[derive(Debug)]
 pub(super) struct RunStatus {
@@ -74,7 +74,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     pub(super) async fn publish_opened(&mut self) -> Result<(), QueueError> {
         self.queue.commit().await?;
-        self.queue.store.note_wait(self.status.run, None).await?;
+        self.queue.queue.note_wait(self.status.run, None).await?;
         self.queue.emit(Event::Opened);
         Ok(())
     }
@@ -88,17 +88,17 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let (now, now_ms) = (self.clock.now(), self.clock.wall_ms());
         let wait = until.since(now);
         let (waits_for, since_ms) = match reason {
-            CloseReason::Frequency => (WaitsFor::SlowDown, now_ms),
+            CloseReason::Frequency => (WaitReason::SlowDown, now_ms),
             CloseReason::Outage => {
                 let failing = self.limiter.failing_since().map(|since| now.since(since));
                 let since_ms = now_ms.saturating_sub(ms(failing.unwrap_or_default())).max(0);
-                (WaitsFor::Outage, since_ms)
+                (WaitReason::Outage, since_ms)
             }
         };
         tracing::info!(why = ?reason, wait_ms = ms(wait), "gate closed");
         let until_ms = now_ms.saturating_add(ms(wait));
         let wait_row = Wait { waits_for, since_ms, until_ms };
-        self.queue.store.note_wait(self.status.run, Some(wait_row)).await?;
+        self.queue.queue.note_wait(self.status.run, Some(wait_row)).await?;
         self.queue.emit(Event::Closed { reason, wait, since_ms });
         Ok(())
     }
@@ -109,8 +109,8 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.queue.emit(Event::Stopping { in_flight: self.in_flight.len() });
         let since_ms = self.clock.wall_ms();
         let until_ms = since_ms.saturating_add(ms(self.settings.grace));
-        let wait = Wait { waits_for: WaitsFor::Answers, since_ms, until_ms };
-        self.queue.store.note_wait(self.status.run, Some(wait)).await
+        let wait = Wait { waits_for: WaitReason::Answers, since_ms, until_ms };
+        self.queue.queue.note_wait(self.status.run, Some(wait)).await
     }
 }
 

@@ -10,11 +10,11 @@ use super::liveness::is_done_despite_rejection;
 use super::{ActiveRun, Clock, QueueError, RunEnding, Transport};
 use crate::domain::clock::Moment;
 use crate::domain::conclusions::Conclusions;
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::domain::verdict::{RejectionSubject, ResponseKind};
 use crate::evidence::Suspect;
 use crate::isolate::{Group, GroupResult, IsolationResult, RejectionScope};
-use crate::queue::{RequestResult, Return};
+use crate::queue::{RequestResult, RequeueOptions};
 
 /// A chunk is split after this many attempts.
 const ATTEMPTS_BEFORE_SPLIT: u32 = 2;
@@ -75,7 +75,12 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     async fn requeue_at_once(&mut self, request: InFlightRequest, received: &Received) -> Settled {
         let run = Some(self.status.run);
-        let how = Return { reserved_by: run, not_before_ms: 0, counts: false, in_doubt: false };
+        let how = RequeueOptions {
+            reserved_by: run,
+            not_before_ms: 0,
+            counts_as_attempt: false,
+            in_doubt: false,
+        };
         self.return_jobs(received, how).await?;
         self.chunks.requeue(self.clock.now(), request.chunk);
         Ok(None)
@@ -116,11 +121,11 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.liveness.on_transient(in_doubt && !is_attempt, needs_read);
         let wait = failures.backoff.next_wait(&mut self.random);
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let not_before_ms = received.settlement.answered_ms.saturating_add(wait_ms);
+        let not_before_ms = received.settlement.responded_ms.saturating_add(wait_ms);
         let run = Some(self.status.run);
         self.return_jobs(
             &received,
-            Return { reserved_by: run, not_before_ms, counts: true, in_doubt },
+            RequeueOptions { reserved_by: run, not_before_ms, counts_as_attempt: true, in_doubt },
         )
         .await?;
         let chunk = Chunk { group, failures: Some(failures), is_sample: false };
@@ -140,7 +145,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     async fn is_last_chunk(&self) -> Result<bool, QueueError> {
         Ok(self.in_flight.is_empty()
             && self.chunks.has_only_failing()
-            && self.queue.store.next_due_ms(self.status.run).await?.is_none())
+            && self.queue.queue.next_due_ms(self.status.run).await?.is_none())
     }
 
     /// Splits the chunk into parts: one of its questions may make the service fail.
@@ -202,7 +207,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
                 });
             }
             _ => {
-                if group.status == Status::Delete {
+                if group.status == TargetStatus::Delete {
                     self.liveness.rejected_chunks.record_rejection(&group.ids, received.request());
                 }
                 self.settle_isolating(group, &received, subject, in_doubt).await?;
@@ -258,16 +263,25 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     /// Settles a response after which no request would be accepted: the jobs are released and the run ends.
     pub(super) async fn settle_stop(&mut self, received: Received) -> Settled {
         self.status.last_error = Some(received.as_error());
-        let how = Return { reserved_by: None, not_before_ms: 0, counts: false, in_doubt: false };
+        let how = RequeueOptions {
+            reserved_by: None,
+            not_before_ms: 0,
+            counts_as_attempt: false,
+            in_doubt: false,
+        };
         self.return_jobs(&received, how).await?;
         let is_local = received.kind.is_local_fault();
         Ok(Some(if is_local { RunEnding::Outage } else { RunEnding::Refused }))
     }
 
     /// Requeues the jobs (`in_flight → pending`) with the options in `how`.
-    async fn return_jobs(&mut self, received: &Received, how: Return) -> Result<(), QueueError> {
+    async fn return_jobs(
+        &mut self,
+        received: &Received,
+        how: RequeueOptions,
+    ) -> Result<(), QueueError> {
         let withdrawn = self.queue.transaction.requeue(&received.settlement, how).await?;
-        self.status.totals.overtaken += withdrawn;
+        self.status.totals.superseded += withdrawn;
         Ok(())
     }
 
@@ -280,11 +294,16 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         conclusions: &Conclusions,
     ) -> Result<(), QueueError> {
         let run = Some(self.status.run);
-        let how = Return { reserved_by: run, not_before_ms: 0, counts: true, in_doubt };
+        let how = RequeueOptions {
+            reserved_by: run,
+            not_before_ms: 0,
+            counts_as_attempt: true,
+            in_doubt,
+        };
         let settlement = &received.settlement;
         let withdrawn =
             self.queue.transaction.requeue_rejected(settlement, how, conclusions).await?;
-        self.status.totals.overtaken += withdrawn;
+        self.status.totals.superseded += withdrawn;
         Ok(())
     }
 }

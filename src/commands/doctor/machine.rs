@@ -97,24 +97,24 @@ async fn check_queue(database: &Path, recount: bool) -> Finding {
         let text = format!("{path} is empty: if there were jobs in it, restore it from a backup");
         return Finding::bad("queue", Exit::Usage, text);
     }
-    let store = match Queue::open_existing(database).await {
-        Ok(store) => store,
+    let queue = match Queue::open_existing(database).await {
+        Ok(queue) => queue,
         Err(QueueError::Missing(_)) => {
             let text = format!("{path} is not there yet: the first import makes it");
             return Finding::ok("queue", text);
         }
         Err(error) => return Finding::from_error("queue", &error.into()),
     };
-    let finding = check_rows(&store, &path, recount).await;
-    store.close().await;
+    let finding = check_rows(&queue, &path, recount).await;
+    queue.close().await;
     finding.unwrap_or_else(|error| Finding::from_error("queue", &error.at(database).into()))
 }
 
-async fn check_rows(store: &Queue, path: &str, recount: bool) -> Result<Finding, QueueError> {
-    let repaired = if recount { store.recount().await?.len() } else { 0 };
-    let damage = store.check().await?;
+async fn check_rows(queue: &Queue, path: &str, recount: bool) -> Result<Finding, QueueError> {
+    let repaired = if recount { queue.recount().await?.len() } else { 0 };
+    let damage = queue.check().await?;
     let shown = damage.iter().take(DAMAGE_SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
-    Ok(if damage.is_empty() && store.has_lost_log().await? {
+    Ok(if damage.is_empty() && queue.has_lost_log().await? {
         let text = format!(
             "{path} is whole, but its log {path}-wal was lost, and what a run has recorded last with it: put the log \
              back beside it before anything else; without it the next run takes all pending jobs for in doubt"

@@ -27,18 +27,18 @@ impl NamedManifest<'_> {
     /// run's summary.
     pub(in crate::commands) async fn unfinished_reason(
         &self,
-        store: &Queue,
+        queue: &Queue,
     ) -> Result<Option<String>, CommandError> {
         let (Some(file), Some(batch)) = (self.file, self.batch) else { return Ok(None) };
-        let standing = store.unfinished_jobs(batch).await?;
-        if standing.is_finished() || standing.open > 0 {
+        let unfinished = queue.unfinished_jobs(batch).await?;
+        if unfinished.is_finished() || unfinished.open > 0 {
             return Ok(None);
         }
-        if self.is_new() && (standing.cancelled, standing.superseded) == (0, 0) {
+        if self.is_new() && (unfinished.cancelled, unfinished.superseded) == (0, 0) {
             return Ok(None);
         }
         let file = path_text(file);
-        let why = unfinished_text(&standing);
+        let why = unfinished_text(&unfinished);
         Ok(Some(if self.is_new() {
             format!(
                 "{file}, batch {batch}, is not finished: {why}; --again makes a new batch of it"
@@ -53,15 +53,15 @@ impl NamedManifest<'_> {
 }
 
 /// For example `3 failed, 2 cancelled`; empty for a finished batch.
-pub(in crate::commands) fn unfinished_text(standing: &UnfinishedJobs) -> String {
-    if standing.is_pruned {
+pub(in crate::commands) fn unfinished_text(unfinished: &UnfinishedJobs) -> String {
+    if unfinished.is_pruned {
         return "its jobs were pruned, and what became of its questions since is not known here"
             .to_owned();
     }
     let parts: Vec<String> = [
-        (standing.failed, "failed"),
-        (standing.cancelled, "cancelled"),
-        (standing.superseded, "superseded by a later import"),
+        (unfinished.failed, "failed"),
+        (unfinished.cancelled, "cancelled"),
+        (unfinished.superseded, "superseded by a later import"),
     ]
     .into_iter()
     .filter(|(jobs, _)| *jobs > 0)

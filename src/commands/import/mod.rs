@@ -19,7 +19,7 @@ use super::signals;
 use crate::cli::{ImportArgs, ManifestArgs};
 use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::manifest::{Manifest, ManifestOptions, Totals, WarningKind};
 use crate::output::Output;
 use crate::queue::{
@@ -74,17 +74,17 @@ pub(super) async fn import(
     args: &ImportArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Queue::open(&settings.database).await?;
+    let queue = Queue::open(&settings.database).await?;
     let shutdown = signals::listen_for_import(out)?;
     let ctx = ImportContext::begin(out, shutdown);
-    let staged = stage(&store, settings, &args.file, &args.manifest, false, &ctx).await?;
+    let staged = stage(&queue, settings, &args.file, &args.manifest, false, &ctx).await?;
     warn(&staged, out);
-    let last_batch_before = store.last_batch().await?;
-    let batch = commit(&store, staged, &args.manifest, out).await?;
+    let last_batch_before = queue.last_batch().await?;
+    let batch = commit(&queue, staged, &args.manifest, out).await?;
     let named = NamedManifest { file: Some(&args.file), batch, last_batch_before };
     // The jobs of a new batch are open, and a look at each of them would say only that.
-    let reason = if named.is_new() { None } else { named.unfinished_reason(&store).await? };
-    store.close().await;
+    let reason = if named.is_new() { None } else { named.unfinished_reason(&queue).await? };
+    queue.close().await;
     let Some(reason) = reason else { return Ok(Exit::Done) };
     out.warn(&reason);
     Ok(Exit::SomeFailed)
@@ -94,7 +94,7 @@ pub(super) async fn import(
 /// written there unless this is a dry run; without it they are an error, and the import is rolled
 /// back.
 pub(super) async fn stage(
-    store: &Queue,
+    queue: &Queue,
     settings: &Settings,
     file: &Path,
     args: &ManifestArgs,
@@ -110,10 +110,10 @@ pub(super) async fn stage(
         sdkappid: app.sdkappid,
     };
     let manifest = open(file, options, ctx).await?;
-    let mut sources = sources(store.path(), settings.file.as_ref().map(|file| file.path.as_path()));
+    let mut sources = sources(queue.path(), settings.file.as_ref().map(|file| file.path.as_path()));
     sources.push((file.to_owned(), "manifest"));
     let bad = BadRows::new(&sources, args, !dry_run)?;
-    let mut import = store.begin_import(app, SystemClock::new().wall_ms()).await?;
+    let mut import = queue.begin_import(app, SystemClock::new().wall_ms()).await?;
     import.cancel_with(ctx.stop()).await?;
     if dry_run {
         import.dry_run();
@@ -180,7 +180,7 @@ fn must_not_override_statuses(
 ) -> Result<(), CommandError> {
     let overridden = read.warnings.iter().find(|warning| warning.kind == WarningKind::Override);
     match overridden {
-        Some(warning) if args.status == Some(Status::Delete) && !args.override_status => {
+        Some(warning) if args.status == Some(TargetStatus::Delete) && !args.override_status => {
             Err(CommandError::Usage(format!(
                 "{}: {warning}: nothing was imported; leave out --status to take each row's own, or add \
                  --override-status to delete them all",
@@ -222,7 +222,7 @@ pub(super) fn warn(staged: &Staged, out: &Output) {
 
 /// Commits a staged import and reports its effect. Returns the batch, new or known.
 pub(super) async fn commit(
-    store: &Queue,
+    queue: &Queue,
     staged: Staged,
     args: &ManifestArgs,
     out: &Output,
@@ -253,13 +253,13 @@ pub(super) async fn commit(
             Ok(Some(batch))
         }
         Imported::Known { batch } => {
-            let open = store.batch(batch).await?.map_or(0, |batch| batch.open);
+            let open = queue.batch(batch).await?.map_or(0, |batch| batch.open);
             if open > 0 {
                 out.info(&format!(
                     "{} is in the queue already, as batch {batch}: {open} of its jobs are still to be done",
                     visible(&totals.source)
                 ));
-            } else if store.unfinished_jobs(batch).await?.is_finished() {
+            } else if queue.unfinished_jobs(batch).await?.is_finished() {
                 out.info(&format!(
                     "{} was imported before, as batch {batch}, and is finished: nothing is imported; --again makes a new \
                      batch of it",

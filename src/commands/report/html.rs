@@ -90,12 +90,12 @@ fn estimate(settings: &Settings) -> Estimate {
 pub(super) async fn write(
     settings: &Settings,
     batch: Option<BatchId>,
-    store: &Queue,
+    queue: &Queue,
     path: &Path,
     out: &Output,
 ) -> Result<(), CommandError> {
     let info = page_info(settings, batch, FAILED_MAX);
-    let data = PageData::load(store, &info, SystemClock::new().wall_ms()).await?;
+    let data = PageData::load(queue, &info, SystemClock::new().wall_ms()).await?;
     let page = html::page(&data, &info, PageTarget::File);
     if path == Path::new("-") {
         return out.bytes(page.as_bytes()).map_err(CommandError::io("stdout cannot be written"));

@@ -26,25 +26,25 @@ pub(super) async fn report(
     args: &ReportArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Queue::open_existing(&settings.database).await?;
-    let written = write_report(settings, args, &store, out).await;
+    let queue = Queue::open_existing(&settings.database).await?;
+    let written = write_report(settings, args, &queue, out).await;
     // Also after an error: the engine removes its -wal and -shm files with the last connection.
-    store.close().await;
+    queue.close().await;
     written.map(|()| Exit::Done)
 }
 
 async fn write_report(
     settings: &Settings,
     args: &ReportArgs,
-    store: &Queue,
+    queue: &Queue,
     out: &Output,
 ) -> Result<(), CommandError> {
     if let Some(batch) = args.batch
-        && store.batch(batch).await?.is_none()
+        && queue.batch(batch).await?.is_none()
     {
         return Err(CommandError::no_batch(batch));
     }
-    let sources = sources(store.path(), settings.file.as_ref().map(|file| file.path.as_path()));
+    let sources = sources(queue.path(), settings.file.as_ref().map(|file| file.path.as_path()));
     for (flag, path, kind) in
         [("-o", &args.output, OutputKind::Report), ("--html", &args.html, OutputKind::Page)]
     {
@@ -54,7 +54,7 @@ async fn write_report(
         }
     }
     if let Some(path) = &args.html {
-        return html::write(settings, args.batch, store, path, out).await;
+        return html::write(settings, args.batch, queue, path, out).await;
     }
     let filter = RecordFilter {
         state: args.only.and_then(state_of),
@@ -78,14 +78,14 @@ async fn write_report(
             let file = AtomicFile::create(path, Some(PRIVATE), IfExists::Replace)
                 .map_err(CommandError::output(path))?;
             let to = BufWriter::new(file.file().map_err(CommandError::output(path))?);
-            let written = write(store, filter, args.format, to).await?;
+            let written = write(queue, filter, args.format, to).await?;
             written.and_then(|()| file.finish())
         }
-        None => ignore_broken_pipe(write(store, filter, args.format, out.stream()).await?),
+        None => ignore_broken_pipe(write(queue, filter, args.format, out.stream()).await?),
     };
     written.map_err(CommandError::io(what))?;
     if args.only == Some(ReportFilter::Failed) {
-        report_omitted_jobs(settings, args, store, out).await?;
+        report_omitted_jobs(settings, args, queue, out).await?;
     }
     Ok(())
 }
@@ -95,10 +95,10 @@ async fn write_report(
 async fn report_omitted_jobs(
     settings: &Settings,
     args: &ReportArgs,
-    store: &Queue,
+    queue: &Queue,
     out: &Output,
 ) -> Result<(), CommandError> {
-    let omitted = store.failed_superseded(args.batch).await?;
+    let omitted = queue.failed_superseded(args.batch).await?;
     if omitted > 0 {
         out.info(&format!(
             "{omitted} failed jobs are left out, since a later import covers their questions: deskbatch report{} --only \
@@ -137,12 +137,12 @@ enum WriterMessage {
 /// The outer error is the queue's, the inner one the destination's. The writer has a thread of its
 /// own, so a reader that pauses blocks neither the runtime nor a connection to the queue.
 async fn write(
-    store: &Queue,
+    queue: &Queue,
     filter: RecordFilter,
     format: ReportFormat,
     to: impl Write + Send + 'static,
 ) -> Result<io::Result<()>, CommandError> {
-    write_on_thread(store.records(filter), move |messages| match format {
+    write_on_thread(queue.records(filter), move |messages| match format {
         ReportFormat::Csv => write_all(messages, CsvWriter::new(to)?),
         ReportFormat::Json => write_all(messages, JsonWriter::new(to)?),
     })

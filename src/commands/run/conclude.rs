@@ -20,7 +20,7 @@ const FAILED_SHOWN_MAX: u32 = 20;
 /// Prints the summary, fills in the hook payload and returns the exit code.
 pub(super) async fn conclude(
     ctx: &RunContext<'_>,
-    store: &Queue,
+    queue: &Queue,
     report: &RunReport,
     scope: &FailureScope,
     named: &NamedManifest<'_>,
@@ -28,30 +28,30 @@ pub(super) async fn conclude(
 ) -> Result<Exit, CommandError> {
     let RunContext { settings, out, .. } = *ctx;
     let app = settings.app()?;
-    let mut counts = store.counts_of(app).await?;
-    let OpenJobs { to_send, unapproved } = store.open_of(app, scope.approval).await?;
+    let mut counts = queue.counts_of(app).await?;
+    let OpenJobs { to_send, unapproved } = queue.open_of(app, scope.approval).await?;
     let failed = match &scope.jobs {
-        ScopeJobs::Batches { named, last } => store.failed_in(named, *last).await?,
+        ScopeJobs::Batches { named, last } => queue.failed_in(named, *last).await?,
         ScopeJobs::Plan(approval) => {
             counts.pending = to_send.saturating_sub(counts.in_flight);
-            store.failed_of(*approval).await?
+            queue.failed_of(*approval).await?
         }
     };
-    let refused = failed_in_run(report, store).await?;
+    let refused = failed_in_run(report, queue).await?;
     // A job that failed in this run may be superseded since, and still counts.
     let failed = failed.max(refused.len() as u64);
-    let in_doubt = store.in_doubt_of(app).await?;
+    let in_doubt = queue.in_doubt_of(app).await?;
     payload.record_run(report, counts, [failed, unapproved, in_doubt], &refused);
-    let unfinished = named.unfinished_reason(store).await?;
+    let unfinished = named.unfinished_reason(queue).await?;
     let summary = RunSummaryText {
         report,
         counts,
         failed,
         approved: scope.is_plan(),
         unapproved,
-        retried: scope.retried_since(store).await?,
+        retried: scope.retried_since(queue).await?,
         in_doubt,
-        withdrawn: scope.withdrawn_since(app, store).await?,
+        withdrawn: scope.withdrawn_since(app, queue).await?,
         refused: &refused,
         database: &settings.database,
         flags: settings.flags(),
@@ -82,12 +82,12 @@ pub(super) async fn conclude(
 }
 
 /// The first jobs that failed in this run.
-async fn failed_in_run(report: &RunReport, store: &Queue) -> Result<Vec<Record>, CommandError> {
+async fn failed_in_run(report: &RunReport, queue: &Queue) -> Result<Vec<Record>, CommandError> {
     let filter = RecordFilter {
         state: Some(JobState::Failed),
         run: Some(report.run),
         limit: Some(FAILED_SHOWN_MAX),
         ..RecordFilter::default()
     };
-    Ok(store.records(filter).try_collect().await?)
+    Ok(queue.records(filter).try_collect().await?)
 }

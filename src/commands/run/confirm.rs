@@ -49,21 +49,21 @@ pub(super) struct Confirmed {
 /// plan is compared with the one that was shown.
 pub(super) async fn confirm_pending(
     ctx: &RunContext<'_>,
-    queue: &LockedQueue,
+    locked: &LockedQueue,
     import: &ImportContext,
 ) -> Result<Confirmation, CommandError> {
     let RunContext { settings, args, out, .. } = *ctx;
-    let open = queue.store.open_by_status(settings.app()?).await?;
+    let open = locked.queue.open_by_status(settings.app()?).await?;
     if args.file.is_none() && deletes(open) == 0 {
         return Ok(Confirmation::Granted(Confirmed { approval: None, batch: None }));
     }
-    let mut first = stage_file(ctx, queue, import).await?;
+    let mut first = stage_file(ctx, locked, import).await?;
     let plan = plan_with_deletes(ctx, &mut first).await?;
     let shown = match plan {
         Some(plan) if !args.yes && !settings.is_sandbox_run => plan,
         plan => {
             warn(&first, out);
-            return approve_and_commit(ctx, queue, first, plan.as_ref()).await;
+            return approve_and_commit(ctx, locked, first, plan.as_ref()).await;
         }
     };
     let read_once = args.file.as_deref().filter(|file| !can_be_read_again(file));
@@ -75,10 +75,10 @@ pub(super) async fn confirm_pending(
         );
     }
     first.rollback().await?;
-    if !ask(ctx, queue, import, &shown).await? {
+    if !ask(ctx, locked, import, &shown).await? {
         return Ok(Confirmation::Declined);
     }
-    let mut again = stage_file(ctx, queue, import).await?;
+    let mut again = stage_file(ctx, locked, import).await?;
     let plan = make_plan(ctx, &mut again).await?;
     if plan.digest() != shown.digest() {
         again.rollback().await?;
@@ -88,19 +88,19 @@ pub(super) async fn confirm_pending(
                 .to_owned(),
         ));
     }
-    approve_and_commit(ctx, queue, again, Some(&plan)).await
+    approve_and_commit(ctx, locked, again, Some(&plan)).await
 }
 
 /// The named file in an open import; without a file, the queue in an open transaction.
 async fn stage_file(
     ctx: &RunContext<'_>,
-    queue: &LockedQueue,
+    locked: &LockedQueue,
     import: &ImportContext,
 ) -> Result<Staged, CommandError> {
     let RunContext { settings, args, .. } = *ctx;
     match &args.file {
-        Some(file) => stage(&queue.store, settings, file, &args.manifest, false, import).await,
-        None => review(settings, &queue.store).await,
+        Some(file) => stage(&locked.queue, settings, file, &args.manifest, false, import).await,
+        None => review(settings, &locked.queue).await,
     }
 }
 
@@ -124,11 +124,11 @@ async fn plan_with_deletes(
 /// Shows the plan and asks for a yes.
 async fn ask(
     ctx: &RunContext<'_>,
-    queue: &LockedQueue,
+    locked: &LockedQueue,
     import: &ImportContext,
     plan: &Plan,
 ) -> Result<bool, CommandError> {
-    let inputs = eta::inputs_of(ctx.settings, &queue.store, plan.app).await?;
+    let inputs = eta::inputs_of(ctx.settings, &locked.queue, plan.app).await?;
     let forecast = inputs.forecast(plan.open.counts);
     let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
     ctx.out.warn(&plan_text(plan, &forecast, &all_line(&words)));
@@ -138,7 +138,7 @@ async fn ask(
 /// Approves the deletes of `plan` and commits the import, in one transaction.
 async fn approve_and_commit(
     ctx: &RunContext<'_>,
-    queue: &LockedQueue,
+    locked: &LockedQueue,
     mut staged: Staged,
     plan: Option<&Plan>,
 ) -> Result<Confirmation, CommandError> {
@@ -146,12 +146,12 @@ async fn approve_and_commit(
     let mut approval = None;
     if let Some(plan) = plan {
         let (digest, conditions) = (plan.digest(), plan.conditions());
-        let lock = &queue.lock;
+        let lock = &locked.lock;
         let id = staged.import.approve(lock, Covers::Deletes, &digest, &conditions).await?;
         approval = Some((id, Covers::Deletes));
     }
     let batch = if args.file.is_some() {
-        commit(&queue.store, staged, &args.manifest, out).await?
+        commit(&locked.queue, staged, &args.manifest, out).await?
     } else {
         staged.end_without_batch().await?;
         None

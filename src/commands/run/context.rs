@@ -22,5 +22,5 @@ pub(super) struct LockedQueue {
     pub(super) lock: RunLock,
     /// `None` in a sandbox run, whose service counts for this run alone.
     pub(super) _app_lock: Option<AppLock>,
-    pub(super) store: Queue,
+    pub(super) queue: Queue,
 }

@@ -14,14 +14,14 @@ use crate::runner::{Events, RunReport, Runner, RunnerSettings};
 /// Sends every job that `limits` allow, shows the progress, and returns the run's report.
 pub(super) async fn drain(
     ctx: &RunContext<'_>,
-    queue: &LockedQueue,
+    locked: &LockedQueue,
     account: Account,
     limits: RunnerSettings,
     events: Events,
     service: &Service,
 ) -> Result<RunReport, CommandError> {
     let RunContext { settings, clock, out, .. } = *ctx;
-    let (store, shutdown) = (&queue.store, ctx.signals.run());
+    let (queue, shutdown) = (&locked.queue, ctx.signals.run());
     let Account { identifier, signer, endpoint, .. } = account;
     let Some(endpoint) = endpoint else {
         return Err(CommandError::Usage("no endpoint is set".to_owned()));
@@ -33,17 +33,17 @@ pub(super) async fn drain(
         connect_timeout: timeouts.connect,
         total_timeout: timeouts.total,
     })?;
-    let chunk = eta::inputs_of(settings, store, limits.app).await?.chunk;
+    let chunk = eta::inputs_of(settings, queue, limits.app).await?.chunk;
     let progress = follow(out.clone(), clock.clone(), events.listen(), chunk, settings.rate());
     // On a thread of its own: a terminal stopped by Ctrl-S blocks every write to it.
     let runtime = Handle::current();
     let display =
         (!out.is_quiet()).then(|| tokio::task::spawn_blocking(move || runtime.block_on(progress)));
     let stuck = signals::stuck(shutdown.clone(), clock.clone(), limits.grace);
-    let runner = Runner::new(clock.clone(), store.clone(), transport, signer, limits, events);
+    let runner = Runner::new(clock.clone(), queue.clone(), transport, signer, limits, events);
     let drained = async {
-        service.note(store).await?;
-        let report = runner.run(&queue.lock, shutdown).await;
+        service.note(queue).await?;
+        let report = runner.run(&locked.lock, shutdown).await;
         // The display ends with the run's last event, or with the channel.
         if let Some(display) = display {
             let _ = display.await;

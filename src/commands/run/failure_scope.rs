@@ -28,18 +28,18 @@ impl FailureScope {
         app: App,
         approval: Option<(ApprovalId, Covers)>,
         batch: Option<BatchId>,
-        store: &Queue,
+        queue: &Queue,
     ) -> Result<Self, CommandError> {
         let jobs = if let Some((plan, Covers::Plan)) = approval {
             ScopeJobs::Plan(plan)
         } else {
-            let mut named = store.unfinished_batches(app).await?;
+            let mut named = queue.unfinished_batches(app).await?;
             named.extend(batch);
-            ScopeJobs::Batches { named, last: store.last_batch().await? }
+            ScopeJobs::Batches { named, last: queue.last_batch().await? }
         };
         let approval = approval.map(|(approval, _)| approval);
-        let withdrawn_before = jobs.withdrawn(app, store).await?;
-        let uncovered_before = uncovered(approval, store).await?;
+        let withdrawn_before = jobs.withdrawn(app, queue).await?;
+        let uncovered_before = uncovered(approval, queue).await?;
         Ok(Self { jobs, approval, withdrawn_before, uncovered_before })
     }
 
@@ -53,9 +53,9 @@ impl FailureScope {
     pub(super) async fn has_nothing_to_send(
         &self,
         app: App,
-        store: &Queue,
+        queue: &Queue,
     ) -> Result<bool, CommandError> {
-        let open = store.open_of(app, self.approval).await?;
+        let open = queue.open_of(app, self.approval).await?;
         Ok(open.to_send == 0 && (self.is_plan() || open.unapproved == 0))
     }
 
@@ -63,9 +63,9 @@ impl FailureScope {
     pub(super) async fn withdrawn_since(
         &self,
         app: App,
-        store: &Queue,
+        queue: &Queue,
     ) -> Result<[u64; 2], CommandError> {
-        let [cancelled, superseded] = self.jobs.withdrawn(app, store).await?;
+        let [cancelled, superseded] = self.jobs.withdrawn(app, queue).await?;
         let [cancelled_before, superseded_before] = self.withdrawn_before;
         Ok([
             cancelled.saturating_sub(cancelled_before),
@@ -75,27 +75,27 @@ impl FailureScope {
 
     /// Jobs of the plan that were retried since the run began. Without a plan a retried job is sent
     /// again, or counts as an unapproved delete.
-    pub(super) async fn retried_since(&self, store: &Queue) -> Result<u64, CommandError> {
+    pub(super) async fn retried_since(&self, queue: &Queue) -> Result<u64, CommandError> {
         let plan = self.approval.filter(|_| self.is_plan());
-        Ok(uncovered(plan, store).await?.saturating_sub(self.uncovered_before))
+        Ok(uncovered(plan, queue).await?.saturating_sub(self.uncovered_before))
     }
 }
 
 impl ScopeJobs {
-    async fn withdrawn(&self, app: App, store: &Queue) -> Result<[u64; 2], CommandError> {
+    async fn withdrawn(&self, app: App, queue: &Queue) -> Result<[u64; 2], CommandError> {
         Ok(match self {
-            Self::Plan(approval) => store.withdrawn_of(*approval).await?,
+            Self::Plan(approval) => queue.withdrawn_of(*approval).await?,
             Self::Batches { .. } => {
-                let counts = store.counts_of(app).await?;
+                let counts = queue.counts_of(app).await?;
                 [counts.cancelled, counts.superseded]
             }
         })
     }
 }
 
-async fn uncovered(approval: Option<ApprovalId>, store: &Queue) -> Result<u64, CommandError> {
+async fn uncovered(approval: Option<ApprovalId>, queue: &Queue) -> Result<u64, CommandError> {
     match approval {
-        Some(approval) => Ok(store.uncovered_of(approval).await?),
+        Some(approval) => Ok(queue.uncovered_of(approval).await?),
         None => Ok(0),
     }
 }

@@ -85,15 +85,15 @@ impl MetricsFile {
 
     /// Writes the file now, and periodically until the returned writer is dropped. Only for the
     /// holder of the run lock.
-    pub(super) async fn keep<C: Clock>(&self, store: &Queue, clock: &C) -> PeriodicWriter {
+    pub(super) async fn keep<C: Clock>(&self, queue: &Queue, clock: &C) -> PeriodicWriter {
         let Some(target) = self.0.clone() else { return PeriodicWriter(None) };
         target.has_held_lock.store(true, Ordering::Relaxed);
-        target.write_queue(store).await;
-        let (store, clock) = (store.clone(), clock.clone());
+        target.write_queue(queue).await;
+        let (queue, clock) = (queue.clone(), clock.clone());
         let writer = tokio::spawn(async move {
             loop {
                 clock.sleep_until(clock.now() + WRITE_EVERY).await;
-                target.write_queue(&store).await;
+                target.write_queue(&queue).await;
             }
         });
         PeriodicWriter(Some(writer.abort_handle()))
@@ -134,8 +134,8 @@ impl Target {
             && matches!(RunLock::holder_of(database), Ok(Some(_)))
     }
 
-    async fn write_queue(self: &Arc<Self>, store: &Queue) {
-        match metrics::text(store, self.rate).await {
+    async fn write_queue(self: &Arc<Self>, queue: &Queue) {
+        match metrics::text(queue, self.rate).await {
             Ok(queue) => self.write(queue, |outcome| outcome).await,
             // The run itself reports the error.
             Err(e) => tracing::debug!(error = %e, "the queue could not be read for its metrics"),
@@ -144,9 +144,9 @@ impl Target {
 
     /// The queue's metrics; empty if it cannot be read.
     async fn read_queue(&self) -> String {
-        let Ok(store) = Queue::open_existing(&self.database).await else { return String::new() };
-        let text = metrics::text(&store, self.rate).await.unwrap_or_default();
-        store.close().await;
+        let Ok(queue) = Queue::open_existing(&self.database).await else { return String::new() };
+        let text = metrics::text(&queue, self.rate).await.unwrap_or_default();
+        queue.close().await;
         text
     }
 
@@ -239,20 +239,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (metrics, clock) = (target(folder.path()), ManualClock::new(NOW_MS));
         let text = || fs::read_to_string(folder.path().join("deskbatch.prom")).unwrap();
-        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
-        let lock = RunLock::take(store.path(), NOW_MS).unwrap();
-        let kept = metrics.keep(&store, &clock).await;
+        let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+        let lock = RunLock::take(queue.path(), NOW_MS).unwrap();
+        let kept = metrics.keep(&queue, &clock).await;
         assert!(
             text().contains("deskbatch_build_info") && !text().contains("deskbatch_run_active")
         );
 
-        let run = store.begin_run(&lock, APP, NOW_MS).await.unwrap().run;
+        let run = queue.begin_run(&lock, APP, NOW_MS).await.unwrap().run;
         next_write(&clock).await;
         assert_eq!(clock.wall_ms(), NOW_MS + 15_000);
         assert!(text().contains("library=\"chitchat\"} 1\n"), "{}", text());
         assert!(!text().contains("deskbatch_last_run_exit_code"));
 
-        store.end_run(run, RunEnding::Outage, NOW_MS + 16_000).await.unwrap();
+        queue.end_run(run, RunEnding::Outage, NOW_MS + 16_000).await.unwrap();
         next_write(&clock).await;
         assert_eq!(clock.wall_ms(), NOW_MS + 30_000);
         assert!(text().contains("ending=\"outage\"} 1\n"), "{}", text());
@@ -274,9 +274,9 @@ mod tests {
         let (clock, database) = (ManualClock::new(NOW_MS), folder.path().join("queue.db"));
         let said =
             || RunOutcome::read(&earlier_text(&folder.path().join("deskbatch.prom")), &database);
-        let store = Queue::open(&database).await.unwrap();
+        let queue = Queue::open(&database).await.unwrap();
         let first = target(folder.path());
-        let kept = first.keep(&store, &clock).await;
+        let kept = first.keep(&queue, &clock).await;
         assert_eq!(said(), RunOutcome::default());
         target(folder.path()).conclude(&Ok(Exit::Busy), &clock).await;
         assert_eq!(said(), RunOutcome::default());

@@ -72,27 +72,27 @@ async fn import_and_drain(
     }
     let deadline = settings.max_duration().map(|most| clock.now() + most);
     let (mut account, sandbox) = destination(settings, args)?;
-    let store = open(settings, signals.run()).await?;
-    let queue = wait_for_lock(ctx, &account, store, deadline).await?;
-    let store = &queue.store;
+    let queue = open(settings, signals.run()).await?;
+    let locked = wait_for_lock(ctx, &account, queue, deadline).await?;
+    let queue = &locked.queue;
     signals.time_ends(clock, deadline);
     signals.enter(Phase::Import);
-    let _metrics_writer = metrics.keep(store, clock).await;
+    let _metrics_writer = metrics.keep(queue, clock).await;
     let dashboard = dashboard::bind_for_run(settings).await?;
-    let service = Service::of(settings, args.same_service, store).await?;
-    payload.set_in_doubt(store.in_doubt_of(account.app).await?);
-    let last_batch_before = store.last_batch().await?;
-    let Confirmed { approval, batch } = match confirm(ctx, &queue, payload).await? {
+    let service = Service::of(settings, args.same_service, queue).await?;
+    payload.set_in_doubt(queue.in_doubt_of(account.app).await?);
+    let last_batch_before = queue.last_batch().await?;
+    let Confirmed { approval, batch } = match confirm(ctx, &locked, payload).await? {
         Ok(confirmed) => confirmed,
         Err(exit) => return Ok(exit),
     };
     let named = NamedManifest { file: args.file.as_deref(), batch, last_batch_before };
-    let scope = FailureScope::new(account.app, approval, batch, store).await?;
-    if scope.has_nothing_to_send(account.app, store).await? {
-        let failed = store.failed_in(batch.as_slice(), BatchId::MAX).await?;
+    let scope = FailureScope::new(account.app, approval, batch, queue).await?;
+    if scope.has_nothing_to_send(account.app, queue).await? {
+        let failed = queue.failed_in(batch.as_slice(), BatchId::MAX).await?;
         let (text, is_done) =
-            nothing_to_do::explain(&named, account.app, scope.is_plan(), failed, store).await?;
-        queue.store.close().await;
+            nothing_to_do::explain(&named, account.app, scope.is_plan(), failed, queue).await?;
+        locked.queue.close().await;
         return Ok(payload.record_nothing_to_do(&text, failed, is_done, out));
     }
     let sandbox = match sandbox {
@@ -102,17 +102,17 @@ async fn import_and_drain(
     let limits = settings.runner(account.app, scope.approval);
     signals.enter(Phase::Send);
     let events = Events::new();
-    let dashboard = dashboard.map(|bound| bound.serve(settings, store, Some(&events), out));
-    let report = drain(ctx, &queue, account, limits, events, &service).await?;
+    let dashboard = dashboard.map(|bound| bound.serve(settings, queue, Some(&events), out));
+    let report = drain(ctx, &locked, account, limits, events, &service).await?;
     if let Some(sandbox) = sandbox {
         sandbox.stop().await;
     }
-    service.conclude(&report, store).await?;
-    let exit = conclude(ctx, store, &report, &scope, &named, payload).await?;
+    service.conclude(&report, queue).await?;
+    let exit = conclude(ctx, queue, &report, &scope, &named, payload).await?;
     if let Some(dashboard) = dashboard {
         dashboard.stop("over: this is how it ended").await;
     }
-    queue.store.close().await;
+    locked.queue.close().await;
     Ok(exit)
 }
 
@@ -120,14 +120,14 @@ async fn import_and_drain(
 /// that was declined or has nothing left to do.
 async fn confirm(
     ctx: &RunContext<'_>,
-    queue: &LockedQueue,
+    locked: &LockedQueue,
     payload: &mut HookPayload,
 ) -> Result<Result<Confirmed, Exit>, CommandError> {
     let RunContext { args, out, .. } = *ctx;
     let import = ImportContext::begin(out, ctx.signals.run());
     let confirmation = match &args.plan {
-        Some(digest) => confirm_by_digest(digest, ctx, queue, &import).await?,
-        None => confirm_pending(ctx, queue, &import).await?,
+        Some(digest) => confirm_by_digest(digest, ctx, locked, &import).await?,
+        None => confirm_pending(ctx, locked, &import).await?,
     };
     Ok(match confirmation {
         Confirmation::Granted(confirmed) => {
@@ -163,7 +163,7 @@ async fn open(settings: &Settings, mut shutdown: Shutdown) -> Result<Queue, Comm
     tokio::select! {
         biased;
         () = shutdown.requested(ShutdownMode::Graceful) => Err(QueueError::Stopped.into()),
-        store = Queue::open(&settings.database) => Ok(store?),
+        queue = Queue::open(&settings.database) => Ok(queue?),
     }
 }
 

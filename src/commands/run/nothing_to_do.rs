@@ -12,25 +12,25 @@ pub(super) async fn explain(
     app: App,
     is_plan: bool,
     failed: u64,
-    store: &Queue,
+    queue: &Queue,
 ) -> Result<(String, bool), CommandError> {
-    let doubts = match store.in_doubt_of(app).await? {
+    let doubts = match queue.in_doubt_of(app).await? {
         0 => String::new(),
         jobs => format!("; {jobs} are in doubt: deskbatch report --only in-doubt lists them"),
     };
-    match named.unfinished_reason(store).await? {
+    match named.unfinished_reason(queue).await? {
         Some(reason) if failed > 0 => {
             let how =
                 "deskbatch report --only failed lists what failed, deskbatch retry takes it back";
             Ok((format!("{reason}; {how}{doubts}"), false))
         }
         Some(reason) => Ok((format!("{reason}{doubts}"), false)),
-        None => Ok((finished_text(app, is_plan, failed, store) + &doubts, true)),
+        None => Ok((finished_text(app, is_plan, failed, queue) + &doubts, true)),
     }
 }
 
 /// Names the app, since jobs of another app or library may be pending in the same queue.
-fn finished_text(app: App, is_plan: bool, failed: u64, store: &Queue) -> String {
+fn finished_text(app: App, is_plan: bool, failed: u64, queue: &Queue) -> String {
     if failed > 0 {
         return format!(
             "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \
@@ -45,6 +45,6 @@ fn finished_text(app: App, is_plan: bool, failed: u64, store: &Queue) -> String 
         "nothing to do: no job of application {}, library {}, is waiting in {}",
         app.sdkappid,
         app.library,
-        path_text(store.path())
+        path_text(queue.path())
     )
 }

@@ -25,14 +25,14 @@ impl Service {
     pub(in crate::commands) async fn of(
         settings: &Settings,
         is_same: bool,
-        store: &Queue,
+        queue: &Queue,
     ) -> Result<Self, CommandError> {
         let app = settings.app()?;
         let endpoint = match settings.endpoint()? {
             Some(endpoint) => format!("{endpoint} {}", endpoint.mark()),
             None => "sandbox".to_owned(),
         };
-        let noted = store.endpoint_of(app).await?;
+        let noted = queue.endpoint_of(app).await?;
         match &noted {
             Some(noted) if *noted != endpoint && !is_same => {
                 Err(other_service(settings, app, noted, &endpoint))
@@ -42,11 +42,11 @@ impl Service {
     }
 
     /// Notes the endpoint in the queue, before the first request.
-    pub(super) async fn note(&self, store: &Queue) -> Result<(), CommandError> {
+    pub(super) async fn note(&self, queue: &Queue) -> Result<(), CommandError> {
         if self.is_noted() {
             return Ok(());
         }
-        Ok(store.note_endpoint(self.app, &self.endpoint).await?)
+        Ok(queue.note_endpoint(self.app, &self.endpoint).await?)
     }
 
     /// Restores the earlier note if the run got no response, so that a mistyped address does not bind
@@ -54,12 +54,12 @@ impl Service {
     pub(super) async fn conclude(
         &self,
         report: &RunReport,
-        store: &Queue,
+        queue: &Queue,
     ) -> Result<(), CommandError> {
         if self.is_noted() {
             return Ok(());
         }
-        Ok(store.forget_endpoint(self.app, report.run, self.noted_before.as_deref()).await?)
+        Ok(queue.forget_endpoint(self.app, report.run, self.noted_before.as_deref()).await?)
     }
 
     fn is_noted(&self) -> bool {

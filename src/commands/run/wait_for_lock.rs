@@ -21,28 +21,28 @@ const ATTEMPTS_MIN: u32 = 3;
 /// Takes the locks for a run of `account`, until `deadline` at the latest.
 ///
 /// # Errors
-/// [`QueueError::Held`] or [`QueueError::AppHeld`] when the wait or the run's time is over;
+/// [`QueueError::Locked`] or [`QueueError::AppLocked`] when the wait or the run's time is over;
 /// [`QueueError::Stopped`] on shutdown.
 pub(super) async fn wait_for_lock(
     ctx: &RunContext<'_>,
     account: &Account,
-    store: Queue,
+    queue: Queue,
     deadline: Option<Moment>,
 ) -> Result<LockedQueue, CommandError> {
     let RunContext { settings, clock, out, .. } = *ctx;
     let give_up_at = clock.now() + settings.wait();
     let give_up_at = deadline.map_or(give_up_at, |deadline| give_up_at.min(deadline));
     let mut waiting = LockWait { clock, give_up_at, shutdown: ctx.signals.run(), out };
-    let lock = waiting.take(|| RunLock::take(store.path(), clock.wall_ms())).await?;
+    let lock = waiting.take(|| RunLock::take(queue.path(), clock.wall_ms())).await?;
     let app_lock = match account.endpoint.as_ref().filter(|_| !settings.is_sandbox_run) {
         Some(endpoint) => {
             let (app, endpoint) = (account.app, endpoint.to_string());
-            let take = || AppLock::take(app, &endpoint, store.path(), clock.wall_ms());
+            let take = || AppLock::take(app, &endpoint, queue.path(), clock.wall_ms());
             Some(waiting.take(take).await?)
         }
         None => None,
     };
-    Ok(LockedQueue { store, lock, _app_lock: app_lock })
+    Ok(LockedQueue { queue, lock, _app_lock: app_lock })
 }
 
 struct LockWait<'a, C> {
@@ -61,7 +61,7 @@ impl<C: Clock> LockWait<'_, C> {
         let mut attempts = 0;
         loop {
             let held = match try_take() {
-                Err(held @ (QueueError::Held(_) | QueueError::AppHeld { .. })) => held,
+                Err(held @ (QueueError::Locked(_) | QueueError::AppLocked { .. })) => held,
                 taken => return Ok(taken?),
             };
             attempts += 1;
@@ -83,10 +83,10 @@ impl<C: Clock> LockWait<'_, C> {
 
 fn waiting_text(held: &QueueError) -> String {
     match held {
-        QueueError::AppHeld { queue, holder } => format!(
+        QueueError::AppLocked { queue, holder } => format!(
             "another run sends for this application, from the queue {queue} ({holder}): waiting for it to end"
         ),
-        QueueError::Held(holder) => {
+        QueueError::Locked(holder) => {
             format!("another run has the queue ({holder}): waiting for it to end")
         }
         other => other.to_string(),

@@ -18,16 +18,16 @@ use crate::queue::{Approval, Covers};
 pub(super) async fn confirm_by_digest(
     digest: &str,
     ctx: &RunContext<'_>,
-    queue: &LockedQueue,
+    locked: &LockedQueue,
     import: &ImportContext,
 ) -> Result<Confirmation, CommandError> {
     let RunContext { settings, args, out, .. } = *ctx;
     let digest = read_digest(digest)?;
     // Stays true: only the holder of the run lock changes the jobs of an approval.
-    let prior = queue.store.find_approval(settings.app()?, &digest).await?;
+    let prior = locked.queue.find_approval(settings.app()?, &digest).await?;
     let options = PlanOptions { dry_run: false, deletes_max: 0 };
     let Proposal { staged, plan } =
-        propose(settings, &queue.store, args.file.as_deref(), &args.manifest, options, import)
+        propose(settings, &locked.queue, args.file.as_deref(), &args.manifest, options, import)
             .await?;
     match decide(prior, &plan, &digest) {
         Decision::Resume(approval) => {
@@ -39,12 +39,12 @@ pub(super) async fn confirm_by_digest(
             let approval = Some((approval.id, Covers::Plan));
             Ok(Confirmation::Granted(Confirmed { approval, batch: None }))
         }
-        Decision::Begin => begin(ctx, queue, staged, &plan, &digest).await,
+        Decision::Begin => begin(ctx, locked, staged, &plan, &digest).await,
         Decision::Complete(approval) => {
             staged.rollback().await?;
             let mut text =
                 "this plan was begun before, and nothing of it is left to be done".to_owned();
-            let [cancelled, _] = queue.store.withdrawn_of(approval.id).await?;
+            let [cancelled, _] = locked.queue.withdrawn_of(approval.id).await?;
             if cancelled > 0 {
                 let _ = write!(text, "; {cancelled} of its jobs were cancelled");
             }
@@ -60,27 +60,27 @@ pub(super) async fn confirm_by_digest(
 /// Approves the plan and commits the import, in one transaction.
 async fn begin(
     ctx: &RunContext<'_>,
-    queue: &LockedQueue,
+    locked: &LockedQueue,
     mut staged: Staged,
     plan: &Plan,
     digest: &str,
 ) -> Result<Confirmation, CommandError> {
     let RunContext { args, out, .. } = *ctx;
-    let (store, file) = (&queue.store, args.file.as_deref());
+    let (queue, file) = (&locked.queue, args.file.as_deref());
     let mut approval = None;
     if plan.open.total() > 0 {
         let conditions = plan.conditions();
-        let id = staged.import.approve(&queue.lock, Covers::Plan, digest, &conditions).await?;
+        let id = staged.import.approve(&locked.lock, Covers::Plan, digest, &conditions).await?;
         approval = Some((id, Covers::Plan));
     }
     // `plan` has shown them before the approval, so they are no warnings of this run.
     for warning in &staged.read.warnings {
         out.info(&format!("warning: {warning}"));
     }
-    let last_batch_before = store.last_batch().await?;
+    let last_batch_before = queue.last_batch().await?;
     let mut batch = None;
     if file.is_some() {
-        batch = commit(store, staged, &args.manifest, out).await?;
+        batch = commit(queue, staged, &args.manifest, out).await?;
     } else {
         staged.end_without_batch().await?;
     }
@@ -88,7 +88,7 @@ async fn begin(
         return Ok(Confirmation::Granted(Confirmed { approval, batch: None }));
     }
     let named = NamedManifest { file, batch, last_batch_before };
-    match named.unfinished_reason(store).await? {
+    match named.unfinished_reason(queue).await? {
         Some(reason) => Ok(complete(&reason, 0, false)),
         None => Ok(complete("nothing to do, as the plan has it", 0, true)),
     }

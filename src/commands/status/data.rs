@@ -7,7 +7,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
 use crate::eta::Eta;
 use crate::queue::{
-    BatchSummary, Holder, KeptPace, KeptSize, Queue, QueueStatus, RunLock, RunSummary,
+    AppChunkSize, AppRate, BatchSummary, Holder, Queue, QueueStatus, RunLock, RunSummary,
 };
 
 /// The state of the queue at one time.
@@ -16,21 +16,21 @@ pub(super) struct StatusData {
     /// The process that holds the run lock.
     pub(super) running: Option<Holder>,
     pub(super) batches: Vec<BatchSummary>,
-    pub(super) learned_rates: Vec<KeptPace>,
-    pub(super) learned_sizes: Vec<KeptSize>,
+    pub(super) learned_rates: Vec<AppRate>,
+    pub(super) learned_sizes: Vec<AppChunkSize>,
 }
 
 impl StatusData {
     /// Reads it from the queue.
-    pub(super) async fn load(store: &Queue) -> Result<Self, CommandError> {
+    pub(super) async fn load(queue: &Queue) -> Result<Self, CommandError> {
         // Before the rest: a run that ends in between has its end in the queue then.
-        let running = RunLock::holder_of(store.path())?;
+        let running = RunLock::holder_of(queue.path())?;
         Ok(Self {
             running,
-            status: store.status().await?,
-            batches: store.batches().await?,
-            learned_rates: store.paces().await?,
-            learned_sizes: store.sizes(SystemClock::new().wall_ms()).await?,
+            status: queue.status().await?,
+            batches: queue.batches().await?,
+            learned_rates: queue.learned_rates().await?,
+            learned_sizes: queue.sizes(SystemClock::new().wall_ms()).await?,
         })
     }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::data::StatusData;
 use crate::config::Settings;
-use crate::queue::{BatchSummary, Holder, KeptPace, KeptSize, RunSummary};
+use crate::queue::{AppChunkSize, AppRate, BatchSummary, Holder, RunSummary};
 
 /// `schema` changes when a key is removed or changes its meaning; new keys may be added without
 /// that.
@@ -133,7 +133,7 @@ pub(super) fn json(settings: &Settings, data: &StatusData) -> String {
     text
 }
 
-fn json_rate(kept: &KeptPace) -> JsonRate<'_> {
+fn json_rate(kept: &AppRate) -> JsonRate<'_> {
     JsonRate {
         sdkappid: kept.app.sdkappid,
         library: kept.app.library.name(),
@@ -144,7 +144,7 @@ fn json_rate(kept: &KeptPace) -> JsonRate<'_> {
     }
 }
 
-fn json_size(kept: &KeptSize) -> JsonSize<'_> {
+fn json_size(kept: &AppChunkSize) -> JsonSize<'_> {
     JsonSize {
         sdkappid: kept.app.sdkappid,
         library: kept.app.library.name(),

@@ -19,11 +19,11 @@ pub(super) async fn status(
     args: &StatusArgs,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let store = Queue::open_existing(&settings.database).await?;
+    let queue = Queue::open_existing(&settings.database).await?;
     let exit = if args.watch {
-        watch::watch(settings, args, &store, out).await?
+        watch::watch(settings, args, &queue, out).await?
     } else {
-        let data = StatusData::load(&store).await?;
+        let data = StatusData::load(&queue).await?;
         let written = if args.json {
             out.json(&json::json(settings, &data))
         } else {
@@ -32,6 +32,6 @@ pub(super) async fn status(
         written.map_err(CommandError::io("stdout cannot be written"))?;
         Exit::Done
     };
-    store.close().await;
+    queue.close().await;
     Ok(exit)
 }

@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::domain::clock::utc_text;
 use crate::domain::job::App;
 use crate::output::{counts_text, range_text};
-use crate::queue::{Holder, KeptPace, KeptSize, QueueStatus, RunSummary};
+use crate::queue::{AppChunkSize, AppRate, Holder, QueueStatus, RunSummary};
 use crate::util::escape::{path_text, visible};
 
 /// The lines of `status`.
@@ -90,7 +90,7 @@ fn write_learned(text: &mut String, data: &StatusData) {
         }
         format!("application {}, library {}: ", app.sdkappid, app.library)
     };
-    for KeptPace { app, learned, learned_ms } in &data.learned_rates {
+    for AppRate { app, learned, learned_ms } in &data.learned_rates {
         let refused = match learned.refused_rate {
             // Measured around a push-back, so it may be below the rate that is sent now.
             Some(rate) if rate < learned.rate => format!("refused at about {rate:.1}"),
@@ -105,7 +105,7 @@ fn write_learned(text: &mut String, data: &StatusData) {
             utc_text(*learned_ms)
         );
     }
-    for KeptSize { app, limit, learned_ms } in &data.learned_sizes {
+    for AppChunkSize { app, limit, learned_ms } in &data.learned_sizes {
         let _ = writeln!(
             text,
             "size      {}at most {} questions a request; {} were too many; learned {}",

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::domain::clock::{Clock as _, Moment, SystemClock};
 use crate::limiter::CloseReason;
 use crate::output::{Output, ProgressDisplay, RateWindow, RunActivity, RunView};
-use crate::queue::{Queue, Wait, WaitsFor};
+use crate::queue::{Queue, Wait, WaitReason};
 
 /// How often the queue is read.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn watch(
     settings: &Settings,
     args: &StatusArgs,
-    store: &Queue,
+    queue: &Queue,
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let failed = || CommandError::io("stdout cannot be written");
@@ -30,7 +30,7 @@ pub(super) async fn watch(
     let mut watcher = Watcher::default();
     let mut last_json = String::new();
     loop {
-        let data = StatusData::load(store).await?;
+        let data = StatusData::load(queue).await?;
         if args.json {
             let line = json(settings, &data);
             if line != last_json {
@@ -49,7 +49,7 @@ pub(super) async fn watch(
             return Ok(Exit::Done);
         }
         let open = match data.unfinished_run() {
-            Some(run) => store.open_of(run.app(), run.approval).await?.to_send,
+            Some(run) => queue.open_of(run.app(), run.approval).await?.to_send,
             None => data.status.counts.open(),
         };
         let now = clock.now();
@@ -121,8 +121,8 @@ fn waiting(wait: Wait, now_ms: i64) -> RunActivity {
     let remaining = Duration::from_millis(remaining_ms);
     let closed = |why| RunActivity::Waiting { why, since_ms: wait.since_ms, wait: remaining };
     match wait.waits_for {
-        WaitsFor::SlowDown => closed(CloseReason::Frequency),
-        WaitsFor::Outage => closed(CloseReason::Outage),
-        WaitsFor::Answers => RunActivity::Stopping,
+        WaitReason::SlowDown => closed(CloseReason::Frequency),
+        WaitReason::Outage => closed(CloseReason::Outage),
+        WaitReason::Answers => RunActivity::Stopping,
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::domain::job::{App, QuestionId, Status};
+use crate::domain::job::{App, QuestionId, TargetStatus};
 
 const USERSIG: &str = "eJw*SECRET-_";
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
@@ -131,7 +131,7 @@ fn call() -> SetStatusRequest {
     let ids = ["1400111222-@RBT#Desk-aB", "问题\"2"];
     SetStatusRequest {
         app: App { sdkappid: 1_400_111_222, library: Library::Chitchat },
-        status: Status::Disable,
+        status: TargetStatus::Disable,
         ids: ids.map(|id| QuestionId::parse(id.as_bytes()).expect("is an id")).into(),
         usersig: USERSIG.into(),
     }

@@ -143,7 +143,7 @@ fn digest_covers_the_unpacked_file() {
 fn semantic_options_change_the_digest_reproducibly() {
     let text = "id,status\na,4\n";
     let all = ManifestOptions {
-        status: Some(Status::Delete),
+        status: Some(TargetStatus::Delete),
         delimiter: Some(b','),
         on_conflict: Some(OnConflict::Last),
         sets_aside: true,
@@ -161,8 +161,8 @@ fn semantic_options_change_the_digest_reproducibly() {
     let delimiter = ManifestOptions { delimiter: Some(b','), ..plain() };
     let choices = [
         plain(),
-        with_status(Status::Enable),
-        with_status(Status::Delete),
+        with_status(TargetStatus::Enable),
+        with_status(TargetStatus::Delete),
         on_conflict(OnConflict::First),
         on_conflict(OnConflict::Last),
         delimiter,

@@ -39,7 +39,7 @@ fn duplicate_column_name_is_an_error_only_if_used() {
         "jobs.csv: the column id stands twice in the header: rename or remove one"
     );
     assert!(failure("id,status,Status\n", &plain()).contains("column status stands twice"));
-    check("id,status,Status\na,b,c\n", &with_status(Status::Delete), &["a delete @2"]);
+    check("id,status,Status\na,b,c\n", &with_status(TargetStatus::Delete), &["a delete @2"]);
     check("id,status,x,x\na,4,,\n", &plain(), &["a enable @2"]);
 }
 
@@ -63,7 +63,7 @@ fn missing_column_error_lists_the_existing_columns() {
 #[test]
 fn status_option_overrides_the_status_column() {
     for text in ["id\na\n", "status,id\nrubbish,a\n", "status,status,id\n,,a\n"] {
-        check(text, &with_status(Status::Disable), &["a disable @2"]);
+        check(text, &with_status(TargetStatus::Disable), &["a disable @2"]);
     }
 }
 
@@ -88,10 +88,10 @@ fn delimiter_is_detected_from_the_header() {
     }
     check(
         "id\na,b;c\n",
-        &with_status(Status::Enable),
+        &with_status(TargetStatus::Enable),
         &["record 1, line 2, column -: \"a,b;c\": has 2 fields, the header has 1"],
     );
-    check("id\na;b\n", &with_status(Status::Enable), &["a;b enable @2"]);
+    check("id\na;b\n", &with_status(TargetStatus::Enable), &["a;b enable @2"]);
 }
 
 #[test]
@@ -150,7 +150,8 @@ fn unclosed_quote_in_the_header_is_an_error() {
     );
     let text = "\nid,\"note\na,x\nb,\"y\"\nc,z\n";
     assert!(
-        failure(text, &with_status(Status::Delete)).contains("the header, at line 2: a quoted")
+        failure(text, &with_status(TargetStatus::Delete))
+            .contains("the header, at line 2: a quoted")
     );
 }
 

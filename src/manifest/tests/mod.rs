@@ -24,7 +24,7 @@ fn plain() -> ManifestOptions {
     ManifestOptions { sdkappid: 1, ..ManifestOptions::default() }
 }
 
-fn with_status(status: Status) -> ManifestOptions {
+fn with_status(status: TargetStatus) -> ManifestOptions {
     ManifestOptions { status: Some(status), ..plain() }
 }
 

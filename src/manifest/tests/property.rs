@@ -25,7 +25,7 @@ struct Format {
 #[derive(Debug, Clone)]
 struct Wanted {
     id: String,
-    status: Status,
+    status: TargetStatus,
     /// How the status is written: number, name, or name in capitals with blanks.
     spelling: usize,
     note: String,
@@ -52,7 +52,7 @@ fn format() -> impl Strategy<Value = Format> {
 fn wanted() -> impl Strategy<Value = Wanted> {
     (
         "[!-~é问😀]{1,12}",
-        prop::sample::select(Status::ALL.to_vec()),
+        prop::sample::select(TargetStatus::ALL.to_vec()),
         0..4_usize,
         "[ -~\r\n\t,;\"问]{0,20}",
     )
@@ -108,7 +108,7 @@ proptest! {
         format in format(),
     ) {
         let (bytes, lines) = written(&rows, &format);
-        let mut first = std::collections::HashMap::<&str, (Status, u64, bool)>::new();
+        let mut first = std::collections::HashMap::<&str, (TargetStatus, u64, bool)>::new();
         let (mut expected, mut repeated, mut conflicts) = (Vec::new(), 0, Vec::new());
         for (row, line) in rows.iter().zip(lines) {
             match first.get_mut(row.id.as_str()) {

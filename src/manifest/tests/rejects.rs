@@ -97,7 +97,7 @@ fn rejects_of_rejects_come_out_the_same() {
 
 #[test]
 fn single_empty_column_is_still_a_row() {
-    let (header, bad) = bad_rows("id\n\"a b\"\n", &with_status(Status::Enable));
+    let (header, bad) = bad_rows("id\n\"a b\"\n", &with_status(TargetStatus::Enable));
     assert_eq!((header.len(), bad.len()), (1, 1));
     check_rejected("id,status\n,4\n", "id,status,reason\n,4,empty\n");
 }

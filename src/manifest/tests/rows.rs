@@ -74,15 +74,15 @@ fn empty_last_columns_need_no_delimiters() {
     check(text, &plain(), &rows);
     check(text.replace(',', ";"), &plain(), &rows);
     let rows = ["a enable @2", "b enable @3", "c enable @4"];
-    check("id,note\na\nb,\nc,,\n", &with_status(Status::Enable), &rows);
-    check("id\na,\n", &with_status(Status::Enable), &["a enable @2"]);
+    check("id,note\na\nb,\nc,,\n", &with_status(TargetStatus::Enable), &rows);
+    check("id\na,\n", &with_status(TargetStatus::Enable), &["a enable @2"]);
 }
 
 #[test]
 fn blank_rows_are_skipped_but_counted_as_lines() {
     let text = "\n\r\nid,status\n\n  \na,4\n,\n , \n\"\",\"\"\n\t,\r\n\r\nb,5\n\n";
     check(text, &plain(), &["a enable @6", "b disable @12"]);
-    check("id\n\na\n \n\nb", &with_status(Status::Enable), &["a enable @3", "b enable @6"]);
+    check("id\n\na\n \n\nb", &with_status(TargetStatus::Enable), &["a enable @3", "b enable @6"]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn unclosed_quote_is_a_bad_row_at_its_line() {
         let bad = format!("record 2, line 4, column -: \"{value}\": {reason}");
         check(format!("id,status,note\na,4,\n\n{rest}"), &plain(), &["a enable @2", &bad]);
     }
-    let options = with_status(Status::Delete);
+    let options = with_status(TargetStatus::Delete);
     check(
         "id\na\n\"b\nc\n",
         &options,

@@ -43,12 +43,16 @@ fn rewritten_ids_are_warned_of_with_their_line() {
 fn overridden_statuses_are_counted() {
     let text = "id,status\na,4\nb,delete\nc,\nd,kept\nd,6\n,4\n";
     assert_eq!(
-        warned(text, &with_status(Status::Delete)),
+        warned(text, &with_status(TargetStatus::Delete)),
         [
             "2 rows have another status of their own, for example 4 (record 1, line 2): --status delete overrides it"
         ]
     );
     for text in ["id\na\n", "id,status\na,6\na,DELETE\n", "id,status\na\n"] {
-        assert_eq!(warned(text, &with_status(Status::Delete)), Vec::<String>::new(), "{text}");
+        assert_eq!(
+            warned(text, &with_status(TargetStatus::Delete)),
+            Vec::<String>::new(),
+            "{text}"
+        );
     }
 }

@@ -12,7 +12,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
-use crate::domain::job::{App, Status};
+use crate::domain::job::{App, TargetStatus};
 use crate::queue::read::row_helpers::{app, count};
 use crate::queue::sqlite::doubts;
 use crate::queue::{Context as _, Queue, QueueError};
@@ -30,7 +30,7 @@ fn bound_of(latency_ms: Option<i64>) -> i64 {
 
 /// The requests with one verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct VerdictFigures {
+pub struct VerdictCounts {
     /// Their number.
     pub requests: u64,
     /// The number of their jobs.
@@ -39,7 +39,7 @@ pub struct VerdictFigures {
 
 /// The latencies of requests: the times from sending to the response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LatencyFigures {
+pub struct LatencyHistogram {
     /// The number of requests by upper bound in milliseconds; [`i64::MAX`] for those above all
     /// [`LATENCY_BOUNDS_MS`]. Not cumulative.
     pub by_bound: BTreeMap<i64, u64>,
@@ -56,14 +56,14 @@ pub struct LastRun {
     pub finished_ms: Option<i64>,
     pub ending: Option<String>,
     /// When one of its requests was settled last, in UTC milliseconds.
-    pub answered_ms: Option<i64>,
+    pub responded_ms: Option<i64>,
 }
 
 /// The counters of one app.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AppFigures {
+pub struct AppMetrics {
     pub app: App,
-    /// Jobs by target status and job state, in the orders of [`Status::ALL`] and
+    /// Jobs by target status and job state, in the orders of [`TargetStatus::ALL`] and
     /// [`JobState::ALL`](crate::domain::job::JobState::ALL).
     pub jobs: [[u64; 6]; 3],
     /// Jobs in doubt.
@@ -75,11 +75,11 @@ pub struct AppFigures {
     /// The import time of the oldest of these batches, in UTC milliseconds.
     pub oldest_open_ms: Option<i64>,
     /// All requests by verdict, including pruned ones.
-    pub requests: BTreeMap<String, VerdictFigures>,
+    pub requests: BTreeMap<String, VerdictCounts>,
     /// Requests without a recorded response.
     pub in_flight: u64,
     /// The latencies of all requests, including pruned ones.
-    pub latency: LatencyFigures,
+    pub latency: LatencyHistogram,
     /// The learned rate, in requests per second.
     pub learned_rate: Option<f64>,
     /// The newest run.
@@ -88,23 +88,23 @@ pub struct AppFigures {
 
 /// The counters of the whole queue.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Figures {
+pub struct QueueMetrics {
     /// The apps, in the order of their first import.
-    pub apps: Vec<AppFigures>,
+    pub apps: Vec<AppMetrics>,
     /// The size of the queue file, in bytes; `None` if it does not exist.
     pub file_bytes: Option<u64>,
     /// The size of its write-ahead log, in bytes; 0 if it does not exist.
     pub log_bytes: u64,
 }
 
-type Apps = BTreeMap<i64, AppFigures>;
+type Apps = BTreeMap<i64, AppMetrics>;
 
 impl Queue {
     /// The counters of the whole queue, from one read transaction.
     ///
     /// # Errors
     /// When the queue file cannot be read or has an impossible row.
-    pub async fn figures(&self) -> Result<Figures, QueueError> {
+    pub async fn metrics(&self) -> Result<QueueMetrics, QueueError> {
         let mut tx = self.readers.begin().await.context("read its figures")?;
         let mut apps = known_apps(&mut tx).await?;
         add_up_jobs(&mut tx, &mut apps).await?;
@@ -118,7 +118,7 @@ impl Queue {
         tx.rollback().await.context("read its figures")?;
         let mut log = self.path.as_os_str().to_owned();
         log.push("-wal");
-        Ok(Figures {
+        Ok(QueueMetrics {
             apps: apps.into_values().collect(),
             file_bytes: fs::metadata(&self.path).ok().map(|file| file.len()),
             log_bytes: fs::metadata(log).map_or(0, |file| file.len()),
@@ -140,7 +140,7 @@ async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, Queue
         let id: i64 = row.try_get(0).context(doing)?;
         apps.insert(
             id,
-            AppFigures {
+            AppMetrics {
                 app: app(row, 1, "apps", id)?,
                 jobs: [[0; 6]; 3],
                 in_doubt: 0,
@@ -149,7 +149,7 @@ async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, Queue
                 oldest_open_ms: None,
                 requests: BTreeMap::new(),
                 in_flight: 0,
-                latency: LatencyFigures::default(),
+                latency: LatencyHistogram::default(),
                 learned_rate: row.try_get(3).context(doing)?,
                 last_run: None,
             },
@@ -175,7 +175,7 @@ async fn add_up_jobs(
     for row in &rows {
         let figures = of_app(apps, row, "job_counters")?;
         let status: i64 = row.try_get(1).context(doing)?;
-        let at = Status::ALL.into_iter().position(|known| known.code() == status);
+        let at = TargetStatus::ALL.into_iter().position(|known| known.code() == status);
         let at = at.ok_or_else(|| QueueError::Impossible {
             table: "job_counters",
             row: 0,
@@ -268,7 +268,7 @@ fn add_requests(
         return Ok(());
     };
     if !figures.requests.contains_key(verdict) {
-        figures.requests.insert(verdict.to_owned(), VerdictFigures::default());
+        figures.requests.insert(verdict.to_owned(), VerdictCounts::default());
     }
     if let Some(of_verdict) = figures.requests.get_mut(verdict) {
         of_verdict.requests += requests;
@@ -299,7 +299,7 @@ async fn look_at_runs(
             started_ms: row.try_get(1).context(doing)?,
             finished_ms: row.try_get(2).context(doing)?,
             ending: row.try_get(3).context(doing)?,
-            answered_ms: row.try_get(4).context(doing)?,
+            responded_ms: row.try_get(4).context(doing)?,
         });
     }
     Ok(())
@@ -310,7 +310,7 @@ fn of_app<'a>(
     apps: &'a mut Apps,
     row: &SqliteRow,
     table: &'static str,
-) -> Result<&'a mut AppFigures, QueueError> {
+) -> Result<&'a mut AppMetrics, QueueError> {
     let id: Option<i64> = row.try_get(0).context("read its figures")?;
     let figures = id.and_then(|id| apps.get_mut(&id));
     let reason = || format!("its app {id:?} is not there");

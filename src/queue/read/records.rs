@@ -12,7 +12,7 @@ use serde::Deserialize;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 use tokio::sync::mpsc;
 
-use crate::domain::job::{JobId, JobState, Status};
+use crate::domain::job::{JobId, JobState, TargetStatus};
 use crate::queue::sqlite::doubts::IN_DOUBT;
 use crate::queue::{BatchId, Context as _, Queue, QueueError, RunId};
 
@@ -23,7 +23,7 @@ pub struct Record {
     /// The question id.
     pub question_id: String,
     /// The target status.
-    pub status: Status,
+    pub status: TargetStatus,
     /// The job state.
     pub state: JobState,
     /// The code of the service, if it rejected the job.
@@ -216,7 +216,8 @@ fn read_record(found: Found, names: &Names) -> Result<Record, QueueError> {
     Ok(Record {
         id,
         question_id,
-        status: Status::from_code(status).ok_or_else(|| impossible(format!("status {status}")))?,
+        status: TargetStatus::from_code(status)
+            .ok_or_else(|| impossible(format!("status {status}")))?,
         state: state.parse().map_err(impossible)?,
         error_code,
         error_info,

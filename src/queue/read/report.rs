@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row as _, SqlitePool};
 
-use crate::domain::job::{App, JobState, Status};
+use crate::domain::job::{App, JobState, TargetStatus};
 use crate::queue::read::request_stats::{self, RequestTimeline, RunStats};
 use crate::queue::read::row_helpers::{app, count, ends, stretches};
 use crate::queue::sqlite::doubts;
@@ -25,7 +25,7 @@ const CONTEXT: &str = "sum up its jobs";
 
 /// A list that may be cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed<T> {
+pub struct Truncated<T> {
     /// Its first entries.
     pub rows: Vec<T>,
     /// The number of all entries.
@@ -37,7 +37,7 @@ pub struct Listed<T> {
 pub struct ErrorCodeStats {
     /// The code of the service; `None`: without a code, such as for an HTTP status.
     pub code: Option<i64>,
-    /// Failed jobs by target status, in the order of [`Status::ALL`].
+    /// Failed jobs by target status, in the order of [`TargetStatus::ALL`].
     pub failed: [u64; 3],
     /// Succeeded jobs: deletes in doubt that the service reported as done when they were repeated.
     pub succeeded: u64,
@@ -77,10 +77,10 @@ pub struct BatchStats {
 /// The data of a report, from one read transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueReport {
-    /// Jobs by target status, in the order of [`Status::ALL`], and by state.
+    /// Jobs by target status, in the order of [`TargetStatus::ALL`], and by state.
     pub asked: [QueueCounts; 3],
     /// Jobs by code, the most frequent code first.
-    pub codes: Listed<ErrorCodeStats>,
+    pub codes: Truncated<ErrorCodeStats>,
     /// Jobs in doubt.
     pub in_doubt: u64,
     /// Deletes in doubt that the service reported as done when they were repeated.
@@ -88,9 +88,9 @@ pub struct QueueReport {
     /// The numbers of succeeded and of failed jobs in the newest run, across all batches.
     pub newest_run: (u64, u64),
     /// The batches that were not pruned, newest first.
-    pub batches: Listed<BatchStats>,
+    pub batches: Truncated<BatchStats>,
     /// The runs, newest first.
-    pub runs: Listed<RunStats>,
+    pub runs: Truncated<RunStats>,
     /// The requests over time.
     pub traffic: RequestTimeline,
 }
@@ -143,7 +143,7 @@ async fn overview(
     codes.truncate(CODES_MAX);
     Ok(QueueReport {
         asked: tally.asked,
-        codes: Listed { rows: codes, total },
+        codes: Truncated { rows: codes, total },
         in_doubt: doubts::count(&mut tx, None, batch).await?,
         succeeded_in_doubt: tally.succeeded_in_doubt,
         newest_run: newest_run(&mut tx).await?,
@@ -255,10 +255,10 @@ async fn newest_run(connection: &mut SqliteConnection) -> Result<(u64, u64), Que
     Ok((count(&row, 0).context(CONTEXT)?, count(&row, 1).context(CONTEXT)?))
 }
 
-/// The index in [`Status::ALL`] of the status that a row of `table` begins with.
+/// The index in [`TargetStatus::ALL`] of the status that a row of `table` begins with.
 fn status_at(row: &SqliteRow, table: &'static str) -> Result<usize, QueueError> {
     let status: i64 = row.try_get(0).context(CONTEXT)?;
-    let at = Status::ALL.iter().position(|known| known.code() == status);
+    let at = TargetStatus::ALL.iter().position(|known| known.code() == status);
     let reason = || format!("status {status}");
     at.ok_or_else(|| QueueError::Impossible { table, row: 0, reason: reason() })
 }
@@ -267,7 +267,7 @@ async fn batches(
     connection: &mut SqliteConnection,
     batch: Option<BatchId>,
     counts: &BTreeMap<BatchId, QueueCounts>,
-) -> Result<Listed<BatchStats>, QueueError> {
+) -> Result<Truncated<BatchStats>, QueueError> {
     let doing = "list batches";
     let rows = sqlx::query(
         "SELECT batches.id, sdkappid, library, name, source, created_ms, rows, duplicates, rejected, cancelled_ms
@@ -287,7 +287,7 @@ async fn batches(
     .await
     .context(doing)?;
     let listed = rows.iter().map(|row| read_batch(row, counts)).collect::<Result<_, _>>()?;
-    Ok(Listed { rows: listed, total: count(&all, 0).context(doing)? })
+    Ok(Truncated { rows: listed, total: count(&all, 0).context(doing)? })
 }
 
 fn read_batch(

@@ -10,9 +10,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::domain::job::App;
-use crate::queue::read::report::Listed;
+use crate::queue::read::report::Truncated;
 use crate::queue::read::row_helpers::{app, count, ends, stretches};
-use crate::queue::read::sessions::{Bucket, Waits, bucket_ms, buckets, sitting, waits};
+use crate::queue::read::sessions::{Bucket, PauseStats, bucket_ms, buckets, sitting, waits};
 use crate::queue::{Context as _, QueueError, RequestId, RunId};
 
 /// The operation, for errors.
@@ -119,7 +119,7 @@ pub struct RequestTimeline {
     /// The buckets from the first request of the session to the last, without a gap.
     pub buckets: Vec<Bucket>,
     /// The pauses within its runs, by cause.
-    pub waits: Vec<Waits>,
+    pub waits: Vec<PauseStats>,
 }
 
 /// Reads the runs that were open at `since` or began later, or all runs, with their requests.
@@ -128,7 +128,7 @@ pub(in crate::queue) async fn read(
     since: Option<i64>,
     listed_max: usize,
     wait_ms_min: i64,
-) -> Result<(Listed<RunStats>, RequestTimeline), QueueError> {
+) -> Result<(Truncated<RunStats>, RequestTimeline), QueueError> {
     let rows = sqlx::query(
         "SELECT runs.id, sdkappid, library, host, pid, started_ms, finished_ms, ending
          FROM runs JOIN apps ON apps.id = runs.app_id
@@ -163,7 +163,7 @@ pub(in crate::queue) async fn read(
         traffic.buckets = buckets(connection, sitting, ids, traffic.bucket_ms).await?;
         traffic.waits = waits(connection, sitting, ids, wait_ms_min).await?;
     }
-    Ok((Listed { rows: runs, total }, traffic))
+    Ok((Truncated { rows: runs, total }, traffic))
 }
 
 /// The requests of one run.

@@ -61,7 +61,7 @@ pub struct Bucket {
 
 /// Why no request was sent during a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
+pub enum PauseReason {
     /// A push-back of the service.
     Frequency,
     /// A transient failure.
@@ -72,8 +72,8 @@ pub enum Cause {
 
 /// The pauses of one cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waits {
-    pub cause: Cause,
+pub struct PauseStats {
+    pub cause: PauseReason,
     /// The number of pauses.
     pub count: u64,
     /// Their sum, in milliseconds.
@@ -82,7 +82,7 @@ pub struct Waits {
     pub longest_ms: i64,
 }
 
-impl Waits {
+impl PauseStats {
     fn add(&mut self, other: &Self) {
         self.count += other.count;
         self.total_ms += other.total_ms;
@@ -185,8 +185,8 @@ pub(in crate::queue) async fn waits(
     sitting: Session,
     ids: Option<(RequestId, RequestId)>,
     wait_ms_min: i64,
-) -> Result<Vec<Waits>, QueueError> {
-    let mut waits: BTreeMap<Cause, Waits> = BTreeMap::new();
+) -> Result<Vec<PauseStats>, QueueError> {
+    let mut waits: BTreeMap<PauseReason, PauseStats> = BTreeMap::new();
     for (from, to) in stretches(ids) {
         let rows = sqlx::query(
             "WITH pauses AS (
@@ -221,14 +221,14 @@ pub(in crate::queue) async fn waits(
     Ok(waits.into_values().collect())
 }
 
-fn read_waits(row: &SqliteRow) -> Result<Waits, sqlx::Error> {
+fn read_waits(row: &SqliteRow) -> Result<PauseStats, sqlx::Error> {
     let cause = match row.try_get::<Option<&str>, _>(0)? {
-        Some("throttled") => Cause::Frequency,
-        Some(_) => Cause::Trouble,
-        None => Cause::Other,
+        Some("throttled") => PauseReason::Frequency,
+        Some(_) => PauseReason::Trouble,
+        None => PauseReason::Other,
     };
     let (total_ms, longest_ms) = (row.try_get(2)?, row.try_get(3)?);
-    Ok(Waits { cause, count: count(row, 1)?, total_ms, longest_ms })
+    Ok(PauseStats { cause, count: count(row, 1)?, total_ms, longest_ms })
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ impl Queue {
         }
     }
 
-    /// Open jobs of one app by status, in the order of [`Status::ALL`](crate::domain::job::Status::ALL).
+    /// Open jobs of one app by status, in the order of [`TargetStatus::ALL`](crate::domain::job::TargetStatus::ALL).
     ///
     /// # Errors
     /// When the queue file cannot be read.

@@ -40,7 +40,7 @@ impl Queue {
     /// When the queue file cannot be read.
     pub async fn unfinished_jobs(&self, batch: BatchId) -> Result<UnfinishedJobs, QueueError> {
         let mut reader = self.readers.acquire().await.context(CONTEXT)?;
-        standing(&mut reader, batch).await
+        unfinished_jobs(&mut reader, batch).await
     }
 }
 
@@ -51,13 +51,13 @@ impl Import {
     /// When the queue file cannot be read.
     pub async fn unfinished_of_known(&mut self) -> Result<UnfinishedJobs, QueueError> {
         match self.effect.known {
-            Some(batch) => standing(&mut self.connection, batch).await,
+            Some(batch) => unfinished_jobs(&mut self.connection, batch).await,
             None => Ok(UnfinishedJobs::default()),
         }
     }
 }
 
-async fn standing(
+async fn unfinished_jobs(
     connection: &mut SqliteConnection,
     batch: BatchId,
 ) -> Result<UnfinishedJobs, QueueError> {

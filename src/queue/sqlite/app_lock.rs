@@ -45,7 +45,7 @@ impl AppLock {
     /// Takes the lock of `app` at `endpoint` for a run on the queue file `database`.
     ///
     /// # Errors
-    /// [`QueueError::AppHeld`] when a run on another queue holds the lock.
+    /// [`QueueError::AppLocked`] when a run on another queue holds the lock.
     pub fn take(
         app: App,
         endpoint: &str,
@@ -72,7 +72,7 @@ impl AppLock {
             match take_one(&path, &line, database) {
                 Ok(Some(file)) => taken.files.push((path, file)),
                 Ok(None) => {}
-                Err(error @ QueueError::AppHeld { .. }) => return Err(error),
+                Err(error @ QueueError::AppLocked { .. }) => return Err(error),
                 Err(error) => tracing::debug!(%error, "no lock of the app here"),
             }
         }
@@ -116,7 +116,7 @@ fn take_one(path: &Path, line: &Line, database: &Path) -> Result<Option<LockFile
             // A process of another user may have written the text, so it is escaped.
             let host = visible(&said.holder.host).into_owned();
             let (queue, holder) = (visible(&said.queue), Holder { host, ..said.holder });
-            return Err(QueueError::AppHeld { queue: queue.into_owned(), holder });
+            return Err(QueueError::AppLocked { queue: queue.into_owned(), holder });
         }
         if file.is_there() {
             // A user who may lock the file may lack the permission to write it.
@@ -160,7 +160,7 @@ mod tests {
         for _ in 0..2 {
             let lock = take(APP, "localhost:8047", &first).unwrap();
             match take(APP, "localhost:8047", &second) {
-                Err(QueueError::AppHeld { queue, holder }) => {
+                Err(QueueError::AppLocked { queue, holder }) => {
                     assert_eq!((queue, holder.since_ms), (path_text(&first), 5));
                 }
                 other => panic!("{other:?}"),

@@ -8,7 +8,7 @@
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::domain::job::{App, Status};
+use crate::domain::job::{App, TargetStatus};
 use crate::domain::plan_digest::{JobSetDigest, JobSetHasher};
 use crate::queue::read::status::open_by_status;
 use crate::queue::sqlite::approved_jobs;
@@ -36,8 +36,8 @@ impl Covers {
     }
 
     /// Whether the approval is about jobs of `status`.
-    pub(in crate::queue) fn is_about(self, status: Status) -> bool {
-        self == Self::Plan || status == Status::Delete
+    pub(in crate::queue) fn is_about(self, status: TargetStatus) -> bool {
+        self == Self::Plan || status == TargetStatus::Delete
     }
 }
 
@@ -242,7 +242,7 @@ impl Import {
                 (row.try_get(0).context(doing)?, row.try_get(3).context(doing)?);
             let question: &str = row.try_get(1).context(doing)?;
             let batch: i64 = row.try_get(2).context(doing)?;
-            let Some(status) = Status::from_code(status) else {
+            let Some(status) = TargetStatus::from_code(status) else {
                 let reason = format!("status {status}");
                 return Err(QueueError::Impossible { table: "jobs", row: id, reason });
             };
@@ -251,7 +251,7 @@ impl Import {
             if batch != self.effect.batch {
                 waiting.add(status, question);
             }
-            if status == Status::Delete && deletes.len() < deletes_max {
+            if status == TargetStatus::Delete && deletes.len() < deletes_max {
                 deletes.push(question.to_owned());
             }
         }
@@ -273,7 +273,7 @@ impl Import {
         Ok(u64::try_from(open).unwrap_or_default())
     }
 
-    /// The app's open jobs by status, in the order of [`Status::ALL`], including those that will not be
+    /// The app's open jobs by status, in the order of [`TargetStatus::ALL`], including those that will not be
     /// sent again.
     ///
     /// # Errors

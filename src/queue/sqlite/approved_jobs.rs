@@ -5,7 +5,7 @@
 
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
-use crate::domain::job::{JobState, Status};
+use crate::domain::job::{JobState, TargetStatus};
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
 use crate::queue::{ApprovalId, Context as _, Covers, QueueError};
 
@@ -39,7 +39,7 @@ pub(in crate::queue) async fn approve(
     approval: ApprovalId,
 ) -> Result<(), QueueError> {
     const CONTEXT: &str = "note an approval";
-    let covered = Status::ALL.into_iter().filter(|status| covers.is_about(*status));
+    let covered = TargetStatus::ALL.into_iter().filter(|status| covers.is_about(*status));
     let covered: Vec<String> = covered.map(|status| status.code().to_string()).collect();
     let covered = format!("{TO_BE_SENT} AND job.target_status IN ({})", covered.join(", "));
     let by_tally = format!(

@@ -50,7 +50,7 @@ pub struct Retried {
     /// Failed jobs that are now pending.
     pub pending: u64,
     /// Failed jobs that stay failed, since a later import covers their question.
-    pub overtaken: u64,
+    pub superseded: u64,
     /// Cancelled jobs of the same batches; a retry does not include them.
     pub cancelled: u64,
 }
@@ -220,8 +220,8 @@ impl Queue {
         let mut tx = self.write("retry failed jobs").await?;
         let mut sql = QueryBuilder::new("SELECT count(*) FROM jobs WHERE is_latest = 0");
         failed_with(&mut sql, codes, batch);
-        let overtaken: i64 =
-            sql.build_query_scalar().fetch_one(&mut *tx).await.context("count overtaken jobs")?;
+        let superseded: i64 =
+            sql.build_query_scalar().fetch_one(&mut *tx).await.context("count superseded jobs")?;
         let mut sql = QueryBuilder::new(
             "SELECT batch_id, target_status, coalesce(approval_id, 0), count(*) FROM jobs WHERE is_latest = 1",
         );
@@ -255,7 +255,7 @@ impl Queue {
         tx.commit().await.context("retry failed jobs")?;
         Ok(Retried {
             pending: done.rows_affected(),
-            overtaken: u64::try_from(overtaken).unwrap_or_default(),
+            superseded: u64::try_from(superseded).unwrap_or_default(),
             cancelled,
         })
     }

@@ -12,14 +12,14 @@ use crate::queue::{Context as _, Queue, QueueError};
 
 /// Detects commits to the queue, by this process or another.
 #[derive(Debug)]
-pub struct Changes {
+pub struct ChangeDetector {
     /// The engine counts commits of others per connection. Not a pooled connection, since closing the
     /// pool waits for all connections in use.
     connection: SqliteConnection,
     seen: Option<i64>,
 }
 
-impl Changes {
+impl ChangeDetector {
     /// Whether anything was committed since the last call; `true` on the first call.
     ///
     /// # Errors
@@ -45,23 +45,23 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn changes(&self) -> Result<Changes, QueueError> {
+    pub async fn changes(&self) -> Result<ChangeDetector, QueueError> {
         let options = self.readers.connect_options();
         let connection = SqliteConnection::connect_with(&options).await;
         let connection = connection.map_err(|e| not_opened(&self.path, e))?;
-        Ok(Changes { connection, seen: None })
+        Ok(ChangeDetector { connection, seen: None })
     }
 
     /// Checks that the queue file is the one that was opened, and that it can be read. Uses a new
     /// connection, since others have cached pages that the disk may have lost.
     ///
     /// # Errors
-    /// [`QueueError::Missing`] when the file does not exist, [`QueueError::Gone`] when it was replaced,
+    /// [`QueueError::Missing`] when the file does not exist, [`QueueError::FileReplaced`] when it was replaced,
     /// or the error of the engine.
     pub async fn probe(&self) -> Result<(), QueueError> {
         match identity(&self.path) {
             None => return Err(QueueError::Missing(self.path.clone())),
-            now if now != self.found => return Err(QueueError::Gone(self.path.clone())),
+            now if now != self.found => return Err(QueueError::FileReplaced(self.path.clone())),
             Some(_) => {}
         }
         let options = SqliteConnectOptions::new()

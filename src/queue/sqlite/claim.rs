@@ -7,7 +7,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
-use crate::domain::job::{Job, JobId, JobState, QuestionId, Status, fold_ids};
+use crate::domain::job::{Job, JobId, JobState, QuestionId, TargetStatus, fold_ids};
 use crate::queue::sqlite::claim_scope::ClaimScope;
 use crate::queue::sqlite::connection::json;
 use crate::queue::sqlite::job_counters::{CounterDeltas, CounterKey};
@@ -19,7 +19,7 @@ use crate::queue::{Context as _, Queue, QueueError, RequestId, RunId};
 pub struct Claimed {
     pub request: ClaimedRequest,
     /// The target status of all jobs.
-    pub status: Status,
+    pub status: TargetStatus,
     /// The jobs, at least one, ordered by their ids.
     pub jobs: Vec<Job>,
 }
@@ -68,7 +68,7 @@ impl WriteTransaction {
     pub async fn claim_free(
         &mut self,
         run: RunId,
-        jobs_max: impl FnMut(Status, JobId) -> usize,
+        jobs_max: impl FnMut(TargetStatus, JobId) -> usize,
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError> {
         self.claim_from(From::Oldest, run, jobs_max, scheduled_ms).await
@@ -94,7 +94,7 @@ impl WriteTransaction {
     pub async fn claim_reserved(
         &mut self,
         run: RunId,
-        status: Status,
+        status: TargetStatus,
         ids: &[JobId],
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError> {
@@ -147,10 +147,10 @@ impl WriteTransaction {
         &mut self,
         from: From,
         run: RunId,
-        jobs_max: impl FnMut(Status, JobId) -> usize,
+        jobs_max: impl FnMut(TargetStatus, JobId) -> usize,
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError> {
-        let scope = self.store.claim_scope(run).await?;
+        let scope = self.queue.claim_scope(run).await?;
         let mut savepoint = self.connection().await?.begin().await.context(CONTEXT)?;
         let claimed = claim_due(&mut savepoint, from, (run, scope), jobs_max, scheduled_ms).await?;
         savepoint.commit().await.context(CONTEXT)?;
@@ -186,7 +186,7 @@ impl Queue {
     pub async fn next_due_ms(&self, run: RunId) -> Result<Option<i64>, QueueError> {
         let scope = self.claim_scope(run).await?;
         let mut next: Option<i64> = None;
-        for status in Status::ALL {
+        for status in TargetStatus::ALL {
             let Some((condition, value)) = scope.condition(status) else { continue };
             let due =
                 format!("SELECT min(not_before_ms) FROM jobs AS job WHERE {condition} AND {FREE}");
@@ -225,17 +225,17 @@ async fn claim_due(
     connection: &mut SqliteConnection,
     from: From,
     (run, scope): (RunId, ClaimScope),
-    mut jobs_max: impl FnMut(Status, JobId) -> usize,
+    mut jobs_max: impl FnMut(TargetStatus, JobId) -> usize,
     scheduled_ms: i64,
 ) -> Result<Option<Claimed>, QueueError> {
-    let mut first: Option<(i64, JobId, Status)> = None;
-    for status in Status::ALL {
+    let mut first: Option<(i64, JobId, TargetStatus)> = None;
+    for status in TargetStatus::ALL {
         if jobs_max(status, 0) == 0 {
             continue;
         }
         let due = first_due(connection, from, scope, status, scheduled_ms).await?;
         let Some((time, id)) = due else { continue };
-        let is_before = |(first_time, first_id, _): &(i64, JobId, Status)| match from {
+        let is_before = |(first_time, first_id, _): &(i64, JobId, TargetStatus)| match from {
             From::Oldest => (time, id) < (*first_time, *first_id),
             From::Newest => (time, id) > (*first_time, *first_id),
         };
@@ -269,7 +269,7 @@ async fn claim_due(
 async fn claim_reserved(
     connection: &mut SqliteConnection,
     run: RunId,
-    status: Status,
+    status: TargetStatus,
     ids: &[JobId],
     scheduled_ms: i64,
 ) -> Result<Option<Claimed>, QueueError> {
@@ -306,7 +306,7 @@ async fn claim_reserved(
 async fn finish_claim(
     connection: &mut SqliteConnection,
     request: RequestId,
-    status: Status,
+    status: TargetStatus,
     rows: &[SqliteRow],
 ) -> Result<Claimed, QueueError> {
     let mut deltas = CounterDeltas::default();
@@ -333,7 +333,7 @@ async fn first_due(
     connection: &mut SqliteConnection,
     from: From,
     scope: ClaimScope,
-    status: Status,
+    status: TargetStatus,
     scheduled_ms: i64,
 ) -> Result<Option<(i64, JobId)>, QueueError> {
     let Some((condition, value)) = scope.condition(status) else { return Ok(None) };
@@ -355,7 +355,7 @@ async fn first_due(
 async fn open_request(
     connection: &mut SqliteConnection,
     run: RunId,
-    status: Status,
+    status: TargetStatus,
     scheduled_ms: i64,
 ) -> Result<RequestId, QueueError> {
     let counted =

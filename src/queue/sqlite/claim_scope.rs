@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use sqlx::Row as _;
 
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::queue::{ApprovalId, Context as _, Covers, Queue, QueueError, RunId};
 
 /// The jobs that a run may claim.
@@ -20,12 +20,12 @@ pub(in crate::queue) struct ClaimScope {
 impl ClaimScope {
     /// The condition on `jobs` that selects jobs of `status` through its index, and the value to bind.
     /// `None` if the run may claim no such job.
-    pub(in crate::queue) fn condition(self, status: Status) -> Option<(&'static str, i64)> {
+    pub(in crate::queue) fn condition(self, status: TargetStatus) -> Option<(&'static str, i64)> {
         match self.approval {
             Some((approval, covers)) if covers.is_about(status) => {
                 Some(("approval_id = ?1", approval))
             }
-            None if status == Status::Delete => None,
+            None if status == TargetStatus::Delete => None,
             _ => Some(("app_id = ?1", self.app_id)),
         }
     }

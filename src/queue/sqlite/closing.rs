@@ -23,8 +23,8 @@ pub async fn closing<T>(clock: &impl Clock, work: impl Future<Output = T>) -> T 
         let done = work.await;
         let opened = OPENED.with(RefCell::take);
         let close = async {
-            for store in opened {
-                store.close().await;
+            for queue in opened {
+                queue.close().await;
             }
         };
         tokio::select! {
@@ -39,7 +39,7 @@ pub async fn closing<T>(clock: &impl Clock, work: impl Future<Output = T>) -> T 
 }
 
 /// Registers an opened queue with the current [`closing`], if there is one.
-pub(in crate::queue) fn opened(store: &Queue) {
+pub(in crate::queue) fn opened(queue: &Queue) {
     // Outside [`closing`] the owner closes the queue.
-    let _ = OPENED.try_with(|opened| opened.borrow_mut().push(store.clone()));
+    let _ = OPENED.try_with(|opened| opened.borrow_mut().push(queue.clone()));
 }

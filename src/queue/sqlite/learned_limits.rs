@@ -16,7 +16,7 @@ use crate::queue::{Context as _, Queue, QueueError};
 
 /// The learned rate of an app.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct KeptPace {
+pub struct AppRate {
     pub app: App,
     /// The measured values.
     pub learned: LearnedRate,
@@ -30,7 +30,7 @@ const SIZE_HOLDS: Duration = Duration::from_hours(30 * 24);
 
 /// The learned chunk size of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeptSize {
+pub struct AppChunkSize {
     pub app: App,
     /// The measured limit.
     pub limit: LearnedChunkSize,
@@ -43,7 +43,7 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn keep_pace(
+    pub async fn save_learned_rate(
         &self,
         app: App,
         learned: &LearnedRate,
@@ -75,7 +75,7 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn paces(&self) -> Result<Vec<KeptPace>, QueueError> {
+    pub async fn learned_rates(&self) -> Result<Vec<AppRate>, QueueError> {
         sqlx::query(
             "SELECT apps.sdkappid, apps.library, learned_rates.* FROM learned_rates JOIN apps ON apps.id = learned_rates.app_id
              ORDER BY learned_rates.app_id",
@@ -92,15 +92,15 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn pace(&self, app: App) -> Result<Option<KeptPace>, QueueError> {
-        Ok(self.paces().await?.into_iter().find(|kept| kept.app == app))
+    pub async fn pace(&self, app: App) -> Result<Option<AppRate>, QueueError> {
+        Ok(self.learned_rates().await?.into_iter().find(|kept| kept.app == app))
     }
 
     /// Records the learned chunk size of `app`, replacing the previous one.
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn keep_size(
+    pub async fn save_learned_chunk_size(
         &self,
         app: App,
         limit: LearnedChunkSize,
@@ -127,7 +127,7 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read or has an impossible row.
-    pub async fn sizes(&self, now_ms: i64) -> Result<Vec<KeptSize>, QueueError> {
+    pub async fn sizes(&self, now_ms: i64) -> Result<Vec<AppChunkSize>, QueueError> {
         let holds_ms = i64::try_from(SIZE_HOLDS.as_millis()).unwrap_or(i64::MAX);
         sqlx::query(
             "SELECT apps.sdkappid, apps.library, learned_chunk_sizes.* FROM learned_chunk_sizes
@@ -148,12 +148,12 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn size(&self, app: App, now_ms: i64) -> Result<Option<KeptSize>, QueueError> {
+    pub async fn size(&self, app: App, now_ms: i64) -> Result<Option<AppChunkSize>, QueueError> {
         Ok(self.sizes(now_ms).await?.into_iter().find(|kept| kept.app == app))
     }
 }
 
-fn kept_pace(row: &SqliteRow) -> Result<KeptPace, QueueError> {
+fn kept_pace(row: &SqliteRow) -> Result<AppRate, QueueError> {
     let doing = "read the paces";
     let learned = LearnedRate {
         rate: row.try_get("rate").context(doing)?,
@@ -163,10 +163,10 @@ fn kept_pace(row: &SqliteRow) -> Result<KeptPace, QueueError> {
         min_spacing_probability: row.try_get("min_spacing_probability").context(doing)?,
     };
     let learned_ms = row.try_get("learned_ms").context(doing)?;
-    Ok(KeptPace { app: app_of("learned_rates", row)?, learned, learned_ms })
+    Ok(AppRate { app: app_of("learned_rates", row)?, learned, learned_ms })
 }
 
-fn kept_size(row: &SqliteRow) -> Result<KeptSize, QueueError> {
+fn kept_size(row: &SqliteRow) -> Result<AppChunkSize, QueueError> {
     let jobs = |column: &str| -> Result<usize, QueueError> {
         let jobs: i64 = row.try_get(column).context("read the sizes")?;
         usize::try_from(jobs).map_err(|e| QueueError::Impossible {
@@ -177,7 +177,7 @@ fn kept_size(row: &SqliteRow) -> Result<KeptSize, QueueError> {
     };
     let limit = LearnedChunkSize { accepted: jobs("accepted")?, rejected: jobs("rejected")? };
     let learned_ms = row.try_get("learned_ms").context("read the sizes")?;
-    Ok(KeptSize { app: app_of("learned_chunk_sizes", row)?, limit, learned_ms })
+    Ok(AppChunkSize { app: app_of("learned_chunk_sizes", row)?, limit, learned_ms })
 }
 
 /// The app of a row of `table`, which begins with the app's two columns.

@@ -11,7 +11,7 @@ use std::sync::{PoisonError, Weak};
 use sqlx::SqliteConnection;
 
 use crate::queue::sqlite::doubts;
-use crate::queue::sqlite::run_lock::{Before, Held, LastSent, RunLock, before_of, beside};
+use crate::queue::sqlite::run_lock::{Before, LastSent, LockFileText, RunLock, before_of, beside};
 use crate::queue::{Context as _, Queue, QueueError, RequestId, RunId};
 use crate::util::escape::path_text;
 
@@ -21,7 +21,7 @@ const CONTEXT: &str = "look whether its log was lost";
 /// The run that sends requests, and the lock file that records its last request.
 #[derive(Debug)]
 pub(in crate::queue) struct Sending {
-    held: Weak<Held>,
+    held: Weak<LockFileText>,
     run: RunId,
     started_ms: i64,
 }

@@ -140,9 +140,9 @@ impl Queue {
         let readers = pool_of(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
         let sending = Arc::default();
         let found = identity(&path);
-        let store = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
-        opened(&store);
-        Ok(store)
+        let queue = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
+        opened(&queue);
+        Ok(queue)
     }
 
     /// The same queue file through separate connections, opened when first needed. They neither wait
@@ -153,9 +153,9 @@ impl Queue {
         let readers = pool_of(READERS_MAX).connect_lazy_with(options);
         let (path, writer) = (self.path.clone(), self.writer.separate());
         let (found, has_log, sending) = (self.found, self.has_log, Arc::default());
-        let store = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
-        opened(&store);
-        store
+        let queue = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
+        opened(&queue);
+        queue
     }
 }
 

@@ -12,8 +12,8 @@ use crate::queue::sqlite::claim::{DUE, FREE};
 /// The steps of the engine's plan for `sql`.
 async fn plan(sql: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
-    let mut tx = store.write("look at plans").await.unwrap();
+    let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+    let mut tx = queue.write("look at plans").await.unwrap();
     let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
     let rows = explain.fetch_all(&mut *tx).await.unwrap();
     let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();

@@ -73,12 +73,12 @@ pub(in crate::queue) enum Before {
 
 /// The open lock file and its text.
 #[derive(Debug)]
-pub(in crate::queue) struct Held {
+pub(in crate::queue) struct LockFileText {
     file: LockFile,
     line: Mutex<Line>,
 }
 
-impl Held {
+impl LockFileText {
     /// Records that a request may leave. A failed write loses only evidence for the detection of a lost
     /// log.
     pub(in crate::queue) fn note(&self, sent: LastSent) {
@@ -94,7 +94,7 @@ impl Held {
 #[derive(Debug)]
 pub struct RunLock {
     /// Dropping the last reference closes the file and releases the lock.
-    held: Arc<Held>,
+    held: Arc<LockFileText>,
     holder: Holder,
     /// `None` once a run has begun.
     before: Mutex<Option<Before>>,
@@ -117,13 +117,13 @@ impl RunLock {
     /// Takes the lock beside the queue file `database`, without waiting.
     ///
     /// # Errors
-    /// [`QueueError::Held`] with the holder, [`QueueError::LockFile`] when the file at the lock's path
+    /// [`QueueError::Locked`] with the holder, [`QueueError::LockFile`] when the file at the lock's path
     /// cannot be used as a lock by this user, or [`QueueError::Unusable`].
     pub fn take(database: &Path, now_ms: i64) -> Result<Self, QueueError> {
         let path = beside(database, ".lock");
         let file = LockFile::open_or_make(&path, 0o600, database)?;
         if !file.lock()? {
-            return Err(QueueError::Held(read_holder(&file)));
+            return Err(QueueError::Locked(read_holder(&file)));
         }
         let before = before(Some(&file));
         let last_sent = match before {
@@ -135,7 +135,7 @@ impl RunLock {
         file.write(&line)?;
         let taken = [path, database.to_owned()].map(|path| (path.clone(), identity(&path)));
         let log = ["-wal", "-shm"].map(|end| (beside(database, end), OnceLock::new()));
-        let held = Arc::new(Held { file, line: Mutex::new(line) });
+        let held = Arc::new(LockFileText { file, line: Mutex::new(line) });
         let before = Mutex::new(Some(before));
         Ok(Self { held, holder, before, database: database.to_owned(), taken, log })
     }
@@ -159,9 +159,9 @@ impl RunLock {
     /// file has a second name.
     ///
     /// # Errors
-    /// [`QueueError::Replaced`], [`QueueError::Linked`].
+    /// [`QueueError::ReplacedDuringRun`], [`QueueError::Linked`].
     pub fn check(&self) -> Result<(), QueueError> {
-        let replaced = |path: &PathBuf| Err(QueueError::Replaced(path.clone()));
+        let replaced = |path: &PathBuf| Err(QueueError::ReplacedDuringRun(path.clone()));
         if let Some((path, _)) = self.taken.iter().find(|(path, found)| identity(path) != *found) {
             return replaced(path);
         }
@@ -192,7 +192,7 @@ impl RunLock {
     }
 
     /// A weak reference to the open lock file, valid while the lock is held.
-    pub(in crate::queue) fn held(&self) -> Weak<Held> {
+    pub(in crate::queue) fn held(&self) -> Weak<LockFileText> {
         Arc::downgrade(&self.held)
     }
 }
@@ -234,7 +234,7 @@ mod tests {
         let database = folder.path().join("queue.db");
         let first = RunLock::take(&database, 1_000).unwrap();
         match RunLock::take(&database, 2_000) {
-            Err(QueueError::Held(holder)) => assert_eq!(&holder, first.holder()),
+            Err(QueueError::Locked(holder)) => assert_eq!(&holder, first.holder()),
             other => panic!("{other:?}"),
         }
         first.check().unwrap();
@@ -257,9 +257,11 @@ mod tests {
             lock.check().unwrap();
             fs::rename(&other, &replaced).unwrap();
             let noticed = lock.check();
-            assert!(matches!(&noticed, Err(QueueError::Replaced(path)) if *path == replaced));
+            assert!(
+                matches!(&noticed, Err(QueueError::ReplacedDuringRun(path)) if *path == replaced)
+            );
             fs::remove_file(&replaced).unwrap();
-            assert!(matches!(lock.check(), Err(QueueError::Replaced(_))));
+            assert!(matches!(lock.check(), Err(QueueError::ReplacedDuringRun(_))));
         }
     }
 

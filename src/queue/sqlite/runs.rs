@@ -57,7 +57,7 @@ impl RunEnding {
 
 /// A run that has begun, and what it found in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
+pub struct RunStart {
     pub run: RunId,
     /// Jobs that a dead run had in flight; their questions are in doubt.
     pub orphans: u64,
@@ -80,7 +80,7 @@ impl Queue {
         lock: &RunLock,
         app: App,
         now_ms: i64,
-    ) -> Result<Taken, QueueError> {
+    ) -> Result<RunStart, QueueError> {
         const CONTEXT: &str = "begin a run";
         let mut tx = self.write(CONTEXT).await?;
         self.doubt_after_lost_log(&mut tx, lock, now_ms).await?;
@@ -137,7 +137,7 @@ impl Queue {
         // From here on, a copy of the file alone has every job, and shows that a run has begun.
         self.writer.checkpoint_wal(CONTEXT).await?;
         self.begin_sending(lock, noted.last_insert_rowid(), now_ms);
-        Ok(Taken {
+        Ok(RunStart {
             run: noted.last_insert_rowid(),
             orphans,
             orphans_withdrawn,

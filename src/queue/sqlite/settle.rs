@@ -26,7 +26,7 @@ pub struct RequestResult {
     /// The meaning of the response.
     pub verdict: Verdict,
     /// When the response came or was given up, in UTC milliseconds.
-    pub answered_ms: i64,
+    pub responded_ms: i64,
     /// The time from sending to the response, in milliseconds.
     pub latency_ms: u64,
     /// The HTTP status, if there is one.
@@ -39,7 +39,7 @@ pub struct RequestResult {
 
 /// The effect of settling a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Done {
+pub struct SettleCounts {
     /// Jobs of the request that got their outcome.
     pub jobs: u64,
     /// Other jobs that got their outcome from this response.
@@ -48,13 +48,13 @@ pub struct Done {
 
 /// How jobs are requeued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Return {
+pub struct RequeueOptions {
     /// The run that reserves them for its own next chunks; `None`: any claim may take them.
     pub reserved_by: Option<RunId>,
     /// The earliest time of their next request, in UTC milliseconds; 0: no delay.
     pub not_before_ms: i64,
     /// Whether the request counts as an attempt of its jobs.
-    pub counts: bool,
+    pub counts_as_attempt: bool,
     /// Whether the response was lost, so that the change may have been applied.
     pub in_doubt: bool,
 }
@@ -72,7 +72,7 @@ impl WriteTransaction {
         &mut self,
         settled: &RequestResult,
         conclusions: &Conclusions,
-    ) -> Result<Done, QueueError> {
+    ) -> Result<SettleCounts, QueueError> {
         let done = self.finish(settled, JobState::Succeeded, false, conclusions).await;
         self.rollback_on_error(done)
     }
@@ -87,7 +87,7 @@ impl WriteTransaction {
         settled: &RequestResult,
         in_doubt: bool,
         conclusions: &Conclusions,
-    ) -> Result<Done, QueueError> {
+    ) -> Result<SettleCounts, QueueError> {
         let done = self.finish(settled, JobState::Failed, in_doubt, conclusions).await;
         self.rollback_on_error(done)
     }
@@ -100,7 +100,7 @@ impl WriteTransaction {
     pub async fn requeue(
         &mut self,
         settled: &RequestResult,
-        how: Return,
+        how: RequeueOptions,
     ) -> Result<u64, QueueError> {
         self.requeue_rejected(settled, how, &Conclusions::default()).await
     }
@@ -112,7 +112,7 @@ impl WriteTransaction {
     pub async fn requeue_rejected(
         &mut self,
         settled: &RequestResult,
-        how: Return,
+        how: RequeueOptions,
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError> {
         let withdrawn = self.requeue_jobs(settled, how, conclusions).await;
@@ -125,7 +125,7 @@ impl WriteTransaction {
         state: JobState,
         in_doubt: bool,
         conclusions: &Conclusions,
-    ) -> Result<Done, QueueError> {
+    ) -> Result<SettleCounts, QueueError> {
         let connection = self.connection().await?;
         close_request(connection, settled, in_doubt, Some(state)).await?;
         let keeps_code = settled.verdict != Verdict::Applied;
@@ -138,7 +138,7 @@ impl WriteTransaction {
         )
         .bind(settled.request.id)
         .bind(state.name())
-        .bind(settled.answered_ms)
+        .bind(settled.responded_ms)
         .bind(in_doubt)
         .bind(code)
         .bind(keeps_code.then_some(&settled.info))
@@ -157,20 +157,20 @@ impl WriteTransaction {
                 deltas.add(key, Counter::FailedSuperseded, 1);
             }
         }
-        deltas.apply(connection, settled.answered_ms).await?;
+        deltas.apply(connection, settled.responded_ms).await?;
         if in_doubt {
-            doubts::note_lost(connection, &ids, settled.answered_ms).await?;
+            doubts::note_lost(connection, &ids, settled.responded_ms).await?;
         } else if state == JobState::Succeeded {
-            doubts::settle(connection, &ids, settled.answered_ms).await?;
+            doubts::settle(connection, &ids, settled.responded_ms).await?;
         }
-        let concluded = self.conclude(settled.run, conclusions, settled.answered_ms).await?;
-        Ok(Done { jobs: rows.len() as u64, concluded })
+        let concluded = self.conclude(settled.run, conclusions, settled.responded_ms).await?;
+        Ok(SettleCounts { jobs: rows.len() as u64, concluded })
     }
 
     async fn requeue_jobs(
         &mut self,
         settled: &RequestResult,
-        how: Return,
+        how: RequeueOptions,
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError> {
         let connection = self.connection().await?;
@@ -184,7 +184,7 @@ impl WriteTransaction {
         .bind(settled.request.id)
         .bind(how.reserved_by)
         .bind(how.not_before_ms)
-        .bind(how.counts)
+        .bind(how.counts_as_attempt)
         .bind(how.in_doubt)
         .bind(settled.verdict == Verdict::Rejected && settled.request.jobs > 1)
         .fetch_all(&mut *connection)
@@ -196,12 +196,12 @@ impl WriteTransaction {
             let key = CounterKey::read(row, 1).context(CONTEXT)?;
             deltas.move_jobs(key, JobState::InFlight, JobState::Pending, 1);
         }
-        deltas.apply(connection, settled.answered_ms).await?;
-        let withdrawn = drop_withdrawn(connection, &ids, settled.answered_ms).await?;
+        deltas.apply(connection, settled.responded_ms).await?;
+        let withdrawn = drop_withdrawn(connection, &ids, settled.responded_ms).await?;
         if how.in_doubt {
-            doubts::note_lost(connection, &ids, settled.answered_ms).await?;
+            doubts::note_lost(connection, &ids, settled.responded_ms).await?;
         }
-        self.conclude(settled.run, conclusions, settled.answered_ms).await?;
+        self.conclude(settled.run, conclusions, settled.responded_ms).await?;
         Ok(withdrawn)
     }
 }
@@ -221,7 +221,7 @@ async fn close_request(
          WHERE id = ? AND verdict IS NULL",
     )
     .bind(settled.verdict.name())
-    .bind(settled.answered_ms)
+    .bind(settled.responded_ms)
     .bind(i64::try_from(settled.latency_ms).unwrap_or(i64::MAX))
     .bind(settled.http_status.map(i64::from))
     .bind(settled.code)

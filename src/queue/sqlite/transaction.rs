@@ -14,7 +14,7 @@ use crate::queue::{Context as _, Queue, QueueError, RequestId};
 /// documentation.
 #[derive(Debug)]
 pub struct WriteTransaction {
-    pub(in crate::queue) store: Queue,
+    pub(in crate::queue) queue: Queue,
     /// `None` before the first statement.
     transaction: Option<Transaction<'static, Sqlite>>,
     /// The request whose jobs this transaction claimed.
@@ -24,7 +24,7 @@ pub struct WriteTransaction {
 impl Queue {
     /// Creates a transaction that begins with its first statement.
     pub fn begin_write(&self) -> WriteTransaction {
-        WriteTransaction { store: self.clone(), transaction: None, claimed: None }
+        WriteTransaction { queue: self.clone(), transaction: None, claimed: None }
     }
 }
 
@@ -43,7 +43,7 @@ impl WriteTransaction {
         let Some(transaction) = self.transaction.take() else { return Ok(()) };
         transaction.commit().await.context("make what was written durable")?;
         if let Some(request) = claimed {
-            self.store.note_sent(request);
+            self.queue.note_sent(request);
         }
         Ok(())
     }
@@ -53,7 +53,7 @@ impl WriteTransaction {
         &mut self,
     ) -> Result<&mut SqliteConnection, QueueError> {
         if self.transaction.is_none() {
-            self.transaction = Some(self.store.write("begin to write").await?);
+            self.transaction = Some(self.queue.write("begin to write").await?);
         }
         let none = || sqlx::Error::Protocol("no transaction has begun".to_owned());
         self.transaction.as_deref_mut().ok_or_else(none).context("begin to write")

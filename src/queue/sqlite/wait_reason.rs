@@ -11,7 +11,7 @@ use crate::queue::{Context as _, Queue, QueueError, RunId};
 /// A wait reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WaitsFor {
+pub enum WaitReason {
     /// The service pushed back.
     SlowDown,
     /// No request gets through.
@@ -20,7 +20,7 @@ pub enum WaitsFor {
     Answers,
 }
 
-impl WaitsFor {
+impl WaitReason {
     const ALL: [Self; 3] = [Self::SlowDown, Self::Outage, Self::Answers];
 
     /// The word in the database and in JSON.
@@ -37,7 +37,7 @@ impl WaitsFor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Wait {
     /// The reason.
-    pub waits_for: WaitsFor,
+    pub waits_for: WaitReason,
     /// The beginning of the wait, in UTC milliseconds.
     pub since_ms: i64,
     /// The earliest end of the wait, in UTC milliseconds. The run then sends a probe.
@@ -70,7 +70,7 @@ impl Queue {
 /// Reads the wait from the columns from `at` on; `None` for a run that has ended.
 pub(in crate::queue) fn read_wait(row: &SqliteRow, at: usize) -> Result<Option<Wait>, sqlx::Error> {
     let name: Option<&str> = row.try_get(at)?;
-    let Some(waits_for) = WaitsFor::ALL.into_iter().find(|kind| Some(kind.name()) == name) else {
+    let Some(waits_for) = WaitReason::ALL.into_iter().find(|kind| Some(kind.name()) == name) else {
         return Ok(None);
     };
     let (since_ms, until_ms): (Option<i64>, Option<i64>) =

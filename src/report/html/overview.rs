@@ -4,9 +4,9 @@ use maud::{Markup, html};
 
 use super::chart;
 use super::format::{counted, ending, length, number, per_second, rate, time};
-use crate::domain::job::Status;
+use crate::domain::job::TargetStatus;
 use crate::domain::verdict::explain;
-use crate::queue::{Cause, ErrorCodeStats, QueueCounts, RunStats, Waits};
+use crate::queue::{ErrorCodeStats, PauseReason, PauseStats, QueueCounts, RunStats};
 use crate::report::page_data::{PageData, PageInfo};
 use crate::util::escape::visible;
 
@@ -99,7 +99,7 @@ fn asked(data: &PageData, counts: &QueueCounts) -> Markup {
     if counts.total() == 0 {
         return html! { "Import a manifest, and it is shown here." };
     }
-    let parts: Vec<String> = Status::ALL
+    let parts: Vec<String> = TargetStatus::ALL
         .iter()
         .zip(&overview.asked)
         .filter(|(_, counts)| counts.total() > 0)
@@ -206,11 +206,11 @@ fn rate_text(data: &PageData, info: &PageInfo) -> String {
 }
 
 /// The pauses, by reason.
-fn waits_text(waits: &[Waits]) -> Markup {
+fn waits_text(waits: &[PauseStats]) -> Markup {
     let why = |cause| match cause {
-        Cause::Frequency => "because the service asked to slow down",
-        Cause::Trouble => "because nothing got through",
-        Cause::Other => "for slow answers or due times",
+        PauseReason::Frequency => "because the service asked to slow down",
+        PauseReason::Trouble => "because nothing got through",
+        PauseReason::Other => "for slow answers or due times",
     };
     html! {
         @if waits.is_empty() { "Nothing held it up." }
@@ -249,7 +249,7 @@ pub(super) fn statuses(data: &PageData) -> Markup {
                         @if off { th.n scope="col" { "Called off" } }
                     } }
                     tbody {
-                        @for (status, counts) in Status::ALL.iter().zip(&data.overview.asked) {
+                        @for (status, counts) in TargetStatus::ALL.iter().zip(&data.overview.asked) {
                             tr { th scope="row" { (status) } (cells(counts)) }
                         }
                         tr.sum { th scope="row" { "all" } (cells(&counts)) }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::format::{counted, figure, length, number, per_second, rate, time};
 use super::overview::run_state;
-use crate::queue::{BatchStats, KeptPace, KeptSize, Listed, Record, RunStats};
+use crate::queue::{AppChunkSize, AppRate, BatchStats, Record, RunStats, Truncated};
 use crate::report::page_data::{PageData, PageInfo};
 use crate::util::escape::visible;
 
@@ -76,7 +76,7 @@ fn question(record: &Record) -> Markup {
 }
 
 /// The number of rows that a truncated list omits.
-fn older<T>(list: &Listed<T>, what: &str) -> Markup {
+fn older<T>(list: &Truncated<T>, what: &str) -> Markup {
     let more = list.total.saturating_sub(list.rows.len() as u64);
     html! { @if more > 0 { p.note { (number(more)) " older " (what) " not shown." } } }
 }
@@ -190,8 +190,8 @@ pub(super) fn learned(data: &PageData) -> Markup {
     }
 }
 
-fn pace(kept: &KeptPace) -> Markup {
-    let KeptPace { app, learned, learned_ms } = kept;
+fn pace(kept: &AppRate) -> Markup {
+    let AppRate { app, learned, learned_ms } = kept;
     html! {
         "Application " (app.sdkappid) ", " (app.library) ": it bears "
         strong { (format!("{:.2}", learned.rate)) " requests a second" }
@@ -203,8 +203,8 @@ fn pace(kept: &KeptPace) -> Markup {
     }
 }
 
-fn size(kept: &KeptSize) -> Markup {
-    let KeptSize { app, limit, learned_ms } = kept;
+fn size(kept: &AppChunkSize) -> Markup {
+    let AppChunkSize { app, limit, learned_ms } = kept;
     html! {
         "Application " (app.sdkappid) ", " (app.library) ": it takes "
         strong { (number(limit.accepted as u64)) " questions a request" }

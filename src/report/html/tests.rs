@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::domain::job::{App, JobState, Library, Status};
+use crate::domain::job::{App, JobState, Library, TargetStatus};
 use crate::queue::{
-    BatchStats, Bucket, ErrorCodeStats, Holder, Listed, QueueCounts, QueueReport, Record,
-    RequestCounts, RequestTimeline, RunStats,
+    BatchStats, Bucket, ErrorCodeStats, Holder, QueueCounts, QueueReport, Record, RequestCounts,
+    RequestTimeline, RunStats, Truncated,
 };
 
 const NOW_MS: i64 = 1_735_689_600_000;
@@ -33,7 +33,7 @@ fn record(id: &str, info: &str) -> Record {
     Record {
         id: 1,
         question_id: id.to_owned(),
-        status: Status::Delete,
+        status: TargetStatus::Delete,
         state: JobState::Failed,
         error_code: Some(-50_003),
         error_info: Some(info.to_owned()),
@@ -47,15 +47,15 @@ fn record(id: &str, info: &str) -> Record {
 }
 
 fn data(asked: [QueueCounts; 3]) -> PageData {
-    let none = || Listed { rows: Vec::new(), total: 0 };
+    let none = || Truncated { rows: Vec::new(), total: 0 };
     let overview = QueueReport {
         asked,
         codes: none(),
         in_doubt: 0,
         succeeded_in_doubt: 0,
         newest_run: (0, 0),
-        batches: Listed { rows: Vec::new(), total: 0 },
-        runs: Listed { rows: Vec::new(), total: 0 },
+        batches: Truncated { rows: Vec::new(), total: 0 },
+        runs: Truncated { rows: Vec::new(), total: 0 },
         traffic: RequestTimeline::default(),
     };
     PageData {
@@ -98,8 +98,8 @@ fn hostile() -> PageData {
         succeeded: 0,
         info: Some(HOSTILE.to_owned()),
     };
-    data.overview.codes = Listed { rows: vec![tally], total: 1 };
-    data.overview.batches = Listed {
+    data.overview.codes = Truncated { rows: vec![tally], total: 1 };
+    data.overview.batches = Truncated {
         rows: vec![BatchStats {
             id: 1,
             app: APP,
@@ -114,7 +114,7 @@ fn hostile() -> PageData {
         }],
         total: 3,
     };
-    data.overview.runs = Listed { rows: vec![run(Some("drained"))], total: 1 };
+    data.overview.runs = Truncated { rows: vec![run(Some("drained"))], total: 1 };
     data.failed = vec![record(HOSTILE, HOSTILE), record("plain", "")];
     data
 }
@@ -168,7 +168,7 @@ fn headline_summarises_the_outcome() {
     let text = |counts: QueueCounts, run: Option<RunStats>| {
         let mut data = data([counts, QueueCounts::default(), QueueCounts::default()]);
         data.running = run.as_ref().filter(|run| run.ending.is_none()).map(|_| holder(42));
-        data.overview.runs = Listed { total: 1, rows: run.into_iter().collect() };
+        data.overview.runs = Truncated { total: 1, rows: run.into_iter().collect() };
         let page = page(&data, &info(), PageTarget::File);
         page.split("<h1 id=\"headline\">").nth(1).unwrap().split('<').next().unwrap().to_owned()
     };
@@ -191,7 +191,8 @@ fn headline_summarises_the_outcome() {
 fn run_is_running_while_it_holds_the_lock() {
     let text = |pid: Option<u32>| {
         let mut data = data([counts(7, 0, 3), QueueCounts::default(), QueueCounts::default()]);
-        data.overview.runs = Listed { total: 1, rows: vec![RunStats { pid: 32_660, ..run(None) }] };
+        data.overview.runs =
+            Truncated { total: 1, rows: vec![RunStats { pid: 32_660, ..run(None) }] };
         data.running = pid.map(holder);
         page(&data, &info(), PageTarget::File)
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use deskbatch::desk::{HttpSettings, HttpTransport, Response, SetStatusRequest, Transport as _};
 use deskbatch::domain::clock::{Clock as _, SystemClock};
-use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::job::{App, Library, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -83,7 +83,7 @@ const BODIES: &[(&str, &str, &str)] = &[
 fn call() -> SetStatusRequest {
     SetStatusRequest {
         app: App { sdkappid: 1_400_111_222, library: Library::Chitchat },
-        status: Status::Enable,
+        status: TargetStatus::Enable,
         ids: vec![QuestionId::parse(b"q").unwrap()],
         usersig: USERSIG.into(),
     }

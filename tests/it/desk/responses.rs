@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deskbatch::desk::{HttpSettings, HttpTransport, SetStatusRequest, Transport as _};
 use deskbatch::domain::clock::{Clock as _, SystemClock};
-use deskbatch::domain::job::{App, Library, QuestionId, Status};
+use deskbatch::domain::job::{App, Library, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
 
 use crate::support::binary::{Recorder, ends};
@@ -26,7 +26,7 @@ fn call() -> SetStatusRequest {
     let ids = ["1400000000-@RBT#DeskDefaultRobot-a", "1400000000-@RBT#DeskDefaultRobot-b"];
     SetStatusRequest {
         app: App { sdkappid: 1_400_000_000, library: Library::Chitchat },
-        status: Status::Enable,
+        status: TargetStatus::Enable,
         ids: ids.map(|id| QuestionId::parse(id.as_bytes()).unwrap()).into(),
         usersig: "eJwDeskResponsesUserSig".into(),
     }

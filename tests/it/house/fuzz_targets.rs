@@ -11,7 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use deskbatch::cli::SettingsArgs;
 use deskbatch::config::{Settings, sandbox_settings};
 use deskbatch::desk::{Endpoint, INFO_CHARS_MAX, make_usersig, printable, read_answer};
-use deskbatch::domain::job::{App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, Status};
+use deskbatch::domain::job::{
+    App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, TargetStatus,
+};
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::manifest::{
     Manifest, ManifestError, ManifestOptions, OnConflict, Row, RowError, Totals,
@@ -43,7 +45,7 @@ pub fn manifest(bytes: &[u8]) {
     assert_eq!(whole, pieces, "read otherwise in small pieces");
     let first = with(|options| options.on_conflict = Some(OnConflict::First));
     let last = with(|options| options.on_conflict = Some(OnConflict::Last));
-    let _ = with(|options| options.status = Some(Status::Disable));
+    let _ = with(|options| options.status = Some(TargetStatus::Disable));
     let _ = with(|options| options.delimiter = Some(b'|'));
     let [Ok(whole), Ok(first), Ok(last)] = [whole, first, last] else { return };
     assert_eq!(first.good, last.good, "a conflict made or lost a question");

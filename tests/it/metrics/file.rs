@@ -54,15 +54,15 @@ async fn run_writes_complete_world_readable_metrics() {
     }
     assert!(!text.contains(SANDBOX_KEY));
     // The rest is identical to the metrics of the queue from another process.
-    let store = Queue::open_existing(&place.path("deskbatch.db")).await.unwrap();
-    let queue = metrics::text(&store, 200.0).await.unwrap();
+    let opened = Queue::open_existing(&place.path("deskbatch.db")).await.unwrap();
+    let queue = metrics::text(&opened, 200.0).await.unwrap();
     assert!(text.starts_with(&queue), "{text}\n{queue}");
     let metrics = metrics(&place);
     assert_eq!(metrics.one(CODE, &[]), 0.0);
     assert_eq!(metrics.one(AT, &[]), metrics.one(SUCCESS, &[]));
     assert!(metrics.one(AT, &[]) >= metrics.one("deskbatch_last_run_end_timestamp_seconds", &[]));
     for name in [CODE, "deskbatch_build_info"] {
-        assert_eq!(metrics.values(name, "queue"), [store.path().display().to_string()]);
+        assert_eq!(metrics.values(name, "queue"), [opened.path().display().to_string()]);
     }
 }
 

@@ -168,7 +168,7 @@ async fn unknown_codes_share_one_metric_series() {
     for code in [-50_003, 70_105, -99_999, 123_456] {
         queue.fail(&queue.claim(1).await, code).await;
     }
-    let metrics = Metrics::read(&metrics::text(&queue.store, 5.0).await.unwrap());
+    let metrics = Metrics::read(&metrics::text(&queue, 5.0).await.unwrap());
     let mut codes = metrics.values("deskbatch_failed_jobs", "code");
     codes.sort_unstable();
     // The bystander's -1 is a listed code.
@@ -195,8 +195,8 @@ async fn exposition_is_valid_for_any_queue_name() {
         let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "5"]);
         command.args(["--database", name]);
         ends(command, 1);
-        let store = Queue::open_existing(&place.path(name)).await.unwrap();
-        let text = metrics::text(&store, 5.0).await.unwrap();
+        let queue = Queue::open_existing(&place.path(name)).await.unwrap();
+        let text = metrics::text(&queue, 5.0).await.unwrap();
         assert!(
             text.contains("_bucket{") && text.contains("# TYPE deskbatch_requests_total counter")
         );
@@ -209,8 +209,8 @@ async fn exposition_is_valid_for_any_queue_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_queue_has_metrics() {
     let place = Place::new();
-    let store = Queue::open(&place.path("queue.db")).await.unwrap();
-    let metrics = Metrics::read(&metrics::text(&store, 5.0).await.unwrap());
+    let queue = Queue::open(&place.path("queue.db")).await.unwrap();
+    let metrics = Metrics::read(&metrics::text(&queue, 5.0).await.unwrap());
     assert_eq!(metrics.one("deskbatch_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
     assert_eq!(metrics.all("deskbatch_jobs", &[]), [0.0; 0]);
 }

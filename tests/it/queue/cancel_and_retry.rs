@@ -18,8 +18,8 @@ async fn with_failures() -> TestQueue {
 #[tokio::test]
 async fn retry_selects_failed_jobs_by_code() {
     let queue = with_failures().await;
-    let retried = queue.store.retry_failed(&[-50_003], None).await.unwrap();
-    assert_eq!(retried, Retried { pending: 3, overtaken: 0, cancelled: 1 });
+    let retried = queue.retry_failed(&[-50_003], None).await.unwrap();
+    assert_eq!(retried, Retried { pending: 3, superseded: 0, cancelled: 1 });
     assert_eq!(queue.states().await, "a:pending b:failed c:pending d:pending e:pending");
     assert_eq!(queue.job("a").await, "pending request=3 attempts=1");
 }
@@ -27,32 +27,32 @@ async fn retry_selects_failed_jobs_by_code() {
 #[tokio::test]
 async fn retry_selects_failed_jobs_by_batch() {
     let queue = with_failures().await;
-    let retried = queue.store.retry_failed(&[], Some(3)).await.unwrap();
-    assert_eq!(retried, Retried { pending: 3, overtaken: 0, cancelled: 0 });
+    let retried = queue.retry_failed(&[], Some(3)).await.unwrap();
+    assert_eq!(retried, Retried { pending: 3, superseded: 0, cancelled: 0 });
     assert_eq!(queue.states().await, "a:pending b:pending c:pending d:failed e:pending");
 }
 
 #[tokio::test]
 async fn retry_combines_code_and_batch() {
     let queue = with_failures().await;
-    let retried = queue.store.retry_failed(&[-50_011, -7], Some(3)).await.unwrap();
-    assert_eq!(retried, Retried { pending: 1, overtaken: 0, cancelled: 0 });
+    let retried = queue.retry_failed(&[-50_011, -7], Some(3)).await.unwrap();
+    assert_eq!(retried, Retried { pending: 1, superseded: 0, cancelled: 0 });
     assert_eq!(queue.states().await, "a:failed b:pending c:failed d:failed e:pending");
-    let none = queue.store.retry_failed(&[-50_011], Some(4)).await.unwrap();
-    assert_eq!(none, Retried { pending: 0, overtaken: 0, cancelled: 0 });
+    let none = queue.retry_failed(&[-50_011], Some(4)).await.unwrap();
+    assert_eq!(none, Retried { pending: 0, superseded: 0, cancelled: 0 });
 }
 
 #[tokio::test]
 async fn retry_never_revives_a_job_that_has_a_newer_one() {
     let queue = with_failures().await;
     queue.import("a delete").await;
-    let retried = queue.store.retry_failed(&[-50_003], Some(3)).await.unwrap();
-    assert_eq!(retried, Retried { pending: 1, overtaken: 1, cancelled: 0 });
+    let retried = queue.retry_failed(&[-50_003], Some(3)).await.unwrap();
+    assert_eq!(retried, Retried { pending: 1, superseded: 1, cancelled: 0 });
     assert_eq!(queue.states().await, "a:failed b:failed c:pending d:failed e:pending a:pending");
     // The same after the later job is cancelled.
-    queue.store.cancel_batch(5, NOW_MS).await.unwrap();
-    let retried = queue.store.retry_failed(&[-50_003], Some(3)).await.unwrap();
-    assert_eq!(retried, Retried { pending: 0, overtaken: 1, cancelled: 0 });
+    queue.cancel_batch(5, NOW_MS).await.unwrap();
+    let retried = queue.retry_failed(&[-50_003], Some(3)).await.unwrap();
+    assert_eq!(retried, Retried { pending: 0, superseded: 1, cancelled: 0 });
     assert_eq!(queue.states().await, "a:failed b:failed c:pending d:failed e:pending a:cancelled");
 }
 
@@ -60,13 +60,13 @@ async fn retry_never_revives_a_job_that_has_a_newer_one() {
 async fn retried_job_can_fail_and_be_retried_again() {
     let queue = with_failures().await;
     for attempts in [2, 3] {
-        queue.store.retry_failed(&[-50_011], None).await.unwrap();
+        queue.retry_failed(&[-50_011], None).await.unwrap();
         let claimed = queue.claim(1).await;
         assert_eq!(questions(&claimed), "b");
         queue.fail(&claimed, -50_011).await;
         assert!(queue.job("b").await.contains(&format!("attempts={attempts} ")));
     }
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn cancel_ends_only_pending_and_reserved_jobs() {
     let held = queue.claim(1).await;
     queue.hold(&held).await;
     let flying = queue.claim(1).await;
-    let cancelled = queue.store.cancel_batch(3, NOW_MS + 9).await.unwrap().unwrap();
+    let cancelled = queue.cancel_batch(3, NOW_MS + 9).await.unwrap().unwrap();
     assert_eq!((cancelled.pending, cancelled.in_doubt), (2, 0));
     assert_eq!(queue.states().await, "a:succeeded b:cancelled c:in_flight d:cancelled x:pending");
     assert_eq!(
@@ -96,7 +96,7 @@ async fn applied_job_in_flight_succeeds_despite_cancel() {
     let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     let flying = queue.claim(1).await;
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
     queue.succeed(&flying).await;
     assert_eq!(queue.states().await, "a:succeeded b:cancelled");
 }
@@ -105,13 +105,13 @@ async fn applied_job_in_flight_succeeds_despite_cancel() {
 async fn cancel_is_idempotent_and_needs_existing_batch() {
     let queue = TestQueue::begun().await;
     queue.import("a enable").await;
-    assert_eq!(queue.store.cancel_batch(77, NOW_MS).await.unwrap(), None);
+    assert_eq!(queue.cancel_batch(77, NOW_MS).await.unwrap(), None);
     for pending in [1, 0] {
-        let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap().unwrap();
+        let cancelled = queue.cancel_batch(3, NOW_MS).await.unwrap().unwrap();
         assert_eq!(cancelled.pending, pending);
     }
     assert_eq!(queue.job("a").await, "cancelled finished=0");
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -119,8 +119,8 @@ async fn retried_job_ignores_earlier_batch_cancel() {
     let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     queue.fail(&queue.claim(1).await, -50_003).await;
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
-    queue.store.retry_failed(&[-50_003], None).await.unwrap();
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.retry_failed(&[-50_003], None).await.unwrap();
     queue.hold(&queue.claim(1).await).await;
     assert_eq!(queue.states().await, "a:pending b:cancelled");
 }
@@ -128,11 +128,11 @@ async fn retried_job_ignores_earlier_batch_cancel() {
 #[tokio::test]
 async fn failures_are_counted_in_named_and_later_batches() {
     let queue = with_failures().await;
-    assert_eq!(queue.store.failed_in(&[3], 4).await.unwrap(), 3);
-    assert_eq!(queue.store.failed_in(&[3], 3).await.unwrap(), 4);
-    assert_eq!(queue.store.failed_in(&[], 4).await.unwrap(), 0);
-    assert_eq!(queue.store.last_batch().await.unwrap(), 4);
-    let batches = queue.store.batches().await.unwrap();
+    assert_eq!(queue.failed_in(&[3], 4).await.unwrap(), 3);
+    assert_eq!(queue.failed_in(&[3], 3).await.unwrap(), 4);
+    assert_eq!(queue.failed_in(&[], 4).await.unwrap(), 0);
+    assert_eq!(queue.last_batch().await.unwrap(), 4);
+    let batches = queue.batches().await.unwrap();
     let figures: Vec<_> = batches.iter().map(|b| (b.id, b.jobs, b.open, b.failed)).collect();
     assert_eq!(figures, [(1, 5, 3, 1), (2, 3, 3, 0), (3, 3, 0, 3), (4, 2, 1, 1)]);
 }

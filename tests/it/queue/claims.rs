@@ -1,6 +1,6 @@
 //! Claiming: which jobs go into the next request, and which must not.
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 
 use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::{LATER_MS, NOW_MS, OTHER_APP, TestQueue, questions};
@@ -10,12 +10,12 @@ async fn claim_takes_oldest_jobs_of_one_status() {
     let queue = TestQueue::begun().await;
     queue.import("a enable, b delete, c enable, d enable, e delete").await;
     let first = queue.claim(2).await;
-    assert_eq!((questions(&first).as_str(), first.status), ("a c", Status::Enable));
+    assert_eq!((questions(&first).as_str(), first.status), ("a c", TargetStatus::Enable));
     assert_eq!(queue.states().await, "a:in_flight b:pending c:in_flight d:pending e:pending");
     let second = queue.claim(2).await;
-    assert_eq!((questions(&second).as_str(), second.status), ("b e", Status::Delete));
+    assert_eq!((questions(&second).as_str(), second.status), ("b e", TargetStatus::Delete));
     let third = queue.claim(2).await;
-    assert_eq!((questions(&third).as_str(), third.status), ("d", Status::Enable));
+    assert_eq!((questions(&third).as_str(), third.status), ("d", TargetStatus::Enable));
     assert_eq!(queue.try_claim(2).await, None);
 }
 
@@ -35,7 +35,7 @@ async fn claim_writes_request_row_before_sending() {
     let expected = format!("{} 4 {},{} 2 0 open", queue.run, ids[0], ids[1]);
     assert_eq!(sqlx::Row::get::<String, _>(row, 0), expected);
     assert_eq!(queue.job("a").await, format!("in_flight request={}", claimed.request.id));
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -47,8 +47,8 @@ async fn claim_passes_first_job_to_size_callback() {
         told = Some((status, first));
         2
     };
-    let claimed = queue.store.claim_free(queue.run, size, NOW_MS).await.unwrap().unwrap();
-    assert_eq!(told, Some((Status::Delete, claimed.jobs[0].id)));
+    let claimed = queue.claim_free(queue.run, size, NOW_MS).await.unwrap().unwrap();
+    assert_eq!(told, Some((TargetStatus::Delete, claimed.jobs[0].id)));
     assert_eq!(questions(&claimed), "a b");
 }
 
@@ -69,14 +69,14 @@ async fn claim_respects_and_orders_by_due_time() {
     assert_eq!(questions(&queue.claim(1).await), "c");
     assert_eq!(questions(&queue.claim(9).await), "b");
     assert_eq!(queue.try_claim(9).await, None);
-    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(NOW_MS + 1000));
+    assert_eq!(queue.next_due_ms(queue.run).await.unwrap(), Some(NOW_MS + 1000));
     let size = |_, _| 9;
-    let late = queue.store.claim_free(queue.run, size, NOW_MS + 999).await.unwrap();
+    let late = queue.claim_free(queue.run, size, NOW_MS + 999).await.unwrap();
     assert_eq!(late, None);
-    let due = queue.store.claim_free(queue.run, size, NOW_MS + 1000).await.unwrap().unwrap();
+    let due = queue.claim_free(queue.run, size, NOW_MS + 1000).await.unwrap().unwrap();
     assert_eq!(questions(&due), "a");
-    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS), "by-6 waits");
-    queue.check().await;
+    assert_eq!(queue.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS), "by-6 waits");
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -86,15 +86,20 @@ async fn reserved_jobs_are_claimed_only_by_id_and_own_run() {
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
     assert_eq!(queue.try_claim(9).await, None);
-    let (store, ids) = (&queue.store, claimed.ids());
-    let other_run = store.claim_reserved(1, Status::Enable, &ids, NOW_MS).await.unwrap();
+    let (queue, ids) = (&queue, claimed.ids());
+    let other_run = queue.claim_reserved(1, TargetStatus::Enable, &ids, NOW_MS).await.unwrap();
     assert_eq!(other_run, None);
-    let other_status = store.claim_reserved(queue.run, Status::Delete, &ids, NOW_MS).await.unwrap();
+    let other_status =
+        queue.claim_reserved(queue.run, TargetStatus::Delete, &ids, NOW_MS).await.unwrap();
     assert_eq!(other_status, None);
-    let own =
-        store.claim_reserved(queue.run, Status::Enable, &ids[..2], NOW_MS).await.unwrap().unwrap();
+    let own = queue
+        .claim_reserved(queue.run, TargetStatus::Enable, &ids[..2], NOW_MS)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(questions(&own), "a b");
-    let twice = store.claim_reserved(queue.run, Status::Enable, &ids[..2], NOW_MS).await.unwrap();
+    let twice =
+        queue.claim_reserved(queue.run, TargetStatus::Enable, &ids[..2], NOW_MS).await.unwrap();
     assert_eq!(twice, None);
     assert_eq!(queue.states().await, "a:in_flight b:in_flight c:pending");
 }
@@ -107,11 +112,11 @@ async fn only_released_jobs_become_claimable() {
     queue.hold(&claimed).await;
     let ids = claimed.ids();
     let held_by_another = queue.id("by-7").await;
-    queue.store.release(queue.run, &[ids[0], ids[2], held_by_another]).await.unwrap();
-    queue.store.release(queue.run, &[]).await.unwrap();
+    queue.release(queue.run, &[ids[0], ids[2], held_by_another]).await.unwrap();
+    queue.release(queue.run, &[]).await.unwrap();
     assert_eq!(questions(&queue.claim(9).await), "a c");
     assert!(queue.job("b").await.contains("held="));
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -120,12 +125,12 @@ async fn only_jobs_of_the_runs_own_app_are_claimed() {
     queue.import("x enable").await;
     assert_eq!(questions(&queue.claim(9).await), "x");
     assert_eq!(queue.try_claim(9).await, None);
-    assert_eq!(queue.store.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS));
-    let other = queue.store.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
+    assert_eq!(queue.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS));
+    let other = queue.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
     let size = |_, _| 9;
-    let claimed = queue.store.claim_free(other.run, size, NOW_MS).await.unwrap().unwrap();
+    let claimed = queue.claim_free(other.run, size, NOW_MS).await.unwrap().unwrap();
     assert_eq!(questions(&claimed), "a");
-    assert_eq!(queue.store.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
+    assert_eq!(queue.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
 }
 
 #[tokio::test]
@@ -137,12 +142,12 @@ async fn question_in_flight_is_not_claimed_until_settled() {
     assert_eq!(questions(&queue.claim(9).await), "b");
     assert_eq!(questions(&queue.claim(9).await), "c");
     assert_eq!(queue.try_claim(9).await, None);
-    let due = queue.store.next_due_ms(queue.run).await.unwrap();
+    let due = queue.next_due_ms(queue.run).await.unwrap();
     assert_eq!(due, Some(0), "it is due, and still not to be had");
     queue.succeed(&older).await;
     let newer = queue.claim(9).await;
-    assert_eq!((questions(&newer).as_str(), newer.status), ("a", Status::Delete));
-    queue.check().await;
+    assert_eq!((questions(&newer).as_str(), newer.status), ("a", TargetStatus::Delete));
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -159,7 +164,7 @@ async fn claim_of_invalid_row_fails_and_names_row() {
     let queue = TestQueue::begun().await;
     queue.import("a enable, b enable").await;
     queue.sql("UPDATE jobs SET question_id = 'b b' WHERE app_id = 1 AND question_id = 'b'").await;
-    let refused = queue.store.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
+    let refused = queue.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
     let id = queue.id("b b").await;
     assert_eq!(
         refused.to_string(),

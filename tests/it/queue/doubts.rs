@@ -1,8 +1,8 @@
 //! Doubt belongs to the question: it survives imports, cancel, prune and retry.
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::queue::{Cancelled, RecordFilter, Return, SameManifest};
+use deskbatch::queue::{Cancelled, RecordFilter, RequeueOptions, SameManifest};
 use futures_util::TryStreamExt as _;
 
 use crate::support::auto_commit::AtOnce as _;
@@ -15,16 +15,21 @@ const UNDER_WAY_MAX_MS: i64 = 30_000;
 /// A request whose response was lost: its jobs are pending again.
 async fn lose(queue: &TestQueue, jobs: usize) {
     let claimed = queue.claim(jobs).await;
-    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: true };
+    let how = RequeueOptions {
+        reserved_by: None,
+        not_before_ms: 0,
+        counts_as_attempt: true,
+        in_doubt: true,
+    };
     let settled = queue.answer(&claimed, Verdict::Transient, None);
-    queue.store.requeue(&settled, how).await.unwrap();
+    queue.requeue(&settled, how).await.unwrap();
 }
 
 /// Whether the next claim is in doubt, once no request can still be applied.
 async fn claim_is_in_doubt(queue: &TestQueue) -> bool {
     let scheduled_ms = NOW_MS + 2 * UNDER_WAY_MAX_MS;
     loop {
-        let claimed = queue.store.claim_free(queue.run, |_, _| 9, scheduled_ms).await.unwrap();
+        let claimed = queue.claim_free(queue.run, |_, _| 9, scheduled_ms).await.unwrap();
         let jobs = claimed.expect("a is claimed").jobs;
         if let Some(job) = jobs.iter().find(|job| job.question_id.as_str() == "a") {
             return job.in_doubt;
@@ -35,8 +40,8 @@ async fn claim_is_in_doubt(queue: &TestQueue) -> bool {
 /// The states of the jobs in doubt, with their questions.
 async fn in_doubt(queue: &TestQueue) -> Vec<String> {
     let filter = RecordFilter { in_doubt: true, ..RecordFilter::default() };
-    let records: Vec<_> = queue.store.records(filter).try_collect().await.unwrap();
-    let status = queue.store.status().await.unwrap();
+    let records: Vec<_> = queue.records(filter).try_collect().await.unwrap();
+    let status = queue.status().await.unwrap();
     assert_eq!(status.in_doubt, records.len() as u64);
     let own = records.iter().filter(|record| !record.question_id.starts_with("by-"));
     own.map(|record| format!("{} {}", record.question_id, record.state)).collect()
@@ -45,10 +50,10 @@ async fn in_doubt(queue: &TestQueue) -> Vec<String> {
 /// A run dies with all jobs in flight, `manifest` is imported, and the next run begins.
 async fn dies_in_flight(bench: &Bench, manifest: &str) {
     let queue = &bench.queue;
-    let dead = queue.begin_run().await;
-    let claimed = queue.store.claim_free(dead, |_, _| 9, NOW_MS).await.unwrap().unwrap();
+    let dead = queue.start_run().await;
+    let claimed = queue.claim_free(dead, |_, _| 9, NOW_MS).await.unwrap().unwrap();
     queue.import(manifest).await;
-    let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    let taken = queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
     let jobs = claimed.jobs.len() as u64;
     assert_eq!((taken.orphans, taken.orphans_withdrawn), (jobs, jobs));
 }
@@ -58,7 +63,7 @@ async fn cancelled_job_stays_in_doubt() {
     let queue = TestQueue::begun().await;
     queue.import("a delete, b delete").await;
     lose(&queue, 1).await;
-    let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    let cancelled = queue.cancel_batch(3, NOW_MS).await.unwrap();
     assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 1, in_flight: 0 }));
     assert_eq!(in_doubt(&queue).await, ["a cancelled"]);
     queue.import("a delete").await;
@@ -74,17 +79,17 @@ async fn job_withdrawn_after_rejection_is_in_doubt() {
         let queue = TestQueue::begun().await;
         queue.import("a delete, b delete").await;
         let claimed = queue.claim(2).await;
-        let how = Return {
+        let how = RequeueOptions {
             reserved_by: Some(queue.run),
             not_before_ms: 0,
-            counts: true,
+            counts_as_attempt: true,
             in_doubt: false,
         };
         let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-        queue.store.requeue(&settled, how).await.unwrap();
+        queue.requeue(&settled, how).await.unwrap();
         assert_eq!(in_doubt(&queue).await, [""; 0]);
         let left = if is_cancelled {
-            let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+            let cancelled = queue.cancel_batch(3, NOW_MS).await.unwrap();
             assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 2, in_flight: 0 }));
             ["a cancelled", "b cancelled"]
         } else {
@@ -114,7 +119,7 @@ async fn superseding_job_inherits_doubt() {
                 lose(&queue, 1).await;
             }
             queue.import(newer).await;
-            queue.run = queue.begin_run().await;
+            queue.run = queue.start_run().await;
             assert_eq!(in_doubt(&queue).await, ["a pending"], "{older}, {newer}");
             assert_eq!(claim_is_in_doubt(&queue).await, same, "{older}, {newer}");
         }
@@ -128,8 +133,8 @@ async fn retried_job_keeps_doubt() {
     lose(&queue, 1).await;
     queue.fail(&queue.claim(1).await, -50_011).await;
     assert_eq!(in_doubt(&queue).await, ["a failed"]);
-    queue.store.retry_failed(&[], Some(3)).await.unwrap();
-    queue.run = queue.begin_run().await;
+    queue.retry_failed(&[], Some(3)).await.unwrap();
+    queue.run = queue.start_run().await;
     assert!(claim_is_in_doubt(&queue).await);
 }
 
@@ -138,10 +143,10 @@ async fn prune_keeps_doubt_of_later_job() {
     let queue = TestQueue::begun().await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
     queue.import("a delete").await;
     let later_ms = NOW_MS + 1_000;
-    assert_eq!(queue.store.prune(later_ms, later_ms).await.unwrap().jobs, 1);
+    assert_eq!(queue.prune(later_ms, later_ms).await.unwrap().jobs, 1);
     assert!(claim_is_in_doubt(&queue).await);
 }
 
@@ -150,8 +155,8 @@ async fn doubt_outlives_the_prune_of_its_last_job() {
     let queue = TestQueue::begun().await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
-    queue.store.prune(NOW_MS + 1_000, NOW_MS + 1_000).await.unwrap();
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.prune(NOW_MS + 1_000, NOW_MS + 1_000).await.unwrap();
     assert_eq!(in_doubt(&queue).await, [""; 0]);
     queue.import("a delete").await;
     assert_eq!(in_doubt(&queue).await, ["a pending"]);
@@ -165,9 +170,9 @@ async fn retry_revives_no_job_cancelled_in_flight() {
     queue.import("a delete, b delete").await;
     queue.fail(&queue.claim(1).await, -7).await;
     queue.claim(1).await;
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
-    queue.store.retry_failed(&[], Some(3)).await.unwrap();
-    queue.run = queue.begin_run().await;
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.retry_failed(&[], Some(3)).await.unwrap();
+    queue.run = queue.start_run().await;
     assert!(queue.job("a").await.starts_with("pending "));
     assert!(queue.job("b").await.starts_with("cancelled "));
     assert_eq!(in_doubt(&queue).await, ["b cancelled"]);
@@ -178,13 +183,18 @@ async fn retry_revives_no_job_cancelled_in_flight() {
 async fn attempt_that_never_left_leaves_no_doubt() {
     let queue = TestQueue::begun().await;
     queue.import("a delete, b delete").await;
-    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: false };
+    let how = RequeueOptions {
+        reserved_by: None,
+        not_before_ms: 0,
+        counts_as_attempt: true,
+        in_doubt: false,
+    };
     let settled = queue.answer(&queue.claim(2).await, Verdict::Transient, None);
-    queue.store.requeue(&settled, how).await.unwrap();
+    queue.requeue(&settled, how).await.unwrap();
     // The job is rejected alone for good, and then retried.
     queue.fail(&queue.claim(1).await, -50_011).await;
-    queue.store.retry_failed(&[], Some(3)).await.unwrap();
-    let cancelled = queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.retry_failed(&[], Some(3)).await.unwrap();
+    let cancelled = queue.cancel_batch(3, NOW_MS).await.unwrap();
     assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 0, in_flight: 0 }));
 }
 
@@ -197,7 +207,7 @@ async fn applied_request_settles_doubt() {
     queue.succeed(&queue.claim(1).await).await;
     assert_eq!(in_doubt(&queue).await, [""; 0]);
     let lost = RecordFilter { response_lost: true, ..RecordFilter::default() };
-    let lost: Vec<_> = queue.store.records(lost).try_collect().await.unwrap();
+    let lost: Vec<_> = queue.records(lost).try_collect().await.unwrap();
     assert_eq!(lost.iter().map(|r| r.question_id.as_str()).collect::<Vec<_>>(), ["a"]);
     // This request can still be applied after later ones.
     queue.import("a disable").await;
@@ -241,7 +251,7 @@ async fn lost_responses_are_counted_by_request() {
     let bench = Bench::new("a enable, b enable").await;
     bench.service.answers([lost(), ok()]);
     bench.run().await;
-    let status = bench.queue.store.status().await.unwrap();
+    let status = bench.queue.status().await.unwrap();
     assert_eq!((status.responses_lost, status.orphaned, status.in_doubt), (1, 0, 0));
 }
 
@@ -251,24 +261,24 @@ async fn batch_state_uses_latest_job_of_each_question() {
     queue.import("a enable, b enable, c enable, d enable").await;
     queue.succeed(&queue.claim(1).await).await;
     queue.fail(&queue.claim(1).await, -7).await;
-    let standing = queue.store.unfinished_jobs(3).await.unwrap();
-    assert_eq!((standing.open, standing.failed, standing.superseded), (2, 1, 0));
+    let unfinished = queue.unfinished_jobs(3).await.unwrap();
+    assert_eq!((unfinished.open, unfinished.failed, unfinished.superseded), (2, 1, 0));
     // Another target status for a, the same for b and c. The job of b succeeds.
     queue.import("a disable, b enable, c enable").await;
     let b = queue.id("b").await;
     queue.sql(&format!("UPDATE jobs SET reserved_by_run_id = {} WHERE id = {b}", queue.run)).await;
     let claimed =
-        queue.store.claim_reserved(queue.run, Status::Enable, &[b], NOW_MS).await.unwrap();
+        queue.claim_reserved(queue.run, TargetStatus::Enable, &[b], NOW_MS).await.unwrap();
     queue.succeed(&claimed.unwrap()).await;
-    queue.store.cancel_batch(4, NOW_MS).await.unwrap();
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
-    let standing = queue.store.unfinished_jobs(3).await.unwrap();
+    queue.cancel_batch(4, NOW_MS).await.unwrap();
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
+    let unfinished = queue.unfinished_jobs(3).await.unwrap();
     assert_eq!(
-        (standing.open, standing.failed, standing.cancelled, standing.superseded),
+        (unfinished.open, unfinished.failed, unfinished.cancelled, unfinished.superseded),
         (0, 0, 2, 1)
     );
-    let pruned = queue.store.prune(NOW_MS + 1_000, NOW_MS + 1_000).await.unwrap();
-    assert!(pruned.batches > 1 && queue.store.unfinished_jobs(3).await.unwrap().is_pruned);
+    let pruned = queue.prune(NOW_MS + 1_000, NOW_MS + 1_000).await.unwrap();
+    assert!(pruned.batches > 1 && queue.unfinished_jobs(3).await.unwrap().is_pruned);
     let again = queue.import_as(1, "a enable", SameManifest::Continues).await;
     assert!(matches!(again, deskbatch::queue::Imported::New { .. }), "{again:?}");
 }

@@ -62,14 +62,14 @@ async fn break_lock(place: &Place, sandbox: &Sandbox, how: Broken) {
     remove_app_lock(sandbox);
     match how {
         Broken::LockUnseen => {
-            let store = Queue::open(&place.path("deskbatch.db")).await.unwrap();
+            let queue = Queue::open(&place.path("deskbatch.db")).await.unwrap();
             let elsewhere = Place::new();
             let lock = RunLock::take(&elsewhere.path("queue.db"), 1).unwrap();
             let app = App { sdkappid: SANDBOX_SDKAPPID, library: Library::Chitchat };
             let now_ms = SystemClock::new().wall_ms();
-            let taken = store.begin_run(&lock, app, now_ms).await.unwrap();
-            store.end_run(taken.run, RunEnding::Signal, now_ms).await.unwrap();
-            store.close().await;
+            let taken = queue.begin_run(&lock, app, now_ms).await.unwrap();
+            queue.end_run(taken.run, RunEnding::Signal, now_ms).await.unwrap();
+            queue.close().await;
         }
         Broken::LockDeleted => fs::remove_file(place.path("deskbatch.db.lock")).unwrap(),
         Broken::QueueCopiedAndMovedBack => {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Stdio;
 
-use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, TargetStatus};
 use deskbatch::queue::{Queue, QueueCounts, QueueError, Record, RecordFilter, RunLock};
 use futures_util::TryStreamExt as _;
 
@@ -21,9 +21,9 @@ async fn files_beside_queue_are_owner_only() {
     let queue = TestQueue::idle().await;
     queue.import("a enable").await;
     for name in ["queue.db", "queue.db-wal", "queue.db-shm", "queue.db.lock"] {
-        assert_eq!(mode(&queue.path(name)), 0o600, "{name}");
+        assert_eq!(mode(&queue.path_of(name)), 0o600, "{name}");
     }
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 /// Opens `path`, which must fail without a change to its bytes.
@@ -75,9 +75,9 @@ async fn newer_queue_version_is_refused_and_unchanged() {
              VALUES (9999, 'later', 1, x'00', 1)",
         )
         .await;
-    let error = Queue::open(queue.store.path()).await.unwrap_err();
-    assert!(matches!(&error, QueueError::Newer(path) if path == queue.store.path()), "{error}");
-    queue.check().await;
+    let error = Queue::open(queue.path()).await.unwrap_err();
+    assert!(matches!(&error, QueueError::Newer(path) if path == queue.path()), "{error}");
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -113,15 +113,15 @@ async fn open_existing_creates_no_queue() {
 async fn empty_file_becomes_a_queue() {
     let place = Place::new();
     let path = place.write("queue.db", "");
-    let store = Queue::open(&path).await.unwrap();
-    let status = store.status().await.unwrap();
+    let opened = Queue::open(&path).await.unwrap();
+    let status = opened.status().await.unwrap();
     assert_eq!(status.counts, QueueCounts::default());
     assert_eq!((status.requests, status.throttled, status.orphaned), (0, 0, 0));
     assert_eq!((status.succeeded_in_doubt, status.last_run), (0, None));
-    assert_eq!(store.counts_of(APP).await.unwrap().total(), 0);
-    assert_eq!(store.open_by_status(APP).await.unwrap(), [0; 3]);
-    assert_eq!(store.batches().await.unwrap(), []);
-    assert_eq!(store.last_batch().await.unwrap(), 0);
+    assert_eq!(opened.counts_of(APP).await.unwrap().total(), 0);
+    assert_eq!(opened.open_by_status(APP).await.unwrap(), [0; 3]);
+    assert_eq!(opened.batches().await.unwrap(), []);
+    assert_eq!(opened.last_batch().await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -129,8 +129,8 @@ async fn reopened_queue_is_unchanged() {
     let queue = TestQueue::begun().await;
     queue.import("a enable, b delete").await;
     queue.succeed(&queue.claim(1).await).await;
-    let before = queue.store.status().await.unwrap();
-    let again = Queue::open(queue.store.path()).await.unwrap();
+    let before = queue.status().await.unwrap();
+    let again = Queue::open(queue.path()).await.unwrap();
     assert_eq!(again.status().await.unwrap(), before);
     assert_eq!(again.counts_of(OTHER_APP).await.unwrap().pending, 3);
     again.close().await;
@@ -140,15 +140,15 @@ async fn reopened_queue_is_unchanged() {
 #[tokio::test]
 async fn lock_error_names_holder_even_through_symlink() {
     let queue = TestQueue::idle().await;
-    let other_name = queue.path("other.db");
-    symlink(queue.store.path(), &other_name).unwrap();
-    let store = Queue::open(&other_name).await.unwrap();
-    assert_eq!(store.path(), queue.store.path());
-    let held = RunLock::take(store.path(), NOW_MS + 5).unwrap_err();
+    let other_name = queue.path_of("other.db");
+    symlink(queue.path(), &other_name).unwrap();
+    let opened = Queue::open(&other_name).await.unwrap();
+    assert_eq!(opened.path(), queue.path());
+    let held = RunLock::take(opened.path(), NOW_MS + 5).unwrap_err();
     let text = held.to_string();
     let expected = format!("process {} on ", std::process::id());
     assert!(text.contains(&expected) && text.contains("2025-01-01T00:00:00.000Z"), "{text}");
-    let written = fs::read_to_string(queue.path("queue.db.lock")).unwrap();
+    let written = fs::read_to_string(queue.path_of("queue.db.lock")).unwrap();
     assert!(written.contains(&format!("\"pid\":{}", std::process::id())), "{written}");
 }
 
@@ -156,8 +156,8 @@ async fn lock_error_names_holder_even_through_symlink() {
 async fn dangling_symlink_creates_owner_only_queue() {
     let place = Place::new();
     symlink(place.path("real.db"), place.path("link.db")).unwrap();
-    let store = Queue::open(&place.path("link.db")).await.unwrap();
-    assert_eq!(store.path().file_name().unwrap(), "real.db");
+    let opened = Queue::open(&place.path("link.db")).await.unwrap();
+    assert_eq!(opened.path().file_name().unwrap(), "real.db");
     assert_eq!(mode(&place.path("real.db")), 0o600);
 }
 
@@ -200,7 +200,7 @@ fn concurrent_processes_can_create_one_queue() {
 /// 2,501 jobs. The last one of each thousand has failed, and the first one is in doubt.
 async fn long_queue() -> TestQueue {
     let queue = TestQueue::begun().await;
-    queue.import_many(2_501, Status::Enable).await;
+    queue.import_many(2_501, TargetStatus::Enable).await;
     queue
         .sql(
             "UPDATE jobs SET state = 'in_flight', request_id = 2 WHERE batch_id = 3 AND line % 1000 = 2;
@@ -215,7 +215,7 @@ async fn long_queue() -> TestQueue {
 }
 
 async fn read(queue: &TestQueue, filter: RecordFilter) -> Vec<Record> {
-    queue.store.records(filter).try_collect().await.unwrap()
+    queue.records(filter).try_collect().await.unwrap()
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn record_contains_all_fields_of_its_job() {
         Record {
             id,
             question_id: "q0001".to_owned(),
-            status: Status::Enable,
+            status: TargetStatus::Enable,
             state: JobState::Failed,
             error_code: Some(-7),
             error_info: Some("no".to_owned()),
@@ -308,13 +308,13 @@ async fn counters_match_jobs_and_requests() {
         cancelled: 1,
         superseded: 1,
     };
-    let of_app = queue.store.counts_of(APP).await.unwrap();
+    let of_app = queue.counts_of(APP).await.unwrap();
     assert_eq!(of_app.total(), counts.total() + by.total());
     assert_eq!((of_app.pending, of_app.failed, of_app.open()), (2_500, 4, 2_501));
-    let status = queue.store.status().await.unwrap();
+    let status = queue.status().await.unwrap();
     assert_eq!(status.counts.total(), of_app.total() + 3);
     assert_eq!(status.requests, 2);
     let last = status.last_run.unwrap();
     assert_eq!((last.id, last.totals.requests, last.finished_ms), (queue.run, 0, None));
-    assert_eq!(queue.store.open_by_status(APP).await.unwrap(), [2_500, 0, 1]);
+    assert_eq!(queue.open_by_status(APP).await.unwrap(), [2_500, 0, 1]);
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::queue::{Imported, Return, SameManifest};
+use deskbatch::queue::{Imported, RequeueOptions, SameManifest};
 use sqlx::Row as _;
 
 use crate::support::auto_commit::AtOnce as _;
@@ -17,10 +17,10 @@ async fn dropped_import_rolls_back() {
     let before = queue.job("a").await;
     // More rows than one insert takes, so that some are written before the drop.
     let (import, _) =
-        queue.begin_import(7, &format!("a delete, {}", many(450, Status::Enable))).await;
+        queue.begin_manifest(7, &format!("a delete, {}", many(450, TargetStatus::Enable))).await;
     drop(import);
     // The next writer waits for the single connection, and so for the rollback.
-    let again = queue.store.begin_import(OTHER_APP, NOW_MS).await.unwrap();
+    let again = queue.begin_import(OTHER_APP, NOW_MS).await.unwrap();
     again.undo().await.unwrap();
     assert_eq!(queue.states().await, "a:pending b:pending");
     assert_eq!(queue.job("a").await, before);
@@ -30,7 +30,7 @@ async fn dropped_import_rolls_back() {
 #[tokio::test]
 async fn undone_import_unlocks_file_at_once() {
     let queue = TestQueue::begun().await;
-    let (import, _) = queue.begin_import(7, &many(450, Status::Enable)).await;
+    let (import, _) = queue.begin_manifest(7, &many(450, TargetStatus::Enable)).await;
     import.undo().await.unwrap();
     queue.sql("UPDATE batches SET name = 'by' WHERE id = 1").await;
     assert_eq!(queue.states().await, "");
@@ -39,7 +39,7 @@ async fn undone_import_unlocks_file_at_once() {
 #[tokio::test]
 async fn import_is_invisible_before_commit() {
     let queue = TestQueue::begun().await;
-    let (mut import, totals) = queue.begin_import(7, &many(450, Status::Delete)).await;
+    let (mut import, totals) = queue.begin_manifest(7, &many(450, TargetStatus::Delete)).await;
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
     assert_eq!(preview.open, [3, 0, 450]);
     assert_eq!(queue.tally().await, "");
@@ -51,7 +51,7 @@ async fn import_is_invisible_before_commit() {
 async fn later_import_supersedes_only_its_pending_jobs() {
     let queue = TestQueue::begun().await;
     queue.import("a enable, b enable, c enable").await;
-    let (mut import, totals) = queue.begin_import(7, "b delete, d delete").await;
+    let (mut import, totals) = queue.begin_manifest(7, "b delete, d delete").await;
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
     assert_eq!(preview.superseded, 1);
     let imported = import.commit(&totals).await.unwrap();
@@ -76,9 +76,9 @@ async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>)
     queue.claim(1).await;
     let manifest = format!(
         "a delete, b delete, c delete, d delete, e delete, {}",
-        many(20_000, Status::Enable)
+        many(20_000, TargetStatus::Enable)
     );
-    let (mut import, totals) = queue.begin_import(7, &manifest).await;
+    let (mut import, totals) = queue.begin_manifest(7, &manifest).await;
     if names_questions {
         let named: BTreeSet<String> =
             parse(&manifest).iter().map(|job| job.question_id.to_string()).collect();
@@ -115,8 +115,7 @@ async fn reserved_job_can_be_superseded() {
     queue.import("a delete").await;
     assert_eq!(queue.states().await, "a:superseded b:pending a:pending");
     let again = queue
-        .store
-        .claim_reserved(queue.run, Status::Enable, &claimed.ids(), NOW_MS)
+        .claim_reserved(queue.run, TargetStatus::Enable, &claimed.ids(), NOW_MS)
         .await
         .unwrap()
         .unwrap();
@@ -131,10 +130,14 @@ async fn job_in_flight_is_superseded_on_requeue() {
     let newer = queue.import_as(7, "a delete", SameManifest::Continues).await;
     assert_eq!(newer, Imported::New { batch: 4, superseded: 0 });
     assert_eq!(queue.states().await, "a:in_flight b:in_flight a:pending");
-    let how =
-        Return { reserved_by: Some(queue.run), not_before_ms: 0, counts: true, in_doubt: false };
+    let how = RequeueOptions {
+        reserved_by: Some(queue.run),
+        not_before_ms: 0,
+        counts_as_attempt: true,
+        in_doubt: false,
+    };
     let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-    assert_eq!(queue.store.requeue(&settled, how).await.unwrap(), 1);
+    assert_eq!(queue.requeue(&settled, how).await.unwrap(), 1);
     assert_eq!(queue.states().await, "a:superseded b:pending a:pending");
 }
 
@@ -158,7 +161,7 @@ async fn three_imports_of_one_question_leave_one_newest() {
     assert_eq!(queue.states().await, "a:in_flight a:superseded a:pending");
     queue.hold(&claimed).await;
     assert_eq!(queue.states().await, "a:superseded a:superseded a:pending");
-    assert_eq!(queue.claim(9).await.status, Status::Delete);
+    assert_eq!(queue.claim(9).await.status, TargetStatus::Delete);
 }
 
 #[tokio::test]
@@ -191,7 +194,7 @@ async fn known_manifest_creates_batch_with_again() {
 async fn same_manifest_of_another_app_is_new_batch() {
     let queue = TestQueue::begun().await;
     queue.import_as(7, "a enable", SameManifest::Continues).await;
-    let mut import = queue.store.begin_import(OTHER_APP, NOW_MS).await.unwrap();
+    let mut import = queue.begin_import(OTHER_APP, NOW_MS).await.unwrap();
     import.add(parse("z enable").remove(0)).await.unwrap();
     let preview = import.preview(&totals(7, 1).digest, SameManifest::Continues).await.unwrap();
     assert_eq!((preview.known, preview.superseded, preview.open), (None, 0, [2, 1, 1]));
@@ -202,10 +205,10 @@ async fn same_manifest_of_another_app_is_new_batch() {
 #[tokio::test]
 async fn known_manifest_supersedes_nothing() {
     let queue = TestQueue::begun().await;
-    let rows = many(450, Status::Enable);
+    let rows = many(450, TargetStatus::Enable);
     queue.import_as(7, &rows, SameManifest::Continues).await;
     queue.import_as(8, "q0001 delete", SameManifest::Continues).await;
-    let (mut import, totals) = queue.begin_import(7, &rows).await;
+    let (mut import, totals) = queue.begin_manifest(7, &rows).await;
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
     // The jobs by-6 and by-7 are pending, by-5 is in flight.
     assert_eq!((preview.known, preview.superseded, preview.open), (Some(3), 0, [449 + 3, 0, 1]));
@@ -217,7 +220,7 @@ async fn known_manifest_supersedes_nothing() {
 async fn later_row_replaces_earlier_row_of_same_manifest() {
     let queue = TestQueue::begun().await;
     queue.import("a enable").await;
-    let (mut import, _) = queue.begin_import(7, "a enable, b enable").await;
+    let (mut import, _) = queue.begin_manifest(7, "a enable, b enable").await;
     import.replace(parse("a delete").remove(0)).await.unwrap();
     let mut totals = totals(7, 3);
     totals.duplicates = 1;
@@ -231,19 +234,19 @@ async fn later_row_replaces_earlier_row_of_same_manifest() {
 #[tokio::test]
 async fn rows_that_make_no_job_are_counted_with_their_batch() {
     let queue = TestQueue::begun().await;
-    let (import, mut totals) = queue.begin_import(7, "a enable, b enable").await;
+    let (import, mut totals) = queue.begin_manifest(7, "a enable, b enable").await;
     (totals.rows, totals.duplicates, totals.rejected) = (10, 5, 3);
     import.commit(&totals).await.unwrap();
     let row = &queue.ask("SELECT rows || ' ' || jobs || ' ' || duplicates || ' ' || rejected FROM batches WHERE id = 3").await[0];
     assert_eq!(sqlx::Row::get::<String, _>(row, 0), "10 2 5 3");
-    let summary = queue.store.batch(3).await.unwrap().unwrap();
+    let summary = queue.batch(3).await.unwrap().unwrap();
     assert_eq!((summary.jobs, summary.open, summary.failed), (2, 2, 0));
 }
 
 #[tokio::test]
 async fn import_with_inconsistent_totals_is_refused() {
     let queue = TestQueue::begun().await;
-    let (import, mut totals) = queue.begin_import(7, "a enable, b enable").await;
+    let (import, mut totals) = queue.begin_manifest(7, "a enable, b enable").await;
     totals.duplicates = 5;
     assert!(import.commit(&totals).await.is_err());
     assert_eq!(queue.states().await, "");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::Queue;
 
 use crate::support::auto_commit::AtOnce as _;
@@ -12,16 +12,16 @@ use crate::support::queue::{APP, NOW_MS, TestQueue};
 #[tokio::test]
 async fn check_of_intact_queue_reports_nothing() {
     let queue = TestQueue::begun().await;
-    queue.import_many(300, Status::Enable).await;
+    queue.import_many(300, TargetStatus::Enable).await;
     queue.succeed(&queue.claim(100).await).await;
-    assert_eq!(queue.store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(queue.check().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn check_names_row_with_dangling_reference() {
     let queue = TestQueue::begun().await;
     queue.sql("PRAGMA foreign_keys = OFF; DELETE FROM batches WHERE id = 2").await;
-    let wrong = queue.store.check().await.unwrap();
+    let wrong = queue.check().await.unwrap();
     let figures = "a row of job_counters refers to a row of batches that is not there";
     let (counters, jobs): (Vec<_>, Vec<_>) = wrong.iter().partition(|line| *line == figures);
     assert_eq!((counters.len(), jobs.len()), (3, 3), "{wrong:?}");
@@ -35,7 +35,7 @@ async fn check_names_question_with_two_newest_jobs() {
     queue.import("a enable").await;
     queue.sql("DROP INDEX jobs_latest").await;
     let missing = "the index jobs_latest is missing".to_owned();
-    assert_eq!(queue.store.check().await.unwrap(), std::slice::from_ref(&missing));
+    assert_eq!(queue.check().await.unwrap(), std::slice::from_ref(&missing));
     let older = queue.id("a").await;
     queue
         .sql(
@@ -45,7 +45,7 @@ async fn check_names_question_with_two_newest_jobs() {
         .await;
     let newer = queue.id("a").await;
     assert_eq!(
-        queue.store.check().await.unwrap(),
+        queue.check().await.unwrap(),
         [missing, format!("jobs row {newer} is as new as row {older} for the same question")]
     );
 }
@@ -53,20 +53,20 @@ async fn check_names_question_with_two_newest_jobs() {
 #[tokio::test]
 async fn check_names_job_in_flight_without_request() {
     let queue = TestQueue::begun().await;
-    queue.import_many(5, Status::Enable).await;
+    queue.import_many(5, TargetStatus::Enable).await;
     let all = queue.claim(5).await;
     queue.hold(&all).await;
     // One request has job numbers with gaps, the other has a single one.
     let ids = all.ids();
     let odd = [ids[0], ids[2], ids[4]];
-    let odd = queue.store.claim_reserved(queue.run, Status::Enable, &odd, NOW_MS).await.unwrap();
+    let odd = queue.claim_reserved(queue.run, TargetStatus::Enable, &odd, NOW_MS).await.unwrap();
     let even =
-        queue.store.claim_reserved(queue.run, Status::Enable, &ids[1..2], NOW_MS).await.unwrap();
-    assert_eq!(queue.store.check().await.unwrap(), Vec::<String>::new());
+        queue.claim_reserved(queue.run, TargetStatus::Enable, &ids[1..2], NOW_MS).await.unwrap();
+    assert_eq!(queue.check().await.unwrap(), Vec::<String>::new());
     let (odd, even) = (odd.unwrap().request.id, even.unwrap().request.id);
     queue.sql(&format!("UPDATE jobs SET request_id = 1 WHERE id = {}", ids[4])).await;
     assert_eq!(
-        (odd + 1, queue.store.check().await.unwrap()),
+        (odd + 1, queue.check().await.unwrap()),
         (even, vec![format!("jobs row {} is in flight, and no open request has it", ids[4])])
     );
 }
@@ -74,9 +74,9 @@ async fn check_names_job_in_flight_without_request() {
 #[tokio::test]
 async fn check_finds_overwritten_page() {
     let queue = TestQueue::idle().await;
-    queue.import_many(2_000, Status::Enable).await;
-    let (path, copy) = (queue.store.path().to_owned(), queue.path("copy.db"));
-    queue.store.clone().close().await;
+    queue.import_many(2_000, TargetStatus::Enable).await;
+    let (path, copy) = (queue.path().to_owned(), queue.path_of("copy.db"));
+    queue.clone().close().await;
     queue.sql("PRAGMA wal_checkpoint(TRUNCATE)").await;
     fs::copy(&path, &copy).unwrap();
     // The root page of the table is intact, and one of its leaf pages is not.
@@ -86,11 +86,11 @@ async fn check_finds_overwritten_page() {
     let file = fs::OpenOptions::new().write(true).open(&copy).unwrap();
     file.write_all_at(&[0xa5; 4_096], at).unwrap();
 
-    let store = Queue::open(&copy).await.unwrap();
-    let wrong = store.check().await.unwrap();
+    let copied = Queue::open(&copy).await.unwrap();
+    let wrong = copied.check().await.unwrap();
     assert!(wrong.iter().any(|line| line.contains(&format!("page {page}"))), "{wrong:?}");
     // Undamaged data is still readable: the row of the app is on another page.
-    store.pace(APP).await.unwrap();
+    copied.pace(APP).await.unwrap();
 }
 
 #[tokio::test]
@@ -107,24 +107,24 @@ async fn check_reports_counter_drift_and_recount_repairs_it() {
         "UPDATE batches SET last_job = last_job - 1 WHERE id = 3",
     ] {
         queue.try_sql(wrong).await.unwrap();
-        let told = queue.store.check().await.unwrap();
+        let told = queue.check().await.unwrap();
         assert!(
             told.len() == 1 && told[0].starts_with("figures: batch 3 has "),
             "{wrong}: {told:?}"
         );
-        assert_eq!(queue.store.recount().await.unwrap(), told, "{wrong}");
-        queue.check().await;
-        assert_eq!(queue.store.check().await.unwrap(), Vec::<String>::new(), "{wrong}");
+        assert_eq!(queue.recount().await.unwrap(), told, "{wrong}");
+        queue.check_invariants().await;
+        assert_eq!(queue.check().await.unwrap(), Vec::<String>::new(), "{wrong}");
     }
     for column in ["requests", "throttled", "evaluated_requests", "orphaned"] {
         queue
             .try_sql(&format!("UPDATE runs SET {column} = {column} + 1 WHERE id = 1"))
             .await
             .unwrap();
-        let told = queue.store.check().await.unwrap();
+        let told = queue.check().await.unwrap();
         assert_eq!(told, ["figures: run 1 has other requests than they say"], "{column}");
-        queue.store.recount().await.unwrap();
-        queue.check().await;
+        queue.recount().await.unwrap();
+        queue.check_invariants().await;
     }
     assert_eq!(queue.states().await, "a:failed b:pending");
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use deskbatch::domain::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, TargetStatus};
 use deskbatch::domain::verdict::Verdict as Meaning;
 use deskbatch::queue::{
-    Claimed, ClaimedRequest, Conclusions, Imported, QueueError, RequestId, RequestResult, Return,
-    RunEnding, SameManifest,
+    Claimed, ClaimedRequest, Conclusions, Imported, QueueError, RequestId, RequestResult,
+    RequeueOptions, RunEnding, SameManifest,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -50,7 +50,7 @@ impl Both {
         let (job, batch) = (next("jobs").await, next("batches").await);
         let (request, run) = (next("requests").await, next("runs").await);
         let mut model = Model::new(job, batch, request, run);
-        queue.run = queue.begin_run().await;
+        queue.run = queue.start_run().await;
         model.begin_run(NOW_MS);
         Self { queue, model, now_ms: NOW_MS, requests: BTreeMap::new() }
     }
@@ -74,7 +74,7 @@ impl Both {
             Op::Import { digest, again, rows } => self.import(*digest, *again, rows).await,
             Op::ClaimFree { most } => {
                 let run = self.queue.run;
-                let claimed = self.queue.store.claim_free(run, |_, _| *most, now_ms).await;
+                let claimed = self.queue.claim_free(run, |_, _| *most, now_ms).await;
                 let expected = self.model.claim_free(*most, now_ms);
                 self.claimed_as(claimed, expected, "claim free")
             }
@@ -85,13 +85,13 @@ impl Both {
             Op::FreeHeld { which } => {
                 let ids = self.jobs(which);
                 let before = self.model.jobs.clone();
-                self.queue.store.release(self.queue.run, &ids).await.unwrap();
+                self.queue.release(self.queue.run, &ids).await.unwrap();
                 self.model.release(&ids);
                 (before != self.model.jobs).then_some("free held")
             }
             Op::Cancel { which } => {
                 let batch = self.batch(*which);
-                let cancelled = self.queue.store.cancel_batch(batch, now_ms).await.unwrap();
+                let cancelled = self.queue.cancel_batch(batch, now_ms).await.unwrap();
                 let figures = cancelled.map(|done| (done.pending, done.in_doubt, done.in_flight));
                 assert_eq!(figures, self.model.cancel(batch, now_ms), "cancelled");
                 figures.filter(|(jobs, ..)| *jobs > 0).map(|(_, in_doubt, _)| match in_doubt {
@@ -102,29 +102,29 @@ impl Both {
             Op::Retry { code, batch } => {
                 let (codes, batch): (Vec<i64>, _) =
                     (code.iter().copied().collect(), batch.map(|at| self.batch(at)));
-                let retried = self.queue.store.retry_failed(&codes, batch).await.unwrap();
+                let retried = self.queue.retry_failed(&codes, batch).await.unwrap();
                 let expected = self.model.retry(*code, batch);
-                assert_eq!((retried.pending, retried.overtaken), expected, "retried");
+                assert_eq!((retried.pending, retried.superseded), expected, "retried");
                 (retried.pending > 0).then_some("retry")
             }
             Op::BeginRun => {
                 let orphans = self.model.jobs.iter().any(|job| job.state == "in_flight");
-                let (store, lock) = (&self.queue.store, &self.queue.lock);
-                self.queue.run = begin_run(store, lock, APP, now_ms).await;
+                let (queue, lock) = (&self.queue, &self.queue.lock);
+                self.queue.run = begin_run(queue, lock, APP, now_ms).await;
                 self.model.begin_run(now_ms);
                 assert_eq!(self.queue.run, self.model.run);
                 Some(if orphans { "orphan return" } else { "begin run" })
             }
             Op::EndRun => {
                 let run = self.queue.run;
-                let ended = self.queue.store.end_run(run, RunEnding::Signal, now_ms).await;
+                let ended = self.queue.end_run(run, RunEnding::Signal, now_ms).await;
                 let was_open = self.model.end_run();
                 assert_eq!(ended.is_ok(), was_open, "{ended:?}");
                 was_open.then_some("end run")
             }
             Op::Prune { age } => {
                 let before_ms = now_ms - age * STEP_MS;
-                let pruned = self.queue.store.prune(before_ms, now_ms).await.unwrap();
+                let pruned = self.queue.prune(before_ms, now_ms).await.unwrap();
                 assert_eq!((pruned.batches, pruned.jobs), self.model.prune(before_ms), "pruned");
                 (pruned.jobs > 0).then_some("prune")
             }
@@ -132,9 +132,8 @@ impl Both {
     }
 
     async fn claim_reserved(&mut self, which: &[Index], code: i64) -> Option<&'static str> {
-        let (ids, status) = (self.jobs(which), Status::from_code(code).unwrap());
-        let claimed =
-            self.queue.store.claim_reserved(self.queue.run, status, &ids, self.now_ms).await;
+        let (ids, status) = (self.jobs(which), TargetStatus::from_code(code).unwrap());
+        let claimed = self.queue.claim_reserved(self.queue.run, status, &ids, self.now_ms).await;
         let expected = self.model.claim_reserved(&ids, code, self.now_ms);
         self.claimed_as(claimed, expected, "claim held")
     }
@@ -151,7 +150,7 @@ impl Both {
             rows.iter().map(|(n, status)| (format!("q{n}"), i64::from(*status))).collect();
         let text: Vec<String> = rows.iter().map(|(id, status)| format!("{id} {status}")).collect();
         let totals = totals(digest, rows.len() as u64);
-        let mut import = self.queue.store.begin_import(APP, self.now_ms).await.unwrap();
+        let mut import = self.queue.begin_import(APP, self.now_ms).await.unwrap();
         for job in parse(&text.join(", ")) {
             import.add(job).await.unwrap();
         }
@@ -204,25 +203,30 @@ impl Both {
             request: self.requests[&request],
             run: self.queue.run,
             verdict: meaning,
-            answered_ms: self.now_ms,
+            responded_ms: self.now_ms,
             latency_ms: 1,
             http_status: Some(200),
             code: Some(code),
             info: "it said".to_owned(),
         };
-        let store = &self.queue.store;
+        let queue = &self.queue;
         let (name, fenced) = match verdict {
             Verdict::Succeeded => {
-                ("settle succeeded", refused(&store.settle_succeeded(&settled, &conclusions).await))
+                ("settle succeeded", refused(&queue.settle_succeeded(&settled, &conclusions).await))
             }
             Verdict::Failed => (
                 "settle failed",
-                refused(&store.settle_failed(&settled, false, &conclusions).await),
+                refused(&queue.settle_failed(&settled, false, &conclusions).await),
             ),
             Verdict::Returned { held, counts, in_doubt } => {
                 let reserved_by = held.then_some(self.queue.run);
-                let how = Return { reserved_by, not_before_ms: 0, counts, in_doubt };
-                let done = store.requeue_rejected(&settled, how, &conclusions).await;
+                let how = RequeueOptions {
+                    reserved_by,
+                    not_before_ms: 0,
+                    counts_as_attempt: counts,
+                    in_doubt,
+                };
+                let done = queue.requeue_rejected(&settled, how, &conclusions).await;
                 ("settle returned", refused(&done))
             }
         };

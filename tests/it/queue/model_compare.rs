@@ -53,7 +53,7 @@ pub async fn compare(queue: &TestQueue, model: &Model, now_ms: i64) {
     let expected: Vec<_> = model
         .requests
         .iter()
-        .map(|row| (row.id, row.run, row.verdict.map(str::to_owned), row.answered_ms, row.code))
+        .map(|row| (row.id, row.run, row.verdict.map(str::to_owned), row.responded_ms, row.code))
         .collect();
     assert_eq!(real, expected, "requests");
     let rows = queue
@@ -91,9 +91,9 @@ async fn compare_doubts(queue: &TestQueue, model: &Model, now_ms: i64) {
     assert_eq!(real, expected, "doubts");
     // Commands show only the latest job of each question in doubt.
     let shown = RecordFilter { in_doubt: true, ..RecordFilter::default() };
-    let shown: Vec<_> = queue.store.records(shown).try_collect().await.unwrap();
+    let shown: Vec<_> = queue.records(shown).try_collect().await.unwrap();
     let of_model = |job: &&ModelJob| job.newest && model.in_doubt(&job.question);
     let expected: Vec<i64> = model.jobs.iter().filter(of_model).map(|job| job.id).collect();
     assert_eq!(shown.iter().map(|record| record.id).collect::<Vec<_>>(), expected, "in doubt");
-    assert_eq!(queue.store.in_doubt_of(APP).await.unwrap(), expected.len() as u64);
+    assert_eq!(queue.in_doubt_of(APP).await.unwrap(), expected.len() as u64);
 }

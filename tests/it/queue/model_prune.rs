@@ -30,7 +30,7 @@ impl Model {
             row.run == run
                 || Some(row.id) == newest
                 || used.contains(&row.id)
-                || row.answered_ms.is_none_or(|at| at >= before_ms)
+                || row.responded_ms.is_none_or(|at| at >= before_ms)
         });
         (gone.len() as u64, (jobs - self.jobs.len()) as u64)
     }

@@ -62,7 +62,7 @@ pub struct ModelRequest {
     pub run: i64,
     pub scheduled_ms: i64,
     pub verdict: Option<&'static str>,
-    pub answered_ms: Option<i64>,
+    pub responded_ms: Option<i64>,
     pub code: Option<i64>,
 }
 
@@ -112,7 +112,7 @@ impl Model {
             job.not_before_ms = 0;
             job.lost = true;
             job.attempts += 1;
-            withdrawn.extend(overtaken(job, now_ms));
+            withdrawn.extend(withdraw_if_asked(job, now_ms));
         }
         self.doubt_withdrawn(withdrawn);
         for job in self.jobs.iter_mut().filter(|job| job.reserved_by.is_some()) {
@@ -123,7 +123,7 @@ impl Model {
         self.hold_back(now_ms);
         for request in self.requests.iter_mut().filter(|request| request.verdict.is_none()) {
             request.verdict = Some("orphaned");
-            request.answered_ms = Some(now_ms);
+            request.responded_ms = Some(now_ms);
         }
         self.run = self.next_run;
         self.run_is_open = true;
@@ -254,7 +254,7 @@ impl Model {
             run: self.run,
             scheduled_ms: now_ms,
             verdict: None,
-            answered_ms: None,
+            responded_ms: None,
             code: None,
         });
         for job in self.jobs.iter_mut().filter(|job| ids.contains(&job.id)) {
@@ -294,7 +294,7 @@ impl Model {
         }
         let succeeded = verdict == Verdict::Succeeded;
         row.verdict = Some(if succeeded { "applied" } else { "rejected" });
-        row.answered_ms = Some(now_ms);
+        row.responded_ms = Some(now_ms);
         row.code = Some(code);
         let run = self.run;
         let (mut carried_jobs, mut withdrawn) = (Vec::new(), Vec::new());
@@ -319,7 +319,7 @@ impl Model {
                     job.attempts += i64::from(counts);
                     job.lost |= in_doubt;
                     job.rejected |= is_chunk;
-                    withdrawn.extend(overtaken(job, now_ms));
+                    withdrawn.extend(withdraw_if_asked(job, now_ms));
                 }
             }
         }
@@ -363,7 +363,7 @@ impl Model {
 
 /// A requeued job becomes superseded or cancelled if a later import or a cancel requires it. Returns
 /// its question and target status if that leaves a doubt.
-pub fn overtaken(job: &mut ModelJob, now_ms: i64) -> Option<(String, i64)> {
+pub fn withdraw_if_asked(job: &mut ModelJob, now_ms: i64) -> Option<(String, i64)> {
     let state = match (job.newest, job.cancelling) {
         (false, _) => "superseded",
         (true, true) => "cancelled",

@@ -1,7 +1,7 @@
 //! The queue as the report reads it, from the real engine.
 
-use deskbatch::domain::job::Status;
-use deskbatch::queue::{Cause, QueueCounts};
+use deskbatch::domain::job::TargetStatus;
+use deskbatch::queue::{PauseReason, QueueCounts};
 
 use crate::support::queue::{NOW_MS, TestQueue};
 
@@ -22,13 +22,13 @@ async fn sent(queue: &TestQueue, run: i64, requests: &[(i64, &str)]) {
 async fn jobs_are_counted_by_status_state_code_and_batch() {
     let mut queue = TestQueue::idle().await;
     queue.import("a enable, b enable, c delete, d disable").await;
-    queue.run = queue.begin_run().await;
+    queue.run = queue.start_run().await;
     let claimed = queue.claim(1).await;
     queue.fail(&claimed, -50_003).await;
     let claimed = queue.claim(1).await;
     queue.succeed(&claimed).await;
-    let all = queue.store.overview(None, 1_000).await.unwrap();
-    let of_batch = queue.store.overview(Some(3), 1_000).await.unwrap();
+    let all = queue.overview(None, 1_000).await.unwrap();
+    let of_batch = queue.overview(Some(3), 1_000).await.unwrap();
     let counts = |succeeded, failed, pending| QueueCounts {
         pending,
         succeeded,
@@ -42,7 +42,7 @@ async fn jobs_are_counted_by_status_state_code_and_batch() {
     assert_eq!(of_batch.newest_run, (1, 1));
     assert_eq!((of_batch.batches.total, of_batch.batches.rows[0].counts), (1, counts(1, 1, 2)));
     // The sum includes the bystanders of every queue.
-    assert_eq!(all.counts(), queue.store.status().await.unwrap().counts);
+    assert_eq!(all.counts(), queue.status().await.unwrap().counts);
     assert_eq!(all.batches.rows.iter().map(|batch| batch.id).collect::<Vec<_>>(), [3, 2, 1]);
     assert_eq!(all.codes.total, 2);
 }
@@ -50,10 +50,10 @@ async fn jobs_are_counted_by_status_state_code_and_batch() {
 #[tokio::test]
 async fn more_rows_than_one_statement_sums_are_all_counted() {
     let queue = TestQueue::idle().await;
-    queue.import_many(3, Status::Delete).await;
+    queue.import_many(3, TargetStatus::Delete).await;
     // Job numbers far apart, as after a prune.
     queue.sql("UPDATE jobs SET id = id + 250000 WHERE batch_id = 3").await;
-    let overview = queue.store.overview(Some(3), 1_000).await.unwrap();
+    let overview = queue.overview(Some(3), 1_000).await.unwrap();
     assert_eq!(overview.asked[2].pending, 3);
     assert_eq!(overview.batches.rows[0].counts.pending, 3);
 }
@@ -61,7 +61,7 @@ async fn more_rows_than_one_statement_sums_are_all_counted() {
 #[tokio::test]
 async fn request_timeline_shows_pause_reasons() {
     let mut queue = TestQueue::idle().await;
-    queue.run = queue.begin_run().await;
+    queue.run = queue.start_run().await;
     let went = [
         (0, "applied"),
         (200, "throttled"),
@@ -72,7 +72,7 @@ async fn request_timeline_shows_pause_reasons() {
         (12_000, "applied"),
     ];
     sent(&queue, queue.run, &went).await;
-    let traffic = queue.store.overview(None, 1_000).await.unwrap().traffic;
+    let traffic = queue.overview(None, 1_000).await.unwrap().traffic;
     assert_eq!(traffic.sitting, Some((queue.run, queue.run)));
     assert_eq!((traffic.bucket_ms, traffic.buckets.len()), (1_000, 13));
     let first = traffic.buckets[0];
@@ -87,23 +87,26 @@ async fn request_timeline_shows_pause_reasons() {
     let waits: Vec<_> =
         traffic.waits.iter().map(|waits| (waits.cause, waits.count, waits.total_ms)).collect();
     // Requests that left before the "too fast" response do not cause the first pause.
-    assert_eq!(waits, [(Cause::Trouble, 1, 6_000), (Cause::Other, 2, 5_400)]);
+    assert_eq!(waits, [(PauseReason::Trouble, 1, 6_000), (PauseReason::Other, 2, 5_400)]);
 }
 
 #[tokio::test]
 async fn push_back_within_pause_is_its_reason() {
     let mut queue = TestQueue::idle().await;
-    queue.run = queue.begin_run().await;
+    queue.run = queue.start_run().await;
     sent(&queue, queue.run, &[(0, "throttled"), (20, "applied"), (2_000, "applied")]).await;
-    let waits = queue.store.overview(None, 1_000).await.unwrap().traffic.waits;
+    let waits = queue.overview(None, 1_000).await.unwrap().traffic.waits;
     assert_eq!(waits.len(), 1);
-    assert_eq!((waits[0].cause, waits[0].count, waits[0].longest_ms), (Cause::Frequency, 1, 1_980));
+    assert_eq!(
+        (waits[0].cause, waits[0].count, waits[0].longest_ms),
+        (PauseReason::Frequency, 1, 1_980)
+    );
 }
 
 #[tokio::test]
 async fn change_from_any_connection_is_detected_once() {
     let queue = TestQueue::idle().await;
-    let mut changes = queue.store.changes().await.unwrap();
+    let mut changes = queue.changes().await.unwrap();
     assert!(changes.any().await.unwrap());
     assert!(!changes.any().await.unwrap());
     // A change by this process, and one by another connection as from another process.
@@ -111,30 +114,30 @@ async fn change_from_any_connection_is_detected_once() {
     assert!(changes.any().await.unwrap() && !changes.any().await.unwrap());
     queue.sql("UPDATE batches SET name = 'other' WHERE id = 3").await;
     assert!(changes.any().await.unwrap() && !changes.any().await.unwrap());
-    queue.store.probe().await.unwrap();
+    queue.probe().await.unwrap();
 }
 
 #[tokio::test]
 async fn batch_report_lists_only_runs_since_its_import() {
     let mut queue = TestQueue::idle().await;
     queue.import("a enable").await;
-    queue.run = queue.begin_run().await;
+    queue.run = queue.start_run().await;
     let claimed = queue.claim(1).await;
     queue.succeed(&claimed).await;
-    let runs = queue.store.overview(Some(3), 1_000).await.unwrap().runs;
+    let runs = queue.overview(Some(3), 1_000).await.unwrap().runs;
     assert_eq!(runs.rows.iter().map(|run| run.id).collect::<Vec<_>>(), [queue.run]);
-    assert_eq!(queue.store.overview(None, 1_000).await.unwrap().runs.total, 2);
+    assert_eq!(queue.overview(None, 1_000).await.unwrap().runs.total, 2);
 }
 
 #[tokio::test]
 async fn watcher_does_not_prevent_closing_queue() {
     let queue = TestQueue::idle().await;
-    let mut changes = queue.store.changes().await.unwrap();
-    let apart = queue.store.separate_connections();
+    let mut changes = queue.changes().await.unwrap();
+    let apart = queue.separate_connections();
     let mut others = apart.changes().await.unwrap();
     assert!(changes.any().await.unwrap() && others.any().await.unwrap());
-    let counts = queue.store.status().await.unwrap().counts;
-    queue.store.clone().close().await;
+    let counts = queue.status().await.unwrap().counts;
+    queue.clone().close().await;
     // Separate connections remain usable.
     assert_eq!(apart.status().await.unwrap().counts, counts);
     assert!(!others.any().await.unwrap());
@@ -146,16 +149,16 @@ async fn watcher_does_not_prevent_closing_queue() {
 #[tokio::test]
 async fn pause_at_statement_boundary_is_counted_once() {
     let mut queue = TestQueue::idle().await;
-    queue.run = queue.begin_run().await;
+    queue.run = queue.start_run().await;
     let went = [(0, "applied"), (200, "applied"), (3_200, "applied"), (3_400, "applied")];
     sent(&queue, queue.run, &went).await;
     // Request numbers far apart, as after a prune.
     let far = format!("UPDATE requests SET id = id + 250000 WHERE scheduled_ms >= {NOW_MS} + 3200");
     queue.sql(&far).await;
-    let traffic = queue.store.overview(None, 1_000).await.unwrap().traffic;
+    let traffic = queue.overview(None, 1_000).await.unwrap().traffic;
     let waits: Vec<_> =
         traffic.waits.iter().map(|waits| (waits.cause, waits.count, waits.total_ms)).collect();
-    assert_eq!(waits, [(Cause::Other, 1, 3_000)]);
+    assert_eq!(waits, [(PauseReason::Other, 1, 3_000)]);
     let sent: Vec<u64> = traffic.buckets.iter().map(|bucket| bucket.requests.total).collect();
     assert_eq!(sent, [2, 0, 0, 2]);
 }

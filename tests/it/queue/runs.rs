@@ -1,7 +1,7 @@
 //! Runs: what a new one finds after a dead one, and how one ends.
 
-use deskbatch::domain::job::Status;
-use deskbatch::queue::{DUE_WITHIN, QueueError, RunEnding, Taken};
+use deskbatch::domain::job::TargetStatus;
+use deskbatch::queue::{DUE_WITHIN, QueueError, RunEnding, RunStart};
 
 use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue};
@@ -10,10 +10,10 @@ use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue};
 async fn left_behind() -> TestQueue {
     let mut queue = TestQueue::idle().await;
     queue.import("a enable, b enable, c delete, d disable").await;
-    queue.run = queue.begin_run().await;
+    queue.run = queue.start_run().await;
     queue.claim(2).await;
     let held = queue.claim(1).await;
-    assert_eq!(held.status, Status::Delete);
+    assert_eq!(held.status, TargetStatus::Delete);
     queue.hold(&held).await;
     queue
         .sql(&format!(
@@ -33,10 +33,10 @@ async fn run_row(queue: &TestQueue, run: i64) -> String {
 #[tokio::test]
 async fn new_run_requeues_orphans_and_clears_reservations() {
     let queue = left_behind().await;
-    let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS + 70).await.unwrap();
+    let taken = queue.begin_run(&queue.lock, APP, NOW_MS + 70).await.unwrap();
     assert_eq!(
         taken,
-        Taken {
+        RunStart {
             run: 3,
             orphans: 2,
             orphans_withdrawn: 0,
@@ -51,37 +51,37 @@ async fn new_run_requeues_orphans_and_clears_reservations() {
     assert_eq!(run_row(&queue, 2).await, "died 70");
     assert_eq!(run_row(&queue, 3).await, "open -");
     assert_eq!(queue.figure("SELECT count(*) FROM requests WHERE verdict = 'orphaned'").await, 1);
-    assert_eq!(queue.store.status().await.unwrap().orphaned, 1);
+    assert_eq!(queue.status().await.unwrap().orphaned, 1);
 }
 
 #[tokio::test]
 async fn run_of_another_app_requeues_orphans() {
     let queue = left_behind().await;
-    let taken = queue.store.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
+    let taken = queue.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
     assert_eq!((taken.orphans, taken.last_left_ms), (2, Some(NOW_MS)));
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 lost in_doubt");
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
 async fn superseded_or_cancelled_orphans_are_not_requeued() {
     let queue = left_behind().await;
     queue.import("a delete").await;
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
     assert_eq!(queue.states().await, "a:in_flight b:in_flight c:cancelled d:cancelled a:pending");
-    queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
     assert_eq!(queue.states().await, "a:superseded b:cancelled c:cancelled d:cancelled a:pending");
 }
 
 #[tokio::test]
 async fn clock_set_back_never_puts_end_before_start() {
     let queue = left_behind().await;
-    let taken = queue.store.begin_run(&queue.lock, APP, NOW_MS - 86_400_000).await.unwrap();
+    let taken = queue.begin_run(&queue.lock, APP, NOW_MS - 86_400_000).await.unwrap();
     assert_eq!(taken.orphaned_requests, 1);
     assert_eq!(run_row(&queue, 2).await, "died 0");
     let answered = format!("SELECT responded_ms - {NOW_MS} FROM requests WHERE id = 2");
     assert_eq!(queue.figure(&answered).await, 0);
-    queue.store.end_run(taken.run, RunEnding::Signal, NOW_MS - 2 * 86_400_000).await.unwrap();
+    queue.end_run(taken.run, RunEnding::Signal, NOW_MS - 2 * 86_400_000).await.unwrap();
     assert_eq!(run_row(&queue, 3).await, "signal -86400000");
 }
 
@@ -97,17 +97,17 @@ async fn impossibly_distant_due_time_is_cleared() {
     let longest_ms = i64::try_from(DUE_WITHIN.as_millis()).unwrap();
     queue.sql(&due("a", NOW_MS + longest_ms)).await;
     queue.sql(&due("b", NOW_MS + longest_ms + 1)).await;
-    queue.begin_run().await;
+    queue.start_run().await;
     assert_eq!(queue.job("a").await, "pending due=37500");
     assert_eq!(queue.job("b").await, "pending");
     assert_eq!(queue.job("c").await, "pending");
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
 async fn ended_run_clears_reservations_and_keeps_due_times() {
     let queue = left_behind().await;
-    queue.store.end_run(queue.run, RunEnding::Outage, NOW_MS + 9).await.unwrap();
+    queue.end_run(queue.run, RunEnding::Outage, NOW_MS + 9).await.unwrap();
     assert_eq!(queue.job("c").await, "pending due=2000 request=3 attempts=1");
     assert_eq!(queue.states().await, "a:in_flight b:in_flight c:pending d:pending");
     assert_eq!(run_row(&queue, 2).await, "outage 9");
@@ -117,11 +117,11 @@ async fn ended_run_clears_reservations_and_keeps_due_times() {
 #[tokio::test]
 async fn run_can_end_only_once() {
     let queue = left_behind().await;
-    queue.store.end_run(queue.run, RunEnding::Signal, NOW_MS + 9).await.unwrap();
-    let again = queue.store.end_run(queue.run, RunEnding::Drained, NOW_MS + 99).await;
+    queue.end_run(queue.run, RunEnding::Signal, NOW_MS + 9).await.unwrap();
+    let again = queue.end_run(queue.run, RunEnding::Drained, NOW_MS + 99).await;
     assert!(matches!(again, Err(QueueError::TakenOver { run }) if run == queue.run), "{again:?}");
     assert_eq!(run_row(&queue, 2).await, "signal 9");
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -130,9 +130,9 @@ async fn ended_run_keeps_reservations_of_other_runs() {
     queue.import("a enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
-    queue.store.end_run(queue.run, RunEnding::Drained, NOW_MS).await.unwrap();
+    queue.end_run(queue.run, RunEnding::Drained, NOW_MS).await.unwrap();
     assert_eq!(queue.job("a").await, "pending request=3 attempts=1");
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -140,34 +140,34 @@ async fn every_run_ending_can_be_stored() {
     use RunEnding::{Broken, Drained, Outage, Refused, Signal, Suspicious};
     let queue = TestQueue::idle().await;
     for ending in [Drained, Signal, Outage, Refused, Suspicious, Broken] {
-        let run = queue.begin_run().await;
-        queue.store.end_run(run, ending, NOW_MS).await.unwrap();
+        let run = queue.start_run().await;
+        queue.end_run(run, ending, NOW_MS).await.unwrap();
         assert_eq!(run_row(&queue, run).await, format!("{} 0", ending.name()));
     }
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
 async fn batch_is_unfinished_while_one_job_is_open() {
     let queue = left_behind().await;
     queue.import("x enable").await;
-    assert_eq!(queue.store.unfinished_batches(APP).await.unwrap(), [3, 4]);
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
-    assert_eq!(queue.store.unfinished_batches(APP).await.unwrap(), [3, 4], "two are in flight");
-    queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
-    assert_eq!(queue.store.unfinished_batches(APP).await.unwrap(), [4]);
-    assert_eq!(queue.store.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
+    assert_eq!(queue.unfinished_batches(APP).await.unwrap(), [3, 4]);
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
+    assert_eq!(queue.unfinished_batches(APP).await.unwrap(), [3, 4], "two are in flight");
+    queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    assert_eq!(queue.unfinished_batches(APP).await.unwrap(), [4]);
+    assert_eq!(queue.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
 }
 
 #[tokio::test]
 async fn taken_over_run_can_claim_nothing() {
     let queue = TestQueue::idle().await;
-    let older = queue.begin_run().await;
+    let older = queue.start_run().await;
     queue.import("a enable, b enable").await;
-    let newer = queue.begin_run().await;
-    let free = queue.store.claim_free(older, |_, _| 9, NOW_MS).await;
+    let newer = queue.start_run().await;
+    let free = queue.claim_free(older, |_, _| 9, NOW_MS).await;
     assert!(matches!(free, Err(QueueError::TakenOver { run }) if run == older), "{free:?}");
     assert_eq!(queue.states().await, "a:pending b:pending");
-    let claimed = queue.store.claim_free(newer, |_, _| 9, NOW_MS).await.unwrap().unwrap();
+    let claimed = queue.claim_free(newer, |_, _| 9, NOW_MS).await.unwrap().unwrap();
     assert_eq!(claimed.jobs.len(), 2);
 }

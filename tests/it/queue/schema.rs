@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, TargetStatus};
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::queue::{Conclusion, Conclusions, Imported, Queue, Return};
+use deskbatch::queue::{Conclusion, Conclusions, Imported, Queue, RequeueOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
 
@@ -101,7 +101,7 @@ async fn constraints_reject_impossible_rows() {
         );
     }
     queue.sql(&job("", "")).await;
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -181,27 +181,26 @@ async fn queue_makes_exactly_the_legal_transitions() {
     queue.import("a enable, b enable, c enable, d enable, e enable").await;
     queue.succeed(&queue.claim(1).await).await;
     queue.fail(&queue.claim(1).await, -7).await;
-    queue.store.retry_failed(&[-7], Some(3)).await.unwrap();
+    queue.retry_failed(&[-7], Some(3)).await.unwrap();
     let together = queue.claim(2).await;
     queue.hold(&together).await;
     let ids = together.ids();
     let alone = queue
-        .store
-        .claim_reserved(queue.run, Status::Enable, &ids[..1], NOW_MS)
+        .claim_reserved(queue.run, TargetStatus::Enable, &ids[..1], NOW_MS)
         .await
         .unwrap()
         .unwrap();
     let conclusions =
         Conclusions { jobs: vec![inferred(ids[1], together.request.id)], ..none.clone() };
     let settled = queue.answer(&alone, Verdict::Applied, Some(0));
-    queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
+    queue.settle_succeeded(&settled, &conclusions).await.unwrap();
     // The delete is rejected alone, and counts as done once the app is known to be alive.
     queue.import("z delete").await;
     let gone = queue.claim(1).await;
     queue.hold(&gone).await;
     let (job, request) = (gone.ids()[0], gone.request.id);
     let is_done = Conclusion { is_done: true, was_alone: true, ..inferred(job, request) };
-    let mut turn = queue.store.begin_write();
+    let mut turn = queue.begin_write();
     let done = Conclusions { jobs: vec![is_done], ..none.clone() };
     turn.conclude(queue.run, &done, NOW_MS).await.unwrap();
     turn.commit().await.unwrap();
@@ -209,7 +208,7 @@ async fn queue_makes_exactly_the_legal_transitions() {
     queue.import("f delete, g delete, h delete, i delete").await;
     let flying = queue.claim(2).await;
     queue.import("f enable, h enable").await;
-    queue.store.cancel_batch(4, NOW_MS).await.unwrap();
+    queue.cancel_batch(4, NOW_MS).await.unwrap();
     queue.hold(&flying).await;
 
     let legal: BTreeSet<(String, String)> = JobState::ALL
@@ -228,23 +227,28 @@ async fn no_queue_call_changes_a_final_job_state() {
     queue.succeed(&queue.claim(1).await).await;
     let failed = queue.claim(1).await;
     queue.fail(&failed, -7).await;
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
     let before = queue.states().await;
     assert_eq!(before, "a:succeeded b:failed c:cancelled d:cancelled");
     let ids = [queue.id("a").await, queue.id("b").await, queue.id("c").await];
     // Every operation that could change them, with their job numbers and their request.
     assert_eq!(queue.try_claim(9).await, None);
-    let held = queue.store.claim_reserved(queue.run, Status::Enable, &ids, NOW_MS).await.unwrap();
+    let held = queue.claim_reserved(queue.run, TargetStatus::Enable, &ids, NOW_MS).await.unwrap();
     assert_eq!(held, None);
-    queue.store.release(queue.run, &ids).await.unwrap();
-    queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+    queue.release(queue.run, &ids).await.unwrap();
+    queue.cancel_batch(3, NOW_MS).await.unwrap();
     queue.import("x enable").await;
     let other = queue.claim(1).await;
-    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: true };
+    let how = RequeueOptions {
+        reserved_by: None,
+        not_before_ms: 0,
+        counts_as_attempt: true,
+        in_doubt: true,
+    };
     let conclusions =
         Conclusions { released: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request.id)] };
     let settled = queue.answer(&other, Verdict::Transient, None);
-    queue.store.requeue_rejected(&settled, how, &conclusions).await.unwrap();
+    queue.requeue_rejected(&settled, how, &conclusions).await.unwrap();
     assert_eq!(queue.states().await, format!("{before} x:pending"));
 }
 
@@ -343,7 +347,7 @@ async fn import_rebuilds_indexes_as_migrated() {
     let texts =
         async || -> Vec<String> { queue.ask(INDEXES).await.iter().map(|row| row.get(0)).collect() };
     let before = texts().await;
-    queue.import_many(20_000, Status::Enable).await;
+    queue.import_many(20_000, TargetStatus::Enable).await;
     queue.import("q0001 delete").await;
     assert_eq!(texts().await, before);
     let duplicate = "INSERT INTO jobs (batch_id, app_id, line, question_id, target_status) VALUES (3, 1, 9, 'q0002', 4)";
@@ -354,27 +358,27 @@ async fn import_rebuilds_indexes_as_migrated() {
 #[tokio::test]
 async fn large_import_commits_with_its_unique_index() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
-    let options = SqliteConnectOptions::new().filename(store.path());
+    let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(queue.path());
     let mut raw = SqliteConnection::connect_with(&options).await.unwrap();
     let mut indexes =
         async || -> Vec<String> { sqlx::query_scalar(INDEXES).fetch_all(&mut raw).await.unwrap() };
     let import = async |number, manifest: &str| {
         let jobs = parse(manifest);
         let totals = totals(number, jobs.len() as u64);
-        let mut import = store.begin_import(APP, NOW_MS).await.unwrap();
+        let mut import = queue.begin_import(APP, NOW_MS).await.unwrap();
         for job in jobs {
             import.add(job).await.unwrap();
         }
         import.commit(&totals).await.unwrap()
     };
     let before = indexes().await;
-    import(1, &many(20_000, Status::Enable)).await;
+    import(1, &many(20_000, TargetStatus::Enable)).await;
     assert_eq!(indexes().await, before);
     let imported = import(2, "q0001 delete, new enable").await;
     assert_eq!(imported, Imported::New { batch: 2, superseded: 1 });
     assert_eq!(indexes().await, before);
-    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(queue.check().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -389,7 +393,7 @@ async fn large_queue_is_claimed_and_settled_correctly() {
                SELECT 3, 1, i + 1, printf('q%05d', i), 4 + i / 30000 FROM n",
         )
         .await;
-    queue.run = queue.store.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
+    queue.run = queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
     for _ in 0..30 {
         let claimed = queue.claim(100).await;
         assert_eq!(claimed.jobs.len(), 100);

@@ -1,8 +1,8 @@
 //! Settling: one recorded outcome per job, and no late writes.
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::queue::{Concluded, Conclusion, Conclusions, Done, Return};
+use deskbatch::queue::{Concluded, Conclusion, Conclusions, RequeueOptions, SettleCounts};
 
 use crate::support::auto_commit::{AtOnce as _, inferred};
 use crate::support::queue::{NOW_MS, TestQueue, is_fenced};
@@ -17,8 +17,8 @@ async fn applied_request_settles_only_its_own_jobs() {
     queue.import("a enable, b enable, c enable").await;
     let (first, second) = (queue.claim(2).await, queue.claim(1).await);
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
-    let done = queue.store.settle_succeeded(&settled, &none()).await.unwrap();
-    assert_eq!(done, Done { jobs: 2, concluded: Concluded::default() });
+    let done = queue.settle_succeeded(&settled, &none()).await.unwrap();
+    assert_eq!(done, SettleCounts { jobs: 2, concluded: Concluded::default() });
     assert_eq!(queue.states().await, "a:succeeded b:succeeded c:in_flight");
     assert_eq!(
         queue.job("a").await,
@@ -33,8 +33,8 @@ async fn rejection_is_stored_with_code_text_and_request() {
     queue.import("a delete, b enable").await;
     let claimed = queue.claim(1).await;
     let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-    let done = queue.store.settle_failed(&settled, false, &none()).await.unwrap();
-    assert_eq!(done, Done { jobs: 1, concluded: Concluded::default() });
+    let done = queue.settle_failed(&settled, false, &none()).await.unwrap();
+    assert_eq!(done, SettleCounts { jobs: 1, concluded: Concluded::default() });
     let job = queue.job("a").await;
     let expected = "failed request=3 attempts=1 code=-50003 info=it said finished=50";
     assert_eq!(job, expected);
@@ -53,15 +53,20 @@ async fn requeue_counts_attempt_only_if_flagged() {
         [(false, ""), (true, " attempts=1"), (false, " attempts=1"), (true, " attempts=2")]
     {
         let claimed = queue.claim(9).await;
-        let how = Return { reserved_by: None, not_before_ms: 0, counts, in_doubt: false };
+        let how = RequeueOptions {
+            reserved_by: None,
+            not_before_ms: 0,
+            counts_as_attempt: counts,
+            in_doubt: false,
+        };
         let settled = queue.answer(&claimed, Verdict::Throttled, Some(-14));
-        queue.store.requeue(&settled, how).await.unwrap();
+        queue.requeue(&settled, how).await.unwrap();
         assert_eq!(
             queue.job("a").await,
             format!("pending request={}{attempts}", claimed.request.id)
         );
     }
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -70,15 +75,20 @@ async fn in_doubt_flag_persists_until_settled() {
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     assert!(claimed.jobs.iter().all(|job| !job.in_doubt));
-    let how = Return { reserved_by: None, not_before_ms: NOW_MS, counts: true, in_doubt: true };
+    let how = RequeueOptions {
+        reserved_by: None,
+        not_before_ms: NOW_MS,
+        counts_as_attempt: true,
+        in_doubt: true,
+    };
     let lost = queue.answer(&claimed, Verdict::Transient, None);
-    queue.store.requeue(&lost, how).await.unwrap();
+    queue.requeue(&lost, how).await.unwrap();
     assert_eq!(queue.job("a").await, "pending due=0 request=3 attempts=1 lost in_doubt");
     let claimed = queue.claim(9).await;
     assert!(claimed.jobs.iter().all(|job| job.in_doubt));
-    let how = Return { in_doubt: false, not_before_ms: 0, ..how };
+    let how = RequeueOptions { in_doubt: false, not_before_ms: 0, ..how };
     let refused = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-    queue.store.requeue(&refused, how).await.unwrap();
+    queue.requeue(&refused, how).await.unwrap();
     queue.succeed(&queue.claim(1).await).await;
     assert_eq!(queue.job("a").await, "succeeded request=5 attempts=3 lost finished=50");
     queue.fail(&queue.claim(1).await, -7).await;
@@ -86,7 +96,7 @@ async fn in_doubt_flag_persists_until_settled() {
         queue.job("b").await,
         "failed request=6 attempts=3 lost in_doubt code=-7 info=it said finished=50"
     );
-    queue.check().await;
+    queue.check_invariants().await;
 }
 
 #[tokio::test]
@@ -95,7 +105,7 @@ async fn failure_of_possibly_applied_job_is_in_doubt() {
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(1).await;
     let settled = queue.answer(&claimed, Verdict::Transient, None);
-    queue.store.settle_failed(&settled, true, &none()).await.unwrap();
+    queue.settle_failed(&settled, true, &none()).await.unwrap();
     assert_eq!(
         queue.job("a").await,
         "failed request=3 attempts=1 lost in_doubt info=it said finished=50"
@@ -109,12 +119,12 @@ async fn delete_found_applied_succeeds_and_keeps_code() {
     queue.import("a delete, b delete").await;
     let claimed = queue.claim(1).await;
     let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-    queue.store.settle_succeeded(&settled, &none()).await.unwrap();
+    queue.settle_succeeded(&settled, &none()).await.unwrap();
     assert_eq!(
         queue.job("a").await,
         "succeeded request=3 attempts=1 code=-50003 info=it said finished=50"
     );
-    assert_eq!(queue.store.status().await.unwrap().succeeded_in_doubt, 1);
+    assert_eq!(queue.status().await.unwrap().succeeded_in_doubt, 1);
     assert_eq!(queue.states().await, "a:succeeded b:pending");
 }
 
@@ -125,17 +135,21 @@ async fn second_settle_fails_and_changes_nothing() {
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
     let again = queue
-        .store
-        .claim_reserved(queue.run, Status::Enable, &claimed.ids(), NOW_MS)
+        .claim_reserved(queue.run, TargetStatus::Enable, &claimed.ids(), NOW_MS)
         .await
         .unwrap()
         .unwrap();
     let before = (queue.job("a").await, queue.job("b").await);
     let late = queue.answer(&claimed, Verdict::Applied, Some(0));
-    let how = Return { reserved_by: None, not_before_ms: 9, counts: true, in_doubt: true };
-    assert!(is_fenced(&queue.store.settle_succeeded(&late, &none()).await));
-    assert!(is_fenced(&queue.store.settle_failed(&late, true, &none()).await));
-    assert!(is_fenced(&queue.store.requeue(&late, how).await));
+    let how = RequeueOptions {
+        reserved_by: None,
+        not_before_ms: 9,
+        counts_as_attempt: true,
+        in_doubt: true,
+    };
+    assert!(is_fenced(&queue.settle_succeeded(&late, &none()).await));
+    assert!(is_fenced(&queue.settle_failed(&late, true, &none()).await));
+    assert!(is_fenced(&queue.requeue(&late, how).await));
     assert_eq!((queue.job("a").await, queue.job("b").await), before);
     queue.succeed(&again).await;
     assert_eq!(queue.states().await, "a:succeeded b:succeeded");
@@ -146,13 +160,13 @@ async fn settle_after_takeover_is_fenced() {
     let queue = TestQueue::idle().await;
     queue.import("a enable, b enable").await;
     let mut queue = queue;
-    queue.run = queue.begin_run().await;
+    queue.run = queue.start_run().await;
     let claimed = queue.claim(9).await;
     let late = queue.answer(&claimed, Verdict::Applied, Some(0));
-    queue.run = queue.begin_run().await;
+    queue.run = queue.start_run().await;
     let conclusions =
         Conclusions { released: claimed.ids(), jobs: vec![inferred(claimed.ids()[0], 1)] };
-    assert!(is_fenced(&queue.store.settle_succeeded(&late, &conclusions).await));
+    assert!(is_fenced(&queue.settle_succeeded(&late, &conclusions).await));
     assert_eq!(queue.states().await, "a:pending b:pending");
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 lost in_doubt");
 }
@@ -165,17 +179,16 @@ async fn conclusion_fails_reserved_job_with_rejection_code() {
     queue.hold(&together).await;
     let ids = together.ids();
     let part = queue
-        .store
-        .claim_reserved(queue.run, Status::Enable, &ids[..1], NOW_MS)
+        .claim_reserved(queue.run, TargetStatus::Enable, &ids[..1], NOW_MS)
         .await
         .unwrap()
         .unwrap();
     let settled = queue.answer(&part, Verdict::Applied, Some(0));
     let jobs = vec![inferred(ids[1], together.request.id)];
     let conclusions = Conclusions { released: vec![ids[2]], jobs };
-    let done = queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
+    let done = queue.settle_succeeded(&settled, &conclusions).await.unwrap();
     let concluded = Concluded { failed: 1, succeeded: 0 };
-    assert_eq!(done, Done { jobs: 1, concluded });
+    assert_eq!(done, SettleCounts { jobs: 1, concluded });
     assert_eq!(
         queue.job("b").await,
         "failed request=3 attempts=1 code=-50003 info=it said finished=50"
@@ -196,8 +209,7 @@ async fn conclusion_skips_in_doubt_and_superseded_jobs() {
     queue.import("c enable").await;
     for (asked, bad) in [(0, 1), (1, 2)] {
         let part = queue
-            .store
-            .claim_reserved(queue.run, Status::Delete, &[ids[asked]], NOW_MS)
+            .claim_reserved(queue.run, TargetStatus::Delete, &[ids[asked]], NOW_MS)
             .await
             .unwrap();
         let part = match part {
@@ -207,7 +219,7 @@ async fn conclusion_skips_in_doubt_and_superseded_jobs() {
         let settled = queue.answer(&part, Verdict::Applied, Some(0));
         let jobs = vec![inferred(ids[bad], together.request.id)];
         let conclusions = Conclusions { jobs, ..none() };
-        let done = queue.store.settle_succeeded(&settled, &conclusions).await.unwrap();
+        let done = queue.settle_succeeded(&settled, &conclusions).await.unwrap();
         assert_eq!(done.concluded, Concluded::default());
     }
     assert_eq!(queue.states().await, "a:succeeded b:succeeded c:superseded c:pending");
@@ -222,9 +234,13 @@ async fn job_rejected_alone_keeps_code_and_doubt() {
     let doubt = "INSERT INTO doubts SELECT question_id, app_id, target_status, 1, 1, 0 FROM jobs WHERE id =";
     queue.sql(&format!("{doubt} {}", ids[0])).await;
     let settled = queue.answer(&alone, Verdict::Rejected, Some(-50_003));
-    let how =
-        Return { reserved_by: Some(queue.run), not_before_ms: 0, counts: true, in_doubt: false };
-    queue.store.requeue_rejected(&settled, how, &none()).await.unwrap();
+    let how = RequeueOptions {
+        reserved_by: Some(queue.run),
+        not_before_ms: 0,
+        counts_as_attempt: true,
+        in_doubt: false,
+    };
+    queue.requeue_rejected(&settled, how, &none()).await.unwrap();
     let gone = Conclusion {
         job: ids[0],
         request: alone.request.id,
@@ -233,7 +249,7 @@ async fn job_rejected_alone_keeps_code_and_doubt() {
         in_doubt: false,
         rejections: 9,
     };
-    let mut turn = queue.store.begin_write();
+    let mut turn = queue.begin_write();
     let jobs = vec![gone, Conclusion { job: ids[0] + 1, ..gone }];
     let conclusions = Conclusions { jobs, ..none() };
     let done = turn.conclude(queue.run, &conclusions, NOW_MS).await.unwrap();
@@ -243,5 +259,5 @@ async fn job_rejected_alone_keeps_code_and_doubt() {
     assert_eq!(queue.states().await, "a:succeeded b:pending c:pending");
     let job = queue.job("a").await;
     assert!(job.contains("code=-50003") && !job.contains("in_doubt"), "{job}");
-    queue.check().await;
+    queue.check_invariants().await;
 }

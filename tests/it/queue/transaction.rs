@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::queue::{Conclusions, QueueError, Return, RunEnding};
+use deskbatch::queue::{Conclusions, QueueError, RequeueOptions, RunEnding};
 use deskbatch::runner::{Event, shutdown};
 
 use crate::support::queue::{NOW_MS, TestQueue};
@@ -30,7 +30,7 @@ async fn settle_and_claim_commit_atomically() {
     queue.import("a enable, b enable, c enable").await;
     let first = queue.claim(1).await;
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
-    let mut turn = queue.store.begin_write();
+    let mut turn = queue.begin_write();
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     let second = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     assert_eq!(second.jobs[0].question_id.as_str(), "b");
@@ -55,13 +55,13 @@ async fn dropped_or_failed_transaction_rolls_back() {
     queue.import("a enable, b enable").await;
     let first = queue.claim(1).await;
     let settled = queue.answer(&first, Verdict::Applied, Some(0));
-    let mut turn = queue.store.begin_write();
+    let mut turn = queue.begin_write();
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     drop(turn);
     assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
     // A failed operation rolls back the earlier operations of its transaction.
-    let mut turn = queue.store.begin_write();
+    let mut turn = queue.begin_write();
     turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     let fenced = turn.settle_succeeded(&settled_before, &Conclusions::default()).await.unwrap_err();
     let settled_before = before.request.id;
@@ -87,7 +87,7 @@ async fn missing_counters_error_names_batch() {
     queue.try_sql(&format!("DELETE FROM job_counters WHERE batch_id = {gone}")).await.unwrap();
     let named = format!("job_counters row {gone} is impossible");
     let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
-    let mut turn = queue.store.begin_write();
+    let mut turn = queue.begin_write();
     let error = turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap_err();
     assert!(error.to_string().starts_with(&named), "{error}");
     let error = turn.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
@@ -104,9 +104,14 @@ async fn externally_changed_job_is_named_and_blocks_settle() {
     let changed = "UPDATE jobs SET state = 'pending' WHERE app_id = 1 AND question_id = 'b'";
     queue.try_sql(changed).await.unwrap();
     let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
-    let how = Return { reserved_by: None, not_before_ms: 0, counts: true, in_doubt: false };
+    let how = RequeueOptions {
+        reserved_by: None,
+        not_before_ms: 0,
+        counts_as_attempt: true,
+        in_doubt: false,
+    };
     let none = Conclusions::default();
-    let mut turn = queue.store.begin_write();
+    let mut turn = queue.begin_write();
     let errors = [
         turn.settle_succeeded(&settled, &none).await.unwrap_err(),
         turn.settle_failed(&settled, false, &none).await.unwrap_err(),
@@ -171,7 +176,7 @@ async fn uncommitted_claim_sends_no_request() {
     bench.queue.sql("DROP TRIGGER no_commit").await;
     let report = bench.run().await;
     assert_eq!((report.orphans, report.totals.succeeded), (1, 2));
-    assert_eq!(bench.service.seen()[2].status, Status::Enable);
+    assert_eq!(bench.service.seen()[2].status, TargetStatus::Enable);
 }
 
 #[tokio::test]

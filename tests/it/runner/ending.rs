@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use deskbatch::domain::clock::Clock as _;
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::{QueueError, RunEnding};
 use deskbatch::runner::{Event, RunReport, ShutdownHandle, Totals, shutdown};
 
@@ -13,7 +13,7 @@ use crate::support::service::{Bench, Step, code, http, lost, ok};
 
 /// Forty jobs in chunks of ten, a successful probe, and then `steps`.
 async fn bench(steps: Vec<Step>) -> Bench {
-    let mut bench = Bench::new(&many(40, Status::Delete)).await;
+    let mut bench = Bench::new(&many(40, TargetStatus::Delete)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
     bench.service.answers([ok()]);
     bench.service.answers(steps);
@@ -89,7 +89,7 @@ async fn requests_beyond_grace_stay_in_flight() {
     let report = bench.run().await;
     assert_eq!((report.orphans, report.totals.succeeded), (20, 20));
     assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE response_lost = 1").await, 20);
-    assert_eq!(bench.queue.store.status().await.unwrap().orphaned, 2);
+    assert_eq!(bench.queue.status().await.unwrap().orphaned, 2);
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn second_stop_request_ends_run_at_once() {
     .await;
     assert_eq!((report.ending, bench.clock.now()), (RunEnding::Signal, stopped_at.unwrap()));
     assert_eq!(bench.queue.tally().await, "in_flight 30, succeeded 10");
-    let ending = bench.queue.store.status().await.unwrap().last_run.unwrap().ending;
+    let ending = bench.queue.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("signal"));
     bench.service.answers_by(|_| ok());
     assert_eq!(bench.run().await.orphans, 30);
@@ -177,7 +177,7 @@ async fn fenced_run_reports_error_and_records_nothing() {
     let fenced = undermined(&bench, &taken).await.unwrap_err();
     assert!(matches!(fenced, QueueError::Fenced { request: 3 }), "{fenced}");
     assert_eq!(bench.queue.tally().await, "pending 30, succeeded 10");
-    let ending = bench.queue.store.status().await.unwrap().last_run.unwrap().ending;
+    let ending = bench.queue.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("broken"));
     assert_eq!(bench.happened(|event| *event == Event::Ended { ending: RunEnding::Broken }), 1);
 }

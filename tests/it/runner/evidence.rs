@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deskbatch::desk::Response;
 use deskbatch::domain::clock::Moment;
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::RunReport;
 
@@ -15,7 +15,7 @@ use crate::support::service::{Bench, Seen, code, http, lost, ok};
 /// A service that responds by a rule over the number of the request, from 1.
 async fn bench(
     jobs: usize,
-    status: Status,
+    status: TargetStatus,
     mut rule: impl FnMut(u32, &Seen) -> Response + Send + 'static,
 ) -> Bench {
     let bench = Bench::new(&many(jobs, status)).await;
@@ -40,7 +40,7 @@ async fn stopped(bench: &Bench, report: &RunReport, ending: RunEnding, requests:
 
 #[tokio::test]
 async fn lapsed_app_ends_run_with_all_pending() {
-    let mut bench = bench(3_000, Status::Delete, |_, _| code(-50_003)).await;
+    let mut bench = bench(3_000, TargetStatus::Delete, |_, _| code(-50_003)).await;
     bench.settings.in_flight_max = 4;
     bench.service.reads_by(|_| code(-50_003));
     let report = bench.run().await;
@@ -55,7 +55,7 @@ async fn lapsed_app_ends_run_with_all_pending() {
 #[tokio::test]
 async fn lapsed_app_without_reads_stays_pending_too() {
     for unreadable in [code(60_009), code(-20), http(404)] {
-        let bench = bench(3_000, Status::Enable, |_, _| code(-50_003)).await;
+        let bench = bench(3_000, TargetStatus::Enable, |_, _| code(-50_003)).await;
         bench.service.reads_by(move |_| unreadable.clone());
         let report = bench.run().await;
         stopped(&bench, &report, RunEnding::Suspicious, 8).await;
@@ -64,7 +64,7 @@ async fn lapsed_app_without_reads_stays_pending_too() {
 
 #[tokio::test]
 async fn code_7_for_everything_ends_run_with_all_pending() {
-    let bench = bench(3_000, Status::Enable, |_, _| code(-7)).await;
+    let bench = bench(3_000, TargetStatus::Enable, |_, _| code(-7)).await;
     let report = bench.run().await;
     stopped(&bench, &report, RunEnding::Suspicious, 8).await;
 }
@@ -72,14 +72,14 @@ async fn code_7_for_everything_ends_run_with_all_pending() {
 #[tokio::test]
 async fn alternating_unknown_codes_end_run() {
     let rule = |number, _: &Seen| code(if number % 2 == 0 { -59_991 } else { -59_992 });
-    let bench = bench(3_000, Status::Disable, rule).await;
+    let bench = bench(3_000, TargetStatus::Disable, rule).await;
     let report = bench.run().await;
     stopped(&bench, &report, RunEnding::Suspicious, 8).await;
 }
 
 /// The app responds -50003 to every request from `from` on, for `lasts`.
 async fn lapse(from: Moment, lasts: Duration) -> (Bench, RunReport) {
-    let mut bench = Bench::new(&many(10_000, Status::Disable)).await;
+    let mut bench = Bench::new(&many(10_000, TargetStatus::Disable)).await;
     bench.settings.in_flight_max = 4;
     let is_lapsed = move |at: Moment| at >= from && at.since(from) < lasts;
     let answer = move |at| code(if is_lapsed(at) { -50_003 } else { 0 });
@@ -116,8 +116,12 @@ async fn lapse_of_30_seconds_is_waited_out() {
 #[tokio::test]
 async fn delete_in_doubt_of_lapsed_app_stays_pending() {
     let bench =
-        bench(10, Status::Delete, |number, _| if number == 1 { http(502) } else { code(-50_003) })
-            .await;
+        bench(
+            10,
+            TargetStatus::Delete,
+            |number, _| if number == 1 { http(502) } else { code(-50_003) },
+        )
+        .await;
     bench.service.reads_by(|_| code(-50_003));
     let report = bench.run().await;
     stopped(&bench, &report, RunEnding::Refused, 7).await;
@@ -125,7 +129,7 @@ async fn delete_in_doubt_of_lapsed_app_stays_pending() {
 
 #[tokio::test]
 async fn healthy_run_sends_no_read() {
-    let mut bench = Bench::new(&many(3_000, Status::Enable)).await;
+    let mut bench = Bench::new(&many(3_000, TargetStatus::Enable)).await;
     bench.settings.in_flight_max = 4;
     bench.service.refuses(&[
         ("q0007", -50_003),
@@ -139,7 +143,7 @@ async fn healthy_run_sends_no_read() {
 
 #[tokio::test]
 async fn bad_last_question_fails_after_one_read() {
-    let bench = Bench::new(&many(30, Status::Enable)).await;
+    let bench = Bench::new(&many(30, TargetStatus::Enable)).await;
     bench.service.refuses(&[("q0030", -50_003)]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed, report.reads), (RunEnding::Drained, 1, 1));
@@ -148,7 +152,7 @@ async fn bad_last_question_fails_after_one_read() {
 
 #[tokio::test]
 async fn without_reads_a_recent_applied_request_counts() {
-    let bench = Bench::new(&many(30, Status::Enable)).await;
+    let bench = Bench::new(&many(30, TargetStatus::Enable)).await;
     bench.service.refuses(&[("q0030", -50_003)]);
     bench.service.reads_by(|_| code(60_009));
     let report = bench.run().await;
@@ -158,7 +162,7 @@ async fn without_reads_a_recent_applied_request_counts() {
 #[tokio::test]
 async fn bad_id_range_is_distinguished_from_bad_request() {
     // Twenty malformed ids in a row. One question from the other end shows that requests are valid.
-    let mut bench = Bench::new(&many(600, Status::Enable)).await;
+    let mut bench = Bench::new(&many(600, TargetStatus::Enable)).await;
     bench.settings.in_flight_max = 2;
     bench.service.answers_by(|seen| {
         let is_bad = |id: &String| ("q0200".."q0220").contains(&id.as_str());
@@ -173,7 +177,7 @@ async fn bad_id_range_is_distinguished_from_bad_request() {
 async fn one_wrong_rejection_fails_no_job() {
     for wrong in 1..12 {
         let rule = move |number, _: &Seen| code(if number == wrong { -50_003 } else { 0 });
-        let mut bench = bench(400, Status::Enable, rule).await;
+        let mut bench = bench(400, TargetStatus::Enable, rule).await;
         bench.settings.chunk_jobs_max = 40;
         let report = bench.run().await;
         assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 0), "{wrong}");
@@ -192,7 +196,7 @@ async fn shrinking_maximum_fails_no_job() {
             };
             code(if seen.ids.len() > most { refusal } else { 0 })
         };
-        let bench = bench(4_000, Status::Enable, rule).await;
+        let bench = bench(4_000, TargetStatus::Enable, rule).await;
         let report = bench.run().await;
         assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 0), "{refusal}");
     }
@@ -201,7 +205,7 @@ async fn shrinking_maximum_fails_no_job() {
 #[tokio::test]
 async fn rejected_and_yet_applied_disables_succeed() {
     let rule = |number, _: &Seen| code(if [2, 14].contains(&number) { -50_003 } else { 0 });
-    let mut bench = bench(200, Status::Disable, rule).await;
+    let mut bench = bench(200, TargetStatus::Disable, rule).await;
     bench.settings.chunk_jobs_max = 40;
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 0));
@@ -218,7 +222,7 @@ async fn rejected_and_yet_applied_deletes_are_in_doubt() {
         }
         code(if seen.ids.iter().any(|id| gone.contains(id)) { -50_003 } else { 0 })
     };
-    let mut bench = bench(60, Status::Delete, rule).await;
+    let mut bench = bench(60, TargetStatus::Delete, rule).await;
     bench.settings.chunk_jobs_max = 10;
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 10));
@@ -228,7 +232,7 @@ async fn rejected_and_yet_applied_deletes_are_in_doubt() {
 
 #[tokio::test]
 async fn missing_delete_among_applied_ones_is_no_doubt() {
-    let bench = Bench::new(&many(60, Status::Delete)).await;
+    let bench = Bench::new(&many(60, TargetStatus::Delete)).await;
     bench.service.refuses(&[("q0005", -50_003), ("q0033", -50_003)]);
     let report = bench.run().await;
     assert_eq!(report.totals.failed, 2);
@@ -238,7 +242,7 @@ async fn missing_delete_among_applied_ones_is_no_doubt() {
 
 #[tokio::test]
 async fn outage_during_a_read_leaves_all_pending() {
-    let mut bench = bench(300, Status::Enable, |_, _| code(-50_003)).await;
+    let mut bench = bench(300, TargetStatus::Enable, |_, _| code(-50_003)).await;
     bench.settings.outage_max = Duration::from_mins(2);
     bench.service.reads_by(|_| lost());
     let report = bench.run().await;

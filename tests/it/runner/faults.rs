@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::limiter::CloseReason;
 use deskbatch::queue::RunEnding;
@@ -72,7 +72,7 @@ async fn outage_grows_back_off_and_fails_no_job() {
 
 #[tokio::test]
 async fn outage_ends_run_and_leaves_all_pending() {
-    let mut bench = Bench::new(&many(500, Status::Delete)).await;
+    let mut bench = Bench::new(&many(500, TargetStatus::Delete)).await;
     (bench.settings.in_flight_max, bench.settings.outage_max) = (4, Duration::from_mins(5));
     bench.service.answers_by(|_| unreachable());
     let report = bench.run().await;
@@ -86,7 +86,7 @@ async fn outage_ends_run_and_leaves_all_pending() {
         bench.queue.figure("SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL").await,
         0
     );
-    let ending = bench.queue.store.status().await.unwrap().last_run.unwrap().ending;
+    let ending = bench.queue.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("outage"));
     // The next run resumes where this one stopped.
     bench.service.answers_by(|_| ok());
@@ -95,7 +95,7 @@ async fn outage_ends_run_and_leaves_all_pending() {
 
 #[tokio::test]
 async fn short_outage_only_delays_run() {
-    let mut bench = Bench::new(&many(400, Status::Enable)).await;
+    let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
     let mut requests = 0;
     bench.service.answers_by(move |_| {
@@ -119,7 +119,7 @@ async fn short_outage_only_delays_run() {
 
 #[tokio::test]
 async fn poison_job_is_isolated_and_fails_alone() {
-    let mut bench = Bench::new(&many(2_000, Status::Enable)).await;
+    let mut bench = Bench::new(&many(2_000, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 4);
     bench.service.answers_by(|seen| {
         if seen.ids.iter().any(|id| id == "q0105") { code(60_008) } else { ok() }
@@ -186,7 +186,7 @@ async fn rejected_delete_without_doubt_fails() {
 
 #[tokio::test]
 async fn in_doubt_deletes_are_sent_one_by_one() {
-    let bench = Bench::new(&many(12, Status::Delete)).await;
+    let bench = Bench::new(&many(12, TargetStatus::Delete)).await;
     let mut applied_unseen = false;
     let mut done: BTreeSet<String> = BTreeSet::new();
     bench.service.answers_by(move |seen| {
@@ -200,14 +200,14 @@ async fn in_doubt_deletes_are_sent_one_by_one() {
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 0));
     assert_eq!((report.totals.succeeded, report.totals.succeeded_in_doubt), (12, 4));
-    assert_eq!(bench.queue.store.status().await.unwrap().succeeded_in_doubt, 4);
+    assert_eq!(bench.queue.status().await.unwrap().succeeded_in_doubt, 4);
 }
 
 #[tokio::test]
 async fn orphaned_deletes_of_missing_questions_succeed() {
     let bench = Bench::new("a delete, b delete").await;
-    let dead = bench.queue.begin_run().await;
-    bench.queue.store.claim_free(dead, |_, _| 9, crate::support::queue::NOW_MS).await.unwrap();
+    let dead = bench.queue.start_run().await;
+    bench.queue.claim_free(dead, |_, _| 9, crate::support::queue::NOW_MS).await.unwrap();
     bench.service.refuses(&[("a", -50_003), ("b", -50_003)]);
     let report = bench.run().await;
     assert_eq!((report.totals.succeeded_in_doubt, report.totals.failed), (2, 0));
@@ -215,7 +215,7 @@ async fn orphaned_deletes_of_missing_questions_succeed() {
 
 #[tokio::test]
 async fn unreliable_service_receives_every_good_id() {
-    let mut bench = Bench::new(&many(1_000, Status::Disable)).await;
+    let mut bench = Bench::new(&many(1_000, TargetStatus::Disable)).await;
     (bench.settings.in_flight_max, bench.settings.attempts_max) = (4, 10);
     let bad: Vec<String> = (1..=7).map(|n| format!("q{:04}", n * 131)).collect();
     let known = bad.clone();

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use deskbatch::desk::Signer;
-use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, TargetStatus};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::{Event, Events, shutdown};
@@ -22,14 +22,14 @@ fn refusing(sent: &crate::support::runner::Sent) -> ResponseKind {
 #[tokio::test]
 async fn chunks_have_one_status_and_are_fifo() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Enable, &["a", "b"]).await;
-    queue.import(Status::Delete, &["c"]).await;
+    queue.import(TargetStatus::Enable, &["a", "b"]).await;
+    queue.import(TargetStatus::Delete, &["c"]).await;
     let service = Service::new(&queue.clock).script([OK, OK]);
     let report = queue.run(&service).await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 3));
     let sent = service.sent();
-    assert_eq!((sent[0].status, sent[0].ids.join(",")), (Status::Enable, "a,b".to_owned()));
-    assert_eq!((sent[1].status, sent[1].ids.join(",")), (Status::Delete, "c".to_owned()));
+    assert_eq!((sent[0].status, sent[0].ids.join(",")), (TargetStatus::Enable, "a,b".to_owned()));
+    assert_eq!((sent[1].status, sent[1].ids.join(",")), (TargetStatus::Delete, "c".to_owned()));
     assert_eq!(queue.record("a").await.attempts, 1);
 }
 
@@ -37,7 +37,7 @@ async fn chunks_have_one_status_and_are_fifo() {
 async fn push_back_costs_no_attempt_and_probe_reopens() {
     let queue = TestQueue::new().await;
     let jobs = names("a", 40);
-    queue.import(Status::Enable, &strs(&jobs)).await;
+    queue.import(TargetStatus::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).script([OK, TOO_FAST, TOO_FAST]).play(|_| OK);
     let events = Events::new();
     let mut heard = events.listen();
@@ -61,7 +61,7 @@ async fn push_back_costs_no_attempt_and_probe_reopens() {
 #[tokio::test]
 async fn hours_of_push_backs_cost_no_attempt() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Enable, &["a"]).await;
+    queue.import(TargetStatus::Enable, &["a"]).await;
     let service = Service::new(&queue.clock).script([TOO_FAST; 500]).play(|_| OK);
     let report = queue.run(&service).await;
     assert_eq!((report.totals.throttled, report.totals.succeeded), (500, 1));
@@ -71,7 +71,7 @@ async fn hours_of_push_backs_cost_no_attempt() {
 #[tokio::test]
 async fn transient_responses_resend_chunk_in_doubt() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Disable, &["a", "b"]).await;
+    queue.import(TargetStatus::Disable, &["a", "b"]).await;
     let trouble = [
         ResponseKind::HttpStatus(502),
         ResponseKind::NoResponse,
@@ -93,7 +93,7 @@ async fn transient_responses_resend_chunk_in_doubt() {
 #[tokio::test]
 async fn failed_connection_leaves_no_doubt() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Disable, &["a"]).await;
+    queue.import(TargetStatus::Disable, &["a"]).await;
     let service = Service::new(&queue.clock).script([ResponseKind::NotConnected, OK]);
     queue.run(&service).await;
     assert!(!queue.record("a").await.response_lost);
@@ -103,7 +103,7 @@ async fn failed_connection_leaves_no_doubt() {
 async fn lasting_outage_ends_run_with_all_pending() {
     let queue = TestQueue::new().await;
     let jobs = names("a", 50);
-    queue.import(Status::Enable, &strs(&jobs)).await;
+    queue.import(TargetStatus::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(|_| ResponseKind::HttpStatus(502));
     let report = queue.run(&service).await;
     assert_eq!(report.ending, RunEnding::Outage);
@@ -120,7 +120,7 @@ async fn job_with_repeated_http_500_fails_alone() {
     let queue = TestQueue::new().await;
     let mut jobs = names("a", 2_000);
     jobs.insert(33, "poison".to_owned());
-    queue.import(Status::Enable, &strs(&jobs)).await;
+    queue.import(TargetStatus::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(|sent| {
         if sent.ids.iter().any(|id| id == "poison") { ResponseKind::HttpStatus(500) } else { OK }
     });
@@ -139,7 +139,7 @@ async fn bad_questions_fail_with_own_code_and_rest_succeeds() {
     jobs.insert(17, "bad1".to_owned());
     jobs.insert(18, "preset".to_owned());
     jobs.insert(90, "bad2".to_owned());
-    queue.import(Status::Delete, &strs(&jobs)).await;
+    queue.import(TargetStatus::Delete, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(|sent| {
         // A service stops at the first bad question, so that one decides the code.
         match sent.ids.iter().find(|id| id.starts_with("bad") || *id == "preset") {
@@ -164,7 +164,7 @@ async fn oversized_chunk_fails_no_job() {
         let mut queue = TestQueue::new().await;
         queue.settings.chunk_jobs_max = 100;
         let jobs = names("a", 300);
-        queue.import(Status::Enable, &strs(&jobs)).await;
+        queue.import(TargetStatus::Enable, &strs(&jobs)).await;
         let service = Service::new(&queue.clock)
             .play(move |sent| if sent.ids.len() > 30 { ResponseKind::Code(code) } else { OK });
         let report = queue.run(&service).await;
@@ -180,7 +180,7 @@ async fn stop_code_ends_run_after_one_request() {
     for code in [-20, -50_040, 70_009, 60_009, 141_000] {
         let queue = TestQueue::new().await;
         let jobs = names("a", 50);
-        queue.import(Status::Enable, &strs(&jobs)).await;
+        queue.import(TargetStatus::Enable, &strs(&jobs)).await;
         let latency = Duration::from_secs(2);
         let service =
             Service::new(&queue.clock).script([ResponseKind::Code(code)]).latency(latency);
@@ -197,14 +197,14 @@ async fn stop_code_ends_run_after_one_request() {
 async fn rejected_usersig_is_renewed_once_then_ends_run() {
     let expired = ResponseKind::Code(70_001);
     let queue = TestQueue::new().await;
-    queue.import(Status::Enable, &["a"]).await;
+    queue.import(TargetStatus::Enable, &["a"]).await;
     let service = Service::new(&queue.clock).script([expired, expired]);
     assert_eq!(queue.run(&service).await.ending, RunEnding::Refused);
     assert_eq!(queue.counts().await.pending, 1);
     let service = Service::new(&queue.clock).script([expired, OK]);
     assert_eq!(queue.run(&service).await.ending, RunEnding::Drained);
 
-    queue.import(Status::Enable, &["b"]).await;
+    queue.import(TargetStatus::Enable, &["b"]).await;
     let service = Service::new(&queue.clock).script([expired]);
     let (_stopper, listening) = shutdown();
     let signer = Signer::ready_made("made elsewhere".into());
@@ -216,7 +216,7 @@ async fn rejected_usersig_is_renewed_once_then_ends_run() {
 async fn unknown_code_for_everything_leaves_all_pending() {
     let mut queue = TestQueue::new().await;
     let jobs = names("a", 200);
-    queue.import(Status::Enable, &strs(&jobs)).await;
+    queue.import(TargetStatus::Enable, &strs(&jobs)).await;
     let unknown = ResponseKind::Code(-99_999);
     let service = Service::new(&queue.clock).play(move |_| unknown);
     let report = queue.run(&service).await;
@@ -236,7 +236,7 @@ async fn one_question_with_unknown_code_does_not_end_run() {
     for bad in ["a1", "a10", "a37", "a100"] {
         let queue = TestQueue::new().await;
         let jobs = names("a", 100);
-        queue.import(Status::Enable, &strs(&jobs)).await;
+        queue.import(TargetStatus::Enable, &strs(&jobs)).await;
         let service = Service::new(&queue.clock).play(move |sent| {
             if sent.ids.iter().any(|id| id == bad) { ResponseKind::Code(-99_999) } else { OK }
         });
@@ -248,7 +248,7 @@ async fn one_question_with_unknown_code_does_not_end_run() {
 #[tokio::test]
 async fn in_doubt_delete_rejected_as_missing_succeeds() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Delete, &["a"]).await;
+    queue.import(TargetStatus::Delete, &["a"]).await;
     let service = Service::new(&queue.clock).script([ResponseKind::NoResponse, BAD]);
     let report = queue.run(&service).await;
     assert_eq!((report.totals.succeeded, report.totals.succeeded_in_doubt), (1, 1));
@@ -258,7 +258,7 @@ async fn in_doubt_delete_rejected_as_missing_succeeds() {
     assert!(!record.in_doubt);
 
     // A rejection after a lost response proves only a delete: a disable fails.
-    queue.import(Status::Disable, &["b"]).await;
+    queue.import(TargetStatus::Disable, &["b"]).await;
     let service = Service::new(&queue.clock).script([ResponseKind::NoResponse, BAD]);
     queue.run(&service).await;
     assert_eq!(queue.record("b").await.state, JobState::Failed);
@@ -268,7 +268,7 @@ async fn in_doubt_delete_rejected_as_missing_succeeds() {
 async fn lost_deletes_are_resent_before_being_settled() {
     let queue = TestQueue::new().await;
     let jobs = names("a", 30);
-    queue.import(Status::Delete, &strs(&jobs)).await;
+    queue.import(TargetStatus::Delete, &strs(&jobs)).await;
     let mut deleted = std::collections::BTreeSet::new();
     let mut asked = 0;
     let service = Service::new(&queue.clock).play(move |sent| {
@@ -288,7 +288,7 @@ async fn lost_deletes_are_resent_before_being_settled() {
 async fn requests_in_flight_reach_and_respect_maximum() {
     let queue = TestQueue::new().await;
     let jobs = names("a", 170);
-    queue.import(Status::Enable, &strs(&jobs)).await;
+    queue.import(TargetStatus::Enable, &strs(&jobs)).await;
     // With fewer than four in flight no response ever comes.
     let service = Service::new(&queue.clock).play(|_| OK).answers_together(4);
     let report = queue.run(&service).await;
@@ -301,14 +301,14 @@ async fn import_during_run_is_drained_and_latest_wins() {
     let queue = TestQueue::new().await;
     let mut jobs = names("a", 60);
     jobs.push("bad".to_owned());
-    queue.import(Status::Enable, &strs(&jobs)).await;
+    queue.import(TargetStatus::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(refusing).latency(Duration::from_millis(700));
     let newer = async {
         while service.sent().len() < 3 {
             tokio::task::yield_now().await;
         }
         queue.time_stands.store(true, Ordering::Relaxed);
-        queue.import(Status::Disable, &["a1", "a25", "a60", "new", "bad"]).await;
+        queue.import(TargetStatus::Disable, &["a1", "a25", "a60", "new", "bad"]).await;
         queue.time_stands.store(false, Ordering::Relaxed);
         std::future::pending::<()>().await;
     };
@@ -318,9 +318,13 @@ async fn import_during_run_is_drained_and_latest_wins() {
     }
     for name in ["a1", "a25", "a60", "new"] {
         let record = queue.record(name).await;
-        assert_eq!((record.status, record.state), (Status::Disable, JobState::Succeeded), "{name}");
+        assert_eq!(
+            (record.status, record.state),
+            (TargetStatus::Disable, JobState::Succeeded),
+            "{name}"
+        );
         let last = service.sent().into_iter().rev().find(|s| s.ids.iter().any(|id| id == name));
-        assert_eq!(last.unwrap().status, Status::Disable, "{name}");
+        assert_eq!(last.unwrap().status, TargetStatus::Disable, "{name}");
     }
     assert_eq!(queue.record("bad").await.state, JobState::Failed);
     assert_eq!(queue.counts().await.open(), 0);
@@ -331,13 +335,13 @@ async fn batch_cancelled_during_isolation_is_not_sent() {
     let queue = TestQueue::new().await;
     let mut jobs = names("a", 9);
     jobs.insert(4, "bad".to_owned());
-    let batch = queue.import(Status::Enable, &strs(&jobs)).await;
+    let batch = queue.import(TargetStatus::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(refusing).latency(Duration::from_millis(500));
     let cancel = async {
         while service.sent().len() < 2 {
             tokio::task::yield_now().await;
         }
-        queue.store.cancel_batch(batch, 1).await.unwrap();
+        queue.queue.cancel_batch(batch, 1).await.unwrap();
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -353,7 +357,7 @@ async fn batch_cancelled_during_isolation_is_not_sent() {
 #[tokio::test]
 async fn events_are_ordered_and_match_totals() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Enable, &["a", "b", "bad"]).await;
+    queue.import(TargetStatus::Enable, &["a", "b", "bad"]).await;
     let service = Service::new(&queue.clock).script([TOO_FAST]).play(refusing);
     let events = Events::new();
     let mut heard = events.listen();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::Totals;
@@ -12,7 +12,7 @@ use crate::support::service::{Bench, Step, code, ok};
 
 #[tokio::test]
 async fn isolation_fails_each_bad_id_with_its_own_code() {
-    let mut bench = Bench::new(&many(1_000, Status::Enable)).await;
+    let mut bench = Bench::new(&many(1_000, TargetStatus::Enable)).await;
     bench.settings.in_flight_max = 4;
     let bad = [
         ("q0001", -50_003),
@@ -38,7 +38,7 @@ async fn isolation_fails_each_bad_id_with_its_own_code() {
 
 #[tokio::test]
 async fn manifest_of_only_bad_ids_fails_completely() {
-    let bench = Bench::new(&many(40, Status::Delete)).await;
+    let bench = Bench::new(&many(40, TargetStatus::Delete)).await;
     bench.service.answers_by(|_| code(-50_003));
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 40));
@@ -48,7 +48,7 @@ async fn manifest_of_only_bad_ids_fails_completely() {
 #[tokio::test]
 async fn too_many_ids_code_splits_chunk() {
     for refusal in [70_113, 70_206, -7] {
-        let bench = Bench::new(&many(500, Status::Enable)).await;
+        let bench = Bench::new(&many(500, TargetStatus::Enable)).await;
         bench.service.answers_by(move |seen| code(if seen.ids.len() > 30 { refusal } else { 0 }));
         let report = bench.run().await;
         assert_eq!((report.totals.succeeded, report.totals.failed), (500, 0), "{refusal}");
@@ -60,7 +60,7 @@ async fn too_many_ids_code_splits_chunk() {
 
 #[tokio::test]
 async fn http_413_splits_chunk() {
-    let bench = Bench::new(&many(200, Status::Enable)).await;
+    let bench = Bench::new(&many(200, TargetStatus::Enable)).await;
     bench.service.answers_by(|seen| {
         if seen.ids.len() > 30 { crate::support::service::http(413) } else { ok() }
     });
@@ -70,7 +70,7 @@ async fn http_413_splits_chunk() {
 
 #[tokio::test]
 async fn single_id_limit_sends_ids_one_by_one() {
-    let bench = Bench::new(&many(30, Status::Enable)).await;
+    let bench = Bench::new(&many(30, TargetStatus::Enable)).await;
     bench.service.answers_by(|seen| code(if seen.ids.len() > 1 { 70_113 } else { 0 }));
     let report = bench.run().await;
     assert_eq!((report.totals.succeeded, report.totals.failed), (30, 0));
@@ -78,7 +78,7 @@ async fn single_id_limit_sends_ids_one_by_one() {
 
 #[tokio::test]
 async fn unknown_code_for_every_delete_ends_the_run() {
-    let mut bench = Bench::new(&many(500, Status::Delete)).await;
+    let mut bench = Bench::new(&many(500, TargetStatus::Delete)).await;
     bench.settings.in_flight_max = 4;
     bench.service.answers_by(|_| code(-99_999));
     let report = bench.run().await;
@@ -90,7 +90,7 @@ async fn unknown_code_for_every_delete_ends_the_run() {
 
 #[tokio::test]
 async fn mixed_unknown_rejections_do_not_end_run() {
-    let bench = Bench::new(&many(60, Status::Enable)).await;
+    let bench = Bench::new(&many(60, TargetStatus::Enable)).await;
     let mut requests = 0;
     bench.service.answers_by(move |seen| {
         requests += 1;
@@ -106,7 +106,7 @@ async fn mixed_unknown_rejections_do_not_end_run() {
 
 #[tokio::test]
 async fn disabled_rejection_limit_lets_run_drain() {
-    let mut bench = Bench::new(&many(25, Status::Enable)).await;
+    let mut bench = Bench::new(&many(25, TargetStatus::Enable)).await;
     bench.settings.rejections_max = 0;
     bench.service.answers_by(|_| code(-99_999));
     let report = bench.run().await;
@@ -115,7 +115,7 @@ async fn disabled_rejection_limit_lets_run_drain() {
 
 #[tokio::test]
 async fn known_rejections_never_end_run() {
-    let bench = Bench::new(&many(30, Status::Enable)).await;
+    let bench = Bench::new(&many(30, TargetStatus::Enable)).await;
     bench.service.answers_by(|_| code(-50_011));
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 30));
@@ -124,7 +124,7 @@ async fn known_rejections_never_end_run() {
 /// Runs ten jobs of which `q0003` is bad, and changes the queue while the second group is in flight.
 /// Returns the outcome of each job.
 async fn disturbed(disturb: impl AsyncFnOnce(&Bench)) -> (Totals, String) {
-    let bench = Bench::new(&many(10, Status::Delete)).await;
+    let bench = Bench::new(&many(10, TargetStatus::Delete)).await;
     bench.service.answers([Step::Say(code(-50_003)), Step::Hold(code(-50_003))]);
     bench.service.refuses(&[("q0003", -50_003)]);
     let report = bench
@@ -145,13 +145,13 @@ async fn disturbed(disturb: impl AsyncFnOnce(&Bench)) -> (Totals, String) {
 #[tokio::test]
 async fn cancel_during_isolation_cancels_every_job() {
     let (totals, tally) = disturbed(async |bench| {
-        let cancelled = bench.queue.store.cancel_batch(3, NOW_MS).await.unwrap();
+        let cancelled = bench.queue.cancel_batch(3, NOW_MS).await.unwrap();
         let cancelled = cancelled.map(|done| (done.pending, done.in_flight));
         assert_eq!(cancelled, Some((5, 5)), "what is not in flight, held jobs too");
     })
     .await;
     assert_eq!(tally, "cancelled 10");
-    assert_eq!((totals.requests, totals.overtaken), (2, 5));
+    assert_eq!((totals.requests, totals.superseded), (2, 5));
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn import_during_isolation_removes_its_questions() {
 
 #[tokio::test]
 async fn import_superseding_all_suspects_fails_no_job() {
-    let bench = Bench::new(&many(10, Status::Delete)).await;
+    let bench = Bench::new(&many(10, TargetStatus::Delete)).await;
     bench.service.answers([Step::Say(code(-50_003)), Step::Hold(ok())]);
     bench.service.answers_by(|_| ok());
     let report = bench
@@ -186,7 +186,7 @@ async fn import_superseding_all_suspects_fails_no_job() {
 
 #[tokio::test]
 async fn faults_during_isolation_lose_no_job() {
-    let mut bench = Bench::new(&many(100, Status::Enable)).await;
+    let mut bench = Bench::new(&many(100, TargetStatus::Enable)).await;
     bench.settings.in_flight_max = 3;
     let mut requests = 0;
     bench.service.answers_by(move |seen| {

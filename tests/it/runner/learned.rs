@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deskbatch::domain::clock::{Clock as _, Moment};
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::learned::LearnedChunkSize;
 use deskbatch::domain::learned::LearnedRate;
 
@@ -21,14 +21,14 @@ fn more(name: char, count: usize) -> String {
 
 #[tokio::test]
 async fn next_run_starts_at_learned_rate() {
-    let mut bench = Bench::new(&many(1_500, Status::Enable)).await;
+    let mut bench = Bench::new(&many(1_500, TargetStatus::Enable)).await;
     bench.settings.chunk_jobs_max = 2;
     bench.service.answers_by(|_| ok());
     bench.run().await;
-    let kept = bench.queue.store.pace(APP).await.unwrap().unwrap();
+    let kept = bench.queue.pace(APP).await.unwrap().unwrap();
     assert_eq!((kept.app, kept.learned_ms), (APP, bench.clock.wall_ms()));
     assert!(kept.learned.rate > 4.9 && kept.learned.refused_rate.is_none(), "{kept:?}");
-    assert_eq!(bench.queue.store.pace(OTHER_APP).await.unwrap(), None);
+    assert_eq!(bench.queue.pace(OTHER_APP).await.unwrap(), None);
     let first_run = bench.service.seen();
     bench.queue.import(&more('r', 40)).await;
     bench.run().await;
@@ -41,7 +41,7 @@ async fn next_run_starts_at_learned_rate() {
 
 #[tokio::test]
 async fn learned_rate_survives_crash() {
-    let mut bench = Bench::new(&many(400, Status::Enable)).await;
+    let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
     bench.settings.chunk_jobs_max = 1;
     bench.service.answers_by(|seen| {
         // Late enough that half a minute has passed and the learned rate is saved.
@@ -55,7 +55,7 @@ async fn learned_rate_survives_crash() {
                 let seen = service.seen().len();
                 service.arrived(seen + 1).await;
             }
-            let kept = queue.store.pace(APP).await.unwrap().unwrap();
+            let kept = queue.pace(APP).await.unwrap().unwrap();
             assert!((NOW_MS + 30_000..NOW_MS + 45_000).contains(&kept.learned_ms), "{kept:?}");
             service.let_go(400);
         })
@@ -64,7 +64,7 @@ async fn learned_rate_survives_crash() {
 
 #[tokio::test]
 async fn impossible_learned_rate_is_ignored() {
-    let mut bench = Bench::new(&many(20, Status::Enable)).await;
+    let mut bench = Bench::new(&many(20, TargetStatus::Enable)).await;
     let learned = LearnedRate {
         rate: 5.0,
         refused_rate: None,
@@ -72,7 +72,7 @@ async fn impossible_learned_rate_is_ignored() {
         arrival_jitter_log_sd: 0.1,
         min_spacing_probability: 0.5,
     };
-    bench.queue.store.keep_pace(APP, &learned, NOW_MS).await.unwrap();
+    bench.queue.save_learned_rate(APP, &learned, NOW_MS).await.unwrap();
     bench.settings.chunk_jobs_max = 1;
     bench.service.answers_by(|_| ok());
     let report = bench.run().await;
@@ -91,12 +91,12 @@ fn too_large(seen: &[Seen], most: usize) -> usize {
 
 #[tokio::test]
 async fn next_run_starts_with_learned_chunk_size() {
-    let bench = Bench::new(&many(1_000, Status::Enable)).await;
+    let bench = Bench::new(&many(1_000, TargetStatus::Enable)).await;
     bench.service.answers_by(takes_up_to(40));
     bench.run().await;
     let first_run = bench.service.seen();
     assert!((1..8).contains(&too_large(&first_run, 40)), "{}", too_large(&first_run, 40));
-    let kept = bench.queue.store.size(APP, NOW_MS).await.unwrap().unwrap();
+    let kept = bench.queue.size(APP, NOW_MS).await.unwrap().unwrap();
     let LearnedChunkSize { accepted, rejected } = kept.limit;
     assert!((33..=40).contains(&accepted) && rejected > 40, "{kept:?}");
 
@@ -112,20 +112,20 @@ async fn next_run_starts_with_learned_chunk_size() {
 async fn learned_chunk_size_expires_after_a_month() {
     let bench = Bench::new(&more('r', 300)).await;
     let limit = LearnedChunkSize { accepted: 10, rejected: 11 };
-    bench.queue.store.keep_size(APP, limit, NOW_MS).await.unwrap();
+    bench.queue.save_learned_chunk_size(APP, limit, NOW_MS).await.unwrap();
     bench.service.answers_by(|_| ok());
     bench.clock.advance(Duration::from_hours(24 * 29));
     bench.run().await;
     assert!(bench.service.chunks().iter().all(|ids| ids.len() <= 10));
     let requests = bench.service.seen().len();
     // The run only used the value, so its date does not change.
-    let kept = bench.queue.store.size(APP, NOW_MS).await.unwrap().unwrap();
+    let kept = bench.queue.size(APP, NOW_MS).await.unwrap().unwrap();
     assert_eq!((kept.limit, kept.learned_ms), (limit, NOW_MS));
-    assert_eq!(bench.queue.store.sizes(bench.clock.wall_ms()).await.unwrap().len(), 1);
+    assert_eq!(bench.queue.sizes(bench.clock.wall_ms()).await.unwrap().len(), 1);
     bench.queue.import(&more('s', 300)).await;
     bench.clock.advance(Duration::from_hours(24 * 2));
     bench.run().await;
-    assert_eq!(bench.queue.store.sizes(bench.clock.wall_ms()).await.unwrap(), []);
+    assert_eq!(bench.queue.sizes(bench.clock.wall_ms()).await.unwrap(), []);
     let largest = bench.service.chunks()[requests..].iter().map(Vec::len).max();
     assert_eq!(largest, Some(100));
 }
@@ -141,20 +141,19 @@ async fn learned_limits_are_stored_per_app_and_library() {
         min_spacing_probability: 0.1,
     };
     let limit = LearnedChunkSize { accepted: 50, rejected: 63 };
-    queue.store.keep_pace(APP, &learned, NOW_MS).await.unwrap();
-    queue.store.keep_size(APP, limit, NOW_MS).await.unwrap();
+    queue.save_learned_rate(APP, &learned, NOW_MS).await.unwrap();
+    queue.save_learned_chunk_size(APP, limit, NOW_MS).await.unwrap();
     let newer = LearnedRate { refused_rate: None, rate: 4.7, ..learned };
-    queue.store.keep_pace(APP, &newer, NOW_MS + 1).await.unwrap();
+    queue.save_learned_rate(APP, &newer, NOW_MS + 1).await.unwrap();
     queue
-        .store
-        .keep_size(APP, LearnedChunkSize { accepted: 60, rejected: 61 }, NOW_MS + 1)
+        .save_learned_chunk_size(APP, LearnedChunkSize { accepted: 60, rejected: 61 }, NOW_MS + 1)
         .await
         .unwrap();
-    queue.store.keep_pace(OTHER_APP, &learned, NOW_MS).await.unwrap();
-    let paces = queue.store.paces().await.unwrap();
+    queue.save_learned_rate(OTHER_APP, &learned, NOW_MS).await.unwrap();
+    let paces = queue.learned_rates().await.unwrap();
     let seen: Vec<_> = paces.iter().map(|kept| (kept.app, kept.learned, kept.learned_ms)).collect();
     assert_eq!(seen, [(APP, newer, NOW_MS + 1), (OTHER_APP, learned, NOW_MS)]);
-    let sizes = queue.store.sizes(NOW_MS).await.unwrap();
+    let sizes = queue.sizes(NOW_MS).await.unwrap();
     assert_eq!(sizes.len(), 1);
     assert_eq!((sizes[0].limit.accepted, sizes[0].learned_ms), (60, NOW_MS + 1));
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use deskbatch::domain::clock::{Clock as _, Moment};
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::limiter::CloseReason;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::{Event, Totals};
@@ -26,9 +26,9 @@ async fn every_job_is_sent_once_with_its_target_status() {
     assert_eq!(
         seen,
         [
-            (Status::Enable, "a c".to_owned()),
-            (Status::Delete, "b".to_owned()),
-            (Status::Disable, "d".to_owned())
+            (TargetStatus::Enable, "a c".to_owned()),
+            (TargetStatus::Delete, "b".to_owned()),
+            (TargetStatus::Disable, "d".to_owned())
         ]
     );
     assert_eq!(bench.queue.job("a").await, "succeeded request=2 attempts=1 finished=0");
@@ -49,7 +49,7 @@ async fn run_without_pending_jobs_ends_at_first_slot() {
 
 #[tokio::test]
 async fn requests_are_evenly_spaced_within_rate_limit() {
-    let mut bench = Bench::new(&many(400, Status::Enable)).await;
+    let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 4);
     bench.service.answers_by(|_| ok());
     let report = bench.run().await;
@@ -67,7 +67,7 @@ async fn requests_are_evenly_spaced_within_rate_limit() {
 
 #[tokio::test]
 async fn slow_responses_do_not_slow_pacer() {
-    let mut bench = Bench::new(&many(400, Status::Enable)).await;
+    let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 8);
     bench.service.answers([ok()]);
     bench.service.answers_by(|_| Step::Hold(ok()));
@@ -89,7 +89,7 @@ async fn slow_responses_do_not_slow_pacer() {
 
 #[tokio::test]
 async fn slow_responses_respect_in_flight_maximum() {
-    let mut bench = Bench::new(&many(200, Status::Enable)).await;
+    let mut bench = Bench::new(&many(200, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
     bench.service.answers([ok()]);
     bench.service.answers_by(|_| Step::Hold(ok()));
@@ -110,7 +110,7 @@ async fn slow_responses_respect_in_flight_maximum() {
 
 #[tokio::test]
 async fn push_back_closes_breaker_until_probe_succeeds() {
-    let mut bench = Bench::new(&many(200, Status::Enable)).await;
+    let mut bench = Bench::new(&many(200, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 4);
     bench.service.answers([
         Step::Say(ok()),
@@ -210,20 +210,21 @@ async fn superseding_job_is_sent_after_request_in_flight() {
             })
             .await;
         assert_eq!((report.ending, report.totals.requests), (RunEnding::Drained, 2));
-        let statuses: Vec<Status> = bench.service.seen().iter().map(|seen| seen.status).collect();
-        assert_eq!(statuses, [Status::Enable, Status::Disable]);
+        let statuses: Vec<TargetStatus> =
+            bench.service.seen().iter().map(|seen| seen.status).collect();
+        assert_eq!(statuses, [TargetStatus::Enable, TargetStatus::Disable]);
         let states = bench.queue.states().await;
         assert!(states.ends_with(" a:succeeded"), "{states}");
         assert_eq!(states.starts_with("a:superseded"), !settled, "{states}");
-        assert_eq!(report.totals.overtaken, u64::from(!settled));
+        assert_eq!(report.totals.superseded, u64::from(!settled));
     }
 }
 
 #[tokio::test]
 async fn orphaned_requests_are_resent_after_one_second() {
     let bench = Bench::new("a delete, b delete").await;
-    let dead = bench.queue.begin_run().await;
-    bench.queue.store.claim_free(dead, |_, _| 1, NOW_MS).await.unwrap().unwrap();
+    let dead = bench.queue.start_run().await;
+    bench.queue.claim_free(dead, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     bench.clock.advance(Duration::from_millis(300));
     bench.service.answers([ok()]);
     let report = bench.run().await;
@@ -241,18 +242,13 @@ async fn orphaned_requests_are_resent_after_one_second() {
 #[tokio::test]
 async fn new_run_waits_one_second_after_last_send() {
     let bench = Bench::new("a delete, b delete").await;
-    let earlier = bench.queue.begin_run().await;
-    let claimed = bench.queue.store.claim_free(earlier, |_, _| 1, NOW_MS).await.unwrap().unwrap();
+    let earlier = bench.queue.start_run().await;
+    let claimed = bench.queue.claim_free(earlier, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     let mut answer =
         bench.queue.answer(&claimed, deskbatch::domain::verdict::Verdict::Applied, Some(0));
-    (answer.run, answer.answered_ms, answer.latency_ms) = (earlier, NOW_MS + 2_900, 300);
-    bench
-        .queue
-        .store
-        .settle_succeeded(&answer, &deskbatch::queue::Conclusions::default())
-        .await
-        .unwrap();
-    bench.queue.store.end_run(earlier, RunEnding::Signal, NOW_MS + 2_900).await.unwrap();
+    (answer.run, answer.responded_ms, answer.latency_ms) = (earlier, NOW_MS + 2_900, 300);
+    bench.queue.settle_succeeded(&answer, &deskbatch::queue::Conclusions::default()).await.unwrap();
+    bench.queue.end_run(earlier, RunEnding::Signal, NOW_MS + 2_900).await.unwrap();
     bench.clock.advance(Duration::from_secs(3));
     bench.service.answers([ok()]);
     assert_eq!(bench.run().await.totals.succeeded, 1);
@@ -263,13 +259,13 @@ async fn new_run_waits_one_second_after_last_send() {
 #[tokio::test]
 async fn new_run_waits_one_second_after_clock_set_back() {
     let bench = Bench::new("a delete").await;
-    let dead = bench.queue.begin_run().await;
-    bench.queue.store.claim_free(dead, |_, _| 1, NOW_MS + 3_600_000).await.unwrap().unwrap();
+    let dead = bench.queue.start_run().await;
+    bench.queue.claim_free(dead, |_, _| 1, NOW_MS + 3_600_000).await.unwrap().unwrap();
     bench.service.answers([ok()]);
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Drained);
     assert_eq!(bench.service.seen()[0].at, Moment(Duration::from_secs(1)));
-    assert_eq!(bench.queue.store.counts_of(APP).await.unwrap().open(), 0);
+    assert_eq!(bench.queue.counts_of(APP).await.unwrap().open(), 0);
 }
 
 #[tokio::test]

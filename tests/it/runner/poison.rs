@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use deskbatch::desk::Response;
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::RunReport;
@@ -23,7 +23,7 @@ fn garbled() -> Response {
 
 /// A run on `jobs` questions, one of which gets `answer` whenever it is sent.
 async fn run(jobs: usize, poison: Option<&'static str>, answer: Step) -> (Bench, RunReport) {
-    let mut bench = Bench::new(&many(jobs, Status::Enable)).await;
+    let mut bench = Bench::new(&many(jobs, TargetStatus::Enable)).await;
     bench.settings.attempts_max = 4;
     bench.service.answers_by(move |seen| {
         let is_in = poison.is_some_and(|poison| seen.ids.iter().any(|id| id == poison));
@@ -66,7 +66,7 @@ async fn last_chunk_with_a_poisonous_question_is_halved() {
 
 #[tokio::test]
 async fn two_poisonous_questions_are_both_found() {
-    let bench = Bench::new(&many(300, Status::Disable)).await;
+    let bench = Bench::new(&many(300, TargetStatus::Disable)).await;
     bench.service.answers_by(|seen| {
         if seen.ids.iter().any(|id| id == "q0120" || id == "q0290") { http(503) } else { ok() }
     });
@@ -80,7 +80,7 @@ async fn lone_poisonous_question_fails_by_live_reads() {
     let bench = Bench::new("a enable, b delete").await;
     bench
         .service
-        .answers_by(|seen| if seen.status == Status::Delete { code(60_008) } else { ok() });
+        .answers_by(|seen| if seen.status == TargetStatus::Delete { code(60_008) } else { ok() });
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 1));
     assert_eq!(bench.queue.states().await, "a:succeeded b:failed");
@@ -92,7 +92,7 @@ async fn lone_question_without_reads_is_an_outage() {
     let bench = Bench::new("a enable, b delete").await;
     bench
         .service
-        .answers_by(|seen| if seen.status == Status::Delete { code(60_008) } else { ok() });
+        .answers_by(|seen| if seen.status == TargetStatus::Delete { code(60_008) } else { ok() });
     bench.service.reads_by(|_| http(503));
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Outage);
@@ -101,7 +101,7 @@ async fn lone_question_without_reads_is_an_outage() {
 
 #[tokio::test]
 async fn unsent_requests_fail_no_question() {
-    let mut bench = Bench::new(&many(40, Status::Enable)).await;
+    let mut bench = Bench::new(&many(40, TargetStatus::Enable)).await;
     bench.settings.outage_max = Duration::from_mins(2);
     bench.service.answers_by(|seen| {
         if seen.ids.iter().any(|id| id == "q0040") { unreachable() } else { ok() }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use deskbatch::desk::Response;
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::RunEnding;
 
@@ -19,7 +19,7 @@ fn names_questions() -> Response {
 
 #[tokio::test]
 async fn question_in_a_list_beside_ok_fails_alone() {
-    let bench = Bench::new(&many(200, Status::Enable)).await;
+    let bench = Bench::new(&many(200, TargetStatus::Enable)).await;
     bench.service.answers_by(|seen| {
         if seen.ids.iter().any(|id| id == "q0042") { names_questions() } else { ok() }
     });
@@ -34,7 +34,7 @@ async fn question_in_a_list_beside_ok_fails_alone() {
 #[tokio::test]
 async fn named_delete_is_never_recorded_as_succeeded() {
     // The first request deletes all but one, so later requests find them missing.
-    let bench = Bench::new(&many(12, Status::Delete)).await;
+    let bench = Bench::new(&many(12, TargetStatus::Delete)).await;
     let mut deleted = BTreeSet::new();
     bench.service.answers_by(move |seen| {
         let is_bad = |id: &String| id == "q0007";
@@ -53,7 +53,7 @@ async fn named_delete_is_never_recorded_as_succeeded() {
 
 #[tokio::test]
 async fn lists_beside_every_ok_end_the_run() {
-    let bench = Bench::new(&many(500, Status::Enable)).await;
+    let bench = Bench::new(&many(500, TargetStatus::Enable)).await;
     bench.service.answers_by(|_| names_questions());
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Suspicious);
@@ -66,7 +66,7 @@ async fn lists_beside_every_ok_end_the_run() {
 async fn retry_after_closes_breaker_for_all_requests() {
     for (status, asked_s, wait_s) in [(429, 20, 20), (503, 20, 20), (429, 900, 60), (503, 900, 60)]
     {
-        let mut bench = Bench::new(&many(400, Status::Enable)).await;
+        let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
         bench.settings.in_flight_max = 4;
         let mut requests = 0;
         bench.service.answers_by(move |_| {
@@ -87,7 +87,7 @@ async fn retry_after_closes_breaker_for_all_requests() {
 #[tokio::test]
 async fn certificate_or_proxy_fault_ends_run_at_once() {
     for answer in [ResponseKind::Certificate, ResponseKind::Proxy] {
-        let bench = Bench::new(&many(40, Status::Delete)).await;
+        let bench = Bench::new(&many(40, TargetStatus::Delete)).await;
         bench.service.answers_by(move |_| Response { kind: answer, ..unreachable() });
         let report = bench.run().await;
         assert_eq!((report.ending, report.totals.requests), (RunEnding::Outage, 1));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::Totals;
@@ -30,7 +30,7 @@ async fn expired_usersig_is_renewed_and_chunk_resent() {
 
 #[tokio::test]
 async fn rejected_renewed_usersig_leaves_all_pending() {
-    let bench = Bench::new(&many(300, Status::Delete)).await;
+    let bench = Bench::new(&many(300, TargetStatus::Delete)).await;
     bench.service.answers([expired(), expired()]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 2));
@@ -49,7 +49,7 @@ async fn usersig_is_renewed_again_after_accepted_request() {
 
 #[tokio::test]
 async fn response_to_old_usersig_does_not_confirm_renewal() {
-    let mut bench = Bench::new(&many(60, Status::Enable)).await;
+    let mut bench = Bench::new(&many(60, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
     let hold = |reply| Step::Hold(reply);
     bench.service.answers([ok().into(), hold(code(70_001)), hold(code(70_001)), hold(ok())]);
@@ -71,7 +71,7 @@ async fn response_to_old_usersig_does_not_confirm_renewal() {
 
 #[tokio::test]
 async fn rejected_given_usersig_ends_run_at_once() {
-    let mut bench = Bench::new(&many(300, Status::Enable)).await;
+    let mut bench = Bench::new(&many(300, TargetStatus::Enable)).await;
     bench.ready_made = true;
     bench.settings.in_flight_max = 4;
     bench.service.answers([code(70_001)]);
@@ -84,7 +84,7 @@ async fn rejected_given_usersig_ends_run_at_once() {
 #[tokio::test]
 async fn caller_rejection_ends_run_after_one_request() {
     for refusal in [-50_040, -20, 60_006, 60_021, 70_009, 70_050, 60_002] {
-        let mut bench = Bench::new(&many(300, Status::Delete)).await;
+        let mut bench = Bench::new(&many(300, TargetStatus::Delete)).await;
         bench.settings.in_flight_max = 4;
         bench.service.answers([code(refusal)]);
         let report = bench.run().await;
@@ -101,7 +101,7 @@ async fn caller_rejection_ends_run_after_one_request() {
 
 #[tokio::test]
 async fn stop_code_settles_other_requests_in_flight() {
-    let mut bench = Bench::new(&many(100, Status::Enable)).await;
+    let mut bench = Bench::new(&many(100, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
     bench.service.answers([
         ok().into(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use deskbatch::domain::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, TargetStatus};
 use deskbatch::domain::learned::LearnedChunkSize;
 use deskbatch::isolate::{Group, GroupResult, Isolate, RejectionScope};
 
@@ -89,12 +89,12 @@ fn settle_with(
             }
             let group = isolate.next_group().or_else(|| {
                 let first = *pool.first()?;
-                let size = isolate.free_group_size(Status::Disable, first);
+                let size = isolate.free_group_size(TargetStatus::Disable, first);
                 let ids: Vec<JobId> = pool.iter().copied().take(size).collect();
                 for id in &ids {
                     pool.remove(id);
                 }
-                Some(isolate.free_group(Status::Disable, ids))
+                Some(isolate.free_group(TargetStatus::Disable, ids))
             });
             let Some(group) = group else { break };
             flying.push(group);

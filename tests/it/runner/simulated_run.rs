@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::domain::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, TargetStatus};
 use deskbatch::eta::{Eta, RunProgress};
 use deskbatch::isolate::{Group, GroupResult, Isolate, RejectionScope};
 use deskbatch::limiter::{BreakerChange, NextSlot, RateLimiter, ResponseSignal, SlotTicket};
@@ -111,12 +111,12 @@ impl<'a> Simulation<'a> {
         }
         self.again.pop().or_else(|| self.isolate.next_group()).or_else(|| {
             let first = *self.pool.first()?;
-            let size = self.isolate.free_group_size(Status::Disable, first);
+            let size = self.isolate.free_group_size(TargetStatus::Disable, first);
             let ids: Vec<JobId> = self.pool.iter().copied().take(size).collect();
             for id in &ids {
                 self.pool.remove(id);
             }
-            Some(self.isolate.free_group(Status::Disable, ids))
+            Some(self.isolate.free_group(TargetStatus::Disable, ids))
         })
     }
 

@@ -168,8 +168,8 @@ impl Simulation {
         let (app, lifetime_s) = (APP.sdkappid, self.lifetime_s);
         let signer = Signer::with_key(SANDBOX_IDENTIFIER, app, SANDBOX_KEY.into(), lifetime_s);
         let settings = RunnerSettings { seed: self.random.u64(..), ..self.settings.clone() };
-        let store = self.story.queue.store.clone();
-        let runner = Runner::new(clock, store, self.world.clone(), signer, settings, events);
+        let queue = self.story.queue.clone();
+        let runner = Runner::new(clock, queue, self.world.clone(), signer, settings, events);
         // The constructor reads the clock too.
         if let Fate::Crash { looks } = fate {
             looks_left.store(looks, Ordering::Relaxed);
@@ -180,8 +180,8 @@ impl Simulation {
     /// One run; its report is `None` if it crashed.
     async fn run(&mut self, fate: Fate, disturbed: bool) -> Option<RunReport> {
         self.runs += 1;
-        let (store, now_ms) = (&self.story.queue.store, self.clock.wall_ms());
-        let approval = approve_deletes(store, &self.story.lock, APP, now_ms).await;
+        let (queue, now_ms) = (&self.story.queue, self.clock.wall_ms());
+        let approval = approve_deletes(queue, &self.story.lock, APP, now_ms).await;
         self.settings.approved = Some(approval);
         let (stopper, shutdown) = shutdown();
         let events = Events::new();

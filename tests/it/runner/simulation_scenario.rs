@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use deskbatch::queue::{BatchId, Imported, Queue, RunLock, SameManifest};
+use deskbatch::queue::{BatchId, Imported, RunLock, SameManifest};
 use fastrand::Rng;
 use sqlx::Row as _;
 
@@ -48,7 +48,7 @@ impl Story {
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let mut queue = TestQueue::idle_in(folder.unwrap()).await;
         queue.sql(WATCH).await;
-        let spare = RunLock::take(&queue.path("spare.db"), NOW_MS).unwrap();
+        let spare = RunLock::take(&queue.path_of("spare.db"), NOW_MS).unwrap();
         let lock = Arc::new(std::mem::replace(&mut queue.lock, spare));
         Self { queue, lock, questions: random.usize(5..120), imports: 0, batches: Vec::new() }
     }
@@ -56,8 +56,7 @@ impl Story {
     /// The process is gone, and the next one opens the file again. Statements that the old one had sent
     /// to the engine still complete, and no others.
     pub async fn crashed(&mut self) {
-        let path = self.queue.store.path().to_owned();
-        self.queue.store = Queue::open(&path).await.unwrap();
+        self.queue.reopen().await;
     }
 
     /// Runs one command.
@@ -65,11 +64,11 @@ impl Story {
         let batch = random.choice(&self.batches).copied();
         match (random.u32(0..5), batch) {
             (3, Some(batch)) => {
-                self.queue.store.cancel_batch(batch, NOW_MS).await.unwrap();
+                self.queue.cancel_batch(batch, NOW_MS).await.unwrap();
             }
             (4, Some(batch)) => {
                 self.queue.sql("INSERT INTO retrying VALUES (1)").await;
-                self.queue.store.retry_failed(&[], Some(batch)).await.unwrap();
+                self.queue.retry_failed(&[], Some(batch)).await.unwrap();
                 self.queue.sql("DELETE FROM retrying").await;
             }
             _ => self.import(random).await,
@@ -104,7 +103,7 @@ impl Story {
 
     /// Checks everything that must hold once no job is open. Returns the number of jobs.
     pub async fn check(&self, world: &World) -> i64 {
-        self.queue.check().await;
+        self.queue.check_invariants().await;
         let open =
             "SELECT count(*) FROM jobs WHERE app_id = 1 AND state IN ('pending', 'in_flight')";
         assert_eq!(self.queue.figure(open).await, 0, "jobs are left");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deskbatch::domain::clock::Clock as _;
 use deskbatch::domain::failure_limit::FailureLimit;
-use deskbatch::domain::job::{JobState, Status};
+use deskbatch::domain::job::{JobState, TargetStatus};
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::{QueueError, RunEnding};
 use deskbatch::runner::{Event, Events, ShutdownMode, shutdown};
@@ -33,7 +33,7 @@ async fn press(
 async fn stop_settles_in_flight_and_leaves_rest_pending() {
     let queue = TestQueue::new().await;
     let jobs = names("a", 100);
-    queue.import(Status::Enable, &strs(&jobs)).await;
+    queue.import(TargetStatus::Enable, &strs(&jobs)).await;
     let service = Service::new(&queue.clock).play(|_| OK).latency(Duration::from_secs(2));
     let (stopper, listening) = shutdown();
     let events = Events::new();
@@ -64,7 +64,7 @@ async fn stop_settles_in_flight_and_leaves_rest_pending() {
 async fn breaker_changes_during_shutdown_emit_no_event() {
     let mut queue = TestQueue::new().await;
     queue.settings.chunk_jobs_max = 1;
-    queue.import(Status::Enable, &strs(&names("a", 20))).await;
+    queue.import(TargetStatus::Enable, &strs(&names("a", 20))).await;
     let service = Service::new(&queue.clock).latency(Duration::from_secs(2));
     let mut requests = 0;
     // The third request and the later ones are throttled.
@@ -97,7 +97,7 @@ async fn breaker_changes_during_shutdown_emit_no_event() {
 /// Stops a run whose first response never comes; the job is then in flight in the queue.
 async fn abandoned(presses: u32) -> TestQueue {
     let queue = TestQueue::new().await;
-    queue.import(Status::Delete, &["a", "b"]).await;
+    queue.import(TargetStatus::Delete, &["a", "b"]).await;
     let service = Service::new(&queue.clock).play(|_| OK).silent();
     let (stopper, listening) = shutdown();
     tokio::select! {
@@ -119,7 +119,7 @@ async fn unanswered_jobs_are_requeued_in_doubt_by_next_run() {
         let service = Service::new(&queue.clock).script([OK]);
         let report = queue.run(&service).await;
         assert_eq!((report.orphans, report.totals.succeeded), (2, 2));
-        assert_eq!(queue.store.status().await.unwrap().orphaned, 1);
+        assert_eq!(queue.queue.status().await.unwrap().orphaned, 1);
         let record = queue.record("a").await;
         assert_eq!((record.attempts, record.response_lost), (2, true));
     }
@@ -128,10 +128,10 @@ async fn unanswered_jobs_are_requeued_in_doubt_by_next_run() {
 #[tokio::test]
 async fn runs_are_separated_by_one_second() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Enable, &["a"]).await;
+    queue.import(TargetStatus::Enable, &["a"]).await;
     let first = Service::new(&queue.clock).script([OK]);
     queue.run(&first).await;
-    queue.import(Status::Enable, &["b"]).await;
+    queue.import(TargetStatus::Enable, &["b"]).await;
     let second = Service::new(&queue.clock).script([OK]);
     queue.run(&second).await;
     let between = second.sent()[0].at.since(first.sent()[0].at);
@@ -139,7 +139,7 @@ async fn runs_are_separated_by_one_second() {
     // A wall clock that was set back does not show when the last request left.
     queue.clock.jump_wall(-86_400_000);
     let before = queue.clock.now();
-    queue.import(Status::Enable, &["c"]).await;
+    queue.import(TargetStatus::Enable, &["c"]).await;
     let third = Service::new(&queue.clock).script([OK]);
     queue.run(&third).await;
     assert!(third.sent()[0].at.since(before) >= Duration::from_secs(1));
@@ -150,7 +150,7 @@ async fn clock_set_back_delays_no_job_beyond_its_wait() {
     for (before_ms, during_ms) in [(-240_000, 0), (-20_000, -240_000), (0, -86_400_000)] {
         let mut queue = TestQueue::new().await;
         queue.settings.outage_max = Duration::from_mins(1);
-        queue.import(Status::Enable, &["a"]).await;
+        queue.import(TargetStatus::Enable, &["a"]).await;
         let gone = ResponseKind::HttpStatus(503);
         let away = Service::new(&queue.clock).play(move |_| gone).reads(gone);
         assert_eq!(queue.run(&away).await.ending, RunEnding::Outage);
@@ -175,7 +175,7 @@ async fn clock_set_back_delays_no_job_beyond_its_wait() {
 #[tokio::test]
 async fn response_after_takeover_is_fenced_and_reported() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Enable, &["a", "bystander"]).await;
+    queue.import(TargetStatus::Enable, &["a", "bystander"]).await;
     let service = Service::new(&queue.clock).play(|_| OK).latency(Duration::from_secs(5));
     let (_stopper, listening) = shutdown();
     let takeover = async {
@@ -186,7 +186,7 @@ async fn response_after_takeover_is_fenced_and_reported() {
         let elsewhere = crate::support::place::Place::new();
         let lock = deskbatch::queue::RunLock::take(&elsewhere.path("lock"), 1).unwrap();
         let now_ms = queue.clock.wall_ms();
-        queue.store.begin_run(&lock, crate::support::runner::APP, now_ms).await.unwrap();
+        queue.queue.begin_run(&lock, crate::support::runner::APP, now_ms).await.unwrap();
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -214,8 +214,8 @@ async fn dropped_shutdown_handle_requests_no_stop() {
 async fn run_without_approval_sends_no_delete() {
     let mut queue = TestQueue::new().await;
     queue.approves = false;
-    queue.import(Status::Delete, &["gone"]).await;
-    queue.import(Status::Enable, &["a", "b"]).await;
+    queue.import(TargetStatus::Delete, &["gone"]).await;
+    queue.import(TargetStatus::Enable, &["a", "b"]).await;
     let service = Service::new(&queue.clock).script([OK]);
     let report = queue.run(&service).await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 2));
@@ -233,8 +233,8 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
         let mut queue = TestQueue::new().await;
         queue.settings.chunk_jobs_max = 1;
         queue.settings.failures_max = Some(limit);
-        queue.import(Status::Enable, &strs(&names("bad", 20))).await;
-        queue.import(Status::Enable, &strs(&names("a", 80))).await;
+        queue.import(TargetStatus::Enable, &strs(&names("bad", 20))).await;
+        queue.import(TargetStatus::Enable, &strs(&names("a", 80))).await;
         // Several requests are in flight when the limit is reached.
         let latency = Duration::from_millis(700);
         let service = Service::new(&queue.clock).play(some_bad).latency(latency);
@@ -246,7 +246,7 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
         assert!((stops..stops + 4).contains(&sent), "{sent}");
         assert_eq!((counts.failed, counts.in_flight, counts.pending), (sent, 0, 100 - sent));
         assert_eq!(
-            queue.store.status().await.unwrap().last_run.unwrap().ending.unwrap(),
+            queue.queue.status().await.unwrap().last_run.unwrap().ending.unwrap(),
             "failures"
         );
     }
@@ -256,13 +256,13 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
 async fn max_failures_at_last_response_still_drains() {
     let mut queue = TestQueue::new().await;
     queue.settings.failures_max = Some(FailureLimit::Percent(100_000_000));
-    queue.import(Status::Enable, &["bad1", "bad2"]).await;
+    queue.import(TargetStatus::Enable, &["bad1", "bad2"]).await;
     let service = Service::new(&queue.clock).play(some_bad);
     let report = queue.run(&service).await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 2));
     // The limit applies to each run and not to the queue.
     queue.settings.failures_max = Some(FailureLimit::Jobs(1));
-    queue.import(Status::Enable, &["a"]).await;
+    queue.import(TargetStatus::Enable, &["a"]).await;
     let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
     assert_eq!(report.ending, RunEnding::Drained);
 }
@@ -272,7 +272,7 @@ async fn max_failures_during_isolation_releases_jobs() {
     let mut queue = TestQueue::new().await;
     queue.settings.failures_max = Some(FailureLimit::Jobs(1));
     queue.settings.in_flight_max = 1;
-    queue.import(Status::Enable, &strs(&names("bad", 4))).await;
+    queue.import(TargetStatus::Enable, &strs(&names("bad", 4))).await;
     let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
     assert_eq!(report.ending, RunEnding::TooManyFailures);
     let counts = queue.counts().await;
@@ -285,7 +285,7 @@ async fn max_failures_during_isolation_releases_jobs() {
 #[tokio::test]
 async fn first_stop_reason_decides_run_ending() {
     let queue = TestQueue::new().await;
-    queue.import(Status::Enable, &["a", "b"]).await;
+    queue.import(TargetStatus::Enable, &["a", "b"]).await;
     let service = Service::new(&queue.clock).play(|_| OK);
     let (stopper, listening) = shutdown();
     stopper.deadline_reached();
@@ -320,5 +320,5 @@ async fn responses_during_a_pause_of_the_drain_are_read() {
     };
     let report = bench.run_with(listening, pause).await.unwrap();
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Signal, 2));
-    assert_eq!(bench.queue.store.counts_of(APP).await.unwrap().in_flight, 0);
+    assert_eq!(bench.queue.counts_of(APP).await.unwrap().in_flight, 0);
 }

@@ -7,18 +7,18 @@ use sqlx::Row as _;
 use crate::support::queue::TestQueue;
 
 /// Approves the pending deletes of `app`, as the `run` command does before a run begins.
-pub async fn approve_deletes(store: &Queue, lock: &RunLock, app: App, now_ms: i64) -> ApprovalId {
-    let mut review = store.begin_review(app, now_ms).await.unwrap();
+pub async fn approve_deletes(queue: &Queue, lock: &RunLock, app: App, now_ms: i64) -> ApprovalId {
+    let mut review = queue.begin_review(app, now_ms).await.unwrap();
     let approval = review.approve(lock, Covers::Deletes, &"0".repeat(64), "terms").await.unwrap();
     review.end_without_batch().await.unwrap();
     approval
 }
 
 /// Begins a run whose approval covers the pending deletes.
-pub async fn begin_run(store: &Queue, lock: &RunLock, app: App, now_ms: i64) -> RunId {
-    let approval = approve_deletes(store, lock, app, now_ms).await;
-    let run = store.begin_run(lock, app, now_ms).await.unwrap().run;
-    store.bind_run(run, approval).await.unwrap();
+pub async fn begin_run(queue: &Queue, lock: &RunLock, app: App, now_ms: i64) -> RunId {
+    let approval = approve_deletes(queue, lock, app, now_ms).await;
+    let run = queue.begin_run(lock, app, now_ms).await.unwrap().run;
+    queue.bind_run(run, approval).await.unwrap();
     run
 }
 

@@ -1,9 +1,9 @@
 //! Each queue operation of a run in a transaction of its own, durable when it returns.
 
-use deskbatch::domain::job::{JobId, Status};
+use deskbatch::domain::job::{JobId, TargetStatus};
 use deskbatch::queue::{
-    Claimed, Conclusion, Conclusions, Done, Queue, QueueError, RequestId, RequestResult, Return,
-    RunId,
+    Claimed, Conclusion, Conclusions, Queue, QueueError, RequestId, RequestResult, RequeueOptions,
+    RunId, SettleCounts,
 };
 
 /// The operations of a write transaction, each with its own commit.
@@ -12,14 +12,14 @@ pub trait AtOnce {
     async fn claim_free(
         &self,
         run: RunId,
-        jobs_max: impl FnMut(Status, JobId) -> usize,
+        jobs_max: impl FnMut(TargetStatus, JobId) -> usize,
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError>;
 
     async fn claim_reserved(
         &self,
         run: RunId,
-        status: Status,
+        status: TargetStatus,
         ids: &[JobId],
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError>;
@@ -30,21 +30,25 @@ pub trait AtOnce {
         &self,
         settled: &RequestResult,
         conclusions: &Conclusions,
-    ) -> Result<Done, QueueError>;
+    ) -> Result<SettleCounts, QueueError>;
 
     async fn settle_failed(
         &self,
         settled: &RequestResult,
         in_doubt: bool,
         conclusions: &Conclusions,
-    ) -> Result<Done, QueueError>;
+    ) -> Result<SettleCounts, QueueError>;
 
-    async fn requeue(&self, settled: &RequestResult, how: Return) -> Result<u64, QueueError>;
+    async fn requeue(
+        &self,
+        settled: &RequestResult,
+        how: RequeueOptions,
+    ) -> Result<u64, QueueError>;
 
     async fn requeue_rejected(
         &self,
         settled: &RequestResult,
-        how: Return,
+        how: RequeueOptions,
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError>;
 }
@@ -56,8 +60,8 @@ pub fn inferred(job: JobId, request: RequestId) -> Conclusion {
 
 /// Runs one operation and commits it.
 macro_rules! turn {
-    ($store:expr, $operation:ident($($with:expr),*)) => {{
-        let mut turn = $store.begin_write();
+    ($queue:expr, $operation:ident($($with:expr),*)) => {{
+        let mut turn = $queue.begin_write();
         let done = turn.$operation($($with),*).await?;
         turn.commit().await?;
         Ok(done)
@@ -68,7 +72,7 @@ impl AtOnce for Queue {
     async fn claim_free(
         &self,
         run: RunId,
-        jobs_max: impl FnMut(Status, JobId) -> usize,
+        jobs_max: impl FnMut(TargetStatus, JobId) -> usize,
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError> {
         turn!(self, claim_free(run, jobs_max, scheduled_ms))
@@ -77,7 +81,7 @@ impl AtOnce for Queue {
     async fn claim_reserved(
         &self,
         run: RunId,
-        status: Status,
+        status: TargetStatus,
         ids: &[JobId],
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError> {
@@ -92,7 +96,7 @@ impl AtOnce for Queue {
         &self,
         settled: &RequestResult,
         conclusions: &Conclusions,
-    ) -> Result<Done, QueueError> {
+    ) -> Result<SettleCounts, QueueError> {
         turn!(self, settle_succeeded(settled, conclusions))
     }
 
@@ -101,18 +105,22 @@ impl AtOnce for Queue {
         settled: &RequestResult,
         in_doubt: bool,
         conclusions: &Conclusions,
-    ) -> Result<Done, QueueError> {
+    ) -> Result<SettleCounts, QueueError> {
         turn!(self, settle_failed(settled, in_doubt, conclusions))
     }
 
-    async fn requeue(&self, settled: &RequestResult, how: Return) -> Result<u64, QueueError> {
+    async fn requeue(
+        &self,
+        settled: &RequestResult,
+        how: RequeueOptions,
+    ) -> Result<u64, QueueError> {
         turn!(self, requeue(settled, how))
     }
 
     async fn requeue_rejected(
         &self,
         settled: &RequestResult,
-        how: Return,
+        how: RequeueOptions,
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError> {
         turn!(self, requeue_rejected(settled, how, conclusions))

@@ -135,9 +135,9 @@ pub async fn empty_queue() -> Vec<u8> {
 
 /// Fails if the engine finds damage in the file.
 pub async fn is_sound(path: &Path) {
-    let store = Queue::open_existing(path).await.unwrap();
-    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    store.close().await;
+    let queue = Queue::open_existing(path).await.unwrap();
+    assert_eq!(queue.check().await.unwrap(), Vec::<String>::new());
+    queue.close().await;
 }
 
 /// No queue file at all.

@@ -30,9 +30,9 @@ impl Metrics {
 
     /// The current metrics of the queue at `path`, computed in this process.
     pub async fn of(path: &Path) -> Self {
-        let store = Queue::open_existing(path).await.unwrap();
-        let text = metrics::text(&store, 200.0).await.unwrap();
-        store.close().await;
+        let queue = Queue::open_existing(path).await.unwrap();
+        let text = metrics::text(&queue, 200.0).await.unwrap();
+        queue.close().await;
         Self::read(&text)
     }
 

@@ -6,13 +6,14 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::path::PathBuf;
 
-use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{
     BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Queue, QueueError,
-    RequestResult, Return, RunId, RunLock, SameManifest,
+    RequestResult, RequeueOptions, RunId, RunLock, SameManifest,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -34,7 +35,7 @@ pub const LATER_MS: i64 = NOW_MS + 4 * 60_000;
 /// A queue file with bystanders, its lock, and a second connection.
 pub struct TestQueue {
     pub folder: TempDir,
-    pub store: Queue,
+    queue: Queue,
     pub lock: RunLock,
     /// The run that [`Queue::begun`] has begun; 0 before that.
     pub run: RunId,
@@ -63,6 +64,14 @@ const BYSTANDERS: &str = "
     CREATE TRIGGER transition AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state
       BEGIN INSERT INTO transitions VALUES (OLD.state, NEW.state); END;";
 
+impl Deref for TestQueue {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.queue
+    }
+}
+
 impl TestQueue {
     /// A queue without a run, with bystanders in every final state and in another app.
     pub async fn idle() -> Self {
@@ -71,11 +80,11 @@ impl TestQueue {
 
     /// The same in a folder of the test's choice.
     pub async fn idle_in(folder: TempDir) -> Self {
-        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
-        let lock = RunLock::take(store.path(), NOW_MS).unwrap();
-        let options = SqliteConnectOptions::new().filename(store.path());
+        let opened = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+        let lock = RunLock::take(opened.path(), NOW_MS).unwrap();
+        let options = SqliteConnectOptions::new().filename(opened.path());
         let raw = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
-        let mut queue = Self { folder, store, lock, run: 0, raw, bystanders: Vec::new() };
+        let mut queue = Self { folder, queue: opened, lock, run: 0, raw, bystanders: Vec::new() };
         queue.sql(BYSTANDERS).await;
         queue.bystanders = queue.look_at_bystanders().await;
         queue
@@ -85,7 +94,7 @@ impl TestQueue {
     /// reserved by another run, one is in another request.
     pub async fn begun() -> Self {
         let mut queue = Self::idle().await;
-        queue.run = queue.begin_run().await;
+        queue.run = queue.start_run().await;
         queue
             .sql(&format!(
                 "INSERT INTO requests (id, run_id, target_status, job_ids, job_count, scheduled_ms) VALUES (2, 1, 4, '8', 1, 3);
@@ -99,14 +108,19 @@ impl TestQueue {
         queue
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    /// Opens the file again, as the process that follows a crash does.
+    pub async fn reopen(&mut self) {
+        self.queue = Queue::open(self.queue.path()).await.unwrap();
+    }
+
+    pub fn path_of(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Begins a run whose approval covers the pending deletes, and those that [`Queue::import`] adds
     /// while it is the queue's run.
-    pub async fn begin_run(&self) -> RunId {
-        begin_run(&self.store, &self.lock, APP, NOW_MS).await
+    pub async fn start_run(&self) -> RunId {
+        begin_run(&self.queue, &self.lock, APP, NOW_MS).await
     }
 
     /// Runs statements on a separate connection and recomputes the counters, which must have been right
@@ -145,15 +159,15 @@ impl TestQueue {
 
     /// Imports a manifest whose digest is `number`.
     pub async fn import_as(&self, number: i64, manifest: &str, same: SameManifest) -> Imported {
-        let (mut import, totals) = self.begin_import(number, manifest).await;
+        let (mut import, totals) = self.begin_manifest(number, manifest).await;
         import.preview(&totals.digest, same).await.unwrap();
         import.commit(&totals).await.unwrap()
     }
 
     /// An import with all rows added and no decision yet.
-    pub async fn begin_import(&self, number: i64, manifest: &str) -> (Import, ImportTotals) {
+    pub async fn begin_manifest(&self, number: i64, manifest: &str) -> (Import, ImportTotals) {
         let jobs = parse(manifest);
-        let mut import = self.store.begin_import(APP, NOW_MS).await.unwrap();
+        let mut import = self.queue.begin_import(APP, NOW_MS).await.unwrap();
         let totals = totals(number, jobs.len() as u64);
         for job in jobs {
             import.add(job).await.unwrap();
@@ -162,7 +176,7 @@ impl TestQueue {
     }
 
     /// Imports `count` questions: `q0001`, `q0002`, …
-    pub async fn import_many(&self, count: usize, status: Status) -> BatchId {
+    pub async fn import_many(&self, count: usize, status: TargetStatus) -> BatchId {
         self.import(&many(count, status)).await
     }
 
@@ -172,7 +186,7 @@ impl TestQueue {
     }
 
     pub async fn try_claim(&self, jobs: usize) -> Option<Claimed> {
-        self.store.claim_free(self.run, |_, _| jobs, NOW_MS).await.unwrap()
+        self.queue.claim_free(self.run, |_, _| jobs, NOW_MS).await.unwrap()
     }
 
     /// The result of a claim's request.
@@ -181,7 +195,7 @@ impl TestQueue {
             request: claimed.request,
             run: self.run,
             verdict,
-            answered_ms: NOW_MS + 50,
+            responded_ms: NOW_MS + 50,
             latency_ms: 50,
             http_status: Some(200),
             code,
@@ -191,26 +205,30 @@ impl TestQueue {
 
     pub async fn succeed(&self, claimed: &Claimed) {
         let settled = self.answer(claimed, Verdict::Applied, Some(0));
-        self.store.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
+        self.queue.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     }
 
     pub async fn fail(&self, claimed: &Claimed, code: i64) {
         let settled = self.answer(claimed, Verdict::Rejected, Some(code));
-        self.store.settle_failed(&settled, false, &Conclusions::default()).await.unwrap();
+        self.queue.settle_failed(&settled, false, &Conclusions::default()).await.unwrap();
     }
 
     /// Requeues a claim, reserved by the run. Returns how many jobs were superseded or cancelled.
     pub async fn hold(&self, claimed: &Claimed) -> u64 {
-        let how =
-            Return { reserved_by: Some(self.run), not_before_ms: 0, counts: true, in_doubt: false };
+        let how = RequeueOptions {
+            reserved_by: Some(self.run),
+            not_before_ms: 0,
+            counts_as_attempt: true,
+            in_doubt: false,
+        };
         let settled = self.answer(claimed, Verdict::Rejected, Some(-50_003));
-        self.store.requeue(&settled, how).await.unwrap()
+        self.queue.requeue(&settled, how).await.unwrap()
     }
 
     /// Every job except bystanders with its state, in the order of job numbers: `a:pending b:failed`.
     /// Checks the bystanders and every transition so far.
     pub async fn states(&self) -> String {
-        self.check().await;
+        self.check_invariants().await;
         let rows = self
             .ask("SELECT question_id || ':' || state FROM jobs WHERE app_id = 1 AND question_id NOT LIKE 'by-%' ORDER BY id")
             .await;
@@ -219,7 +237,7 @@ impl TestQueue {
 
     /// The number of jobs by state, without bystanders: `failed 1, succeeded 9`.
     pub async fn tally(&self) -> String {
-        self.check().await;
+        self.check_invariants().await;
         let rows = self
             .ask(
                 "SELECT state || ' ' || count(*) FROM jobs
@@ -272,7 +290,7 @@ impl TestQueue {
     }
 
     /// Fails if a bystander has changed or a job made a forbidden transition.
-    pub async fn check(&self) {
+    pub async fn check_invariants(&self) {
         assert_eq!(self.look_at_bystanders().await, self.bystanders, "a bystander has changed");
         self.check_figures().await;
         for (old, new) in self.transitions().await {
@@ -319,7 +337,7 @@ pub fn parse(manifest: &str) -> Vec<NewJob> {
 }
 
 /// A manifest of `count` questions: `q0001`, `q0002`, …
-pub fn many(count: usize, status: Status) -> String {
+pub fn many(count: usize, status: TargetStatus) -> String {
     (1..=count).map(|n| format!("q{n:04} {status}")).collect::<Vec<_>>().join(", ")
 }
 

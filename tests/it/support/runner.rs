@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use deskbatch::desk::{ReadRequest, Response, SetStatusRequest, Signer, Transport};
 use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::domain::job::{App, Library, NewJob, QuestionId, Status};
+use deskbatch::domain::job::{App, Library, NewJob, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::{
     BatchId, ImportTotals, Imported, Queue, QueueCounts, QueueError, Record, RecordFilter, RunLock,
@@ -28,7 +28,7 @@ pub const OK: ResponseKind = ResponseKind::Code(0);
 #[derive(Debug, Clone)]
 pub struct Sent {
     pub at: Moment,
-    pub status: Status,
+    pub status: TargetStatus,
     /// The last parts of the ids.
     pub ids: Vec<String>,
 }
@@ -185,7 +185,7 @@ impl Transport for Service {
 /// A queue and the environment of its runs.
 pub struct TestQueue {
     _place: Place,
-    pub store: Queue,
+    pub queue: Queue,
     pub clock: ManualClock,
     pub settings: RunnerSettings,
     imports: Mutex<u32>,
@@ -198,7 +198,7 @@ pub struct TestQueue {
 impl TestQueue {
     pub async fn new() -> Self {
         let place = Place::new();
-        let store = Queue::open(&place.path("queue.db")).await.unwrap();
+        let queue = Queue::open(&place.path("queue.db")).await.unwrap();
         let settings = RunnerSettings {
             app: APP,
             approved: None,
@@ -215,7 +215,7 @@ impl TestQueue {
         let clock = ManualClock::new(START_MS);
         Self {
             _place: place,
-            store,
+            queue,
             clock,
             settings,
             time_stands: AtomicBool::new(false),
@@ -225,17 +225,17 @@ impl TestQueue {
     }
 
     /// Imports jobs by the last parts of their ids.
-    pub async fn import(&self, status: Status, names: &[&str]) -> BatchId {
+    pub async fn import(&self, status: TargetStatus, names: &[&str]) -> BatchId {
         self.import_for(APP, status, names).await
     }
 
-    pub async fn import_for(&self, app: App, status: Status, names: &[&str]) -> BatchId {
+    pub async fn import_for(&self, app: App, status: TargetStatus, names: &[&str]) -> BatchId {
         let number = {
             let mut imports = self.imports.lock().unwrap();
             *imports += 1;
             *imports
         };
-        let mut import = self.store.begin_import(app, self.clock.wall_ms()).await.unwrap();
+        let mut import = self.queue.begin_import(app, self.clock.wall_ms()).await.unwrap();
         for (name, line) in names.iter().zip(2..) {
             import.add(new_job(name, status, line)).await.unwrap();
         }
@@ -248,7 +248,7 @@ impl TestQueue {
     }
 
     pub fn lock(&self) -> RunLock {
-        RunLock::take(self.store.path(), self.clock.wall_ms()).unwrap()
+        RunLock::take(self.queue.path(), self.clock.wall_ms()).unwrap()
     }
 
     pub fn signer() -> Signer {
@@ -273,11 +273,11 @@ impl TestQueue {
         if self.approves {
             let now_ms = self.clock.wall_ms();
             settings.approved =
-                Some(approve_deletes(&self.store, &lock, settings.app, now_ms).await);
+                Some(approve_deletes(&self.queue, &lock, settings.app, now_ms).await);
         }
         let runner = Runner::new(
             self.clock.clone(),
-            self.store.clone(),
+            self.queue.clone(),
             service.clone(),
             signer,
             settings,
@@ -309,11 +309,11 @@ impl TestQueue {
     }
 
     pub async fn counts(&self) -> QueueCounts {
-        self.store.status().await.unwrap().counts
+        self.queue.status().await.unwrap().counts
     }
 
     pub async fn records(&self) -> Vec<Record> {
-        self.store.records(RecordFilter::default()).try_collect().await.unwrap()
+        self.queue.records(RecordFilter::default()).try_collect().await.unwrap()
     }
 
     /// The latest record of a question.
@@ -323,7 +323,7 @@ impl TestQueue {
     }
 }
 
-pub fn new_job(name: &str, status: Status, line: u64) -> NewJob {
+pub fn new_job(name: &str, status: TargetStatus, line: u64) -> NewJob {
     NewJob { question_id: QuestionId::parse(question(name).as_bytes()).unwrap(), status, line }
 }
 

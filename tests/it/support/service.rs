@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use deskbatch::desk::{ReadRequest, Response, SetStatusRequest, Signer, Transport};
 use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
-use deskbatch::domain::job::Status;
+use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::QueueError;
 use deskbatch::runner::{Event, Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
@@ -79,7 +79,7 @@ pub fn unreachable() -> Response {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub at: Moment,
-    pub status: Status,
+    pub status: TargetStatus,
     pub ids: Vec<String>,
     pub usersig: String,
 }
@@ -309,13 +309,13 @@ impl Bench {
         };
         let events = Events::new();
         let mut heard = events.listen();
-        let open = self.queue.store.counts_of(APP).await.unwrap().open();
-        let (store, lock) = (&self.queue.store, &self.queue.lock);
-        let approved = Some(approve_deletes(store, lock, APP, self.clock.wall_ms()).await);
+        let open = self.queue.counts_of(APP).await.unwrap().open();
+        let (queue, lock) = (&self.queue, &self.queue.lock);
+        let approved = Some(approve_deletes(queue, lock, APP, self.clock.wall_ms()).await);
         let settings = RunnerSettings { approved, ..self.settings.clone() };
         let runner = Runner::new(
             self.clock.clone(),
-            self.queue.store.clone(),
+            self.queue.clone(),
             self.service.clone(),
             signer,
             settings,
@@ -331,7 +331,7 @@ impl Bench {
             assert!(desk.script.is_empty(), "nobody asked for {:?}", desk.script);
             assert!(desk.in_flight_most <= self.settings.in_flight_max, "too many in flight");
         }
-        self.queue.check().await;
+        self.queue.check_invariants().await;
         ended
     }
 

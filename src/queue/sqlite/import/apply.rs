@@ -12,31 +12,31 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
-use crate::domain::job::{JobId, JobState, Status};
+use crate::domain::job::{JobId, JobState, TargetStatus};
 use crate::queue::sqlite::connection::json;
 use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
 use crate::queue::{BatchId, Context as _, QueueError};
 
 /// An import of fewer rows never rebuilds the indexes.
-const ANEW_ROWS_MIN: i64 = 20_000;
+const REBUILD_ROWS_MIN: i64 = 20_000;
 
 /// The most existing jobs per new row for which the indexes are rebuilt: inserting a row into an index
 /// that exceeds the memory costs about as much as sorting this many.
-const ANEW_TIMES: i64 = 8;
+const REBUILD_JOBS_PER_ROW_MAX: i64 = 8;
 
 /// Jobs read by one statement.
 const PAGE_ROWS: i64 = 10_000;
 
 /// What the import does with the indexes that take every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::queue) enum Fate {
+pub(in crate::queue) enum IndexStrategy {
     /// It inserts the rows one by one.
-    Kept,
+    Keep,
     /// It drops them and rebuilds them from all rows.
-    Anew,
-    /// Like `Anew`, but for an import that will be rolled back: the index of questions is not rebuilt.
-    Undone,
+    Rebuild,
+    /// Like `Rebuild`, but for an import that will be rolled back: the index of questions is not rebuilt.
+    Defer,
 }
 
 /// Tests whether the import names a question.
@@ -50,7 +50,7 @@ impl fmt::Debug for Questions {
 
 /// How older jobs of the same questions are found.
 #[derive(Debug)]
-enum Search {
+enum SupersededLookup {
     /// The queue is empty.
     Nothing,
     /// By a scan of all latest jobs.
@@ -62,8 +62,8 @@ enum Search {
 /// How an import handles the indexes and the search for older jobs.
 #[derive(Debug)]
 pub(in crate::queue) struct Index {
-    fate: Fate,
-    search: Search,
+    strategy: IndexStrategy,
+    search: SupersededLookup,
     /// Name and statement of each dropped index.
     dropped: Vec<(String, String)>,
 }
@@ -81,25 +81,26 @@ impl Index {
         let there = sqlx::query_scalar("SELECT coalesce(sum(jobs), 0) FROM job_counters");
         let there: i64 = there.fetch_one(&mut *connection).await.context(CONTEXT)?;
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-        let many = rows >= ANEW_ROWS_MIN && rows.saturating_mul(ANEW_TIMES) >= there;
+        let many =
+            rows >= REBUILD_ROWS_MIN && rows.saturating_mul(REBUILD_JOBS_PER_ROW_MAX) >= there;
         let search = match questions {
-            _ if there == 0 => Search::Nothing,
-            Some(questions) if many => Search::Jobs(questions),
-            _ => Search::Index,
+            _ if there == 0 => SupersededLookup::Nothing,
+            Some(questions) if many => SupersededLookup::Jobs(questions),
+            _ => SupersededLookup::Index,
         };
-        let fate = match many {
-            false => Fate::Kept,
-            true if dry_run => Fate::Undone,
-            true => Fate::Anew,
+        let strategy = match many {
+            false => IndexStrategy::Keep,
+            true if dry_run => IndexStrategy::Defer,
+            true => IndexStrategy::Rebuild,
         };
-        Ok(Self { fate, search, dropped: Vec::new() })
+        Ok(Self { strategy, search, dropped: Vec::new() })
     }
 }
 
 /// Replaces the latest jobs of the staged questions: `pending → superseded`; jobs in any other state
 /// keep it. A job in flight is superseded if it comes back without an outcome, and a failed job stays
 /// failed. Returns how many were superseded. Drops the indexes that will be rebuilt.
-pub(in crate::queue) async fn step_back(
+pub(in crate::queue) async fn supersede_older(
     connection: &mut SqliteConnection,
     app_id: i64,
     now_ms: i64,
@@ -107,12 +108,12 @@ pub(in crate::queue) async fn step_back(
 ) -> Result<u64, QueueError> {
     run(connection, "CREATE TEMP TABLE older (id INTEGER PRIMARY KEY)").await?;
     let found = match &index.search {
-        Search::Nothing => 0,
-        Search::Jobs(questions) => find_among_jobs(connection, app_id, questions).await?,
-        Search::Index => find_by_index(connection, app_id).await?,
+        SupersededLookup::Nothing => 0,
+        SupersededLookup::Jobs(questions) => find_among_jobs(connection, app_id, questions).await?,
+        SupersededLookup::Index => find_by_index(connection, app_id).await?,
     };
     let shares = if found == 0 { Vec::new() } else { older_shares(connection).await? };
-    if index.fate != Fate::Kept {
+    if index.strategy != IndexStrategy::Keep {
         index.dropped = drop_indexes(connection).await?;
     }
     if found == 0 {
@@ -257,7 +258,7 @@ pub(in crate::queue) async fn insert(
     .await
     .context("write jobs")?;
     let mut deltas = CounterDeltas::default();
-    for (status, jobs) in Status::ALL.into_iter().zip(by_status) {
+    for (status, jobs) in TargetStatus::ALL.into_iter().zip(by_status) {
         let key = CounterKey { batch, target_status: status.code(), approval: 0 };
         let jobs = i64::try_from(jobs).unwrap_or(i64::MAX);
         deltas.add(key, Counter::State(JobState::Pending), jobs);
@@ -276,7 +277,7 @@ pub(in crate::queue) async fn insert(
     }
     for (name, create) in &index.dropped {
         // A dry run needs no index of questions.
-        if index.fate == Fate::Anew || name != LATEST {
+        if index.strategy == IndexStrategy::Rebuild || name != LATEST {
             run(connection, create.clone()).await?;
         }
     }
@@ -319,17 +320,17 @@ mod tests {
     #[tokio::test]
     async fn large_import_rebuilds_index_unless_dry_run() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Queue::open(&folder.path().join("queue.db")).await.unwrap();
-        let mut tx = store.write("test").await.unwrap();
-        for (rows, dry_run, fate) in [
-            (1, true, Fate::Kept),
-            (1, false, Fate::Kept),
-            (20_000, true, Fate::Undone),
-            (20_000, false, Fate::Anew),
+        let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+        let mut tx = queue.write("test").await.unwrap();
+        for (rows, dry_run, strategy) in [
+            (1, true, IndexStrategy::Keep),
+            (1, false, IndexStrategy::Keep),
+            (20_000, true, IndexStrategy::Defer),
+            (20_000, false, IndexStrategy::Rebuild),
         ] {
             let questions = Questions(Box::new(|_| false));
             let index = Index::choose(&mut tx, rows, Some(questions), dry_run).await.unwrap();
-            assert_eq!(index.fate, fate, "{rows} {dry_run}");
+            assert_eq!(index.strategy, strategy, "{rows} {dry_run}");
         }
     }
 }

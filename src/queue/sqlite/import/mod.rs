@@ -14,7 +14,7 @@ use crate::domain::job::{App, NewJob, QuestionId};
 use crate::queue::read::status::open_by_status;
 use crate::queue::sqlite::connection::{begin_immediate, truncate_wal};
 use crate::queue::sqlite::doubts;
-use crate::queue::sqlite::import::apply::{Index, Questions, insert, step_back};
+use crate::queue::sqlite::import::apply::{Index, Questions, insert, supersede_older};
 use crate::queue::sqlite::import::staging::Staging;
 use crate::queue::{
     ApprovalId, BatchId, CancellationToken, Context as _, Queue, QueueError, RowBatch,
@@ -99,7 +99,7 @@ pub struct Preview {
     pub known: Option<BatchId>,
     /// Jobs of older batches that it would supersede.
     pub superseded: u64,
-    /// The app's open jobs after it, by status, in the order of `Status::ALL`.
+    /// The app's open jobs after it, by status, in the order of `TargetStatus::ALL`.
     pub open: [u64; 3],
 }
 
@@ -254,7 +254,7 @@ impl Import {
         let mut index =
             Index::choose(connection, rows, self.questions.take(), self.dry_run).await?;
         self.effect.superseded =
-            step_back(connection, self.app_id, self.now_ms, &mut index).await?;
+            supersede_older(connection, self.app_id, self.now_ms, &mut index).await?;
         insert(connection, self.app_id, self.effect.batch, self.staging.by_status, &index).await?;
         doubts::hold_back(connection, self.now_ms).await
     }

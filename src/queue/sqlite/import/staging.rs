@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, AssertSqlSafe};
 
-use crate::domain::job::{NewJob, QuestionId, Status};
+use crate::domain::job::{NewJob, QuestionId, TargetStatus};
 use crate::queue::{Context as _, QueueError};
 
 /// Rows written by one statement.
@@ -89,7 +89,7 @@ pub(in crate::queue) struct Staging {
     full: Arc<str>,
     replaced: bool,
     pub(in crate::queue) rows: u64,
-    /// The rows by status, in the order of [`Status::ALL`], once all are staged.
+    /// The rows by status, in the order of [`TargetStatus::ALL`], once all are staged.
     pub(in crate::queue) by_status: [u64; 3],
 }
 
@@ -185,7 +185,7 @@ impl Staging {
              DROP TABLE temp.replaced;
              CREATE TEMP TABLE replaced (line INTEGER, question_id TEXT, target_status INTEGER)";
         sqlx::raw_sql(apply).execute(&mut *connection).await.context(CONTEXT)?;
-        for (status, rows) in Status::ALL.into_iter().zip(&mut self.by_status) {
+        for (status, rows) in TargetStatus::ALL.into_iter().zip(&mut self.by_status) {
             let now: i64 =
                 sqlx::query_scalar("SELECT count(*) FROM temp.staged WHERE target_status = ?")
                     .bind(status.code())
