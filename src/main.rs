@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use deskbatch::cli::{Cli, Command, LogFormat};
-use deskbatch::commands::{CommandError, Exit, dispatch, with_invalid_settings, without_settings};
+use deskbatch::commands::{
+    CommandError, Exit, check_log_file, dispatch, with_invalid_settings, without_settings,
+};
 use deskbatch::config::{Settings, unknown_variables};
 use deskbatch::output::{LogTarget, Output};
 
@@ -33,6 +35,9 @@ fn program() -> ExitCode {
         }
     };
     let out = Output::new(settings.quiet);
+    if let Err(e) = check_log_file(&cli.command, &settings) {
+        return end(&out, Err(e));
+    }
     let target = LogTarget {
         json: settings.log_format == LogFormat::Json,
         file: settings.log_file().map(Path::to_owned),

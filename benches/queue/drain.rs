@@ -10,7 +10,7 @@ use deskbatch::desk::{
 use deskbatch::domain::clock::Clock as _;
 use deskbatch::domain::job::{App, Library, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
-use deskbatch::queue::{Conclusions, Queue, RequestResult, RunEnding, RunLock};
+use deskbatch::queue::{Conclusions, Queue, RequestResult, RunEnding};
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 use sqlx::{Connection as _, Row as _};
 
@@ -216,8 +216,8 @@ async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
 async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
     let clock = &ground.clock;
     let queue = Queue::open(queue).await.expect("a queue");
-    let lock = RunLock::take(queue.path(), clock.wall_ms()).expect("the lock");
-    let run = queue.begin_run(&lock, APP, clock.wall_ms()).await.expect("a run").run;
+    let lease = queue.acquire(APP, clock.wall_ms()).await.expect("the lease");
+    let run = queue.begin_run(&lease, clock.wall_ms()).await.expect("a run");
     let (mut spent, mut requests) = (Steps::default(), 0);
     let mut turn = queue.begin_write();
     let mut answered: Option<RequestResult> = None;

@@ -72,7 +72,7 @@ CREATE TABLE runs (
     ending             TEXT    CONSTRAINT ending_is_known CHECK (ending IN (
                            'drained', 'signal', 'outage', 'refused', 'suspicious', 'broken', 'died', 'failures', 'time')),
     -- Why the run sends nothing now, since when, and until when at least.
-    wait_reason        TEXT    CONSTRAINT wait_reason_is_known CHECK (wait_reason IN ('slow_down', 'outage', 'answers')),
+    wait_reason        TEXT    CONSTRAINT wait_reason_is_known CHECK (wait_reason IN ('throttled', 'outage', 'not_due', 'responses')),
     wait_since_ms      INTEGER CONSTRAINT wait_since_is_a_time CHECK (wait_since_ms >= 0),
     wait_until_ms      INTEGER CONSTRAINT wait_until_is_a_time CHECK (wait_until_ms >= 0),
     requests           INTEGER NOT NULL DEFAULT 0 CONSTRAINT requests_is_a_count CHECK (requests >= 0),

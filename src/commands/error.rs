@@ -40,7 +40,7 @@ impl Exit {
             }
             Self::Stopped => "stopped early with work left",
             Self::Refused => "the service refuses this app or account",
-            Self::Busy => "another run has the queue",
+            Self::Busy => "another run has the queue, or sends for the same application",
             Self::Broken => "a bug or a broken machine",
         }
     }

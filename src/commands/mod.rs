@@ -21,6 +21,7 @@ mod report;
 mod retry;
 mod run;
 mod sandbox;
+mod service;
 mod shell;
 mod signals;
 mod status;
@@ -43,6 +44,22 @@ pub async fn dispatch(cli: Cli, settings: Settings, out: &Output) -> Result<Exit
     let work = Box::pin(command(cli, &settings, out));
     let result = closing(&SystemClock::new(), work).await;
     result.map_err(|error| error.at(&settings.database))
+}
+
+/// Fails if the log would be appended to the manifest of the command.
+///
+/// # Errors
+/// [`CommandError::Usage`]; nothing has been written.
+pub fn check_log_file(command: &Command, settings: &Settings) -> Result<(), CommandError> {
+    let manifest = match command {
+        Command::Run(args) => args.file.as_deref(),
+        Command::Plan(args) => args.file.as_deref(),
+        Command::Import(args) => Some(args.file.as_path()),
+        _ => None,
+    };
+    let (Some(log), Some(manifest)) = (settings.log_file(), manifest) else { return Ok(()) };
+    let source = [(manifest.to_owned(), "manifest")];
+    overwrite::must_be_no_source("log_file", log, &source)
 }
 
 async fn command(cli: Cli, settings: &Settings, out: &Output) -> Result<Exit, CommandError> {

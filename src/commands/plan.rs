@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::error::{CommandError, Exit};
 use super::import::{ImportContext, Staged, stage, unfinished_text};
+use super::service::Service;
 use super::{eta, signals};
 use crate::cli::{ManifestArgs, PlanArgs, all_line, run_line};
 use crate::config::Settings;
@@ -129,6 +130,9 @@ pub(super) async fn plan(
     let Proposal { staged, plan } =
         propose(settings, &queue, file, &args.manifest, options, &ctx).await?;
     staged.rollback().await?;
+    if let Err(CommandError::Usage(reason)) = Service::of(settings, false, &queue).await {
+        out.warn(&format!("a run of this plan would end with 2: {reason}"));
+    }
     let inputs = eta::inputs_of(settings, &queue, plan.app).await?;
     let forecast = inputs.forecast(plan.open.counts);
     queue.close().await;

@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use crate::domain::clock::ManualClock;
     use crate::domain::job::{App, Library};
-    use crate::queue::{RunEnding, RunLock};
+    use crate::queue::RunEnding;
 
     const NOW_MS: i64 = 1_735_689_600_000;
 
@@ -325,9 +325,9 @@ mod tests {
 
     /// Begins and ends a run.
     async fn write(queue: &Queue) {
-        let lock = RunLock::take(queue.path(), NOW_MS).unwrap();
         let app = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
-        let run = queue.begin_run(&lock, app, NOW_MS).await.unwrap().run;
+        let lease = queue.acquire(app, NOW_MS).await.unwrap();
+        let run = queue.begin_run(&lease, NOW_MS).await.unwrap();
         queue.end_run(run, RunEnding::Drained, NOW_MS).await.unwrap();
     }
 

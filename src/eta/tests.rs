@@ -17,7 +17,7 @@ fn initial_eta_range_starts_with_full_chunks() {
 /// The medians that the isolation itself guarantees.
 #[test]
 fn eta_of_a_repeated_run_matches_observed_requests() {
-    for (bad, requests) in [(10, 174), (100, 821), (1_000, 4_761), (100, 274), (9_000, 10_100)] {
+    for (bad, requests) in [(10, 174), (100, 828), (1_000, 4_962), (100, 278), (9_000, 10_100)] {
         let seen = Observed::from_totals(10_000 - bad, bad, requests);
         let again = estimate([10_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
         assert!(again.contains(&requests), "{bad} bad, {requests} requests: {again:?}");

@@ -96,13 +96,13 @@ impl RunProgress {
                 self.open = self.open.max(totals.done());
             }
             Event::Concluded { totals } => self.totals = *totals,
-            Event::Closed { reason, wait, since_ms } => {
+            Event::Waiting { reason, wait, since_ms } => {
                 self.course.on_closed(at);
                 self.activity =
                     RunActivity::Waiting { why: *reason, since_ms: *since_ms, wait: *wait };
                 self.wait_ends = now + *wait;
             }
-            Event::Opened => {
+            Event::Resumed => {
                 self.course.on_opened(at);
                 self.activity = RunActivity::Sending;
             }
@@ -139,7 +139,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::limiter::CloseReason;
+    use crate::queue::WaitReason;
 
     fn settled(totals: Totals) -> Event {
         let (verdict, latency) = (Verdict::Applied, Duration::from_millis(100));
@@ -166,13 +166,13 @@ mod tests {
             "902 of 3000 done, 2 failed, 5.0 of 5 requests/s, 7 to 40 s left"
         );
         let wait = Duration::from_millis(2_140);
-        progress.apply(&Event::Closed { reason: CloseReason::Frequency, wait, since_ms: 0 }, at(2));
+        progress.apply(&Event::Waiting { reason: WaitReason::Throttled, wait, since_ms: 0 }, at(2));
         let waits = progress.view(at(3)).line();
         assert!(waits.ends_with(", waiting 1.1 s: the service asked us to slow down"), "{waits}");
         progress.apply(&sent(), at(5));
         let tries = progress.view(at(5)).line();
         assert!(tries.ends_with(", trying again: the service asked us to slow down"), "{tries}");
-        progress.apply(&Event::Opened, at(5));
+        progress.apply(&Event::Resumed, at(5));
         assert_eq!(progress.view(at(5)).activity, RunActivity::Sending);
         progress.apply(&Event::Stopping { in_flight: 3 }, at(5));
         assert!(progress.view(at(5)).line().ends_with("waiting for the last answers"));
@@ -194,10 +194,10 @@ mod tests {
         assert!(line.ends_with("50 failed, 4.9 of 5 requests/s, 56 s to 2 min left"), "{line}");
         // A pause of the same length leaves the spacing unchanged, but another one may follow.
         let wait = Duration::from_secs(80);
-        let shut = Event::Closed { reason: CloseReason::Outage, wait, since_ms: 0 };
+        let shut = Event::Waiting { reason: WaitReason::Outage, wait, since_ms: 0 };
         progress.apply(&shut, slot(400));
         assert_eq!(progress.view(slot(500)).eta, None);
-        progress.apply(&Event::Opened, slot(800));
+        progress.apply(&Event::Resumed, slot(800));
         let line = progress.view(slot(800)).line();
         assert!(line.ends_with("50 failed, 0.0 of 5 requests/s, 56 s to 7 min left"), "{line}");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::summary::range_text;
 use crate::domain::clock::local_time_text;
-use crate::limiter::CloseReason;
+use crate::queue::WaitReason;
 
 /// The progress of a running run.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,7 @@ pub enum RunActivity {
     /// The run sends nothing for a time.
     Waiting {
         /// The wait reason.
-        why: CloseReason,
+        why: WaitReason,
         /// When the reason for the wait began, in UTC milliseconds.
         since_ms: i64,
         /// The minimum remaining time; zero means that the probe is in flight.
@@ -98,7 +98,7 @@ impl RunView {
 impl RunActivity {
     /// Whether there is an ETA: the length of an outage is unknown.
     pub fn has_eta(self) -> bool {
-        matches!(self, Self::Sending | Self::Waiting { why: CloseReason::Frequency, .. })
+        matches!(self, Self::Sending | Self::Waiting { why: WaitReason::Throttled, .. })
     }
 
     /// The text of the activity; `None` while sending.
@@ -112,15 +112,20 @@ impl RunActivity {
     }
 }
 
-fn waiting(why: CloseReason, since_ms: i64, wait: Duration) -> String {
+fn waiting(why: WaitReason, since_ms: i64, wait: Duration) -> String {
     match why {
-        CloseReason::Frequency if wait.is_zero() => {
+        WaitReason::Throttled if wait.is_zero() => {
             "trying again: the service asked us to slow down".to_owned()
         }
-        CloseReason::Frequency => {
+        WaitReason::Throttled => {
             format!("waiting {:.1} s: the service asked us to slow down", wait.as_secs_f64())
         }
-        CloseReason::Outage => {
+        WaitReason::NotDue => format!(
+            "waiting {} s: no job is due yet, since earlier requests got no valid response",
+            wait.as_secs_f64().ceil()
+        ),
+        WaitReason::Responses => "stopping: waiting for the last answers".to_owned(),
+        WaitReason::Outage => {
             let next = match wait.as_secs_f64().ceil() {
                 0.0 => "trying again".to_owned(),
                 seconds => format!("next try in {seconds} s"),
@@ -165,7 +170,7 @@ mod tests {
 
     fn slowed(wait_ms: u64) -> RunActivity {
         let wait = Duration::from_millis(wait_ms);
-        RunActivity::Waiting { why: CloseReason::Frequency, since_ms: 0, wait }
+        RunActivity::Waiting { why: WaitReason::Throttled, since_ms: 0, wait }
     }
 
     #[test]
@@ -187,7 +192,7 @@ mod tests {
         let at = local_time_text(since_ms);
         for (wait_ms, next) in [(29_200, "next try in 30 s"), (0, "trying again")] {
             let wait = Duration::from_millis(wait_ms);
-            let outage = RunActivity::Waiting { why: CloseReason::Outage, since_ms, wait };
+            let outage = RunActivity::Waiting { why: WaitReason::Outage, since_ms, wait };
             assert!(view(outage).line().ends_with(&format!("outage since {at}, {next}")));
         }
         assert_eq!((at.len(), &at[2..3]), (5, ":"), "{at}");

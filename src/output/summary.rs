@@ -199,20 +199,6 @@ impl RunSummaryText<'_> {
     }
 
     fn write_doubts(&self, text: &mut String) {
-        if self.report.orphans > 0 {
-            let RunReport { orphans, orphans_withdrawn: withdrawn, .. } = *self.report;
-            let _ = write!(text, "\n  {orphans} jobs were in flight when an earlier run died; ");
-            let _ = match withdrawn {
-                0 => write!(text, "they went back to pending"),
-                _ if withdrawn == orphans => {
-                    write!(text, "they were cancelled or superseded meanwhile")
-                }
-                _ => write!(
-                    text,
-                    "{withdrawn} of them were cancelled or superseded meanwhile, the others went back to pending"
-                ),
-            };
-        }
         if self.in_doubt > 0 {
             let _ = write!(
                 text,

@@ -7,6 +7,7 @@
 //! another engine can be added beside `sqlite`.
 
 mod error;
+mod lease;
 mod read;
 mod sqlite;
 
@@ -18,6 +19,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 pub use crate::domain::conclusions::{Concluded, Conclusion, Conclusions};
 use error::Context;
 pub use error::QueueError;
+pub use lease::{Lease, Recovery};
 pub use read::metrics::{
     AppMetrics, LATENCY_BOUNDS_MS, LastRun, LatencyHistogram, QueueMetrics, VerdictCounts,
 };
@@ -37,8 +39,8 @@ pub use sqlite::import::staging::{CancellationToken, RowBatch};
 pub use sqlite::import::{Import, ImportTotals, Imported, Preview, SameManifest};
 pub use sqlite::learned_limits::{AppChunkSize, AppRate};
 pub use sqlite::prune::Pruned;
-pub use sqlite::run_lock::{Holder, RunLock};
-pub use sqlite::runs::{DUE_WITHIN, RunEnding, RunStart};
+pub use sqlite::run_lock::Holder;
+pub use sqlite::runs::{DUE_WITHIN, RunEnding};
 pub use sqlite::settle::{RequestResult, RequeueOptions, SettleCounts};
 pub use sqlite::transaction::WriteTransaction;
 pub use sqlite::wait_reason::{Wait, WaitReason};

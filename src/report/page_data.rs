@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use crate::domain::job::JobState;
 use crate::queue::{
     AppChunkSize, AppRate, BatchId, Holder, Queue, QueueError, QueueReport, Record, RecordFilter,
-    RunLock, RunStats,
+    RunStats,
 };
 
 /// The shortest pause between requests that counts as a wait, in slots.
@@ -71,7 +71,7 @@ impl PageData {
     /// When the queue cannot be read or has an invalid row.
     pub async fn load(queue: &Queue, info: &PageInfo, now_ms: i64) -> Result<Self, QueueError> {
         // Read before the rest: if a run ends in between, the queue contains its end.
-        let running = RunLock::holder_of(queue.path())?;
+        let running = Queue::lease_holder(queue.path())?;
         #[allow(clippy::cast_possible_truncation, reason = "the rate is at least one an hour")]
         let wait_ms_min = (WAIT_SLOTS * 1_000.0 / info.rate).max(WAIT_MS_MIN) as i64;
         let overview = queue.overview(info.batch, wait_ms_min).await?;

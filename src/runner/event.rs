@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 
 use crate::domain::job::TargetStatus;
 use crate::domain::verdict::Verdict;
-use crate::limiter::CloseReason;
+use crate::queue::WaitReason;
 use crate::queue::{RequestId, RunEnding, RunId};
 
 /// The number of events that a slow listener can be behind before it loses the oldest.
@@ -49,16 +49,16 @@ pub enum Event {
         /// The totals of the run after it.
         totals: Totals,
     },
-    /// The rate limiter is closed.
-    Closed {
-        reason: CloseReason,
+    /// The run sends nothing for a time.
+    Waiting {
+        reason: WaitReason,
         /// The minimum wait.
         wait: Duration,
         /// The time of the first failure for this reason, in UTC milliseconds.
         since_ms: i64,
     },
-    /// The rate limiter is open again.
-    Opened,
+    /// The wait is over.
+    Resumed,
     /// No more requests are sent; the run waits for the responses of those in flight.
     Stopping {
         /// The number of those requests.

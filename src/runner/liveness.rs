@@ -161,7 +161,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
                 self.liveness.evidence.take_suspects();
                 self.chunks.clear();
                 self.queue.transaction.release_all(self.status.run).await?;
-                self.publish_opened().await?;
+                self.publish_resumed().await?;
             }
         }
         Ok(NextAction::Restart)

@@ -42,7 +42,7 @@ use crate::domain::failure_limit::FailureLimit;
 use crate::domain::job::App;
 use crate::domain::verdict::ResponseKind;
 use crate::limiter::RateLimiter;
-use crate::queue::{ApprovalId, Queue, QueueError, RunEnding, RunId, RunLock};
+use crate::queue::{ApprovalId, Lease, Queue, QueueError, RunEnding, RunId};
 
 /// No response takes longer than this, because a transport limits its own time. A test that advances the
 /// clock to the next sleep recognises by this length that the run has nothing else to wait for.
@@ -143,28 +143,24 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// # Errors
     /// When the queue fails, or another process has taken it over. The next run requeues the jobs that are in
     /// flight then.
-    pub async fn run(
-        self,
-        lock: &RunLock,
-        mut shutdown: Shutdown,
-    ) -> Result<RunReport, QueueError> {
+    pub async fn run(self, lease: &Lease, mut shutdown: Shutdown) -> Result<RunReport, QueueError> {
         let began = self.clock.now();
         let RunnerSettings { app, approved, failures_max, .. } = self.settings;
-        let started = self.queue.begin_run(lock, app, self.clock.wall_ms()).await?;
-        let run = started.run;
+        let recovery = lease.recovery();
+        let run = self.queue.begin_run(lease, self.clock.wall_ms()).await?;
         let mut active = ActiveRun::new(self, run);
         active.load_learned_limits().await?;
-        active.respect_previous_run(started.last_left_ms);
+        active.respect_previous_run(recovery.last_sent_ms);
         let queue = active.queue.queue.clone();
         if let Some(approval) = approved {
             queue.bind_run(run, approval).await?;
         }
         let open = queue.open_of(app, approved).await?.to_send;
         active.status.failed_jobs_max = failures_max.map(|limit| limit.of(open));
-        tracing::info!(run, open, orphans = started.orphans, "run began");
-        active.queue.emit(Event::Began { run, open, orphans: started.orphans });
+        tracing::info!(run, open, orphans = recovery.orphans, "run began");
+        active.queue.emit(Event::Began { run, open, orphans: recovery.orphans });
 
-        let ending = active.run_to_end(lock, &mut shutdown).await;
+        let ending = active.run_to_end(lease, &mut shutdown).await;
         let saved = active.save_learned_limits().await;
         let recorded = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
         let ended = queue.end_run(run, recorded, active.clock.wall_ms()).await;
@@ -177,8 +173,8 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             run,
             ending,
             totals: active.status.totals,
-            orphans: started.orphans,
-            orphans_withdrawn: started.orphans_withdrawn,
+            orphans: recovery.orphans,
+            orphans_withdrawn: recovery.orphans_withdrawn,
             reads: active.liveness.reads,
             last_error: active.status.last_error,
             failures_max: active.status.failed_jobs_max,
@@ -208,10 +204,10 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     async fn run_to_end(
         &mut self,
-        lock: &RunLock,
+        lease: &Lease,
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, QueueError> {
-        let ending = self.send_all(lock, shutdown).await;
+        let ending = self.send_all(lease, shutdown).await;
         // Responses that arrived before an error are recorded too.
         let committed = self.queue.commit().await;
         let ending = ending.and_then(|ending| committed.map(|()| ending))?;
@@ -221,7 +217,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     async fn send_all(
         &mut self,
-        lock: &RunLock,
+        lease: &Lease,
         shutdown: &mut Shutdown,
     ) -> Result<RunEnding, QueueError> {
         loop {
@@ -229,7 +225,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
                 return Ok(ending);
             }
             let dispatch = match self.next_action(shutdown).await? {
-                NextAction::Send(from) => self.send_next(lock, from).await?,
+                NextAction::Send(from) => self.send_next(lease, from).await?,
                 NextAction::AwaitResponse => Dispatch::AfterResponse,
                 NextAction::Restart => continue,
                 NextAction::End(ending) => return Ok(ending),

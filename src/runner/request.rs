@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::chunk_queue::Chunk;
 use super::in_flight::{CompletedRequest, InFlightRequest};
 use super::settle::Received;
-use super::{ActiveRun, Clock, Event, QueueError, RunLock, Transport};
+use super::{ActiveRun, Clock, Event, Lease, QueueError, Transport};
 use crate::desk::{Response, SetStatusRequest};
 use crate::domain::clock::Moment;
 use crate::domain::verdict::{ResponseKind, Verdict};
@@ -44,15 +44,15 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     /// Sends one request, if the rate limiter has a slot and there are jobs to claim.
     pub(super) async fn send_next(
         &mut self,
-        lock: &RunLock,
+        lease: &Lease,
         from: ClaimFrom,
     ) -> Result<Dispatch, QueueError> {
         if self.in_flight.len() >= self.in_flight_max() {
             return Ok(Dispatch::AfterResponse);
         }
         match self.limiter.next_slot(self.clock.now()) {
-            // The lock is checked only when a request could be sent now.
-            NextSlot::Now => lock.check()?,
+            // The lease is checked only when a request could be sent now.
+            NextSlot::Now => lease.check()?,
             NextSlot::At(moment) => return Ok(Dispatch::Until(moment)),
             NextSlot::AfterResponse => return Ok(Dispatch::AfterResponse),
         }
@@ -143,7 +143,9 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let free_ms = self.queue.queue.next_due_ms(self.status.run).await?;
         let reserved = self.chunks.next_due();
         let Some(free_ms) = free_ms else {
-            return Ok(reserved.map_or(Dispatch::Nothing, Dispatch::Until));
+            let Some(reserved) = reserved else { return Ok(Dispatch::Nothing) };
+            self.on_no_job_due(reserved.since(now)).await?;
+            return Ok(Dispatch::Until(reserved));
         };
         if free_ms <= wall_ms && !self.in_flight.is_empty() {
             // The job is due but cannot be claimed: an older job of the same question is in flight.
@@ -157,11 +159,14 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }
         let wait_ms = u64::try_from(free_ms.saturating_sub(wall_ms)).unwrap_or(0).max(1);
         let free = (now + Duration::from_millis(wait_ms)).min(due_by.max(now + WAIT_MIN));
-        Ok(Dispatch::Until(reserved.map_or(free, |reserved| reserved.min(free))))
+        let next = reserved.map_or(free, |reserved| reserved.min(free));
+        self.on_no_job_due(next.since(now)).await?;
+        Ok(Dispatch::Until(next))
     }
 
     async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), QueueError> {
         self.queue.commit().await?;
+        self.on_job_due().await?;
         let status = claimed.status;
         let Claimed { request, jobs, .. } = claimed;
         let (count, in_doubt) = (jobs.len(), jobs.iter().any(|job| job.in_doubt));

@@ -12,6 +12,9 @@ use crate::domain::verdict::ResponseKind;
 use crate::limiter::{BreakerChange, CloseReason};
 use crate::queue::{RunId, Wait, WaitReason};
 
+/// A shorter wait for the next due job is not published.
+const NOT_DUE_MIN: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(super) struct RunStatus {
     pub(super) run: RunId,
@@ -27,6 +30,8 @@ pub(super) struct RunStatus {
     pub(super) free_jobs_due_by: Moment,
     /// Whether the run sends no more requests.
     is_stopping: bool,
+    /// Whether the run waits because no job is due.
+    waits_for_due_job: bool,
 }
 
 impl RunStatus {
@@ -39,6 +44,7 @@ impl RunStatus {
             failed_jobs_max: None,
             free_jobs_due_by: Moment::default(),
             is_stopping: false,
+            waits_for_due_job: false,
         }
     }
 
@@ -67,16 +73,33 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         }
         match change {
             BreakerChange::None => Ok(()),
-            BreakerChange::Opened => self.publish_opened().await,
+            BreakerChange::Opened => self.publish_resumed().await,
             BreakerChange::Closed { reason, until } => self.publish_closed(reason, until).await,
         }
     }
 
-    pub(super) async fn publish_opened(&mut self) -> Result<(), QueueError> {
+    pub(super) async fn publish_resumed(&mut self) -> Result<(), QueueError> {
+        self.status.waits_for_due_job = false;
         self.queue.commit().await?;
         self.queue.queue.note_wait(self.status.run, None).await?;
-        self.queue.emit(Event::Opened);
+        self.queue.emit(Event::Resumed);
         Ok(())
+    }
+
+    /// Publishes that no job is due for the time `wait`, unless the run waits for something else.
+    pub(super) async fn on_no_job_due(&mut self, wait: Duration) -> Result<(), QueueError> {
+        let has_other_reason = self.limiter.failing_since().is_some() || !self.in_flight.is_empty();
+        if wait < NOT_DUE_MIN || has_other_reason || self.status.waits_for_due_job {
+            return Ok(());
+        }
+        self.status.waits_for_due_job = true;
+        let now_ms = self.clock.wall_ms();
+        self.publish_wait(WaitReason::NotDue, now_ms, wait).await
+    }
+
+    /// Publishes that a job is due again.
+    pub(super) async fn on_job_due(&mut self) -> Result<(), QueueError> {
+        if self.status.waits_for_due_job { self.publish_resumed().await } else { Ok(()) }
     }
 
     async fn publish_closed(
@@ -84,22 +107,31 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         reason: CloseReason,
         until: Moment,
     ) -> Result<(), QueueError> {
-        self.queue.commit().await?;
         let (now, now_ms) = (self.clock.now(), self.clock.wall_ms());
-        let wait = until.since(now);
-        let (waits_for, since_ms) = match reason {
-            CloseReason::Frequency => (WaitReason::SlowDown, now_ms),
+        let (reason, since_ms) = match reason {
+            CloseReason::Frequency => (WaitReason::Throttled, now_ms),
             CloseReason::Outage => {
                 let failing = self.limiter.failing_since().map(|since| now.since(since));
                 let since_ms = now_ms.saturating_sub(ms(failing.unwrap_or_default())).max(0);
                 (WaitReason::Outage, since_ms)
             }
         };
-        tracing::info!(why = ?reason, wait_ms = ms(wait), "gate closed");
-        let until_ms = now_ms.saturating_add(ms(wait));
-        let wait_row = Wait { waits_for, since_ms, until_ms };
+        self.status.waits_for_due_job = false;
+        self.publish_wait(reason, since_ms, until.since(now)).await
+    }
+
+    async fn publish_wait(
+        &mut self,
+        reason: WaitReason,
+        since_ms: i64,
+        wait: Duration,
+    ) -> Result<(), QueueError> {
+        self.queue.commit().await?;
+        tracing::info!(?reason, wait_ms = ms(wait), "sending paused");
+        let until_ms = self.clock.wall_ms().saturating_add(ms(wait));
+        let wait_row = Wait { waits_for: reason, since_ms, until_ms };
         self.queue.queue.note_wait(self.status.run, Some(wait_row)).await?;
-        self.queue.emit(Event::Closed { reason, wait, since_ms });
+        self.queue.emit(Event::Waiting { reason, wait, since_ms });
         Ok(())
     }
 
@@ -109,7 +141,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.queue.emit(Event::Stopping { in_flight: self.in_flight.len() });
         let since_ms = self.clock.wall_ms();
         let until_ms = since_ms.saturating_add(ms(self.settings.grace));
-        let wait = Wait { waits_for: WaitReason::Answers, since_ms, until_ms };
+        let wait = Wait { waits_for: WaitReason::Responses, since_ms, until_ms };
         self.queue.queue.note_wait(self.status.run, Some(wait)).await
     }
 }

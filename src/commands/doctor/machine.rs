@@ -9,7 +9,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 use super::Finding;
 use crate::commands::error::{CommandError, Exit};
 use crate::config::Settings;
-use crate::queue::{Queue, QueueError, RunLock};
+use crate::queue::{Queue, QueueError};
 use crate::util::escape::path_text;
 
 /// The most defects of a queue that are printed.
@@ -144,7 +144,7 @@ async fn check_rows(queue: &Queue, path: &str, recount: bool) -> Result<Finding,
 fn check_lock(database: &Path) -> Finding {
     // The lock file is beside the queue file itself, not beside a link to it.
     let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    match RunLock::holder_of(&real) {
+    match Queue::lease_holder(&real) {
         Ok(None) => Finding::ok("lock", "free: no run has the queue"),
         Ok(Some(holder)) => {
             Finding::ok("lock", format!("a run has the queue: {holder}; another would end with 5"))

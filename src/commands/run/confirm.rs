@@ -146,8 +146,8 @@ async fn approve_and_commit(
     let mut approval = None;
     if let Some(plan) = plan {
         let (digest, conditions) = (plan.digest(), plan.conditions());
-        let lock = &locked.lock;
-        let id = staged.import.approve(lock, Covers::Deletes, &digest, &conditions).await?;
+        let lease = &locked.lease;
+        let id = staged.import.approve(lease, Covers::Deletes, &digest, &conditions).await?;
         approval = Some((id, Covers::Deletes));
     }
     let batch = if args.file.is_some() {

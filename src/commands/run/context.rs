@@ -5,7 +5,7 @@ use crate::commands::signals::RunSignals;
 use crate::config::Settings;
 use crate::domain::clock::SystemClock;
 use crate::output::Output;
-use crate::queue::{AppLock, Queue, RunLock};
+use crate::queue::{AppLock, Lease, Queue};
 
 /// The inputs of one `run` command, from its beginning to its end.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ pub(super) struct RunContext<'a> {
 
 /// The queue, open, and the locks that let this run change it.
 pub(super) struct LockedQueue {
-    pub(super) lock: RunLock,
+    pub(super) lease: Lease,
     /// `None` in a sandbox run, whose service counts for this run alone.
     pub(super) _app_lock: Option<AppLock>,
     pub(super) queue: Queue,

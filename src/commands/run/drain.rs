@@ -3,8 +3,8 @@
 use tokio::runtime::Handle;
 
 use super::context::{LockedQueue, RunContext};
-use super::service::Service;
 use crate::commands::error::CommandError;
+use crate::commands::service::Service;
 use crate::commands::{eta, signals};
 use crate::config::Account;
 use crate::desk::{HttpSettings, HttpTransport};
@@ -43,7 +43,7 @@ pub(super) async fn drain(
     let runner = Runner::new(clock.clone(), queue.clone(), transport, signer, limits, events);
     let drained = async {
         service.note(queue).await?;
-        let report = runner.run(&locked.lock, shutdown).await;
+        let report = runner.run(&locked.lease, shutdown).await;
         // The display ends with the run's last event, or with the channel.
         if let Some(display) = display {
             let _ = display.await;

@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::metrics::{self, RunOutcome};
 use crate::output::Output;
-use crate::queue::{Queue, RunLock};
+use crate::queue::Queue;
 use crate::util::atomic_file::{IfExists, write_atomic};
 use crate::util::escape::path_text;
 
@@ -131,7 +131,7 @@ impl Target {
         let database = self.database.canonicalize();
         let database = database.as_deref().unwrap_or(&self.database);
         !self.has_held_lock.load(Ordering::Relaxed)
-            && matches!(RunLock::holder_of(database), Ok(Some(_)))
+            && matches!(Queue::lease_holder(database), Ok(Some(_)))
     }
 
     async fn write_queue(self: &Arc<Self>, queue: &Queue) {
@@ -240,13 +240,13 @@ mod tests {
         let (metrics, clock) = (target(folder.path()), ManualClock::new(NOW_MS));
         let text = || fs::read_to_string(folder.path().join("deskbatch.prom")).unwrap();
         let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
-        let lock = RunLock::take(queue.path(), NOW_MS).unwrap();
+        let lease = queue.acquire(APP, NOW_MS).await.unwrap();
         let kept = metrics.keep(&queue, &clock).await;
         assert!(
             text().contains("deskbatch_build_info") && !text().contains("deskbatch_run_active")
         );
 
-        let run = queue.begin_run(&lock, APP, NOW_MS).await.unwrap().run;
+        let run = queue.begin_run(&lease, NOW_MS).await.unwrap();
         next_write(&clock).await;
         assert_eq!(clock.wall_ms(), NOW_MS + 15_000);
         assert!(text().contains("library=\"chitchat\"} 1\n"), "{}", text());

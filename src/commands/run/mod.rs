@@ -10,7 +10,6 @@ mod hook_payload;
 mod metrics_file;
 mod nothing_to_do;
 mod on_finish_hook;
-pub(super) mod service;
 mod wait_for_lock;
 mod with_plan;
 
@@ -22,12 +21,12 @@ use failure_scope::FailureScope;
 use hook_payload::{HookPayload, log_run_ended};
 use metrics_file::MetricsFile;
 use on_finish_hook::run_hook;
-use service::Service;
 use wait_for_lock::wait_for_lock;
 use with_plan::confirm_by_digest;
 
 use super::error::{CommandError, Exit};
 use super::import::{ImportContext, NamedManifest};
+use super::service::Service;
 use super::signals::Phase;
 use super::{dashboard, signals};
 use crate::cli::RunArgs;

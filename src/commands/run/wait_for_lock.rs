@@ -8,7 +8,7 @@ use crate::commands::error::CommandError;
 use crate::config::Account;
 use crate::domain::clock::{Clock, Moment};
 use crate::output::Output;
-use crate::queue::{AppLock, Queue, QueueError, RunLock};
+use crate::queue::{AppLock, Queue, QueueError, Recovery};
 use crate::runner::{Shutdown, ShutdownMode};
 
 /// How often a held lock is tried again: the system sends no notice when it becomes free.
@@ -33,16 +33,35 @@ pub(super) async fn wait_for_lock(
     let give_up_at = clock.now() + settings.wait();
     let give_up_at = deadline.map_or(give_up_at, |deadline| give_up_at.min(deadline));
     let mut waiting = LockWait { clock, give_up_at, shutdown: ctx.signals.run(), out };
-    let lock = waiting.take(|| RunLock::take(queue.path(), clock.wall_ms())).await?;
+    let lease = waiting.take(async || queue.acquire(account.app, clock.wall_ms()).await).await?;
+    if let Some(text) = recovery_text(lease.recovery()) {
+        out.info(&text);
+    }
     let app_lock = match account.endpoint.as_ref().filter(|_| !settings.is_sandbox_run) {
         Some(endpoint) => {
             let (app, endpoint) = (account.app, endpoint.to_string());
-            let take = || AppLock::take(app, &endpoint, queue.path(), clock.wall_ms());
+            let take = async || AppLock::take(app, &endpoint, queue.path(), clock.wall_ms());
             Some(waiting.take(take).await?)
         }
         None => None,
     };
-    Ok(LockedQueue { queue, lock, _app_lock: app_lock })
+    Ok(LockedQueue { queue, lease, _app_lock: app_lock })
+}
+
+/// What the run recovered from runs that died; `None` if nothing.
+fn recovery_text(recovery: Recovery) -> Option<String> {
+    let Recovery { orphans, orphans_withdrawn: withdrawn, .. } = recovery;
+    let now = match withdrawn {
+        _ if orphans == 0 => return None,
+        0 => "are pending again and in doubt".to_owned(),
+        _ if withdrawn == orphans => {
+            "were cancelled or superseded meanwhile and are in doubt".to_owned()
+        }
+        _ => format!(
+            "are in doubt: {withdrawn} were cancelled or superseded meanwhile, the others are pending again"
+        ),
+    };
+    Some(format!("{orphans} jobs were in flight when an earlier run died; they {now}"))
 }
 
 struct LockWait<'a, C> {
@@ -56,11 +75,11 @@ impl<C: Clock> LockWait<'_, C> {
     /// Calls `try_take` until no other process holds the lock.
     async fn take<T>(
         &mut self,
-        try_take: impl Fn() -> Result<T, QueueError>,
+        try_take: impl AsyncFn() -> Result<T, QueueError>,
     ) -> Result<T, CommandError> {
         let mut attempts = 0;
         loop {
-            let held = match try_take() {
+            let held = match try_take().await {
                 Err(held @ (QueueError::Locked(_) | QueueError::AppLocked { .. })) => held,
                 taken => return Ok(taken?),
             };

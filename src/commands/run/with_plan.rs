@@ -70,7 +70,7 @@ async fn begin(
     let mut approval = None;
     if plan.open.total() > 0 {
         let conditions = plan.conditions();
-        let id = staged.import.approve(&locked.lock, Covers::Plan, digest, &conditions).await?;
+        let id = staged.import.approve(&locked.lease, Covers::Plan, digest, &conditions).await?;
         approval = Some((id, Covers::Plan));
     }
     // `plan` has shown them before the approval, so they are no warnings of this run.

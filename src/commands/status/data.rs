@@ -6,9 +6,7 @@ use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::job::App;
 use crate::eta::Eta;
-use crate::queue::{
-    AppChunkSize, AppRate, BatchSummary, Holder, Queue, QueueStatus, RunLock, RunSummary,
-};
+use crate::queue::{AppChunkSize, AppRate, BatchSummary, Holder, Queue, QueueStatus, RunSummary};
 
 /// The state of the queue at one time.
 pub(super) struct StatusData {
@@ -24,7 +22,7 @@ impl StatusData {
     /// Reads it from the queue.
     pub(super) async fn load(queue: &Queue) -> Result<Self, CommandError> {
         // Before the rest: a run that ends in between has its end in the queue then.
-        let running = RunLock::holder_of(queue.path())?;
+        let running = Queue::lease_holder(queue.path())?;
         Ok(Self {
             running,
             status: queue.status().await?,

@@ -10,7 +10,6 @@ use crate::cli::StatusArgs;
 use crate::commands::error::{CommandError, Exit};
 use crate::config::Settings;
 use crate::domain::clock::{Clock as _, Moment, SystemClock};
-use crate::limiter::CloseReason;
 use crate::output::{Output, ProgressDisplay, RateWindow, RunActivity, RunView};
 use crate::queue::{Queue, Wait, WaitReason};
 
@@ -119,10 +118,8 @@ impl Watcher {
 fn waiting(wait: Wait, now_ms: i64) -> RunActivity {
     let remaining_ms = u64::try_from(wait.until_ms.saturating_sub(now_ms)).unwrap_or_default();
     let remaining = Duration::from_millis(remaining_ms);
-    let closed = |why| RunActivity::Waiting { why, since_ms: wait.since_ms, wait: remaining };
     match wait.waits_for {
-        WaitReason::SlowDown => closed(CloseReason::Frequency),
-        WaitReason::Outage => closed(CloseReason::Outage),
-        WaitReason::Answers => RunActivity::Stopping,
+        WaitReason::Responses => RunActivity::Stopping,
+        why => RunActivity::Waiting { why, since_ms: wait.since_ms, wait: remaining },
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::job::{App, TargetStatus};
 use crate::domain::plan_digest::{JobSetDigest, JobSetHasher};
 use crate::queue::read::status::open_by_status;
 use crate::queue::sqlite::approved_jobs;
-use crate::queue::{Context as _, Import, Queue, QueueError, RunId, RunLock};
+use crate::queue::{Context as _, Import, Lease, Queue, QueueError, RunId};
 
 /// Identifies an approval within its queue file.
 pub type ApprovalId = i64;
@@ -285,13 +285,13 @@ impl Import {
     /// Records an approval of the jobs of the last survey: of all of them, or of the deletes. It
     /// becomes durable at the end of this import, with or without a batch.
     ///
-    /// The caller must hold the run lock: a job in flight then belongs to a run that died.
+    /// Needs the lease, so that no run sends meanwhile.
     ///
     /// # Errors
     /// When the queue file cannot be written.
     pub async fn approve(
         &mut self,
-        _held: &RunLock,
+        _lease: &Lease,
         covers: Covers,
         digest: &str,
         terms: &str,

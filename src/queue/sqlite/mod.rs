@@ -28,6 +28,7 @@ pub(in crate::queue) mod open;
 pub(in crate::queue) mod prune;
 #[cfg(test)]
 mod query_plan_tests;
+pub(in crate::queue) mod recovery;
 pub(in crate::queue) mod run_lock;
 pub(in crate::queue) mod runs;
 pub(in crate::queue) mod schema;

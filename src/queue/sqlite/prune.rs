@@ -13,7 +13,8 @@ use crate::queue::read::metrics::count_pruned;
 use crate::queue::sqlite::connection::{begin_immediate, json, truncate_wal};
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
 use crate::queue::sqlite::open::is_busy;
-use crate::queue::{BatchId, Context as _, Queue, QueueError, RunLock};
+use crate::queue::sqlite::run_lock::RunLock;
+use crate::queue::{BatchId, Context as _, Queue, QueueError};
 
 /// Jobs deleted by one transaction.
 const SLICE_JOBS: i64 = 20_000;

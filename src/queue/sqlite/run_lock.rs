@@ -90,9 +90,9 @@ impl LockFileText {
     }
 }
 
-/// The right to run on a queue, for as long as this value lives.
+/// The run lock, held for as long as this value lives.
 #[derive(Debug)]
-pub struct RunLock {
+pub(in crate::queue) struct RunLock {
     /// Dropping the last reference closes the file and releases the lock.
     held: Arc<LockFileText>,
     holder: Holder,
@@ -119,7 +119,7 @@ impl RunLock {
     /// # Errors
     /// [`QueueError::Locked`] with the holder, [`QueueError::LockFile`] when the file at the lock's path
     /// cannot be used as a lock by this user, or [`QueueError::Unusable`].
-    pub fn take(database: &Path, now_ms: i64) -> Result<Self, QueueError> {
+    pub(in crate::queue) fn take(database: &Path, now_ms: i64) -> Result<Self, QueueError> {
         let path = beside(database, ".lock");
         let file = LockFile::open_or_make(&path, 0o600, database)?;
         if !file.lock()? {
@@ -145,7 +145,7 @@ impl RunLock {
     ///
     /// # Errors
     /// [`QueueError::LockFile`] or [`QueueError::Unusable`] when the lock file cannot be read.
-    pub fn holder_of(database: &Path) -> Result<Option<Holder>, QueueError> {
+    pub(in crate::queue) fn holder_of(database: &Path) -> Result<Option<Holder>, QueueError> {
         let file = match LockFile::open(&beside(database, ".lock"), false) {
             Ok(file) => file,
             Err(QueueError::Missing(_)) => return Ok(None),
@@ -160,7 +160,7 @@ impl RunLock {
     ///
     /// # Errors
     /// [`QueueError::ReplacedDuringRun`], [`QueueError::Linked`].
-    pub fn check(&self) -> Result<(), QueueError> {
+    pub(in crate::queue) fn check(&self) -> Result<(), QueueError> {
         let replaced = |path: &PathBuf| Err(QueueError::ReplacedDuringRun(path.clone()));
         if let Some((path, _)) = self.taken.iter().find(|(path, found)| identity(path) != *found) {
             return replaced(path);
@@ -180,7 +180,7 @@ impl RunLock {
     }
 
     /// This process, as other processes see it.
-    pub fn holder(&self) -> &Holder {
+    pub(in crate::queue) fn holder(&self) -> &Holder {
         &self.holder
     }
 

@@ -1,18 +1,13 @@
 //! The beginning and the end of a run.
-//!
-//! The caller of [`Queue::begin_run`] holds the run lock, so every request without a verdict belongs to
-//! a run that died: it is orphaned, and its response will never arrive here.
 
 use std::time::Duration;
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::SqliteConnection;
 
-use crate::domain::job::{App, JobState};
+use crate::domain::job::App;
 use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::import::app_id;
-use crate::queue::sqlite::job_counters::{CounterDeltas, CounterKey};
-use crate::queue::sqlite::superseded_in_flight::drop_withdrawn;
-use crate::queue::{BatchId, Context as _, Queue, QueueError, RunId, RunLock};
+use crate::queue::{BatchId, Context as _, Lease, Queue, QueueError, RunId};
 
 /// The longest wait that a run sets for a job: its longest back-off with full jitter. A due time is a
 /// wall-clock time, so a clock that was set back could prolong a wait; no wait exceeds this limit.
@@ -55,95 +50,33 @@ impl RunEnding {
     }
 }
 
-/// A run that has begun, and what it found in the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunStart {
-    pub run: RunId,
-    /// Jobs that a dead run had in flight; their questions are in doubt.
-    pub orphans: u64,
-    /// Of these, the jobs that were cancelled or superseded meanwhile; the others are pending.
-    pub orphans_withdrawn: u64,
-    /// The orphaned requests of dead runs.
-    pub orphaned_requests: u64,
-    /// The latest time at which any run sent its last request, in UTC milliseconds.
-    pub last_left_ms: Option<i64>,
-}
-
 impl Queue {
-    /// Begins a run: requeues orphaned jobs, releases the jobs that dead runs reserved, and records the
-    /// run.
+    /// Begins a run of the app of `lease`, and records it.
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn begin_run(
-        &self,
-        lock: &RunLock,
-        app: App,
-        now_ms: i64,
-    ) -> Result<RunStart, QueueError> {
+    pub async fn begin_run(&self, lease: &Lease, now_ms: i64) -> Result<RunId, QueueError> {
         const CONTEXT: &str = "begin a run";
         let mut tx = self.write(CONTEXT).await?;
-        self.doubt_after_lost_log(&mut tx, lock, now_ms).await?;
-        let (orphans, orphans_withdrawn) = return_orphans(&mut tx, now_ms).await?;
-        sqlx::query(
-            "UPDATE runs SET (orphaned, responses_lost) = (SELECT orphaned + count(*), responses_lost + count(*)
-                                                           FROM requests WHERE verdict IS NULL AND run_id = runs.id)
-             WHERE id IN (SELECT run_id FROM requests WHERE verdict IS NULL)",
-        )
-        .execute(&mut *tx)
-        .await
-        .context("note orphaned requests")?;
-        let requests = sqlx::query(
-            "UPDATE requests SET verdict = 'orphaned', responded_ms = max(?, scheduled_ms), response_lost = 1
-             WHERE verdict IS NULL",
-        )
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await
-        .context("note orphaned requests")?;
-        sqlx::query("UPDATE jobs SET reserved_by_run_id = NULL, not_before_ms = 0 WHERE reserved_by_run_id IS NOT NULL AND state = 'pending'")
-            .execute(&mut *tx)
-            .await
-            .context("free held jobs")?;
-        sqlx::query("UPDATE runs SET finished_ms = max(?, started_ms), ending = 'died', wait_reason = NULL WHERE ending IS NULL")
-            .bind(now_ms)
-            .execute(&mut *tx)
-            .await
-            .context("note dead runs")?;
-        let app_id = app_id(&mut tx, app).await?;
+        let app_id = app_id(&mut tx, lease.app()).await?;
         forget_waits(&mut tx, app_id, now_ms.saturating_add(millis(DUE_WITHIN))).await?;
         doubts::tidy(&mut tx, now_ms).await?;
         doubts::hold_back(&mut tx, now_ms).await?;
-        let noted =
+        let recorded =
             sqlx::query("INSERT INTO runs (app_id, host, pid, started_ms) VALUES (?, ?, ?, ?)")
                 .bind(app_id)
-                .bind(&lock.holder().host)
-                .bind(i64::from(lock.holder().pid))
+                .bind(&lease.holder().host)
+                .bind(i64::from(lease.holder().pid))
                 .bind(now_ms)
                 .execute(&mut *tx)
                 .await
-                .context("begin a run")?;
-        // A request may wait for its claim after its slot, so the response time less the latency is the
-        // time of sending. An orphaned request has only its scheduled time.
-        let last_left_ms: Option<i64> = sqlx::query_scalar(
-            "SELECT max(scheduled_ms, coalesce(responded_ms - latency_ms, scheduled_ms)) FROM requests ORDER BY id DESC LIMIT 1",
-        )
-        .fetch_optional(&mut *tx)
-        .await
-        .context("find the last request")?;
-        let orphaned = requests.rows_affected() > 0;
-        let last_left_ms = if orphaned { last_left_ms.max(Some(now_ms)) } else { last_left_ms };
+                .context(CONTEXT)?;
         tx.commit().await.context(CONTEXT)?;
         // From here on, a copy of the file alone has every job, and shows that a run has begun.
         self.writer.checkpoint_wal(CONTEXT).await?;
-        self.begin_sending(lock, noted.last_insert_rowid(), now_ms);
-        Ok(RunStart {
-            run: noted.last_insert_rowid(),
-            orphans,
-            orphans_withdrawn,
-            orphaned_requests: requests.rows_affected(),
-            last_left_ms,
-        })
+        let run = recorded.last_insert_rowid();
+        self.begin_sending(lease.lock(), run, now_ms);
+        Ok(run)
     }
 
     /// Makes free jobs of `app` that are due after `now_ms` due at once. The caller has measured that
@@ -228,33 +161,4 @@ async fn forget_waits(
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// `in_flight → pending`, in doubt, for the jobs that dead runs had in flight. Call it before the
-/// requests of those runs are closed, since only open requests lead to these jobs. Returns how many
-/// jobs there were, and how many of them were withdrawn.
-async fn return_orphans(
-    connection: &mut SqliteConnection,
-    now_ms: i64,
-) -> Result<(u64, u64), QueueError> {
-    const CONTEXT: &str = "return orphaned jobs";
-    doubts::note_orphans(connection, now_ms).await?;
-    let rows = sqlx::query(
-        "UPDATE jobs SET state = 'pending', response_lost = 1, attempts = attempts + 1, not_before_ms = 0
-         WHERE state = 'in_flight' AND request_id IN (SELECT id FROM requests WHERE verdict IS NULL)
-         RETURNING id, batch_id, target_status, coalesce(approval_id, 0)",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .context(CONTEXT)?;
-    let mut ids = Vec::with_capacity(rows.len());
-    let mut deltas = CounterDeltas::default();
-    for row in &rows {
-        ids.push(row.try_get(0).context(CONTEXT)?);
-        let key = CounterKey::read(row, 1).context(CONTEXT)?;
-        deltas.move_jobs(key, JobState::InFlight, JobState::Pending, 1);
-    }
-    deltas.apply(connection, now_ms).await?;
-    let withdrawn = drop_withdrawn(connection, &ids, now_ms).await?;
-    Ok((rows.len() as u64, withdrawn))
 }

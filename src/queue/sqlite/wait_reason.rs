@@ -13,22 +13,26 @@ use crate::queue::{Context as _, Queue, QueueError, RunId};
 #[serde(rename_all = "snake_case")]
 pub enum WaitReason {
     /// The service pushed back.
-    SlowDown,
+    Throttled,
     /// No request gets through.
     Outage,
+    /// No job is due yet: earlier requests for these questions got no valid response, so they are sent
+    /// again after a back-off, or once the earlier request can no longer be applied.
+    NotDue,
     /// The run ends and waits for the responses to its last requests.
-    Answers,
+    Responses,
 }
 
 impl WaitReason {
-    const ALL: [Self; 3] = [Self::SlowDown, Self::Outage, Self::Answers];
+    const ALL: [Self; 4] = [Self::Throttled, Self::Outage, Self::NotDue, Self::Responses];
 
     /// The word in the database and in JSON.
     pub fn name(self) -> &'static str {
         match self {
-            Self::SlowDown => "slow_down",
+            Self::Throttled => "throttled",
             Self::Outage => "outage",
-            Self::Answers => "answers",
+            Self::NotDue => "not_due",
+            Self::Responses => "responses",
         }
     }
 }

@@ -4,10 +4,10 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use deskbatch::queue::RunLock;
 use deskbatch::sandbox::SANDBOX_KEY;
 
 use crate::support::binary::{Going, ends, ends_with_input, has, sandbox, sandbox_with};
+use crate::support::lease::acquire;
 use crate::support::place::{Place, manifest, question, said};
 
 fn enabling(count: usize) -> String {
@@ -52,13 +52,13 @@ async fn max_duration_in_import_exits_3_and_rolls_back() {
 async fn run_waits_for_lock() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(3));
-    let lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    let lease = acquire(&place.path("deskbatch.db")).await;
     let args = ["run", "jobs.csv", "--wait", "10m"];
     let mut going = Going::start(place.fast(&sandbox, &args));
-    let holder = format!("another run has the queue ({}): waiting", lock.holder());
+    let holder = format!("another run has the queue ({}): waiting", lease.holder());
     going.says(&holder);
     assert_eq!(sandbox.ledger().total, 0);
-    drop(lock);
+    drop(lease);
     going.says("Finished: everything asked for is done.");
     going.ends(0);
 }
@@ -67,7 +67,7 @@ async fn run_waits_for_lock() {
 async fn wait_for_lock_times_out_with_exit_5() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(3));
-    let _lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    let _lease = acquire(&place.path("deskbatch.db")).await;
     for more in [&["--wait", "500ms"][..], &["--wait", "1h", "--max-duration", "500ms"], &[]] {
         let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
         command.args(more);
@@ -122,9 +122,9 @@ async fn on_finish_runs_for_every_exit_code() {
     assert_eq!((&wrong["exit"], &wrong["run"]), (&2.into(), &serde_json::Value::Null));
     assert_eq!(end(&["run", "jobs.csv"], 0)["run"]["succeeded"], 2);
     has(end(&["run"], 0)["text"].as_str().unwrap(), &["nothing to do"]);
-    let lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    let lease = acquire(&place.path("deskbatch.db")).await;
     has(end(&["run"], 5)["error"].as_str().unwrap(), &["another run has this queue"]);
-    drop(lock);
+    drop(lease);
     // The run releases its lock before `--on-finish` starts, so that command can begin the next run.
     let bin = env!("CARGO_BIN_EXE_deskbatch");
     let next = format!("cat > /dev/null; {bin} run more.csv --on-finish true --sandbox >/dev/null");

@@ -24,7 +24,7 @@ async fn cancelled_in_flight_is_said_to_be_in_doubt() {
     has(&cancelled, &["0 pending jobs", "1 more are in a request"]);
     let next = said(&ends(place.fast(&sandbox, &["run", "--yes"]), 0));
     has(&next, &["1 jobs were in flight", "they were cancelled or superseded meanwhile"]);
-    has(&next, &["1 jobs are in doubt"]);
+    has(&next, &["nothing to do", "1 are in doubt"]);
     assert!(!next.contains("sent again"), "{next}");
     let status = place.status();
     let figures = ["cancelled", "in_doubt", "responses_lost"].map(|key| status[key].as_u64());
@@ -138,6 +138,8 @@ async fn queue_of_another_service_is_refused() {
     ends(place.fast(&first, &["run", "jobs.csv"]), 0);
     let text = said(&ends(place.fast(&second, &["run", "jobs.csv"]), 2));
     has(&text, &["were sent to 127.0.0.1:", "--database", "--same-service"]);
+    let text = said(&ends(place.fast(&second, &["plan", "jobs.csv"]), 0));
+    has(&text, &["a run of this plan would end with 2: ", "were sent to 127.0.0.1:"]);
     assert_eq!(second.ledger().total, 0);
     let again = ["run", "jobs.csv", "--again", "--same-service"];
     ends(place.fast(&second, &again), 0);

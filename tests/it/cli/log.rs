@@ -4,11 +4,11 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
 
-use deskbatch::queue::RunLock;
 use deskbatch::sandbox::Sandbox;
 use serde_json::Value;
 
 use crate::support::binary::{ends, has, sandbox};
+use crate::support::lease::acquire;
 use crate::support::place::{Place, manifest, question, said};
 
 const JSON: [&str; 2] = ["--log-format", "json"];
@@ -81,7 +81,7 @@ async fn errors_are_events_in_a_json_log() {
     with_message(&json(&["status", "--chunk", "0"], 2), "chunk: 0 is not between");
     with_message(&json(&["import", "jobs.csv"], 0), "imported jobs.csv as batch 1");
     assert_eq!(json(&["import", "jobs.csv", "--again", "--quiet"], 0), Vec::<Value>::new());
-    let _lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    let _lease = acquire(&place.path("deskbatch.db")).await;
     with_message(&json(&["run", "jobs.csv"], 5), "another run has this queue");
 }
 
@@ -108,7 +108,7 @@ async fn log_file_keeps_stderr_for_messages() {
 }
 
 #[test]
-fn log_file_is_never_the_queue_or_the_settings() {
+fn log_file_is_no_file_that_deskbatch_reads() {
     let place = Place::new();
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
     place.write("deskbatch.toml", "sdkappid = 1400000000\n");
@@ -118,6 +118,13 @@ fn log_file_is_never_the_queue_or_the_settings() {
         let talk = said(&ends(place.deskbatch(&["status", "--log-file", file]), 2));
         has(&talk, &["log_file: ", "name another file"]);
     }
+    let rows = place.read("jobs.csv");
+    for command in ["plan", "import", "run"] {
+        let talk =
+            said(&ends(place.deskbatch(&[command, "jobs.csv", "--log-file", "./jobs.csv"]), 2));
+        has(&talk, &["log_file: ./jobs.csv is the manifest itself", "name another file"]);
+    }
+    assert_eq!(place.read("jobs.csv"), rows);
     assert!(std::fs::read(place.path("deskbatch.db")).unwrap() == queue);
     let nowhere = ["status", "--log-file", "no/such/folder.log"];
     has(&said(&ends(place.deskbatch(&nowhere), 2)), &["no/such/folder.log cannot be written"]);
@@ -126,7 +133,7 @@ fn log_file_is_never_the_queue_or_the_settings() {
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_queue_is_silent_when_quiet() {
     let (place, sandbox) = two_jobs().await;
-    let _lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    let _lease = acquire(&place.path("deskbatch.db")).await;
     assert_eq!(said(&ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 5)), "");
     let talk = said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 5));
     has(&talk, &["another run has this queue"]);

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use deskbatch::queue::RunLock;
 use deskbatch::sandbox::Sandbox;
 use rustix::process::Signal;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
+use crate::support::lease::acquire;
 use crate::support::place::{Place, manifest, question, said};
 use crate::support::terminal::{closes, on_terminal};
 
@@ -213,7 +213,7 @@ async fn nohup_run_ignores_sighup() {
 async fn signal_during_lock_wait_exits_3_and_runs_on_finish() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", deleting());
-    let lock = RunLock::take(&place.path("deskbatch.db"), 1_000).unwrap();
+    let lease = acquire(&place.path("deskbatch.db")).await;
     let told = ["--on-finish", "cat >told.json", "--yes", "--wait", "10m"];
     let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
     command.args(told);
@@ -224,7 +224,7 @@ async fn signal_during_lock_wait_exits_3_and_runs_on_finish() {
     has(&run.ends(3), &["stopped as asked: nothing was imported"]);
     let told: serde_json::Value = serde_json::from_str(&place.read("told.json")).unwrap();
     assert_eq!((&told["exit"], &told["run"]), (&3.into(), &serde_json::Value::Null));
-    drop(lock);
+    drop(lease);
     assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
 }
 

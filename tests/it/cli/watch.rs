@@ -76,7 +76,7 @@ async fn paused_terminal_does_not_block_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_watch_shows_wait_reason_and_ending() {
-    for waits_for in ["slow_down", "outage"] {
+    for waits_for in ["throttled", "outage"] {
         let place = Place::new();
         let (_sandbox, command) = match waits_for {
             "outage" => (None, cut_off(&place)),

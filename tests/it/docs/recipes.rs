@@ -9,11 +9,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use deskbatch::queue::RunLock;
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox};
 
 use crate::support::binary::{has, sandbox};
 use crate::support::docs::{Fence, fences, read};
+use crate::support::lease::acquire;
 use crate::support::place::{Place, manifest, question};
 
 const PAGE: &str = "docs/cron.md";
@@ -199,9 +199,9 @@ async fn exit_code_script_mails_reason_once() {
     let mail = desk.mails();
     has(&mail, &["mail -s deskbatch: some questions were refused (1) desk-team@example.com"]);
     has(&mail, &["1 jobs failed", "missing1,disable,failed,-50003"]);
-    let lock = RunLock::take(&desk.place.path("deskbatch.db"), 1_000).unwrap();
+    let lease = acquire(&desk.place.path("deskbatch.db")).await;
     silent(&desk.recipe("exit-codes"));
-    drop(lock);
+    drop(lease);
     fs::remove_file(desk.place.path("cleanup.csv")).unwrap();
     assert_eq!(desk.recipe("exit-codes").code, 2);
     has(&desk.mails(), &["mail -s deskbatch: it could not do its work (2)"]);

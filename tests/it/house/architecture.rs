@@ -228,6 +228,7 @@ const SHARED_BY_COMMANDS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("eta", &["error"]),
     ("overwrite", &["error"]),
+    ("service", &["error"]),
     ("shell", &[]),
     ("signals", &["error", "shell"]),
 ];

@@ -13,7 +13,7 @@ const DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000
 /// Approves all pending jobs.
 async fn approve(queue: &TestQueue) -> i64 {
     let mut review = queue.begin_review(APP, NOW_MS).await.unwrap();
-    let approval = review.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
+    let approval = review.approve(&queue.lease(), Covers::Plan, DIGEST, "terms").await.unwrap();
     review.end_without_batch().await.unwrap();
     approval
 }
@@ -29,7 +29,8 @@ async fn run_with_approval_claims_only_approved_jobs() {
     // One job is newer than the approval, the other is older and pending again after a retry.
     queue.import("d enable, c disable").await;
     queue.retry_failed(&[-7], None).await.unwrap();
-    queue.run = queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
+    let lease = queue.reacquire(APP, NOW_MS).await;
+    queue.run = queue.begin_run(&lease, NOW_MS).await.unwrap();
     queue.bind_run(queue.run, approval).await.unwrap();
     let run = queue.run;
     assert_eq!(questions(&queue.claim(9).await), "a");
@@ -55,9 +56,10 @@ async fn run_with_approval_claims_only_approved_jobs() {
 async fn approval_of_deletes_does_not_restrict_other_jobs() {
     let mut queue = TestQueue::idle().await;
     queue.import("a enable, b delete, c delete").await;
-    let approval = approve_deletes(&queue, &queue.lock, APP, NOW_MS).await;
+    let approval = approve_deletes(&queue, &queue.lease(), NOW_MS).await;
     queue.import("d disable, e delete, c delete").await;
-    queue.run = queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
+    let lease = queue.reacquire(APP, NOW_MS).await;
+    queue.run = queue.begin_run(&lease, NOW_MS).await.unwrap();
     // Without an approval no delete is claimed.
     assert_eq!(questions(&queue.claim(9).await), "a");
     assert_eq!(questions(&queue.claim(9).await), "d");
@@ -113,7 +115,7 @@ async fn approval_commits_atomically_with_its_import() {
     let survey = import.survey(9).await.unwrap();
     assert_eq!((survey.open.counts, survey.waiting.counts), ([1, 0, 1], [1, 0, 0]));
     assert_eq!(survey.deletes, ["b"]);
-    import.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
+    import.approve(&queue.lease(), Covers::Plan, DIGEST, "terms").await.unwrap();
     drop(import);
     assert_eq!(queue.find_approval(APP, DIGEST).await.unwrap(), None);
 
@@ -123,7 +125,7 @@ async fn approval_commits_atomically_with_its_import() {
     let (mut import, totals) = queue.begin_manifest(number, "a enable").await;
     import.preview(&totals.digest, deskbatch::queue::SameManifest::Continues).await.unwrap();
     assert_eq!(import.open_of_known().await.unwrap(), 1);
-    import.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
+    import.approve(&queue.lease(), Covers::Plan, DIGEST, "terms").await.unwrap();
     import.commit(&totals).await.unwrap();
     let found = queue.find_approval(APP, DIGEST).await.unwrap().unwrap();
     assert_eq!((found.terms.as_str(), found.left, found.failed), ("terms", 1, 0));

@@ -126,9 +126,10 @@ async fn only_jobs_of_the_runs_own_app_are_claimed() {
     assert_eq!(questions(&queue.claim(9).await), "x");
     assert_eq!(queue.try_claim(9).await, None);
     assert_eq!(queue.next_due_ms(queue.run).await.unwrap(), Some(LATER_MS));
-    let other = queue.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
+    let lease = queue.reacquire(OTHER_APP, NOW_MS).await;
+    let other = queue.begin_run(&lease, NOW_MS).await.unwrap();
     let size = |_, _| 9;
-    let claimed = queue.claim_free(other.run, size, NOW_MS).await.unwrap().unwrap();
+    let claimed = queue.claim_free(other, size, NOW_MS).await.unwrap().unwrap();
     assert_eq!(questions(&claimed), "a");
     assert_eq!(queue.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
 }
@@ -175,4 +176,25 @@ async fn claim_of_invalid_row_fails_and_names_row() {
     assert_eq!(queue.tally().await, "pending 2");
     let open = queue.figure("SELECT count(*) FROM requests WHERE verdict IS NULL").await;
     assert_eq!(open, 1, "the bystander's alone");
+}
+
+#[tokio::test]
+async fn large_queue_is_claimed_and_settled_correctly() {
+    let mut queue = TestQueue::idle().await;
+    queue
+        .sql(
+            "INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
+               VALUES (3, 1, 'large', '-', printf('%064d', 3), 1, 50000, 50000, 0, 0);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+             INSERT INTO jobs (batch_id, app_id, line, question_id, target_status)
+               SELECT 3, 1, i + 1, printf('q%05d', i), 4 + i / 30000 FROM n",
+        )
+        .await;
+    queue.run = queue.begin_run(&queue.lease(), NOW_MS).await.unwrap();
+    for _ in 0..30 {
+        let claimed = queue.claim(100).await;
+        assert_eq!(claimed.jobs.len(), 100);
+        queue.succeed(&claimed).await;
+    }
+    assert_eq!(queue.tally().await, "pending 47000, succeeded 3000");
 }

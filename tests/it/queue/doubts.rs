@@ -53,9 +53,9 @@ async fn dies_in_flight(bench: &Bench, manifest: &str) {
     let dead = queue.start_run().await;
     let claimed = queue.claim_free(dead, |_, _| 9, NOW_MS).await.unwrap().unwrap();
     queue.import(manifest).await;
-    let taken = queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    let recovery = queue.reacquire(APP, NOW_MS).await.recovery();
     let jobs = claimed.jobs.len() as u64;
-    assert_eq!((taken.orphans, taken.orphans_withdrawn), (jobs, jobs));
+    assert_eq!((recovery.orphans, recovery.orphans_withdrawn), (jobs, jobs));
 }
 
 #[tokio::test]

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use deskbatch::domain::clock::{Clock as _, SystemClock};
 use deskbatch::domain::job::{App, Library};
-use deskbatch::queue::{Queue, RunEnding, RunLock};
 use deskbatch::sandbox::{SANDBOX_SDKAPPID, Sandbox, SandboxSettings};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use crate::support::binary::{Going, ends, has, sandbox_with};
 use crate::support::crash::{Mode, Moment, each_moment, small};
+use crate::support::lease::take_over;
 use crate::support::migration::{ALL, Migration, patiently, rows, unlimited};
 use crate::support::place::{Place, data, manifest, question, tell};
 
@@ -62,14 +62,8 @@ async fn break_lock(place: &Place, sandbox: &Sandbox, how: Broken) {
     remove_app_lock(sandbox);
     match how {
         Broken::LockUnseen => {
-            let queue = Queue::open(&place.path("deskbatch.db")).await.unwrap();
-            let elsewhere = Place::new();
-            let lock = RunLock::take(&elsewhere.path("queue.db"), 1).unwrap();
             let app = App { sdkappid: SANDBOX_SDKAPPID, library: Library::Chitchat };
-            let now_ms = SystemClock::new().wall_ms();
-            let taken = queue.begin_run(&lock, app, now_ms).await.unwrap();
-            queue.end_run(taken.run, RunEnding::Signal, now_ms).await.unwrap();
-            queue.close().await;
+            take_over(&place.path("deskbatch.db"), app, SystemClock::new().wall_ms()).await;
         }
         Broken::LockDeleted => fs::remove_file(place.path("deskbatch.db.lock")).unwrap(),
         Broken::QueueCopiedAndMovedBack => {

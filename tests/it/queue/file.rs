@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use deskbatch::domain::job::{JobState, TargetStatus};
-use deskbatch::queue::{Queue, QueueCounts, QueueError, Record, RecordFilter, RunLock};
+use deskbatch::queue::{Queue, QueueCounts, QueueError, Record, RecordFilter};
 use futures_util::TryStreamExt as _;
 
 use crate::support::place::{Place, said};
@@ -84,16 +84,6 @@ async fn newer_queue_version_is_refused_and_unchanged() {
 async fn folder_or_missing_parent_is_refused_as_queue() {
     let place = Place::new();
     for path in [place.folder.path().to_owned(), place.path("none/queue.db")] {
-        for error in [
-            Queue::open(&path).await.unwrap_err(),
-            RunLock::take(&path.join("x"), 1)
-                .map(drop)
-                .err()
-                .unwrap_or_else(|| QueueError::Missing(path.clone())),
-        ] {
-            let told = matches!(&error, QueueError::Unusable { .. } | QueueError::Missing(_));
-            assert!(told, "{error}");
-        }
         assert!(matches!(Queue::open(&path).await, Err(QueueError::Unusable { .. })));
     }
 }
@@ -144,7 +134,7 @@ async fn lock_error_names_holder_even_through_symlink() {
     symlink(queue.path(), &other_name).unwrap();
     let opened = Queue::open(&other_name).await.unwrap();
     assert_eq!(opened.path(), queue.path());
-    let held = RunLock::take(opened.path(), NOW_MS + 5).unwrap_err();
+    let held = opened.acquire(APP, NOW_MS + 5).await.unwrap_err();
     let text = held.to_string();
     let expected = format!("process {} on ", std::process::id());
     assert!(text.contains(&expected) && text.contains("2025-01-01T00:00:00.000Z"), "{text}");

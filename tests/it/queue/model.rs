@@ -109,8 +109,8 @@ impl Both {
             }
             Op::BeginRun => {
                 let orphans = self.model.jobs.iter().any(|job| job.state == "in_flight");
-                let (queue, lock) = (&self.queue, &self.queue.lock);
-                self.queue.run = begin_run(queue, lock, APP, now_ms).await;
+                let lease = self.queue.reacquire(APP, now_ms).await;
+                self.queue.run = begin_run(&self.queue, &lease, now_ms).await;
                 self.model.begin_run(now_ms);
                 assert_eq!(self.queue.run, self.model.run);
                 Some(if orphans { "orphan return" } else { "begin run" })
@@ -219,9 +219,8 @@ impl Both {
                 refused(&queue.settle_failed(&settled, false, &conclusions).await),
             ),
             Verdict::Returned { held, counts, in_doubt } => {
-                let reserved_by = held.then_some(self.queue.run);
                 let how = RequeueOptions {
-                    reserved_by,
+                    reserved_by: held.then_some(queue.run),
                     not_before_ms: 0,
                     counts_as_attempt: counts,
                     in_doubt,

@@ -1,7 +1,7 @@
 //! Runs: what a new one finds after a dead one, and how one ends.
 
 use deskbatch::domain::job::TargetStatus;
-use deskbatch::queue::{DUE_WITHIN, QueueError, RunEnding, RunStart};
+use deskbatch::queue::{DUE_WITHIN, QueueError, Recovery, RunEnding};
 
 use crate::support::auto_commit::AtOnce as _;
 use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue};
@@ -33,15 +33,15 @@ async fn run_row(queue: &TestQueue, run: i64) -> String {
 #[tokio::test]
 async fn new_run_requeues_orphans_and_clears_reservations() {
     let queue = left_behind().await;
-    let taken = queue.begin_run(&queue.lock, APP, NOW_MS + 70).await.unwrap();
+    let lease = queue.reacquire(APP, NOW_MS + 70).await;
+    assert_eq!(queue.begin_run(&lease, NOW_MS + 70).await.unwrap(), 3);
     assert_eq!(
-        taken,
-        RunStart {
-            run: 3,
+        lease.recovery(),
+        Recovery {
             orphans: 2,
             orphans_withdrawn: 0,
             orphaned_requests: 1,
-            last_left_ms: Some(NOW_MS + 70)
+            last_sent_ms: Some(NOW_MS + 70)
         }
     );
     assert_eq!(queue.states().await, "a:pending b:pending c:pending d:pending");
@@ -57,8 +57,8 @@ async fn new_run_requeues_orphans_and_clears_reservations() {
 #[tokio::test]
 async fn run_of_another_app_requeues_orphans() {
     let queue = left_behind().await;
-    let taken = queue.begin_run(&queue.lock, OTHER_APP, NOW_MS).await.unwrap();
-    assert_eq!((taken.orphans, taken.last_left_ms), (2, Some(NOW_MS)));
+    let recovery = queue.reacquire(OTHER_APP, NOW_MS).await.recovery();
+    assert_eq!((recovery.orphans, recovery.last_sent_ms), (2, Some(NOW_MS)));
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 lost in_doubt");
     queue.check_invariants().await;
 }
@@ -69,19 +69,20 @@ async fn superseded_or_cancelled_orphans_are_not_requeued() {
     queue.import("a delete").await;
     queue.cancel_batch(3, NOW_MS).await.unwrap();
     assert_eq!(queue.states().await, "a:in_flight b:in_flight c:cancelled d:cancelled a:pending");
-    queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    queue.reacquire(APP, NOW_MS).await;
     assert_eq!(queue.states().await, "a:superseded b:cancelled c:cancelled d:cancelled a:pending");
 }
 
 #[tokio::test]
 async fn clock_set_back_never_puts_end_before_start() {
     let queue = left_behind().await;
-    let taken = queue.begin_run(&queue.lock, APP, NOW_MS - 86_400_000).await.unwrap();
-    assert_eq!(taken.orphaned_requests, 1);
+    let lease = queue.reacquire(APP, NOW_MS - 86_400_000).await;
+    assert_eq!(lease.recovery().orphaned_requests, 1);
+    let run = queue.begin_run(&lease, NOW_MS - 86_400_000).await.unwrap();
     assert_eq!(run_row(&queue, 2).await, "died 0");
     let answered = format!("SELECT responded_ms - {NOW_MS} FROM requests WHERE id = 2");
     assert_eq!(queue.figure(&answered).await, 0);
-    queue.end_run(taken.run, RunEnding::Signal, NOW_MS - 2 * 86_400_000).await.unwrap();
+    queue.end_run(run, RunEnding::Signal, NOW_MS - 2 * 86_400_000).await.unwrap();
     assert_eq!(run_row(&queue, 3).await, "signal -86400000");
 }
 
@@ -154,7 +155,7 @@ async fn batch_is_unfinished_while_one_job_is_open() {
     assert_eq!(queue.unfinished_batches(APP).await.unwrap(), [3, 4]);
     queue.cancel_batch(3, NOW_MS).await.unwrap();
     assert_eq!(queue.unfinished_batches(APP).await.unwrap(), [3, 4], "two are in flight");
-    queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap();
+    queue.reacquire(APP, NOW_MS).await;
     assert_eq!(queue.unfinished_batches(APP).await.unwrap(), [4]);
     assert_eq!(queue.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
 }

@@ -380,24 +380,3 @@ async fn large_import_commits_with_its_unique_index() {
     assert_eq!(indexes().await, before);
     assert_eq!(queue.check().await.unwrap(), Vec::<String>::new());
 }
-
-#[tokio::test]
-async fn large_queue_is_claimed_and_settled_correctly() {
-    let mut queue = TestQueue::idle().await;
-    queue
-        .sql(
-            "INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
-               VALUES (3, 1, 'large', '-', printf('%064d', 3), 1, 50000, 50000, 0, 0);
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
-             INSERT INTO jobs (batch_id, app_id, line, question_id, target_status)
-               SELECT 3, 1, i + 1, printf('q%05d', i), 4 + i / 30000 FROM n",
-        )
-        .await;
-    queue.run = queue.begin_run(&queue.lock, APP, NOW_MS).await.unwrap().run;
-    for _ in 0..30 {
-        let claimed = queue.claim(100).await;
-        assert_eq!(claimed.jobs.len(), 100);
-        queue.succeed(&claimed).await;
-    }
-    assert_eq!(queue.tally().await, "pending 47000, succeeded 3000");
-}

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::ResponseKind;
-use deskbatch::limiter::CloseReason;
-use deskbatch::queue::RunEnding;
+use deskbatch::queue::{RunEnding, WaitReason};
 use deskbatch::runner::{Event, Totals};
 
 use crate::support::auto_commit::AtOnce as _;
@@ -60,12 +59,12 @@ async fn outage_grows_back_off_and_fails_no_job() {
     assert_eq!(
         bench.happened(|event| matches!(
             event,
-            Event::Closed { reason: CloseReason::Frequency, .. }
+            Event::Waiting { reason: WaitReason::Throttled, .. }
         )),
         0
     );
     assert!(
-        bench.happened(|event| matches!(event, Event::Closed { reason: CloseReason::Outage, .. }))
+        bench.happened(|event| matches!(event, Event::Waiting { reason: WaitReason::Outage, .. }))
             > 10
     );
 }

@@ -53,7 +53,7 @@ async fn push_back_costs_no_attempt_and_probe_reopens() {
     assert!(queue.records().await.iter().all(|record| record.attempts == 1));
     let mut closed = 0;
     while let Ok(event) = heard.try_recv() {
-        closed += u32::from(matches!(event, Event::Closed { .. }));
+        closed += u32::from(matches!(event, Event::Waiting { .. }));
     }
     assert_eq!(closed, 2);
 }
@@ -371,7 +371,7 @@ async fn events_are_ordered_and_match_totals() {
     assert!(matches!(story[0], Event::Began { open: 3, .. }), "{story:?}");
     assert!(matches!(story[1], Event::Sent { jobs: 3, .. }), "{story:?}");
     assert!(matches!(story[2], Event::Settled { verdict: Verdict::Throttled, .. }), "{story:?}");
-    assert!(matches!(story[3], Event::Closed { .. }), "{story:?}");
+    assert!(matches!(story[3], Event::Waiting { .. }), "{story:?}");
     assert!(matches!(story.last(), Some(Event::Ended { ending: RunEnding::Drained })));
     let last = story.iter().rev().find_map(|event| match event {
         Event::Settled { totals, .. } | Event::Concluded { totals } => Some(*totals),

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use deskbatch::domain::clock::{Clock as _, Moment};
 use deskbatch::domain::job::TargetStatus;
-use deskbatch::limiter::CloseReason;
-use deskbatch::queue::RunEnding;
+use deskbatch::queue::{RunEnding, WaitReason};
 use deskbatch::runner::{Event, Totals};
 
 use crate::support::auto_commit::AtOnce as _;
@@ -143,9 +142,9 @@ async fn push_back_closes_breaker_until_probe_succeeds() {
         Totals { requests: 21, throttled: 1, succeeded: 200, ..Totals::default() }
     );
     let frequency =
-        |event: &Event| matches!(event, Event::Closed { reason: CloseReason::Frequency, .. });
+        |event: &Event| matches!(event, Event::Waiting { reason: WaitReason::Throttled, .. });
     assert_eq!(
-        (bench.happened(frequency), bench.happened(|event| *event == Event::Opened)),
+        (bench.happened(frequency), bench.happened(|event| *event == Event::Resumed)),
         (1, 2)
     );
     let attempts = bench.queue.figure("SELECT max(attempts) FROM jobs WHERE batch_id = 3").await;
@@ -283,4 +282,7 @@ async fn run_waits_for_jobs_not_yet_due() {
     // The queue stores whole milliseconds.
     let late = bench.service.seen()[1].at.since(Moment(Duration::from_secs(30)));
     assert!(late < Duration::from_millis(1), "{late:?}");
+    let not_due =
+        |event: &Event| matches!(event, Event::Waiting { reason: WaitReason::NotDue, .. });
+    assert_eq!((bench.happened(not_due), bench.happened(|event| *event == Event::Resumed)), (1, 1));
 }

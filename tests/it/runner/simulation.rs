@@ -181,15 +181,15 @@ impl Simulation {
     async fn run(&mut self, fate: Fate, disturbed: bool) -> Option<RunReport> {
         self.runs += 1;
         let (queue, now_ms) = (&self.story.queue, self.clock.wall_ms());
-        let approval = approve_deletes(queue, &self.story.lock, APP, now_ms).await;
+        let lease = queue.reacquire(APP, now_ms).await;
+        let approval = approve_deletes(queue, &lease, now_ms).await;
         self.settings.approved = Some(approval);
         let (stopper, shutdown) = shutdown();
         let events = Events::new();
         let mut heard = events.listen();
         let runner = self.runner(fate, events);
         self.world.returned(true);
-        let lock = Arc::clone(&self.story.lock);
-        let mut run = Box::pin(runner.run(&lock, shutdown));
+        let mut run = Box::pin(runner.run(&lease, shutdown));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         waker.wake_by_ref();

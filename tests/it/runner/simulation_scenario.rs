@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
-use deskbatch::queue::{BatchId, Imported, RunLock, SameManifest};
+use deskbatch::queue::{BatchId, Imported, SameManifest};
 use fastrand::Rng;
 use sqlx::Row as _;
 
@@ -33,8 +32,6 @@ const WATCH: &str = "
 /// A queue and its expected content.
 pub struct Story {
     pub queue: TestQueue,
-    /// The lock of the queue, which all runs share, since a simulated crash ends no process.
-    pub lock: Arc<RunLock>,
     questions: usize,
     imports: i64,
     batches: Vec<BatchId>,
@@ -46,11 +43,9 @@ impl Story {
         let memory = Path::new("/dev/shm");
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let mut queue = TestQueue::idle_in(folder.unwrap()).await;
+        let queue = TestQueue::idle_in(folder.unwrap()).await;
         queue.sql(WATCH).await;
-        let spare = RunLock::take(&queue.path_of("spare.db"), NOW_MS).unwrap();
-        let lock = Arc::new(std::mem::replace(&mut queue.lock, spare));
-        Self { queue, lock, questions: random.usize(5..120), imports: 0, batches: Vec::new() }
+        Self { queue, questions: random.usize(5..120), imports: 0, batches: Vec::new() }
     }
 
     /// The process is gone, and the next one opens the file again. Statements that the old one had sent

@@ -90,7 +90,7 @@ async fn breaker_changes_during_shutdown_emit_no_event() {
         }
     }
     assert!(stopping);
-    let of_the_gate = |event: &Event| matches!(event, Event::Closed { .. } | Event::Opened);
+    let of_the_gate = |event: &Event| matches!(event, Event::Waiting { .. } | Event::Resumed);
     assert!(!after.iter().any(of_the_gate), "{after:?}");
 }
 
@@ -183,10 +183,8 @@ async fn response_after_takeover_is_fenced_and_reported() {
             tokio::task::yield_now().await;
         }
         // The queue was copied past its lock, and another run uses the copy.
-        let elsewhere = crate::support::place::Place::new();
-        let lock = deskbatch::queue::RunLock::take(&elsewhere.path("lock"), 1).unwrap();
-        let now_ms = queue.clock.wall_ms();
-        queue.queue.begin_run(&lock, crate::support::runner::APP, now_ms).await.unwrap();
+        let (path, app) = (queue.queue.path(), crate::support::runner::APP);
+        crate::support::lease::take_over(path, app, queue.clock.wall_ms()).await;
         std::future::pending::<()>().await;
     };
     tokio::select! {

@@ -1,23 +1,22 @@
 //! Approvals of deletes, for tests with another subject.
 
-use deskbatch::domain::job::App;
-use deskbatch::queue::{ApprovalId, BatchId, Covers, Queue, RunId, RunLock};
+use deskbatch::queue::{ApprovalId, BatchId, Covers, Lease, Queue, RunId};
 use sqlx::Row as _;
 
 use crate::support::queue::TestQueue;
 
-/// Approves the pending deletes of `app`, as the `run` command does before a run begins.
-pub async fn approve_deletes(queue: &Queue, lock: &RunLock, app: App, now_ms: i64) -> ApprovalId {
-    let mut review = queue.begin_review(app, now_ms).await.unwrap();
-    let approval = review.approve(lock, Covers::Deletes, &"0".repeat(64), "terms").await.unwrap();
+/// Approves the pending deletes of the app, as the `run` command does before a run begins.
+pub async fn approve_deletes(queue: &Queue, lease: &Lease, now_ms: i64) -> ApprovalId {
+    let mut review = queue.begin_review(lease.app(), now_ms).await.unwrap();
+    let approval = review.approve(lease, Covers::Deletes, &"0".repeat(64), "terms").await.unwrap();
     review.end_without_batch().await.unwrap();
     approval
 }
 
 /// Begins a run whose approval covers the pending deletes.
-pub async fn begin_run(queue: &Queue, lock: &RunLock, app: App, now_ms: i64) -> RunId {
-    let approval = approve_deletes(queue, lock, app, now_ms).await;
-    let run = queue.begin_run(lock, app, now_ms).await.unwrap().run;
+pub async fn begin_run(queue: &Queue, lease: &Lease, now_ms: i64) -> RunId {
+    let approval = approve_deletes(queue, lease, now_ms).await;
+    let run = queue.begin_run(lease, now_ms).await.unwrap();
     queue.bind_run(run, approval).await.unwrap();
     run
 }

@@ -42,7 +42,7 @@ pub fn check_events(events: &[Event], open: u64, report: Option<&RunReport>) {
                 assert_eq!(totals.requests, left);
                 last = *totals;
             }
-            Event::Closed { .. } | Event::Opened => {}
+            Event::Waiting { .. } | Event::Resumed => {}
             Event::Began { .. } | Event::Ended { .. } => panic!("{event:?} in the middle"),
         }
     }

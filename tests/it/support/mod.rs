@@ -9,6 +9,7 @@ pub mod counters;
 pub mod crash;
 pub mod docs;
 pub mod events;
+pub mod lease;
 pub mod metrics;
 pub mod migration;
 pub mod place;

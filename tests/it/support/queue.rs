@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{
-    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Queue, QueueError,
-    RequestResult, RequeueOptions, RunId, RunLock, SameManifest,
+    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Lease, Queue, QueueError,
+    RequestResult, RequeueOptions, RunId, SameManifest,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -32,11 +33,12 @@ pub const NOW_MS: i64 = 1_735_689_600_000;
 /// A due time in the future that a run does not take for a clock that was set back.
 pub const LATER_MS: i64 = NOW_MS + 4 * 60_000;
 
-/// A queue file with bystanders, its lock, and a second connection.
+/// A queue file with bystanders, its lease, and a second connection.
 pub struct TestQueue {
     pub folder: TempDir,
     queue: Queue,
-    pub lock: RunLock,
+    /// Replaced when the next run acquires it.
+    lease: Mutex<Option<Arc<Lease>>>,
     /// The run that [`Queue::begun`] has begun; 0 before that.
     pub run: RunId,
     pub raw: SqlitePool,
@@ -81,10 +83,11 @@ impl TestQueue {
     /// The same in a folder of the test's choice.
     pub async fn idle_in(folder: TempDir) -> Self {
         let opened = Queue::open(&folder.path().join("queue.db")).await.unwrap();
-        let lock = RunLock::take(opened.path(), NOW_MS).unwrap();
+        let lease = opened.acquire(APP, NOW_MS).await.unwrap();
+        let lease = Mutex::new(Some(Arc::new(lease)));
         let options = SqliteConnectOptions::new().filename(opened.path());
         let raw = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
-        let mut queue = Self { folder, queue: opened, lock, run: 0, raw, bystanders: Vec::new() };
+        let mut queue = Self { folder, queue: opened, lease, run: 0, raw, bystanders: Vec::new() };
         queue.sql(BYSTANDERS).await;
         queue.bystanders = queue.look_at_bystanders().await;
         queue
@@ -120,7 +123,21 @@ impl TestQueue {
     /// Begins a run whose approval covers the pending deletes, and those that [`Queue::import`] adds
     /// while it is the queue's run.
     pub async fn start_run(&self) -> RunId {
-        begin_run(&self.queue, &self.lock, APP, NOW_MS).await
+        let lease = self.reacquire(APP, NOW_MS).await;
+        begin_run(&self.queue, &lease, NOW_MS).await
+    }
+
+    /// The lease of the last run.
+    pub fn lease(&self) -> Arc<Lease> {
+        self.lease.lock().unwrap().clone().unwrap()
+    }
+
+    /// Acquires the lease again, as the process does that comes after one that died.
+    pub async fn reacquire(&self, app: App, now_ms: i64) -> Arc<Lease> {
+        self.lease.lock().unwrap().take();
+        let lease = Arc::new(self.queue.acquire(app, now_ms).await.unwrap());
+        *self.lease.lock().unwrap() = Some(Arc::clone(&lease));
+        lease
     }
 
     /// Runs statements on a separate connection and recomputes the counters, which must have been right

@@ -11,7 +11,7 @@ use deskbatch::domain::clock::{Clock as _, ManualClock, Moment};
 use deskbatch::domain::job::{App, Library, NewJob, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::{
-    BatchId, ImportTotals, Imported, Queue, QueueCounts, QueueError, Record, RecordFilter, RunLock,
+    BatchId, ImportTotals, Imported, Queue, QueueCounts, QueueError, Record, RecordFilter,
     SameManifest,
 };
 use deskbatch::runner::{Events, RunReport, Runner, RunnerSettings, Shutdown, shutdown};
@@ -247,10 +247,6 @@ impl TestQueue {
         }
     }
 
-    pub fn lock(&self) -> RunLock {
-        RunLock::take(self.queue.path(), self.clock.wall_ms()).unwrap()
-    }
-
     pub fn signer() -> Signer {
         Signer::with_key("administrator", APP.sdkappid, "key".into(), 86_400)
     }
@@ -268,12 +264,11 @@ impl TestQueue {
         shutdown: Shutdown,
         events: Events,
     ) -> Result<RunReport, QueueError> {
-        let lock = self.lock();
         let mut settings = self.settings.clone();
+        let now_ms = self.clock.wall_ms();
+        let lease = self.queue.acquire(settings.app, now_ms).await.unwrap();
         if self.approves {
-            let now_ms = self.clock.wall_ms();
-            settings.approved =
-                Some(approve_deletes(&self.queue, &lock, settings.app, now_ms).await);
+            settings.approved = Some(approve_deletes(&self.queue, &lease, now_ms).await);
         }
         let runner = Runner::new(
             self.clock.clone(),
@@ -301,7 +296,7 @@ impl TestQueue {
         };
         let report = tokio::select! {
             biased;
-            report = runner.run(&lock, shutdown) => report,
+            report = runner.run(&lease, shutdown) => report,
             () = driver => unreachable!("the driver never ends"),
         };
         service.check();

@@ -310,8 +310,9 @@ impl Bench {
         let events = Events::new();
         let mut heard = events.listen();
         let open = self.queue.counts_of(APP).await.unwrap().open();
-        let (queue, lock) = (&self.queue, &self.queue.lock);
-        let approved = Some(approve_deletes(queue, lock, APP, self.clock.wall_ms()).await);
+        let now_ms = self.clock.wall_ms();
+        let lease = self.queue.reacquire(APP, now_ms).await;
+        let approved = Some(approve_deletes(&self.queue, &lease, now_ms).await);
         let settings = RunnerSettings { approved, ..self.settings.clone() };
         let runner = Runner::new(
             self.clock.clone(),
@@ -321,7 +322,7 @@ impl Bench {
             settings,
             events,
         );
-        let run = Box::pin(runner.run(&self.queue.lock, shutdown));
+        let run = Box::pin(runner.run(&lease, shutdown));
         let ended = self.drive(run, meanwhile).await;
         let events: Vec<Event> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
         check_events(&events, open, ended.as_ref().ok());

@@ -42,7 +42,7 @@ impl Service {
     }
 
     /// Notes the endpoint in the queue, before the first request.
-    pub(super) async fn note(&self, queue: &Queue) -> Result<(), CommandError> {
+    pub(in crate::commands) async fn note(&self, queue: &Queue) -> Result<(), CommandError> {
         if self.is_noted() {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Service {
 
     /// Restores the earlier note if the run got no response, so that a mistyped address does not bind
     /// the queue.
-    pub(super) async fn conclude(
+    pub(in crate::commands) async fn conclude(
         &self,
         report: &RunReport,
         queue: &Queue,

@@ -1,0 +1,85 @@
+//! The lease: the right of one run at a time to send the jobs of an app.
+//!
+//! Who acquires it knows that every earlier run of the app has ended or died, and recovers what the
+//! dead ones left in flight. The lease ends when it is dropped, and with its process.
+
+use std::path::Path;
+
+use crate::domain::job::App;
+use crate::queue::sqlite::run_lock::{Holder, RunLock};
+use crate::queue::{Queue, QueueError};
+
+/// The right to send the jobs of an app, for as long as this value lives.
+#[derive(Debug)]
+pub struct Lease {
+    app: App,
+    recovery: Recovery,
+    lock: RunLock,
+}
+
+/// What an acquired queue had in flight from runs that died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Jobs that a dead run had in flight; their questions are in doubt.
+    pub orphans: u64,
+    /// Of these, the jobs that were cancelled or superseded meanwhile; the others are pending.
+    pub orphans_withdrawn: u64,
+    /// The orphaned requests of dead runs.
+    pub orphaned_requests: u64,
+    /// The latest time at which any run sent its last request, in UTC milliseconds.
+    pub last_sent_ms: Option<i64>,
+}
+
+impl Lease {
+    /// The app whose jobs may be sent.
+    pub fn app(&self) -> App {
+        self.app
+    }
+
+    /// This process, as other processes see it.
+    pub fn holder(&self) -> &Holder {
+        self.lock.holder()
+    }
+
+    /// What was recovered when the lease was acquired.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// Fails once the lease is lost: another run may have the queue. Call it before each request.
+    ///
+    /// # Errors
+    /// [`QueueError::ReplacedDuringRun`] when the queue file, its log or its lock file was removed or
+    /// replaced; [`QueueError::Linked`] when the queue file got a second name.
+    pub fn check(&self) -> Result<(), QueueError> {
+        self.lock.check()
+    }
+
+    pub(in crate::queue) fn lock(&self) -> &RunLock {
+        &self.lock
+    }
+}
+
+impl Queue {
+    /// Acquires the lease of `app` without waiting, and recovers what dead runs left: their requests are
+    /// orphaned, the jobs of these are pending and in doubt, and the jobs they reserved are released.
+    ///
+    /// # Errors
+    /// [`QueueError::Locked`] with the holder when another run has the lease,
+    /// [`QueueError::LockFile`] when this user cannot use the lock file, or when the queue file cannot be
+    /// written.
+    pub async fn acquire(&self, app: App, now_ms: i64) -> Result<Lease, QueueError> {
+        let lock = RunLock::take(self.path(), now_ms)?;
+        let recovery = self.recover(&lock, now_ms).await?;
+        Ok(Lease { app, recovery, lock })
+    }
+
+    /// The holder of the lease of the queue file `database`, if there is one. The inspection holds a
+    /// shared lock for a moment, so a process that fails to acquire the lease should try again once.
+    ///
+    /// # Errors
+    /// [`QueueError::LockFile`] or [`QueueError::Unusable`] when the lock file cannot be read.
+    pub fn lease_holder(database: &Path) -> Result<Option<Holder>, QueueError> {
+        RunLock::holder_of(database)
+    }
+}

@@ -1,0 +1,31 @@
+//! Leases as other processes have them.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::path::Path;
+
+use deskbatch::domain::job::App;
+use deskbatch::queue::{Lease, Queue, RunEnding};
+
+use crate::support::queue::APP;
+
+/// Another process takes the queue over and ends a run of its own, while the first one still believes
+/// that it has the lease: the lock file was moved away and back.
+pub async fn take_over(path: &Path, app: App, now_ms: i64) {
+    let (lock, aside) = (path.with_extension("db.lock"), path.with_extension("db.aside"));
+    std::fs::rename(&lock, &aside).unwrap();
+    let queue = Queue::open_existing(path).await.unwrap();
+    let lease = queue.acquire(app, now_ms).await.unwrap();
+    let run = queue.begin_run(&lease, now_ms).await.unwrap();
+    queue.end_run(run, RunEnding::Signal, now_ms).await.unwrap();
+    queue.close().await;
+    std::fs::rename(&aside, &lock).unwrap();
+}
+
+/// The lease of the queue file at `path`, as a run in another process has it.
+pub async fn acquire(path: &Path) -> Lease {
+    let queue = Queue::open(path).await.unwrap();
+    let lease = queue.acquire(APP, 1_000).await.unwrap();
+    queue.close().await;
+    lease
+}
