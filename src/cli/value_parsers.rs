@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
 use clap::{Arg, Command, value_parser};
+use strum::VariantArray;
 
 use crate::desk::Region;
 use crate::domain::job::{Library, TargetStatus};
@@ -16,20 +17,16 @@ use crate::sandbox::{AdminCode, Fault, JsonCode, RateCode, UnknownIds, Window};
 /// `arg` with its value parser.
 pub(super) fn with_value_parser(arg: Arg) -> Arg {
     match arg.get_id().as_str() {
-        "region" => with_suggestions(arg, Region::ALL.map(Region::name)),
-        "library" => with_possible_values(arg, read::<Library>, Library::ALL.map(Library::name)),
-        "status" => with_possible_values(
-            arg,
-            read::<TargetStatus>,
-            TargetStatus::ALL.map(TargetStatus::name),
-        ),
-        "on_conflict" => with_possible_values(arg, read::<OnConflict>, ["first", "last"]),
-        "window" => with_suggestions(arg, Window::ALL.iter().map(|word| word.name())),
-        "unknown_ids" => with_suggestions(arg, UnknownIds::ALL.iter().map(|word| word.name())),
-        "rate_code" => with_suggestions(arg, RateCode::ALL.iter().map(|word| word.name())),
-        "admin_code" => with_suggestions(arg, AdminCode::ALL.iter().map(|word| word.name())),
-        "json_code" => with_suggestions(arg, JsonCode::ALL.iter().map(|word| word.name())),
-        "poison" => with_suggestions(arg, Fault::ALL.iter().map(|word| word.name())),
+        "region" => with_suggestions::<Region>(arg),
+        "library" => with_possible_values::<Library, _>(arg, read::<Library>),
+        "status" => with_possible_values::<TargetStatus, _>(arg, read::<TargetStatus>),
+        "on_conflict" => with_possible_values::<OnConflict, _>(arg, read::<OnConflict>),
+        "window" => with_suggestions::<Window>(arg),
+        "unknown_ids" => with_suggestions::<UnknownIds>(arg),
+        "rate_code" => with_suggestions::<RateCode>(arg),
+        "admin_code" => with_suggestions::<AdminCode>(arg),
+        "json_code" => with_suggestions::<JsonCode>(arg),
+        "poison" => with_suggestions::<Fault>(arg),
         "addr" => arg.value_parser(read_address),
         _ => number(arg),
     }
@@ -77,21 +74,22 @@ fn read<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
 }
 
 /// Suggests values but accepts any: `config/` validates these, since they may come from the file too.
-fn with_suggestions(arg: Arg, values: impl IntoIterator<Item = &'static str>) -> Arg {
-    with_possible_values(arg, StringValueParser::new(), values)
+fn with_suggestions<T: VariantArray>(arg: Arg) -> Arg
+where
+    &'static str: From<&'static T>,
+{
+    with_possible_values::<T, _>(arg, StringValueParser::new())
 }
 
 /// Hides the possible values in the help, which lists them in its text.
-fn with_possible_values<P>(
-    arg: Arg,
-    parser: P,
-    values: impl IntoIterator<Item = &'static str>,
-) -> Arg
+fn with_possible_values<T, P>(arg: Arg, parser: P) -> Arg
 where
+    T: VariantArray,
+    &'static str: From<&'static T>,
     P: TypedValueParser,
     P::Value: Send + Sync + Clone,
 {
-    let values = values.into_iter().collect();
+    let values = T::VARIANTS.iter().map(Into::into).collect();
     arg.value_parser(PossibleValues { parser, values }).hide_possible_values(true)
 }
 
