@@ -7,6 +7,7 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use super::defaults::SANDBOX_TABLE;
 use super::{Cli, examples, value_parsers};
+use crate::config::default_text;
 
 /// The headings and their settings, in the order of the help.
 const HEADINGS: [(&str, &[&str]); 7] = [
@@ -132,7 +133,8 @@ fn with_help(command: Command, path: &str) -> Command {
 fn with_arg_help(arg: Arg) -> Arg {
     let id = arg.get_id().as_str().to_owned();
     let is_sandbox = arg.get_help_heading() == Some("Sandbox");
-    let arg = value_parsers::with_value_parser(arg);
+    let key = if is_sandbox { format!("{SANDBOX_TABLE}.{id}") } else { id.clone() };
+    let arg = with_default(value_parsers::with_value_parser(arg), &key);
     let arg = if id == "database" { arg.value_hint(ValueHint::FilePath) } else { arg };
     let Some(variable) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else {
         return arg.hide_short_help(RARE.contains(&id.as_str()));
@@ -154,6 +156,21 @@ fn with_arg_help(arg: Arg) -> Arg {
         .long_help(format!("{}\n\nVariable {variable}{key}.", whole.unwrap_or_default()))
         .help_heading(heading)
         .hide_short_help(!COMMON.contains(&id.as_str()))
+}
+
+/// Appends the default to the first paragraph. It is no default of clap's, which would hide that the
+/// value may be in the file.
+fn with_default(arg: Arg, key: &str) -> Arg {
+    let Some(default) = default_text(key) else { return arg };
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = format!("{help} [default: {default}]");
+    match arg.get_long_help().map(ToString::to_string) {
+        Some(long) => {
+            let rest = long.split_once("\n\n").map_or("", |(_, rest)| rest);
+            arg.long_help(format!("{help}\n\n{rest}")).help(help)
+        }
+        None => arg.help(help),
+    }
 }
 
 /// Hides the settings that the command does not use.

@@ -41,7 +41,7 @@ use crate::manifest::OnConflict;
 #[derive(Debug, Parser)]
 #[command(name = "deskbatch", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// The settings' file [default: deskbatch.toml]
+    /// The settings' file
     ///
     /// The default one need not be there; one that is named has to be. With a secret in it, it
     /// must be yours alone: chmod 600.

@@ -16,7 +16,7 @@ pub struct ReportArgs {
     pub batch: Option<i64>,
 
     /// CSV, which can be imported again, or JSON
-    #[arg(long, value_name = "FORMAT", default_value = "csv")]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Csv)]
     pub format: ReportFormat,
 
     /// Write to FILE instead of stdout, which is `-`
@@ -35,8 +35,7 @@ pub struct ReportArgs {
 /// `deskbatch dashboard`.
 #[derive(Debug, Args)]
 pub struct DashboardArgs {
-    /// Where to listen; port 0 takes a free one [default: the setting `dashboard`, or
-    /// 127.0.0.1:8048]
+    /// Where to listen; port 0 takes a free one
     #[arg(id = "dashboard_addr", long = "addr", value_name = "ADDRESS")]
     pub addr: Option<String>,
 }

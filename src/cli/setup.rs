@@ -6,12 +6,13 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::SandboxArgs;
+use crate::config::CONFIG_FILE;
 
 /// `deskbatch init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// The file to write; one that is there is left as it is
-    #[arg(default_value = "deskbatch.toml")]
+    #[arg(default_value = CONFIG_FILE)]
     pub file: PathBuf,
 }
 

@@ -73,6 +73,37 @@ pub fn sandbox_settings(
     Ok(to)
 }
 
+/// The default of the sandbox's setting `key` as its flag would have it, or what its absence means.
+pub(super) fn default_text(key: &str) -> Option<String> {
+    let default = SandboxSettings::default();
+    let ms = |duration: Duration| duration.as_millis().to_string();
+    Some(match key {
+        "seed" => default.seed.to_string(),
+        "latency_ms" => ms(default.latency),
+        "jitter_ms" => ms(default.jitter),
+        "way_there_ms" => ms(default.way_there),
+        "way_there_jitter_ms" => ms(default.way_there_jitter),
+        "late_ms" => ms(default.late),
+        "rate_limit" => default.rate_limit.to_string(),
+        "window" => default.window.to_string(),
+        "count_refused" => default.count_refused.to_string(),
+        "rate_code" => default.rate_code.to_string(),
+        "admin_code" => default.admin_code.to_string(),
+        "json_code" => default.json_code.to_string(),
+        "unknown_ids" => default.unknown_ids.to_string(),
+        "repeated_delete_ok" => default.repeated_delete_ok.to_string(),
+        "ids_max" => default.ids_max.to_string(),
+        "too_many_code" => default.too_many_code.to_string(),
+        "poison" => default.poison.to_string(),
+        "extra_fields" => default.extra_fields.to_string(),
+        "lapsed_after" => "never".to_owned(),
+        "lapsed_for_ms" => "for ever".to_owned(),
+        "desk_off" => "none".to_owned(),
+        "known_ids" => "all, but those whose last part begins with `missing`".to_owned(),
+        _ => return None,
+    })
+}
+
 fn set<T>(to: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *to = value;
