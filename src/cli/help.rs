@@ -1,6 +1,6 @@
 //! The help: `-h` fits a screen and has the common flags, `--help` has everything.
 //!
-//! Modifies clap's structures. A setting that is in no list here appears only under "Settings" in `--help`.
+//! Modifies clap's structures. A setting that is in no list here appears only in `--help`.
 
 use clap::builder::ValueHint;
 use clap::{Arg, Command, CommandFactory as _};
@@ -8,28 +8,6 @@ use clap::{Arg, Command, CommandFactory as _};
 use super::defaults::SANDBOX_TABLE;
 use super::{Cli, examples, value_parsers};
 use crate::config::default_text;
-
-/// The headings and their settings, in the order of the help.
-const HEADINGS: [(&str, &[&str]); 7] = [
-    ("Files", &["config", "database"]),
-    ("Account", &["sdkappid", "identifier", "region", "endpoint", "library", "usersig_lifetime_s"]),
-    ("Pace", &["rate", "chunk", "in_flight"]),
-    (
-        "Limits",
-        &[
-            "max_failures",
-            "attempts",
-            "rejections_max",
-            "outage_s",
-            "grace_s",
-            "connect_timeout_ms",
-            "timeout_ms",
-        ],
-    ),
-    ("Cron", &["max_duration", "wait", "on_finish", "metrics_file"]),
-    ("Output", &["quiet"]),
-    ("Log", &["log", "log_format", "log_file"]),
-];
 
 /// The settings that `-h` shows.
 const COMMON: [&str; 9] = [
@@ -42,17 +20,6 @@ const COMMON: [&str; 9] = [
     "chunk",
     "max_failures",
     "quiet",
-];
-
-/// Flags that are no settings, and that `-h` hides.
-const RARE: [&str; 7] = [
-    "delimiter",
-    "on_conflict",
-    "allow_foreign_ids",
-    "name",
-    "override_status",
-    "overwrite",
-    "same_service",
 ];
 
 /// The headings whose settings `-h` of these commands shows; `-h` of the others shows all common
@@ -129,7 +96,7 @@ fn with_help(command: Command, path: &str) -> Command {
     }
 }
 
-/// Adds heading, names and possible values of an argument.
+/// Adds default and names of an argument.
 fn with_arg_help(arg: Arg) -> Arg {
     let id = arg.get_id().as_str().to_owned();
     let is_sandbox = arg.get_help_heading() == Some("Sandbox");
@@ -137,7 +104,7 @@ fn with_arg_help(arg: Arg) -> Arg {
     let arg = with_default(value_parsers::with_value_parser(arg), &key);
     let arg = if id == "database" { arg.value_hint(ValueHint::FilePath) } else { arg };
     let Some(variable) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else {
-        return arg.hide_short_help(RARE.contains(&id.as_str()));
+        return arg;
     };
     let whole = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
     let key = match id.as_str() {
@@ -145,16 +112,9 @@ fn with_arg_help(arg: Arg) -> Arg {
         _ if is_sandbox => format!(", key {id} in [{SANDBOX_TABLE}] of the settings' file"),
         _ => format!(", key {id} in the settings' file"),
     };
-    let heading = HEADINGS.iter().find(|(_, ids)| ids.contains(&id.as_str()));
-    let heading = match heading {
-        Some((heading, _)) => heading,
-        None if is_sandbox => "Sandbox",
-        None => "Settings",
-    };
     // Hides the present value of the variable: an address can contain a secret.
     arg.hide_env(true)
         .long_help(format!("{}\n\nVariable {variable}{key}.", whole.unwrap_or_default()))
-        .help_heading(heading)
         .hide_short_help(!COMMON.contains(&id.as_str()))
 }
 

@@ -35,6 +35,7 @@ pub use setup::{
 
 use crate::domain::job::TargetStatus;
 use crate::manifest::OnConflict;
+use value_parsers::words;
 
 /// Changes the live status of Tencent Cloud Desk chatbot questions, many thousands at a
 /// time, never faster than the service allows.
@@ -45,6 +46,7 @@ pub struct Cli {
     ///
     /// The default one need not be there; one that is named has to be. With a secret in it, it
     /// must be yours alone: chmod 600.
+    #[arg(help_heading = "Files")]
     #[arg(long, global = true, env = "DESKBATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -180,18 +182,20 @@ pub struct ManifestArgs {
     /// Instead of the column `status`, which the manifest need not have then. Rows whose own
     /// status is another one are counted; `delete` for such rows needs --override-status.
     #[arg(long, value_name = "STATUS", requires = "file")]
+    #[arg(value_parser = words::<TargetStatus>(), ignore_case = true, hide_possible_values = true)]
     pub status: Option<TargetStatus>,
 
     /// Let `--status delete` delete rows whose own status is another one
-    #[arg(long, requires = "status")]
+    #[arg(long, requires = "status", hide_short_help = true)]
     pub override_status: bool,
 
     /// The character between two fields; `tab` for a tab [default: found in the header line]
-    #[arg(long, value_name = "CHAR", requires = "file")]
+    #[arg(long, value_name = "CHAR", requires = "file", hide_short_help = true)]
     pub delimiter: Option<String>,
 
     /// Which row decides when one id comes with two statuses: first or last
-    #[arg(long, value_name = "WHICH", requires = "file")]
+    #[arg(long, value_name = "WHICH", requires = "file", hide_short_help = true)]
+    #[arg(value_parser = words::<OnConflict>(), ignore_case = true, hide_possible_values = true)]
     pub on_conflict: Option<OnConflict>,
 
     /// Leave out bad rows; write them to FILE, with reasons
@@ -202,7 +206,7 @@ pub struct ManifestArgs {
     pub rejects: Option<PathBuf>,
 
     /// Replace the file of `--rejects` whatever it holds
-    #[arg(long, requires = "rejects")]
+    #[arg(long, requires = "rejects", hide_short_help = true)]
     pub overwrite: bool,
 
     /// Import it anew although it was imported before
@@ -215,11 +219,11 @@ pub struct ManifestArgs {
     /// Take a manifest whose ids all begin with another SDKAppID
     ///
     /// Without it such a manifest is refused: it is most likely one of another application.
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", hide_short_help = true)]
     pub allow_foreign_ids: bool,
 
     /// What to call the batch [default: the file's name]
-    #[arg(long, value_name = "NAME", requires = "file")]
+    #[arg(long, value_name = "NAME", requires = "file", hide_short_help = true)]
     pub name: Option<String>,
 }
 
@@ -245,7 +249,7 @@ pub struct RunArgs {
     /// A queue sends the jobs of an application to one service: what it records is true of that one
     /// alone. Without this flag a run whose endpoint is another one ends with 2, and nothing is
     /// imported or sent.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub same_service: bool,
 
     /// How FILE is read.

@@ -28,7 +28,7 @@ pub struct ReportArgs {
     pub html: Option<PathBuf>,
 
     /// Replace FILE whatever it holds, and not an unchanged earlier report alone
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub overwrite: bool,
 }
 

@@ -1,10 +1,14 @@
-//! The sandbox's settings on the command line, for `deskbatch sandbox` and for a sandbox run. Values are
-//! text here; the sandbox validates them.
+//! The sandbox's settings on the command line, for `deskbatch sandbox` and for a sandbox run. Faults,
+//! scripts and falls are text here; the sandbox parses them.
 
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 use serde::Deserialize;
+
+use super::settings::word;
+use super::value_parsers::words;
+use crate::sandbox::{AdminCode, Fault, JsonCode, RateCode, UnknownIds, Window};
 
 /// How the sandbox behaves; in the file, the table `[sandbox]`.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -59,7 +63,9 @@ pub struct SandboxArgs {
 
     /// What a second is for that: sliding or fixed
     #[arg(long, env = "DESKBATCH_SANDBOX_WINDOW", value_name = "WINDOW")]
-    pub window: Option<String>,
+    #[arg(value_parser = words::<Window>(), hide_possible_values = true)]
+    #[serde(default, deserialize_with = "word")]
+    pub window: Option<Window>,
 
     /// Count refused calls too
     #[arg(long, env = "DESKBATCH_SANDBOX_COUNT_REFUSED", value_name = "BOOL",
@@ -74,7 +80,9 @@ pub struct SandboxArgs {
         value_name = "CODE",
         allow_hyphen_values = true
     )]
-    pub rate_code: Option<String>,
+    #[arg(value_parser = words::<RateCode>(), hide_possible_values = true)]
+    #[serde(default, deserialize_with = "word")]
+    pub rate_code: Option<RateCode>,
 
     /// The code for a caller that is no administrator: 60010 or -20
     #[arg(
@@ -83,7 +91,9 @@ pub struct SandboxArgs {
         value_name = "CODE",
         allow_hyphen_values = true
     )]
-    pub admin_code: Option<String>,
+    #[arg(value_parser = words::<AdminCode>(), hide_possible_values = true)]
+    #[serde(default, deserialize_with = "word")]
+    pub admin_code: Option<AdminCode>,
 
     /// The code for unreadable JSON: -7 or 60003
     #[arg(
@@ -92,11 +102,15 @@ pub struct SandboxArgs {
         value_name = "CODE",
         allow_hyphen_values = true
     )]
-    pub json_code: Option<String>,
+    #[arg(value_parser = words::<JsonCode>(), hide_possible_values = true)]
+    #[serde(default, deserialize_with = "word")]
+    pub json_code: Option<JsonCode>,
 
     /// What unknown ids do to their request: refuse, partial or ok
     #[arg(long, env = "DESKBATCH_SANDBOX_UNKNOWN_IDS", value_name = "WAY")]
-    pub unknown_ids: Option<String>,
+    #[arg(value_parser = words::<UnknownIds>(), hide_possible_values = true)]
+    #[serde(default, deserialize_with = "word")]
+    pub unknown_ids: Option<UnknownIds>,
 
     /// Answer OK when a question is deleted again
     #[arg(long, env = "DESKBATCH_SANDBOX_REPEATED_DELETE_OK", value_name = "BOOL",
@@ -137,7 +151,9 @@ pub struct SandboxArgs {
 
     /// The fault that every request meets with an id in it whose last part begins with `poison`
     #[arg(long, env = "DESKBATCH_SANDBOX_POISON", value_name = "KIND")]
-    pub poison: Option<String>,
+    #[arg(value_parser = words::<Fault>(), hide_possible_values = true)]
+    #[serde(default, deserialize_with = "word")]
+    pub poison: Option<Fault>,
 
     /// Apps that have not activated Desk; several by commas
     #[arg(

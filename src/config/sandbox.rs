@@ -46,12 +46,12 @@ pub fn sandbox_settings(
     set(&mut to.repeated_delete_ok, args.repeated_delete_ok);
     set(&mut to.ids_max, args.ids_max);
     set(&mut to.extra_fields, args.extra_fields);
-    set_parsed(&mut to.window, "window", args.window.as_deref())?;
-    set_parsed(&mut to.rate_code, "rate_code", args.rate_code.as_deref())?;
-    set_parsed(&mut to.admin_code, "admin_code", args.admin_code.as_deref())?;
-    set_parsed(&mut to.json_code, "json_code", args.json_code.as_deref())?;
-    set_parsed(&mut to.unknown_ids, "unknown_ids", args.unknown_ids.as_deref())?;
-    set_parsed(&mut to.poison, "poison", args.poison.as_deref())?;
+    set(&mut to.window, args.window);
+    set(&mut to.rate_code, args.rate_code);
+    set(&mut to.admin_code, args.admin_code);
+    set(&mut to.json_code, args.json_code);
+    set(&mut to.unknown_ids, args.unknown_ids);
+    set(&mut to.poison, args.poison);
     set(&mut to.too_many_code, args.too_many_code);
     to.lapsed_after = args.lapsed_after;
     to.lapsed_for = args.lapsed_for_ms.map(Duration::from_millis);
@@ -108,15 +108,6 @@ fn set<T>(to: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *to = value;
     }
-}
-
-fn set_parsed<T: FromStr<Err = String>>(
-    to: &mut T,
-    name: &str,
-    text: Option<&str>,
-) -> Result<(), ConfigError> {
-    set(to, text.map(|text| parse(name, text)).transpose()?);
-    Ok(())
 }
 
 fn parse<T: FromStr<Err = String>>(name: &str, text: &str) -> Result<T, ConfigError> {

@@ -10,14 +10,14 @@ use std::str::FromStr;
 
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
-use strum::{Display, EnumString, IntoStaticStr, VariantArray};
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use crate::util::suggest::did_you_mean;
 
 /// A data centre of the vendor. An SDKAppID belongs to exactly one; another one responds with code 70016 or
 /// 70020.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 #[strum(parse_err_ty = String, parse_err_fn = not_a_region)]
 pub enum Region {

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, IntoStaticStr, VariantArray};
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use crate::util::escape::{code_point, is_unsafe};
 use crate::util::suggest::did_you_mean;
@@ -16,7 +16,7 @@ pub const QUESTION_ID_BYTES_MAX: usize = 256;
 
 /// The target status of a question; the numbers are the vendor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "lowercase")]
 #[strum(ascii_case_insensitive, parse_err_ty = String, parse_err_fn = not_a_status)]
 pub enum TargetStatus {
@@ -60,7 +60,7 @@ fn not_a_status(text: &str) -> String {
 
 /// Which library of questions a job belongs to; each has its own remote command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 #[strum(parse_err_ty = String, parse_err_fn = not_a_library)]

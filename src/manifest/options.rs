@@ -1,6 +1,6 @@
 //! The options of the command line that decide how a manifest is read.
 
-use strum::{Display, EnumString, IntoStaticStr, VariantArray};
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use crate::domain::job::TargetStatus;
 use crate::util::suggest::did_you_mean;
@@ -24,7 +24,7 @@ pub struct ManifestOptions {
 
 /// Which row counts when two rows of one question have different target statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 #[strum(parse_err_ty = String, parse_err_fn = not_a_choice)]
 pub enum OnConflict {

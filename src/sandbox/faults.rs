@@ -6,13 +6,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use strum::{Display, EnumString, IntoStaticStr, VariantArray};
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use super::not_a;
 
 /// A fault of the service or of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = not_a_fault)]
 pub enum Fault {
     /// Returns the code for too frequent calls although the limit is kept. Not applied, and not counted

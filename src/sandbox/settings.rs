@@ -10,14 +10,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use strum::{Display, EnumString, IntoStaticStr, VariantArray};
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use super::faults::{Fault, FaultChance, FaultScript, check_chances};
 use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, not_a};
 
 /// How the frequency limit defines a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = not_a_window)]
 pub enum Window {
     /// Any interval of one second: the stricter interpretation.
@@ -34,7 +34,7 @@ fn not_a_window(word: &str) -> String {
 
 /// The code for a call above the frequency limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(parse_err_ty = String, parse_err_fn = not_a_rate_code)]
 pub enum RateCode {
     /// From the API itself.
@@ -52,7 +52,7 @@ fn not_a_rate_code(word: &str) -> String {
 
 /// The code for an identifier that is not an administrator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(parse_err_ty = String, parse_err_fn = not_an_admin_code)]
 pub enum AdminCode {
     /// From the gateway.
@@ -70,7 +70,7 @@ fn not_an_admin_code(word: &str) -> String {
 
 /// The code for a body that is not JSON, including an empty one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(parse_err_ty = String, parse_err_fn = not_a_json_code)]
 pub enum JsonCode {
     /// From the API itself.
@@ -108,7 +108,7 @@ impl FromStr for IdsMaxFall {
 
 /// How the service treats a request with question ids that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = not_a_unknown_ids)]
 pub enum UnknownIds {
     /// Changes nothing and responds with the code of the first bad id.
