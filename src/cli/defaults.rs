@@ -26,7 +26,6 @@ pub struct Setting {
     pub key: String,
     /// The flag with its dashes; `None` for a secret.
     pub flag: Option<String>,
-    /// The environment variable.
     pub variable: String,
     /// The default, as the help names it.
     pub default: Option<String>,
@@ -42,9 +41,7 @@ impl Setting {
 /// Where a value outside the file comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettingSource {
-    /// The flag.
     Flag,
-    /// The environment variable.
     Variable,
 }
 

@@ -58,11 +58,9 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub sandbox: bool,
 
-    /// The settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
 
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 
@@ -227,7 +225,6 @@ pub struct ManifestArgs {
     pub name: Option<String>,
 }
 
-/// `deskbatch run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// A manifest: CSV, perhaps .gz; `-` is stdin
@@ -261,7 +258,6 @@ pub struct RunArgs {
     pub sandbox: SandboxArgs,
 }
 
-/// `deskbatch import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// A manifest: CSV, perhaps .gz; `-` is stdin
@@ -272,7 +268,6 @@ pub struct ImportArgs {
     pub manifest: ManifestArgs,
 }
 
-/// `deskbatch status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Show a run that goes on elsewhere on this machine until it has ended
@@ -286,7 +281,6 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// `deskbatch explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The code; without it, the whole table
@@ -294,11 +288,9 @@ pub struct ExplainArgs {
     pub code: Option<i64>,
 }
 
-/// `deskbatch usersig`.
 #[derive(Debug, Args)]
 pub struct UsersigArgs {}
 
-/// `deskbatch sandbox`.
 #[derive(Debug, Args)]
 pub struct SandboxCommandArgs {
     /// Where to listen, on this machine only; port 0 takes a free one

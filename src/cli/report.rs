@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// `deskbatch report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Only these jobs
@@ -32,7 +31,6 @@ pub struct ReportArgs {
     pub overwrite: bool,
 }
 
-/// `deskbatch dashboard`.
 #[derive(Debug, Args)]
 pub struct DashboardArgs {
     /// Where to listen; port 0 takes a free one
