@@ -11,6 +11,7 @@ use serde::de::value::Error as ValueError;
 use serde::de::{Deserializer, Error as _, Visitor};
 
 use super::{Cli, SandboxArgs, SettingsArgs};
+use crate::config::default_text;
 
 /// The table of the sandbox's settings in the configuration file.
 pub const SANDBOX_TABLE: &str = "sandbox";
@@ -25,7 +26,6 @@ pub struct Setting {
     pub key: String,
     /// The flag with its dashes; `None` for a secret.
     pub flag: Option<String>,
-    /// The environment variable.
     pub variable: String,
     /// The default, as the help names it.
     pub default: Option<String>,
@@ -41,9 +41,7 @@ impl Setting {
 /// Where a value outside the file comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettingSource {
-    /// The flag.
     Flag,
-    /// The environment variable.
     Variable,
 }
 
@@ -94,13 +92,12 @@ pub(super) fn sources(matches: &ArgMatches) -> SettingSources {
 }
 
 fn setting(arg: &Arg, table: &str) -> Setting {
-    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let default = help.split_once("[default: ").and_then(|(_, rest)| rest.rsplit_once(']'));
+    let key = format!("{table}{}", arg.get_id());
     Setting {
-        key: format!("{table}{}", arg.get_id()),
         flag: arg.get_long().map(|name| format!("--{name}")),
         variable: arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        default: default.map(|(text, _)| text.to_owned()).filter(|text| text != "none"),
+        default: default_text(&key).filter(|text| text != "none"),
+        key,
     }
 }
 

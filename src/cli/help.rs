@@ -1,34 +1,13 @@
 //! The help: `-h` fits a screen and has the common flags, `--help` has everything.
 //!
-//! Modifies clap's structures. A setting that is in no list here appears only under "Settings" in `--help`.
+//! Modifies clap's structures. A setting that is in no list here appears only in `--help`.
 
 use clap::builder::ValueHint;
 use clap::{Arg, Command, CommandFactory as _};
 
 use super::defaults::SANDBOX_TABLE;
 use super::{Cli, examples, value_parsers};
-
-/// The headings and their settings, in the order of the help.
-const HEADINGS: [(&str, &[&str]); 7] = [
-    ("Files", &["config", "database"]),
-    ("Account", &["sdkappid", "identifier", "region", "endpoint", "library", "usersig_lifetime_s"]),
-    ("Pace", &["rate", "chunk", "in_flight"]),
-    (
-        "Limits",
-        &[
-            "max_failures",
-            "attempts",
-            "rejections_max",
-            "outage_s",
-            "grace_s",
-            "connect_timeout_ms",
-            "timeout_ms",
-        ],
-    ),
-    ("Cron", &["max_duration", "wait", "on_finish", "metrics_file"]),
-    ("Output", &["quiet"]),
-    ("Log", &["log", "log_format", "log_file"]),
-];
+use crate::config::default_text;
 
 /// The settings that `-h` shows.
 const COMMON: [&str; 9] = [
@@ -41,17 +20,6 @@ const COMMON: [&str; 9] = [
     "chunk",
     "max_failures",
     "quiet",
-];
-
-/// Flags that are no settings, and that `-h` hides.
-const RARE: [&str; 7] = [
-    "delimiter",
-    "on_conflict",
-    "allow_foreign_ids",
-    "name",
-    "override_status",
-    "overwrite",
-    "same_service",
 ];
 
 /// The headings whose settings `-h` of these commands shows; `-h` of the others shows all common
@@ -128,14 +96,15 @@ fn with_help(command: Command, path: &str) -> Command {
     }
 }
 
-/// Adds heading, names and possible values of an argument.
+/// Adds default and names of an argument.
 fn with_arg_help(arg: Arg) -> Arg {
     let id = arg.get_id().as_str().to_owned();
     let is_sandbox = arg.get_help_heading() == Some("Sandbox");
-    let arg = value_parsers::with_value_parser(arg);
+    let key = if is_sandbox { format!("{SANDBOX_TABLE}.{id}") } else { id.clone() };
+    let arg = with_default(value_parsers::with_value_parser(arg), &key);
     let arg = if id == "database" { arg.value_hint(ValueHint::FilePath) } else { arg };
     let Some(variable) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else {
-        return arg.hide_short_help(RARE.contains(&id.as_str()));
+        return arg;
     };
     let whole = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
     let key = match id.as_str() {
@@ -143,17 +112,25 @@ fn with_arg_help(arg: Arg) -> Arg {
         _ if is_sandbox => format!(", key {id} in [{SANDBOX_TABLE}] of the settings' file"),
         _ => format!(", key {id} in the settings' file"),
     };
-    let heading = HEADINGS.iter().find(|(_, ids)| ids.contains(&id.as_str()));
-    let heading = match heading {
-        Some((heading, _)) => heading,
-        None if is_sandbox => "Sandbox",
-        None => "Settings",
-    };
     // Hides the present value of the variable: an address can contain a secret.
     arg.hide_env(true)
         .long_help(format!("{}\n\nVariable {variable}{key}.", whole.unwrap_or_default()))
-        .help_heading(heading)
         .hide_short_help(!COMMON.contains(&id.as_str()))
+}
+
+/// Appends the default to the first paragraph. It is no default of clap's, which would hide that the
+/// value may be in the file.
+fn with_default(arg: Arg, key: &str) -> Arg {
+    let Some(default) = default_text(key) else { return arg };
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = format!("{help} [default: {default}]");
+    match arg.get_long_help().map(ToString::to_string) {
+        Some(long) => {
+            let rest = long.split_once("\n\n").map_or("", |(_, rest)| rest);
+            arg.long_help(format!("{help}\n\n{rest}")).help(help)
+        }
+        None => arg.help(help),
+    }
 }
 
 /// Hides the settings that the command does not use.

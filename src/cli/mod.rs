@@ -35,16 +35,18 @@ pub use setup::{
 
 use crate::domain::job::TargetStatus;
 use crate::manifest::OnConflict;
+use value_parsers::words;
 
 /// Changes the live status of Tencent Cloud Desk chatbot questions, many thousands at a
 /// time, never faster than the service allows.
 #[derive(Debug, Parser)]
 #[command(name = "deskbatch", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// The settings' file [default: deskbatch.toml]
+    /// The settings' file
     ///
     /// The default one need not be there; one that is named has to be. With a secret in it, it
     /// must be yours alone: chmod 600.
+    #[arg(help_heading = "Files")]
     #[arg(long, global = true, env = "DESKBATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -56,11 +58,9 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub sandbox: bool,
 
-    /// The settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
 
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 
@@ -180,18 +180,20 @@ pub struct ManifestArgs {
     /// Instead of the column `status`, which the manifest need not have then. Rows whose own
     /// status is another one are counted; `delete` for such rows needs --override-status.
     #[arg(long, value_name = "STATUS", requires = "file")]
+    #[arg(value_parser = words::<TargetStatus>(), ignore_case = true, hide_possible_values = true)]
     pub status: Option<TargetStatus>,
 
     /// Let `--status delete` delete rows whose own status is another one
-    #[arg(long, requires = "status")]
+    #[arg(long, requires = "status", hide_short_help = true)]
     pub override_status: bool,
 
     /// The character between two fields; `tab` for a tab [default: found in the header line]
-    #[arg(long, value_name = "CHAR", requires = "file")]
+    #[arg(long, value_name = "CHAR", requires = "file", hide_short_help = true)]
     pub delimiter: Option<String>,
 
     /// Which row decides when one id comes with two statuses: first or last
-    #[arg(long, value_name = "WHICH", requires = "file")]
+    #[arg(long, value_name = "WHICH", requires = "file", hide_short_help = true)]
+    #[arg(value_parser = words::<OnConflict>(), ignore_case = true, hide_possible_values = true)]
     pub on_conflict: Option<OnConflict>,
 
     /// Leave out bad rows; write them to FILE, with reasons
@@ -202,7 +204,7 @@ pub struct ManifestArgs {
     pub rejects: Option<PathBuf>,
 
     /// Replace the file of `--rejects` whatever it holds
-    #[arg(long, requires = "rejects")]
+    #[arg(long, requires = "rejects", hide_short_help = true)]
     pub overwrite: bool,
 
     /// Import it anew although it was imported before
@@ -215,15 +217,14 @@ pub struct ManifestArgs {
     /// Take a manifest whose ids all begin with another SDKAppID
     ///
     /// Without it such a manifest is refused: it is most likely one of another application.
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", hide_short_help = true)]
     pub allow_foreign_ids: bool,
 
     /// What to call the batch [default: the file's name]
-    #[arg(long, value_name = "NAME", requires = "file")]
+    #[arg(long, value_name = "NAME", requires = "file", hide_short_help = true)]
     pub name: Option<String>,
 }
 
-/// `deskbatch run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// A manifest: CSV, perhaps .gz; `-` is stdin
@@ -245,7 +246,7 @@ pub struct RunArgs {
     /// A queue sends the jobs of an application to one service: what it records is true of that one
     /// alone. Without this flag a run whose endpoint is another one ends with 2, and nothing is
     /// imported or sent.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub same_service: bool,
 
     /// How FILE is read.
@@ -257,7 +258,6 @@ pub struct RunArgs {
     pub sandbox: SandboxArgs,
 }
 
-/// `deskbatch import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// A manifest: CSV, perhaps .gz; `-` is stdin
@@ -268,7 +268,6 @@ pub struct ImportArgs {
     pub manifest: ManifestArgs,
 }
 
-/// `deskbatch status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Show a run that goes on elsewhere on this machine until it has ended
@@ -282,7 +281,6 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// `deskbatch explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The code; without it, the whole table
@@ -290,11 +288,9 @@ pub struct ExplainArgs {
     pub code: Option<i64>,
 }
 
-/// `deskbatch usersig`.
 #[derive(Debug, Args)]
 pub struct UsersigArgs {}
 
-/// `deskbatch sandbox`.
 #[derive(Debug, Args)]
 pub struct SandboxCommandArgs {
     /// Where to listen, on this machine only; port 0 takes a free one

@@ -13,7 +13,6 @@ const ABOUT_SETTINGS: &str = "Flags win over the environment, the environment ov
     they are the variables DESKBATCH_SECRET_KEY and DESKBATCH_USERSIG, or secret_key and usersig \
     in a file that its owner alone can read.";
 
-/// A man page.
 #[derive(Debug)]
 pub struct ManPage {
     /// The words of the command, joined by dashes: `deskbatch-run`.

@@ -9,7 +9,6 @@ use super::help::without_variables;
 use super::{Cli, Command, ManifestArgs};
 use crate::util::escape::shell_word;
 
-/// `deskbatch plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// A manifest: CSV, perhaps .gz; `-` is stdin

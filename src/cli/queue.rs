@@ -6,7 +6,6 @@ use clap::Args;
 
 use crate::domain::clock::read_duration;
 
-/// `deskbatch retry`.
 #[derive(Debug, Args)]
 pub struct RetryArgs {
     /// Only jobs that failed with this code; may be given several times
@@ -18,7 +17,6 @@ pub struct RetryArgs {
     pub batch: Option<i64>,
 }
 
-/// `deskbatch cancel`.
 #[derive(Debug, Args)]
 pub struct CancelArgs {
     /// The batch, by its number in `status`
@@ -26,7 +24,6 @@ pub struct CancelArgs {
     pub batch: i64,
 }
 
-/// `deskbatch prune`.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// Only batches that were finished longer ago, as 7d, 12h or 90m

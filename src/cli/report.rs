@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// `deskbatch report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Only these jobs
@@ -16,7 +15,7 @@ pub struct ReportArgs {
     pub batch: Option<i64>,
 
     /// CSV, which can be imported again, or JSON
-    #[arg(long, value_name = "FORMAT", default_value = "csv")]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Csv)]
     pub format: ReportFormat,
 
     /// Write to FILE instead of stdout, which is `-`
@@ -28,15 +27,13 @@ pub struct ReportArgs {
     pub html: Option<PathBuf>,
 
     /// Replace FILE whatever it holds, and not an unchanged earlier report alone
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub overwrite: bool,
 }
 
-/// `deskbatch dashboard`.
 #[derive(Debug, Args)]
 pub struct DashboardArgs {
-    /// Where to listen; port 0 takes a free one [default: the setting `dashboard`, or
-    /// 127.0.0.1:8048]
+    /// Where to listen; port 0 takes a free one
     #[arg(id = "dashboard_addr", long = "addr", value_name = "ADDRESS")]
     pub addr: Option<String>,
 }

@@ -6,16 +6,15 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::SandboxArgs;
+use crate::config::CONFIG_FILE;
 
-/// `deskbatch init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// The file to write; one that is there is left as it is
-    #[arg(default_value = "deskbatch.toml")]
+    #[arg(default_value = CONFIG_FILE)]
     pub file: PathBuf,
 }
 
-/// `deskbatch config`.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// What to do with the settings.
@@ -30,7 +29,6 @@ pub enum ConfigCommand {
     Show(ConfigShowArgs),
 }
 
-/// `deskbatch config show`.
 #[derive(Debug, Args)]
 pub struct ConfigShowArgs {
     /// One JSON object on stdout
@@ -42,7 +40,6 @@ pub struct ConfigShowArgs {
     pub sandbox: SandboxArgs,
 }
 
-/// `deskbatch doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Leave out what needs the network
@@ -58,14 +55,12 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// `deskbatch completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// Whose completions
     pub shell: Shell,
 }
 
-/// `deskbatch man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// The command whose page to show [default: deskbatch itself]

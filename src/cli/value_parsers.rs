@@ -1,35 +1,15 @@
-//! Value parsers: the possible values of each argument, for shell completion, and error texts for
-//! numbers. The types of the values parse and reject them.
+//! Value parsers: words, and error texts for numbers.
 
-use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
-use clap::{Arg, Command, value_parser};
-
-use crate::desk::Region;
-use crate::domain::job::{Library, TargetStatus};
-use crate::manifest::OnConflict;
-use crate::sandbox::{AdminCode, Fault, JsonCode, RateCode, UnknownIds, Window};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::{Arg, value_parser};
+use strum::{EnumMessage, VariantArray};
 
 /// `arg` with its value parser.
 pub(super) fn with_value_parser(arg: Arg) -> Arg {
     match arg.get_id().as_str() {
-        "region" => with_suggestions(arg, Region::ALL.map(Region::name)),
-        "library" => with_possible_values(arg, read::<Library>, Library::ALL.map(Library::name)),
-        "status" => with_possible_values(
-            arg,
-            read::<TargetStatus>,
-            TargetStatus::ALL.map(TargetStatus::name),
-        ),
-        "on_conflict" => with_possible_values(arg, read::<OnConflict>, ["first", "last"]),
-        "window" => with_suggestions(arg, Window::ALL.iter().map(|word| word.name())),
-        "unknown_ids" => with_suggestions(arg, UnknownIds::ALL.iter().map(|word| word.name())),
-        "rate_code" => with_suggestions(arg, RateCode::ALL.iter().map(|word| word.name())),
-        "admin_code" => with_suggestions(arg, AdminCode::ALL.iter().map(|word| word.name())),
-        "json_code" => with_suggestions(arg, JsonCode::ALL.iter().map(|word| word.name())),
-        "poison" => with_suggestions(arg, Fault::ALL.iter().map(|word| word.name())),
         "addr" => arg.value_parser(read_address),
         _ => number(arg),
     }
@@ -72,49 +52,15 @@ fn read_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an address with a port: write 127.0.0.1:8047".to_owned())
 }
 
-fn read<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
-    text.parse()
-}
-
-/// Suggests values but accepts any: `config/` validates these, since they may come from the file too.
-fn with_suggestions(arg: Arg, values: impl IntoIterator<Item = &'static str>) -> Arg {
-    with_possible_values(arg, StringValueParser::new(), values)
-}
-
-/// Hides the possible values in the help, which lists them in its text.
-fn with_possible_values<P>(
-    arg: Arg,
-    parser: P,
-    values: impl IntoIterator<Item = &'static str>,
-) -> Arg
+/// Takes the words of `T`, which the help lists in its text and completions offer.
+pub(super) fn words<T>() -> impl TypedValueParser<Value = T>
 where
-    P: TypedValueParser,
-    P::Value: Send + Sync + Clone,
+    T: VariantArray + EnumMessage + FromStr<Err = String> + Clone + Send + Sync,
+    &'static str: From<&'static T>,
 {
-    let values = values.into_iter().collect();
-    arg.value_parser(PossibleValues { parser, values }).hide_possible_values(true)
-}
-
-/// A parser with possible values for shell completion, which does not restrict its values.
-#[derive(Clone)]
-struct PossibleValues<P> {
-    parser: P,
-    values: Vec<&'static str>,
-}
-
-impl<P: TypedValueParser> TypedValueParser for PossibleValues<P> {
-    type Value = P::Value;
-
-    fn parse_ref(
-        &self,
-        command: &Command,
-        arg: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<P::Value, clap::Error> {
-        self.parser.parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.values.iter().map(PossibleValue::new)))
-    }
+    let values = T::VARIANTS.iter().map(|value| {
+        let spellings = value.get_serializations().iter().copied();
+        PossibleValue::new(<&str>::from(value)).aliases(spellings)
+    });
+    PossibleValuesParser::new(values).try_map(|word| word.parse())
 }

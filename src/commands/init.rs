@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use strum::VariantArray as _;
 
 use super::error::{CommandError, Exit};
 use crate::cli::{InitArgs, SANDBOX_TABLE, SettingSources};
@@ -86,7 +87,7 @@ fn ask_for_missing(answers: &mut Answers, out: &Output) -> Result<(), CommandErr
             continue;
         }
         if key == "region" {
-            for (at, region) in Region::ALL.iter().enumerate() {
+            for (at, region) in Region::VARIANTS.iter().enumerate() {
                 out.warn(&format!("  {}  {region}", at + 1));
             }
         }
@@ -120,7 +121,7 @@ fn ask(
 /// The region's name, from its number in the list or any accepted spelling.
 fn region_of(answer: &str) -> String {
     let at = answer.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-    let listed = at.and_then(|at| Region::ALL.get(at).copied());
+    let listed = at.and_then(|at| Region::VARIANTS.get(at).copied());
     listed.or_else(|| answer.parse().ok()).map_or_else(|| answer.to_owned(), |r| r.to_string())
 }
 

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 
 use super::{ConfigError, Settings, defaults};
 use crate::cli::SettingsArgs;
-use crate::desk::{Endpoint, Region, Signer, check_identifier};
+use crate::desk::{Endpoint, Signer, check_identifier};
 use crate::domain::job::{App, Library};
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID};
 
@@ -160,12 +160,7 @@ pub(super) fn endpoint(raw: &SettingsArgs) -> Result<Option<Endpoint>, ConfigErr
         (Some(_), Some(_)) => {
             Err(ConfigError::new("both a region and an endpoint are set: keep one of them"))
         }
-        (Some(region), None) => {
-            let region: Region = region
-                .parse()
-                .map_err(|reason| ConfigError(format!("region: {region:?}: {reason}")))?;
-            Ok(Some(Endpoint::of_region(region)))
-        }
+        (Some(region), None) => Ok(Some(Endpoint::of_region(*region))),
         (None, Some(url)) => url
             .parse()
             .map(Some)

@@ -4,10 +4,7 @@ use std::net::SocketAddr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{ConfigError, Settings};
-
-/// The default address of `deskbatch dashboard`.
-const DEFAULT: &str = "127.0.0.1:8048";
+use super::{ConfigError, Settings, defaults};
 
 /// The shortest token; a shorter one could be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -42,7 +39,7 @@ impl Settings {
         match (addr, self.dashboard()?) {
             (Some(addr), _) => self.dashboard_at("--addr", addr),
             (None, Some(at)) => Ok(at),
-            (None, None) => self.dashboard_at("dashboard", DEFAULT),
+            (None, None) => self.dashboard_at("dashboard", defaults::DASHBOARD_ADDR),
         }
     }
 

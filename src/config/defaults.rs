@@ -1,6 +1,14 @@
-//! The defaults of settings. The help of each setting names its default too; a test compares the two.
+//! The defaults of settings, each in one place. The help, the page of settings and `config show` get their
+//! texts from here.
 
-use super::{DAY_S, RATE_DOCUMENTED};
+use std::time::Duration;
+
+use super::{DAY_S, RATE_DOCUMENTED, sandbox};
+use crate::cli::{LogFormat, SANDBOX_TABLE};
+use crate::domain::job::Library;
+
+/// The configuration file.
+pub(crate) const CONFIG_FILE: &str = "deskbatch.toml";
 
 /// The queue file.
 pub(super) const DATABASE: &str = "deskbatch.db";
@@ -26,6 +34,9 @@ pub(super) const OUTAGE_S: u64 = 600;
 /// The grace period for requests in flight, in seconds.
 pub(super) const GRACE_S: u64 = 10;
 
+/// How long to wait for a lock that another run holds.
+pub(super) const WAIT: Duration = Duration::ZERO;
+
 /// The connection timeout, in milliseconds.
 pub(super) const CONNECT_TIMEOUT_MS: u64 = 3_000;
 
@@ -38,30 +49,77 @@ pub(super) const USERSIG_LIFETIME_S: u64 = DAY_S;
 /// The log filter.
 pub(super) const LOG: &str = "warn";
 
+/// Whether to print only warnings and errors.
+pub(super) const QUIET: bool = false;
+
+/// The address of `deskbatch dashboard`.
+pub(super) const DASHBOARD_ADDR: &str = "127.0.0.1:8048";
+
+/// The default of the setting `key` as its flag would have it; `none` if a run does without a value. `None`
+/// for a setting that an account needs, and for other keys.
+pub(crate) fn default_text(key: &str) -> Option<String> {
+    if let Some(key) = key.strip_prefix(SANDBOX_TABLE).and_then(|key| key.strip_prefix('.')) {
+        return sandbox::default_text(key);
+    }
+    Some(match key {
+        "config" => CONFIG_FILE.to_owned(),
+        "database" => DATABASE.to_owned(),
+        "library" => Library::default().to_string(),
+        "rate" => RATE.to_string(),
+        "chunk" => CHUNK.to_string(),
+        "in_flight" => IN_FLIGHT.to_string(),
+        "attempts" => ATTEMPTS.to_string(),
+        "rejections_max" => REJECTIONS_MAX.to_string(),
+        "outage_s" => OUTAGE_S.to_string(),
+        "grace_s" => GRACE_S.to_string(),
+        "wait" => format!("{}s", WAIT.as_secs()),
+        "connect_timeout_ms" => CONNECT_TIMEOUT_MS.to_string(),
+        "timeout_ms" => TIMEOUT_MS.to_string(),
+        "usersig_lifetime_s" => USERSIG_LIFETIME_S.to_string(),
+        "quiet" => QUIET.to_string(),
+        "log" => LOG.to_owned(),
+        "log_format" => LogFormat::default().to_string(),
+        "dashboard_addr" => format!("the setting `dashboard`, or {DASHBOARD_ADDR}"),
+        "max_failures" | "max_duration" | "on_finish" | "metrics_file" | "log_file"
+        | "dashboard" => "none".to_owned(),
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::cli::settings;
+    use crate::cli::{command, settings};
 
     #[test]
-    fn help_names_the_defaults() {
-        let settings = settings();
-        for (key, default) in [
-            ("database", DATABASE.to_owned()),
-            ("rate", RATE.to_string()),
-            ("chunk", CHUNK.to_string()),
-            ("in_flight", IN_FLIGHT.to_string()),
-            ("attempts", ATTEMPTS.to_string()),
-            ("rejections_max", REJECTIONS_MAX.to_string()),
-            ("outage_s", OUTAGE_S.to_string()),
-            ("grace_s", GRACE_S.to_string()),
-            ("connect_timeout_ms", CONNECT_TIMEOUT_MS.to_string()),
-            ("timeout_ms", TIMEOUT_MS.to_string()),
-            ("usersig_lifetime_s", USERSIG_LIFETIME_S.to_string()),
-            ("log", LOG.to_owned()),
-        ] {
-            let setting = settings.iter().find(|setting| setting.key == key).unwrap();
-            assert_eq!(setting.default.as_deref(), Some(default.as_str()), "{key}");
+    fn help_shows_every_default() {
+        let command = command();
+        let run = command.find_subcommand("run").unwrap();
+        let mut shown = 0;
+        for setting in settings() {
+            let (Some(default), Some(flag)) = (setting.default, setting.flag) else { continue };
+            let flag = flag.trim_start_matches("--");
+            let arg = run.get_arguments().find(|arg| arg.get_long() == Some(flag)).unwrap();
+            let default = format!(" [default: {default}]");
+            assert!(arg.get_help().unwrap().to_string().ends_with(&default), "{flag}");
+            assert!(arg.get_long_help().unwrap().to_string().contains(&default), "{flag}");
+            shown += 1;
+        }
+        assert!(shown > 30, "{shown}");
+    }
+
+    #[test]
+    fn example_file_shows_the_defaults() {
+        let example = include_str!("../../deskbatch.example.toml");
+        // A file cannot name itself, and the example waits.
+        let is_shown = |key: &str| !["config", "wait"].contains(&key) && !key.contains('.');
+        for setting in settings().into_iter().filter(|setting| is_shown(&setting.key)) {
+            let Some(default) = setting.default else { continue };
+            let lines = [default.clone(), format!("{default:?}")]
+                .map(|value| format!("# {} = {value}", setting.key));
+            let is_default = |line: &str| {
+                lines.iter().any(|known| line.split("  #").next().unwrap().trim_end() == known)
+            };
+            assert!(example.lines().any(is_default), "{} = {default}", setting.key);
         }
     }
 }

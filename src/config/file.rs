@@ -9,13 +9,10 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::trust::{self, Credentials, FileStatus};
-use super::{ConfigError, ConfigFile, has_account_secret, has_secret, value};
+use super::{ConfigError, ConfigFile, defaults, has_account_secret, has_secret, value};
 use crate::cli::{SANDBOX_TABLE, SandboxArgs, SettingsArgs, settings};
 use crate::util::escape::path_text;
 use crate::util::suggest::nearest;
-
-/// The file that is read by default.
-const DEFAULT: &str = "deskbatch.toml";
 
 /// The longest word that an error shows; a longer one is masked.
 const WORD_BYTES_MAX: usize = 24;
@@ -23,7 +20,7 @@ const WORD_BYTES_MAX: usize = 24;
 /// Reads the file at `path`, which must exist, or the default file, which is optional.
 pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<ConfigFile>), ConfigError> {
     let named = path.is_some();
-    let path = path.unwrap_or(Path::new(DEFAULT));
+    let path = path.unwrap_or(Path::new(defaults::CONFIG_FILE));
     let (text, status) = match text_of(path) {
         Ok(read) => read,
         Err(e) if e.kind() == io::ErrorKind::NotFound && !named => {

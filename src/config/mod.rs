@@ -21,6 +21,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub use account::Account;
 use account::{endpoint, secret_from_environment};
 pub use dashboard::DashboardSettings;
+pub(crate) use defaults::{CONFIG_FILE, default_text};
 pub use origin::{ConfigFile, EffectiveSetting, Origin, UnknownVariable, unknown_variables};
 pub use sandbox::sandbox_settings;
 
@@ -140,9 +141,9 @@ impl Settings {
             file: None,
             sources: SettingSources::new(),
             is_sandbox_run,
-            quiet: raw.quiet.unwrap_or(false),
+            quiet: raw.quiet.unwrap_or(defaults::QUIET),
             log: raw.log.clone().unwrap_or_else(|| defaults::LOG.to_owned()),
-            log_format: raw.log_format.unwrap_or(LogFormat::Text),
+            log_format: raw.log_format.unwrap_or_default(),
             sandbox: raw.sandbox.clone().unwrap_or_default(),
             endpoint,
             raw,
@@ -219,7 +220,7 @@ impl Settings {
 
     /// How long to wait for a lock that another run holds.
     pub fn wait(&self) -> Duration {
-        self.raw.wait.unwrap_or_default()
+        self.raw.wait.unwrap_or(defaults::WAIT)
     }
 
     /// The `--on-finish` command.

@@ -46,12 +46,12 @@ pub fn sandbox_settings(
     set(&mut to.repeated_delete_ok, args.repeated_delete_ok);
     set(&mut to.ids_max, args.ids_max);
     set(&mut to.extra_fields, args.extra_fields);
-    set_parsed(&mut to.window, "window", args.window.as_deref())?;
-    set_parsed(&mut to.rate_code, "rate_code", args.rate_code.as_deref())?;
-    set_parsed(&mut to.admin_code, "admin_code", args.admin_code.as_deref())?;
-    set_parsed(&mut to.json_code, "json_code", args.json_code.as_deref())?;
-    set_parsed(&mut to.unknown_ids, "unknown_ids", args.unknown_ids.as_deref())?;
-    set_parsed(&mut to.poison, "poison", args.poison.as_deref())?;
+    set(&mut to.window, args.window);
+    set(&mut to.rate_code, args.rate_code);
+    set(&mut to.admin_code, args.admin_code);
+    set(&mut to.json_code, args.json_code);
+    set(&mut to.unknown_ids, args.unknown_ids);
+    set(&mut to.poison, args.poison);
     set(&mut to.too_many_code, args.too_many_code);
     to.lapsed_after = args.lapsed_after;
     to.lapsed_for = args.lapsed_for_ms.map(Duration::from_millis);
@@ -73,19 +73,41 @@ pub fn sandbox_settings(
     Ok(to)
 }
 
+/// The default of the sandbox's setting `key` as its flag would have it, or what its absence means.
+pub(super) fn default_text(key: &str) -> Option<String> {
+    let default = SandboxSettings::default();
+    let ms = |duration: Duration| duration.as_millis().to_string();
+    Some(match key {
+        "seed" => default.seed.to_string(),
+        "latency_ms" => ms(default.latency),
+        "jitter_ms" => ms(default.jitter),
+        "way_there_ms" => ms(default.way_there),
+        "way_there_jitter_ms" => ms(default.way_there_jitter),
+        "late_ms" => ms(default.late),
+        "rate_limit" => default.rate_limit.to_string(),
+        "window" => default.window.to_string(),
+        "count_refused" => default.count_refused.to_string(),
+        "rate_code" => default.rate_code.to_string(),
+        "admin_code" => default.admin_code.to_string(),
+        "json_code" => default.json_code.to_string(),
+        "unknown_ids" => default.unknown_ids.to_string(),
+        "repeated_delete_ok" => default.repeated_delete_ok.to_string(),
+        "ids_max" => default.ids_max.to_string(),
+        "too_many_code" => default.too_many_code.to_string(),
+        "poison" => default.poison.to_string(),
+        "extra_fields" => default.extra_fields.to_string(),
+        "lapsed_after" => "never".to_owned(),
+        "lapsed_for_ms" => "for ever".to_owned(),
+        "desk_off" => "none".to_owned(),
+        "known_ids" => "all, but those whose last part begins with `missing`".to_owned(),
+        _ => return None,
+    })
+}
+
 fn set<T>(to: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *to = value;
     }
-}
-
-fn set_parsed<T: FromStr<Err = String>>(
-    to: &mut T,
-    name: &str,
-    text: Option<&str>,
-) -> Result<(), ConfigError> {
-    set(to, text.map(|text| parse(name, text)).transpose()?);
-    Ok(())
 }
 
 fn parse<T: FromStr<Err = String>>(name: &str, text: &str) -> Result<T, ConfigError> {

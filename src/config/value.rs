@@ -28,7 +28,6 @@ pub(super) fn normalize(
     let SettingsArgs {
         database,
         identifier,
-        region,
         endpoint,
         on_finish,
         metrics_file,
@@ -39,6 +38,7 @@ pub(super) fn normalize(
         usersig,
         dashboard_token,
         sdkappid: _,
+        region: _,
         library: _,
         rate: _,
         chunk: _,
@@ -60,7 +60,6 @@ pub(super) fn normalize(
     for (key, value) in [
         ("database", database),
         ("identifier", identifier),
-        ("region", region),
         ("endpoint", endpoint),
         ("on_finish", on_finish),
         ("log", log),

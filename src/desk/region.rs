@@ -10,12 +10,16 @@ use std::str::FromStr;
 
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use crate::util::suggest::did_you_mean;
 
 /// A data centre of the vendor. An SDKAppID belongs to exactly one; another one responds with code 70016 or
 /// 70020.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+#[strum(parse_err_ty = String, parse_err_fn = not_a_region)]
 pub enum Region {
     /// Mainland China.
     China,
@@ -28,36 +32,18 @@ pub enum Region {
     /// Frankfurt.
     Frankfurt,
     /// Silicon Valley.
+    #[strum(to_string = "silicon-valley")]
+    #[strum(
+        serialize = "silicon_valley",
+        serialize = "silicon valley",
+        serialize = "siliconvalley"
+    )]
     SiliconValley,
     /// Jakarta.
     Jakarta,
 }
 
 impl Region {
-    /// Every region, in the vendor's order.
-    pub const ALL: [Self; 7] = [
-        Self::China,
-        Self::Singapore,
-        Self::Seoul,
-        Self::Tokyo,
-        Self::Frankfurt,
-        Self::SiliconValley,
-        Self::Jakarta,
-    ];
-
-    /// The name used in settings.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::China => "china",
-            Self::Singapore => "singapore",
-            Self::Seoul => "seoul",
-            Self::Tokyo => "tokyo",
-            Self::Frankfurt => "frankfurt",
-            Self::SiliconValley => "silicon-valley",
-            Self::Jakarta => "jakarta",
-        }
-    }
-
     pub fn host(self) -> &'static str {
         match self {
             Self::China => "console.tim.qq.com",
@@ -71,28 +57,10 @@ impl Region {
     }
 }
 
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Region {
-    type Err = String;
-
-    /// Reads a name in any case, with words joined by a dash, an underscore or blanks.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let letters = |text: &str| -> String {
-            let joints = |c: char| c == '-' || c == '_' || c.is_whitespace();
-            text.chars().filter(|c| !joints(*c)).collect::<String>().to_lowercase()
-        };
-        let wanted = letters(text);
-        Self::ALL.into_iter().find(|region| letters(region.name()) == wanted).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name);
-            let meant = did_you_mean(text, names);
-            format!("not a region: {meant}use one of {}", names.join(", "))
-        })
-    }
+fn not_a_region(text: &str) -> String {
+    let names: Vec<&str> = Region::VARIANTS.iter().map(Into::into).collect();
+    let meant = did_you_mean(text, names.iter().copied());
+    format!("not a region: {meant}use one of {}", names.join(", "))
 }
 
 /// The base address of the service: scheme, host, port and an optional path prefix.
@@ -199,11 +167,11 @@ mod tests {
 
     #[test]
     fn region_names_ignore_case_and_separators() {
-        for region in Region::ALL {
-            assert_eq!(region.to_string().parse(), Ok(region));
-            assert_eq!(region.name().to_uppercase().parse(), Ok(region));
+        for region in Region::VARIANTS {
+            assert_eq!(region.to_string().parse(), Ok(*region));
+            assert_eq!(region.to_string().to_uppercase().parse(), Ok(*region));
         }
-        for text in ["Silicon Valley", "silicon_valley", " SILICON-VALLEY ", "SiliconValley"] {
+        for text in ["Silicon Valley", "silicon_valley", "SILICON-VALLEY", "SiliconValley"] {
             assert_eq!(text.parse(), Ok(Region::SiliconValley));
         }
         assert_eq!(
@@ -217,8 +185,8 @@ mod tests {
 
     #[test]
     fn region_equals_the_endpoint_of_its_url() {
-        for region in Region::ALL {
-            let endpoint = Endpoint::of_region(region);
+        for region in Region::VARIANTS {
+            let endpoint = Endpoint::of_region(*region);
             assert_eq!(format!("https://{}/", region.host()).parse(), Ok(endpoint.clone()));
             assert_eq!(endpoint.to_string(), region.host());
             assert!(!endpoint.is_loopback() && endpoint.is_encrypted());

@@ -4,9 +4,9 @@
 //! statement of the queue checks the state that it leaves, and a test compares the two.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use crate::util::escape::{code_point, is_unsafe};
 use crate::util::suggest::did_you_mean;
@@ -16,19 +16,24 @@ pub const QUESTION_ID_BYTES_MAX: usize = 256;
 
 /// The target status of a question; the numbers are the vendor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "lowercase")]
+#[strum(ascii_case_insensitive, parse_err_ty = String, parse_err_fn = not_a_status)]
 pub enum TargetStatus {
     /// 4: active in production.
+    #[strum(to_string = "enable", serialize = "4")]
     Enable,
     /// 5: kept, but not active in production.
+    #[strum(to_string = "disable", serialize = "5")]
     Disable,
     /// 6: deleted from production, which cannot be undone.
+    #[strum(to_string = "delete", serialize = "6")]
     Delete,
 }
 
 impl TargetStatus {
     /// Every status, in the order of its number.
-    pub const ALL: [Self; 3] = [Self::Enable, Self::Disable, Self::Delete];
+    pub const ALL: [Self; Self::VARIANTS.len()] = all(Self::VARIANTS);
 
     pub fn code(self) -> i64 {
         match self {
@@ -44,40 +49,21 @@ impl TargetStatus {
     }
 
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Enable => "enable",
-            Self::Disable => "disable",
-            Self::Delete => "delete",
-        }
+        self.into()
     }
 }
 
-impl fmt::Display for TargetStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for TargetStatus {
-    type Err = String;
-
-    /// Reads a number or a name, in any case.
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|status| {
-                text.eq_ignore_ascii_case(status.name()) || text == status.code().to_string()
-            })
-            .ok_or_else(|| {
-                let meant = did_you_mean(text, Self::ALL.map(Self::name));
-                format!("not a status: {meant}use 4, 5, 6 or enable, disable, delete")
-            })
-    }
+fn not_a_status(text: &str) -> String {
+    let meant = did_you_mean(text, TargetStatus::VARIANTS.iter().map(Into::into));
+    format!("not a status: {meant}use 4, 5, 6 or enable, disable, delete")
 }
 
 /// Which library of questions a job belongs to; each has its own remote command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+#[strum(parse_err_ty = String, parse_err_fn = not_a_library)]
 pub enum Library {
     /// Small talk, by `batch_set_chitchat`.
     #[default]
@@ -87,34 +73,14 @@ pub enum Library {
 }
 
 impl Library {
-    /// Every library, the default first.
-    pub const ALL: [Self; 2] = [Self::Chitchat, Self::Faq];
-
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Chitchat => "chitchat",
-            Self::Faq => "faq",
-        }
+        self.into()
     }
 }
 
-impl fmt::Display for Library {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Library {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|library| text.eq_ignore_ascii_case(library.name())).ok_or_else(
-            || {
-                let meant = did_you_mean(text, Self::ALL.map(Self::name));
-                format!("not a library: {meant}use chitchat or faq")
-            },
-        )
-    }
+fn not_a_library(text: &str) -> String {
+    let meant = did_you_mean(text, Library::VARIANTS.iter().map(Into::into));
+    format!("not a library: {meant}use chitchat or faq")
 }
 
 /// One SDKAppID and one library, which has its own command. The service counts requests for each app.
@@ -127,7 +93,9 @@ pub struct App {
 
 /// The state of a job. Drawn in ARCHITECTURE.md, checked again by the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Display, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = not_a_state)]
 pub enum JobState {
     /// Waits to be sent, until its due time if it has one.
     Pending,
@@ -145,25 +113,11 @@ pub enum JobState {
 
 impl JobState {
     /// Every state, in the order reports list them.
-    pub const ALL: [Self; 6] = [
-        Self::Pending,
-        Self::InFlight,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Superseded,
-    ];
+    pub const ALL: [Self; Self::VARIANTS.len()] = all(Self::VARIANTS);
 
     /// The name in the queue, in JSON and in CSV.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::InFlight => "in_flight",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Superseded => "superseded",
-        }
+        self.into()
     }
 
     /// Whether a job may go from this state to `next`.
@@ -179,21 +133,13 @@ impl JobState {
     }
 }
 
-impl fmt::Display for JobState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
+fn not_a_state(text: &str) -> String {
+    format!("not a state of a job: {text}")
 }
 
-impl FromStr for JobState {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|state| text == state.name())
-            .ok_or_else(|| format!("not a state of a job: {text}"))
-    }
+/// `variants` as an array, which has its length in its type.
+const fn all<T: Copy, const N: usize>(variants: &[T]) -> [T; N] {
+    *variants.first_chunk().expect("N is the number of variants")
 }
 
 /// The number of a job in its queue file.

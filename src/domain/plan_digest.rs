@@ -98,8 +98,9 @@ impl JobSetHasher {
 }
 
 /// The effect of an import of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Effect {
     /// A new batch.
     New,
@@ -108,18 +109,8 @@ pub enum Effect {
     /// The file was imported before, and its batch has no open jobs.
     Finished,
     /// The file has no rows.
+    #[strum(to_string = "none")]
     Empty,
-}
-
-impl Effect {
-    fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Continues => "continues",
-            Self::Finished => "finished",
-            Self::Empty => "none",
-        }
-    }
 }
 
 /// The file of a plan.
@@ -194,7 +185,7 @@ impl Plan {
             text,
             "file {}\nbatch {}\nsuperseded {}\n",
             file.map_or("none", |file| &file.digest),
-            file.map_or("none", |file| file.effect.name()),
+            file.map_or("none", |file| file.effect.into()),
             file.map_or(0, |file| file.superseded),
         );
         for (name, sum) in [("waiting", &self.waiting), ("jobs", &self.open)] {

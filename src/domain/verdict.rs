@@ -8,7 +8,8 @@ use std::fmt;
 pub use super::codes::CODES;
 
 /// What a response means for its jobs and for the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Verdict {
     /// The jobs have succeeded.
     Applied,
@@ -27,20 +28,7 @@ pub enum Verdict {
 impl Verdict {
     /// The name in the queue and in logs.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Throttled => "throttled",
-            Self::Transient => "transient",
-            Self::Renew => "renew",
-            Self::Rejected => "rejected",
-            Self::Stop => "stop",
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        self.into()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The options of the command line that decide how a manifest is read.
 
-use std::fmt;
-use std::str::FromStr;
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use crate::domain::job::TargetStatus;
 use crate::util::suggest::did_you_mean;
@@ -25,6 +24,9 @@ pub struct ManifestOptions {
 
 /// Which row counts when two rows of one question have different target statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+#[strum(parse_err_ty = String, parse_err_fn = not_a_choice)]
 pub enum OnConflict {
     /// The row that comes first in the file.
     First,
@@ -32,25 +34,7 @@ pub enum OnConflict {
     Last,
 }
 
-impl fmt::Display for OnConflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::First => "first",
-            Self::Last => "last",
-        })
-    }
-}
-
-impl FromStr for OnConflict {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::First, Self::Last]
-            .into_iter()
-            .find(|choice| text.eq_ignore_ascii_case(&choice.to_string()))
-            .ok_or_else(|| {
-                let meant = did_you_mean(text, ["first", "last"]);
-                format!("not a choice: {meant}use first or last")
-            })
-    }
+fn not_a_choice(text: &str) -> String {
+    let meant = did_you_mean(text, OnConflict::VARIANTS.iter().map(Into::into));
+    format!("not a choice: {meant}use first or last")
 }

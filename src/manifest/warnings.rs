@@ -6,11 +6,13 @@
 
 use std::fmt;
 
+use strum::VariantArray;
+
 use super::row_error::shown;
 use crate::domain::job::{NewJob, TargetStatus};
 
 /// The kinds of unusual properties of a valid row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub enum WarningKind {
     /// An id that begins with the number of another app.
     Foreign,
@@ -26,18 +28,6 @@ pub enum WarningKind {
     Dash,
     /// A row whose own status differs from the one that an option sets for all rows.
     Override,
-}
-
-impl WarningKind {
-    const ALL: [Self; 7] = [
-        Self::Foreign,
-        Self::Number,
-        Self::ErrorValue,
-        Self::Formula,
-        Self::Apostrophe,
-        Self::Dash,
-        Self::Override,
-    ];
 }
 
 /// One kind of unusual property, for all rows that have it.
@@ -65,7 +55,7 @@ impl fmt::Display for Warning {
 
 /// The counts of each kind while rows are read.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Warnings([Option<First>; WarningKind::ALL.len()]);
+pub(super) struct Warnings([Option<First>; WarningKind::VARIANTS.len()]);
 
 #[derive(Debug, Clone)]
 struct First {
@@ -99,8 +89,8 @@ impl Warnings {
 
     /// The warnings for the app `sdkappid`. `status` is the status that an option sets for all rows.
     pub(super) fn finish(self, sdkappid: u64, status: Option<TargetStatus>) -> Vec<Warning> {
-        let found = WarningKind::ALL.into_iter().zip(self.0);
-        let found = found.filter_map(|(kind, first)| Some((kind, first?)));
+        let found = WarningKind::VARIANTS.iter().zip(self.0);
+        let found = found.filter_map(|(kind, first)| Some((*kind, first?)));
         found.map(|(kind, first)| warning(kind, first, sdkappid, status)).collect()
     }
 

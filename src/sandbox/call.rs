@@ -6,23 +6,22 @@
 
 use serde_json::Value;
 
-use super::string_enum;
-
 /// The path prefix of every command.
 const SERVICE: &str = "/v4/openim_console_http_svc/";
 
-string_enum! {
-    /// A command that the sandbox implements.
-    "a command" enum Command {
-        /// Sets the status of small talk questions.
-        BatchSetChitchat = "batch_set_chitchat",
-        /// Sets the status of questions and answers.
-        BatchSetFaq = "batch_set_faq",
-        /// Reads small talk questions.
-        ListChitchat = "list_chitchat",
-        /// Reads questions and answers.
-        ListFaq = "list_faq",
-    }
+/// A command that the sandbox implements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(strum::Display, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Command {
+    /// Sets the status of small talk questions.
+    BatchSetChitchat,
+    /// Sets the status of questions and answers.
+    BatchSetFaq,
+    /// Reads small talk questions.
+    ListChitchat,
+    /// Reads questions and answers.
+    ListFaq,
 }
 
 impl Command {

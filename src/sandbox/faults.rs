@@ -6,39 +6,47 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::string_enum;
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
-string_enum! {
-    /// A fault of the service or of the network.
-    "a fault" enum Fault {
-        /// Returns the code for too frequent calls although the limit is kept. Not applied, and not counted
-        /// towards the limit.
-        Throttle = "throttle",
-        /// HTTP 502 with an HTML page. Not applied.
-        BadGateway = "bad-gateway",
-        /// The connection is cut. Not applied.
-        CutBefore = "cut-before",
-        /// Applied, then the connection is cut before the first byte of the response.
-        CutAfter = "cut-after",
-        /// Applied; the response comes later than the timeout of a client.
-        Late = "late",
-        /// Applied, HTTP 200 with the first half of the JSON.
-        Truncated = "truncated",
-        /// Applied, HTTP 200 with text that is not JSON.
-        Garbage = "garbage",
-        /// Returns 60008, a timeout inside the service. Not applied.
-        Internal = "internal",
-        /// Returns -7 for any request. Not applied.
-        Malformed = "malformed",
-        /// Returns a code that no document lists. Not applied.
-        Unknown = "unknown",
-        /// Returns another such code. Not applied.
-        UnknownOther = "unknown-2",
-        /// Returns -50003 although every question exists. Not applied.
-        Refused = "refused",
-        /// Returns -50003 although every question exists. Applied.
-        RefusedApplied = "refused-applied",
-    }
+use super::not_a;
+
+/// A fault of the service or of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = not_a_fault)]
+pub enum Fault {
+    /// Returns the code for too frequent calls although the limit is kept. Not applied, and not counted
+    /// towards the limit.
+    Throttle,
+    /// HTTP 502 with an HTML page. Not applied.
+    BadGateway,
+    /// The connection is cut. Not applied.
+    CutBefore,
+    /// Applied, then the connection is cut before the first byte of the response.
+    CutAfter,
+    /// Applied; the response comes later than the timeout of a client.
+    Late,
+    /// Applied, HTTP 200 with the first half of the JSON.
+    Truncated,
+    /// Applied, HTTP 200 with text that is not JSON.
+    Garbage,
+    /// Returns 60008, a timeout inside the service. Not applied.
+    Internal,
+    /// Returns -7 for any request. Not applied.
+    Malformed,
+    /// Returns a code that no document lists. Not applied.
+    Unknown,
+    /// Returns another such code. Not applied.
+    #[strum(to_string = "unknown-2")]
+    UnknownOther,
+    /// Returns -50003 although every question exists. Not applied.
+    Refused,
+    /// Returns -50003 although every question exists. Applied.
+    RefusedApplied,
+}
+
+fn not_a_fault(word: &str) -> String {
+    not_a::<Fault>("a fault", word)
 }
 
 /// A fault and its probability: `bad-gateway=0.05`.
@@ -97,7 +105,7 @@ impl fmt::Display for FaultScript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (step, times)) in self.runs.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
-            write!(f, "{comma}{}", step.map_or("ok", Fault::name))?;
+            write!(f, "{comma}{}", step.map_or("ok", Into::into))?;
             if *times > 1 {
                 write!(f, "*{times}")?;
             }
@@ -190,7 +198,7 @@ mod tests {
         let script = script.map(|text| text.parse().expect("a script"));
         let chances = chances.iter().map(|text| text.parse().expect("a chance")).collect();
         let mut faults = Faults::new(script, chances, seed);
-        (0..count).map(|_| faults.next().map_or("ok", Fault::name)).collect()
+        (0..count).map(|_| faults.next().map_or("ok", Into::into)).collect()
     }
 
     #[test]

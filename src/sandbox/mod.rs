@@ -34,6 +34,8 @@ pub use state::{QuestionState, QuestionStatus};
 #[doc(hidden)]
 pub use usersig::verify as verify_usersig;
 
+use crate::util::suggest::did_you_mean;
+
 /// The key that signs UserSigs for the sandbox. It is public and protects nothing.
 pub const SANDBOX_KEY: &str = "this-key-is-published-and-no-secret-for-deskbatchs-sandbox-alone";
 
@@ -43,45 +45,15 @@ pub const SANDBOX_SDKAPPID: u64 = 1_400_000_000;
 /// The default administrator of the sandbox.
 pub const SANDBOX_IDENTIFIER: &str = "administrator";
 
-/// Defines an enum whose variants a user writes as words.
-macro_rules! string_enum {
-    (
-        $(#[$outer:meta])*
-        $what:literal enum $name:ident { $($(#[$inner:meta])* $variant:ident = $word:literal,)+ }
-    ) => {
-        $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$inner])* $variant,)+ }
-
-        impl $name {
-            /// Every choice, the default first where there is one.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.name())
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                Self::ALL.iter().copied().find(|choice| choice.name() == text).ok_or_else(|| {
-                    let words: Vec<&str> = Self::ALL.iter().map(|choice| choice.name()).collect();
-                    let meant = crate::util::suggest::did_you_mean(text, words.iter().copied());
-                    format!("not {}: {meant}use {}", $what, words.join(", "))
-                })
-            }
-        }
-    };
+/// The error for a `word` that is no `T`; `what` names the type, as `a window`.
+fn not_a<T>(what: &str, word: &str) -> String
+where
+    T: strum::VariantArray + Copy + Into<&'static str>,
+{
+    let words: Vec<&str> = T::VARIANTS.iter().map(|choice| (*choice).into()).collect();
+    let meant = did_you_mean(word, words.iter().copied());
+    format!("not {what}: {meant}use {}", words.join(", "))
 }
-use string_enum;
 
 #[cfg(test)]
 mod testing;

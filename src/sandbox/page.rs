@@ -128,7 +128,7 @@ fn write_request(page: &mut String, seen: &SeenRequest) -> fmt::Result {
 pub(super) fn json(ledger: &Ledger) -> String {
     let shown = ledger.requests.len().saturating_sub(REQUESTS_SHOWN);
     let last: Vec<Value> = ledger.requests.iter().skip(shown).map(|seen| request(seen)).collect();
-    let named = |(fault, count): (&super::Fault, &u64)| (fault.name().to_owned(), json!(count));
+    let named = |(fault, count): (&super::Fault, &u64)| (fault.to_string(), json!(count));
     json!({
         "requests": ledger.total,
         "reads": ledger.reads,
@@ -145,14 +145,14 @@ fn request(seen: &SeenRequest) -> Value {
     json!({
         "number": seen.number,
         "wall_ms": seen.wall_ms,
-        "command": seen.command.map(super::Command::name),
+        "command": seen.command.map(<&str>::from),
         "sdkappid": seen.sdkappid,
         "random": seen.random,
         "status": seen.status,
         "ids": seen.ids,
         "code": seen.code,
         "http": seen.http,
-        "fault": seen.fault.map(super::Fault::name),
+        "fault": seen.fault.map(<&str>::from),
         "applied": seen.applied,
     })
 }

@@ -10,57 +10,80 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use super::faults::{Fault, FaultChance, FaultScript, check_chances};
-use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, string_enum};
+use super::{SANDBOX_IDENTIFIER, SANDBOX_KEY, not_a};
 
-string_enum! {
-    /// How the frequency limit defines a second.
-    #[derive(Default)]
-    "a window" enum Window {
-        /// Any interval of one second: the stricter interpretation.
-        #[default]
-        Sliding = "sliding",
-        /// From one full second of the clock to the next, so that ten calls may come close together around
-        /// the boundary.
-        Fixed = "fixed",
-    }
+/// How the frequency limit defines a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = not_a_window)]
+pub enum Window {
+    /// Any interval of one second: the stricter interpretation.
+    #[default]
+    Sliding,
+    /// From one full second of the clock to the next, so that ten calls may come close together around
+    /// the boundary.
+    Fixed,
 }
 
-string_enum! {
-    /// The code for a call above the frequency limit.
-    #[derive(Default)]
-    "a code for too frequent calls" enum RateCode {
-        /// From the API itself.
-        #[default]
-        Api = "-14",
-        /// From the gateway in front of it.
-        Gateway = "60007",
-    }
+fn not_a_window(word: &str) -> String {
+    not_a::<Window>("a window", word)
 }
 
-string_enum! {
-    /// The code for an identifier that is not an administrator.
-    #[derive(Default)]
-    "a code for a missing right" enum AdminCode {
-        /// From the gateway.
-        #[default]
-        Gateway = "60010",
-        /// From the API itself.
-        Api = "-20",
-    }
+/// The code for a call above the frequency limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
+#[strum(parse_err_ty = String, parse_err_fn = not_a_rate_code)]
+pub enum RateCode {
+    /// From the API itself.
+    #[default]
+    #[strum(to_string = "-14")]
+    Api,
+    /// From the gateway in front of it.
+    #[strum(to_string = "60007")]
+    Gateway,
 }
 
-string_enum! {
-    /// The code for a body that is not JSON, including an empty one.
-    #[derive(Default)]
-    "a code for unreadable JSON" enum JsonCode {
-        /// From the API itself.
-        #[default]
-        Api = "-7",
-        /// From the gateway.
-        Gateway = "60003",
-    }
+fn not_a_rate_code(word: &str) -> String {
+    not_a::<RateCode>("a code for too frequent calls", word)
+}
+
+/// The code for an identifier that is not an administrator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
+#[strum(parse_err_ty = String, parse_err_fn = not_an_admin_code)]
+pub enum AdminCode {
+    /// From the gateway.
+    #[default]
+    #[strum(to_string = "60010")]
+    Gateway,
+    /// From the API itself.
+    #[strum(to_string = "-20")]
+    Api,
+}
+
+fn not_an_admin_code(word: &str) -> String {
+    not_a::<AdminCode>("a code for a missing right", word)
+}
+
+/// The code for a body that is not JSON, including an empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
+#[strum(parse_err_ty = String, parse_err_fn = not_a_json_code)]
+pub enum JsonCode {
+    /// From the API itself.
+    #[default]
+    #[strum(to_string = "-7")]
+    Api,
+    /// From the gateway.
+    #[strum(to_string = "60003")]
+    Gateway,
+}
+
+fn not_a_json_code(word: &str) -> String {
+    not_a::<JsonCode>("a code for unreadable JSON", word)
 }
 
 /// A lower maximum of ids in a request after a number of batch calls: `60@40`.
@@ -83,18 +106,22 @@ impl FromStr for IdsMaxFall {
     }
 }
 
-string_enum! {
-    /// How the service treats a request with question ids that do not exist.
-    #[derive(Default)]
-    "a way with unknown ids" enum UnknownIds {
-        /// Changes nothing and responds with the code of the first bad id.
-        #[default]
-        Refuse = "refuse",
-        /// Changes the good ids, but responds with the code of the first bad id.
-        Partial = "partial",
-        /// Changes the good ids, ignores the unknown ones and responds with OK.
-        Ok = "ok",
-    }
+/// How the service treats a request with question ids that do not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = not_a_unknown_ids)]
+pub enum UnknownIds {
+    /// Changes nothing and responds with the code of the first bad id.
+    #[default]
+    Refuse,
+    /// Changes the good ids, but responds with the code of the first bad id.
+    Partial,
+    /// Changes the good ids, ignores the unknown ones and responds with OK.
+    Ok,
+}
+
+fn not_a_unknown_ids(word: &str) -> String {
+    not_a::<UnknownIds>("a way with unknown ids", word)
 }
 
 impl RateCode {
@@ -297,25 +324,25 @@ mod tests {
                 assert_eq!(choice.to_string().parse(), Ok(*choice));
             }
         }
-        check(Window::ALL);
-        check(RateCode::ALL);
-        check(AdminCode::ALL);
-        check(JsonCode::ALL);
-        check(UnknownIds::ALL);
+        check(Window::VARIANTS);
+        check(RateCode::VARIANTS);
+        check(AdminCode::VARIANTS);
+        check(JsonCode::VARIANTS);
+        check(UnknownIds::VARIANTS);
         let wrong: Result<Window, String> = "slide".parse();
         assert_eq!(wrong, Err("not a window: use sliding, fixed".to_owned()));
     }
 
     #[test]
     fn code_choice_is_named_by_its_number() {
-        for code in RateCode::ALL {
-            assert_eq!(code.name(), code.code().to_string());
+        for code in RateCode::VARIANTS {
+            assert_eq!(code.to_string(), code.code().to_string());
         }
-        for code in AdminCode::ALL {
-            assert_eq!(code.name(), code.code().to_string());
+        for code in AdminCode::VARIANTS {
+            assert_eq!(code.to_string(), code.code().to_string());
         }
-        for code in JsonCode::ALL {
-            assert_eq!(code.name(), code.code().to_string());
+        for code in JsonCode::VARIANTS {
+            assert_eq!(code.to_string(), code.code().to_string());
         }
     }
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::faults::Fault;
 use super::rate::Frequency;
 use super::settings::{KnownIds, SandboxSettings, UnknownIds};
-use super::string_enum;
 use crate::domain::clock::Moment;
 
 /// No question has the id, or it was deleted.
@@ -19,16 +18,16 @@ pub(super) const NO_SUCH_QUESTION: i64 = -50_003;
 /// The question is a preset of the vendor and cannot be deleted.
 pub(super) const PRESET: i64 = -50_011;
 
-string_enum! {
-    /// The status of a question.
-    "a state of a question" enum QuestionStatus {
-        /// Set by status 4.
-        Enabled = "enabled",
-        /// Set by status 5.
-        Disabled = "disabled",
-        /// Set by status 6.
-        Deleted = "deleted",
-    }
+/// The status of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum QuestionStatus {
+    /// Set by status 4.
+    Enabled,
+    /// Set by status 5.
+    Disabled,
+    /// Set by status 6.
+    Deleted,
 }
 
 impl QuestionStatus {

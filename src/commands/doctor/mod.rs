@@ -27,23 +27,14 @@ struct Finding {
 }
 
 /// How severe a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 enum Level {
     Ok,
     /// A run would begin, but might not succeed.
     Warn,
     /// A run would fail, with this exit code.
     Bad(Exit),
-}
-
-impl Level {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Bad(_) => "bad",
-        }
-    }
 }
 
 impl Finding {
@@ -133,7 +124,7 @@ fn exit(findings: &[Finding]) -> Exit {
 fn as_text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
-        let _ = writeln!(text, "{:4} {:8}  {}", finding.level.word(), finding.check, finding.text);
+        let _ = writeln!(text, "{:4} {:8}  {}", finding.level, finding.check, finding.text);
     }
     text
 }
@@ -141,7 +132,7 @@ fn as_text(findings: &[Finding]) -> String {
 fn as_json(findings: &[Finding]) -> String {
     let checks: Vec<_> = findings
         .iter()
-        .map(|f| json!({ "check": f.check, "level": f.level.word(), "text": f.text }))
+        .map(|f| json!({ "check": f.check, "level": f.level.to_string(), "text": f.text }))
         .collect();
     let exit = exit(findings);
     format!("{}\n", json!({ "schema": 1, "exit": exit as u8, "checks": checks }))

@@ -18,7 +18,8 @@ use crate::queue::{Context as _, Import, Lease, Queue, QueueError, RunId};
 pub type ApprovalId = i64;
 
 /// The jobs of a run that an approval is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Covers {
     /// All jobs of a plan. A run with such an approval sends nothing else.
     Plan,
@@ -29,10 +30,7 @@ pub enum Covers {
 impl Covers {
     /// The word in the database.
     pub(in crate::queue) fn name(self) -> &'static str {
-        match self {
-            Self::Plan => "plan",
-            Self::Deletes => "deletes",
-        }
+        self.into()
     }
 
     /// Whether the approval is about jobs of `status`.

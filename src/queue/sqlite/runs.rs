@@ -14,13 +14,15 @@ use crate::queue::{BatchId, Context as _, Lease, Queue, QueueError, RunId};
 pub const DUE_WITHIN: Duration = Duration::from_millis(37_500);
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum RunEnding {
     /// No job remained to send.
     Drained,
     /// A signal requested a shutdown.
     Signal,
     /// The time limit of the run expired.
+    #[strum(to_string = "time")]
     TimeOver,
     /// No request got through for too long.
     Outage,
@@ -29,6 +31,7 @@ pub enum RunEnding {
     /// The service repeated the same unknown rejection too often.
     Suspicious,
     /// More jobs failed than the run allows.
+    #[strum(to_string = "failures")]
     TooManyFailures,
     /// The queue or the program failed.
     Broken,
@@ -37,16 +40,7 @@ pub enum RunEnding {
 impl RunEnding {
     /// The word in the database and in JSON.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Drained => "drained",
-            Self::Signal => "signal",
-            Self::TimeOver => "time",
-            Self::Outage => "outage",
-            Self::Refused => "refused",
-            Self::Suspicious => "suspicious",
-            Self::TooManyFailures => "failures",
-            Self::Broken => "broken",
-        }
+        self.into()
     }
 }
 

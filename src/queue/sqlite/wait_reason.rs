@@ -10,7 +10,9 @@ use crate::queue::{Context as _, Queue, QueueError, RunId};
 
 /// A wait reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(strum::EnumString, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum WaitReason {
     /// The service pushed back.
     Throttled,
@@ -24,16 +26,9 @@ pub enum WaitReason {
 }
 
 impl WaitReason {
-    const ALL: [Self; 4] = [Self::Throttled, Self::Outage, Self::NotDue, Self::Responses];
-
     /// The word in the database and in JSON.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::Outage => "outage",
-            Self::NotDue => "not_due",
-            Self::Responses => "responses",
-        }
+        self.into()
     }
 }
 
@@ -74,9 +69,7 @@ impl Queue {
 /// Reads the wait from the columns from `at` on; `None` for a run that has ended.
 pub(in crate::queue) fn read_wait(row: &SqliteRow, at: usize) -> Result<Option<Wait>, sqlx::Error> {
     let name: Option<&str> = row.try_get(at)?;
-    let Some(waits_for) = WaitReason::ALL.into_iter().find(|kind| Some(kind.name()) == name) else {
-        return Ok(None);
-    };
+    let Some(waits_for) = name.and_then(|name| name.parse().ok()) else { return Ok(None) };
     let (since_ms, until_ms): (Option<i64>, Option<i64>) =
         (row.try_get(at + 1)?, row.try_get(at + 2)?);
     let since_ms = since_ms.unwrap_or_default();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use secrecy::SecretString;
+use strum::VariantArray as _;
 
 use super::super::settings::{AdminCode, Apps, JsonCode, RateCode, SandboxSettings, Window};
 use super::super::testing::{PATH, body, query_at, sign};
@@ -163,7 +164,7 @@ fn usersig_is_valid_only_for_its_time_key_and_app() {
 fn only_administrators_of_an_app_with_desk_may_call() {
     let clerk = sign(SANDBOX_KEY, "clerk", SANDBOX_SDKAPPID, SECOND, 60);
     let query = query_with("usersig", Some(&clerk)).replace(SANDBOX_IDENTIFIER, "clerk");
-    for admin_code in AdminCode::ALL {
+    for admin_code in AdminCode::VARIANTS {
         let settings = SandboxSettings { admin_code: *admin_code, ..SandboxSettings::default() };
         assert_eq!(with_query(query.clone()).code_with(&settings), admin_code.code());
     }
@@ -178,7 +179,7 @@ fn only_administrators_of_an_app_with_desk_may_call() {
 
 #[test]
 fn sixth_request_in_a_second_is_throttled_not_applied() {
-    for rate_code in RateCode::ALL {
+    for rate_code in RateCode::VARIANTS {
         let settings = SandboxSettings { rate_code: *rate_code, ..SandboxSettings::default() };
         let mut world = ServiceState::new(settings);
         let codes: Vec<Option<i64>> = (0..6).map(|_| Sent::default().to(&mut world).code).collect();
@@ -215,7 +216,7 @@ fn bad_credentials_are_seen_but_do_not_use_the_limit() {
 
 #[test]
 fn request_body_must_be_json_with_valid_values() {
-    for json_code in JsonCode::ALL {
+    for json_code in JsonCode::VARIANTS {
         let settings = SandboxSettings { json_code: *json_code, ..SandboxSettings::default() };
         for text in ["", "{", "Status=4", "\u{feff}{}"] {
             assert_eq!(with_body(text).code_with(&settings), json_code.code(), "{text}");
@@ -298,7 +299,7 @@ fn each_fault_decides_if_applied_and_if_counted() {
         (Fault::Refused, Some(-50_003), false, 1),
         (Fault::RefusedApplied, Some(-50_003), true, 1),
     ];
-    assert_eq!(rows.map(|row| row.0), Fault::ALL);
+    assert_eq!(rows.map(|row| row.0), Fault::VARIANTS);
     for (fault, code, applied, counted) in rows {
         let mut world = ServiceState::new(SandboxSettings::default());
         let struck = Sent { fault: Some(fault), ..Sent::default() }.to(&mut world);

@@ -163,7 +163,7 @@ async fn client_receives_each_fault_as_specified() {
         (Fault::Internal, Some((200, Some(60_008))), false),
     ];
     for (fault, look, applied) in rows {
-        let (sandbox, _clock) = sandbox(scripted(fault.name())).await;
+        let (sandbox, _clock) = sandbox(scripted(fault.into())).await;
         let mut client = Client::to(&sandbox).await;
         client.post(&body(4, &["1-a"])).await;
         let seen = client.answer().await.map(|(status, _, text)| {

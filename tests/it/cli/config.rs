@@ -146,7 +146,7 @@ fn init_writes_flags_and_names_missing_settings() {
 fn init_refuses_invalid_settings_and_writes_nothing() {
     let place = Place::new();
     for (args, part) in [
-        (&["--region", "singapor"][..], "did you mean singapore?"),
+        (&["--region", "singapor"][..], "a similar value exists: 'singapore'"),
         (&["--sdkappid", "0"], "sdkappid: 0"),
         (&["--identifier", "管理员"], "only printable ASCII"),
         (&["--endpoint", "http://gate.example"], "use https"),
@@ -195,7 +195,7 @@ fn init_validates_terminal_input_and_hides_key() {
     shown += &terminal.exp_string("Region: ").unwrap();
     has(&shown, &["1  china", "7  jakarta"]);
     terminal.send_line("singapor").unwrap();
-    terminal.exp_string("did you mean singapore?").unwrap();
+    terminal.exp_string("a similar value exists: 'singapore'").unwrap();
     terminal.exp_string("Region: ").unwrap();
     terminal.send_line("2").unwrap();
     terminal.exp_string("DESKBATCH_SECRET_KEY): ").unwrap();

@@ -242,7 +242,7 @@ fn doctor_checks_sandbox_run_by_starting_sandbox() {
     has(&text, &["ok   sandbox", "answers", "deskbatch.sandbox.db is not there yet"]);
     place.write("deskbatch.toml", "[sandbox]\nwindow = \"slidng\"\n");
     let text = data(&ends(place.deskbatch(&["doctor", "--sandbox"]), 2));
-    has(&text, &["bad  sandbox", "did you mean sliding?"]);
+    has(&text, &["bad  config", "line 2: ", "did you mean sliding?"]);
 }
 
 /// Unmounts the folder on drop, so that a failed test leaves no mount behind.

@@ -70,7 +70,7 @@ fn every_setting_has_its_variable() {
     let place = Place::new();
     for (name, value, part) in [
         ("SDKAPPID", "many", "--sdkappid"),
-        ("REGION", "atlantis", "region: \"atlantis\""),
+        ("REGION", "atlantis", "--region"),
         ("ENDPOINT", "http://gateway.example", "endpoint: "),
         ("LIBRARY", "books", "--library"),
         ("DATABASE", "postgres://host/db", "database: postgres"),

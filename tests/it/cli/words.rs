@@ -191,7 +191,7 @@ fn out_of_range_values_get_specific_messages() {
         (["--max-failures", "-1"], "give a number of jobs, as 20"),
         (["--rate", "-1"], "is not a number of requests a second above 0"),
         (["--wait", "-1s"], "is not a length of time"),
-        (["--region", ""], "region: \"\": not a region"),
+        (["--region", ""], "a value is required for '--region <NAME>'"),
     ] {
         let mut command = place.deskbatch(&["run"]);
         command.args(args);

@@ -116,13 +116,13 @@ fn invalid_sandbox_settings_are_refused_before_import() {
     for (flags, reason) in [
         (["--fault", "throttle=0.6,internal=0.6"], "add up to 1.2"),
         (["--fault", "storm=0.5"], "not a fault: use throttle"),
-        (["--window", "slide"], "use sliding, fixed"),
         (["--known-ids", "absent.txt"], "absent.txt cannot be read"),
     ] {
         let [name, value] = flags;
         wrong(&place, &["run", "jobs.csv", "--sandbox", name, value], &["sandbox", reason]);
         wrong(&place, &["sandbox", "--addr", "127.0.0.1:0", name, value], &["sandbox", reason]);
     }
+    wrong(&place, &["run", "--sandbox", "--window", "slide"], &["--window", "sliding, fixed"]);
     wrong(&place, &["sandbox", "--addr", "0.0.0.0:0"], &["0.0.0.0:0 is not a loopback address"]);
     assert_eq!(place.files(), ["jobs.csv"]);
 }

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _};
-use deskbatch::cli::Cli;
+use clap::{Arg, Command};
+use deskbatch::cli::command;
 use deskbatch::config::SECRET_VARIABLES;
 use deskbatch::domain::verdict::{CODES, Class, CodeRow, UNKNOWN, Verdict};
 
@@ -95,7 +95,7 @@ fn settings() -> Vec<Setting> {
         command.get_subcommands().for_each(|command| collect(command, found));
     }
     let mut found = Vec::new();
-    collect(&Cli::command(), &mut found);
+    collect(&command(), &mut found);
     found
 }
 
