@@ -66,12 +66,11 @@ impl Queue {
     }
 }
 
-/// Reads the wait from the columns from `at` on; `None` for a run that has ended.
-pub(in crate::queue) fn read_wait(row: &SqliteRow, at: usize) -> Result<Option<Wait>, sqlx::Error> {
-    let name: Option<&str> = row.try_get(at)?;
-    let Some(waits_for) = name.and_then(|name| name.parse().ok()) else { return Ok(None) };
-    let (since_ms, until_ms): (Option<i64>, Option<i64>) =
-        (row.try_get(at + 1)?, row.try_get(at + 2)?);
-    let since_ms = since_ms.unwrap_or_default();
+/// Reads the columns `wait_reason`, `wait_since_ms` and `wait_until_ms`; `None` for a run that sends or has
+/// ended.
+pub(in crate::queue) fn read_wait(row: &SqliteRow, _: &str) -> Result<Option<Wait>, sqlx::Error> {
+    let Some(waits_for) = row.try_get("wait_reason")? else { return Ok(None) };
+    let since_ms: i64 = row.try_get::<Option<_>, _>("wait_since_ms")?.unwrap_or_default();
+    let until_ms: Option<i64> = row.try_get("wait_until_ms")?;
     Ok(Some(Wait { waits_for, since_ms, until_ms: until_ms.unwrap_or(since_ms) }))
 }
