@@ -7,14 +7,20 @@ use std::path::Path;
 
 use crate::domain::job::App;
 use crate::queue::sqlite::run_lock::{Holder, RunLock};
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Queue, QueueError, RunId};
 
 /// The right to send the jobs of an app, for as long as this value lives.
 #[derive(Debug)]
 pub struct Lease {
     app: App,
     recovery: Recovery,
-    lock: RunLock,
+    engine: EngineLease,
+}
+
+/// What holds the lease.
+#[derive(Debug)]
+enum EngineLease {
+    Sqlite(RunLock),
 }
 
 /// What an acquired queue had in flight from runs that died.
@@ -38,7 +44,9 @@ impl Lease {
 
     /// This process, as other processes see it.
     pub fn holder(&self) -> &Holder {
-        self.lock.holder()
+        match &self.engine {
+            EngineLease::Sqlite(lock) => lock.holder(),
+        }
     }
 
     /// What was recovered when the lease was acquired.
@@ -52,11 +60,16 @@ impl Lease {
     /// [`QueueError::ReplacedDuringRun`] when the queue file, its log or its lock file was removed or
     /// replaced; [`QueueError::Linked`] when the queue file got a second name.
     pub fn check(&self) -> Result<(), QueueError> {
-        self.lock.check()
+        match &self.engine {
+            EngineLease::Sqlite(lock) => lock.check(),
+        }
     }
 
-    pub(in crate::queue) fn lock(&self) -> &RunLock {
-        &self.lock
+    /// The run lock of the queue file.
+    pub(in crate::queue) fn run_lock(&self) -> &RunLock {
+        match &self.engine {
+            EngineLease::Sqlite(lock) => lock,
+        }
     }
 }
 
@@ -69,9 +82,13 @@ impl Queue {
     /// [`QueueError::LockFile`] when this user cannot use the lock file, or when the queue file cannot be
     /// written.
     pub async fn acquire(&self, app: App, now_ms: i64) -> Result<Lease, QueueError> {
-        let lock = RunLock::take(self.path(), now_ms)?;
-        let recovery = self.recover(&lock, now_ms).await?;
-        Ok(Lease { app, recovery, lock })
+        match self {
+            Self::Sqlite(queue) => {
+                let lock = RunLock::take(queue.path(), now_ms)?;
+                let recovery = queue.recover(&lock, now_ms).await?;
+                Ok(Lease { app, recovery, engine: EngineLease::Sqlite(lock) })
+            }
+        }
     }
 
     /// The holder of the lease of the queue file `database`, if there is one. The inspection holds a
@@ -81,5 +98,15 @@ impl Queue {
     /// [`QueueError::LockFile`] or [`QueueError::Unusable`] when the lock file cannot be read.
     pub fn lease_holder(database: &Path) -> Result<Option<Holder>, QueueError> {
         RunLock::holder_of(database)
+    }
+
+    /// Begins a run of the app of `lease`, and records it.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn begin_run(&self, lease: &Lease, now_ms: i64) -> Result<RunId, QueueError> {
+        match self {
+            Self::Sqlite(queue) => queue.begin_run(lease, now_ms).await,
+        }
     }
 }

@@ -7,18 +7,22 @@
 //! another engine can be added beside `sqlite`.
 
 mod error;
+mod import;
 mod lease;
 mod read;
+mod reads;
+mod runs;
 mod sqlite;
+mod transaction;
+mod types;
+mod writes;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use std::path::Path;
 
 pub use crate::domain::conclusions::{Concluded, Conclusion, Conclusions};
 use error::Context;
 pub use error::QueueError;
+pub use import::Import;
 pub use lease::{Lease, Recovery};
 pub use read::metrics::{
     AppMetrics, LATENCY_BOUNDS_MS, LastRun, LatencyHistogram, QueueMetrics, VerdictCounts,
@@ -29,59 +33,87 @@ pub use read::request_stats::{RequestCounts, RequestTimeline, RunStats};
 pub use read::sessions::{Bucket, PauseReason, PauseStats};
 pub use read::status::{QueueCounts, QueueStatus, RunSummary, RunTotals};
 pub use read::unfinished::UnfinishedJobs;
+pub use reads::ChangeDetector;
+use sqlite::SqliteQueue;
 pub use sqlite::app_lock::AppLock;
-pub use sqlite::approvals::{Approval, ApprovalId, Covers, OpenJobs, Survey};
-pub use sqlite::batches::{BatchSummary, Cancelled, Retried};
-pub use sqlite::change_detector::ChangeDetector;
-pub use sqlite::claim::{Claimed, ClaimedRequest};
 pub use sqlite::closing::closing;
 pub use sqlite::import::staging::{CancellationToken, RowBatch};
-pub use sqlite::import::{Import, ImportTotals, Imported, Preview, SameManifest};
-pub use sqlite::learned_limits::{AppChunkSize, AppRate};
-pub use sqlite::prune::Pruned;
 pub use sqlite::run_lock::Holder;
-pub use sqlite::runs::{DUE_WITHIN, RunEnding};
-pub use sqlite::settle::{RequestResult, RequeueOptions, SettleCounts};
-pub use sqlite::transaction::WriteTransaction;
-pub use sqlite::wait_reason::{Wait, WaitReason};
+pub use transaction::WriteTransaction;
+pub use types::{
+    AppChunkSize, AppRate, Approval, ApprovalId, BatchSummary, Cancelled, Claimed, ClaimedRequest,
+    Covers, DUE_WITHIN, ImportTotals, Imported, OpenJobs, Preview, Pruned, RequestResult,
+    RequeueOptions, Retried, RunEnding, SameManifest, SettleCounts, Survey, Wait, WaitReason,
+};
 
-/// Identifies a batch within its queue file.
+/// Identifies a batch within its queue.
 pub type BatchId = i64;
-/// Identifies a run within its queue file.
+/// Identifies a run within its queue.
 pub type RunId = i64;
-/// Identifies a request within its queue file.
+/// Identifies a request within its queue.
 pub type RequestId = i64;
 
-/// An open queue: the store of batches, jobs, requests and runs.
+/// An open queue: the durable store of batches, jobs, requests and runs, in the engine that holds it.
 #[derive(Debug, Clone)]
-pub struct Queue {
-    path: PathBuf,
-    /// The identity of the file at the time of opening; `None` for a queue in memory.
-    found: sqlite::run_lock::Identity,
-    /// Whether the file had a non-empty write-ahead log before this process opened it.
-    has_log: bool,
-    sending: Arc<Mutex<Option<sqlite::lost_log::Sending>>>,
-    writer: sqlite::connection::WriteConnection,
-    readers: SqlitePool,
-    /// The claim scope of the run that claims, read once.
-    scope: Arc<Mutex<Option<(RunId, sqlite::claim_scope::ClaimScope)>>>,
+pub enum Queue {
+    /// A queue file.
+    Sqlite(SqliteQueue),
 }
 
 impl Queue {
-    /// The path of the queue file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Opens the queue file at `path`. Creates it if needed, readable by its owner alone, and brings
+    /// its schema up to date.
+    ///
+    /// # Errors
+    /// When the file or its folder cannot be used, is no queue file, or has a newer schema version;
+    /// nothing is changed in any of these cases.
+    pub async fn open(path: &Path) -> Result<Self, QueueError> {
+        SqliteQueue::open(path).await.map(Self::Sqlite)
     }
 
-    /// Begins a transaction that has the write lock from its first statement on.
-    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, QueueError> {
-        self.writer.begin(doing).await
+    /// Opens an existing queue file.
+    ///
+    /// # Errors
+    /// [`QueueError::Missing`] if it does not exist, and all errors of [`Queue::open`].
+    pub async fn open_existing(path: &Path) -> Result<Self, QueueError> {
+        SqliteQueue::open_existing(path).await.map(Self::Sqlite)
+    }
+
+    /// Opens the queue file at `path`, or an empty queue in memory if there is no file, so that a
+    /// command that only reads creates none.
+    ///
+    /// # Errors
+    /// All errors of [`Queue::open`].
+    pub async fn open_or_in_memory(path: &Path) -> Result<Self, QueueError> {
+        SqliteQueue::open_or_in_memory(path).await.map(Self::Sqlite)
+    }
+
+    /// The same queue through separate connections, opened when first needed. They neither wait for
+    /// the connections of `self` nor keep these from closing.
+    #[must_use]
+    pub fn separate_connections(&self) -> Self {
+        match self {
+            Self::Sqlite(queue) => Self::Sqlite(queue.separate_connections()),
+        }
+    }
+
+    /// The schema version of the queue files that this program writes.
+    pub fn schema_version() -> i64 {
+        SqliteQueue::schema_version()
+    }
+
+    /// The path of the queue file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Sqlite(queue) => queue.path(),
+        }
     }
 
     /// Closes every connection; the last one copies the write-ahead log into the file. Waits for
     /// connections in use, each of which is in use for one call at most.
     pub async fn close(self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        match self {
+            Self::Sqlite(queue) => queue.close().await,
+        }
     }
 }

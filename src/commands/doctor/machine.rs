@@ -125,7 +125,10 @@ async fn check_rows(queue: &Queue, path: &str, recount: bool) -> Result<Finding,
             0 => String::new(),
             some => format!("; {some} figures were wrong and were counted anew"),
         };
-        Finding::ok("queue", format!("{path} is whole, of version {}{note}", Queue::layout()))
+        Finding::ok(
+            "queue",
+            format!("{path} is whole, of version {}{note}", Queue::schema_version()),
+        )
     } else if damage.iter().all(|line| line.starts_with(COUNTER_DEFECT)) {
         let text = format!(
             "{path} keeps wrong figures ({shown}): its jobs are whole; deskbatch doctor --recount counts them anew"

@@ -14,8 +14,8 @@ use sqlx::{FromRow as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use crate::domain::job::{App, JobState, TargetStatus};
 use crate::queue::read::row_helpers::{from_row, integer};
-use crate::queue::sqlite::doubts;
-use crate::queue::{Context as _, Queue, QueueError};
+use crate::queue::sqlite::{SqliteQueue, doubts};
+use crate::queue::{Context as _, QueueError};
 
 /// Upper bounds of the latency buckets, in milliseconds. Pruned requests are stored under these bounds,
 /// so a new bound between two of them would count only later requests.
@@ -104,12 +104,8 @@ type Apps = BTreeMap<i64, AppMetrics>;
 /// The operation, for errors.
 const CONTEXT: &str = "read the metrics";
 
-impl Queue {
-    /// The counters of the whole queue, from one read transaction.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read or has an impossible row.
-    pub async fn metrics(&self) -> Result<QueueMetrics, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn metrics(&self) -> Result<QueueMetrics, QueueError> {
         let mut tx = self.readers.begin().await.context(CONTEXT)?;
         let mut apps = read_apps(&mut tx).await?;
         read_job_counters(&mut tx, &mut apps).await?;
@@ -121,11 +117,11 @@ impl Queue {
         count_requests(&mut tx, &mut apps).await?;
         read_last_runs(&mut tx, &mut apps).await?;
         tx.rollback().await.context(CONTEXT)?;
-        let mut log = self.path.as_os_str().to_owned();
+        let mut log = self.path().as_os_str().to_owned();
         log.push("-wal");
         Ok(QueueMetrics {
             apps: apps.into_values().collect(),
-            file_bytes: fs::metadata(&self.path).ok().map(|file| file.len()),
+            file_bytes: fs::metadata(self.path()).ok().map(|file| file.len()),
             log_bytes: fs::metadata(log).map_or(0, |file| file.len()),
         })
     }

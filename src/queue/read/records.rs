@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 
 use crate::domain::job::{JobId, JobState, TargetStatus};
 use crate::queue::read::row_helpers::integer;
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::doubts::IN_DOUBT;
-use crate::queue::{BatchId, Context as _, Queue, QueueError, RunId};
+use crate::queue::{BatchId, Context as _, QueueError, RunId};
 
 /// A job with everything the queue records about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,9 +66,8 @@ pub struct RecordFilter {
     pub limit: Option<u32>,
 }
 
-impl Queue {
-    /// The records that match `filter`, in the order of the imports, then of the rows.
-    pub fn records(
+impl SqliteQueue {
+    pub(in crate::queue) fn records(
         &self,
         filter: RecordFilter,
     ) -> impl Stream<Item = Result<Record, QueueError>> + Send + use<> {

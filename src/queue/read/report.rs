@@ -13,8 +13,8 @@ use crate::queue::read::request_stats::{self, RequestTimeline, RunStats};
 use crate::queue::read::row_helpers::{
     first_and_last_id, flatten, from_row, id_ranges, integer, skip,
 };
-use crate::queue::sqlite::doubts;
-use crate::queue::{BatchId, Context as _, Queue, QueueCounts, QueueError};
+use crate::queue::sqlite::{SqliteQueue, doubts};
+use crate::queue::{BatchId, Context as _, QueueCounts, QueueError};
 
 /// The most batches and runs in a list, newest first.
 const LISTED_MAX: usize = 100;
@@ -123,13 +123,8 @@ impl QueueReport {
     }
 }
 
-impl Queue {
-    /// The report of the queue, or of one batch and the runs since its import. A pause between two
-    /// requests counts as a wait from `wait_ms_min` on.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read or has an impossible row.
-    pub async fn overview(
+impl SqliteQueue {
+    pub(in crate::queue) async fn overview(
         &self,
         batch: Option<BatchId>,
         wait_ms_min: i64,

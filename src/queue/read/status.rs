@@ -10,9 +10,9 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::domain::job::{App, JobState, Library};
 use crate::queue::read::row_helpers::{flatten, from_row, integer};
-use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::wait_reason::read_wait;
-use crate::queue::{ApprovalId, Context as _, Queue, QueueError, RunId, Wait};
+use crate::queue::sqlite::{SqliteQueue, doubts};
+use crate::queue::{ApprovalId, Context as _, QueueError, RunId, Wait};
 
 /// Jobs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -161,12 +161,8 @@ pub struct QueueStatus {
     pub pruned_ms: Option<i64>,
 }
 
-impl Queue {
-    /// The status of the whole queue, from one read transaction.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read or has an impossible row.
-    pub async fn status(&self) -> Result<QueueStatus, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn status(&self) -> Result<QueueStatus, QueueError> {
         let mut tx = self.readers.begin().await.context("read the status")?;
         let jobs = sqlx::query(SUMS_OF_ALL).fetch_one(&mut *tx).await.context(JOB_COUNTERS)?;
         let runs = sqlx::query(
@@ -209,19 +205,15 @@ impl Queue {
     /// The size of the file and its log; 0 for what cannot be read.
     fn file_bytes(&self) -> u64 {
         let log = {
-            let mut name = self.path.as_os_str().to_owned();
+            let mut name = self.path().as_os_str().to_owned();
             name.push("-wal");
             PathBuf::from(name)
         };
         let bytes = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-        bytes(&self.path) + bytes(&log)
+        bytes(self.path()) + bytes(&log)
     }
 
-    /// Jobs of one app by state.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read or has an impossible row.
-    pub async fn counts_of(&self, app: App) -> Result<QueueCounts, QueueError> {
+    pub(in crate::queue) async fn counts_of(&self, app: App) -> Result<QueueCounts, QueueError> {
         sqlx::query_as(
             "SELECT CAST(coalesce(sum(pending), 0) AS BIGINT) AS pending,
                     CAST(coalesce(sum(in_flight), 0) AS BIGINT) AS in_flight,
@@ -239,11 +231,7 @@ impl Queue {
         .context(JOB_COUNTERS)
     }
 
-    /// The number of jobs of one app that are in doubt.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn in_doubt_of(&self, app: App) -> Result<u64, QueueError> {
+    pub(in crate::queue) async fn in_doubt_of(&self, app: App) -> Result<u64, QueueError> {
         let mut reader = self.readers.acquire().await.context("count the jobs in doubt")?;
         match find_app(&mut reader, app).await? {
             Some(app_id) => doubts::count(&mut reader, Some(app_id), None).await,
@@ -251,12 +239,7 @@ impl Queue {
         }
     }
 
-    /// Open jobs of one app by target status, in the order of
-    /// [`TargetStatus::ALL`](crate::domain::job::TargetStatus::ALL).
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn open_by_status(&self, app: App) -> Result<[u64; 3], QueueError> {
+    pub(in crate::queue) async fn open_by_status(&self, app: App) -> Result<[u64; 3], QueueError> {
         let mut reader = self.readers.acquire().await.context(JOB_COUNTERS)?;
         match find_app(&mut reader, app).await? {
             Some(app_id) => open_by_status(&mut reader, app_id).await,

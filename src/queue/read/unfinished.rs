@@ -6,7 +6,9 @@
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::queue::read::row_helpers::{from_row, integer};
-use crate::queue::{BatchId, Context as _, Import, Queue, QueueError};
+use crate::queue::sqlite::SqliteQueue;
+use crate::queue::sqlite::import::SqliteImport;
+use crate::queue::{BatchId, Context as _, QueueError};
 
 /// Questions of a batch without their target status, by reason. If a later import has the same target
 /// status for a question, the job of that import decides.
@@ -41,23 +43,20 @@ impl UnfinishedJobs {
 
 const CONTEXT: &str = "read the progress of the batch";
 
-impl Queue {
-    /// The progress of a batch. Reads each of its jobs.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn unfinished_jobs(&self, batch: BatchId) -> Result<UnfinishedJobs, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn unfinished_jobs(
+        &self,
+        batch: BatchId,
+    ) -> Result<UnfinishedJobs, QueueError> {
         let mut reader = self.readers.acquire().await.context(CONTEXT)?;
         unfinished_jobs(&mut reader, batch).await
     }
 }
 
-impl Import {
-    /// The progress of the earlier batch of the same manifest.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn unfinished_of_known(&mut self) -> Result<UnfinishedJobs, QueueError> {
+impl SqliteImport {
+    pub(in crate::queue) async fn unfinished_of_known(
+        &mut self,
+    ) -> Result<UnfinishedJobs, QueueError> {
         match self.effect.known {
             Some(batch) => unfinished_jobs(&mut self.connection, batch).await,
             None => Ok(UnfinishedJobs::default()),

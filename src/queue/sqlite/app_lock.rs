@@ -7,10 +7,9 @@
 //! with its process. Its holder removes the file, and a process that gets a lock checks whether the
 //! name still leads to that file.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 

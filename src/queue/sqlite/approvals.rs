@@ -10,72 +10,14 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::domain::job::{App, TargetStatus};
-use crate::domain::plan_digest::{JobSetDigest, JobSetHasher};
+use crate::domain::plan_digest::JobSetHasher;
 use crate::queue::read::row_helpers::{from_row, integer};
 use crate::queue::read::status::open_by_status;
-use crate::queue::sqlite::approved_jobs;
-use crate::queue::{BatchId, Context as _, Import, Lease, Queue, QueueError, RunId};
-
-/// Identifies an approval within its queue file.
-pub type ApprovalId = i64;
-
-/// The jobs of a run that an approval is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
-pub enum Covers {
-    /// All jobs of a plan. A run with such an approval sends nothing else.
-    Plan,
-    /// The deletes. A run with such an approval also sends enables and disables, which need none.
-    Deletes,
-}
-
-impl Covers {
-    /// The word in the database.
-    pub(in crate::queue) fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Whether the approval is about jobs of `status`.
-    pub(in crate::queue) fn is_about(self, status: TargetStatus) -> bool {
-        self == Self::Plan || status == TargetStatus::Delete
-    }
-}
-
-/// The open jobs of an app, for a run with a given approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenJobs {
-    /// The jobs that the run sends.
-    pub to_send: u64,
-    /// The jobs that the run does not send, since its approval does not cover them.
-    pub unapproved: u64,
-}
-
-/// The jobs that a run would send if the import were committed now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Survey {
-    /// All of these jobs.
-    pub open: JobSetDigest,
-    /// The part of them that was in the queue before the import.
-    pub waiting: JobSetDigest,
-    /// How many of them are in a request without a recorded response.
-    pub in_flight: u64,
-    /// The first questions to be deleted, ordered by their ids.
-    pub deletes: Vec<String>,
-}
-
-/// An approval that was given earlier.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Approval {
-    pub id: ApprovalId,
-    /// The conditions under which the approval was given.
-    pub terms: String,
-    /// Its open jobs.
-    pub open: u64,
-    /// Its failed jobs whose question no later import covers.
-    pub failed: u64,
-    /// Jobs that it no longer covers, since they were retried or approved again.
-    pub uncovered: u64,
-}
+use crate::queue::sqlite::import::SqliteImport;
+use crate::queue::sqlite::{SqliteQueue, approved_jobs};
+use crate::queue::{
+    Approval, ApprovalId, BatchId, Context as _, Covers, Lease, OpenJobs, QueueError, RunId, Survey,
+};
 
 from_row!(Approval { id, terms, open = integer, failed = difference, uncovered = integer });
 
@@ -86,23 +28,18 @@ fn difference(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
 
 from_row!(OpenJobs { to_send = integer, unapproved = integer });
 
-impl Queue {
-    /// Begins a survey of the queue, in one transaction with the decision about it.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn begin_review(&self, app: App, now_ms: i64) -> Result<Import, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn begin_review(
+        &self,
+        app: App,
+        now_ms: i64,
+    ) -> Result<SqliteImport, QueueError> {
         let mut import = self.begin_import(app, now_ms).await?;
         import.begin().await?;
         Ok(import)
     }
 
-    /// The newest approval of the plan with this digest. Read it before an import, which may supersede
-    /// its jobs.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn find_approval(
+    pub(in crate::queue) async fn find_approval(
         &self,
         app: App,
         digest: &str,
@@ -127,11 +64,11 @@ impl Queue {
         .context("find the approval")
     }
 
-    /// Binds a run that has begun to the approval of its jobs.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn bind_run(&self, run: RunId, approval: ApprovalId) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn bind_run(
+        &self,
+        run: RunId,
+        approval: ApprovalId,
+    ) -> Result<(), QueueError> {
         const CONTEXT: &str = "bind a run to a plan";
         let mut tx = self.write(CONTEXT).await?;
         sqlx::query("UPDATE runs SET approval_id = ? WHERE id = ?")
@@ -145,11 +82,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The open jobs of `app`, for a run with `approval`. A run without an approval sends no deletes.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn open_of(
+    pub(in crate::queue) async fn open_of(
         &self,
         app: App,
         approval: Option<ApprovalId>,
@@ -173,11 +106,10 @@ impl Queue {
         .context("count the open jobs")
     }
 
-    /// How many jobs the approval no longer covers, since they were retried or approved again.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn uncovered_of(&self, approval: ApprovalId) -> Result<u64, QueueError> {
+    pub(in crate::queue) async fn uncovered_of(
+        &self,
+        approval: ApprovalId,
+    ) -> Result<u64, QueueError> {
         sqlx::query("SELECT uncovered FROM approvals WHERE id = $1")
             .bind(approval)
             .fetch_optional(&self.readers)
@@ -186,11 +118,10 @@ impl Queue {
             .context("read the approval")
     }
 
-    /// How many jobs of an approval are cancelled, and how many superseded.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn withdrawn_of(&self, approval: ApprovalId) -> Result<[u64; 2], QueueError> {
+    pub(in crate::queue) async fn withdrawn_of(
+        &self,
+        approval: ApprovalId,
+    ) -> Result<[u64; 2], QueueError> {
         sqlx::query(
             "SELECT CAST(coalesce(sum(cancelled), 0) AS BIGINT) AS cancelled,
                     CAST(coalesce(sum(superseded), 0) AS BIGINT) AS superseded
@@ -203,11 +134,10 @@ impl Queue {
         .context("count the approved jobs")
     }
 
-    /// The failed jobs of an approval whose question no later import covers.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn failed_of(&self, approval: ApprovalId) -> Result<u64, QueueError> {
+    pub(in crate::queue) async fn failed_of(
+        &self,
+        approval: ApprovalId,
+    ) -> Result<u64, QueueError> {
         sqlx::query(
             "SELECT CAST(coalesce(sum(failed - failed_superseded), 0) AS BIGINT) AS failed FROM job_counts
              WHERE approval_id = $1",
@@ -220,14 +150,11 @@ impl Queue {
     }
 }
 
-impl Import {
-    /// Surveys the jobs that a run would send, once the import has all its rows. Lists the ids of at
-    /// most `deletes_max` deletes. A job in flight that was superseded or cancelled is not sent again,
-    /// so the survey leaves it out.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read or has an impossible row.
-    pub async fn survey(&mut self, deletes_max: usize) -> Result<Survey, QueueError> {
+impl SqliteImport {
+    pub(in crate::queue) async fn survey(
+        &mut self,
+        deletes_max: usize,
+    ) -> Result<Survey, QueueError> {
         const CONTEXT: &str = "survey the open jobs";
         let mut rows = sqlx::query(AssertSqlSafe(approved_jobs::survey()))
             .bind(self.app_id)
@@ -250,11 +177,7 @@ impl Import {
         Ok(Survey { open: open.finish(), waiting: waiting.finish(), in_flight, deletes })
     }
 
-    /// The number of open jobs in the earlier batch of the same manifest.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn open_of_known(&mut self) -> Result<u64, QueueError> {
+    pub(in crate::queue) async fn open_of_known(&mut self) -> Result<u64, QueueError> {
         sqlx::query(
             "SELECT CAST(coalesce(sum(pending + in_flight), 0) AS BIGINT) AS open FROM job_counts WHERE batch_id = $1",
         )
@@ -265,23 +188,11 @@ impl Import {
         .context("count the open jobs")
     }
 
-    /// The app's open jobs by status, in the order of [`TargetStatus::ALL`], including those that will not be
-    /// sent again.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn open_by_status(&mut self) -> Result<[u64; 3], QueueError> {
+    pub(in crate::queue) async fn open_by_status(&mut self) -> Result<[u64; 3], QueueError> {
         open_by_status(&mut self.connection, self.app_id).await
     }
 
-    /// Records an approval of the jobs of the last survey: of all of them, or of the deletes. It
-    /// becomes durable at the end of this import, with or without a batch.
-    ///
-    /// Needs the lease, so that no run sends meanwhile.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn approve(
+    pub(in crate::queue) async fn approve(
         &mut self,
         _lease: &Lease,
         covers: Covers,
@@ -305,11 +216,7 @@ impl Import {
         Ok(approval)
     }
 
-    /// Rolls back all rows of the import, so that the queue is unchanged.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn withdraw(&mut self) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn withdraw(&mut self) -> Result<(), QueueError> {
         sqlx::query("ROLLBACK TO before_rows")
             .execute(&mut self.connection)
             .await
@@ -318,11 +225,7 @@ impl Import {
         Ok(())
     }
 
-    /// Ends an import without a batch; an approval is kept.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn end_without_batch(self) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn end_without_batch(self) -> Result<(), QueueError> {
         match self.approval {
             Some(_) => self.end("COMMIT").await,
             None => self.undo().await,

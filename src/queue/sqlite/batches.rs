@@ -8,61 +8,17 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use crate::domain::job::JobState;
 use crate::queue::read::row_helpers::{from_row, integer};
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::approved_jobs::uncover;
 use crate::queue::sqlite::connection::json;
 use crate::queue::sqlite::doubts::{self, IN_DOUBT};
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
-use crate::queue::{BatchId, Context as _, Queue, QueueError};
-
-/// A batch, with the number of its jobs by state.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct BatchSummary {
-    pub id: BatchId,
-    pub name: String,
-    /// The source of its manifest: a path or standard input.
-    pub source: String,
-    /// The time of the import, in UTC milliseconds.
-    pub created_ms: i64,
-    /// The number of its jobs.
-    pub jobs: i64,
-    /// Pending jobs and jobs in flight.
-    pub open: i64,
-    /// Failed jobs.
-    pub failed: i64,
-    /// Cancelled jobs.
-    pub cancelled: i64,
-}
+use crate::queue::{BatchId, BatchSummary, Cancelled, Context as _, QueueError, Retried};
 
 from_row!(BatchSummary { id, name, source, created_ms, jobs, open, failed, cancelled });
 
-/// The effect of `cancel` on a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cancelled {
-    /// Pending jobs that are now cancelled.
-    pub pending: u64,
-    /// Of these, the jobs in doubt: they may have been applied.
-    pub in_doubt: u64,
-    /// Jobs in flight. Their responses decide; without a response they are cancelled and in doubt.
-    pub in_flight: u64,
-}
-
-/// The effect of `retry`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retried {
-    /// Failed jobs that are now pending.
-    pub pending: u64,
-    /// Failed jobs that stay failed, since a later import covers their question.
-    pub superseded: u64,
-    /// Cancelled jobs of the same batches; a retry does not include them.
-    pub cancelled: u64,
-}
-
-impl Queue {
-    /// Every batch that was not pruned, newest last.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read or has an impossible row.
-    pub async fn batches(&self) -> Result<Vec<BatchSummary>, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn batches(&self) -> Result<Vec<BatchSummary>, QueueError> {
         sqlx::query_as(
             "SELECT id, name, source, created_ms, jobs, coalesce(open, 0) AS open, coalesce(failed, 0) AS failed,
                     coalesce(cancelled, 0) AS cancelled
@@ -77,12 +33,11 @@ impl Queue {
         .context("list the batches")
     }
 
-    /// The number of failed jobs that no later import has replaced, in `batches` and in every batch
-    /// imported after `last`.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn failed_in(&self, batches: &[BatchId], last: BatchId) -> Result<u64, QueueError> {
+    pub(in crate::queue) async fn failed_in(
+        &self,
+        batches: &[BatchId],
+        last: BatchId,
+    ) -> Result<u64, QueueError> {
         let failed: i64 = sqlx::query_scalar(
             "SELECT CAST(coalesce(sum(failed - failed_superseded), 0) AS BIGINT) AS failed FROM job_counts
              WHERE batch_id IN (SELECT value FROM json_each($1)) OR batch_id > $2",
@@ -95,11 +50,10 @@ impl Queue {
         Ok(u64::try_from(failed).unwrap_or_default())
     }
 
-    /// Failed jobs whose question a later import covers, in `batch` or in all batches.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn failed_superseded(&self, batch: Option<BatchId>) -> Result<u64, QueueError> {
+    pub(in crate::queue) async fn failed_superseded(
+        &self,
+        batch: Option<BatchId>,
+    ) -> Result<u64, QueueError> {
         sqlx::query(
             "SELECT CAST(coalesce(sum(failed_superseded), 0) AS BIGINT) AS failed FROM job_counts
              WHERE $1 IS NULL OR batch_id = $1",
@@ -111,22 +65,17 @@ impl Queue {
         .context("count the failed jobs")
     }
 
-    /// The id of the newest batch; 0 without batches.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn last_batch(&self) -> Result<BatchId, QueueError> {
+    pub(in crate::queue) async fn last_batch(&self) -> Result<BatchId, QueueError> {
         sqlx::query_scalar("SELECT coalesce(max(id), 0) AS id FROM batches")
             .fetch_one(&self.readers)
             .await
             .context("find the newest batch")
     }
 
-    /// One batch; `None` if it does not exist or was pruned.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn batch(&self, id: BatchId) -> Result<Option<BatchSummary>, QueueError> {
+    pub(in crate::queue) async fn batch(
+        &self,
+        id: BatchId,
+    ) -> Result<Option<BatchSummary>, QueueError> {
         sqlx::query_as(
             "SELECT id, name, source, created_ms, jobs,
                     (SELECT CAST(coalesce(sum(pending + in_flight), 0) AS BIGINT) FROM job_counts
@@ -142,12 +91,7 @@ impl Queue {
         .context("find the batch")
     }
 
-    /// `pending → cancelled` for a batch. A job in flight is cancelled if its request comes back
-    /// without an outcome. A job in doubt stays in doubt. `None` if there is no such batch.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn cancel_batch(
+    pub(in crate::queue) async fn cancel_batch(
         &self,
         batch: BatchId,
         now_ms: i64,
@@ -210,14 +154,7 @@ impl Queue {
         Ok(Some(Cancelled { pending: done.rows_affected(), in_doubt, in_flight }))
     }
 
-    /// `failed → pending` for the jobs of `batch` (`None`: of any batch) that failed with one of
-    /// `codes` (empty: with any code), unless a later import covers their question.
-    ///
-    /// No approval covers these jobs any more, since an approval of a delete does not cover its retry.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn retry_failed(
+    pub(in crate::queue) async fn retry_failed(
         &self,
         codes: &[i64],
         batch: Option<BatchId>,

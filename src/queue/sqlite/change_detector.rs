@@ -6,25 +6,22 @@
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::open::{APPLICATION_ID, not_opened};
 use crate::queue::sqlite::run_lock::identity;
-use crate::queue::{Context as _, Queue, QueueError};
+use crate::queue::{Context as _, QueueError};
 
 /// Detects commits to the queue, by this process or another.
 #[derive(Debug)]
-pub struct ChangeDetector {
+pub struct SqliteChangeDetector {
     /// The engine counts commits of others per connection. Not a pooled connection, since closing the
     /// pool waits for all connections in use.
     connection: SqliteConnection,
     seen: Option<i64>,
 }
 
-impl ChangeDetector {
-    /// Whether anything was committed since the last call; `true` on the first call.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn any(&mut self) -> Result<bool, QueueError> {
+impl SqliteChangeDetector {
+    pub(in crate::queue) async fn any(&mut self) -> Result<bool, QueueError> {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version")
             .fetch_one(&mut self.connection)
             .await
@@ -32,36 +29,24 @@ impl ChangeDetector {
         Ok(self.seen.replace(version) != Some(version))
     }
 
-    /// Closes the connection. Dropping this loses nothing, but the connection then closes at some later
-    /// time.
-    pub async fn close(self) {
+    pub(in crate::queue) async fn close(self) {
         // The connection has written nothing, so an error has no effect.
         let _ = self.connection.close().await;
     }
 }
 
-impl Queue {
-    /// Begins to detect changes.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn changes(&self) -> Result<ChangeDetector, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn changes(&self) -> Result<SqliteChangeDetector, QueueError> {
         let options = self.readers.connect_options();
         let connection = SqliteConnection::connect_with(&options).await;
         let connection = connection.map_err(|e| not_opened(&self.path, e))?;
-        Ok(ChangeDetector { connection, seen: None })
+        Ok(SqliteChangeDetector { connection, seen: None })
     }
 
-    /// Checks that the queue file is the one that was opened, and that it can be read. Uses a new
-    /// connection, since others have cached pages that the disk may have lost.
-    ///
-    /// # Errors
-    /// [`QueueError::Missing`] when the file does not exist, [`QueueError::FileReplaced`] when it was replaced,
-    /// or the error of the engine.
-    pub async fn probe(&self) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn probe(&self) -> Result<(), QueueError> {
         match identity(&self.path) {
             None => return Err(QueueError::Missing(self.path.clone())),
-            now if now != self.found => return Err(QueueError::FileReplaced(self.path.clone())),
+            now if now != self.file_id => return Err(QueueError::FileReplaced(self.path.clone())),
             Some(_) => {}
         }
         let options = SqliteConnectOptions::new()

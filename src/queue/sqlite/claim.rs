@@ -8,36 +8,12 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use crate::domain::job::{Job, JobId, JobState, QuestionId, TargetStatus, fold_ids};
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::claim_scope::ClaimScope;
 use crate::queue::sqlite::connection::json;
 use crate::queue::sqlite::job_counters::{CounterDeltas, CounterKey};
-use crate::queue::sqlite::transaction::WriteTransaction;
-use crate::queue::{Context as _, Queue, QueueError, RequestId, RunId};
-
-/// A chunk: the claimed jobs, and the request that carries them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claimed {
-    pub request: ClaimedRequest,
-    /// The target status of all jobs.
-    pub status: TargetStatus,
-    /// The jobs, at least one, ordered by their ids.
-    pub jobs: Vec<Job>,
-}
-
-/// A request with a row that is not settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClaimedRequest {
-    pub id: RequestId,
-    /// The number of jobs in it.
-    pub jobs: u64,
-}
-
-impl Claimed {
-    /// The ids of its jobs.
-    pub fn ids(&self) -> Vec<JobId> {
-        self.jobs.iter().map(|job| job.id).collect()
-    }
-}
+use crate::queue::sqlite::transaction::SqliteTransaction;
+use crate::queue::{Claimed, ClaimedRequest, Context as _, QueueError, RequestId, RunId};
 
 /// The end of the due jobs from which a claim takes its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,17 +31,8 @@ impl From {
     }
 }
 
-impl WriteTransaction {
-    /// Claims free jobs of one target status, the oldest due first. `None` if there is none.
-    ///
-    /// `jobs_max` has two uses. With job 0 it returns an upper limit for the status; 0 excludes the
-    /// status. With the first job it returns the size of the chunk, and the claim takes at least one
-    /// job.
-    ///
-    /// # Errors
-    /// [`QueueError::TakenOver`] when another process has ended the run; when the queue file cannot be
-    /// written or has an impossible row.
-    pub async fn claim_free(
+impl SqliteTransaction {
+    pub(in crate::queue) async fn claim_free(
         &mut self,
         run: RunId,
         jobs_max: impl FnMut(TargetStatus, JobId) -> usize,
@@ -74,11 +41,7 @@ impl WriteTransaction {
         self.claim_from(From::Oldest, run, jobs_max, scheduled_ms).await
     }
 
-    /// Claims one free job, the last due one: it is far from the jobs claimed before.
-    ///
-    /// # Errors
-    /// As for [`WriteTransaction::claim_free`].
-    pub async fn claim_last(
+    pub(in crate::queue) async fn claim_last(
         &mut self,
         run: RunId,
         scheduled_ms: i64,
@@ -86,12 +49,7 @@ impl WriteTransaction {
         self.claim_from(From::Newest, run, |_, _| 1, scheduled_ms).await
     }
 
-    /// Claims those of `ids` that `run` still has reserved: some may have been cancelled or superseded
-    /// since. `None` if there is none.
-    ///
-    /// # Errors
-    /// As for [`WriteTransaction::claim_free`].
-    pub async fn claim_reserved(
+    pub(in crate::queue) async fn claim_reserved(
         &mut self,
         run: RunId,
         status: TargetStatus,
@@ -104,11 +62,11 @@ impl WriteTransaction {
         Ok(self.note_claim(claimed))
     }
 
-    /// Releases those of `ids` that `run` has reserved.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn release(&mut self, run: RunId, ids: &[JobId]) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn release(
+        &mut self,
+        run: RunId,
+        ids: &[JobId],
+    ) -> Result<(), QueueError> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -125,11 +83,7 @@ impl WriteTransaction {
         self.rollback_on_error(released).map(drop)
     }
 
-    /// Releases all jobs that `run` has reserved.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn release_all(&mut self, run: RunId) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn release_all(&mut self, run: RunId) -> Result<(), QueueError> {
         let connection = self.connection().await?;
         let released = sqlx::query(
             "UPDATE jobs SET reserved_by_run_id = NULL, not_before_ms = 0
@@ -165,12 +119,8 @@ impl WriteTransaction {
     }
 }
 
-impl Queue {
-    /// Whether `run` has reserved any pending job.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn has_reserved(&self, run: RunId) -> Result<bool, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn has_reserved(&self, run: RunId) -> Result<bool, QueueError> {
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE reserved_by_run_id = ?)")
             .bind(run)
             .fetch_one(&self.readers)
@@ -178,12 +128,10 @@ impl Queue {
             .context("look for reserved jobs")
     }
 
-    /// The due time of the next free job that the run may send, in UTC milliseconds; `None` if there is
-    /// no such job.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn next_due_ms(&self, run: RunId) -> Result<Option<i64>, QueueError> {
+    pub(in crate::queue) async fn next_due_ms(
+        &self,
+        run: RunId,
+    ) -> Result<Option<i64>, QueueError> {
         let scope = self.claim_scope(run).await?;
         let mut next: Option<i64> = None;
         for status in TargetStatus::ALL {

@@ -8,7 +8,8 @@ use std::sync::PoisonError;
 use sqlx::Row as _;
 
 use crate::domain::job::TargetStatus;
-use crate::queue::{ApprovalId, Context as _, Covers, Queue, QueueError, RunId};
+use crate::queue::sqlite::SqliteQueue;
+use crate::queue::{ApprovalId, Context as _, Covers, QueueError, RunId};
 
 /// The jobs that a run may claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl ClaimScope {
     }
 }
 
-impl Queue {
+impl SqliteQueue {
     /// The scope of `run`. Read once, since it does not change while the run lives.
     pub(in crate::queue) async fn claim_scope(&self, run: RunId) -> Result<ClaimScope, QueueError> {
         let known = *self.scope.lock().unwrap_or_else(PoisonError::into_inner);

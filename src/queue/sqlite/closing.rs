@@ -7,14 +7,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::domain::clock::Clock;
-use crate::queue::Queue;
+use crate::queue::sqlite::SqliteQueue;
 
 /// Longer than the checkpoint of a large log takes. A queue that another process writes to is not
 /// waited for longer.
 const CLOSES_WITHIN: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
-    static OPENED: RefCell<Vec<Queue>>;
+    static OPENED: RefCell<Vec<SqliteQueue>>;
 }
 
 /// Runs `work`, then closes every queue that it opened and did not close, even after an error.
@@ -39,7 +39,7 @@ pub async fn closing<T>(clock: &impl Clock, work: impl Future<Output = T>) -> T 
 }
 
 /// Registers an opened queue with the current [`closing`], if there is one.
-pub(in crate::queue) fn opened(queue: &Queue) {
+pub(in crate::queue) fn opened(queue: &SqliteQueue) {
     // Outside [`closing`] the owner closes the queue.
     let _ = OPENED.try_with(|opened| opened.borrow_mut().push(queue.clone()));
 }

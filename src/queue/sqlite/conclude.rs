@@ -12,15 +12,11 @@ use crate::domain::conclusions::{Concluded, Conclusion, Conclusions};
 use crate::domain::job::JobState;
 use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
-use crate::queue::sqlite::transaction::WriteTransaction;
+use crate::queue::sqlite::transaction::SqliteTransaction;
 use crate::queue::{Context as _, QueueError, RunId};
 
-impl WriteTransaction {
-    /// `pending → failed | succeeded` for jobs that `run` has reserved.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn conclude(
+impl SqliteTransaction {
+    pub(in crate::queue) async fn conclude(
         &mut self,
         run: RunId,
         conclusions: &Conclusions,

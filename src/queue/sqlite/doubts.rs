@@ -11,8 +11,7 @@ use sqlx::sqlite::SqliteConnection;
 use crate::domain::job::JobId;
 use crate::queue::read::row_helpers::integer;
 use crate::queue::sqlite::connection::json;
-use crate::queue::sqlite::runs::DUE_WITHIN;
-use crate::queue::{BatchId, Context as _, QueueError, RunId};
+use crate::queue::{BatchId, Context as _, DUE_WITHIN, QueueError, RunId};
 
 /// How long a request can still be applied after its response was given up, in milliseconds: the time
 /// that a gateway may keep it. No longer than the longest wait of a job.

@@ -4,15 +4,15 @@
 //! command can refuse to mix the outcomes of two services, such as the sandbox and the real one.
 
 use crate::domain::job::App;
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::import::app_id;
-use crate::queue::{Context as _, Queue, QueueError, RunId};
+use crate::queue::{Context as _, QueueError, RunId};
 
-impl Queue {
-    /// The endpoint that the jobs of `app` were sent to; `None` if none was sent yet.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn endpoint_of(&self, app: App) -> Result<Option<String>, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn endpoint_of(
+        &self,
+        app: App,
+    ) -> Result<Option<String>, QueueError> {
         let found: Option<Option<String>> =
             sqlx::query_scalar("SELECT endpoint FROM apps WHERE sdkappid = $1 AND library = $2")
                 .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
@@ -23,11 +23,11 @@ impl Queue {
         Ok(found.flatten())
     }
 
-    /// Records the endpoint of `app` for all later requests.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn note_endpoint(&self, app: App, endpoint: &str) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn note_endpoint(
+        &self,
+        app: App,
+        endpoint: &str,
+    ) -> Result<(), QueueError> {
         const CONTEXT: &str = "note its endpoint";
         let mut tx = self.write(CONTEXT).await?;
         let id = app_id(&mut tx, app).await?;
@@ -40,12 +40,7 @@ impl Queue {
         tx.commit().await.context(CONTEXT)
     }
 
-    /// Restores the endpoint `earlier` if `run` has reached nothing at its endpoint: then no recorded
-    /// outcome depends on that endpoint.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn forget_endpoint(
+    pub(in crate::queue) async fn forget_endpoint(
         &self,
         app: App,
         run: RunId,

@@ -6,25 +6,18 @@
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::job_counters::{find_drift, rebuild};
 use crate::queue::sqlite::open::engine_code;
-use crate::queue::{Context as _, Queue, QueueError};
+use crate::queue::{Context as _, QueueError};
 
 /// The operation, for errors.
 const CONTEXT: &str = "look for damage";
 /// `SQLITE_CORRUPT`: the database disk image is malformed.
 const SQLITE_CORRUPT: i32 = 11;
 
-impl Queue {
-    /// The problems of the file, one per line; empty for a sound file.
-    ///
-    /// The engine checks every page. Then the rows are checked: references to missing rows, questions
-    /// with two latest jobs, and jobs in flight without an open request. Last, jobs and requests are
-    /// counted and compared with their counters.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub async fn check(&self) -> Result<Vec<String>, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn check(&self) -> Result<Vec<String>, QueueError> {
         let mut wrong = Vec::new();
         let mut looked = self.check_pages(&mut wrong).await;
         // Rows in damaged pages prove nothing.
@@ -104,12 +97,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Counts all jobs and requests and corrects their counters, in one transaction. Returns the
-    /// counters that were wrong. Jobs and requests stay unchanged.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub async fn recount(&self) -> Result<Vec<String>, QueueError> {
+    pub(in crate::queue) async fn recount(&self) -> Result<Vec<String>, QueueError> {
         const CONTEXT: &str = "count its jobs anew";
         let mut tx = self.write(CONTEXT).await?;
         let wrong = find_drift(&mut tx).await.context(CONTEXT)?;

@@ -8,32 +8,13 @@ use std::time::Duration;
 use crate::domain::job::App;
 use crate::domain::learned::{LearnedChunkSize, LearnedRate};
 use crate::queue::read::row_helpers::{flatten, from_row, integer};
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::import::app_id;
-use crate::queue::{Context as _, Queue, QueueError};
-
-/// The learned rate of an app.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AppRate {
-    pub app: App,
-    /// The measured values.
-    pub learned: LearnedRate,
-    /// The time of the measurement, in UTC milliseconds.
-    pub learned_ms: i64,
-}
+use crate::queue::{AppChunkSize, AppRate, Context as _, QueueError};
 
 /// How long a learned chunk size is valid. The service may accept more later, and measuring again costs
 /// a few requests.
 const CHUNK_SIZE_VALID_FOR: Duration = Duration::from_hours(30 * 24);
-
-/// The learned chunk size of an app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AppChunkSize {
-    pub app: App,
-    /// The measured limit.
-    pub limit: LearnedChunkSize,
-    /// The time of the measurement, in UTC milliseconds.
-    pub learned_ms: i64,
-}
 
 from_row!(AppRate { app = flatten, learned = flatten, learned_ms });
 from_row!(LearnedRate {
@@ -46,12 +27,8 @@ from_row!(LearnedRate {
 from_row!(AppChunkSize { app = flatten, limit = flatten, learned_ms });
 from_row!(LearnedChunkSize { accepted = integer, rejected = integer });
 
-impl Queue {
-    /// Records the learned rate of `app`, replacing the previous one.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn save_learned_rate(
+impl SqliteQueue {
+    pub(in crate::queue) async fn save_learned_rate(
         &self,
         app: App,
         learned: &LearnedRate,
@@ -79,11 +56,7 @@ impl Queue {
         tx.commit().await.context("keep the pace")
     }
 
-    /// The learned rate of every app that has one.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn learned_rates(&self) -> Result<Vec<AppRate>, QueueError> {
+    pub(in crate::queue) async fn learned_rates(&self) -> Result<Vec<AppRate>, QueueError> {
         sqlx::query_as(
             "SELECT sdkappid, library, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd,
                     min_spacing_probability, learned_ms
@@ -94,19 +67,14 @@ impl Queue {
         .context("read the learned rates")
     }
 
-    /// The learned rate of `app`, if there is one.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn learned_rate(&self, app: App) -> Result<Option<AppRate>, QueueError> {
+    pub(in crate::queue) async fn learned_rate(
+        &self,
+        app: App,
+    ) -> Result<Option<AppRate>, QueueError> {
         Ok(self.learned_rates().await?.into_iter().find(|rate| rate.app == app))
     }
 
-    /// Records the learned chunk size of `app`, replacing the previous one.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn save_learned_chunk_size(
+    pub(in crate::queue) async fn save_learned_chunk_size(
         &self,
         app: App,
         limit: LearnedChunkSize,
@@ -129,11 +97,10 @@ impl Queue {
         tx.commit().await.context("keep the size")
     }
 
-    /// The learned chunk size of every app, where it was measured in the month before `now_ms`.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read or has an impossible row.
-    pub async fn learned_chunk_sizes(&self, now_ms: i64) -> Result<Vec<AppChunkSize>, QueueError> {
+    pub(in crate::queue) async fn learned_chunk_sizes(
+        &self,
+        now_ms: i64,
+    ) -> Result<Vec<AppChunkSize>, QueueError> {
         let valid_ms = i64::try_from(CHUNK_SIZE_VALID_FOR.as_millis()).unwrap_or(i64::MAX);
         sqlx::query_as(
             "SELECT sdkappid, library, accepted, rejected, learned_ms
@@ -147,11 +114,7 @@ impl Queue {
         .context("read the learned chunk sizes")
     }
 
-    /// The valid learned chunk size of `app`, if there is one.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn learned_chunk_size(
+    pub(in crate::queue) async fn learned_chunk_size(
         &self,
         app: App,
         now_ms: i64,

@@ -10,9 +10,9 @@ use std::sync::{PoisonError, Weak};
 
 use sqlx::SqliteConnection;
 
-use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::run_lock::{Before, LastSent, LockFileText, RunLock, before_of, beside};
-use crate::queue::{Context as _, Queue, QueueError, RequestId, RunId};
+use crate::queue::sqlite::{SqliteQueue, doubts};
+use crate::queue::{Context as _, QueueError, RequestId, RunId};
 use crate::util::escape::path_text;
 
 /// The operation, for errors.
@@ -26,13 +26,8 @@ pub(in crate::queue) struct Sending {
     started_ms: i64,
 }
 
-impl Queue {
-    /// Whether the log of an earlier run is lost, with what that run recorded. During a run the result
-    /// is `false`.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn has_lost_log(&self) -> Result<bool, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn has_lost_log(&self) -> Result<bool, QueueError> {
         let before = before_of(&self.path);
         let mut reader = self.readers.acquire().await.context(CONTEXT)?;
         is_lost(&mut reader, before, self.has_log).await

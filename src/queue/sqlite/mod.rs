@@ -36,3 +36,41 @@ pub(in crate::queue) mod settle;
 pub(in crate::queue) mod superseded_in_flight;
 pub(in crate::queue) mod transaction;
 pub(in crate::queue) mod wait_reason;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+use crate::queue::{QueueError, RunId};
+
+/// An open queue file. `crate::queue` documents its methods.
+#[derive(Debug, Clone)]
+pub struct SqliteQueue {
+    path: PathBuf,
+    /// The identity of the file at the time of opening; `None` for a queue in memory.
+    file_id: run_lock::Identity,
+    /// Whether the file had a non-empty write-ahead log before this process opened it.
+    has_log: bool,
+    sending: Arc<Mutex<Option<lost_log::Sending>>>,
+    writer: connection::WriteConnection,
+    pub(in crate::queue) readers: SqlitePool,
+    /// The claim scope of the run that claims, read once.
+    scope: Arc<Mutex<Option<(RunId, claim_scope::ClaimScope)>>>,
+}
+
+impl SqliteQueue {
+    pub(in crate::queue) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins a transaction that has the write lock from its first statement on.
+    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, QueueError> {
+        self.writer.begin(doing).await
+    }
+
+    pub(in crate::queue) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -3,25 +3,25 @@
 //! Never writes to a file that is not a queue of deskbatch. A command that only reads never creates a
 //! file: it gets an empty queue in memory instead.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
 
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::closing::opened;
 use crate::queue::sqlite::connection::{WriteConnection, pool_of_one};
 use crate::queue::sqlite::disk_full::{self, why_refused};
 use crate::queue::sqlite::file_kind::{Kind, make_private, recognise};
 use crate::queue::sqlite::run_lock::{beside, identity};
 use crate::queue::sqlite::schema::{create, migrate};
-use crate::queue::{Context as _, Queue, QueueError};
+use crate::queue::{Context as _, QueueError};
 
 /// `PRAGMA application_id` of a queue file: the four letters `desk`.
 pub(in crate::queue) const APPLICATION_ID: i64 = 0x6465_736b;
@@ -52,28 +52,17 @@ const READERS_MAX: u32 = 4;
 pub(in crate::queue) const MIGRATIONS: &[(i64, &str, &str)] =
     &[(1, "queue", include_str!("../../../migrations/sqlite/0001_queue.sql"))];
 
-impl Queue {
-    /// The schema version of the queue files that this program writes.
-    pub fn layout() -> i64 {
+impl SqliteQueue {
+    pub(in crate::queue) fn schema_version() -> i64 {
         MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0)
     }
 
-    /// Opens the queue file at `path`. Creates it if needed, readable by its owner alone, and brings
-    /// its schema up to date.
-    ///
-    /// # Errors
-    /// When the file or its folder cannot be used, is no queue file, or has a newer schema version;
-    /// nothing is changed in any of these cases.
-    pub async fn open(path: &Path) -> Result<Self, QueueError> {
+    pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
         let path = make_private(path)?;
         Self::connect(path).await
     }
 
-    /// Opens an existing queue file.
-    ///
-    /// # Errors
-    /// [`QueueError::Missing`] if it does not exist, and all errors of [`Queue::open`].
-    pub async fn open_existing(path: &Path) -> Result<Self, QueueError> {
+    pub(in crate::queue) async fn open_existing(path: &Path) -> Result<Self, QueueError> {
         match fs::metadata(path) {
             Ok(_) => Self::open(path).await,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -83,12 +72,7 @@ impl Queue {
         }
     }
 
-    /// Opens the queue file at `path`, or an empty queue in memory if there is no file, so that a
-    /// command that only reads creates none.
-    ///
-    /// # Errors
-    /// All errors of [`Queue::open`].
-    pub async fn open_or_in_memory(path: &Path) -> Result<Self, QueueError> {
+    pub(in crate::queue) async fn open_or_in_memory(path: &Path) -> Result<Self, QueueError> {
         match Self::open_existing(path).await {
             Err(QueueError::Missing(_)) => {}
             opened => return opened,
@@ -108,7 +92,7 @@ impl Queue {
         let (path, sending) = (path.to_owned(), Arc::default());
         Ok(Self {
             path,
-            found: None,
+            file_id: None,
             has_log: true,
             sending,
             writer,
@@ -139,21 +123,21 @@ impl Queue {
         let writer = WriteConnection::of(pool, options.clone().busy_timeout(TURN));
         let readers = pool_of(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
         let sending = Arc::default();
-        let found = identity(&path);
-        let queue = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
+        let file_id = identity(&path);
+        let queue =
+            Self { path, file_id, has_log, sending, writer, readers, scope: Arc::default() };
         opened(&queue);
         Ok(queue)
     }
 
-    /// The same queue file through separate connections, opened when first needed. They neither wait
-    /// for the connections of `self` nor keep these from closing.
     #[must_use]
-    pub fn separate_connections(&self) -> Self {
+    pub(in crate::queue) fn separate_connections(&self) -> Self {
         let options = self.readers.connect_options().as_ref().clone();
         let readers = pool_of(READERS_MAX).connect_lazy_with(options);
         let (path, writer) = (self.path.clone(), self.writer.separate());
-        let (found, has_log, sending) = (self.found, self.has_log, Arc::default());
-        let queue = Self { path, found, has_log, sending, writer, readers, scope: Arc::default() };
+        let (file_id, has_log, sending) = (self.file_id, self.has_log, Arc::default());
+        let queue =
+            Self { path, file_id, has_log, sending, writer, readers, scope: Arc::default() };
         opened(&queue);
         queue
     }

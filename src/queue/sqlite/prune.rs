@@ -10,26 +10,15 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use crate::domain::job::JobState;
 use crate::queue::read::metrics::count_pruned;
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::connection::{begin_immediate, json, truncate_wal};
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
 use crate::queue::sqlite::open::is_busy;
 use crate::queue::sqlite::run_lock::RunLock;
-use crate::queue::{BatchId, Context as _, Queue, QueueError};
+use crate::queue::{BatchId, Context as _, Pruned, QueueError};
 
 /// Jobs deleted by one transaction.
 const SLICE_JOBS: i64 = 20_000;
-
-/// What a prune deleted, or would delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pruned {
-    /// Batches whose jobs were deleted.
-    pub batches: u64,
-    pub jobs: u64,
-    /// Requests that no job refers to any more; 0 in a preview.
-    pub requests: u64,
-    /// Whether the file keeps its size, since another process has it open.
-    pub room_kept: bool,
-}
 
 /// The part of the pages that may stay free is one in this number; the next import reuses them.
 const KEPT_FREE: i64 = 10;
@@ -47,23 +36,18 @@ struct Old {
     span: Option<(i64, i64)>,
 }
 
-impl Queue {
-    /// What [`Queue::prune`] would delete.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn prunable(&self, before_ms: i64) -> Result<Pruned, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn prunable(&self, before_ms: i64) -> Result<Pruned, QueueError> {
         let mut reader = self.readers.acquire().await.context("look for old batches")?;
         let old = old_batches(&mut reader, before_ms).await?;
         Ok(sum(&old))
     }
 
-    /// Deletes the jobs of every batch that was imported and completely finished before `before_ms`;
-    /// its manifest stays known. Deleted jobs no longer appear in reports.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn prune(&self, before_ms: i64, now_ms: i64) -> Result<Pruned, QueueError> {
+    pub(in crate::queue) async fn prune(
+        &self,
+        before_ms: i64,
+        now_ms: i64,
+    ) -> Result<Pruned, QueueError> {
         // Rows that refer to deleted rows are deleted too. To check that, the engine would read all jobs
         // for every request.
         let options = self.writer.options().foreign_keys(false);

@@ -5,14 +5,14 @@
 
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::queue::Queue;
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::approved_jobs::survey;
 use crate::queue::sqlite::claim::{DUE, FREE};
 
 /// The steps of the engine's plan for `sql`.
 async fn plan(sql: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+    let queue = SqliteQueue::open(&folder.path().join("queue.db")).await.unwrap();
     let mut tx = queue.write("look at plans").await.unwrap();
     let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
     let rows = explain.fetch_all(&mut *tx).await.unwrap();

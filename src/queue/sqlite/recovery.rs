@@ -7,15 +7,15 @@ use sqlx::{Row as _, SqliteConnection};
 
 use crate::domain::job::JobState;
 use crate::queue::lease::Recovery;
-use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::job_counters::{CounterDeltas, CounterKey};
 use crate::queue::sqlite::run_lock::RunLock;
 use crate::queue::sqlite::superseded_in_flight::drop_withdrawn;
-use crate::queue::{Context as _, Queue, QueueError};
+use crate::queue::sqlite::{SqliteQueue, doubts};
+use crate::queue::{Context as _, QueueError};
 
 const CONTEXT: &str = "recover what earlier runs left";
 
-impl Queue {
+impl SqliteQueue {
     /// Ends the runs that died, requeues their jobs, in doubt, and releases the jobs that they reserved.
     pub(in crate::queue) async fn recover(
         &self,

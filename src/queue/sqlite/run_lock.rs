@@ -6,11 +6,10 @@
 //! name. Users may still remove or replace files, so a run checks again and again whether both files
 //! are the ones it opened.
 
-use std::fmt;
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 

@@ -5,51 +5,16 @@ use std::time::Duration;
 use sqlx::SqliteConnection;
 
 use crate::domain::job::App;
-use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::import::app_id;
-use crate::queue::{BatchId, Context as _, Lease, Queue, QueueError, RunId};
+use crate::queue::sqlite::{SqliteQueue, doubts};
+use crate::queue::{BatchId, Context as _, DUE_WITHIN, Lease, QueueError, RunEnding, RunId};
 
-/// The longest wait that a run sets for a job: its longest back-off with full jitter. A due time is a
-/// wall-clock time, so a clock that was set back could prolong a wait; no wait exceeds this limit.
-pub const DUE_WITHIN: Duration = Duration::from_millis(37_500);
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
-pub enum RunEnding {
-    /// No job remained to send.
-    Drained,
-    /// A signal requested a shutdown.
-    Signal,
-    /// The time limit of the run expired.
-    #[strum(to_string = "time")]
-    TimeOver,
-    /// No request got through for too long.
-    Outage,
-    /// The service rejects this app or account.
-    Refused,
-    /// The service repeated the same unknown rejection too often.
-    Suspicious,
-    /// More jobs failed than the run allows.
-    #[strum(to_string = "failures")]
-    TooManyFailures,
-    /// The queue or the program failed.
-    Broken,
-}
-
-impl RunEnding {
-    /// The word in the database and in JSON.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
-impl Queue {
-    /// Begins a run of the app of `lease`, and records it.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn begin_run(&self, lease: &Lease, now_ms: i64) -> Result<RunId, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn begin_run(
+        &self,
+        lease: &Lease,
+        now_ms: i64,
+    ) -> Result<RunId, QueueError> {
         const CONTEXT: &str = "begin a run";
         let mut tx = self.write(CONTEXT).await?;
         let app_id = app_id(&mut tx, lease.app()).await?;
@@ -69,16 +34,15 @@ impl Queue {
         // From here on, a copy of the file alone has every job, and shows that a run has begun.
         self.writer.checkpoint_wal(CONTEXT).await?;
         let run = recorded.last_insert_rowid();
-        self.begin_sending(lease.lock(), run, now_ms);
+        self.begin_sending(lease.run_lock(), run, now_ms);
         Ok(run)
     }
 
-    /// Makes free jobs of `app` that are due after `now_ms` due at once. The caller has measured that
-    /// their waits are over, whatever the wall clock says.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn end_waits(&self, app: App, now_ms: i64) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn end_waits(
+        &self,
+        app: App,
+        now_ms: i64,
+    ) -> Result<(), QueueError> {
         const CONTEXT: &str = "end waits";
         let mut tx = self.write(CONTEXT).await?;
         let app_id = app_id(&mut tx, app).await?;
@@ -86,12 +50,7 @@ impl Queue {
         tx.commit().await.context(CONTEXT)
     }
 
-    /// Ends a run and releases the jobs it reserved; their due times stay.
-    ///
-    /// # Errors
-    /// [`QueueError::TakenOver`] when the run has already ended, or when the queue file cannot be
-    /// written.
-    pub async fn end_run(
+    pub(in crate::queue) async fn end_run(
         &self,
         run: RunId,
         ending: RunEnding,
@@ -116,11 +75,10 @@ impl Queue {
         if done.rows_affected() == 0 { Err(QueueError::TakenOver { run }) } else { Ok(()) }
     }
 
-    /// The batches of `app` that have an open job.
-    ///
-    /// # Errors
-    /// When the queue file cannot be read.
-    pub async fn unfinished_batches(&self, app: App) -> Result<Vec<BatchId>, QueueError> {
+    pub(in crate::queue) async fn unfinished_batches(
+        &self,
+        app: App,
+    ) -> Result<Vec<BatchId>, QueueError> {
         sqlx::query_scalar(
             "SELECT batches.id FROM batches JOIN apps ON apps.id = batches.app_id
              WHERE apps.sdkappid = $1 AND apps.library = $2 AND EXISTS (

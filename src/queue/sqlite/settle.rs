@@ -6,69 +6,21 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::domain::conclusions::{Concluded, Conclusions};
+use crate::domain::conclusions::Conclusions;
 use crate::domain::job::{JobId, JobState};
 use crate::domain::verdict::Verdict;
-use crate::queue::sqlite::claim::ClaimedRequest;
 use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
 use crate::queue::sqlite::superseded_in_flight::drop_withdrawn;
-use crate::queue::sqlite::transaction::WriteTransaction;
-use crate::queue::{Context as _, QueueError, RunId};
-
-/// The response of a request, as its row records it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestResult {
-    /// The request, with the number of jobs that its claim put into it.
-    pub request: ClaimedRequest,
-    /// The run that sent it.
-    pub run: RunId,
-    /// The meaning of the response.
-    pub verdict: Verdict,
-    /// When the response came or was given up, in UTC milliseconds.
-    pub responded_ms: i64,
-    /// The time from sending to the response, in milliseconds.
-    pub latency_ms: u64,
-    /// The HTTP status, if there is one.
-    pub http_status: Option<u16>,
-    /// The `ErrorCode`, if there is one.
-    pub code: Option<i64>,
-    /// The `ErrorInfo` of the service, or the error of the transport.
-    pub info: String,
-}
-
-/// The effect of settling a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SettleCounts {
-    /// Jobs of the request that got their outcome.
-    pub jobs: u64,
-    /// Other jobs that got their outcome from this response.
-    pub concluded: Concluded,
-}
-
-/// How jobs are requeued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequeueOptions {
-    /// The run that reserves them for its own next chunks; `None`: any claim may take them.
-    pub reserved_by: Option<RunId>,
-    /// The earliest time of their next request, in UTC milliseconds; 0: no delay.
-    pub not_before_ms: i64,
-    /// Whether the request counts as an attempt of its jobs.
-    pub counts_as_attempt: bool,
-    /// Whether the response was lost, so that the change may have been applied.
-    pub in_doubt: bool,
-}
+use crate::queue::sqlite::transaction::SqliteTransaction;
+use crate::queue::{
+    ClaimedRequest, Context as _, QueueError, RequestResult, RequeueOptions, SettleCounts,
+};
 
 const CONTEXT: &str = "record an answer";
 
-impl WriteTransaction {
-    /// `in_flight → succeeded` for the jobs of the request. An `ErrorCode` is recorded with them only
-    /// where it is part of the outcome: a delete in doubt whose repetition was rejected because the
-    /// question no longer exists.
-    ///
-    /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
-    pub async fn settle_succeeded(
+impl SqliteTransaction {
+    pub(in crate::queue) async fn settle_succeeded(
         &mut self,
         settled: &RequestResult,
         conclusions: &Conclusions,
@@ -77,12 +29,7 @@ impl WriteTransaction {
         self.rollback_on_error(done)
     }
 
-    /// `in_flight → failed` for the jobs of the request, with its code and text. `in_doubt` if this
-    /// request may have been applied although no response says so.
-    ///
-    /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
-    pub async fn settle_failed(
+    pub(in crate::queue) async fn settle_failed(
         &mut self,
         settled: &RequestResult,
         in_doubt: bool,
@@ -92,12 +39,7 @@ impl WriteTransaction {
         self.rollback_on_error(done)
     }
 
-    /// `in_flight → pending` for the jobs of the request. Those that were superseded or cancelled
-    /// meanwhile continue to that state. Returns how many did.
-    ///
-    /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
-    pub async fn requeue(
+    pub(in crate::queue) async fn requeue(
         &mut self,
         settled: &RequestResult,
         how: RequeueOptions,
@@ -105,11 +47,7 @@ impl WriteTransaction {
         self.requeue_rejected(settled, how, &Conclusions::default()).await
     }
 
-    /// Requeues jobs that were rejected as one chunk, and records the conclusions about other jobs.
-    ///
-    /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
-    pub async fn requeue_rejected(
+    pub(in crate::queue) async fn requeue_rejected(
         &mut self,
         settled: &RequestResult,
         how: RequeueOptions,

@@ -8,37 +8,32 @@
 
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-use crate::queue::{Context as _, Queue, QueueError, RequestId};
+use crate::queue::sqlite::SqliteQueue;
+use crate::queue::{Context as _, QueueError, RequestId};
 
 /// A write transaction of a run; rolled back if dropped before its commit. See the module's
 /// documentation.
 #[derive(Debug)]
-pub struct WriteTransaction {
-    pub(in crate::queue) queue: Queue,
+pub struct SqliteTransaction {
+    pub(in crate::queue) queue: SqliteQueue,
     /// `None` before the first statement.
     transaction: Option<Transaction<'static, Sqlite>>,
     /// The request whose jobs this transaction claimed.
     pub(in crate::queue) claimed: Option<RequestId>,
 }
 
-impl Queue {
-    /// Creates a transaction that begins with its first statement.
-    pub fn begin_write(&self) -> WriteTransaction {
-        WriteTransaction { queue: self.clone(), transaction: None, claimed: None }
+impl SqliteQueue {
+    pub(in crate::queue) fn begin_write(&self) -> SqliteTransaction {
+        SqliteTransaction { queue: self.clone(), transaction: None, claimed: None }
     }
 }
 
-impl WriteTransaction {
-    /// Whether it has uncommitted changes.
-    pub fn is_open(&self) -> bool {
+impl SqliteTransaction {
+    pub(in crate::queue) fn is_open(&self) -> bool {
         self.transaction.is_some()
     }
 
-    /// Commits the changes since the last commit.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written; the changes are then rolled back.
-    pub async fn commit(&mut self) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn commit(&mut self) -> Result<(), QueueError> {
         let claimed = self.claimed.take();
         let Some(transaction) = self.transaction.take() else { return Ok(()) };
         transaction.commit().await.context("make what was written durable")?;

@@ -6,50 +6,15 @@
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use crate::queue::{Context as _, Queue, QueueError, RunId};
+use crate::queue::sqlite::SqliteQueue;
+use crate::queue::{Context as _, QueueError, RunId, Wait};
 
-/// A wait reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[derive(strum::EnumString, strum::IntoStaticStr)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum WaitReason {
-    /// The service pushed back.
-    Throttled,
-    /// No request gets through.
-    Outage,
-    /// No job is due yet: earlier requests for these questions got no valid response, so they are sent
-    /// again after a back-off, or once the earlier request can no longer be applied.
-    NotDue,
-    /// The run ends and waits for the responses to its last requests.
-    Responses,
-}
-
-impl WaitReason {
-    /// The word in the database and in JSON.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
-/// The wait of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Wait {
-    /// The reason.
-    pub waits_for: WaitReason,
-    /// The beginning of the wait, in UTC milliseconds.
-    pub since_ms: i64,
-    /// The earliest end of the wait, in UTC milliseconds. The run then sends a probe.
-    pub until_ms: i64,
-}
-
-impl Queue {
-    /// Records the wait of `run`; `None` ends it.
-    ///
-    /// # Errors
-    /// [`QueueError::TakenOver`] when the run has been ended, or when the queue file cannot be
-    /// written.
-    pub async fn note_wait(&self, run: RunId, wait: Option<Wait>) -> Result<(), QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn note_wait(
+        &self,
+        run: RunId,
+        wait: Option<Wait>,
+    ) -> Result<(), QueueError> {
         let mut tx = self.write("note a wait").await?;
         let noted = sqlx::query(
             "UPDATE runs SET wait_reason = ?, wait_since_ms = ?, wait_until_ms = ? WHERE id = ? AND ending IS NULL",

@@ -315,12 +315,12 @@ async fn run(connection: &mut SqliteConnection, sql: impl Into<String>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Queue;
+    use crate::queue::sqlite::SqliteQueue;
 
     #[tokio::test]
     async fn large_import_rebuilds_index_unless_dry_run() {
         let folder = tempfile::tempdir().unwrap();
-        let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
+        let queue = SqliteQueue::open(&folder.path().join("queue.db")).await.unwrap();
         let mut tx = queue.write("test").await.unwrap();
         for (rows, dry_run, strategy) in [
             (1, true, IndexStrategy::Keep),

@@ -13,16 +13,17 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 use crate::domain::job::{App, NewJob, QuestionId};
 use crate::queue::read::status::open_by_status;
 use crate::queue::sqlite::connection::{begin_immediate, truncate_wal};
-use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::import::apply::{Index, Questions, insert, supersede_older};
 use crate::queue::sqlite::import::staging::Staging;
+use crate::queue::sqlite::{SqliteQueue, doubts};
 use crate::queue::{
-    ApprovalId, BatchId, CancellationToken, Context as _, Queue, QueueError, RowBatch,
+    ApprovalId, BatchId, CancellationToken, Context as _, ImportTotals, Imported, Preview,
+    QueueError, RowBatch, SameManifest,
 };
 
 /// An import that has begun.
 #[derive(Debug)]
-pub struct Import {
+pub struct SqliteImport {
     /// Its own, so that nobody waits for it while the manifest is read.
     pub(in crate::queue) connection: SqliteConnection,
     app: App,
@@ -49,71 +50,17 @@ pub(in crate::queue) struct ImportEffect {
     pub(in crate::queue) known: Option<BatchId>,
 }
 
-/// What the manifest's reader counted; becomes the batch's row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportTotals {
-    /// What the batch is called in reports.
-    pub name: String,
-    /// Where the manifest came from.
-    pub source: String,
-    /// SHA-256 of the manifest and of the options that change its meaning, 64 hex digits.
-    pub digest: String,
-    /// Rows read.
-    pub rows: u64,
-    /// Rows that said again what another row said.
-    pub duplicates: u64,
-    /// Rows that were bad and left out.
-    pub rejected: u64,
-}
-
-/// Whether a manifest that is already in the queue makes a new batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SameManifest {
-    /// No: the batch that it made goes on, or is done.
-    Continues,
-    /// Yes: `--again`.
-    Again,
-}
-
-/// How an import ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Imported {
-    /// A new batch is in the queue.
-    New {
-        /// Its number.
-        batch: BatchId,
-        /// Jobs of older batches that it has superseded.
-        superseded: u64,
-    },
-    /// The same manifest is in the queue already; nothing was changed.
-    Known {
-        /// The number of its batch.
-        batch: BatchId,
-    },
-}
-
-/// What an import would do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
-    /// The batch that the same manifest made before, if it would continue that one.
-    pub known: Option<BatchId>,
-    /// Jobs of older batches that it would supersede.
-    pub superseded: u64,
-    /// The app's open jobs after it, by status, in the order of `TargetStatus::ALL`.
-    pub open: [u64; 3],
-}
-
 /// What the engine may keep in memory of the pages that an import changes, and of what it
 /// sorts, in KiB. An import writes in order and sorts while it reads, which more would delay: with
 /// eight times as much one of 1,000,000 rows took 7 % longer and 50 MiB more.
 const CACHE_KIB: u32 = 4 * 1024;
 
-impl Queue {
-    /// Begins an import for `app`. Nobody waits for it before it has all its rows.
-    ///
-    /// # Errors
-    /// When the queue file cannot be opened once more.
-    pub async fn begin_import(&self, app: App, now_ms: i64) -> Result<Import, QueueError> {
+impl SqliteQueue {
+    pub(in crate::queue) async fn begin_import(
+        &self,
+        app: App,
+        now_ms: i64,
+    ) -> Result<SqliteImport, QueueError> {
         const CONTEXT: &str = "begin an import";
         // What its rows refer to is made in the same transaction.
         let options = self.writer.options().foreign_keys(false);
@@ -122,7 +69,7 @@ impl Queue {
         let options = options.pragma("temp.cache_size", format!("-{CACHE_KIB}"));
         let mut connection = SqliteConnection::connect_with(&options).await.context(CONTEXT)?;
         let staging = Staging::begin(&mut connection).await?;
-        Ok(Import {
+        Ok(SqliteImport {
             connection,
             app,
             now_ms,
@@ -158,57 +105,43 @@ pub(in crate::queue) async fn app_id(
         .context("find the app")
 }
 
-impl Import {
-    /// Lets `stop` end it at any time, with [`QueueError::Stopped`].
-    ///
-    /// # Errors
-    /// When the queue file fails.
-    pub async fn cancel_with(&mut self, stop: &CancellationToken) -> Result<(), QueueError> {
+impl SqliteImport {
+    pub(in crate::queue) async fn cancel_with(
+        &mut self,
+        stop: &CancellationToken,
+    ) -> Result<(), QueueError> {
         stop.cancel_on(&mut self.connection).await
     }
 
-    /// Takes one row. An id may come once; a later row for it goes to [`Import::replace`].
-    ///
-    /// # Errors
-    /// When the rows cannot be kept.
-    pub async fn add(&mut self, job: NewJob) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn add(&mut self, job: NewJob) -> Result<(), QueueError> {
         self.group.push(job);
         if self.group.is_full() { self.write_group().await } else { Ok(()) }
     }
 
-    /// Takes several rows.
-    ///
-    /// # Errors
-    /// When the rows cannot be kept.
-    pub async fn add_group(&mut self, group: RowBatch) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn add_group(&mut self, group: RowBatch) -> Result<(), QueueError> {
         self.write_group().await?;
         self.staging.add(&mut self.connection, group).await
     }
 
-    /// Takes a row that speaks instead of one taken before (`--on-conflict last`).
-    ///
-    /// # Errors
-    /// When the row cannot be kept.
-    pub async fn replace(&mut self, job: NewJob) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn replace(&mut self, job: NewJob) -> Result<(), QueueError> {
         self.staging.replace(&mut self.connection, &job).await
     }
 
-    /// Takes back the row of a question for which another one wants something else.
-    ///
-    /// # Errors
-    /// When that cannot be kept.
-    pub async fn take_out(&mut self, question: &QuestionId) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn take_out(
+        &mut self,
+        question: &QuestionId,
+    ) -> Result<(), QueueError> {
         self.staging.take_out(&mut self.connection, question).await
     }
 
-    /// Tells it by `has` which questions its rows name, once all are there, and spares it to
-    /// look for them one by one where they are many.
-    pub fn set_membership_test(&mut self, has: impl Fn(&str) -> bool + Send + Sync + 'static) {
+    pub(in crate::queue) fn set_membership_test(
+        &mut self,
+        has: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) {
         self.questions = Some(Questions(Box::new(has)));
     }
 
-    /// Tells it that it will be undone after its preview, whatever that says.
-    pub fn dry_run(&mut self) {
+    pub(in crate::queue) fn dry_run(&mut self) {
         self.dry_run = true;
     }
 
@@ -259,12 +192,7 @@ impl Import {
         doubts::hold_back(connection, self.now_ms).await
     }
 
-    /// Says what the import does, before it is durable: a caller that does not want it
-    /// drops it.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written.
-    pub async fn preview(
+    pub(in crate::queue) async fn preview(
         &mut self,
         digest: &str,
         same: SameManifest,
@@ -274,12 +202,10 @@ impl Import {
         Ok(Preview { known: self.effect.known, superseded: self.effect.superseded, open })
     }
 
-    /// Makes everything durable, unless the same manifest is in the queue already as the
-    /// preview has found.
-    ///
-    /// # Errors
-    /// When the queue file cannot be written; nothing is left behind then.
-    pub async fn commit(mut self, totals: &ImportTotals) -> Result<Imported, QueueError> {
+    pub(in crate::queue) async fn commit(
+        mut self,
+        totals: &ImportTotals,
+    ) -> Result<Imported, QueueError> {
         if !self.decides {
             self.decide(&totals.digest, SameManifest::Again).await?;
         }
@@ -309,12 +235,7 @@ impl Import {
         Ok(imported)
     }
 
-    /// Leaves nothing behind, and lets other writers go on before this returns. Dropping
-    /// an import does the same a little later.
-    ///
-    /// # Errors
-    /// When the queue file fails.
-    pub async fn undo(self) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn undo(self) -> Result<(), QueueError> {
         self.end("ROLLBACK").await
     }
 

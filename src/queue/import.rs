@@ -1,0 +1,201 @@
+//! An import: one transaction, all of a manifest or nothing.
+
+use crate::domain::job::{NewJob, QuestionId};
+use crate::queue::sqlite::import::SqliteImport;
+use crate::queue::{
+    ApprovalId, CancellationToken, Covers, ImportTotals, Imported, Lease, Preview, QueueError,
+    RowBatch, SameManifest, Survey, UnfinishedJobs,
+};
+
+/// An import that has begun; rolled back if dropped before its commit.
+#[derive(Debug)]
+pub enum Import {
+    /// Into a queue file.
+    Sqlite(SqliteImport),
+}
+
+impl Import {
+    /// Lets `stop` end it at any time, with [`QueueError::Stopped`].
+    ///
+    /// # Errors
+    /// When the queue file fails.
+    pub async fn cancel_with(&mut self, stop: &CancellationToken) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(import) => import.cancel_with(stop).await,
+        }
+    }
+
+    /// Takes one row. An id may come once; a later row for it goes to [`Import::replace`].
+    ///
+    /// # Errors
+    /// When the rows cannot be kept.
+    pub async fn add(&mut self, job: NewJob) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(import) => import.add(job).await,
+        }
+    }
+
+    /// Takes several rows.
+    ///
+    /// # Errors
+    /// When the rows cannot be kept.
+    pub async fn add_group(&mut self, group: RowBatch) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(import) => import.add_group(group).await,
+        }
+    }
+
+    /// Takes a row that speaks instead of one taken before (`--on-conflict last`).
+    ///
+    /// # Errors
+    /// When the row cannot be kept.
+    pub async fn replace(&mut self, job: NewJob) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(import) => import.replace(job).await,
+        }
+    }
+
+    /// Takes back the row of a question for which another one wants something else.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    pub async fn take_out(&mut self, question: &QuestionId) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(import) => import.take_out(question).await,
+        }
+    }
+
+    /// Tells it by `has` which questions its rows name, once all are there, and spares it to
+    /// look for them one by one where they are many.
+    pub fn set_membership_test(&mut self, has: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        match self {
+            Self::Sqlite(import) => import.set_membership_test(has),
+        }
+    }
+
+    /// Tells it that it will be undone after its preview, whatever that says.
+    pub fn dry_run(&mut self) {
+        match self {
+            Self::Sqlite(import) => import.dry_run(),
+        }
+    }
+
+    /// Says what the import does, before it is durable: a caller that does not want it
+    /// drops it.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn preview(
+        &mut self,
+        digest: &str,
+        same: SameManifest,
+    ) -> Result<Preview, QueueError> {
+        match self {
+            Self::Sqlite(import) => import.preview(digest, same).await,
+        }
+    }
+
+    /// Surveys the jobs that a run would send, once the import has all its rows. Lists the ids of at
+    /// most `deletes_max` deletes. A job in flight that was superseded or cancelled is not sent again,
+    /// so the survey leaves it out.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read or has an impossible row.
+    pub async fn survey(&mut self, deletes_max: usize) -> Result<Survey, QueueError> {
+        match self {
+            Self::Sqlite(import) => import.survey(deletes_max).await,
+        }
+    }
+
+    /// The number of open jobs in the earlier batch of the same manifest.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn open_of_known(&mut self) -> Result<u64, QueueError> {
+        match self {
+            Self::Sqlite(import) => import.open_of_known().await,
+        }
+    }
+
+    /// The progress of the earlier batch of the same manifest.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn unfinished_of_known(&mut self) -> Result<UnfinishedJobs, QueueError> {
+        match self {
+            Self::Sqlite(import) => import.unfinished_of_known().await,
+        }
+    }
+
+    /// The app's open jobs by status, in the order of [`TargetStatus::ALL`], including those that will not be
+    /// sent again.
+    ///
+    /// # Errors
+    /// When the queue file cannot be read.
+    pub async fn open_by_status(&mut self) -> Result<[u64; 3], QueueError> {
+        match self {
+            Self::Sqlite(import) => import.open_by_status().await,
+        }
+    }
+
+    /// Records an approval of the jobs of the last survey: of all of them, or of the deletes. It
+    /// becomes durable at the end of this import, with or without a batch.
+    ///
+    /// Needs the lease, so that no run sends meanwhile.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn approve(
+        &mut self,
+        _lease: &Lease,
+        covers: Covers,
+        digest: &str,
+        terms: &str,
+    ) -> Result<ApprovalId, QueueError> {
+        match self {
+            Self::Sqlite(import) => import.approve(_lease, covers, digest, terms).await,
+        }
+    }
+
+    /// Rolls back all rows of the import, so that the queue is unchanged.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn withdraw(&mut self) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(import) => import.withdraw().await,
+        }
+    }
+
+    /// Makes everything durable, unless the same manifest is in the queue already as the
+    /// preview has found.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written; nothing is left behind then.
+    pub async fn commit(self, totals: &ImportTotals) -> Result<Imported, QueueError> {
+        match self {
+            Self::Sqlite(import) => import.commit(totals).await,
+        }
+    }
+
+    /// Ends an import without a batch; an approval is kept.
+    ///
+    /// # Errors
+    /// When the queue file cannot be written.
+    pub async fn end_without_batch(self) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(import) => import.end_without_batch().await,
+        }
+    }
+
+    /// Leaves nothing behind, and lets other writers go on before this returns. Dropping
+    /// an import does the same a little later.
+    ///
+    /// # Errors
+    /// When the queue file fails.
+    pub async fn undo(self) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(import) => import.undo().await,
+        }
+    }
+}
