@@ -147,13 +147,13 @@ impl Import {
     /// When the queue file cannot be written.
     pub async fn approve(
         &mut self,
-        _lease: &Lease,
+        lease: &Lease,
         covers: Covers,
         digest: &str,
         terms: &str,
     ) -> Result<ApprovalId, QueueError> {
         match self {
-            Self::Sqlite(import) => import.approve(_lease, covers, digest, terms).await,
+            Self::Sqlite(import) => import.approve(lease, covers, digest, terms).await,
         }
     }
 
