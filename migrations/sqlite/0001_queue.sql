@@ -155,7 +155,7 @@ CREATE TABLE jobs (
 ) STRICT;
 
 -- Holds the rule "one latest job for a question and app", and finds the job that an import supersedes.
-CREATE UNIQUE INDEX jobs_latest ON jobs (question_id, app_id) WHERE is_latest = 1;
+CREATE UNIQUE INDEX jobs_latest ON jobs (question_id, app_id) WHERE is_latest;
 -- The claim: the first free jobs of one app and target status whose time has come.
 CREATE INDEX jobs_claim ON jobs (app_id, target_status, not_before_ms)
   WHERE state = 'pending' AND reserved_by_run_id IS NULL;

@@ -166,13 +166,13 @@ async fn read_page(
         sql.push(" AND state = '").push(state.name()).push("'");
     }
     if let Some(latest) = filter.latest {
-        sql.push(" AND is_latest = ").push_bind(latest);
+        sql.push(if latest { " AND is_latest" } else { " AND NOT is_latest" });
     }
     if filter.in_doubt {
         sql.push(" AND ").push(IN_DOUBT);
     }
     if filter.response_lost {
-        sql.push(" AND response_lost = 1");
+        sql.push(" AND response_lost");
     }
     if let Some(batch) = filter.batch {
         sql.push(" AND batch_id = ").push_bind(batch);

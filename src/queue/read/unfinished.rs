@@ -80,11 +80,11 @@ async fn unfinished_jobs(
                     count(*) FILTER (WHERE target_status <> asked),
                     count(*) FILTER (WHERE target_status IS NULL) > 0
              FROM (SELECT target_status AS asked, target_status, state FROM jobs
-                   WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 AND is_latest = 1
+                   WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 AND is_latest
                    UNION ALL
                    SELECT job.target_status, latest.target_status, latest.state FROM jobs AS job LEFT JOIN jobs AS latest
-                     ON latest.question_id = job.question_id AND latest.app_id = job.app_id AND latest.is_latest = 1
-                   WHERE job.id BETWEEN ?1 AND ?2 AND job.batch_id = ?3 AND job.is_latest = 0)",
+                     ON latest.question_id = job.question_id AND latest.app_id = job.app_id AND latest.is_latest
+                   WHERE job.id BETWEEN ?1 AND ?2 AND job.batch_id = ?3 AND NOT job.is_latest)",
         )
         .bind(first)
         .bind(last)

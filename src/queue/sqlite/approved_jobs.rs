@@ -19,7 +19,7 @@ const TO_BE_SENT: &str = "
           UNION ALL SELECT jobs.id FROM requests CROSS JOIN jobs ON jobs.request_id = requests.id AND jobs.state = 'in_flight'
             WHERE requests.verdict IS NULL AND +app_id = ?1) AS open
     CROSS JOIN jobs AS job ON job.id = open.id
-    WHERE job.is_latest = 1 AND job.cancel_requested = 0";
+    WHERE job.is_latest AND NOT job.cancel_requested";
 
 /// Selects status, question, batch, id and whether in flight of each job to be sent, ordered by
 /// question.

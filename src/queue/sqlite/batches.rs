@@ -218,12 +218,12 @@ impl Queue {
         batch: Option<BatchId>,
     ) -> Result<Retried, QueueError> {
         let mut tx = self.write("retry failed jobs").await?;
-        let mut sql = QueryBuilder::new("SELECT count(*) FROM jobs WHERE is_latest = 0");
+        let mut sql = QueryBuilder::new("SELECT count(*) FROM jobs WHERE NOT is_latest");
         failed_with(&mut sql, codes, batch);
         let superseded: i64 =
             sql.build_query_scalar().fetch_one(&mut *tx).await.context("count superseded jobs")?;
         let mut sql = QueryBuilder::new(
-            "SELECT batch_id, target_status, coalesce(approval_id, 0), count(*) FROM jobs WHERE is_latest = 1",
+            "SELECT batch_id, target_status, coalesce(approval_id, 0), count(*) FROM jobs WHERE is_latest",
         );
         failed_with(&mut sql, codes, batch);
         let rows = sql.push(" GROUP BY 1, 2, 3").build().fetch_all(&mut *tx).await;
@@ -231,7 +231,7 @@ impl Queue {
         let mut sql = QueryBuilder::new(
             "UPDATE jobs SET state = 'pending', finished_ms = NULL, error_code = NULL, error_info = NULL,
                     not_before_ms = 0, approval_id = NULL, rejected_in_chunk = 0
-             WHERE is_latest = 1",
+             WHERE is_latest",
         );
         failed_with(&mut sql, codes, batch);
         let done = sql.build().execute(&mut *tx).await.context("retry failed jobs")?;

@@ -65,7 +65,7 @@ async fn write(
          WHERE id = ?5 AND state = 'pending' AND reserved_by_run_id = ?6
            AND (?7 OR NOT EXISTS (SELECT 1 FROM doubts WHERE doubts.question_id = jobs.question_id
                                     AND doubts.app_id = jobs.app_id AND doubts.open = 1))
-         RETURNING batch_id, target_status, coalesce(approval_id, 0), is_latest = 0,
+         RETURNING batch_id, target_status, coalesce(approval_id, 0), NOT is_latest,
                    max(?4, ?1 = 'failed' AND target_status = 6 AND attempts > ?8)",
     )
     .bind(state.name())

@@ -22,8 +22,8 @@ const _: () = assert!(DUE_WITHIN.as_millis() >= 30_000);
 const CONTEXT: &str = "note what is in doubt";
 
 /// The condition that a row of `jobs` is in doubt.
-pub(in crate::queue) const IN_DOUBT: &str = "(is_latest = 1 AND EXISTS (SELECT 1 FROM doubts
-    WHERE doubts.question_id = jobs.question_id AND doubts.app_id = jobs.app_id AND doubts.open = 1))";
+pub(in crate::queue) const IN_DOUBT: &str = "(is_latest AND EXISTS (SELECT 1 FROM doubts
+    WHERE doubts.question_id = jobs.question_id AND doubts.app_id = jobs.app_id AND doubts.open))";
 
 /// Puts questions in doubt: followed by the rows, then by [`AGAIN`].
 const NOTE: &str = "INSERT INTO doubts (question_id, app_id, target_status, open, lost, late_ms)";
@@ -39,7 +39,7 @@ const HOLD_BACK: &str = "
     UPDATE jobs SET not_before_ms = (SELECT max(late_ms) FROM doubts WHERE doubts.question_id = jobs.question_id
                                 AND doubts.app_id = jobs.app_id AND doubts.target_status <> jobs.target_status)
     WHERE id IN (SELECT job.id FROM doubts CROSS JOIN jobs AS job
-                   ON job.question_id = doubts.question_id AND job.app_id = doubts.app_id AND job.is_latest = 1
+                   ON job.question_id = doubts.question_id AND job.app_id = doubts.app_id AND job.is_latest
                  WHERE doubts.late_ms > ? AND job.state = 'pending' AND job.reserved_by_run_id IS NULL
                    AND job.target_status <> doubts.target_status AND job.not_before_ms < doubts.late_ms)";
 
@@ -188,8 +188,8 @@ pub(in crate::queue) async fn count(
 ) -> Result<u64, QueueError> {
     const CONTEXT: &str = "count what is in doubt";
     let row = sqlx::query(
-        "SELECT count(*) FROM (SELECT DISTINCT question_id, app_id FROM doubts WHERE open = 1) AS doubt
-         CROSS JOIN jobs ON jobs.question_id = doubt.question_id AND jobs.app_id = doubt.app_id AND is_latest = 1
+        "SELECT count(*) FROM (SELECT DISTINCT question_id, app_id FROM doubts WHERE open) AS doubt
+         CROSS JOIN jobs ON jobs.question_id = doubt.question_id AND jobs.app_id = doubt.app_id AND is_latest
          WHERE (?1 IS NULL OR jobs.app_id = ?1) AND (?2 IS NULL OR batch_id = ?2)",
     )
     .bind(app_id)

@@ -81,7 +81,7 @@ impl Queue {
         wrong.push("the index jobs_latest is missing".to_owned());
         let twice = sqlx::query_scalar(
             "SELECT 'jobs row ' || max(id) || ' is as new as row ' || min(id) || ' for the same question' FROM jobs
-             WHERE is_latest = 1 GROUP BY app_id, question_id HAVING count(*) > 1",
+             WHERE is_latest GROUP BY app_id, question_id HAVING count(*) > 1",
         );
         wrong.extend(twice.fetch_all(&self.readers).await?);
         Ok(())

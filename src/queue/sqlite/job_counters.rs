@@ -146,7 +146,7 @@ const COUNTED: &str = "
       FROM jobs GROUP BY 1, 2, 3, 4
     UNION ALL
     SELECT batch_id, target_status, coalesce(approval_id, 0), 'failed_superseded', count(*)
-      FROM jobs WHERE state = 'failed' AND is_latest = 0 GROUP BY 1, 2, 3
+      FROM jobs WHERE state = 'failed' AND NOT is_latest GROUP BY 1, 2, 3
     UNION ALL
     SELECT batch_id, target_status, coalesce(approval_id, 0), 'succeeded_on_retry', count(*)
       FROM jobs WHERE state = 'succeeded' AND error_code IS NOT NULL GROUP BY 1, 2, 3";

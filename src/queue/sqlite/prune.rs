@@ -229,7 +229,7 @@ async fn uncount(
     const CONTEXT: &str = "drop old jobs";
     let rows = sqlx::query(
         "SELECT batch_id, target_status, coalesce(approval_id, 0), state, count(*),
-                count(*) FILTER (WHERE state = 'failed' AND is_latest = 0),
+                count(*) FILTER (WHERE state = 'failed' AND NOT is_latest),
                 count(*) FILTER (WHERE state = 'succeeded' AND error_code IS NOT NULL)
          FROM jobs WHERE id BETWEEN ? AND ? AND batch_id = ? GROUP BY 1, 2, 3, 4",
     )

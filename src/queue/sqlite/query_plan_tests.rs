@@ -61,3 +61,11 @@ async fn jobs_in_flight_are_found_by_their_request() {
         assert!(!steps.contains("AUTOMATIC") && !steps.contains("SCAN jobs"), "{steps}: {sql}");
     }
 }
+
+#[tokio::test]
+async fn pages_of_jobs_are_read_in_id_order() {
+    for filter in ["is_latest", "NOT is_latest", "is_latest AND batch_id = $3"] {
+        let sql = format!("SELECT line FROM jobs WHERE id > $1 AND {filter} ORDER BY id LIMIT $2");
+        assert_eq!(plan(&sql).await, "SEARCH jobs USING INTEGER PRIMARY KEY (rowid>?)", "{filter}");
+    }
+}

@@ -20,11 +20,11 @@ pub(in crate::queue) async fn drop_withdrawn(
 ) -> Result<u64, QueueError> {
     const CONTEXT: &str = "drop withdrawn jobs";
     const WITHDRAWN: &str = "id IN (SELECT value FROM json_each(?1)) AND state = 'pending'
-        AND (is_latest = 0 OR cancel_requested = 1)";
+        AND (NOT is_latest OR cancel_requested)";
     let returned = json(returned);
     doubts::note_withdrawn(connection, WITHDRAWN, &returned).await?;
     let drop = format!(
-        "UPDATE jobs SET state = iif(is_latest = 0, 'superseded', 'cancelled'), reserved_by_run_id = NULL,
+        "UPDATE jobs SET state = iif(NOT is_latest, 'superseded', 'cancelled'), reserved_by_run_id = NULL,
                 not_before_ms = 0, cancel_requested = 0, finished_ms = ?2
          WHERE {WITHDRAWN} RETURNING state, batch_id, target_status, coalesce(approval_id, 0)"
     );

@@ -136,7 +136,7 @@ pub(in crate::queue) async fn supersede_older(
     .await
     .context("supersede older jobs")?;
     sqlx::query(
-        "UPDATE jobs SET is_latest = 0 WHERE id IN (SELECT id FROM temp.older) AND is_latest = 1",
+        "UPDATE jobs SET is_latest = 0 WHERE id IN (SELECT id FROM temp.older) AND is_latest",
     )
     .execute(&mut *connection)
     .await
@@ -170,7 +170,7 @@ async fn find_by_index(connection: &mut SqliteConnection, app_id: i64) -> Result
     run(connection, "CREATE INDEX temp.staged_question ON staged (question_id)").await?;
     let found = sqlx::query(
         "INSERT INTO temp.older SELECT job.id FROM temp.staged AS staged INDEXED BY staged_question
-         CROSS JOIN jobs AS job ON job.question_id = staged.question_id AND job.app_id = ? AND job.is_latest = 1
+         CROSS JOIN jobs AS job ON job.question_id = staged.question_id AND job.app_id = ? AND job.is_latest
          ORDER BY job.id",
     )
     .bind(app_id)
@@ -192,7 +192,7 @@ async fn find_among_jobs(
         // One JSON value per page is faster than one row per job.
         let page: String = sqlx::query_scalar(
             "SELECT json_group_array(json_array(id, question_id)) FROM (
-               SELECT id, question_id FROM jobs WHERE id > ? AND app_id = ? AND is_latest = 1 ORDER BY id LIMIT ?)",
+               SELECT id, question_id FROM jobs WHERE id > ? AND app_id = ? AND is_latest ORDER BY id LIMIT ?)",
         )
         .bind(after)
         .bind(app_id)
