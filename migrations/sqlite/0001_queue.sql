@@ -165,7 +165,8 @@ CREATE INDEX jobs_claim_approved ON jobs (approval_id, target_status, not_before
 -- Settles a request, and returns orphans.
 CREATE INDEX jobs_in_flight ON jobs (request_id) WHERE state = 'in_flight';
 -- Keeps a question out of two requests at once: only a job that was superseded in flight can be
--- in flight beside a pending job for the same question.
+-- in flight beside a pending job for the same question. An equality, not NOT is_latest: only so does
+-- the claim read nothing but the index.
 CREATE INDEX jobs_superseded_in_flight ON jobs (app_id, question_id) WHERE state = 'in_flight' AND is_latest = 0;
 -- Releases what a run reserved.
 CREATE INDEX jobs_reserved ON jobs (reserved_by_run_id) WHERE reserved_by_run_id IS NOT NULL;

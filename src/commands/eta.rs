@@ -85,6 +85,7 @@ pub(super) async fn inputs_of(
     app: App,
 ) -> Result<EtaInputs, CommandError> {
     let now_ms = SystemClock::new().wall_ms();
-    let (rate, size) = (queue.pace(app).await?, queue.size(app, now_ms).await?);
+    let (rate, size) =
+        (queue.learned_rate(app).await?, queue.learned_chunk_size(app, now_ms).await?);
     Ok(EtaInputs::new(settings, rate.iter(), size.iter()))
 }

@@ -161,6 +161,9 @@ impl QueueError {
     /// What to do about an error of the engine, where its text does not say so.
     pub fn advice(&self) -> Option<&'static str> {
         let Self::Sql { source, .. } = self else { return None };
+        if matches!(source, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
+            return Some("deskbatch doctor looks whether the file is damaged");
+        }
         match open::engine_code(source)? {
             open::SQLITE_CORRUPT => Some(
                 "the file is damaged: keep a copy of it, let deskbatch doctor look at it, and put back your last good copy",

@@ -87,7 +87,7 @@ impl PageData {
             queue.records(filter).try_collect().await?
         };
         let learned_rates = queue.learned_rates().await?;
-        let learned_sizes = queue.sizes(now_ms).await?;
+        let learned_sizes = queue.learned_chunk_sizes(now_ms).await?;
         Ok(Self { overview, failed, learned_rates, learned_sizes, running, now_ms })
     }
 

@@ -30,7 +30,7 @@ impl LearnedLimits {
     }
 
     async fn load_rate(&self, queue: &Queue) -> Result<Option<LearnedRate>, QueueError> {
-        let kept = queue.pace(self.app).await?;
+        let kept = queue.learned_rate(self.app).await?;
         if let Some(kept) = &kept {
             tracing::debug!(rate = kept.learned.rate, "pace of earlier runs");
         }
@@ -42,7 +42,7 @@ impl LearnedLimits {
         queue: &Queue,
         now_ms: i64,
     ) -> Result<Option<LearnedChunkSize>, QueueError> {
-        let kept = queue.size(self.app, now_ms).await?;
+        let kept = queue.learned_chunk_size(self.app, now_ms).await?;
         if let Some(kept) = &kept {
             tracing::debug!(jobs = kept.limit.accepted, "size of earlier runs");
             self.saved_chunk_size = Some(kept.limit);

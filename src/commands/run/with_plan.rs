@@ -34,7 +34,7 @@ pub(super) async fn confirm_by_digest(
             staged.rollback().await?;
             out.info(&format!(
                 "this plan was begun before: {} of its jobs are still to be done",
-                approval.left
+                approval.open
             ));
             let approval = Some((approval.id, Covers::Plan));
             Ok(Confirmation::Granted(Confirmed { approval, batch: None }))
@@ -113,7 +113,7 @@ const RETRIED: &str = "jobs of it were retried or approved again since";
 /// the digest.
 fn decide(prior: Option<Approval>, plan: &Plan, digest: &str) -> Decision {
     match prior {
-        Some(prior) if prior.left > 0 => match plan.diff_conditions(&prior.terms) {
+        Some(prior) if prior.open > 0 => match plan.diff_conditions(&prior.terms) {
             changed if changed.is_empty() => Decision::Resume(prior),
             changed => Decision::Refuse(changed),
         },

@@ -30,7 +30,7 @@ impl StatusData {
             status: queue.status().await?,
             batches: queue.batches().await?,
             learned_rates: queue.learned_rates().await?,
-            learned_sizes: queue.sizes(SystemClock::new().wall_ms()).await?,
+            learned_sizes: queue.learned_chunk_sizes(SystemClock::new().wall_ms()).await?,
         })
     }
 
@@ -50,7 +50,7 @@ impl StatusData {
         let run = self.status.last_run.as_ref().map(|run| RunResults {
             succeeded: figure(run.totals.succeeded),
             failed: figure(run.totals.failed),
-            evaluated: figure(run.totals.reached),
+            evaluated: figure(run.totals.evaluated_requests),
             throttled: figure(run.totals.throttled),
         });
         EtaInputs::new(settings, rates, sizes).forecast_after(open, run)

@@ -10,10 +10,10 @@ use std::fs;
 
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
+use sqlx::{FromRow as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
-use crate::domain::job::{App, TargetStatus};
-use crate::queue::read::row_helpers::{app, count};
+use crate::domain::job::{App, JobState, TargetStatus};
+use crate::queue::read::row_helpers::{from_row, integer};
 use crate::queue::sqlite::doubts;
 use crate::queue::{Context as _, Queue, QueueError};
 
@@ -59,12 +59,14 @@ pub struct LastRun {
     pub responded_ms: Option<i64>,
 }
 
+from_row!(LastRun { started_ms, finished_ms, ending, responded_ms });
+
 /// The counters of one app.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppMetrics {
     pub app: App,
     /// Jobs by target status and job state, in the orders of [`TargetStatus::ALL`] and
-    /// [`JobState::ALL`](crate::domain::job::JobState::ALL).
+    /// [`JobState::ALL`].
     pub jobs: [[u64; 6]; 3],
     /// Jobs in doubt.
     pub in_doubt: u64,
@@ -99,23 +101,26 @@ pub struct QueueMetrics {
 
 type Apps = BTreeMap<i64, AppMetrics>;
 
+/// The operation, for errors.
+const CONTEXT: &str = "read the metrics";
+
 impl Queue {
     /// The counters of the whole queue, from one read transaction.
     ///
     /// # Errors
     /// When the queue file cannot be read or has an impossible row.
     pub async fn metrics(&self) -> Result<QueueMetrics, QueueError> {
-        let mut tx = self.readers.begin().await.context("read its figures")?;
-        let mut apps = known_apps(&mut tx).await?;
-        add_up_jobs(&mut tx, &mut apps).await?;
-        for (id, figures) in &mut apps {
-            figures.in_doubt = doubts::count(&mut tx, Some(*id), None).await?;
+        let mut tx = self.readers.begin().await.context(CONTEXT)?;
+        let mut apps = read_apps(&mut tx).await?;
+        read_job_counters(&mut tx, &mut apps).await?;
+        for (id, metrics) in &mut apps {
+            metrics.in_doubt = doubts::count(&mut tx, Some(*id), None).await?;
         }
         count_failed(&mut tx, &mut apps).await?;
-        look_at_batches(&mut tx, &mut apps).await?;
+        read_unfinished_batches(&mut tx, &mut apps).await?;
         count_requests(&mut tx, &mut apps).await?;
-        look_at_runs(&mut tx, &mut apps).await?;
-        tx.rollback().await.context("read its figures")?;
+        read_last_runs(&mut tx, &mut apps).await?;
+        tx.rollback().await.context(CONTEXT)?;
         let mut log = self.path.as_os_str().to_owned();
         log.push("-wal");
         Ok(QueueMetrics {
@@ -127,62 +132,56 @@ impl Queue {
 }
 
 /// Every app with its learned rate; all its counters are still 0.
-async fn known_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, QueueError> {
-    let doing = "read its apps";
+async fn read_apps(tx: &mut Transaction<'static, Sqlite>) -> Result<Apps, QueueError> {
+    const CONTEXT: &str = "read the apps";
     let rows = sqlx::query(
-        "SELECT id, sdkappid, library, learned_rates.rate FROM apps LEFT JOIN learned_rates ON learned_rates.app_id = apps.id",
+        "SELECT apps.id, sdkappid, library, learned_rates.rate AS learned_rate
+         FROM apps LEFT JOIN learned_rates ON learned_rates.app_id = apps.id",
     )
     .fetch_all(&mut **tx)
     .await
-    .context(doing)?;
+    .context(CONTEXT)?;
     let mut apps = Apps::new();
     for row in &rows {
-        let id: i64 = row.try_get(0).context(doing)?;
-        apps.insert(
-            id,
-            AppMetrics {
-                app: app(row, 1, "apps", id)?,
-                jobs: [[0; 6]; 3],
-                in_doubt: 0,
-                failed: BTreeMap::new(),
-                unfinished_batches: 0,
-                oldest_open_ms: None,
-                requests: BTreeMap::new(),
-                in_flight: 0,
-                latency: LatencyHistogram::default(),
-                learned_rate: row.try_get(3).context(doing)?,
-                last_run: None,
-            },
-        );
+        let metrics = AppMetrics {
+            app: App::from_row(row).context(CONTEXT)?,
+            jobs: [[0; 6]; 3],
+            in_doubt: 0,
+            failed: BTreeMap::new(),
+            unfinished_batches: 0,
+            oldest_open_ms: None,
+            requests: BTreeMap::new(),
+            in_flight: 0,
+            latency: LatencyHistogram::default(),
+            learned_rate: row.try_get("learned_rate").context(CONTEXT)?,
+            last_run: None,
+        };
+        apps.insert(row.try_get("id").context(CONTEXT)?, metrics);
     }
     Ok(apps)
 }
 
-/// Adds jobs by target status and state, from their counters.
-async fn add_up_jobs(
+/// Reads jobs by target status and state, from their counters.
+async fn read_job_counters(
     tx: &mut Transaction<'static, Sqlite>,
     apps: &mut Apps,
 ) -> Result<(), QueueError> {
-    let doing = "add up jobs";
+    const CONTEXT: &str = "read the job counters";
     let rows = sqlx::query(
-        "SELECT app_id, target_status, sum(pending), sum(in_flight), sum(succeeded), sum(failed), sum(cancelled),
-                sum(superseded)
+        "SELECT app_id, target_status, CAST(sum(pending) AS BIGINT) AS pending,
+                CAST(sum(in_flight) AS BIGINT) AS in_flight, CAST(sum(succeeded) AS BIGINT) AS succeeded,
+                CAST(sum(failed) AS BIGINT) AS failed, CAST(sum(cancelled) AS BIGINT) AS cancelled,
+                CAST(sum(superseded) AS BIGINT) AS superseded
          FROM job_counts JOIN batches ON batches.id = batch_id GROUP BY app_id, target_status",
     )
     .fetch_all(&mut **tx)
     .await
-    .context(doing)?;
+    .context(CONTEXT)?;
     for row in &rows {
-        let figures = of_app(apps, row, "job_counters")?;
-        let status: i64 = row.try_get(1).context(doing)?;
-        let at = TargetStatus::ALL.into_iter().position(|known| known.code() == status);
-        let at = at.ok_or_else(|| QueueError::Impossible {
-            table: "job_counters",
-            row: 0,
-            reason: format!("status {status}"),
-        })?;
-        for (state, jobs) in figures.jobs[at].iter_mut().enumerate() {
-            *jobs = count(row, 2 + state).context(doing)?;
+        let status: TargetStatus = row.try_get("target_status").context(CONTEXT)?;
+        let of_status = &mut of_app(apps, row, "job_counters")?.jobs[status as usize];
+        for (jobs, state) in of_status.iter_mut().zip(JobState::ALL) {
+            *jobs = integer(row, state.name()).context(CONTEXT)?;
         }
     }
     Ok(())
@@ -193,36 +192,37 @@ async fn count_failed(
     tx: &mut Transaction<'static, Sqlite>,
     apps: &mut Apps,
 ) -> Result<(), QueueError> {
-    let doing = "count failed jobs";
+    const CONTEXT: &str = "count the failed jobs";
     let rows = sqlx::query(
-        "SELECT app_id, error_code, count(*) FROM jobs WHERE state = 'failed' GROUP BY app_id, error_code",
+        "SELECT app_id, error_code, count(*) AS jobs FROM jobs WHERE state = 'failed' GROUP BY app_id, error_code",
     )
     .fetch_all(&mut **tx)
     .await
-    .context(doing)?;
+    .context(CONTEXT)?;
     for row in &rows {
-        let code: Option<i64> = row.try_get(1).context(doing)?;
-        of_app(apps, row, "jobs")?.failed.insert(code, count(row, 2).context(doing)?);
+        let code: Option<i64> = row.try_get("error_code").context(CONTEXT)?;
+        let jobs = integer(row, "jobs").context(CONTEXT)?;
+        of_app(apps, row, "jobs")?.failed.insert(code, jobs);
     }
     Ok(())
 }
 
-async fn look_at_batches(
+async fn read_unfinished_batches(
     tx: &mut Transaction<'static, Sqlite>,
     apps: &mut Apps,
 ) -> Result<(), QueueError> {
-    let doing = "look for unfinished batches";
+    const CONTEXT: &str = "read the unfinished batches";
     let rows = sqlx::query(
-        "SELECT app_id, count(*), min(created_ms) FROM batches
+        "SELECT app_id, count(*) AS unfinished_batches, min(created_ms) AS oldest_open_ms FROM batches
          WHERE id IN (SELECT batch_id FROM job_counts WHERE pending + in_flight > 0) GROUP BY app_id",
     )
     .fetch_all(&mut **tx)
     .await
-    .context(doing)?;
+    .context(CONTEXT)?;
     for row in &rows {
-        let figures = of_app(apps, row, "batches")?;
-        figures.unfinished_batches = count(row, 1).context(doing)?;
-        figures.oldest_open_ms = row.try_get(2).context(doing)?;
+        let metrics = of_app(apps, row, "batches")?;
+        metrics.unfinished_batches = integer(row, "unfinished_batches").context(CONTEXT)?;
+        metrics.oldest_open_ms = row.try_get("oldest_open_ms").context(CONTEXT)?;
     }
     Ok(())
 }
@@ -231,123 +231,124 @@ async fn count_requests(
     tx: &mut Transaction<'static, Sqlite>,
     apps: &mut Apps,
 ) -> Result<(), QueueError> {
-    let doing = "count requests";
-    // The order of the index, so that the engine does not sort.
-    let groups = "SELECT (SELECT app_id FROM runs WHERE id = run_id), verdict, latency_ms, count(*), sum(job_count)
-                  FROM requests INDEXED BY requests_by_run GROUP BY run_id, verdict, latency_ms";
+    const CONTEXT: &str = "count the requests";
+    // The columns of an index in its order, so that the engine reads only that index and does not sort.
+    let groups =
+        "SELECT (SELECT app_id FROM runs WHERE runs.id = run_id) AS app_id, verdict, latency_ms,
+                         count(*) AS requests, CAST(sum(job_count) AS BIGINT) AS jobs
+                  FROM requests GROUP BY run_id, verdict, latency_ms";
     let mut rows = sqlx::query(groups).fetch(&mut **tx);
-    while let Some(row) = rows.try_next().await.context(doing)? {
-        let requests = count(&row, 3).context(doing)?;
-        let latency_ms: Option<i64> = row.try_get(2).context(doing)?;
+    while let Some(row) = rows.try_next().await.context(CONTEXT)? {
+        let requests: u64 = integer(&row, "requests").context(CONTEXT)?;
+        let latency_ms: Option<i64> = row.try_get("latency_ms").context(CONTEXT)?;
         let sum_ms = requests * u64::try_from(latency_ms.unwrap_or(0)).unwrap_or_default();
         add_requests(apps, &row, bound_of(latency_ms), sum_ms)?;
     }
     drop(rows);
     let pruned =
         "SELECT app_id, verdict, latency_le_ms, requests, jobs, latency_ms FROM pruned_requests";
-    for row in sqlx::query(pruned).fetch_all(&mut **tx).await.context(doing)? {
-        let (bound, sum_ms) = (row.try_get(2).context(doing)?, count(&row, 5).context(doing)?);
+    for row in sqlx::query(pruned).fetch_all(&mut **tx).await.context(CONTEXT)? {
+        let bound = row.try_get("latency_le_ms").context(CONTEXT)?;
+        let sum_ms = integer(&row, "latency_ms").context(CONTEXT)?;
         add_requests(apps, &row, bound, sum_ms)?;
     }
     Ok(())
 }
 
-/// Adds requests of one app with one verdict; column 3 has their number, column 4 that of their jobs.
+/// Adds the requests of one row, which are of one app and have one verdict.
 fn add_requests(
     apps: &mut Apps,
     row: &SqliteRow,
     bound: i64,
     sum_ms: u64,
 ) -> Result<(), QueueError> {
-    let doing = "count requests";
-    let figures = of_app(apps, row, "requests")?;
-    let (requests, jobs) = (count(row, 3).context(doing)?, count(row, 4).context(doing)?);
-    let verdict: Option<&str> = row.try_get(1).context(doing)?;
+    const CONTEXT: &str = "count the requests";
+    let metrics = of_app(apps, row, "requests")?;
+    let requests: u64 = integer(row, "requests").context(CONTEXT)?;
+    let jobs: u64 = integer(row, "jobs").context(CONTEXT)?;
+    let verdict: Option<&str> = row.try_get("verdict").context(CONTEXT)?;
     let Some(verdict) = verdict else {
-        figures.in_flight += requests;
+        metrics.in_flight += requests;
         return Ok(());
     };
-    if !figures.requests.contains_key(verdict) {
-        figures.requests.insert(verdict.to_owned(), VerdictCounts::default());
+    if !metrics.requests.contains_key(verdict) {
+        metrics.requests.insert(verdict.to_owned(), VerdictCounts::default());
     }
-    if let Some(of_verdict) = figures.requests.get_mut(verdict) {
+    if let Some(of_verdict) = metrics.requests.get_mut(verdict) {
         of_verdict.requests += requests;
         of_verdict.jobs += jobs;
     }
     if bound > 0 {
-        *figures.latency.by_bound.entry(bound).or_default() += requests;
-        figures.latency.sum_ms += sum_ms;
+        *metrics.latency.by_bound.entry(bound).or_default() += requests;
+        metrics.latency.sum_ms += sum_ms;
     }
     Ok(())
 }
 
-async fn look_at_runs(
+async fn read_last_runs(
     tx: &mut Transaction<'static, Sqlite>,
     apps: &mut Apps,
 ) -> Result<(), QueueError> {
-    let doing = "find the last runs";
+    const CONTEXT: &str = "read the newest runs";
     let rows = sqlx::query(
         "SELECT app_id, started_ms, finished_ms, ending,
-                (SELECT max(responded_ms) FROM requests INDEXED BY requests_by_run WHERE run_id = runs.id)
+                (SELECT max(responded_ms) FROM requests WHERE run_id = runs.id) AS responded_ms
          FROM runs WHERE id IN (SELECT max(id) FROM runs GROUP BY app_id)",
     )
     .fetch_all(&mut **tx)
     .await
-    .context(doing)?;
+    .context(CONTEXT)?;
     for row in &rows {
-        of_app(apps, row, "runs")?.last_run = Some(LastRun {
-            started_ms: row.try_get(1).context(doing)?,
-            finished_ms: row.try_get(2).context(doing)?,
-            ending: row.try_get(3).context(doing)?,
-            responded_ms: row.try_get(4).context(doing)?,
-        });
+        let run = LastRun::from_row(row).context(CONTEXT)?;
+        of_app(apps, row, "runs")?.last_run = Some(run);
     }
     Ok(())
 }
 
-/// The counters of the app that a row of `table` begins with.
+/// The counters of the app of a row of `table`.
 fn of_app<'a>(
     apps: &'a mut Apps,
     row: &SqliteRow,
     table: &'static str,
 ) -> Result<&'a mut AppMetrics, QueueError> {
-    let id: Option<i64> = row.try_get(0).context("read its figures")?;
-    let figures = id.and_then(|id| apps.get_mut(&id));
-    let reason = || format!("its app {id:?} is not there");
-    figures.ok_or_else(|| QueueError::Impossible { table, row: 0, reason: reason() })
+    let id: Option<i64> = row.try_get("app_id").context(CONTEXT)?;
+    let metrics = id.and_then(|id| apps.get_mut(&id));
+    let reason = || format!("its app {id:?} does not exist");
+    metrics.ok_or_else(|| QueueError::Impossible { table, row: 0, reason: reason() })
 }
 
-/// Adds up the requests in `temp.unused` for [`figures`](Queue::figures), before the same transaction
+/// Adds up the requests in `temp.unused` for [`Queue::metrics`], before the same transaction
 /// deletes them.
 pub(in crate::queue) async fn count_pruned(
     connection: &mut SqliteConnection,
 ) -> Result<(), QueueError> {
-    let doing = "count old requests";
+    const CONTEXT: &str = "count the pruned requests";
     let rows = sqlx::query(
-        "SELECT (SELECT app_id FROM runs WHERE id = run_id), verdict, latency_ms, count(*), sum(job_count)
+        "SELECT (SELECT app_id FROM runs WHERE runs.id = run_id) AS app_id, verdict, latency_ms,
+                count(*) AS requests, sum(job_count) AS jobs
          FROM temp.unused CROSS JOIN requests USING (id) GROUP BY 1, 2, 3",
     )
     .fetch_all(&mut *connection)
     .await
-    .context(doing)?;
+    .context(CONTEXT)?;
     for row in &rows {
-        let latency_ms: Option<i64> = row.try_get(2).context(doing)?;
-        let requests: i64 = row.try_get(3).context(doing)?;
+        let latency_ms: Option<i64> = row.try_get("latency_ms").context(CONTEXT)?;
+        let requests: i64 = row.try_get("requests").context(CONTEXT)?;
         sqlx::query(
             "INSERT INTO pruned_requests (app_id, verdict, latency_le_ms, requests, jobs, latency_ms)
              VALUES (?, ?, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, jobs = jobs + excluded.jobs,
                latency_ms = latency_ms + excluded.latency_ms",
         )
-        .bind(row.try_get::<i64, _>(0).context(doing)?)
-        .bind(row.try_get::<&str, _>(1).context(doing)?)
+        .bind(row.try_get::<i64, _>("app_id").context(CONTEXT)?)
+        .bind(row.try_get::<&str, _>("verdict").context(CONTEXT)?)
         .bind(bound_of(latency_ms))
         .bind(requests)
-        .bind(row.try_get::<i64, _>(4).context(doing)?)
+        .bind(row.try_get::<i64, _>("jobs").context(CONTEXT)?)
         .bind(requests.saturating_mul(latency_ms.unwrap_or(0)))
         .execute(&mut *connection)
         .await
-        .context(doing)?;
+        .context(CONTEXT)?;
     }
     Ok(())
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
-use sqlx::{QueryBuilder, Sqlite, SqlitePool};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqlitePool};
 use tokio::sync::mpsc;
 
 use crate::domain::job::{JobId, JobState, TargetStatus};
+use crate::queue::read::row_helpers::integer;
 use crate::queue::sqlite::doubts::IN_DOUBT;
 use crate::queue::{BatchId, Context as _, Queue, QueueError, RunId};
 
@@ -111,28 +112,33 @@ async fn read_pages(
 const PAGE_ROWS: u32 = 1_000;
 
 /// The operation, for errors.
-const CONTEXT: &str = "read records";
+const CONTEXT: &str = "read the jobs";
 
 /// The names of the batches seen so far.
 type Names = BTreeMap<BatchId, Arc<str>>;
 
-/// A job as the engine returns it: id, question, target status, state, code, text, attempts, response
-/// lost, in doubt, batch, line, time of the outcome. All jobs of a page come in one row, as JSON, which
-/// is faster than one row per job.
-type Found = (
-    JobId,
-    String,
-    i64,
-    String,
-    Option<i64>,
-    Option<String>,
-    i64,
-    i64,
-    i64,
-    BatchId,
-    i64,
-    Option<i64>,
-);
+/// A job as the engine returns it. All jobs of a page come in one row, as JSON, which is faster than one
+/// row per job. Each job is an array, in the order of these fields and of [`FOUND`]: with the names of its
+/// columns it would be twice as long.
+#[derive(Deserialize)]
+struct Found {
+    id: JobId,
+    question_id: String,
+    target_status: i64,
+    state: String,
+    error_code: Option<i64>,
+    error_info: Option<String>,
+    attempts: i64,
+    response_lost: i64,
+    in_doubt: i64,
+    batch_id: BatchId,
+    line: i64,
+    finished_ms: Option<i64>,
+}
+
+/// The columns of a [`Found`].
+const FOUND: &str = "id, question_id, target_status, state, error_code, error_info, attempts, response_lost, in_doubt,
+    batch_id, line, finished_ms";
 
 /// One page of records, not yet decoded.
 struct Page {
@@ -153,9 +159,8 @@ async fn read_page(
     limit: u32,
 ) -> Result<Page, QueueError> {
     let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
-        "SELECT count(*), coalesce(max(id), 0), json_group_array(DISTINCT batch_id),
-                json_group_array(json_array(id, question_id, target_status, state, error_code, error_info, attempts,
-                                            response_lost, in_doubt, batch_id, line, finished_ms))
+        "SELECT count(*) AS jobs, coalesce(max(id), 0) AS last_id, json_group_array(DISTINCT batch_id) AS batches,
+                json_group_array(json_array({FOUND})) AS found
          FROM (SELECT id, question_id, target_status, state, error_code, error_info, attempts, response_lost,
                       {IN_DOUBT} AS in_doubt, batch_id, line, finished_ms
                FROM jobs WHERE id > "
@@ -183,11 +188,11 @@ async fn read_page(
             .push(")");
     }
     sql.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit)).push(")");
-    let (rows, last, batches, found): (u32, JobId, String, String) =
-        sql.build_query_as().fetch_one(readers).await.context(CONTEXT)?;
-    for batch in from_json::<Vec<BatchId>>(&batches)? {
+    let row = sql.build().fetch_one(readers).await.context(CONTEXT)?;
+    let batches: &str = row.try_get("batches").context(CONTEXT)?;
+    for batch in from_json::<Vec<BatchId>>(batches)? {
         if let Entry::Vacant(unknown) = names.entry(batch) {
-            let name: String = sqlx::query_scalar("SELECT name FROM batches WHERE id = ?")
+            let name: String = sqlx::query_scalar("SELECT name FROM batches WHERE id = $1")
                 .bind(batch)
                 .fetch_one(readers)
                 .await
@@ -195,7 +200,12 @@ async fn read_page(
             unknown.insert(name.into());
         }
     }
-    Ok(Page { rows, last, found, names: names.clone() })
+    Ok(Page {
+        rows: integer(&row, "jobs").context(CONTEXT)?,
+        last: row.try_get("last_id").context(CONTEXT)?,
+        found: row.try_get("found").context(CONTEXT)?,
+        names: names.clone(),
+    })
 }
 
 fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, QueueError> {
@@ -205,27 +215,29 @@ fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, QueueError> {
 impl Page {
     fn records(&self) -> Result<Vec<Record>, QueueError> {
         let found: Vec<Found> = from_json(&self.found)?;
-        found.into_iter().map(|found| read_record(found, &self.names)).collect()
+        found.into_iter().map(|found| found.record(&self.names)).collect()
     }
 }
 
-fn read_record(found: Found, names: &Names) -> Result<Record, QueueError> {
-    let (id, question_id, status, state, error_code, error_info, attempts, ..) = found;
-    let (.., response_lost, in_doubt, batch, line, finished_ms) = found;
-    let impossible = |reason: String| QueueError::Impossible { table: "jobs", row: id, reason };
-    Ok(Record {
-        id,
-        question_id,
-        status: TargetStatus::from_code(status)
-            .ok_or_else(|| impossible(format!("status {status}")))?,
-        state: state.parse().map_err(impossible)?,
-        error_code,
-        error_info,
-        attempts,
-        response_lost: response_lost != 0,
-        in_doubt: in_doubt != 0,
-        batch: names.get(&batch).map_or_else(|| "".into(), Arc::clone),
-        line,
-        finished_ms,
-    })
+impl Found {
+    fn record(self, names: &Names) -> Result<Record, QueueError> {
+        let impossible =
+            |reason: String| QueueError::Impossible { table: "jobs", row: self.id, reason };
+        let status = TargetStatus::from_code(self.target_status);
+        Ok(Record {
+            id: self.id,
+            question_id: self.question_id,
+            status: status
+                .ok_or_else(|| impossible(format!("target status {}", self.target_status)))?,
+            state: self.state.parse().map_err(impossible)?,
+            error_code: self.error_code,
+            error_info: self.error_info,
+            attempts: self.attempts,
+            response_lost: self.response_lost != 0,
+            in_doubt: self.in_doubt != 0,
+            batch: names.get(&self.batch_id).map_or_else(|| "".into(), Arc::clone),
+            line: self.line,
+            finished_ms: self.finished_ms,
+        })
+    }
 }

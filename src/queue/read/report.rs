@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{FromRow as _, Row as _, SqlitePool};
 
 use crate::domain::job::{App, JobState, TargetStatus};
 use crate::queue::read::request_stats::{self, RequestTimeline, RunStats};
-use crate::queue::read::row_helpers::{app, count, ends, stretches};
+use crate::queue::read::row_helpers::{
+    first_and_last_id, flatten, from_row, id_ranges, integer, skip,
+};
 use crate::queue::sqlite::doubts;
 use crate::queue::{BatchId, Context as _, Queue, QueueCounts, QueueError};
 
@@ -21,7 +23,7 @@ const LISTED_MAX: usize = 100;
 const CODES_MAX: usize = 100;
 
 /// The operation, for errors.
-const CONTEXT: &str = "sum up its jobs";
+const CONTEXT: &str = "count the jobs";
 
 /// A list that may be cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +76,24 @@ pub struct BatchStats {
     pub counts: QueueCounts,
 }
 
+from_row!(BatchStats {
+    id,
+    app = flatten,
+    name,
+    source,
+    created_ms,
+    rows,
+    duplicates,
+    rejected,
+    cancelled_ms,
+    counts = skip,
+});
+
 /// The data of a report, from one read transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueReport {
     /// Jobs by target status, in the order of [`TargetStatus::ALL`], and by state.
-    pub asked: [QueueCounts; 3],
+    pub by_target_status: [QueueCounts; 3],
     /// Jobs by code, the most frequent code first.
     pub codes: Truncated<ErrorCodeStats>,
     /// Jobs in doubt.
@@ -99,7 +114,7 @@ impl QueueReport {
     /// Jobs of all target statuses by state.
     pub fn counts(&self) -> QueueCounts {
         let mut sum = QueueCounts::default();
-        for counts in &self.asked {
+        for counts in &self.by_target_status {
             for state in JobState::ALL {
                 *sum.of(state) += *counts.clone().of(state);
             }
@@ -130,22 +145,22 @@ async fn overview(
 ) -> Result<QueueReport, QueueError> {
     // One read transaction, so that all counts are of the same state.
     let mut tx = readers.begin().await.context(CONTEXT)?;
-    let tally = Tally::read(&mut tx, batch).await?;
-    let batches = batches(&mut tx, batch, &tally.batches).await?;
+    let sums = JobSums::read(&mut tx, batch).await?;
+    let batches = batches(&mut tx, batch, &sums.batches).await?;
     let since = match batch {
         Some(_) => batches.rows.first().map(|batch| batch.created_ms),
         None => None,
     };
     let (runs, traffic) = request_stats::read(&mut tx, since, LISTED_MAX, wait_ms_min).await?;
-    let total = tally.codes.len() as u64;
-    let mut codes: Vec<ErrorCodeStats> = tally.codes.into_values().collect();
+    let total = sums.codes.len() as u64;
+    let mut codes: Vec<ErrorCodeStats> = sums.codes.into_values().collect();
     codes.sort_by_key(|code| std::cmp::Reverse((code.failed_total(), code.succeeded)));
     codes.truncate(CODES_MAX);
     Ok(QueueReport {
-        asked: tally.asked,
+        by_target_status: sums.by_target_status,
         codes: Truncated { rows: codes, total },
         in_doubt: doubts::count(&mut tx, None, batch).await?,
-        succeeded_in_doubt: tally.succeeded_in_doubt,
+        succeeded_in_doubt: sums.succeeded_in_doubt,
         newest_run: newest_run(&mut tx).await?,
         batches,
         runs,
@@ -155,30 +170,31 @@ async fn overview(
 
 /// Sums over jobs, while they are computed.
 #[derive(Debug, Default)]
-struct Tally {
-    asked: [QueueCounts; 3],
+struct JobSums {
+    by_target_status: [QueueCounts; 3],
     succeeded_in_doubt: u64,
     batches: BTreeMap<BatchId, QueueCounts>,
     codes: BTreeMap<Option<i64>, ErrorCodeStats>,
 }
 
-impl Tally {
+impl JobSums {
     async fn read(
         connection: &mut SqliteConnection,
         batch: Option<BatchId>,
     ) -> Result<Self, QueueError> {
-        let mut tally = Self::default();
-        tally.add_up_states(connection, batch).await?;
-        let row = sqlx::query(
-            "SELECT min(id), max(id) FROM jobs WHERE state = 'failed' OR error_code IS NOT NULL",
+        let mut sums = Self::default();
+        sums.add_counters(connection, batch).await?;
+        let ends = sqlx::query(
+            "SELECT min(id) AS first_id, max(id) AS last_id FROM jobs WHERE state = 'failed' OR error_code IS NOT NULL",
         )
         .fetch_one(&mut *connection)
         .await
+        .and_then(|row| first_and_last_id(&row))
         .context(CONTEXT)?;
-        for (first, last) in stretches(ends(&row).context(CONTEXT)?) {
+        for (first, last) in id_ranges(ends) {
             let rows = sqlx::query(
-                "SELECT target_status, state, error_code, count(*), max(error_info)
-                 FROM jobs WHERE id BETWEEN ?1 AND ?2 AND (?3 IS NULL OR batch_id = ?3)
+                "SELECT target_status, state, error_code, count(*) AS jobs, max(error_info) AS error_info
+                 FROM jobs WHERE id BETWEEN $1 AND $2 AND ($3 IS NULL OR batch_id = $3)
                    AND (state = 'failed' OR error_code IS NOT NULL)
                  GROUP BY target_status, state, error_code",
             )
@@ -189,78 +205,76 @@ impl Tally {
             .await
             .context(CONTEXT)?;
             for row in &rows {
-                tally.add_code(row)?;
+                sums.add_code(row).context(CONTEXT)?;
             }
         }
-        Ok(tally)
+        Ok(sums)
     }
 
     /// Adds the counters of jobs.
-    async fn add_up_states(
+    async fn add_counters(
         &mut self,
         connection: &mut SqliteConnection,
         batch: Option<BatchId>,
     ) -> Result<(), QueueError> {
         let rows = sqlx::query(
-            "SELECT target_status, sum(pending), sum(in_flight), sum(succeeded), sum(failed), sum(cancelled),
-                    sum(superseded), batch_id
-             FROM job_counts WHERE ?1 IS NULL OR batch_id = ?1 GROUP BY batch_id, target_status",
+            "SELECT batch_id, target_status, CAST(sum(pending) AS BIGINT) AS pending,
+                    CAST(sum(in_flight) AS BIGINT) AS in_flight, CAST(sum(succeeded) AS BIGINT) AS succeeded,
+                    CAST(sum(failed) AS BIGINT) AS failed, CAST(sum(cancelled) AS BIGINT) AS cancelled,
+                    CAST(sum(superseded) AS BIGINT) AS superseded
+             FROM job_counts WHERE $1 IS NULL OR batch_id = $1 GROUP BY batch_id, target_status",
         )
         .bind(batch)
         .fetch_all(connection)
         .await
         .context(CONTEXT)?;
         for row in &rows {
-            let at = status_at(row, "job_counters")?;
-            let of_batch = self.batches.entry(row.try_get(7).context(CONTEXT)?).or_default();
-            for (column, state) in (1..).zip(JobState::ALL) {
-                let jobs = count(row, column).context(CONTEXT)?;
-                *self.asked[at].of(state) += jobs;
-                *of_batch.of(state) += jobs;
+            let status: TargetStatus = row.try_get("target_status").context(CONTEXT)?;
+            let of_status = &mut self.by_target_status[status as usize];
+            let of_batch = self.batches.entry(row.try_get("batch_id").context(CONTEXT)?);
+            let of_batch = of_batch.or_default();
+            let mut counts = QueueCounts::from_row(row).context(CONTEXT)?;
+            for state in JobState::ALL {
+                *of_status.of(state) += *counts.of(state);
+                *of_batch.of(state) += *counts.of(state);
             }
         }
         Ok(())
     }
 
-    fn add_code(&mut self, row: &SqliteRow) -> Result<(), QueueError> {
-        let at = status_at(row, "jobs")?;
-        let refused = row.try_get::<&str, _>(1).context(CONTEXT)? == JobState::Failed.name();
-        let code: Option<i64> = row.try_get(2).context(CONTEXT)?;
-        let jobs = count(row, 3).context(CONTEXT)?;
-        let tally = self.codes.entry(code).or_insert_with(|| ErrorCodeStats {
+    fn add_code(&mut self, row: &SqliteRow) -> Result<(), sqlx::Error> {
+        let status: TargetStatus = row.try_get("target_status")?;
+        let state: JobState = row.try_get("state")?;
+        let code: Option<i64> = row.try_get("error_code")?;
+        let info: Option<String> = row.try_get("error_info")?;
+        let jobs: u64 = integer(row, "jobs")?;
+        let of_code = self.codes.entry(code).or_insert_with(|| ErrorCodeStats {
             code,
             failed: [0; 3],
             succeeded: 0,
             info: None,
         });
-        if refused {
-            tally.failed[at] += jobs;
+        if state == JobState::Failed {
+            of_code.failed[status as usize] += jobs;
         } else {
-            tally.succeeded += jobs;
+            of_code.succeeded += jobs;
             self.succeeded_in_doubt += jobs;
         }
-        let info: Option<String> = row.try_get(4).context(CONTEXT)?;
-        tally.info = info.or(tally.info.take());
+        of_code.info = info.or(of_code.info.take());
         Ok(())
     }
 }
 
 /// The numbers of succeeded and of failed jobs in the newest run.
 async fn newest_run(connection: &mut SqliteConnection) -> Result<(u64, u64), QueueError> {
+    const CONTEXT: &str = "read the newest run";
     let row = sqlx::query("SELECT succeeded, failed FROM runs ORDER BY id DESC LIMIT 1")
         .fetch_optional(connection)
         .await
         .context(CONTEXT)?;
     let Some(row) = row else { return Ok((0, 0)) };
-    Ok((count(&row, 0).context(CONTEXT)?, count(&row, 1).context(CONTEXT)?))
-}
-
-/// The index in [`TargetStatus::ALL`] of the status that a row of `table` begins with.
-fn status_at(row: &SqliteRow, table: &'static str) -> Result<usize, QueueError> {
-    let status: i64 = row.try_get(0).context(CONTEXT)?;
-    let at = TargetStatus::ALL.iter().position(|known| known.code() == status);
-    let reason = || format!("status {status}");
-    at.ok_or_else(|| QueueError::Impossible { table, row: 0, reason: reason() })
+    let jobs = |column| integer(&row, column).context(CONTEXT);
+    Ok((jobs("succeeded")?, jobs("failed")?))
 }
 
 async fn batches(
@@ -268,44 +282,27 @@ async fn batches(
     batch: Option<BatchId>,
     counts: &BTreeMap<BatchId, QueueCounts>,
 ) -> Result<Truncated<BatchStats>, QueueError> {
-    let doing = "list batches";
-    let rows = sqlx::query(
+    const CONTEXT: &str = "list the batches";
+    let mut rows: Vec<BatchStats> = sqlx::query_as(
         "SELECT batches.id, sdkappid, library, name, source, created_ms, rows, duplicates, rejected, cancelled_ms
          FROM batches JOIN apps ON apps.id = batches.app_id
-         WHERE pruned_ms IS NULL AND (?1 IS NULL OR batches.id = ?1) ORDER BY batches.id DESC LIMIT ?2",
+         WHERE pruned_ms IS NULL AND ($1 IS NULL OR batches.id = $1) ORDER BY batches.id DESC LIMIT $2",
     )
     .bind(batch)
     .bind(i64::try_from(LISTED_MAX).unwrap_or(i64::MAX))
     .fetch_all(&mut *connection)
     .await
-    .context(doing)?;
-    let all = sqlx::query(
-        "SELECT count(*) FROM batches WHERE pruned_ms IS NULL AND (?1 IS NULL OR id = ?1)",
+    .context(CONTEXT)?;
+    let total = sqlx::query(
+        "SELECT count(*) AS batches FROM batches WHERE pruned_ms IS NULL AND ($1 IS NULL OR id = $1)",
     )
     .bind(batch)
     .fetch_one(connection)
     .await
-    .context(doing)?;
-    let listed = rows.iter().map(|row| read_batch(row, counts)).collect::<Result<_, _>>()?;
-    Ok(Truncated { rows: listed, total: count(&all, 0).context(doing)? })
-}
-
-fn read_batch(
-    row: &SqliteRow,
-    counts: &BTreeMap<BatchId, QueueCounts>,
-) -> Result<BatchStats, QueueError> {
-    let doing = "list batches";
-    let id: BatchId = row.try_get(0).context(doing)?;
-    Ok(BatchStats {
-        id,
-        app: app(row, 1, "batches", id)?,
-        name: row.try_get(3).context(doing)?,
-        source: row.try_get(4).context(doing)?,
-        created_ms: row.try_get(5).context(doing)?,
-        rows: row.try_get(6).context(doing)?,
-        duplicates: row.try_get(7).context(doing)?,
-        rejected: row.try_get(8).context(doing)?,
-        cancelled_ms: row.try_get(9).context(doing)?,
-        counts: counts.get(&id).copied().unwrap_or_default(),
-    })
+    .and_then(|row| integer(&row, "batches"))
+    .context(CONTEXT)?;
+    for batch in &mut rows {
+        batch.counts = counts.get(&batch.id).copied().unwrap_or_default();
+    }
+    Ok(Truncated { rows, total })
 }

@@ -11,12 +11,14 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::domain::job::App;
 use crate::queue::read::report::Truncated;
-use crate::queue::read::row_helpers::{app, count, ends, stretches};
-use crate::queue::read::sessions::{Bucket, PauseStats, bucket_ms, buckets, sitting, waits};
+use crate::queue::read::row_helpers::{
+    first_and_last_id, flatten, from_row, id_ranges, integer, skip,
+};
+use crate::queue::read::sessions::{Bucket, PauseStats, bucket_ms, buckets, find_session, pauses};
 use crate::queue::{Context as _, QueueError, RequestId, RunId};
 
 /// The operation, for errors.
-pub(in crate::queue) const CONTEXT: &str = "sum up its requests";
+pub(in crate::queue) const CONTEXT: &str = "count the requests";
 
 /// Requests by verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,8 +40,8 @@ pub struct RequestCounts {
     /// Requests without a recorded response.
     pub in_flight: u64,
     /// Requests with a response.
-    pub answered: u64,
-    /// The sum of the latencies of `answered` requests, in milliseconds.
+    pub responded: u64,
+    /// The sum of the latencies of `responded` requests, in milliseconds.
     pub latency_ms: u64,
     /// The longest latency, in milliseconds.
     pub latency_ms_max: u64,
@@ -78,7 +80,7 @@ impl RequestCounts {
         self.refused += other.refused;
         self.orphaned += other.orphaned;
         self.in_flight += other.in_flight;
-        self.answered += other.answered;
+        self.responded += other.responded;
         self.latency_ms += other.latency_ms;
         self.latency_ms_max = self.latency_ms_max.max(other.latency_ms_max);
     }
@@ -107,19 +109,32 @@ pub struct RunStats {
     pub last_ms: Option<i64>,
 }
 
+from_row!(RunStats {
+    id,
+    app = flatten,
+    host,
+    pid,
+    started_ms,
+    finished_ms,
+    ending,
+    requests = skip,
+    first_ms = skip,
+    last_ms = skip,
+});
+
 /// The sum of all requests, and the requests of one session over time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestTimeline {
     /// The requests of all selected runs.
     pub requests: RequestCounts,
     /// The first and the last run of the session.
-    pub sitting: Option<(RunId, RunId)>,
+    pub session: Option<(RunId, RunId)>,
     /// The length of a bucket, in milliseconds.
     pub bucket_ms: i64,
     /// The buckets from the first request of the session to the last, without a gap.
     pub buckets: Vec<Bucket>,
-    /// The pauses within its runs, by cause.
-    pub waits: Vec<PauseStats>,
+    /// The pauses within its runs, by reason.
+    pub pauses: Vec<PauseStats>,
 }
 
 /// Reads the runs that were open at `since` or began later, or all runs, with their requests.
@@ -129,39 +144,44 @@ pub(in crate::queue) async fn read(
     listed_max: usize,
     wait_ms_min: i64,
 ) -> Result<(Truncated<RunStats>, RequestTimeline), QueueError> {
-    let rows = sqlx::query(
+    const CONTEXT: &str = "list the runs";
+    let mut runs: Vec<RunStats> = sqlx::query_as(
         "SELECT runs.id, sdkappid, library, host, pid, started_ms, finished_ms, ending
          FROM runs JOIN apps ON apps.id = runs.app_id
-         WHERE ?1 IS NULL OR finished_ms IS NULL OR finished_ms >= ?1 ORDER BY runs.id DESC LIMIT ?2",
+         WHERE $1 IS NULL OR finished_ms IS NULL OR finished_ms >= $1 ORDER BY runs.id DESC LIMIT $2",
     )
     .bind(since)
     .bind(i64::try_from(listed_max).unwrap_or(i64::MAX))
     .fetch_all(&mut *connection)
     .await
-    .context("list runs")?;
+    .context(CONTEXT)?;
     let row = sqlx::query(
-        "SELECT count(*), min(id) FROM runs WHERE ?1 IS NULL OR finished_ms IS NULL OR finished_ms >= ?1",
+        "SELECT count(*) AS runs, min(id) AS first_id FROM runs
+         WHERE $1 IS NULL OR finished_ms IS NULL OR finished_ms >= $1",
     )
     .bind(since)
     .fetch_one(&mut *connection)
     .await
-    .context("list runs")?;
-    let total = count(&row, 0).context("list runs")?;
-    let first: Option<RunId> = row.try_get(1).context("list runs")?;
+    .context(CONTEXT)?;
+    let total = integer(&row, "runs").context(CONTEXT)?;
+    let first: Option<RunId> = row.try_get("first_id").context(CONTEXT)?;
     let sums = by_run(connection, first.unwrap_or(RunId::MAX)).await?;
     let mut requests = RequestCounts::default();
     for sum in sums.values() {
         requests.add_all(&sum.requests);
     }
-    let runs = rows.iter().map(|row| read_run(row, &sums)).collect::<Result<Vec<_>, _>>()?;
+    for run in &mut runs {
+        let sum = sums.get(&run.id).copied().unwrap_or_default();
+        (run.requests, run.first_ms, run.last_ms) = (sum.requests, sum.first_ms, sum.last_ms);
+    }
     let mut traffic = RequestTimeline { requests, ..RequestTimeline::default() };
-    if let Some(sitting) = sitting(&runs) {
-        traffic.sitting = Some((sitting.first, sitting.last));
-        traffic.bucket_ms = bucket_ms(sitting.to_ms - sitting.from_ms);
-        let ids = sums.range(sitting.first..=sitting.last).map(|(_, sum)| sum.ids);
+    if let Some(session) = find_session(&runs) {
+        traffic.session = Some((session.first, session.last));
+        traffic.bucket_ms = bucket_ms(session.to_ms - session.from_ms);
+        let ids = sums.range(session.first..=session.last).map(|(_, sum)| sum.ids);
         let ids = ids.fold(None, widest);
-        traffic.buckets = buckets(connection, sitting, ids, traffic.bucket_ms).await?;
-        traffic.waits = waits(connection, sitting, ids, wait_ms_min).await?;
+        traffic.buckets = buckets(connection, session, ids, traffic.bucket_ms).await?;
+        traffic.pauses = pauses(connection, session, ids, wait_ms_min).await?;
     }
     Ok((Truncated { rows: runs, total }, traffic))
 }
@@ -191,16 +211,20 @@ async fn by_run(
     connection: &mut SqliteConnection,
     first_run: RunId,
 ) -> Result<BTreeMap<RunId, Sum>, QueueError> {
-    let row = sqlx::query("SELECT (SELECT min(id) FROM requests), (SELECT max(id) FROM requests)")
-        .fetch_one(&mut *connection)
-        .await
-        .context(CONTEXT)?;
+    let ends = sqlx::query(
+        "SELECT (SELECT min(id) FROM requests) AS first_id, (SELECT max(id) FROM requests) AS last_id",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .and_then(|row| first_and_last_id(&row))
+    .context(CONTEXT)?;
     let mut sums: BTreeMap<RunId, Sum> = BTreeMap::new();
-    for (first, last) in stretches(ends(&row).context(CONTEXT)?) {
+    for (first, last) in id_ranges(ends) {
         let rows = sqlx::query(
-            "SELECT run_id, verdict, count(*), min(scheduled_ms), max(scheduled_ms),
-                    count(latency_ms), coalesce(sum(latency_ms), 0), coalesce(max(latency_ms), 0), min(id), max(id)
-             FROM requests WHERE id BETWEEN ? AND ? AND run_id >= ? GROUP BY run_id, verdict",
+            "SELECT run_id, verdict, count(*) AS requests, min(scheduled_ms) AS first_ms, max(scheduled_ms) AS last_ms,
+                    count(latency_ms) AS responded, CAST(coalesce(sum(latency_ms), 0) AS BIGINT) AS latency_ms,
+                    coalesce(max(latency_ms), 0) AS latency_ms_max, min(id) AS first_id, max(id) AS last_id
+             FROM requests WHERE id BETWEEN $1 AND $2 AND run_id >= $3 GROUP BY run_id, verdict",
         )
         .bind(first)
         .bind(last)
@@ -209,39 +233,26 @@ async fn by_run(
         .await
         .context(CONTEXT)?;
         for row in &rows {
-            let run: RunId = row.try_get(0).context(CONTEXT)?;
-            let sum = sums.entry(run).or_default();
-            let verdict: Option<&str> = row.try_get(1).context(CONTEXT)?;
-            sum.requests.add(verdict, count(row, 2).context(CONTEXT)?)?;
-            let (from, to): (i64, i64) =
-                (row.try_get(3).context(CONTEXT)?, row.try_get(4).context(CONTEXT)?);
-            sum.first_ms = Some(sum.first_ms.map_or(from, |first| first.min(from)));
-            sum.last_ms = sum.last_ms.max(Some(to));
-            sum.requests.answered += count(row, 5).context(CONTEXT)?;
-            sum.requests.latency_ms += count(row, 6).context(CONTEXT)?;
-            let slowest = count(row, 7).context(CONTEXT)?;
-            sum.requests.latency_ms_max = sum.requests.latency_ms_max.max(slowest);
-            let ids = (row.try_get(8).context(CONTEXT)?, row.try_get(9).context(CONTEXT)?);
-            sum.ids = widest(sum.ids, Some(ids));
+            let sum = sums.entry(row.try_get("run_id").context(CONTEXT)?).or_default();
+            let verdict: Option<&str> = row.try_get("verdict").context(CONTEXT)?;
+            sum.requests.add(verdict, integer(row, "requests").context(CONTEXT)?)?;
+            sum.add_times(row).context(CONTEXT)?;
         }
     }
     Ok(sums)
 }
 
-fn read_run(row: &SqliteRow, sums: &BTreeMap<RunId, Sum>) -> Result<RunStats, QueueError> {
-    let doing = "list runs";
-    let id: RunId = row.try_get(0).context(doing)?;
-    let sum = sums.get(&id).copied().unwrap_or_default();
-    Ok(RunStats {
-        id,
-        app: app(row, 1, "runs", id)?,
-        host: row.try_get(3).context(doing)?,
-        pid: row.try_get(4).context(doing)?,
-        started_ms: row.try_get(5).context(doing)?,
-        finished_ms: row.try_get(6).context(doing)?,
-        ending: row.try_get(7).context(doing)?,
-        requests: sum.requests,
-        first_ms: sum.first_ms,
-        last_ms: sum.last_ms,
-    })
+impl Sum {
+    /// Adds the times and the ids of the requests of one row, without their number.
+    fn add_times(&mut self, row: &SqliteRow) -> Result<(), sqlx::Error> {
+        let first_ms: i64 = row.try_get("first_ms")?;
+        self.first_ms = Some(self.first_ms.map_or(first_ms, |first| first.min(first_ms)));
+        self.last_ms = self.last_ms.max(row.try_get("last_ms")?);
+        self.requests.responded += integer::<u64>(row, "responded")?;
+        self.requests.latency_ms += integer::<u64>(row, "latency_ms")?;
+        let latency_ms_max = integer(row, "latency_ms_max")?;
+        self.requests.latency_ms_max = self.requests.latency_ms_max.max(latency_ms_max);
+        self.ids = widest(self.ids, first_and_last_id(row)?);
+        Ok(())
+    }
 }

@@ -1,7 +1,7 @@
 //! Sessions: the newest run and the earlier runs that belong to the same work, on one time axis.
 //!
 //! A report shows the requests of a session in buckets of time, and the pauses within its runs by
-//! cause. Only reads, as part of `request_stats.rs`.
+//! reason. Only reads, as part of `request_stats.rs`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::queue::read::request_stats::{CONTEXT, RequestCounts, RunStats};
-use crate::queue::read::row_helpers::{count, stretches};
+use crate::queue::read::row_helpers::{from_row, id_ranges, integer};
 use crate::queue::{Context as _, QueueError, RequestId, RunId};
 
 /// The most buckets on the time axis.
@@ -47,7 +47,7 @@ const BUCKETS_MS: [i64; 20] = {
 /// A pause of at most this length never separates two sessions, in milliseconds.
 const PAUSE_MS: i64 = 10_000;
 
-/// How many requests before a pause are examined for its cause. No more requests can be in flight.
+/// How many requests before a pause are examined for its reason. No more requests can be in flight.
 const LOOK_BACK: i64 = 64;
 
 /// A bucket of the time axis.
@@ -63,17 +63,17 @@ pub struct Bucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PauseReason {
     /// A push-back of the service.
-    Frequency,
+    Throttled,
     /// A transient failure.
-    Trouble,
+    Transient,
     /// Neither: responses were slow, or all pending jobs had a later due time.
     Other,
 }
 
-/// The pauses of one cause.
+/// The pauses with one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PauseStats {
-    pub cause: PauseReason,
+    pub reason: PauseReason,
     /// The number of pauses.
     pub count: u64,
     /// Their sum, in milliseconds.
@@ -81,6 +81,8 @@ pub struct PauseStats {
     /// The longest, in milliseconds.
     pub longest_ms: i64,
 }
+
+from_row!(PauseStats { reason = read_reason, count = integer, total_ms, longest_ms });
 
 impl PauseStats {
     fn add(&mut self, other: &Self) {
@@ -102,15 +104,15 @@ pub(in crate::queue) struct Session {
 /// The newest run that sent a request, with the runs before it. A run belongs to the session if the
 /// pause after it is no longer than the work of both together, so requests fill about half of the time
 /// axis.
-pub(in crate::queue) fn sitting(newest_first: &[RunStats]) -> Option<Session> {
+pub(in crate::queue) fn find_session(newest_first: &[RunStats]) -> Option<Session> {
     let mut found: Option<(Session, i64)> = None;
     for run in newest_first {
         let (Some(from_ms), Some(to_ms)) = (run.first_ms, run.last_ms) else { continue };
         let work_ms = to_ms - from_ms;
         match &mut found {
             None => {
-                let sitting = Session { first: run.id, last: run.id, from_ms, to_ms };
-                found = Some((sitting, work_ms));
+                let session = Session { first: run.id, last: run.id, from_ms, to_ms };
+                found = Some((session, work_ms));
             }
             // A wall clock that was set back ends the session.
             Some((later, worked_ms))
@@ -123,7 +125,7 @@ pub(in crate::queue) fn sitting(newest_first: &[RunStats]) -> Option<Session> {
             Some(_) => break,
         }
     }
-    found.map(|(sitting, _)| sitting)
+    found.map(|(session, _)| session)
 }
 
 /// The shortest bucket length with few enough buckets for `span_ms`.
@@ -140,18 +142,19 @@ pub(in crate::queue) fn bucket_ms(span_ms: i64) -> i64 {
 /// request.
 pub(in crate::queue) async fn buckets(
     connection: &mut SqliteConnection,
-    sitting: Session,
+    session: Session,
     ids: Option<(RequestId, RequestId)>,
     bucket_ms: i64,
 ) -> Result<Vec<Bucket>, QueueError> {
-    let Session { first, last, from_ms, to_ms } = sitting;
+    let Session { first, last, from_ms, to_ms } = session;
     let starts = (from_ms..=to_ms).step_by(usize::try_from(bucket_ms).unwrap_or(usize::MAX));
     let mut buckets: Vec<Bucket> =
         starts.map(|at_ms| Bucket { at_ms, requests: RequestCounts::default() }).collect();
-    for (from, to) in stretches(ids) {
+    for (from, to) in id_ranges(ids) {
+        // The unary plus keeps SQLite from the index by run, which would read the session once per range.
         let rows = sqlx::query(
-            "SELECT (scheduled_ms - ?1) / ?2, verdict, count(*) FROM requests
-             WHERE id BETWEEN ?6 AND ?7 AND +run_id BETWEEN ?3 AND ?4 AND scheduled_ms BETWEEN ?1 AND ?5
+            "SELECT (scheduled_ms - $1) / $2 AS bucket, verdict, count(*) AS requests FROM requests
+             WHERE id BETWEEN $6 AND $7 AND +run_id BETWEEN $3 AND $4 AND scheduled_ms BETWEEN $1 AND $5
              GROUP BY 1, 2",
         )
         .bind(from_ms)
@@ -165,47 +168,49 @@ pub(in crate::queue) async fn buckets(
         .await
         .context(CONTEXT)?;
         for row in &rows {
-            let at: i64 = row.try_get(0).context(CONTEXT)?;
+            let at: i64 = row.try_get("bucket").context(CONTEXT)?;
             if let Some(bucket) = usize::try_from(at).ok().and_then(|at| buckets.get_mut(at)) {
-                let verdict: Option<&str> = row.try_get(1).context(CONTEXT)?;
-                bucket.requests.add(verdict, count(row, 2).context(CONTEXT)?)?;
+                let verdict: Option<&str> = row.try_get("verdict").context(CONTEXT)?;
+                bucket.requests.add(verdict, integer(row, "requests").context(CONTEXT)?)?;
             }
         }
     }
     Ok(buckets)
 }
 
-/// The pauses within runs, by cause, one range of ids at a time; each range includes the request before
+/// The pauses within runs, by reason, one range of ids at a time; each range includes the request before
 /// it.
 ///
-/// Requests in flight at the time of a failure were sent before it, so the cause is the last throttled or
+/// Requests in flight at the time of a failure were sent before it, so the reason is the last throttled or
 /// transient response that arrived during the pause.
-pub(in crate::queue) async fn waits(
+pub(in crate::queue) async fn pauses(
     connection: &mut SqliteConnection,
-    sitting: Session,
+    session: Session,
     ids: Option<(RequestId, RequestId)>,
     wait_ms_min: i64,
 ) -> Result<Vec<PauseStats>, QueueError> {
-    let mut waits: BTreeMap<PauseReason, PauseStats> = BTreeMap::new();
-    for (from, to) in stretches(ids) {
-        let rows = sqlx::query(
+    let mut pauses: BTreeMap<PauseReason, PauseStats> = BTreeMap::new();
+    for (from, to) in id_ranges(ids) {
+        // The unary plus has the reason given in `buckets`.
+        let of_range: Vec<PauseStats> = sqlx::query_as(
             "WITH pauses AS (
                SELECT id, before_ms, scheduled_ms - before_ms AS ms FROM (
                  SELECT id, scheduled_ms, run_id, lag(scheduled_ms) OVER (ORDER BY id) AS before_ms,
                         lag(run_id) OVER (ORDER BY id) AS run_before
                  FROM requests
-                 WHERE id BETWEEN coalesce((SELECT id FROM requests WHERE id < ?5 AND +run_id BETWEEN ?1 AND ?2
-                                            ORDER BY id DESC LIMIT 1), ?5) AND ?6
-                   AND +run_id BETWEEN ?1 AND ?2)
-               WHERE run_before = run_id AND scheduled_ms - before_ms >= ?3)
+                 WHERE id BETWEEN coalesce((SELECT id FROM requests WHERE id < $5 AND +run_id BETWEEN $1 AND $2
+                                            ORDER BY id DESC LIMIT 1), $5) AND $6
+                   AND +run_id BETWEEN $1 AND $2) AS sent
+               WHERE run_before = run_id AND scheduled_ms - before_ms >= $3)
              SELECT (SELECT verdict FROM requests
-                     WHERE requests.id BETWEEN pauses.id - ?4 AND pauses.id - 1
+                     WHERE requests.id BETWEEN pauses.id - $4 AND pauses.id - 1
                        AND verdict IN ('throttled', 'transient') AND responded_ms >= before_ms
-                     ORDER BY requests.id DESC LIMIT 1), count(*), sum(ms), max(ms)
+                     ORDER BY requests.id DESC LIMIT 1) AS reason,
+                    count(*) AS count, CAST(sum(ms) AS BIGINT) AS total_ms, max(ms) AS longest_ms
              FROM pauses GROUP BY 1",
         )
-        .bind(sitting.first)
-        .bind(sitting.last)
+        .bind(session.first)
+        .bind(session.last)
         .bind(wait_ms_min)
         .bind(LOOK_BACK)
         .bind(from)
@@ -213,22 +218,20 @@ pub(in crate::queue) async fn waits(
         .fetch_all(&mut *connection)
         .await
         .context(CONTEXT)?;
-        for row in &rows {
-            let more = read_waits(row).context(CONTEXT)?;
-            waits.entry(more.cause).and_modify(|waits| waits.add(&more)).or_insert(more);
+        for more in of_range {
+            pauses.entry(more.reason).and_modify(|pauses| pauses.add(&more)).or_insert(more);
         }
     }
-    Ok(waits.into_values().collect())
+    Ok(pauses.into_values().collect())
 }
 
-fn read_waits(row: &SqliteRow) -> Result<PauseStats, sqlx::Error> {
-    let cause = match row.try_get::<Option<&str>, _>(0)? {
-        Some("throttled") => PauseReason::Frequency,
-        Some(_) => PauseReason::Trouble,
+/// Reads the verdict of the response that caused the pauses.
+fn read_reason(row: &SqliteRow, column: &str) -> Result<PauseReason, sqlx::Error> {
+    Ok(match row.try_get(column)? {
+        Some("throttled") => PauseReason::Throttled,
+        Some(_) => PauseReason::Transient,
         None => PauseReason::Other,
-    };
-    let (total_ms, longest_ms) = (row.try_get(2)?, row.try_get(3)?);
-    Ok(PauseStats { cause, count: count(row, 1)?, total_ms, longest_ms })
+    })
 }
 
 #[cfg(test)]
@@ -270,7 +273,8 @@ mod tests {
 
     #[test]
     fn session_spans_short_pauses() {
-        let ends = |runs: &[RunStats]| sitting(runs).map(|s| (s.first, s.last, s.from_ms, s.to_ms));
+        let ends =
+            |runs: &[RunStats]| find_session(runs).map(|s| (s.first, s.last, s.from_ms, s.to_ms));
         let newest = run(3, 100_000, 130_000);
         assert_eq!(ends(&[]), None);
         assert_eq!(ends(std::slice::from_ref(&newest)), Some((3, 3, 100_000, 130_000)));

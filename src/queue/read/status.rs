@@ -1,14 +1,15 @@
-//! The queue in figures. Only reads, and only committed figures, whatever a run is doing. Adds
-//! up what the transitions keep, and never counts jobs.
+//! The status of the queue: jobs by state, counters of requests, the newest run.
+//!
+//! Only reads committed counters, which every change of jobs updates, and never counts jobs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
 
 use crate::domain::job::{App, JobState, Library};
-use crate::queue::read::row_helpers::count;
+use crate::queue::read::row_helpers::{flatten, from_row, integer};
 use crate::queue::sqlite::doubts;
 use crate::queue::sqlite::wait_reason::read_wait;
 use crate::queue::{ApprovalId, Context as _, Queue, QueueError, RunId, Wait};
@@ -16,19 +17,28 @@ use crate::queue::{ApprovalId, Context as _, Queue, QueueError, RunId, Wait};
 /// Jobs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct QueueCounts {
-    /// Wait to be sent.
+    /// Jobs that wait to be sent.
     pub pending: u64,
-    /// In a request without a recorded answer.
+    /// Jobs in a request without a recorded response.
     pub in_flight: u64,
-    /// Taken by the service.
+    /// Jobs that the service applied.
     pub succeeded: u64,
-    /// Refused by the service.
+    /// Jobs that the service rejected.
     pub failed: u64,
-    /// Not to be sent any more, as asked. What was sent before may have been applied.
+    /// Cancelled jobs, which are not sent again. An earlier request may have been applied.
     pub cancelled: u64,
-    /// Replaced by a later import of their questions.
+    /// Jobs that a later import of their questions has replaced.
     pub superseded: u64,
 }
+
+from_row!(QueueCounts {
+    pending = integer,
+    in_flight = integer,
+    succeeded = integer,
+    failed = integer,
+    cancelled = integer,
+    superseded = integer,
+});
 
 impl QueueCounts {
     /// All jobs.
@@ -36,7 +46,7 @@ impl QueueCounts {
         self.open() + self.done()
     }
 
-    /// Jobs that a run has still to do.
+    /// Pending jobs and jobs in flight.
     pub fn open(&self) -> u64 {
         self.pending + self.in_flight
     }
@@ -61,127 +71,142 @@ impl QueueCounts {
 /// A run, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RunSummary {
-    /// Its number.
     pub id: RunId,
-    /// The host it ran on.
+    /// The host name.
     pub host: String,
-    /// Its process.
+    /// The process id.
     pub pid: i64,
-    /// When it began, in UTC milliseconds.
+    /// The beginning, in UTC milliseconds.
     pub started_ms: i64,
-    /// When it ended; `None` while it goes on, or if it died and nobody has noticed yet.
+    /// The end, in UTC milliseconds; `None` while the run continues, or if it died and no later run has
+    /// closed it.
     pub finished_ms: Option<i64>,
     /// How it ended.
     pub ending: Option<String>,
-    /// What it has sent and settled.
+    /// Its counters.
     #[serde(flatten)]
     pub totals: RunTotals,
-    /// The number of the application whose jobs it sends.
+    /// The SDKAppID of its app.
     pub sdkappid: u64,
-    /// The library of that application.
+    /// The library of its app.
     pub library: Library,
-    /// The approval of its deletes, or of all that it sends.
+    /// The approval of its deletes, or of all jobs that it sends.
     #[serde(skip)]
     pub approval: Option<ApprovalId>,
-    /// What it waits for, if it does.
+    /// Why it sends nothing now; `None` while it sends.
     pub wait: Option<Wait>,
 }
 
-/// What a run has sent and settled.
+from_row!(RunSummary {
+    id,
+    host,
+    pid,
+    started_ms,
+    finished_ms,
+    ending,
+    totals = flatten,
+    sdkappid = integer,
+    library,
+    approval,
+    wait = read_wait,
+});
+
+/// The counters of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct RunTotals {
-    /// Requests that it made.
+    /// Its requests.
     pub requests: i64,
-    /// Requests of it that were refused as too fast.
+    /// Its throttled requests.
     pub throttled: i64,
-    /// Requests of it whose questions the service looked at.
-    pub reached: i64,
+    /// Its requests whose questions the service evaluated: applied or rejected.
+    #[serde(rename = "reached")]
+    pub evaluated_requests: i64,
     /// Jobs that succeeded in it.
     pub succeeded: i64,
     /// Jobs that failed in it.
     pub failed: i64,
 }
 
+from_row!(RunTotals { requests, throttled, evaluated_requests, succeeded, failed });
+
 impl RunSummary {
-    /// Whose jobs it sends.
+    /// The app whose jobs it sends.
     pub fn app(&self) -> App {
         App { sdkappid: self.sdkappid, library: self.library }
     }
 }
 
-/// The whole queue in figures.
+/// The status of the whole queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueStatus {
     /// Jobs by state.
     pub counts: QueueCounts,
-    /// All requests ever made from this file.
+    /// The requests of all runs, including pruned ones.
     pub requests: u64,
-    /// Those refused as too fast.
+    /// Throttled requests.
     pub throttled: u64,
-    /// Those whose answer was lost with their run.
+    /// Requests whose run died before they were settled.
     pub orphaned: u64,
-    /// Those whose response was lost, for whatever reason: they may have been applied.
+    /// Requests whose response was lost, for any reason: they may have been applied.
     pub responses_lost: u64,
-    /// Jobs in doubt: such a request may have changed their question, and nothing since says whether.
+    /// Jobs in doubt: a request may have changed their question, and no later response has settled that.
     pub in_doubt: u64,
-    /// Deletes that were in doubt and found done when they were repeated.
+    /// Deletes in doubt that the service reported as done when they were repeated.
     pub succeeded_in_doubt: u64,
     /// The newest run.
     pub last_run: Option<RunSummary>,
-    /// How large the queue file and its log are.
+    /// The size of the queue file and its log, in bytes.
     pub file_bytes: u64,
-    /// When the queue was pruned last, in UTC milliseconds, whether or not anything was old
-    /// enough.
+    /// The time of the last prune, in UTC milliseconds, even if that prune deleted nothing.
     pub pruned_ms: Option<i64>,
 }
 
 impl Queue {
-    /// The whole queue in figures, from one moment.
+    /// The status of the whole queue, from one read transaction.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn status(&self) -> Result<QueueStatus, QueueError> {
-        // One read transaction, so that the figures belong together.
-        let mut tx = self.readers.begin().await.context("read its figures")?;
-        let row = sqlx::query(SUMS_OF_ALL).fetch_one(&mut *tx).await.context("add up jobs")?;
-        let counts = read_counts(&row).context("add up jobs")?;
-        let succeeded_in_doubt = count(&row, 6).context("add up jobs")?;
-        let row = sqlx::query(
-            "SELECT coalesce(sum(requests), 0), coalesce(sum(throttled), 0), coalesce(sum(orphaned), 0),
-                    coalesce(sum(responses_lost), 0)
+        let mut tx = self.readers.begin().await.context("read the status")?;
+        let jobs = sqlx::query(SUMS_OF_ALL).fetch_one(&mut *tx).await.context(JOB_COUNTERS)?;
+        let runs = sqlx::query(
+            "SELECT CAST(coalesce(sum(requests), 0) AS BIGINT) AS requests,
+                    CAST(coalesce(sum(throttled), 0) AS BIGINT) AS throttled,
+                    CAST(coalesce(sum(orphaned), 0) AS BIGINT) AS orphaned,
+                    CAST(coalesce(sum(responses_lost), 0) AS BIGINT) AS responses_lost
              FROM runs",
         )
         .fetch_one(&mut *tx)
         .await
-        .context("add up requests")?;
-        let of_runs = |at| count(&row, at).context("add up requests");
-        let run = sqlx::query(
+        .context(RUN_COUNTERS)?;
+        let last_run = sqlx::query_as(
             "SELECT runs.id, host, pid, started_ms, finished_ms, ending, requests, throttled, evaluated_requests, succeeded,
-                    failed, sdkappid, library, approval_id, wait_reason, wait_since_ms, wait_until_ms
+                    failed, sdkappid, library, approval_id AS approval, wait_reason, wait_since_ms, wait_until_ms
              FROM runs JOIN apps ON apps.id = app_id ORDER BY runs.id DESC LIMIT 1",
         )
         .fetch_optional(&mut *tx)
         .await
-        .context("find the last run")?;
+        .context("read the newest run")?;
         let pruned_ms = sqlx::query_scalar("SELECT pruned_ms FROM maintenance")
             .fetch_optional(&mut *tx)
             .await
-            .context("find the last prune")?;
+            .context("read the time of the last prune")?;
+        let of_runs = |column| integer(&runs, column).context(RUN_COUNTERS);
         Ok(QueueStatus {
-            counts,
-            requests: of_runs(0)?,
-            throttled: of_runs(1)?,
-            orphaned: of_runs(2)?,
-            responses_lost: of_runs(3)?,
+            counts: flatten(&jobs, "counts").context(JOB_COUNTERS)?,
+            requests: of_runs("requests")?,
+            throttled: of_runs("throttled")?,
+            orphaned: of_runs("orphaned")?,
+            responses_lost: of_runs("responses_lost")?,
             in_doubt: doubts::count(&mut tx, None, None).await?,
-            succeeded_in_doubt,
-            last_run: run.as_ref().map(read_run).transpose().context("find the last run")?,
+            succeeded_in_doubt: integer(&jobs, "succeeded_on_retry").context(JOB_COUNTERS)?,
+            last_run,
             file_bytes: self.file_bytes(),
             pruned_ms,
         })
     }
 
-    /// Of the file and its log, as far as they can be seen.
+    /// The size of the file and its log; 0 for what cannot be read.
     fn file_bytes(&self) -> u64 {
         let log = {
             let mut name = self.path.as_os_str().to_owned();
@@ -195,40 +220,44 @@ impl Queue {
     /// Jobs of one app by state.
     ///
     /// # Errors
-    /// When the queue file cannot be read or holds an impossible row.
+    /// When the queue file cannot be read or has an impossible row.
     pub async fn counts_of(&self, app: App) -> Result<QueueCounts, QueueError> {
-        let row = sqlx::query(
-            "SELECT coalesce(sum(pending), 0), coalesce(sum(in_flight), 0), coalesce(sum(succeeded), 0),
-                    coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0)
+        sqlx::query_as(
+            "SELECT CAST(coalesce(sum(pending), 0) AS BIGINT) AS pending,
+                    CAST(coalesce(sum(in_flight), 0) AS BIGINT) AS in_flight,
+                    CAST(coalesce(sum(succeeded), 0) AS BIGINT) AS succeeded,
+                    CAST(coalesce(sum(failed), 0) AS BIGINT) AS failed,
+                    CAST(coalesce(sum(cancelled), 0) AS BIGINT) AS cancelled,
+                    CAST(coalesce(sum(superseded), 0) AS BIGINT) AS superseded
              FROM job_counts WHERE batch_id IN (SELECT id FROM batches WHERE app_id =
-                 (SELECT id FROM apps WHERE sdkappid = ? AND library = ?))",
+                 (SELECT id FROM apps WHERE sdkappid = $1 AND library = $2))",
         )
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
         .bind(app.library.name())
         .fetch_one(&self.readers)
         .await
-        .context("add up jobs")?;
-        read_counts(&row).context("add up jobs")
+        .context(JOB_COUNTERS)
     }
 
-    /// Jobs of one app that are in doubt.
+    /// The number of jobs of one app that are in doubt.
     ///
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn in_doubt_of(&self, app: App) -> Result<u64, QueueError> {
-        let mut reader = self.readers.acquire().await.context("count jobs")?;
+        let mut reader = self.readers.acquire().await.context("count the jobs in doubt")?;
         match find_app(&mut reader, app).await? {
             Some(app_id) => doubts::count(&mut reader, Some(app_id), None).await,
             None => Ok(0),
         }
     }
 
-    /// Open jobs of one app by status, in the order of [`TargetStatus::ALL`](crate::domain::job::TargetStatus::ALL).
+    /// Open jobs of one app by target status, in the order of
+    /// [`TargetStatus::ALL`](crate::domain::job::TargetStatus::ALL).
     ///
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn open_by_status(&self, app: App) -> Result<[u64; 3], QueueError> {
-        let mut reader = self.readers.acquire().await.context("count jobs")?;
+        let mut reader = self.readers.acquire().await.context(JOB_COUNTERS)?;
         match find_app(&mut reader, app).await? {
             Some(app_id) => open_by_status(&mut reader, app_id).await,
             None => Ok([0; 3]),
@@ -236,9 +265,9 @@ impl Queue {
     }
 }
 
-/// The number of `app` in this file, if it has one.
+/// The id of the row of `app`; `None` if the queue has no job of it.
 async fn find_app(connection: &mut SqliteConnection, app: App) -> Result<Option<i64>, QueueError> {
-    sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = ? AND library = ?")
+    sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = $1 AND library = $2")
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
         .bind(app.library.name())
         .fetch_optional(connection)
@@ -250,59 +279,31 @@ pub(in crate::queue) async fn open_by_status(
     connection: &mut SqliteConnection,
     app_id: i64,
 ) -> Result<[u64; 3], QueueError> {
-    let row = sqlx::query(
-        "SELECT coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 4), 0),
-                coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 5), 0),
-                coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 6), 0)
-         FROM job_counts WHERE batch_id IN (SELECT id FROM batches WHERE app_id = ?)",
+    let read = |row: &SqliteRow| -> Result<[u64; 3], sqlx::Error> {
+        Ok([integer(row, "enables")?, integer(row, "disables")?, integer(row, "deletes")?])
+    };
+    sqlx::query(
+        "SELECT CAST(coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 4), 0) AS BIGINT) AS enables,
+                CAST(coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 5), 0) AS BIGINT) AS disables,
+                CAST(coalesce(sum(pending + in_flight) FILTER (WHERE target_status = 6), 0) AS BIGINT) AS deletes
+         FROM job_counts WHERE batch_id IN (SELECT id FROM batches WHERE app_id = $1)",
     )
     .bind(app_id)
     .fetch_one(connection)
     .await
-    .context("add up jobs")?;
-    let open = |at| count(&row, at).context("add up jobs");
-    Ok([open(0)?, open(1)?, open(2)?])
+    .and_then(|row| read(&row))
+    .context(JOB_COUNTERS)
 }
+
+const JOB_COUNTERS: &str = "read the job counters";
+const RUN_COUNTERS: &str = "read the run counters";
 
 const SUMS_OF_ALL: &str = "
-    SELECT coalesce(sum(pending), 0), coalesce(sum(in_flight), 0), coalesce(sum(succeeded), 0),
-           coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0),
-           coalesce(sum(succeeded_on_retry), 0)
+    SELECT CAST(coalesce(sum(pending), 0) AS BIGINT) AS pending,
+           CAST(coalesce(sum(in_flight), 0) AS BIGINT) AS in_flight,
+           CAST(coalesce(sum(succeeded), 0) AS BIGINT) AS succeeded,
+           CAST(coalesce(sum(failed), 0) AS BIGINT) AS failed,
+           CAST(coalesce(sum(cancelled), 0) AS BIGINT) AS cancelled,
+           CAST(coalesce(sum(superseded), 0) AS BIGINT) AS superseded,
+           CAST(coalesce(sum(succeeded_on_retry), 0) AS BIGINT) AS succeeded_on_retry
     FROM job_counts";
-
-/// In the order of [`JobState::ALL`].
-fn read_counts(row: &SqliteRow) -> Result<QueueCounts, sqlx::Error> {
-    Ok(QueueCounts {
-        pending: count(row, 0)?,
-        in_flight: count(row, 1)?,
-        succeeded: count(row, 2)?,
-        failed: count(row, 3)?,
-        cancelled: count(row, 4)?,
-        superseded: count(row, 5)?,
-    })
-}
-
-fn read_run(row: &SqliteRow) -> Result<RunSummary, sqlx::Error> {
-    Ok(RunSummary {
-        id: row.try_get(0)?,
-        host: row.try_get(1)?,
-        pid: row.try_get(2)?,
-        started_ms: row.try_get(3)?,
-        finished_ms: row.try_get(4)?,
-        ending: row.try_get(5)?,
-        totals: RunTotals {
-            requests: row.try_get(6)?,
-            throttled: row.try_get(7)?,
-            reached: row.try_get(8)?,
-            succeeded: row.try_get(9)?,
-            failed: row.try_get(10)?,
-        },
-        sdkappid: u64::try_from(row.try_get::<i64, _>(11)?).unwrap_or_default(),
-        library: row
-            .try_get::<&str, _>(12)?
-            .parse()
-            .map_err(|reason: String| sqlx::Error::Decode(reason.into()))?,
-        approval: row.try_get(13)?,
-        wait: read_wait(row, 14)?,
-    })
-}

@@ -5,7 +5,7 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::queue::read::row_helpers::count;
+use crate::queue::read::row_helpers::{from_row, integer};
 use crate::queue::{BatchId, Context as _, Import, Queue, QueueError};
 
 /// Questions of a batch without their target status, by reason. If a later import has the same target
@@ -24,6 +24,14 @@ pub struct UnfinishedJobs {
     pub is_pruned: bool,
 }
 
+from_row!(UnfinishedJobs {
+    open = integer,
+    failed = integer,
+    cancelled = integer,
+    superseded = integer,
+    is_pruned,
+});
+
 impl UnfinishedJobs {
     /// Whether every question has its target status, as far as the queue knows.
     pub fn is_finished(&self) -> bool {
@@ -31,7 +39,7 @@ impl UnfinishedJobs {
     }
 }
 
-const CONTEXT: &str = "look how a batch stands";
+const CONTEXT: &str = "read the progress of the batch";
 
 impl Queue {
     /// The progress of a batch. Reads each of its jobs.
@@ -62,42 +70,35 @@ async fn unfinished_jobs(
     batch: BatchId,
 ) -> Result<UnfinishedJobs, QueueError> {
     let row = sqlx::query(
-            "SELECT coalesce(first_job, 0), coalesce(last_job, -1), pruned_ms IS NOT NULL FROM batches WHERE id = ?",
-        )
-        .bind(batch)
-        .fetch_one(&mut *connection)
-        .await
-        .context(CONTEXT)?;
+        "SELECT coalesce(first_job, 0) AS first_job, coalesce(last_job, -1) AS last_job, pruned_ms IS NOT NULL AS is_pruned
+         FROM batches WHERE id = $1",
+    )
+    .bind(batch)
+    .fetch_one(&mut *connection)
+    .await
+    .context(CONTEXT)?;
     let (first, last): (i64, i64) =
-        (row.try_get(0).context(CONTEXT)?, row.try_get(1).context(CONTEXT)?);
-    if row.try_get(2).context(CONTEXT)? {
+        (row.try_get("first_job").context(CONTEXT)?, row.try_get("last_job").context(CONTEXT)?);
+    if row.try_get("is_pruned").context(CONTEXT)? {
         return Ok(UnfinishedJobs { is_pruned: true, ..UnfinishedJobs::default() });
     }
-    let row = sqlx::query(
-            "SELECT count(*) FILTER (WHERE target_status = asked AND state IN ('pending', 'in_flight')),
-                    count(*) FILTER (WHERE target_status = asked AND state = 'failed'),
-                    count(*) FILTER (WHERE target_status = asked AND state = 'cancelled'),
-                    count(*) FILTER (WHERE target_status <> asked),
-                    count(*) FILTER (WHERE target_status IS NULL) > 0
-             FROM (SELECT target_status AS asked, target_status, state FROM jobs
-                   WHERE id BETWEEN ?1 AND ?2 AND batch_id = ?3 AND is_latest
-                   UNION ALL
-                   SELECT job.target_status, latest.target_status, latest.state FROM jobs AS job LEFT JOIN jobs AS latest
-                     ON latest.question_id = job.question_id AND latest.app_id = job.app_id AND latest.is_latest
-                   WHERE job.id BETWEEN ?1 AND ?2 AND job.batch_id = ?3 AND NOT job.is_latest)",
-        )
-        .bind(first)
-        .bind(last)
-        .bind(batch)
-        .fetch_one(&mut *connection)
-        .await
-        .context(CONTEXT)?;
-    let jobs = |at| count(&row, at).context(CONTEXT);
-    Ok(UnfinishedJobs {
-        open: jobs(0)?,
-        failed: jobs(1)?,
-        cancelled: jobs(2)?,
-        superseded: jobs(3)?,
-        is_pruned: row.try_get(4).context(CONTEXT)?,
-    })
+    sqlx::query_as(
+        "SELECT count(*) FILTER (WHERE latest_status = target_status AND state IN ('pending', 'in_flight')) AS open,
+                count(*) FILTER (WHERE latest_status = target_status AND state = 'failed') AS failed,
+                count(*) FILTER (WHERE latest_status = target_status AND state = 'cancelled') AS cancelled,
+                count(*) FILTER (WHERE latest_status <> target_status) AS superseded,
+                count(*) FILTER (WHERE latest_status IS NULL) > 0 AS is_pruned
+         FROM (SELECT target_status, target_status AS latest_status, state FROM jobs
+               WHERE id BETWEEN $1 AND $2 AND batch_id = $3 AND is_latest
+               UNION ALL
+               SELECT job.target_status, latest.target_status, latest.state FROM jobs AS job LEFT JOIN jobs AS latest
+                 ON latest.question_id = job.question_id AND latest.app_id = job.app_id AND latest.is_latest
+               WHERE job.id BETWEEN $1 AND $2 AND job.batch_id = $3 AND NOT job.is_latest) AS questions",
+    )
+    .bind(first)
+    .bind(last)
+    .bind(batch)
+    .fetch_one(&mut *connection)
+    .await
+    .context(CONTEXT)
 }

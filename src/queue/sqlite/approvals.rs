@@ -6,13 +6,15 @@
 //! has not shown.
 
 use futures_util::TryStreamExt as _;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::domain::job::{App, TargetStatus};
 use crate::domain::plan_digest::{JobSetDigest, JobSetHasher};
+use crate::queue::read::row_helpers::{from_row, integer};
 use crate::queue::read::status::open_by_status;
 use crate::queue::sqlite::approved_jobs;
-use crate::queue::{Context as _, Import, Queue, QueueError, RunId, RunLock};
+use crate::queue::{BatchId, Context as _, Import, Queue, QueueError, RunId, RunLock};
 
 /// Identifies an approval within its queue file.
 pub type ApprovalId = i64;
@@ -70,12 +72,21 @@ pub struct Approval {
     /// The conditions under which the approval was given.
     pub terms: String,
     /// Its open jobs.
-    pub left: u64,
+    pub open: u64,
     /// Its failed jobs whose question no later import covers.
     pub failed: u64,
     /// Jobs that it no longer covers, since they were retried or approved again.
     pub uncovered: u64,
 }
+
+from_row!(Approval { id, terms, open = integer, failed = difference, uncovered = integer });
+
+/// Reads a difference of two counters. Below 0 it is 0: until `doctor` repairs them, they can disagree.
+fn difference(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
+}
+
+from_row!(OpenJobs { to_send = integer, unapproved = integer });
 
 impl Queue {
     /// Begins a survey of the queue, in one transaction with the decision about it.
@@ -98,15 +109,15 @@ impl Queue {
         app: App,
         digest: &str,
     ) -> Result<Option<Approval>, QueueError> {
-        const CONTEXT: &str = "look for an approval";
-        let row = sqlx::query(
+        sqlx::query_as(
             "SELECT id, terms,
-                    (SELECT coalesce(sum(jobs), 0) FROM job_counters
-                     WHERE approval_id = approvals.id AND job_state IN ('pending', 'in_flight')),
-                    (SELECT coalesce(sum(iif(job_state = 'failed', jobs, -jobs)), 0) FROM job_counters
-                     WHERE approval_id = approvals.id AND job_state IN ('failed', 'failed_superseded')),
+                    (SELECT CAST(coalesce(sum(jobs), 0) AS BIGINT) FROM job_counters
+                     WHERE approval_id = approvals.id AND job_state IN ('pending', 'in_flight')) AS open,
+                    (SELECT CAST(coalesce(sum(CASE job_state WHEN 'failed' THEN jobs ELSE -jobs END), 0) AS BIGINT)
+                     FROM job_counters
+                     WHERE approval_id = approvals.id AND job_state IN ('failed', 'failed_superseded')) AS failed,
                     uncovered
-             FROM approvals WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ? AND library = ?) AND digest = ?
+             FROM approvals WHERE app_id = (SELECT id FROM apps WHERE sdkappid = $1 AND library = $2) AND digest = $3
                AND covers = 'plan'
              ORDER BY id DESC LIMIT 1",
         )
@@ -115,19 +126,7 @@ impl Queue {
         .bind(digest)
         .fetch_optional(&self.readers)
         .await
-        .context(CONTEXT)?;
-        let Some(row) = row else { return Ok(None) };
-        let count = |at: usize| -> Result<u64, QueueError> {
-            let n: i64 = row.try_get(at).context(CONTEXT)?;
-            Ok(u64::try_from(n).unwrap_or_default())
-        };
-        Ok(Some(Approval {
-            id: row.try_get(0).context(CONTEXT)?,
-            terms: row.try_get(1).context(CONTEXT)?,
-            left: count(2)?,
-            failed: count(3)?,
-            uncovered: count(4)?,
-        }))
+        .context("find the approval")
     }
 
     /// Binds a run that has begun to the approval of its jobs.
@@ -157,25 +156,23 @@ impl Queue {
         app: App,
         approval: Option<ApprovalId>,
     ) -> Result<OpenJobs, QueueError> {
-        const CONTEXT: &str = "count approved jobs";
-        let (to_send, unapproved): (i64, i64) = sqlx::query_as(
-            "SELECT coalesce(sum(jobs) FILTER (WHERE is_sent), 0), coalesce(sum(jobs) FILTER (WHERE NOT is_sent), 0)
+        sqlx::query_as(
+            "SELECT CAST(coalesce(sum(jobs) FILTER (WHERE is_sent), 0) AS BIGINT) AS to_send,
+                    CAST(coalesce(sum(jobs) FILTER (WHERE NOT is_sent), 0) AS BIGINT) AS unapproved
              FROM (SELECT pending + in_flight AS jobs,
-                          approval_id = coalesce(?3, -1)
-                            OR (target_status <> 6 AND (SELECT covers FROM approvals WHERE id = ?3) IS NOT 'plan') AS is_sent
+                          approval_id = coalesce($3, -1)
+                            OR (target_status <> 6
+                                AND coalesce((SELECT covers FROM approvals WHERE id = $3), '') <> 'plan') AS is_sent
                    FROM job_counts WHERE batch_id IN (
                      SELECT id FROM batches
-                     WHERE app_id = (SELECT id FROM apps WHERE sdkappid = ?1 AND library = ?2)))",
+                     WHERE app_id = (SELECT id FROM apps WHERE sdkappid = $1 AND library = $2))) AS open",
         )
         .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
         .bind(app.library.name())
         .bind(approval)
         .fetch_one(&self.readers)
         .await
-        .context(CONTEXT)?;
-        let [to_send, unapproved] =
-            [to_send, unapproved].map(|jobs| u64::try_from(jobs).unwrap_or_default());
-        Ok(OpenJobs { to_send, unapproved })
+        .context("count the open jobs")
     }
 
     /// How many jobs the approval no longer covers, since they were retried or approved again.
@@ -183,13 +180,12 @@ impl Queue {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn uncovered_of(&self, approval: ApprovalId) -> Result<u64, QueueError> {
-        let uncovered: Option<i64> =
-            sqlx::query_scalar("SELECT uncovered FROM approvals WHERE id = ?")
-                .bind(approval)
-                .fetch_optional(&self.readers)
-                .await
-                .context("count approved jobs")?;
-        Ok(u64::try_from(uncovered.unwrap_or_default()).unwrap_or_default())
+        sqlx::query("SELECT uncovered FROM approvals WHERE id = $1")
+            .bind(approval)
+            .fetch_optional(&self.readers)
+            .await
+            .and_then(|row| row.map_or(Ok(0), |row| integer(&row, "uncovered")))
+            .context("read the approval")
     }
 
     /// How many jobs of an approval are cancelled, and how many superseded.
@@ -197,14 +193,16 @@ impl Queue {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn withdrawn_of(&self, approval: ApprovalId) -> Result<[u64; 2], QueueError> {
-        let (cancelled, superseded): (i64, i64) = sqlx::query_as(
-            "SELECT coalesce(sum(cancelled), 0), coalesce(sum(superseded), 0) FROM job_counts WHERE approval_id = ?",
+        sqlx::query(
+            "SELECT CAST(coalesce(sum(cancelled), 0) AS BIGINT) AS cancelled,
+                    CAST(coalesce(sum(superseded), 0) AS BIGINT) AS superseded
+             FROM job_counts WHERE approval_id = $1",
         )
         .bind(approval)
         .fetch_one(&self.readers)
         .await
-        .context("count approved jobs")?;
-        Ok([cancelled, superseded].map(|jobs| u64::try_from(jobs).unwrap_or_default()))
+        .and_then(|row| Ok([integer(&row, "cancelled")?, integer(&row, "superseded")?]))
+        .context("count the approved jobs")
     }
 
     /// The failed jobs of an approval whose question no later import covers.
@@ -212,14 +210,15 @@ impl Queue {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn failed_of(&self, approval: ApprovalId) -> Result<u64, QueueError> {
-        let failed: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(failed - failed_superseded), 0) FROM job_counts WHERE approval_id = ?",
+        sqlx::query(
+            "SELECT CAST(coalesce(sum(failed - failed_superseded), 0) AS BIGINT) AS failed FROM job_counts
+             WHERE approval_id = $1",
         )
         .bind(approval)
         .fetch_one(&self.readers)
         .await
-        .context("count failed jobs")?;
-        Ok(u64::try_from(failed).unwrap_or_default())
+        .and_then(|row| difference(&row, "failed"))
+        .context("count the failed jobs")
     }
 }
 
@@ -231,23 +230,18 @@ impl Import {
     /// # Errors
     /// When the queue file cannot be read or has an impossible row.
     pub async fn survey(&mut self, deletes_max: usize) -> Result<Survey, QueueError> {
+        const CONTEXT: &str = "survey the open jobs";
         let mut rows = sqlx::query(AssertSqlSafe(approved_jobs::survey()))
             .bind(self.app_id)
             .fetch(&mut self.connection);
         let (mut open, mut waiting) = (JobSetHasher::default(), JobSetHasher::default());
         let (mut in_flight, mut deletes) = (0, Vec::new());
-        while let Some(row) = rows.try_next().await.context("look through the queue")? {
-            let doing = "look through the queue";
-            let (status, id): (i64, i64) =
-                (row.try_get(0).context(doing)?, row.try_get(3).context(doing)?);
-            let question: &str = row.try_get(1).context(doing)?;
-            let batch: i64 = row.try_get(2).context(doing)?;
-            let Some(status) = TargetStatus::from_code(status) else {
-                let reason = format!("status {status}");
-                return Err(QueueError::Impossible { table: "jobs", row: id, reason });
-            };
+        while let Some(row) = rows.try_next().await.context(CONTEXT)? {
+            let status: TargetStatus = row.try_get("target_status").context(CONTEXT)?;
+            let question: &str = row.try_get("question_id").context(CONTEXT)?;
+            let batch: BatchId = row.try_get("batch_id").context(CONTEXT)?;
             open.add(status, question);
-            in_flight += u64::from(row.try_get::<bool, _>(4).context(doing)?);
+            in_flight += u64::from(row.try_get::<bool, _>("is_in_flight").context(CONTEXT)?);
             if batch != self.effect.batch {
                 waiting.add(status, question);
             }
@@ -263,14 +257,14 @@ impl Import {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn open_of_known(&mut self) -> Result<u64, QueueError> {
-        let open: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(pending + in_flight), 0) FROM job_counts WHERE batch_id = ?",
+        sqlx::query(
+            "SELECT CAST(coalesce(sum(pending + in_flight), 0) AS BIGINT) AS open FROM job_counts WHERE batch_id = $1",
         )
         .bind(self.effect.known)
         .fetch_one(&mut self.connection)
         .await
-        .context("count jobs")?;
-        Ok(u64::try_from(open).unwrap_or_default())
+        .and_then(|row| integer(&row, "open"))
+        .context("count the open jobs")
     }
 
     /// The app's open jobs by status, in the order of [`TargetStatus::ALL`], including those that will not be

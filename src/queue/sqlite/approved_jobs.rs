@@ -21,11 +21,12 @@ const TO_BE_SENT: &str = "
     CROSS JOIN jobs AS job ON job.id = open.id
     WHERE job.is_latest AND NOT job.cancel_requested";
 
-/// Selects status, question, batch, id and whether in flight of each job to be sent, ordered by
+/// Selects target status, question, batch and whether in flight of each job to be sent, ordered by
 /// question.
 pub(in crate::queue) fn survey() -> String {
     format!(
-        "SELECT job.target_status, job.question_id, job.batch_id, job.id, job.state = 'in_flight' {TO_BE_SENT}
+        "SELECT job.target_status, job.question_id, job.batch_id,
+                job.state = 'in_flight' AS is_in_flight {TO_BE_SENT}
          ORDER BY job.question_id"
     )
 }

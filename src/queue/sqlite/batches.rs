@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use crate::domain::job::JobState;
-use crate::queue::read::row_helpers::count;
+use crate::queue::read::row_helpers::{from_row, integer};
 use crate::queue::sqlite::approved_jobs::uncover;
 use crate::queue::sqlite::connection::json;
 use crate::queue::sqlite::doubts::{self, IN_DOUBT};
@@ -32,6 +32,8 @@ pub struct BatchSummary {
     /// Cancelled jobs.
     pub cancelled: i64,
 }
+
+from_row!(BatchSummary { id, name, source, created_ms, jobs, open, failed, cancelled });
 
 /// The effect of `cancel` on a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,18 +63,18 @@ impl Queue {
     /// # Errors
     /// When the queue file cannot be read or has an impossible row.
     pub async fn batches(&self) -> Result<Vec<BatchSummary>, QueueError> {
-        let rows = sqlx::query(
-            "SELECT id, name, source, created_ms, jobs, coalesce(open, 0), coalesce(failed, 0), coalesce(cancelled, 0)
+        sqlx::query_as(
+            "SELECT id, name, source, created_ms, jobs, coalesce(open, 0) AS open, coalesce(failed, 0) AS failed,
+                    coalesce(cancelled, 0) AS cancelled
              FROM batches
-             LEFT JOIN (SELECT batch_id, sum(pending + in_flight) AS open, sum(failed) AS failed,
-                               sum(cancelled) AS cancelled
-                        FROM job_counts GROUP BY batch_id) ON batch_id = batches.id
+             LEFT JOIN (SELECT batch_id, CAST(sum(pending + in_flight) AS BIGINT) AS open,
+                               CAST(sum(failed) AS BIGINT) AS failed, CAST(sum(cancelled) AS BIGINT) AS cancelled
+                        FROM job_counts GROUP BY batch_id) AS counts ON counts.batch_id = batches.id
              WHERE pruned_ms IS NULL ORDER BY id",
         )
         .fetch_all(&self.readers)
         .await
-        .context("list batches")?;
-        rows.iter().map(read_batch).collect::<Result<_, _>>().context("list batches")
+        .context("list the batches")
     }
 
     /// The number of failed jobs that no later import has replaced, in `batches` and in every batch
@@ -82,14 +84,14 @@ impl Queue {
     /// When the queue file cannot be read.
     pub async fn failed_in(&self, batches: &[BatchId], last: BatchId) -> Result<u64, QueueError> {
         let failed: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(failed - failed_superseded), 0) FROM job_counts
-             WHERE batch_id IN (SELECT value FROM json_each(?)) OR batch_id > ?",
+            "SELECT CAST(coalesce(sum(failed - failed_superseded), 0) AS BIGINT) AS failed FROM job_counts
+             WHERE batch_id IN (SELECT value FROM json_each($1)) OR batch_id > $2",
         )
         .bind(json(batches))
         .bind(last)
         .fetch_one(&self.readers)
         .await
-        .context("count failed jobs")?;
+        .context("count the failed jobs")?;
         Ok(u64::try_from(failed).unwrap_or_default())
     }
 
@@ -99,13 +101,14 @@ impl Queue {
     /// When the queue file cannot be read.
     pub async fn failed_superseded(&self, batch: Option<BatchId>) -> Result<u64, QueueError> {
         sqlx::query(
-            "SELECT coalesce(sum(failed_superseded), 0) FROM job_counts WHERE ?1 IS NULL OR batch_id = ?1",
+            "SELECT CAST(coalesce(sum(failed_superseded), 0) AS BIGINT) AS failed FROM job_counts
+             WHERE $1 IS NULL OR batch_id = $1",
         )
         .bind(batch)
         .fetch_one(&self.readers)
         .await
-        .and_then(|row| count(&row, 0))
-        .context("count failed jobs")
+        .and_then(|row| integer(&row, "failed"))
+        .context("count the failed jobs")
     }
 
     /// The id of the newest batch; 0 without batches.
@@ -113,10 +116,10 @@ impl Queue {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn last_batch(&self) -> Result<BatchId, QueueError> {
-        sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM batches")
+        sqlx::query_scalar("SELECT coalesce(max(id), 0) AS id FROM batches")
             .fetch_one(&self.readers)
             .await
-            .context("find the last batch")
+            .context("find the newest batch")
     }
 
     /// One batch; `None` if it does not exist or was pruned.
@@ -124,18 +127,19 @@ impl Queue {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn batch(&self, id: BatchId) -> Result<Option<BatchSummary>, QueueError> {
-        let row = sqlx::query(
+        sqlx::query_as(
             "SELECT id, name, source, created_ms, jobs,
-                    (SELECT coalesce(sum(pending + in_flight), 0) FROM job_counts WHERE batch_id = batches.id),
-                    (SELECT coalesce(sum(failed), 0) FROM job_counts WHERE batch_id = batches.id),
-                    (SELECT coalesce(sum(cancelled), 0) FROM job_counts WHERE batch_id = batches.id)
-             FROM batches WHERE pruned_ms IS NULL AND id = ?",
+                    (SELECT CAST(coalesce(sum(pending + in_flight), 0) AS BIGINT) FROM job_counts
+                     WHERE batch_id = batches.id) AS open,
+                    (SELECT CAST(coalesce(sum(failed), 0) AS BIGINT) FROM job_counts WHERE batch_id = batches.id) AS failed,
+                    (SELECT CAST(coalesce(sum(cancelled), 0) AS BIGINT) FROM job_counts
+                     WHERE batch_id = batches.id) AS cancelled
+             FROM batches WHERE pruned_ms IS NULL AND id = $1",
         )
         .bind(id)
         .fetch_optional(&self.readers)
         .await
-        .context("look for a batch")?;
-        row.as_ref().map(read_batch).transpose().context("look for a batch")
+        .context("find the batch")
     }
 
     /// `pending → cancelled` for a batch. A job in flight is cancelled if its request comes back
@@ -160,22 +164,23 @@ impl Queue {
             tx.rollback().await.context("cancel a batch")?;
             return Ok(None);
         }
-        let in_flight =
-            sqlx::query("SELECT coalesce(sum(in_flight), 0) FROM job_counts WHERE batch_id = ?")
-                .bind(batch)
-                .fetch_one(&mut *tx)
-                .await
-                .and_then(|row| count(&row, 0))
-                .context("cancel a batch")?;
+        let in_flight = sqlx::query(
+            "SELECT coalesce(sum(in_flight), 0) AS jobs FROM job_counts WHERE batch_id = ?",
+        )
+        .bind(batch)
+        .fetch_one(&mut *tx)
+        .await
+        .and_then(|row| integer(&row, "jobs"))
+        .context("cancel a batch")?;
         doubts::note_withdrawn(&mut tx, OF_BATCH, batch).await?;
         let in_doubt = format!(
-            "SELECT count(*) FROM jobs WHERE {OF_BATCH} AND state = 'pending' AND {IN_DOUBT}"
+            "SELECT count(*) AS jobs FROM jobs WHERE {OF_BATCH} AND state = 'pending' AND {IN_DOUBT}"
         );
         let in_doubt = sqlx::query(AssertSqlSafe(in_doubt))
             .bind(batch)
             .fetch_one(&mut *tx)
             .await
-            .and_then(|row| count(&row, 0))
+            .and_then(|row| integer(&row, "jobs"))
             .context("cancel a batch")?;
         let keys = pending_by_key(&mut tx, batch).await?;
         let cancel = format!(
@@ -244,13 +249,13 @@ impl Queue {
         }
         deltas.apply(&mut tx, 0).await?;
         let cancelled = sqlx::query(
-            "SELECT coalesce(sum(cancelled), 0) FROM job_counts WHERE (?1 IS NULL OR batch_id = ?1)
+            "SELECT coalesce(sum(cancelled), 0) AS jobs FROM job_counts WHERE (?1 IS NULL OR batch_id = ?1)
                AND batch_id NOT IN (SELECT id FROM batches WHERE pruned_ms IS NOT NULL)",
         )
         .bind(batch)
         .fetch_one(&mut *tx)
         .await
-        .and_then(|row| count(&row, 0))
+        .and_then(|row| integer(&row, "jobs"))
         .context("count cancelled jobs")?;
         tx.commit().await.context("retry failed jobs")?;
         Ok(Retried {
@@ -300,17 +305,4 @@ fn failed_with(sql: &mut QueryBuilder<Sqlite>, codes: &[i64], batch: Option<Batc
     if let Some(batch) = batch {
         sql.push(" AND batch_id = ").push_bind(batch);
     }
-}
-
-fn read_batch(row: &SqliteRow) -> Result<BatchSummary, sqlx::Error> {
-    Ok(BatchSummary {
-        id: row.try_get(0)?,
-        name: row.try_get(1)?,
-        source: row.try_get(2)?,
-        created_ms: row.try_get(3)?,
-        jobs: row.try_get(4)?,
-        open: row.try_get(5)?,
-        failed: row.try_get(6)?,
-        cancelled: row.try_get(7)?,
-    })
 }

@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::domain::job::JobId;
-use crate::queue::read::row_helpers::count as figure;
+use crate::queue::read::row_helpers::integer;
 use crate::queue::sqlite::connection::json;
 use crate::queue::sqlite::runs::DUE_WITHIN;
 use crate::queue::{BatchId, Context as _, QueueError, RunId};
@@ -186,16 +186,17 @@ pub(in crate::queue) async fn count(
     app_id: Option<i64>,
     batch: Option<BatchId>,
 ) -> Result<u64, QueueError> {
-    const CONTEXT: &str = "count what is in doubt";
-    let row = sqlx::query(
-        "SELECT count(*) FROM (SELECT DISTINCT question_id, app_id FROM doubts WHERE open) AS doubt
-         CROSS JOIN jobs ON jobs.question_id = doubt.question_id AND jobs.app_id = doubt.app_id AND is_latest
-         WHERE (?1 IS NULL OR jobs.app_id = ?1) AND (?2 IS NULL OR batch_id = ?2)",
+    // In SQLite, CROSS JOIN says that the few doubts come first, and then their jobs by `jobs_latest`.
+    sqlx::query(
+        "SELECT count(*) AS jobs FROM (SELECT DISTINCT question_id, app_id FROM doubts WHERE open) AS doubt
+         CROSS JOIN jobs
+         WHERE jobs.question_id = doubt.question_id AND jobs.app_id = doubt.app_id AND jobs.is_latest
+           AND ($1 IS NULL OR jobs.app_id = $1) AND ($2 IS NULL OR batch_id = $2)",
     )
     .bind(app_id)
     .bind(batch)
     .fetch_one(connection)
     .await
-    .context(CONTEXT)?;
-    figure(&row, 0).context(CONTEXT)
+    .and_then(|row| integer(&row, "jobs"))
+    .context("count the jobs in doubt")
 }

@@ -14,12 +14,12 @@ impl Queue {
     /// When the queue file cannot be read.
     pub async fn endpoint_of(&self, app: App) -> Result<Option<String>, QueueError> {
         let found: Option<Option<String>> =
-            sqlx::query_scalar("SELECT endpoint FROM apps WHERE sdkappid = ? AND library = ?")
+            sqlx::query_scalar("SELECT endpoint FROM apps WHERE sdkappid = $1 AND library = $2")
                 .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
                 .bind(app.library.name())
                 .fetch_optional(&self.readers)
                 .await
-                .context("find its endpoint")?;
+                .context("read the endpoint")?;
         Ok(found.flatten())
     }
 

@@ -5,12 +5,9 @@
 
 use std::time::Duration;
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
-
 use crate::domain::job::App;
 use crate::domain::learned::{LearnedChunkSize, LearnedRate};
-use crate::queue::read::row_helpers::app;
+use crate::queue::read::row_helpers::{flatten, from_row, integer};
 use crate::queue::sqlite::import::app_id;
 use crate::queue::{Context as _, Queue, QueueError};
 
@@ -26,7 +23,7 @@ pub struct AppRate {
 
 /// How long a learned chunk size is valid. The service may accept more later, and measuring again costs
 /// a few requests.
-const SIZE_HOLDS: Duration = Duration::from_hours(30 * 24);
+const CHUNK_SIZE_VALID_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// The learned chunk size of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +34,17 @@ pub struct AppChunkSize {
     /// The time of the measurement, in UTC milliseconds.
     pub learned_ms: i64,
 }
+
+from_row!(AppRate { app = flatten, learned = flatten, learned_ms });
+from_row!(LearnedRate {
+    rate,
+    refused_rate,
+    arrival_jitter_ms,
+    arrival_jitter_log_sd,
+    min_spacing_probability,
+});
+from_row!(AppChunkSize { app = flatten, limit = flatten, learned_ms });
+from_row!(LearnedChunkSize { accepted = integer, rejected = integer });
 
 impl Queue {
     /// Records the learned rate of `app`, replacing the previous one.
@@ -76,24 +84,22 @@ impl Queue {
     /// # Errors
     /// When the queue file cannot be read.
     pub async fn learned_rates(&self) -> Result<Vec<AppRate>, QueueError> {
-        sqlx::query(
-            "SELECT apps.sdkappid, apps.library, learned_rates.* FROM learned_rates JOIN apps ON apps.id = learned_rates.app_id
-             ORDER BY learned_rates.app_id",
+        sqlx::query_as(
+            "SELECT sdkappid, library, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd,
+                    min_spacing_probability, learned_ms
+             FROM learned_rates JOIN apps ON apps.id = app_id ORDER BY app_id",
         )
         .fetch_all(&self.readers)
         .await
-        .context("read the paces")?
-        .iter()
-        .map(kept_pace)
-        .collect()
+        .context("read the learned rates")
     }
 
     /// The learned rate of `app`, if there is one.
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn pace(&self, app: App) -> Result<Option<AppRate>, QueueError> {
-        Ok(self.learned_rates().await?.into_iter().find(|kept| kept.app == app))
+    pub async fn learned_rate(&self, app: App) -> Result<Option<AppRate>, QueueError> {
+        Ok(self.learned_rates().await?.into_iter().find(|rate| rate.app == app))
     }
 
     /// Records the learned chunk size of `app`, replacing the previous one.
@@ -127,60 +133,29 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read or has an impossible row.
-    pub async fn sizes(&self, now_ms: i64) -> Result<Vec<AppChunkSize>, QueueError> {
-        let holds_ms = i64::try_from(SIZE_HOLDS.as_millis()).unwrap_or(i64::MAX);
-        sqlx::query(
-            "SELECT apps.sdkappid, apps.library, learned_chunk_sizes.* FROM learned_chunk_sizes
-             JOIN apps ON apps.id = learned_chunk_sizes.app_id
-             WHERE learned_ms BETWEEN ?1 - ?2 AND ?1 + ?2 ORDER BY learned_chunk_sizes.app_id",
+    pub async fn learned_chunk_sizes(&self, now_ms: i64) -> Result<Vec<AppChunkSize>, QueueError> {
+        let valid_ms = i64::try_from(CHUNK_SIZE_VALID_FOR.as_millis()).unwrap_or(i64::MAX);
+        sqlx::query_as(
+            "SELECT sdkappid, library, accepted, rejected, learned_ms
+             FROM learned_chunk_sizes JOIN apps ON apps.id = app_id
+             WHERE learned_ms BETWEEN $1 - $2 AND $1 + $2 ORDER BY app_id",
         )
         .bind(now_ms)
-        .bind(holds_ms)
+        .bind(valid_ms)
         .fetch_all(&self.readers)
         .await
-        .context("read the sizes")?
-        .iter()
-        .map(kept_size)
-        .collect()
+        .context("read the learned chunk sizes")
     }
 
     /// The valid learned chunk size of `app`, if there is one.
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn size(&self, app: App, now_ms: i64) -> Result<Option<AppChunkSize>, QueueError> {
-        Ok(self.sizes(now_ms).await?.into_iter().find(|kept| kept.app == app))
+    pub async fn learned_chunk_size(
+        &self,
+        app: App,
+        now_ms: i64,
+    ) -> Result<Option<AppChunkSize>, QueueError> {
+        Ok(self.learned_chunk_sizes(now_ms).await?.into_iter().find(|size| size.app == app))
     }
-}
-
-fn kept_pace(row: &SqliteRow) -> Result<AppRate, QueueError> {
-    let doing = "read the paces";
-    let learned = LearnedRate {
-        rate: row.try_get("rate").context(doing)?,
-        refused_rate: row.try_get("refused_rate").context(doing)?,
-        arrival_jitter_ms: row.try_get("arrival_jitter_ms").context(doing)?,
-        arrival_jitter_log_sd: row.try_get("arrival_jitter_log_sd").context(doing)?,
-        min_spacing_probability: row.try_get("min_spacing_probability").context(doing)?,
-    };
-    let learned_ms = row.try_get("learned_ms").context(doing)?;
-    Ok(AppRate { app: app_of("learned_rates", row)?, learned, learned_ms })
-}
-
-fn kept_size(row: &SqliteRow) -> Result<AppChunkSize, QueueError> {
-    let jobs = |column: &str| -> Result<usize, QueueError> {
-        let jobs: i64 = row.try_get(column).context("read the sizes")?;
-        usize::try_from(jobs).map_err(|e| QueueError::Impossible {
-            table: "learned_chunk_sizes",
-            row: row.try_get("app_id").unwrap_or_default(),
-            reason: format!("{column} {jobs}: {e}"),
-        })
-    };
-    let limit = LearnedChunkSize { accepted: jobs("accepted")?, rejected: jobs("rejected")? };
-    let learned_ms = row.try_get("learned_ms").context("read the sizes")?;
-    Ok(AppChunkSize { app: app_of("learned_chunk_sizes", row)?, limit, learned_ms })
-}
-
-/// The app of a row of `table`, which begins with the app's two columns.
-fn app_of(table: &'static str, row: &SqliteRow) -> Result<App, QueueError> {
-    app(row, 0, table, row.try_get("app_id").context("read what was learned")?)
 }

@@ -196,7 +196,7 @@ impl Queue {
     pub async fn unfinished_batches(&self, app: App) -> Result<Vec<BatchId>, QueueError> {
         sqlx::query_scalar(
             "SELECT batches.id FROM batches JOIN apps ON apps.id = batches.app_id
-             WHERE apps.sdkappid = ? AND apps.library = ? AND EXISTS (
+             WHERE apps.sdkappid = $1 AND apps.library = $2 AND EXISTS (
                  SELECT 1 FROM job_counters AS open
                  WHERE open.batch_id = batches.id AND open.job_state IN ('pending', 'in_flight') AND open.jobs > 0)",
         )
@@ -204,7 +204,7 @@ impl Queue {
         .bind(app.library.name())
         .fetch_all(&self.readers)
         .await
-        .context("look for unfinished batches")
+        .context("read the unfinished batches")
     }
 }
 

@@ -3,6 +3,8 @@
 //! The run records its reason in its own row, so that other processes, such as `status`, can show it. A
 //! run that has ended has no wait reason.
 
+use std::str::FromStr;
+
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -30,6 +32,15 @@ impl WaitReason {
             Self::Outage => "outage",
             Self::Answers => "answers",
         }
+    }
+}
+
+impl FromStr for WaitReason {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|reason| reason.name() == text);
+        known.ok_or_else(|| format!("not a wait reason: {text}"))
     }
 }
 
@@ -67,14 +78,11 @@ impl Queue {
     }
 }
 
-/// Reads the wait from the columns from `at` on; `None` for a run that has ended.
-pub(in crate::queue) fn read_wait(row: &SqliteRow, at: usize) -> Result<Option<Wait>, sqlx::Error> {
-    let name: Option<&str> = row.try_get(at)?;
-    let Some(waits_for) = WaitReason::ALL.into_iter().find(|kind| Some(kind.name()) == name) else {
-        return Ok(None);
-    };
-    let (since_ms, until_ms): (Option<i64>, Option<i64>) =
-        (row.try_get(at + 1)?, row.try_get(at + 2)?);
-    let since_ms = since_ms.unwrap_or_default();
+/// Reads the columns `wait_reason`, `wait_since_ms` and `wait_until_ms`; `None` for a run that sends or has
+/// ended.
+pub(in crate::queue) fn read_wait(row: &SqliteRow, _: &str) -> Result<Option<Wait>, sqlx::Error> {
+    let Some(waits_for) = row.try_get("wait_reason")? else { return Ok(None) };
+    let since_ms: i64 = row.try_get::<Option<_>, _>("wait_since_ms")?.unwrap_or_default();
+    let until_ms: Option<i64> = row.try_get("wait_until_ms")?;
     Ok(Some(Wait { waits_for, since_ms, until_ms: until_ms.unwrap_or(since_ms) }))
 }

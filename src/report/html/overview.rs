@@ -101,7 +101,7 @@ fn asked(data: &PageData, counts: &QueueCounts) -> Markup {
     }
     let parts: Vec<String> = TargetStatus::ALL
         .iter()
-        .zip(&overview.asked)
+        .zip(&overview.by_target_status)
         .filter(|(_, counts)| counts.total() > 0)
         .map(|(status, counts)| format!("{} {status}", number(counts.total())))
         .collect();
@@ -164,12 +164,12 @@ pub(super) fn sending(data: &PageData, info: &PageInfo) -> Markup {
                 @if sent.refused > 0 { (fact("stop", "Refused for the account", sent.refused)) }
                 @if sent.orphaned > 0 { (fact("orphaned", "Response lost with its run", sent.orphaned)) }
                 @if sent.in_flight > 0 { (fact("out", "Out now", sent.in_flight)) }
-                @if let Some(mean_ms) = sent.latency_ms.checked_div(sent.answered) {
+                @if let Some(mean_ms) = sent.latency_ms.checked_div(sent.responded) {
                     div { dt { "An answer takes" } dd { (number(mean_ms)) " ms" } }
                     div { dt { "The slowest took" } dd { (number(sent.latency_ms_max)) " ms" } }
                 }
             }
-            p.note { (waits_text(&traffic.waits)) }
+            p.note { (pauses_text(&traffic.pauses)) }
         }
     }
 }
@@ -181,7 +181,7 @@ fn fact(class: &str, name: &str, n: u64) -> Markup {
 /// The rate of requests in the session that the chart shows.
 fn rate_text(data: &PageData, info: &PageInfo) -> String {
     let traffic = &data.overview.traffic;
-    let Some((first, last)) = traffic.sitting else { return String::new() };
+    let Some((first, last)) = traffic.session else { return String::new() };
     let runs = data.overview.runs.rows.iter().filter(|run| (first..=last).contains(&run.id));
     let (mut sent, mut span_ms) = (0, 0);
     for run in runs {
@@ -206,17 +206,17 @@ fn rate_text(data: &PageData, info: &PageInfo) -> String {
 }
 
 /// The pauses, by reason.
-fn waits_text(waits: &[PauseStats]) -> Markup {
-    let why = |cause| match cause {
-        PauseReason::Frequency => "because the service asked to slow down",
-        PauseReason::Trouble => "because nothing got through",
+fn pauses_text(all: &[PauseStats]) -> Markup {
+    let why = |reason| match reason {
+        PauseReason::Throttled => "because the service asked to slow down",
+        PauseReason::Transient => "because nothing got through",
         PauseReason::Other => "for slow answers or due times",
     };
     html! {
-        @if waits.is_empty() { "Nothing held it up." }
-        @for waits in waits {
-            "Waited " (counted(waits.count, "time", "times")) " " (why(waits.cause)) ": "
-            (length(waits.total_ms)) " in all, " (length(waits.longest_ms)) " the longest. "
+        @if all.is_empty() { "Nothing held it up." }
+        @for pauses in all {
+            "Waited " (counted(pauses.count, "time", "times")) " " (why(pauses.reason)) ": "
+            (length(pauses.total_ms)) " in all, " (length(pauses.longest_ms)) " the longest. "
         }
     }
 }
@@ -249,7 +249,7 @@ pub(super) fn statuses(data: &PageData) -> Markup {
                         @if off { th.n scope="col" { "Called off" } }
                     } }
                     tbody {
-                        @for (status, counts) in TargetStatus::ALL.iter().zip(&data.overview.asked) {
+                        @for (status, counts) in TargetStatus::ALL.iter().zip(&data.overview.by_target_status) {
                             tr { th scope="row" { (status) } (cells(counts)) }
                         }
                         tr.sum { th scope="row" { "all" } (cells(&counts)) }

@@ -46,10 +46,10 @@ fn record(id: &str, info: &str) -> Record {
     }
 }
 
-fn data(asked: [QueueCounts; 3]) -> PageData {
+fn data(by_target_status: [QueueCounts; 3]) -> PageData {
     let none = || Truncated { rows: Vec::new(), total: 0 };
     let overview = QueueReport {
-        asked,
+        by_target_status,
         codes: none(),
         in_doubt: 0,
         succeeded_in_doubt: 0,
@@ -218,10 +218,10 @@ fn drawings_have_text_and_style_sheet_colours() {
     let at = |n: i64| Bucket { at_ms: NOW_MS + n * 1_000, requests: run(None).requests };
     data.overview.traffic = RequestTimeline {
         requests: RequestCounts { in_flight: 1, transient: 1, total: 13, ..run(None).requests },
-        sitting: Some((3, 3)),
+        session: Some((3, 3)),
         bucket_ms: 1_000,
         buckets: (0..3).map(at).collect(),
-        waits: Vec::new(),
+        pauses: Vec::new(),
     };
     let page = page(&data, &info(), PageTarget::File);
     let drawings: Vec<&str> = page.split("<svg ").skip(1).collect();

@@ -46,7 +46,7 @@ async fn run_with_approval_claims_only_approved_jobs() {
     assert_eq!((open.to_send, open.unapproved), (2, 3));
     queue.fail(&deletes, -7).await;
     let found = queue.find_approval(APP, DIGEST).await.unwrap().unwrap();
-    assert_eq!((found.id, found.left, found.failed), (approval, 1, 1));
+    assert_eq!((found.id, found.open, found.failed), (approval, 1, 1));
     assert_eq!(queue.failed_of(approval).await.unwrap(), 1);
     queue.check_invariants().await;
 }
@@ -126,7 +126,7 @@ async fn approval_commits_atomically_with_its_import() {
     import.approve(&queue.lock, Covers::Plan, DIGEST, "terms").await.unwrap();
     import.commit(&totals).await.unwrap();
     let found = queue.find_approval(APP, DIGEST).await.unwrap().unwrap();
-    assert_eq!((found.terms.as_str(), found.left, found.failed), ("terms", 1, 0));
+    assert_eq!((found.terms.as_str(), found.open, found.failed), ("terms", 1, 0));
     assert_eq!(queue.figure("SELECT max(id) FROM batches").await, batch);
     queue.check_invariants().await;
 }

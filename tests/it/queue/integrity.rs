@@ -90,7 +90,7 @@ async fn check_finds_overwritten_page() {
     let wrong = copied.check().await.unwrap();
     assert!(wrong.iter().any(|line| line.contains(&format!("page {page}"))), "{wrong:?}");
     // Undamaged data is still readable: the row of the app is on another page.
-    copied.pace(APP).await.unwrap();
+    copied.learned_rate(APP).await.unwrap();
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ pub mod model_prune;
 pub mod model_queue;
 #[cfg(target_os = "linux")]
 pub mod names;
+pub mod read_plans;
 pub mod report;
 pub mod runs;
 pub mod schema;

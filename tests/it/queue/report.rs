@@ -35,7 +35,7 @@ async fn jobs_are_counted_by_status_state_code_and_batch() {
         failed,
         ..QueueCounts::default()
     };
-    assert_eq!(of_batch.asked, [counts(1, 1, 0), counts(0, 0, 1), counts(0, 0, 1)]);
+    assert_eq!(of_batch.by_target_status, [counts(1, 1, 0), counts(0, 0, 1), counts(0, 0, 1)]);
     assert_eq!(of_batch.counts(), counts(1, 1, 2));
     let codes: Vec<_> = of_batch.codes.rows.iter().map(|code| (code.code, code.failed)).collect();
     assert_eq!(codes, [(Some(-50_003), [1, 0, 0])]);
@@ -54,7 +54,7 @@ async fn more_rows_than_one_statement_sums_are_all_counted() {
     // Job numbers far apart, as after a prune.
     queue.sql("UPDATE jobs SET id = id + 250000 WHERE batch_id = 3").await;
     let overview = queue.overview(Some(3), 1_000).await.unwrap();
-    assert_eq!(overview.asked[2].pending, 3);
+    assert_eq!(overview.by_target_status[2].pending, 3);
     assert_eq!(overview.batches.rows[0].counts.pending, 3);
 }
 
@@ -73,7 +73,7 @@ async fn request_timeline_shows_pause_reasons() {
     ];
     sent(&queue, queue.run, &went).await;
     let traffic = queue.overview(None, 1_000).await.unwrap().traffic;
-    assert_eq!(traffic.sitting, Some((queue.run, queue.run)));
+    assert_eq!(traffic.session, Some((queue.run, queue.run)));
     assert_eq!((traffic.bucket_ms, traffic.buckets.len()), (1_000, 13));
     let first = traffic.buckets[0];
     assert_eq!((first.at_ms, first.requests.total, first.requests.throttled), (NOW_MS, 3, 1));
@@ -83,11 +83,14 @@ async fn request_timeline_shows_pause_reasons() {
         (traffic.requests.total, traffic.requests.applied, traffic.requests.rejected),
         (8, 4, 2)
     );
-    assert_eq!((traffic.requests.latency_ms_max, traffic.requests.answered), (50, 7));
-    let waits: Vec<_> =
-        traffic.waits.iter().map(|waits| (waits.cause, waits.count, waits.total_ms)).collect();
+    assert_eq!((traffic.requests.latency_ms_max, traffic.requests.responded), (50, 7));
+    let pauses: Vec<_> = traffic
+        .pauses
+        .iter()
+        .map(|pauses| (pauses.reason, pauses.count, pauses.total_ms))
+        .collect();
     // Requests that left before the "too fast" response do not cause the first pause.
-    assert_eq!(waits, [(PauseReason::Trouble, 1, 6_000), (PauseReason::Other, 2, 5_400)]);
+    assert_eq!(pauses, [(PauseReason::Transient, 1, 6_000), (PauseReason::Other, 2, 5_400)]);
 }
 
 #[tokio::test]
@@ -95,11 +98,11 @@ async fn push_back_within_pause_is_its_reason() {
     let mut queue = TestQueue::idle().await;
     queue.run = queue.start_run().await;
     sent(&queue, queue.run, &[(0, "throttled"), (20, "applied"), (2_000, "applied")]).await;
-    let waits = queue.overview(None, 1_000).await.unwrap().traffic.waits;
-    assert_eq!(waits.len(), 1);
+    let pauses = queue.overview(None, 1_000).await.unwrap().traffic.pauses;
+    assert_eq!(pauses.len(), 1);
     assert_eq!(
-        (waits[0].cause, waits[0].count, waits[0].longest_ms),
-        (PauseReason::Frequency, 1, 1_980)
+        (pauses[0].reason, pauses[0].count, pauses[0].longest_ms),
+        (PauseReason::Throttled, 1, 1_980)
     );
 }
 
@@ -156,9 +159,12 @@ async fn pause_at_statement_boundary_is_counted_once() {
     let far = format!("UPDATE requests SET id = id + 250000 WHERE scheduled_ms >= {NOW_MS} + 3200");
     queue.sql(&far).await;
     let traffic = queue.overview(None, 1_000).await.unwrap().traffic;
-    let waits: Vec<_> =
-        traffic.waits.iter().map(|waits| (waits.cause, waits.count, waits.total_ms)).collect();
-    assert_eq!(waits, [(PauseReason::Other, 1, 3_000)]);
+    let pauses: Vec<_> = traffic
+        .pauses
+        .iter()
+        .map(|pauses| (pauses.reason, pauses.count, pauses.total_ms))
+        .collect();
+    assert_eq!(pauses, [(PauseReason::Other, 1, 3_000)]);
     let sent: Vec<u64> = traffic.buckets.iter().map(|bucket| bucket.requests.total).collect();
     assert_eq!(sent, [2, 0, 0, 2]);
 }

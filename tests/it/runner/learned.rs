@@ -25,10 +25,10 @@ async fn next_run_starts_at_learned_rate() {
     bench.settings.chunk_jobs_max = 2;
     bench.service.answers_by(|_| ok());
     bench.run().await;
-    let kept = bench.queue.pace(APP).await.unwrap().unwrap();
+    let kept = bench.queue.learned_rate(APP).await.unwrap().unwrap();
     assert_eq!((kept.app, kept.learned_ms), (APP, bench.clock.wall_ms()));
     assert!(kept.learned.rate > 4.9 && kept.learned.refused_rate.is_none(), "{kept:?}");
-    assert_eq!(bench.queue.pace(OTHER_APP).await.unwrap(), None);
+    assert_eq!(bench.queue.learned_rate(OTHER_APP).await.unwrap(), None);
     let first_run = bench.service.seen();
     bench.queue.import(&more('r', 40)).await;
     bench.run().await;
@@ -55,7 +55,7 @@ async fn learned_rate_survives_crash() {
                 let seen = service.seen().len();
                 service.arrived(seen + 1).await;
             }
-            let kept = queue.pace(APP).await.unwrap().unwrap();
+            let kept = queue.learned_rate(APP).await.unwrap().unwrap();
             assert!((NOW_MS + 30_000..NOW_MS + 45_000).contains(&kept.learned_ms), "{kept:?}");
             service.let_go(400);
         })
@@ -96,7 +96,7 @@ async fn next_run_starts_with_learned_chunk_size() {
     bench.run().await;
     let first_run = bench.service.seen();
     assert!((1..8).contains(&too_large(&first_run, 40)), "{}", too_large(&first_run, 40));
-    let kept = bench.queue.size(APP, NOW_MS).await.unwrap().unwrap();
+    let kept = bench.queue.learned_chunk_size(APP, NOW_MS).await.unwrap().unwrap();
     let LearnedChunkSize { accepted, rejected } = kept.limit;
     assert!((33..=40).contains(&accepted) && rejected > 40, "{kept:?}");
 
@@ -119,13 +119,13 @@ async fn learned_chunk_size_expires_after_a_month() {
     assert!(bench.service.chunks().iter().all(|ids| ids.len() <= 10));
     let requests = bench.service.seen().len();
     // The run only used the value, so its date does not change.
-    let kept = bench.queue.size(APP, NOW_MS).await.unwrap().unwrap();
+    let kept = bench.queue.learned_chunk_size(APP, NOW_MS).await.unwrap().unwrap();
     assert_eq!((kept.limit, kept.learned_ms), (limit, NOW_MS));
-    assert_eq!(bench.queue.sizes(bench.clock.wall_ms()).await.unwrap().len(), 1);
+    assert_eq!(bench.queue.learned_chunk_sizes(bench.clock.wall_ms()).await.unwrap().len(), 1);
     bench.queue.import(&more('s', 300)).await;
     bench.clock.advance(Duration::from_hours(24 * 2));
     bench.run().await;
-    assert_eq!(bench.queue.sizes(bench.clock.wall_ms()).await.unwrap(), []);
+    assert_eq!(bench.queue.learned_chunk_sizes(bench.clock.wall_ms()).await.unwrap(), []);
     let largest = bench.service.chunks()[requests..].iter().map(Vec::len).max();
     assert_eq!(largest, Some(100));
 }
@@ -153,7 +153,7 @@ async fn learned_limits_are_stored_per_app_and_library() {
     let paces = queue.learned_rates().await.unwrap();
     let seen: Vec<_> = paces.iter().map(|kept| (kept.app, kept.learned, kept.learned_ms)).collect();
     assert_eq!(seen, [(APP, newer, NOW_MS + 1), (OTHER_APP, learned, NOW_MS)]);
-    let sizes = queue.sizes(NOW_MS).await.unwrap();
+    let sizes = queue.learned_chunk_sizes(NOW_MS).await.unwrap();
     assert_eq!(sizes.len(), 1);
     assert_eq!((sizes[0].limit.accepted, sizes[0].learned_ms), (60, NOW_MS + 1));
 }
