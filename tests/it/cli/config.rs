@@ -195,7 +195,7 @@ fn init_validates_terminal_input_and_hides_key() {
     shown += &terminal.exp_string("Region: ").unwrap();
     has(&shown, &["1  china", "7  jakarta"]);
     terminal.send_line("singapor").unwrap();
-    terminal.exp_string("a similar value exists: 'singapore'").unwrap();
+    terminal.exp_string("did you mean singapore?").unwrap();
     terminal.exp_string("Region: ").unwrap();
     terminal.send_line("2").unwrap();
     terminal.exp_string("DESKBATCH_SECRET_KEY): ").unwrap();
