@@ -2,7 +2,6 @@
 //! outcome changes, and the end is compared with the service.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use deskbatch::queue::{BatchId, Imported, RunLock, SameManifest};
@@ -42,11 +41,7 @@ pub struct Story {
 
 impl Story {
     pub async fn new(random: &mut Rng) -> Self {
-        // In memory where possible: no power is lost here, so waiting for a disk gains nothing.
-        let memory = Path::new("/dev/shm");
-        let folder =
-            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let mut queue = TestQueue::idle_in(folder.unwrap()).await;
+        let mut queue = TestQueue::idle().await;
         queue.sql(WATCH).await;
         let spare = RunLock::take(&queue.path_of("spare.db"), NOW_MS).unwrap();
         let lock = Arc::new(std::mem::replace(&mut queue.lock, spare));

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use crate::support::approvals::begin_run;
 use crate::support::auto_commit::AtOnce as _;
 use crate::support::counters::{COUNTERS, RECOUNT, RECOUNT_LOST, RUNS};
+use crate::support::place::folder_in_memory;
 
 /// The app whose jobs the tests change.
 pub const APP: App = App { sdkappid: 1_400_000_001, library: Library::Chitchat };
@@ -73,13 +74,10 @@ impl Deref for TestQueue {
 }
 
 impl TestQueue {
-    /// A queue without a run, with bystanders in every final state and in another app.
+    /// A queue without a run, with bystanders in every final state and in another app. Its file is in
+    /// memory: no power is lost here, so waiting for a disk gains nothing.
     pub async fn idle() -> Self {
-        Self::idle_in(tempfile::tempdir().unwrap()).await
-    }
-
-    /// The same in a folder of the test's choice.
-    pub async fn idle_in(folder: TempDir) -> Self {
+        let folder = folder_in_memory();
         let opened = Queue::open(&folder.path().join("queue.db")).await.unwrap();
         let lock = RunLock::take(opened.path(), NOW_MS).unwrap();
         let options = SqliteConnectOptions::new().filename(opened.path());
