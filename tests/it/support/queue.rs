@@ -6,15 +6,17 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::ops::Deref;
 use std::path::PathBuf;
 
 use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{
-    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Queue, QueueError,
-    RequestResult, RequeueOptions, RunId, RunLock, SameManifest,
+    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Queue, QueueError, Record,
+    RecordFilter, RequestResult, RequeueOptions, RunId, RunLock, SameManifest,
 };
+use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
@@ -270,6 +272,30 @@ impl TestQueue {
         .await
     }
 
+    /// The records of all jobs except bystanders, in the order of job numbers.
+    pub async fn own_records(&self) -> Vec<Record> {
+        let all = self.queue.records(RecordFilter::default());
+        let own = all.try_filter(|record| ready(&*record.batch != "by"));
+        own.try_collect().await.unwrap()
+    }
+
+    /// The record of the latest job of a question.
+    pub async fn record(&self, question: &str) -> Record {
+        let records = self.own_records().await.into_iter();
+        records.rev().find(|record| record.question_id == question).unwrap()
+    }
+
+    /// The number of jobs in `state`, without bystanders.
+    pub async fn count(&self, state: JobState) -> usize {
+        self.own_records().await.iter().filter(|record| record.state == state).count()
+    }
+
+    /// The number of pending deletes.
+    pub async fn pending_deletes(&self) -> u64 {
+        let which = "app_id = 1 AND target_status = 6 AND state = 'pending'";
+        self.figure(&format!("SELECT count(*) FROM jobs WHERE {which}")).await.unsigned_abs()
+    }
+
     /// The state and code of each question's latest job.
     pub async fn outcomes(&self) -> BTreeMap<String, (String, Option<i64>)> {
         let rows = self
@@ -337,6 +363,16 @@ pub fn parse(manifest: &str) -> Vec<NewJob> {
 /// A manifest of `count` questions: `q0001`, `q0002`, …
 pub fn many(count: usize, status: TargetStatus) -> String {
     (1..=count).map(|n| format!("q{n:04} {status}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Distinct questions: `a1` to `aN`.
+pub fn names(letter: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("{letter}{n}")).collect()
+}
+
+/// A manifest of these questions.
+pub fn listed(names: &[String], status: TargetStatus) -> String {
+    names.iter().map(|name| format!("{name} {status}")).collect::<Vec<_>>().join(", ")
 }
 
 /// The totals of a manifest of `rows` good rows.
