@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
 use crate::support::place::{Place, manifest, question, said};
+use crate::support::scale::cases;
 
 const TOKEN: &str = "dashboard-token-0123456789";
 
@@ -334,7 +335,8 @@ async fn stuck(addr: SocketAddr) -> Vec<TcpStream> {
 async fn stalled_clients_do_not_delay_run() {
     let place = Place::new();
     let sandbox = sandbox_with(|s| s.latency = std::time::Duration::from_millis(5)).await;
-    let ids: Vec<String> = (0..300).map(|n| question(&format!("missing{n}"))).collect();
+    let jobs = cases(100, 300);
+    let ids: Vec<String> = (0..jobs).map(|n| question(&format!("missing{n}"))).collect();
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
     let args = ["run", "jobs.csv", "--chunk", "1", "--dashboard", "127.0.0.1:0"];
     let mut run = Going::start(place.fast(&sandbox, &args));
@@ -347,7 +349,7 @@ async fn stalled_clients_do_not_delay_run() {
         listeners.push(deaf(addr, events).await);
     }
     let talk = run.ends(1);
-    has(&talk, &["Finished: nothing is left to send, 300 jobs failed."]);
+    has(&talk, &[&format!("Finished: nothing is left to send, {jobs} jobs failed.")]);
     let mut refused = 0;
     for mut stream in listeners {
         let mut first = [0; 12];

@@ -19,6 +19,7 @@ use crate::support::migration::{
     preset, rows, unlimited,
 };
 use crate::support::place::data;
+use crate::support::scale::cases;
 
 /// Runs `rows` to their end against `settings`. Each row must reach its expected state, a delete is in
 /// doubt exactly where a fault hid its response, and the exit code says whether a row failed.
@@ -53,13 +54,13 @@ fn by_script(script: &str) -> SandboxSettings {
 
 /// Each push-back for frequency costs a second, the next consecutive ones two and four. Depending on
 /// the seed the same 90 rows take from 4 to 50 s. Each of these seeds has every fault in the first 50
-/// requests and at most two such push-backs in a row.
+/// requests and at most two such push-backs in a row. The short form has the first one.
 const SEEDS: [u64; 6] = [2, 25, 27, 47, 56, 62];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_transient_faults_fail_no_job() {
     let chances = ["throttle=0.2", "bad-gateway=0.05", "cut-after=0.05"];
-    let stories = SEEDS.map(|seed| async move {
+    let stories = SEEDS[..cases(1, SEEDS.len())].iter().map(|&seed| async move {
         let args = ["--rate", "50", "--chunk", "3"];
         check(&format!("seed {seed}"), by_chance(&chances, seed), rows(90, ALL), &args).await
     });

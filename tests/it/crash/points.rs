@@ -10,11 +10,12 @@ use crate::support::crash::{
 };
 use crate::support::migration::{Figures, Migration, Row, ended};
 use crate::support::place::tell;
+use crate::support::scale::cases;
 
-/// A sample that takes a few seconds: each moment after an operation, and a share of the others.
-const SOME: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 15), (Mode::Torn, 15)];
-/// A smaller sample for commands whose moments take longer.
-const FEW: [(Mode, usize); 3] = [(Mode::After, 5), (Mode::Before, 15), (Mode::Torn, 15)];
+/// The sample of the short form.
+const SOME: [(Mode, usize); 3] = [(Mode::After, 11), (Mode::Before, 31), (Mode::Torn, 31)];
+/// A closer sample for commands of few operations.
+const MANY: [(Mode, usize); 3] = [(Mode::After, 5), (Mode::Before, 9), (Mode::Torn, 9)];
 const EACH: [(Mode, usize); 3] = [(Mode::After, 1), (Mode::Before, 1), (Mode::Torn, 1)];
 
 const CHUNK: usize = 3;
@@ -62,7 +63,8 @@ async fn runs_killed(rows: usize, modes: [(Mode, usize); 3]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 24)]
 async fn run_killed_at_sampled_operations_recovers() {
-    runs_killed(6, SOME).await;
+    let (rows, modes) = cases((6, SOME), (12, EACH));
+    runs_killed(rows, modes).await;
 }
 
 /// Kills a command at its moments. The queue must be as before the command or as after it, and the same
@@ -108,20 +110,12 @@ async fn finished() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 24)]
 async fn killed_import_is_all_or_nothing() {
-    command_killed(IMPORT, NO_QUEUE.to_vec(), FEW).await;
+    command_killed(IMPORT, NO_QUEUE.to_vec(), cases(SOME, EACH)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 24)]
 async fn killed_retry_and_cancel_are_all_or_nothing() {
-    command_killed(&["retry"], finished().await, SOME).await;
-    command_killed(&["cancel", "--batch", "1"], imported(), SOME).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
-#[ignore = "every crash point there is: a few minutes"]
-async fn commands_killed_at_every_operation_recover() {
-    runs_killed(12, EACH).await;
-    command_killed(IMPORT, NO_QUEUE.to_vec(), EACH).await;
-    command_killed(&["retry"], finished().await, EACH).await;
-    command_killed(&["cancel", "--batch", "1"], imported(), EACH).await;
+    let modes = cases(MANY, EACH);
+    command_killed(&["retry"], finished().await, modes).await;
+    command_killed(&["cancel", "--batch", "1"], imported(), modes).await;
 }

@@ -9,6 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use crate::support::migration::{ALL, IN_FLIGHT, Migration, rows, unlimited};
 use crate::support::place::{Place, tell};
+use crate::support::scale::{cases, number};
 
 const ROWS: usize = 240;
 const CHUNK: usize = 4;
@@ -121,11 +122,5 @@ async fn soak(kills_wanted: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 12)]
 async fn kills_at_random_moments_reach_same_outcomes() {
-    soak(200).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 12)]
-#[ignore = "ten thousand kills, or SOAK_KILLS: a quarter of an hour"]
-async fn thousands_of_random_kills_reach_same_outcomes() {
-    soak(std::env::var("SOAK_KILLS").map_or(10_000, |kills| kills.parse().unwrap())).await;
+    soak(number("SOAK_KILLS", cases(20, 2_000))).await;
 }

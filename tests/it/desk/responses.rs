@@ -165,7 +165,8 @@ async fn body_without_its_end_is_no_success() {
 
 #[test]
 fn retry_after_holds_back_the_next_request() {
-    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+    // In parallel, because each run waits for four seconds.
+    let held_back = |status: &'static str| {
         let clock = SystemClock::new();
         let (came, arrivals) = std::sync::mpsc::channel();
         let service = Recorder::serving({
@@ -188,5 +189,10 @@ fn retry_after_holds_back_the_next_request() {
         let arrivals: Vec<_> = arrivals.try_iter().collect();
         assert_eq!(arrivals.len(), 2, "{status}");
         assert!(arrivals[1].since(arrivals[0]) >= Duration::from_secs(4), "{status}: {arrivals:?}");
-    }
+    };
+    std::thread::scope(|scope| {
+        for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+            scope.spawn(move || held_back(status));
+        }
+    });
 }

@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 use fastrand::Rng;
 
 use crate::house::fuzz_targets::{SECRET, TARGETS, Target};
+use crate::support::scale::{cases, number};
 
-/// Mutations of each corpus file in CI.
-const MUTATIONS: u64 = 40;
+/// Mutations of each corpus file.
+fn mutations() -> u64 {
+    cases(40, 1_000)
+}
 /// The seed of the mutations.
 const SEED: u64 = 4;
 /// Longer inputs find nothing more and cost time.
@@ -46,11 +49,6 @@ const PIECES: [&[u8]; 24] = [
     b"question_id,status\n",
     b"\xe2\x80\xae",
 ];
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    let parse = |text: String| text.parse().unwrap_or_else(|_| panic!("{name}: {text}"));
-    std::env::var(name).map_or(otherwise, parse)
-}
 
 /// The files of a target's corpus, sorted by name.
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
@@ -124,8 +122,8 @@ fn run(name: &str, target: fn(&[u8]), input: &[u8], what: impl Fn() -> String) {
 #[track_caller]
 fn holds(name: &str) {
     let target = TARGETS.into_iter().find(|target| target.0 == name).unwrap();
-    let runs = drive(target, MUTATIONS, SEED);
-    assert!(runs > 10 * MUTATIONS, "{runs}");
+    let runs = drive(target, mutations(), SEED);
+    assert!(runs > 10 * mutations(), "{runs}");
 }
 
 #[test]

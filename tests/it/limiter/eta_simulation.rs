@@ -1,8 +1,12 @@
 //! How often the true end of a run lies inside the ETA range, and how wide the range is.
 
 use crate::runner::simulated_run::{ALIKE, Kind, MOMENTS, Point, Tried, median, real};
+use crate::support::scale::cases;
 
-const RUNS: u64 = 40;
+/// The runs of each kind.
+fn runs() -> u64 {
+    cases(10, 40)
+}
 
 /// Measured with 200 runs of 10,000 jobs of each kind. Every second run has one request in fifty
 /// throttled. Columns: share inside the range, and its median width relative to the true time.
@@ -27,8 +31,8 @@ fn eta_range_covers_true_end_in_nine_of_ten_runs() {
     let mut wrong = Vec::new();
     let (mut hits, mut widths) = ([0, 0], [Vec::new(), Vec::new()]);
     for (kind, least, widest) in ALIKE {
-        let long = Tried::new(kind, 10_000, RUNS, &MOMENTS);
-        let short = Tried::new(kind, 3_000, RUNS, &MOMENTS);
+        let long = Tried::new(kind, 10_000, runs(), &MOMENTS);
+        let short = Tried::new(kind, 3_000, runs(), &MOMENTS);
         for at in 0..2 {
             let (rate, width) = (long.hit_rate(at), long.median_width(at));
             if rate * 100.0 < f64::from(least) || width > widest[at] {
@@ -55,13 +59,13 @@ fn eta_range_covers_true_end_in_nine_of_ten_runs() {
 #[test]
 fn eta_recovers_after_clustered_bad_ids_are_seen() {
     for (kind, at_first) in [(Kind::First(1.0), 1.0), (Kind::First(0.3), 0.0)] {
-        let tried = Tried::new(kind, 10_000, RUNS, &MOMENTS);
+        let tried = Tried::new(kind, 10_000, runs(), &MOMENTS);
         assert!((tried.hit_rate(0) - at_first).abs() < 0.1, "{tried:?}");
         // Measured over 200 runs: 97 % and 93 %.
         assert!(tried.hit_rate(1) >= 0.85, "{kind:?}: {}", tried.hit_rate(1));
         assert!(tried.median_width(1) <= 1.8, "{kind:?}: {}", tried.median_width(1));
     }
-    let tried = Tried::new(Kind::Last(0.3), 10_000, RUNS, &[0.1, 0.5, 0.95]);
+    let tried = Tried::new(Kind::Last(0.3), 10_000, runs(), &[0.1, 0.5, 0.95]);
     assert!(tried.hit_rate(0) < 0.1 && tried.hit_rate(1) < 0.1, "as good as prophecy");
     // A question that waits for its confirmation is missing in the statistics.
     assert!(tried.hit_rate(2) >= 0.85, "in the midst of them: {}", tried.hit_rate(2));

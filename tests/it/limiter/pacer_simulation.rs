@@ -1,11 +1,24 @@
 //! The learned rate over hours of virtual time, for every known way to count requests. The assertions
 //! have the required figures, docs/performance.md has the measured ones.
 
+use std::ops::Range;
+
 use crate::runner::simulated_service::{Case, Figures, LIMIT, Rule, simulate};
+use crate::support::scale::cases;
 
 const RULES: [Rule; 4] = [Rule::Sliding, Rule::Fixed, Rule::Bucket, Rule::Spaced];
 const JITTERS_MS: [f64; 4] = [0.0, 5.0, 20.0, 50.0];
 const HOUR: f64 = 3_600.0;
+
+/// The jitters of a test that combines everything with everything; the short form has one of them.
+fn jitters_ms() -> &'static [f64] {
+    cases(&JITTERS_MS[2..3], &JITTERS_MS)
+}
+
+/// `count` seeds in the long form, one in the short form.
+fn seeds(count: u64) -> Range<u64> {
+    1..1 + cases(1, count)
+}
 
 /// The case of the figures of `shared/sim`: 50 ms to the response, with the same jitter as the way to
 /// the service.
@@ -29,7 +42,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Medians of the share and of throttled requests in 1,000 over some seeds.
-fn medians(case: &Case, seeds: std::ops::Range<u64>) -> (f64, f64) {
+fn medians(case: &Case, seeds: Range<u64>) -> (f64, f64) {
     let figures: Vec<Figures> = seeds.map(|seed| simulate(case, seed, None, |_| {})).collect();
     let of = |figure: fn(&Figures) -> f64| median(figures.iter().map(figure).collect());
     (of(|f| f.share), of(|f| f.refused_of_1000))
@@ -38,7 +51,7 @@ fn medians(case: &Case, seeds: std::ops::Range<u64>) -> (f64, f64) {
 #[test]
 fn pacer_uses_most_of_sliding_window_limit() {
     for (jitter_ms, least) in [(0.0, 0.995), (5.0, 0.975), (20.0, 0.915), (50.0, 0.835)] {
-        let (share, refused) = medians(&usual(Rule::Sliding, jitter_ms), 1..6);
+        let (share, refused) = medians(&usual(Rule::Sliding, jitter_ms), seeds(5));
         assert!(share >= least, "{jitter_ms} ms: {share}");
         assert!(refused <= 2.0, "{jitter_ms} ms: {refused}");
     }
@@ -55,7 +68,7 @@ fn pacer_uses_most_of_fixed_window_and_bucket_limit() {
         (Rule::Bucket, 20.0, 0.985),
         (Rule::Bucket, 50.0, 0.985),
     ] {
-        let (share, refused) = medians(&usual(rule, jitter_ms), 1..4);
+        let (share, refused) = medians(&usual(rule, jitter_ms), seeds(3));
         assert!(share >= least, "{rule:?} {jitter_ms} ms: {share}");
         assert!(refused <= 2.0, "{rule:?} {jitter_ms} ms: {refused}");
     }
@@ -64,9 +77,9 @@ fn pacer_uses_most_of_fixed_window_and_bucket_limit() {
 #[test]
 fn pacer_learns_minimum_spacing() {
     let known_way = Case { answer_jitter_ms: 0.0, ..usual(Rule::Spaced, 5.0) };
-    let (share, refused) = medians(&known_way, 1..4);
+    let (share, refused) = medians(&known_way, seeds(3));
     assert!(share >= 0.90 && refused <= 2.0, "{share} {refused}");
-    let (share, refused) = medians(&usual(Rule::Spaced, 5.0), 1..4);
+    let (share, refused) = medians(&usual(Rule::Spaced, 5.0), seeds(3));
     assert!(share >= 0.885 && refused <= 3.0, "{share} {refused}");
 }
 
@@ -75,7 +88,7 @@ fn pacer_learns_minimum_spacing() {
 fn pacer_respects_rate_for_every_rule_and_jitter() {
     for rule in RULES {
         for counts_refused in [false, true] {
-            for jitter_ms in JITTERS_MS {
+            for &jitter_ms in jitters_ms() {
                 for (answer_ms, answer_jitter_ms) in [(20.0, 0.0), (500.0, 300.0), (2_000.0, 0.0)] {
                     let usual = usual(rule, jitter_ms);
                     let case = Case {
@@ -102,7 +115,7 @@ fn pacer_respects_rate_for_every_rule_and_jitter() {
 fn first_100_requests_get_at_most_3_push_backs() {
     for rule in RULES {
         for jitter_ms in JITTERS_MS {
-            for seed in 1..16 {
+            for seed in seeds(15) {
                 let case = Case { seconds: 40.0, ..usual(rule, jitter_ms) };
                 let figures = simulate(&case, seed, None, |_| {});
                 assert!(figures.refused_of_first_100 <= 3, "{case:?} {seed}: {figures:?}");
@@ -114,11 +127,11 @@ fn first_100_requests_get_at_most_3_push_backs() {
 #[test]
 fn pacer_is_never_worse_than_fixed_220_ms_spacing() {
     for rule in RULES {
-        for jitter_ms in JITTERS_MS {
+        for &jitter_ms in jitters_ms() {
             let case = usual(rule, jitter_ms);
-            let (share, refused) = medians(&case, 1..4);
+            let (share, refused) = medians(&case, seeds(3));
             let spaced = Case { spacing_ms: Some(220.0), ..case };
-            let (spaced_share, spaced_refused) = medians(&spaced, 1..4);
+            let (spaced_share, spaced_refused) = medians(&spaced, seeds(3));
             // Within half a per cent where 220 ms is the right spacing by chance.
             assert!(share >= spaced_share - 0.005, "{case:?}: {share} and {spaced_share}");
             assert!(
@@ -159,7 +172,7 @@ struct WithOthers {
 }
 
 fn with_others(case: &Case) -> WithOthers {
-    let figures: Vec<Figures> = (1..6).map(|seed| simulate(case, seed, None, |_| {})).collect();
+    let figures: Vec<Figures> = seeds(5).map(|seed| simulate(case, seed, None, |_| {})).collect();
     let of = |figure: fn(&Figures) -> f64| median(figures.iter().map(figure).collect());
     WithOthers {
         share: of(|f| f.share_with_others),
@@ -174,8 +187,8 @@ fn pacer_does_not_slow_down_for_random_push_backs() {
     for jitter_ms in [5.0, 20.0] {
         let steady = usual(Rule::Sliding, jitter_ms);
         let erratic = Case { refused_at_random: 0.02, ..steady };
-        let (share, _) = medians(&erratic, 1..6);
-        let (most, _) = medians(&steady, 1..4);
+        let (share, _) = medians(&erratic, seeds(5));
+        let (most, _) = medians(&steady, seeds(3));
         // Each closes the breaker for about a second, which costs six of fifty slots.
         assert!(share >= most * 44.0 / 50.0 - 0.03, "{jitter_ms} ms: {share} of {most}");
     }

@@ -5,6 +5,8 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use crate::support::binary::{ends, has};
 use crate::support::crash::{
     Disk, IMPORT, Mode, Moment, NO_QUEUE, disk_has_failed, each_moment, empty_queue, is_sound,
@@ -12,8 +14,10 @@ use crate::support::crash::{
 };
 use crate::support::migration::{Ended, ended};
 use crate::support::place::tell;
+use crate::support::scale::cases;
 
-const SOME: [(Mode, usize); 2] = [(Mode::Full, 9), (Mode::Broken, 17)];
+/// The sample of the short form.
+const SOME: [(Mode, usize); 2] = [(Mode::Full, 23), (Mode::Broken, 37)];
 const EACH: [(Mode, usize); 2] = [(Mode::Full, 1), (Mode::Broken, 1)];
 
 /// Texts for a failed disk, from the system or the engine.
@@ -88,13 +92,7 @@ async fn failing_disks(modes: [(Mode, usize); 2]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 24)]
 async fn disk_failure_at_sampled_writes_loses_nothing() {
-    failing_disks(SOME).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
-#[ignore = "every write that can fail: some minutes"]
-async fn disk_failure_at_every_write_loses_nothing() {
-    failing_disks(EACH).await;
+    failing_disks(cases(SOME, EACH)).await;
 }
 
 /// The same command with a file size limit of `bytes`.
@@ -113,21 +111,25 @@ fn limited(command: &Command, bytes: u64) -> Command {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn file_size_limit_ends_import_and_run_with_exit_70() {
-    let mut failed = [0, 0];
-    for bytes in [0, 40, 5_000, 40_000, 90_000, 150_000, 400_000, 4_000_000] {
+    let limits = [0, 40, 5_000, 40_000, 90_000, 150_000, 400_000, 4_000_000];
+    // Concurrently, because a run waits for a second after the one before it.
+    let stories = limits.map(|bytes| async move {
         let place = place_with(NO_QUEUE);
         let import = ended(limited(&place.deskbatch(IMPORT), bytes)).await;
-        failed[0] += usize::from(!is_done(&import, 0));
+        let imported = is_done(&import, 0);
         ends(place.deskbatch(IMPORT), 0);
 
         let migration = small(9).await;
         let run = ended(limited(&migration.command(), bytes)).await;
-        if !is_done(&run, 1) {
-            failed[1] += 1;
+        let completed = is_done(&run, 1);
+        if !completed {
             migration.finish().await;
         }
         migration.check();
-    }
+        [imported, completed]
+    });
+    let done = join_all(stories).await;
+    let failed = [0, 1].map(|at| done.iter().filter(|done| !done[at]).count());
     assert!(failed.iter().all(|failed| (4..8).contains(failed)), "{failed:?}");
 }
 

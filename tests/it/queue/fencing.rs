@@ -58,12 +58,12 @@ enum Broken {
     LockUnseen,
 }
 
-async fn break_lock(place: &Place, sandbox: &Sandbox, how: Broken) {
+fn break_lock(place: &Place, sandbox: &Sandbox, how: Broken) {
     remove_app_lock(sandbox);
     match how {
         Broken::LockUnseen => {
             let app = App { sdkappid: SANDBOX_SDKAPPID, library: Library::Chitchat };
-            take_over(&place.path("deskbatch.db"), app, SystemClock::new().wall_ms()).await;
+            take_over(&place.path("deskbatch.db"), app, SystemClock::new().wall_ms());
         }
         Broken::LockDeleted => fs::remove_file(place.path("deskbatch.db.lock")).unwrap(),
         Broken::QueueCopiedAndMovedBack => {
@@ -86,7 +86,7 @@ async fn stopped_in_flight(how: Broken) {
     patiently(migration.sandbox.seen(2)).await;
     first.signal(Signal::STOP);
     assert!(is_stopped(&first).await);
-    break_lock(&migration.place, &migration.sandbox, how).await;
+    break_lock(&migration.place, &migration.sandbox, how);
     if !matches!(how, Broken::LockUnseen) {
         migration.finish().await;
     }
@@ -128,7 +128,7 @@ async fn stopped_before_sending(moment: Moment) -> Option<()> {
     if !is_stopped(&first).await {
         return None;
     }
-    break_lock(&migration.place, &migration.sandbox, Broken::LockDeleted).await;
+    break_lock(&migration.place, &migration.sandbox, Broken::LockDeleted);
     migration.finish().await;
     let before = whole_report(&migration.place);
     first.signal(Signal::CONT);
@@ -156,7 +156,7 @@ async fn run_paused_while_idle_sends_nothing_on_resume() {
     while place.counts()[2] < 1 {}
     first.signal(Signal::STOP);
     assert!(is_stopped(&first).await);
-    break_lock(&place, &sandbox, Broken::LockDeleted).await;
+    break_lock(&place, &sandbox, Broken::LockDeleted);
     ends(place.fast(&sandbox, &["run"]), 0);
     let (before, seen) = (whole_report(&place), sandbox.ledger().total);
     first.signal(Signal::CONT);

@@ -1,7 +1,6 @@
 //! Random operations on the real queue and on its model. Both must be equal after every step.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use deskbatch::domain::job::{JobId, TargetStatus};
 use deskbatch::domain::verdict::Verdict as Meaning;
@@ -19,6 +18,7 @@ use crate::queue::model_queue::{Model, ModelJob, Verdict};
 use crate::support::approvals::begin_run;
 use crate::support::auto_commit::{AtOnce as _, inferred};
 use crate::support::queue::{APP, NOW_MS, TestQueue, is_fenced, parse, totals};
+use crate::support::scale::cases;
 
 /// How often each kind of operation had an effect.
 type Done = BTreeMap<&'static str, u64>;
@@ -37,10 +37,7 @@ struct Both {
 
 impl Both {
     async fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let folder =
-            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let mut queue = TestQueue::idle_in(folder.unwrap()).await;
+        let mut queue = TestQueue::idle().await;
         // No bystanders of the same app, since the operations here concern all of its jobs.
         queue.sql("DELETE FROM jobs WHERE app_id = 1; DELETE FROM job_counters WHERE batch_id = 1; DELETE FROM batches WHERE app_id = 1").await;
         let next = async |table: &str| {
@@ -310,11 +307,12 @@ const KINDS: [&str; 18] = [
 /// Runs until `operations` are done and each kind has succeeded at least once.
 fn the_store_and_its_model_agree(operations: usize, seed: u8) {
     const OPS: usize = 100;
+    const CASES: u32 = 10;
     let mut done = Done::new();
     let mut did = 0;
     let mut round: u8 = 0;
     while did < operations || KINDS.iter().any(|kind| !done.contains_key(kind)) {
-        let config = Config { cases: 20, failure_persistence: None, ..Config::default() };
+        let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed.wrapping_add(round); 32]);
         let collected = std::cell::RefCell::new(Done::new());
         let ran =
@@ -334,19 +332,12 @@ fn the_store_and_its_model_agree(operations: usize, seed: u8) {
         for (kind, times) in collected.into_inner() {
             *done.entry(kind).or_default() += times;
         }
-        did += 20 * OPS;
+        did += CASES as usize * OPS;
         round = round.wrapping_add(1);
     }
 }
 
 #[test]
-fn queue_matches_model_after_10000_random_operations() {
-    the_store_and_its_model_agree(10_000, 1);
-}
-
-#[test]
-#[ignore = "a million operations take about half an hour"]
-fn queue_matches_model_after_a_million_operations() {
-    the_store_and_its_model_agree(500_000, 50);
-    the_store_and_its_model_agree(500_000, 150);
+fn queue_matches_model_after_random_operations() {
+    the_store_and_its_model_agree(cases(1_000, 50_000), 1);
 }

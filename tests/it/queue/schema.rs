@@ -185,11 +185,8 @@ async fn queue_makes_exactly_the_legal_transitions() {
     let together = queue.claim(2).await;
     queue.hold(&together).await;
     let ids = together.ids();
-    let alone = queue
-        .claim_reserved(queue.run, TargetStatus::Enable, &ids[..1], NOW_MS)
-        .await
-        .unwrap()
-        .unwrap();
+    let alone = queue.claim_reserved(queue.run, TargetStatus::Enable, &ids[..1], NOW_MS).await;
+    let alone = alone.unwrap().unwrap();
     let conclusions =
         Conclusions { jobs: vec![inferred(ids[1], together.request.id)], ..none.clone() };
     let settled = queue.answer(&alone, Verdict::Applied, Some(0));

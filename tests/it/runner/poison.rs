@@ -10,6 +10,7 @@ use deskbatch::queue::RunEnding;
 use deskbatch::runner::RunReport;
 
 use crate::support::queue::many;
+use crate::support::scale::cases;
 use crate::support::service::{Bench, Step, code, http, lost, ok, unreachable};
 
 fn garbled() -> Response {
@@ -39,7 +40,8 @@ async fn poisonous_question_costs_few_requests() {
     let slow = Step::After(Duration::from_secs(10), lost());
     for answer in [Step::Say(http(500)), Step::Say(garbled()), Step::Say(code(60_008)), slow] {
         // At the beginning, in the middle, in the last chunk and as the very last one.
-        for poison in ["q0003", "q0987", "q1950", "q2000"] {
+        let places = ["q2000", "q0987", "q1950", "q0003"];
+        for &poison in &places[..cases(2, 4)] {
             let (bench, report) = run(2_000, Some(poison), answer.clone()).await;
             assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 1), "{poison}");
             assert_eq!(report.totals.succeeded, 1_999);

@@ -27,6 +27,7 @@ use crate::runner::simulated_world::{CALM_AFTER, World};
 use crate::runner::simulation_scenario::Story;
 use crate::support::approvals::approve_deletes;
 use crate::support::queue::{APP, NOW_MS};
+use crate::support::scale::cases;
 
 /// How a run is made to end, if it does not end by itself.
 #[derive(Debug, Clone, Copy)]
@@ -326,29 +327,34 @@ fn simulate_all(seeds: std::ops::Range<u64>) {
     println!("{count} seeds: {runs} runs, {crashes} crashes, {requests} requests");
 }
 
-#[test]
-fn simulation_seeds_0_to_249() {
-    simulate_all(0..250);
+/// Seeds from `first` on; the four tests together have the seeds 0 to 999 in the long form.
+fn simulate_from(first: u64) {
+    simulate_all(first..first + cases(9, 250));
 }
 
 #[test]
-fn simulation_seeds_250_to_499() {
-    simulate_all(250..500);
+fn simulation_passes_seeds_from_0() {
+    simulate_from(0);
 }
 
 #[test]
-fn simulation_seeds_500_to_749() {
-    simulate_all(500..750);
+fn simulation_passes_seeds_from_250() {
+    simulate_from(250);
 }
 
 #[test]
-fn simulation_seeds_750_to_999() {
-    simulate_all(750..1_000);
+fn simulation_passes_seeds_from_500() {
+    simulate_from(500);
+}
+
+#[test]
+fn simulation_passes_seeds_from_750() {
+    simulate_from(750);
 }
 
 #[test]
 fn simulation_is_deterministic_per_seed() {
-    for seed in 20_000..20_030 {
+    for seed in 20_000..20_000 + cases(3, 30) {
         let tell = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(simulate(seed))
@@ -358,7 +364,7 @@ fn simulation_is_deterministic_per_seed() {
 }
 
 #[test]
-#[ignore = "as many as DESKBATCH_SEEDS says: FROM..TO, 10,000 others if it is not set"]
+#[ignore = "the seeds that DESKBATCH_SEEDS names: FROM..TO, 10,000 others if it is not set"]
 fn simulation_passes_extra_seeds() {
     let text = std::env::var("DESKBATCH_SEEDS").unwrap_or_else(|_| "1000..11000".to_owned());
     let (from, to) = text.split_once("..").expect("FROM..TO");

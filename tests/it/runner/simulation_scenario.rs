@@ -2,7 +2,6 @@
 //! outcome changes, and the end is compared with the service.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use deskbatch::queue::{BatchId, Imported, SameManifest};
 use fastrand::Rng;
@@ -39,11 +38,7 @@ pub struct Story {
 
 impl Story {
     pub async fn new(random: &mut Rng) -> Self {
-        // In memory where possible: no power is lost here, so waiting for a disk gains nothing.
-        let memory = Path::new("/dev/shm");
-        let folder =
-            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let queue = TestQueue::idle_in(folder.unwrap()).await;
+        let queue = TestQueue::idle().await;
         queue.sql(WATCH).await;
         Self { queue, questions: random.usize(5..120), imports: 0, batches: Vec::new() }
     }

@@ -5,195 +5,166 @@ use std::time::Duration;
 use deskbatch::domain::clock::Clock as _;
 use deskbatch::domain::failure_limit::FailureLimit;
 use deskbatch::domain::job::{JobState, TargetStatus};
-use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::{QueueError, RunEnding};
-use deskbatch::runner::{Event, Events, ShutdownMode, shutdown};
+use deskbatch::runner::{Event, RunReport, ShutdownMode, shutdown};
 
-use crate::support::queue::APP;
-use crate::support::runner::{OK, Sent, Service, TestQueue, names, strs};
-use crate::support::service::{Bench, Step, ok};
+use crate::support::lease::take_over;
+use crate::support::queue::{APP, listed, many, names};
+use crate::support::service::{Bench, Step, code, http, ok, refuse_bad};
 
-/// Signals this many times once the service has seen `seen` requests.
-async fn press(
-    service: &Service,
-    stopper: &deskbatch::runner::ShutdownHandle,
-    seen: usize,
-    times: u32,
-) {
-    while service.sent().len() < seen {
-        tokio::task::yield_now().await;
-    }
-    for _ in 0..times {
-        stopper.signal();
-    }
-    std::future::pending::<()>().await;
+/// Runs until the end. Signals this many times once the service has seen `seen` requests, of which
+/// `answered` have responses by then, and releases all other responses after that.
+async fn stopped_at(bench: &Bench, seen: usize, answered: usize, times: u32) -> RunReport {
+    let (stopper, listening) = shutdown();
+    let stop = async {
+        bench.service.let_go(answered);
+        bench.service.arrived(seen).await;
+        for _ in 0..times {
+            stopper.signal();
+        }
+        bench.service.let_go(1_000);
+    };
+    Box::pin(bench.run_with(listening, stop)).await.unwrap()
 }
 
 #[tokio::test]
 async fn stop_settles_in_flight_and_leaves_rest_pending() {
-    let queue = TestQueue::new().await;
-    let jobs = names("a", 100);
-    queue.import(TargetStatus::Enable, &strs(&jobs)).await;
-    let service = Service::new(&queue.clock).play(|_| OK).latency(Duration::from_secs(2));
-    let (stopper, listening) = shutdown();
-    let events = Events::new();
-    let mut heard = events.listen();
-    tokio::select! {
-        report = queue.run_with(&service, TestQueue::signer(), listening, events.clone()) => {
-            let report = report.unwrap();
-            assert_eq!(report.ending, RunEnding::Signal);
-            let sent: u64 = service.sent().iter().map(|sent| sent.ids.len() as u64).sum();
-            assert_eq!(report.totals.succeeded, sent);
-        }
-        () = press(&service, &stopper, 3, 1) => unreachable!(),
+    let bench = Bench::with_four_in_flight(&many(100, TargetStatus::Enable)).await;
+    bench.service.answers_by(|_| Step::Hold(ok()));
+    let report = stopped_at(&bench, 3, 1, 1).await;
+    assert_eq!(report.ending, RunEnding::Signal);
+    let sent: usize = bench.service.chunks().iter().map(Vec::len).sum();
+    assert_eq!(report.totals.succeeded, sent as u64);
+    let [pending, in_flight, succeeded] = counts(&bench).await;
+    assert_eq!((in_flight, pending + succeeded), (0, 100));
+    assert!(pending > 0);
+    assert_eq!(bench.happened(|event| matches!(event, Event::Stopping { .. })), 1);
+    bench.service.answers_by(|_| ok());
+    assert_eq!(bench.run().await.ending, RunEnding::Drained);
+    assert_eq!(bench.queue.tally().await, "succeeded 100");
+}
+
+/// The numbers of pending jobs, jobs in flight and succeeded jobs.
+async fn counts(bench: &Bench) -> [usize; 3] {
+    let mut counts = [0; 3];
+    let states = [JobState::Pending, JobState::InFlight, JobState::Succeeded];
+    for (count, state) in counts.iter_mut().zip(states) {
+        *count = bench.queue.count(state).await;
     }
-    let counts = queue.counts().await;
-    assert_eq!((counts.in_flight, counts.pending + counts.succeeded), (0, 100));
-    assert!(counts.pending > 0);
-    let mut stopping = 0;
-    while let Ok(event) = heard.try_recv() {
-        stopping += u32::from(matches!(event, Event::Stopping { .. }));
-    }
-    assert_eq!(stopping, 1);
-    let service = Service::new(&queue.clock).play(|_| OK);
-    assert_eq!(queue.run(&service).await.ending, RunEnding::Drained);
-    assert_eq!(queue.counts().await.succeeded, 100);
+    counts
 }
 
 #[tokio::test]
 async fn breaker_changes_during_shutdown_emit_no_event() {
-    let mut queue = TestQueue::new().await;
-    queue.settings.chunk_jobs_max = 1;
-    queue.import(TargetStatus::Enable, &strs(&names("a", 20))).await;
-    let service = Service::new(&queue.clock).latency(Duration::from_secs(2));
+    let mut bench = Bench::with_four_in_flight(&many(20, TargetStatus::Enable)).await;
+    bench.settings.chunk_jobs_max = 1;
     let mut requests = 0;
     // The third request and the later ones are throttled.
-    let service = service.play(move |_| {
+    bench.service.answers_by(move |_| {
         requests += 1;
-        if requests < 3 { OK } else { ResponseKind::Code(-14) }
+        Step::Hold(code(if requests < 3 { 0 } else { -14 }))
     });
-    let (stopper, listening) = shutdown();
-    let events = Events::new();
-    let mut heard = events.listen();
-    tokio::select! {
-        report = queue.run_with(&service, TestQueue::signer(), listening, events.clone()) => {
-            let report = report.unwrap();
-            assert_eq!((report.ending, report.totals.throttled), (RunEnding::Signal, 1));
-        }
-        () = press(&service, &stopper, 3, 1) => unreachable!(),
-    }
-    let (mut stopping, mut after) = (false, Vec::new());
-    while let Ok(event) = heard.try_recv() {
-        stopping |= matches!(event, Event::Stopping { .. });
-        if stopping {
-            after.push(event);
-        }
-    }
-    assert!(stopping);
+    let report = stopped_at(&bench, 3, 1, 1).await;
+    assert_eq!((report.ending, report.totals.throttled), (RunEnding::Signal, 1));
+    let events = bench.events.lock().unwrap();
+    let stopping = events.iter().position(|event| matches!(event, Event::Stopping { .. }));
+    let after = &events[stopping.unwrap()..];
     let of_the_gate = |event: &Event| matches!(event, Event::Waiting { .. } | Event::Resumed);
     assert!(!after.iter().any(of_the_gate), "{after:?}");
 }
 
 /// Stops a run whose first response never comes; the job is then in flight in the queue.
-async fn abandoned(presses: u32) -> TestQueue {
-    let queue = TestQueue::new().await;
-    queue.import(TargetStatus::Delete, &["a", "b"]).await;
-    let service = Service::new(&queue.clock).play(|_| OK).silent();
+async fn abandoned(presses: u32) -> Bench {
+    let bench = Bench::with_four_in_flight("a delete, b delete").await;
+    bench.service.answers([Step::Hold(ok())]);
     let (stopper, listening) = shutdown();
-    tokio::select! {
-        report = queue.run_with(&service, TestQueue::signer(), listening, Events::new()) => {
-            assert_eq!(report.unwrap().ending, RunEnding::Signal);
+    let stop = async {
+        bench.service.arrived(1).await;
+        for _ in 0..presses {
+            stopper.signal();
         }
-        () = press(&service, &stopper, 1, presses) => unreachable!(),
-    }
+    };
+    let report = Box::pin(bench.run_with(listening, stop)).await.unwrap();
+    assert_eq!(report.ending, RunEnding::Signal);
     let grace = Duration::from_secs(10);
-    assert_eq!(queue.clock.now().0 >= grace, presses == 1, "{:?}", queue.clock.now());
-    queue
+    assert_eq!(bench.clock.now().0 >= grace, presses == 1, "{:?}", bench.clock.now());
+    bench
 }
 
 #[tokio::test]
 async fn unanswered_jobs_are_requeued_in_doubt_by_next_run() {
     for presses in [1, 2] {
-        let queue = abandoned(presses).await;
-        assert_eq!(queue.counts().await.in_flight, 2);
-        let service = Service::new(&queue.clock).script([OK]);
-        let report = queue.run(&service).await;
+        let bench = abandoned(presses).await;
+        assert_eq!(bench.queue.tally().await, "in_flight 2");
+        bench.service.answers([ok()]);
+        let report = bench.run().await;
         assert_eq!((report.orphans, report.totals.succeeded), (2, 2));
-        assert_eq!(queue.queue.status().await.unwrap().orphaned, 1);
-        let record = queue.record("a").await;
+        assert_eq!(bench.queue.status().await.unwrap().orphaned, 1);
+        let record = bench.queue.record("a").await;
         assert_eq!((record.attempts, record.response_lost), (2, true));
     }
 }
 
 #[tokio::test]
 async fn runs_are_separated_by_one_second() {
-    let queue = TestQueue::new().await;
-    queue.import(TargetStatus::Enable, &["a"]).await;
-    let first = Service::new(&queue.clock).script([OK]);
-    queue.run(&first).await;
-    queue.import(TargetStatus::Enable, &["b"]).await;
-    let second = Service::new(&queue.clock).script([OK]);
-    queue.run(&second).await;
-    let between = second.sent()[0].at.since(first.sent()[0].at);
+    let bench = Bench::with_four_in_flight("a enable").await;
+    bench.service.answers_by(|_| ok());
+    bench.run().await;
+    bench.queue.import("b enable").await;
+    bench.run().await;
+    let seen = bench.service.seen();
+    let between = seen[1].at.since(seen[0].at);
     assert!(between >= Duration::from_secs(1), "{between:?}");
     // A wall clock that was set back does not show when the last request left.
-    queue.clock.jump_wall(-86_400_000);
-    let before = queue.clock.now();
-    queue.import(TargetStatus::Enable, &["c"]).await;
-    let third = Service::new(&queue.clock).script([OK]);
-    queue.run(&third).await;
-    assert!(third.sent()[0].at.since(before) >= Duration::from_secs(1));
+    bench.clock.jump_wall(-86_400_000);
+    let before = bench.clock.now();
+    bench.queue.import("c enable").await;
+    bench.run().await;
+    let seen = bench.service.seen();
+    assert_eq!(seen.len(), 3);
+    assert!(seen[2].at.since(before) >= Duration::from_secs(1));
 }
 
 #[tokio::test]
 async fn clock_set_back_delays_no_job_beyond_its_wait() {
     for (before_ms, during_ms) in [(-240_000, 0), (-20_000, -240_000), (0, -86_400_000)] {
-        let mut queue = TestQueue::new().await;
-        queue.settings.outage_max = Duration::from_mins(1);
-        queue.import(TargetStatus::Enable, &["a"]).await;
-        let gone = ResponseKind::HttpStatus(503);
-        let away = Service::new(&queue.clock).play(move |_| gone).reads(gone);
-        assert_eq!(queue.run(&away).await.ending, RunEnding::Outage);
-        queue.clock.jump_wall(before_ms);
-        let (began, clock) = (queue.clock.now(), queue.clock.clone());
+        let mut bench = Bench::with_four_in_flight("a enable").await;
+        bench.settings.outage_max = Duration::from_mins(1);
+        bench.service.answers_by(|_| http(503));
+        bench.service.reads_by(|_| http(503));
+        assert_eq!(bench.run().await.ending, RunEnding::Outage);
+        bench.clock.jump_wall(before_ms);
+        let (began, sent) = (bench.clock.now(), bench.service.seen().len());
+        bench.service.answers([ok()]);
+        bench.service.reads_by(|_| ok());
         let jump = async {
-            clock.next_sleeper().await;
-            clock.jump_wall(during_ms);
-            std::future::pending::<()>().await;
+            bench.clock.next_sleeper().await;
+            bench.clock.jump_wall(during_ms);
         };
-        let back = Service::new(&queue.clock).script([OK]);
-        tokio::select! {
-            biased;
-            () = jump => unreachable!(),
-            report = queue.run(&back) => assert_eq!(report.totals.succeeded, 1),
-        }
-        let idle = back.sent()[0].at.since(began);
+        assert_eq!(bench.run_while(jump).await.totals.succeeded, 1);
+        let idle = bench.service.seen()[sent].at.since(began);
         assert!(idle <= Duration::from_secs(40), "{before_ms} {during_ms}: {idle:?}");
     }
 }
 
 #[tokio::test]
 async fn response_after_takeover_is_fenced_and_reported() {
-    let queue = TestQueue::new().await;
-    queue.import(TargetStatus::Enable, &["a", "bystander"]).await;
-    let service = Service::new(&queue.clock).play(|_| OK).latency(Duration::from_secs(5));
+    let bench = Bench::with_four_in_flight("a enable, another enable").await;
+    bench.service.answers([Step::Hold(ok())]);
     let (_stopper, listening) = shutdown();
     let takeover = async {
-        while service.sent().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        bench.service.arrived(1).await;
         // The queue was copied past its lock, and another run uses the copy.
-        let (path, app) = (queue.queue.path(), crate::support::runner::APP);
-        crate::support::lease::take_over(path, app, queue.clock.wall_ms()).await;
-        std::future::pending::<()>().await;
+        take_over(bench.queue.path(), APP, bench.clock.wall_ms());
+        bench.service.let_go(1);
     };
-    tokio::select! {
-        ended = queue.run_with(&service, TestQueue::signer(), listening, Events::new()) => {
-            assert!(matches!(ended, Err(QueueError::Fenced { request: 1 })), "{ended:?}");
-        }
-        () = takeover => unreachable!(),
-    }
-    let record = queue.record("a").await;
+    let request = bench.queue.figure("SELECT max(id) + 1 FROM requests").await;
+    let ended = Box::pin(bench.run_with(listening, takeover)).await;
+    assert!(
+        matches!(ended, Err(QueueError::Fenced { request: fenced }) if fenced == request),
+        "{ended:?}"
+    );
+    let record = bench.queue.record("a").await;
     assert_eq!((record.state, record.in_doubt), (JobState::Pending, true));
 }
 
@@ -210,81 +181,75 @@ async fn dropped_shutdown_handle_requests_no_stop() {
 
 #[tokio::test]
 async fn run_without_approval_sends_no_delete() {
-    let mut queue = TestQueue::new().await;
-    queue.approves = false;
-    queue.import(TargetStatus::Delete, &["gone"]).await;
-    queue.import(TargetStatus::Enable, &["a", "b"]).await;
-    let service = Service::new(&queue.clock).script([OK]);
-    let report = queue.run(&service).await;
+    let mut bench = Bench::with_four_in_flight("gone delete").await;
+    bench.approves = false;
+    bench.queue.import("a enable, b enable").await;
+    bench.service.answers([ok()]);
+    let report = bench.run().await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 2));
-    assert_eq!(queue.record("gone").await.state, JobState::Pending);
-}
-
-/// The service rejects every question whose name begins with `bad`.
-fn some_bad(sent: &Sent) -> ResponseKind {
-    if sent.ids.iter().any(|id| id.starts_with("bad")) { ResponseKind::Code(-50_003) } else { OK }
+    assert_eq!(bench.queue.record("gone").await.state, JobState::Pending);
 }
 
 #[tokio::test]
 async fn max_failures_ends_run_and_leaves_rest_pending() {
     for (limit, stops) in [(FailureLimit::Jobs(2), 2), (FailureLimit::Percent(2_400_000), 3)] {
-        let mut queue = TestQueue::new().await;
-        queue.settings.chunk_jobs_max = 1;
-        queue.settings.failures_max = Some(limit);
-        queue.import(TargetStatus::Enable, &strs(&names("bad", 20))).await;
-        queue.import(TargetStatus::Enable, &strs(&names("a", 80))).await;
+        let jobs = [names("bad", 20), names("a", 80)].concat();
+        let mut bench = Bench::with_four_in_flight(&listed(&jobs, TargetStatus::Enable)).await;
+        bench.settings.chunk_jobs_max = 1;
+        bench.settings.failures_max = Some(limit);
         // Several requests are in flight when the limit is reached.
-        let latency = Duration::from_millis(700);
-        let service = Service::new(&queue.clock).play(some_bad).latency(latency);
-        let report = queue.run(&service).await;
+        bench.service.answers_by(|seen| Step::Hold(refuse_bad(seen)));
+        let report = bench
+            .run_while(async {
+                bench.service.arrived(1).await;
+                bench.service.let_go(1);
+                bench.service.arrived(4).await;
+                bench.service.let_go(1_000);
+            })
+            .await;
         assert_eq!(report.ending, RunEnding::TooManyFailures);
         assert_eq!(report.failures_max, Some(stops));
-        let (sent, counts) = (service.sent().len() as u64, queue.counts().await);
+        let (sent, stops) = (bench.service.seen().len(), usize::try_from(stops).unwrap());
         // Requests in flight are recorded, and nothing leaves after the limit is reached.
         assert!((stops..stops + 4).contains(&sent), "{sent}");
-        assert_eq!((counts.failed, counts.in_flight, counts.pending), (sent, 0, 100 - sent));
-        assert_eq!(
-            queue.queue.status().await.unwrap().last_run.unwrap().ending.unwrap(),
-            "failures"
-        );
+        let tally = format!("failed {sent}, pending {}", 100 - sent);
+        assert_eq!(bench.queue.tally().await, tally);
+        let status = bench.queue.status().await.unwrap();
+        assert_eq!(status.last_run.unwrap().ending.unwrap(), "failures");
     }
 }
 
 #[tokio::test]
 async fn max_failures_at_last_response_still_drains() {
-    let mut queue = TestQueue::new().await;
-    queue.settings.failures_max = Some(FailureLimit::Percent(100_000_000));
-    queue.import(TargetStatus::Enable, &["bad1", "bad2"]).await;
-    let service = Service::new(&queue.clock).play(some_bad);
-    let report = queue.run(&service).await;
+    let mut bench = Bench::with_four_in_flight("bad1 enable, bad2 enable").await;
+    bench.settings.failures_max = Some(FailureLimit::Percent(100_000_000));
+    bench.service.answers_by(refuse_bad);
+    let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 2));
     // The limit applies to each run and not to the queue.
-    queue.settings.failures_max = Some(FailureLimit::Jobs(1));
-    queue.import(TargetStatus::Enable, &["a"]).await;
-    let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
-    assert_eq!(report.ending, RunEnding::Drained);
+    bench.settings.failures_max = Some(FailureLimit::Jobs(1));
+    bench.queue.import("a enable").await;
+    assert_eq!(bench.run().await.ending, RunEnding::Drained);
 }
 
 #[tokio::test]
 async fn max_failures_during_isolation_releases_jobs() {
-    let mut queue = TestQueue::new().await;
-    queue.settings.failures_max = Some(FailureLimit::Jobs(1));
-    queue.settings.in_flight_max = 1;
-    queue.import(TargetStatus::Enable, &strs(&names("bad", 4))).await;
-    let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
-    assert_eq!(report.ending, RunEnding::TooManyFailures);
-    let counts = queue.counts().await;
-    assert_eq!((counts.failed, counts.pending), (1, 3));
-    queue.settings.failures_max = None;
-    let report = queue.run(&Service::new(&queue.clock).play(some_bad)).await;
+    let jobs = listed(&names("bad", 4), TargetStatus::Enable);
+    let mut bench = Bench::new(&jobs).await;
+    bench.settings.chunk_jobs_max = 10;
+    bench.settings.failures_max = Some(FailureLimit::Jobs(1));
+    bench.service.answers_by(refuse_bad);
+    assert_eq!(bench.run().await.ending, RunEnding::TooManyFailures);
+    assert_eq!(bench.queue.tally().await, "failed 1, pending 3");
+    bench.settings.failures_max = None;
+    let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 3));
 }
 
 #[tokio::test]
 async fn first_stop_reason_decides_run_ending() {
-    let queue = TestQueue::new().await;
-    queue.import(TargetStatus::Enable, &["a", "b"]).await;
-    let service = Service::new(&queue.clock).play(|_| OK);
+    let bench = Bench::with_four_in_flight("a enable, b enable").await;
+    bench.service.answers_by(|_| ok());
     let (stopper, listening) = shutdown();
     stopper.deadline_reached();
     let (signalled, heard) = shutdown();
@@ -294,10 +259,11 @@ async fn first_stop_reason_decides_run_ending() {
     {
         stopper.signal();
         stopper.deadline_reached();
-        let report = queue.run_with(&service, TestQueue::signer(), listening, Events::new()).await;
+        let report = Box::pin(bench.run_with(listening, async {})).await;
         assert_eq!(report.unwrap().ending, ending);
     }
-    assert_eq!((queue.counts().await.pending, service.sent().len()), (2, 0));
+    assert_eq!(bench.queue.tally().await, "pending 2");
+    assert_eq!(bench.service.seen().len(), 0);
 }
 
 #[tokio::test]

@@ -19,10 +19,14 @@ use crate::support::migration::{
     ALL, End, Migration, NO_SUCH_QUESTION, Row, lose, preset, rows, unlimited,
 };
 use crate::support::place::{Place, data, manifest, said};
+use crate::support::scale::cases;
 
 /// Concurrent stories. Most of their time is spent waiting for the second between the last request of
-/// one run and the first of the next.
-const AT_ONCE: usize = 24;
+/// one run and the first of the next. As many begin in vain at the end of the operations, so the short
+/// form has fewer of them.
+fn at_once() -> usize {
+    cases(8, 24)
+}
 
 /// The file that the library creates when the disk fails.
 const SEEN: &str = "seen";
@@ -100,7 +104,7 @@ where
     let told: Vec<Option<T>> = stream::iter(moments)
         .take_while(|_| ready(!is_over.load(Ordering::Relaxed)))
         .map(|moment| tokio::spawn(story(moment)))
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(at_once())
         .map(Result::unwrap)
         .inspect(|told| {
             is_over.fetch_or(told.is_none(), Ordering::Relaxed);

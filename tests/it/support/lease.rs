@@ -10,8 +10,18 @@ use deskbatch::queue::{Lease, Queue, RunEnding};
 use crate::support::queue::APP;
 
 /// Another process takes the queue over and ends a run of its own, while the first one still believes
-/// that it has the lease: the lock file was moved away and back.
-pub async fn take_over(path: &Path, app: App, now_ms: i64) {
+/// that it has the lease: the lock file was moved away and back. Blocks the caller's thread, so that no
+/// run on it notices the file that is missing meanwhile.
+pub fn take_over(path: &Path, app: App, now_ms: i64) {
+    let path = path.to_owned();
+    let other = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(take_over_at_once(&path, app, now_ms));
+    });
+    other.join().unwrap();
+}
+
+async fn take_over_at_once(path: &Path, app: App, now_ms: i64) {
     let (lock, aside) = (path.with_extension("db.lock"), path.with_extension("db.aside"));
     std::fs::rename(&lock, &aside).unwrap();
     let queue = Queue::open_existing(path).await.unwrap();

@@ -14,6 +14,6 @@ pub mod metrics;
 pub mod migration;
 pub mod place;
 pub mod queue;
-pub mod runner;
+pub mod scale;
 pub mod service;
 pub mod terminal;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use deskbatch::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_KEY, SANDBOX_SDKAPPID, Sandbox};
@@ -23,9 +23,7 @@ impl Place {
     /// A folder in memory, where the system has one: a test that kills hundreds of programs need not
     /// wait for a disk.
     pub fn in_memory() -> Self {
-        let memory = Path::new("/dev/shm");
-        let folder = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir());
-        Self { folder: folder.unwrap() }
+        Self { folder: folder_in_memory() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -71,6 +69,11 @@ impl Place {
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     }
+}
+
+/// A temporary folder in memory, where the system has one.
+pub fn folder_in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Prints a figure for docs/reliability.md, visible with `--nocapture`.

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -14,8 +15,9 @@ use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, 
 use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{
     BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Lease, Queue, QueueError,
-    RequestResult, RequeueOptions, RunId, SameManifest,
+    Record, RecordFilter, RequestResult, RequeueOptions, RunId, SameManifest,
 };
+use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
@@ -23,6 +25,7 @@ use tempfile::TempDir;
 use crate::support::approvals::begin_run;
 use crate::support::auto_commit::AtOnce as _;
 use crate::support::counters::{COUNTERS, RECOUNT, RECOUNT_LOST, RUNS};
+use crate::support::place::folder_in_memory;
 
 /// The app whose jobs the tests change.
 pub const APP: App = App { sdkappid: 1_400_000_001, library: Library::Chitchat };
@@ -75,13 +78,10 @@ impl Deref for TestQueue {
 }
 
 impl TestQueue {
-    /// A queue without a run, with bystanders in every final state and in another app.
+    /// A queue without a run, with bystanders in every final state and in another app. Its file is in
+    /// memory: no power is lost here, so waiting for a disk gains nothing.
     pub async fn idle() -> Self {
-        Self::idle_in(tempfile::tempdir().unwrap()).await
-    }
-
-    /// The same in a folder of the test's choice.
-    pub async fn idle_in(folder: TempDir) -> Self {
+        let folder = folder_in_memory();
         let opened = Queue::open(&folder.path().join("queue.db")).await.unwrap();
         let lease = opened.acquire(APP, NOW_MS).await.unwrap();
         let lease = Mutex::new(Some(Arc::new(lease)));
@@ -289,6 +289,30 @@ impl TestQueue {
         .await
     }
 
+    /// The records of all jobs except bystanders, in the order of job numbers.
+    pub async fn own_records(&self) -> Vec<Record> {
+        let all = self.queue.records(RecordFilter::default());
+        let own = all.try_filter(|record| ready(&*record.batch != "by"));
+        own.try_collect().await.unwrap()
+    }
+
+    /// The record of the latest job of a question.
+    pub async fn record(&self, question: &str) -> Record {
+        let records = self.own_records().await.into_iter();
+        records.rev().find(|record| record.question_id == question).unwrap()
+    }
+
+    /// The number of jobs in `state`, without bystanders.
+    pub async fn count(&self, state: JobState) -> usize {
+        self.own_records().await.iter().filter(|record| record.state == state).count()
+    }
+
+    /// The number of pending deletes.
+    pub async fn pending_deletes(&self) -> u64 {
+        let which = "app_id = 1 AND target_status = 6 AND state = 'pending'";
+        self.figure(&format!("SELECT count(*) FROM jobs WHERE {which}")).await.unsigned_abs()
+    }
+
     /// The state and code of each question's latest job.
     pub async fn outcomes(&self) -> BTreeMap<String, (String, Option<i64>)> {
         let rows = self
@@ -356,6 +380,16 @@ pub fn parse(manifest: &str) -> Vec<NewJob> {
 /// A manifest of `count` questions: `q0001`, `q0002`, …
 pub fn many(count: usize, status: TargetStatus) -> String {
     (1..=count).map(|n| format!("q{n:04} {status}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Distinct questions: `a1` to `aN`.
+pub fn names(letter: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("{letter}{n}")).collect()
+}
+
+/// A manifest of these questions.
+pub fn listed(names: &[String], status: TargetStatus) -> String {
+    names.iter().map(|name| format!("{name} {status}")).collect::<Vec<_>>().join(", ")
 }
 
 /// The totals of a manifest of `rows` good rows.

@@ -75,6 +75,11 @@ pub fn unreachable() -> Response {
     reply(ResponseKind::NotConnected, "no connection", None)
 }
 
+/// Rejects a request that has a question whose id begins with `bad`.
+pub fn refuse_bad(seen: &Seen) -> Response {
+    code(if seen.ids.iter().any(|id| id.starts_with("bad")) { -50_003 } else { 0 })
+}
+
 /// A request as the service saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -258,6 +263,8 @@ pub struct Bench {
     pub service: Service,
     pub settings: RunnerSettings,
     pub ready_made: bool,
+    /// Whether the pending deletes are approved when a run begins.
+    pub approves: bool,
     /// The events of the last run.
     pub events: Mutex<Vec<Event>>,
 }
@@ -282,7 +289,16 @@ impl Bench {
             seed: 7,
         };
         let service = Service::new(clock.clone());
-        Self { queue, clock, service, settings, ready_made: false, events: Mutex::default() }
+        let (ready_made, approves, events) = (false, true, Mutex::default());
+        Self { queue, clock, service, settings, ready_made, approves, events }
+    }
+
+    /// The same with up to four requests of ten jobs at a time.
+    pub async fn with_four_in_flight(manifest: &str) -> Self {
+        let mut bench = Self::new(manifest).await;
+        bench.settings.chunk_jobs_max = 10;
+        bench.settings.in_flight_max = 4;
+        bench
     }
 
     /// Runs to the end.
@@ -309,11 +325,16 @@ impl Bench {
         };
         let events = Events::new();
         let mut heard = events.listen();
-        let open = self.queue.counts_of(APP).await.unwrap().open();
         let now_ms = self.clock.wall_ms();
         let lease = self.queue.reacquire(APP, now_ms).await;
-        let approved = Some(approve_deletes(&self.queue, &lease, now_ms).await);
-        let settings = RunnerSettings { approved, ..self.settings.clone() };
+        let mut open = self.queue.counts_of(APP).await.unwrap().open();
+        if !self.approves {
+            open -= self.queue.pending_deletes().await;
+        }
+        let mut settings = self.settings.clone();
+        if self.approves {
+            settings.approved = Some(approve_deletes(&self.queue, &lease, now_ms).await);
+        }
         let runner = Runner::new(
             self.clock.clone(),
             self.queue.clone(),
