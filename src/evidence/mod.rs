@@ -166,7 +166,9 @@ impl Evidence {
             rejections_max,
             read: self.read,
             applied: self.applied_at.is_some(),
-            applied_recently: self.applied_at.is_some_and(is_recent),
+            // That a delete in doubt was applied is recorded only after a later sign of life.
+            applied_recently: self.applied_at.is_some_and(is_recent)
+                && !self.suspects.iter().any(|suspect| suspect.is_done),
             suspects: !self.suspects.is_empty(),
             decide_now,
             samples: self.samples,

@@ -9,7 +9,7 @@ use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::RunReport;
 
-use crate::support::queue::many;
+use crate::support::manifest::many;
 use crate::support::service::{Bench, Seen, code, http, lost, ok};
 
 /// A service that responds by a rule over the number of the request, from 1.
@@ -20,7 +20,7 @@ async fn bench(
 ) -> Bench {
     let bench = Bench::new(&many(jobs, status)).await;
     let mut number = 0;
-    bench.service.answers_by(move |seen| {
+    bench.service.responds_by(move |seen| {
         number += 1;
         rule(number, seen)
     });
@@ -32,7 +32,11 @@ async fn stopped(bench: &Bench, report: &RunReport, ending: RunEnding, requests:
     assert_eq!((report.ending, report.totals.done()), (ending, 0), "{report:?}");
     let spent = report.totals.requests + report.reads;
     assert!(spent <= requests, "{} requests, {} reads", report.totals.requests, report.reads);
-    assert!(bench.queue.tally().await.starts_with("pending"), "{}", bench.queue.tally().await);
+    assert!(
+        bench.queue.state_counts().await.starts_with("pending"),
+        "{}",
+        bench.queue.state_counts().await
+    );
     let held =
         "SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL OR state = 'in_flight'";
     assert_eq!(bench.queue.figure(held).await, 0);
@@ -47,7 +51,7 @@ async fn lapsed_app_ends_run_with_all_pending() {
     stopped(&bench, &report, RunEnding::Refused, 5).await;
     assert!(report.took < Duration::from_secs(3), "{:?}", report.took);
     assert_eq!(
-        report.last_error.map(|(answer, _)| answer),
+        report.last_error.map(|(response, _)| response),
         Some(deskbatch::domain::verdict::ResponseKind::Code(-50_003))
     );
 }
@@ -82,9 +86,9 @@ async fn lapse(from: Moment, lasts: Duration) -> (Bench, RunReport) {
     let mut bench = Bench::new(&many(10_000, TargetStatus::Disable)).await;
     bench.settings.in_flight_max = 4;
     let is_lapsed = move |at: Moment| at >= from && at.since(from) < lasts;
-    let answer = move |at| code(if is_lapsed(at) { -50_003 } else { 0 });
-    bench.service.answers_by(move |seen| answer(seen.at));
-    bench.service.reads_by(answer);
+    let response = move |at| code(if is_lapsed(at) { -50_003 } else { 0 });
+    bench.service.responds_by(move |seen| response(seen.at));
+    bench.service.reads_by(response);
     let report = bench.run().await;
     (bench, report)
 }
@@ -99,17 +103,17 @@ async fn lapse_in_the_middle_fails_no_job() {
     assert!(after <= 8 && reads <= 3, "{after} requests and {reads} reads after the lapse");
     assert!(report.took < Duration::from_mins(1), "{:?}", report.took);
     // The next run resumes where this one stopped.
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     bench.service.reads_by(|_| ok());
     assert_eq!(bench.run().await.ending, RunEnding::Drained);
-    assert_eq!(bench.queue.tally().await, "succeeded 10000");
+    assert_eq!(bench.queue.state_counts().await, "succeeded 10000");
 }
 
 #[tokio::test]
 async fn lapse_of_30_seconds_is_waited_out() {
     let (bench, report) = lapse(Moment(Duration::from_secs(8)), Duration::from_secs(30)).await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 0));
-    assert_eq!(bench.queue.tally().await, "succeeded 10000");
+    assert_eq!(bench.queue.state_counts().await, "succeeded 10000");
     assert!(report.totals.requests < 125, "{}", report.totals.requests);
 }
 
@@ -159,18 +163,30 @@ async fn without_reads_a_recent_applied_request_counts() {
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 1));
 }
 
+/// The app was alive before the response was lost. That it lapsed since would look the same.
+#[tokio::test]
+async fn delete_in_doubt_needs_a_later_sign_of_life() {
+    let bench = Bench::new(&format!("{}, x delete", many(30, TargetStatus::Enable))).await;
+    bench.service.responds_with([ok(), http(502)]);
+    bench.service.responds_by(|_| code(-50_003));
+    bench.service.reads_by(|_| code(60_009));
+    let report = bench.run().await;
+    assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Suspicious, 30));
+    assert!(bench.queue.job("x").await.starts_with("pending "));
+}
+
 #[tokio::test]
 async fn bad_id_range_is_distinguished_from_bad_request() {
     // Twenty malformed ids in a row. One question from the other end shows that requests are valid.
     let mut bench = Bench::new(&many(600, TargetStatus::Enable)).await;
     bench.settings.in_flight_max = 2;
-    bench.service.answers_by(|seen| {
+    bench.service.responds_by(|seen| {
         let is_bad = |id: &String| ("q0200".."q0220").contains(&id.as_str());
         code(if seen.ids.iter().any(is_bad) { -7 } else { 0 })
     });
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 20));
-    assert_eq!(bench.queue.tally().await, "failed 20, succeeded 580");
+    assert_eq!(bench.queue.state_counts().await, "failed 20, succeeded 580");
 }
 
 #[tokio::test]
