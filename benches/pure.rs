@@ -17,21 +17,21 @@ use deskbatch::manifest::{Manifest, ManifestOptions};
 #[path = "../tests/it/runner/simulated_queue.rs"]
 mod simulated_queue;
 
-fn gate(c: &mut Criterion) {
+fn limiter(c: &mut Criterion) {
     let clock = ManualClock::new(0);
-    let mut gate = RateLimiter::new(5.0, clock.clone(), 1);
+    let mut limiter = RateLimiter::new(5.0, clock.clone(), 1);
     c.bench_function("gate: slot, departure and answer of a call", |b| {
         b.iter(|| {
             loop {
-                match gate.next_slot(clock.now()) {
+                match limiter.next_slot(clock.now()) {
                     NextSlot::Now => break,
                     NextSlot::At(at) => clock.advance(at.since(clock.now())),
                     NextSlot::AfterResponse => unreachable!("every call is answered"),
                 }
             }
-            let ticket = gate.on_send(clock.now());
+            let ticket = limiter.on_send(clock.now());
             clock.advance(Duration::from_millis(80));
-            gate.on_response(ticket, ResponseSignal::Evaluated, None, clock.now())
+            limiter.on_response(ticket, ResponseSignal::Evaluated, None, clock.now())
         });
     });
 }
@@ -57,11 +57,11 @@ fn verdict(c: &mut Criterion) {
     });
 }
 
-fn forecast(c: &mut Criterion) {
+fn estimate(c: &mut Criterion) {
     let mut course = RunProgress::new(5.0);
-    for answer in 1..=1_000_u64 {
-        let at = Duration::from_millis(204 * answer);
-        course.on_response(at, Duration::from_millis(80), true, answer * 60, answer / 10);
+    for response in 1..=1_000_u64 {
+        let at = Duration::from_millis(204 * response);
+        course.on_response(at, Duration::from_millis(80), true, response * 60, response / 10);
     }
     c.bench_function("forecast: a range", |b| {
         b.iter(|| course.estimate(black_box([10_000, 400, 20]), 100));
@@ -95,5 +95,5 @@ fn manifest(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(pure, gate, isolate, verdict, forecast, manifest);
+criterion_group!(pure, limiter, isolate, verdict, estimate, manifest);
 criterion_main!(pure);

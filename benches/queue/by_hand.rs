@@ -93,15 +93,15 @@ pub async fn drain(path: &Path, endpoint: &str) -> Steps {
         tx.commit().await.expect("a commit");
         let durable = clock.now();
         let code = desk.post(&ids).await;
-        let answered = clock.now();
+        let responded = clock.now();
         let mut tx = db.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
         note(&mut tx, request, code, clock.wall_ms()).await;
         let noted = clock.now();
         tx.commit().await.expect("a commit");
         requests += 1;
         steps.claim += claimed.since(began).as_secs_f64();
-        steps.http += answered.since(durable).as_secs_f64();
-        steps.outcome += noted.since(answered).as_secs_f64();
+        steps.http += responded.since(durable).as_secs_f64();
+        steps.outcome += noted.since(responded).as_secs_f64();
         let commits = durable.since(claimed) + clock.now().since(noted);
         steps.commit += commits.as_secs_f64();
     }
@@ -187,10 +187,10 @@ impl Desk {
         let body = json!({ "StandardQuestionIds": ids, "Status": 5 }).to_string();
         let request = self.client.post(self.url.clone());
         let request = request.header("Content-Type", "application/json").body(body);
-        let answer = request.send().await.expect("an answer").bytes().await.expect("a body");
-        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
-        let code = answer["ErrorCode"].as_i64().expect("a code");
-        assert_eq!(code, 0, "{answer}");
+        let response = request.send().await.expect("an answer").bytes().await.expect("a body");
+        let response: Value = serde_json::from_slice(&response).expect("JSON");
+        let code = response["ErrorCode"].as_i64().expect("a code");
+        assert_eq!(code, 0, "{response}");
         code
     }
 }

@@ -32,7 +32,7 @@ const ROWS_MAX: usize = 1_000_000;
 
 /// The measurements of the runs of one size, besides their time.
 #[derive(Default)]
-struct Told {
+struct Reported {
     by_hand: Vec<Steps>,
     alone: Vec<Steps>,
     courses: Vec<RunProgress>,
@@ -48,21 +48,21 @@ pub fn run(ground: &Ground) {
     let mut parts = Vec::new();
     // Larger queues show nothing new, and the sandbox keeps every question in memory.
     for &rows in ground.sizes.iter().filter(|rows| **rows <= ROWS_MAX) {
-        let told = RefCell::new(Told::default());
+        let reported = RefCell::new(Reported::default());
         let contestants = vec![
             Contestant::new("deskbatch run", || {
                 let (took, course) = ours(ground, rows);
-                told.borrow_mut().courses.push(course);
+                reported.borrow_mut().courses.push(course);
                 took
             }),
             Contestant::new("loop by hand", || {
                 let (took, steps) = by_hand(ground, rows);
-                told.borrow_mut().by_hand.push(steps);
+                reported.borrow_mut().by_hand.push(steps);
                 took
             }),
             Contestant::new("parts", || {
                 let (seconds, steps) = ground.time(|| alone(ground, rows));
-                told.borrow_mut().alone.push(steps);
+                reported.borrow_mut().alone.push(steps);
                 Took { seconds, peak_mib: 0 }
             }),
         ];
@@ -70,7 +70,7 @@ pub fn run(ground: &Ground) {
         say_speeds(rows, &taken[..2]);
         ground.keep("drain", rows, taken[0].median());
         ground.keep("drain by hand", rows, taken[1].median());
-        parts.push((rows, [taken[0].median(), taken[1].median()], told.into_inner()));
+        parts.push((rows, [taken[0].median(), taken[1].median()], reported.into_inner()));
     }
     say(
         "\nWhat a request of 100 costs, in microseconds. Of deskbatch, HTTP and what is written are",
@@ -80,17 +80,17 @@ pub fn run(ground: &Ground) {
     );
     say("| rows | what | a request | HTTP | claim | settle | commits | the rest |");
     say("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for (rows, medians, told) in &parts {
-        say_steps("deskbatch", *rows, medians[0], &told.alone);
-        say_steps("loop by hand", *rows, medians[1], &told.by_hand);
+    for (rows, medians, reported) in &parts {
+        say_steps("deskbatch", *rows, medians[0], &reported.alone);
+        say_steps("loop by hand", *rows, medians[1], &reported.by_hand);
     }
     say(
         "\nThe course of a run of deskbatch, by what it has noted: it begins not knowing what the service bears.\n",
     );
     say("| rows | first 100 requests | a request after those |");
     say("| --- | --- | --- |");
-    for (rows, _, told) in &parts {
-        say_course(*rows, &told.courses);
+    for (rows, _, reported) in &parts {
+        say_course(*rows, &reported.courses);
     }
 }
 
@@ -181,7 +181,7 @@ fn alone(ground: &Ground, rows: usize) -> Steps {
     let sandbox = SandboxProcess::start(room.path());
     on_runtime(async {
         let http = http_alone(ground, rows, &sandbox.endpoint).await;
-        Steps { http, ..store_alone(ground, &queue).await }
+        Steps { http, ..queue_alone(ground, &queue).await }
     })
 }
 
@@ -213,17 +213,17 @@ async fn http_alone(ground: &Ground, rows: usize, endpoint: &str) -> f64 {
 
 /// Every claim and settle without a request. A run whose next request may leave when a response comes
 /// does both in one transaction, and so does this.
-async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
+async fn queue_alone(ground: &Ground, queue: &Path) -> Steps {
     let clock = &ground.clock;
     let queue = Queue::open(queue).await.expect("a queue");
     let lease = queue.acquire(APP, clock.wall_ms()).await.expect("the lease");
     let run = queue.begin_run(&lease, clock.wall_ms()).await.expect("a run");
     let (mut spent, mut requests) = (Steps::default(), 0);
     let mut turn = queue.begin_write();
-    let mut answered: Option<RequestResult> = None;
+    let mut responded: Option<RequestResult> = None;
     loop {
         let began = clock.now();
-        if let Some(settled) = &answered {
+        if let Some(settled) = &responded {
             turn.settle_succeeded(settled, &Conclusions::default()).await.expect("settled");
         }
         let settled = clock.now();
@@ -235,7 +235,7 @@ async fn store_alone(ground: &Ground, queue: &Path) -> Steps {
         spent.commit += clock.now().since(written).as_secs_f64();
         let Some(claimed) = claimed else { break };
         requests += 1;
-        answered = Some(RequestResult {
+        responded = Some(RequestResult {
             request: claimed.request,
             run,
             verdict: Verdict::Applied,

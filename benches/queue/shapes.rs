@@ -93,7 +93,7 @@ pub async fn sql(connection: &mut SqliteConnection, sql: String) {
 /// Adds one run an hour ago that settled every chunk of jobs as `state`.
 fn finish(path: &Path, rows: usize, now_ms: i64, state: &str) {
     let then_ms = now_ms - 3_600_000;
-    let (code, info, verdict, told) = match state {
+    let (code, info, verdict, reported) = match state {
         "failed" => ("-50003", "'no such question'", "rejected", "error_code = -50003,"),
         _ => ("0", "''", "applied", ""),
     };
@@ -107,7 +107,7 @@ fn finish(path: &Path, rows: usize, now_ms: i64, state: &str) {
                                code, info, verdict)
            SELECT i, 1, 4, printf('%d-%d', i * {CHUNK} - {CHUNK} + 1, i * {CHUNK}), {CHUNK}, {then_ms}, {then_ms}, 50,
                   200, {code}, {info}, '{verdict}' FROM n;
-         UPDATE jobs SET state = '{state}', request_id = (id - 1) / {CHUNK} + 1, attempts = 1, {told}
+         UPDATE jobs SET state = '{state}', request_id = (id - 1) / {CHUNK} + 1, attempts = 1, {reported}
                          finished_ms = {then_ms} WHERE id <= {rows};
          COMMIT;"
     );

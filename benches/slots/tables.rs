@@ -35,8 +35,8 @@ fn case(rule: Rule, jitter_ms: f64, spacing_ms: Option<f64>) -> Case {
         rule,
         counts_refused: false,
         jitter_ms,
-        answer_ms: 50.0,
-        answer_jitter_ms: jitter_ms,
+        response_ms: 50.0,
+        response_jitter_ms: jitter_ms,
         others: None,
         refused_at_random: 0.0,
         spacing_ms,
@@ -96,8 +96,8 @@ pub fn pace_others() {
             let cases = [
                 ("as above", steady),
                 ("refused calls count", Case { counts_refused: true, ..steady }),
-                ("answers after 2 s", Case { answer_ms: 2_000.0, ..steady }),
-                ("answers take evenly long", Case { answer_jitter_ms: 0.0, ..steady }),
+                ("answers after 2 s", Case { response_ms: 2_000.0, ..steady }),
+                ("answers take evenly long", Case { response_jitter_ms: 0.0, ..steady }),
                 (
                     "another takes a fifth for 10 min (then)",
                     Case { others: Some((600.0, 1_200.0)), ..steady },

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| deskbatch_fuzz::targets::answer(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| deskbatch_fuzz::targets::response(bytes));

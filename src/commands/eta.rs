@@ -59,7 +59,7 @@ impl EtaInputs {
     }
 
     /// The ETA of `open` jobs, assuming that they are like those of `run`.
-    pub(super) fn forecast_after(self, open: u64, run: Option<RunResults>) -> Eta {
+    pub(super) fn estimate_after(self, open: u64, run: Option<RunResults>) -> Eta {
         let Self { chunk, mut speed } = self;
         let mut seen = Observed::default();
         if let Some(run) = run {
@@ -73,7 +73,7 @@ impl EtaInputs {
     }
 
     /// The ETA of `open` jobs, by target status, of which nothing was sent yet.
-    pub(super) fn forecast(&self, open: [u64; 3]) -> Eta {
+    pub(super) fn estimate(&self, open: [u64; 3]) -> Eta {
         estimate(open, self.chunk, Observed::default(), self.speed)
     }
 }

@@ -82,7 +82,7 @@ pub(super) async fn plan_of(
         },
         waiting: survey.waiting,
         open: survey.open,
-        in_flight: survey.in_flight,
+        in_doubt: survey.in_doubt,
         deletes: survey.deletes,
     })
 }
@@ -134,17 +134,17 @@ pub(super) async fn plan(
         out.warn(&format!("a run of this plan would end with 2: {reason}"));
     }
     let inputs = eta::inputs_of(settings, &queue, plan.app).await?;
-    let forecast = inputs.forecast(plan.open.counts);
+    let estimate = inputs.estimate(plan.open.counts);
     queue.close().await;
     let digest = plan.digest();
     let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
     let command = run_line(&words, &digest);
     let text = if args.json {
-        json(&plan, &forecast, &digest, &command)
+        json(&plan, &estimate, &digest, &command)
     } else {
         format!(
             "{}\n\ndigest of this plan:\n{digest}\nto do this and nothing more:\n{command}\n",
-            plan_text(&plan, &forecast, &all_line(&words))
+            plan_text(&plan, &estimate, &all_line(&words))
         )
     };
     let written = if args.json { out.json(&text) } else { out.data(&text) };
@@ -166,8 +166,8 @@ struct Json<'a> {
     file: Option<JsonFile<'a>>,
     waiting: JsonCounts,
     send: JsonCounts,
-    /// Of `send`, jobs in a request without a recorded response.
-    in_flight: u64,
+    /// Of `send`, jobs that may have been applied already: they are in flight or in doubt.
+    in_doubt: u64,
     requests: JsonRange<u64>,
     seconds: JsonRange<f64>,
     deletes: &'a [String],
@@ -226,7 +226,7 @@ impl<T: Copy> JsonRange<T> {
     }
 }
 
-fn json(plan: &Plan, forecast: &Eta, digest: &str, command: &str) -> String {
+fn json(plan: &Plan, estimate: &Eta, digest: &str, command: &str) -> String {
     let file = plan.file.as_ref().map(|file| JsonFile {
         path: &file.name,
         digest: &file.digest,
@@ -255,9 +255,9 @@ fn json(plan: &Plan, forecast: &Eta, digest: &str, command: &str) -> String {
         file,
         waiting: plan.waiting.counts.into(),
         send: plan.open.counts.into(),
-        in_flight: plan.in_flight,
-        requests: JsonRange::new(&forecast.requests, |n| *n),
-        seconds: JsonRange::new(&forecast.time, std::time::Duration::as_secs_f64),
+        in_doubt: plan.in_doubt,
+        requests: JsonRange::new(&estimate.requests, |n| *n),
+        seconds: JsonRange::new(&estimate.time, std::time::Duration::as_secs_f64),
         deletes: &plan.deletes,
     };
     let mut text = serde_json::to_string(&json).unwrap_or_default();

@@ -109,8 +109,8 @@ mod tests {
         let page = PageState { generation: 9, sections, ended, ..PageState::default() };
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let (_states, watching) = watch::channel(page);
-        let answer = Sse::new(events(watching, seen, permit)).into_response();
-        let bytes = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        let response = Sse::new(events(watching, seen, permit)).into_response();
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 

@@ -111,13 +111,13 @@ pub(super) enum Trust {
     System,
     /// None: every certificate is rejected. Clear text uses no certificate, so the sandbox works on a machine
     /// without any.
-    Nobody,
+    NoAuthority,
 }
 
 impl Trust {
     /// The trust that `endpoint` needs.
     pub(super) fn toward(endpoint: &Endpoint) -> Self {
-        if endpoint.is_encrypted() { Self::System } else { Self::Nobody }
+        if endpoint.is_encrypted() { Self::System } else { Self::NoAuthority }
     }
 }
 
@@ -154,7 +154,7 @@ pub(super) fn client(
         let here = here.map(|address| SocketAddr::new(address, 0));
         builder = builder.resolve_to_addrs("localhost", &here);
     }
-    if trust == Trust::Nobody {
+    if trust == Trust::NoAuthority {
         builder = builder.tls_certs_only([]);
     }
     builder.build().map_err(machine)
@@ -264,7 +264,7 @@ impl HttpTransport {
         let mut head = None;
         let exchange = self.exchange(post, &mut head);
         let came = within(&self.clock, self.total_timeout, exchange).await;
-        let (answer, info) = came.unwrap_or_else(|| {
+        let (response, info) = came.unwrap_or_else(|| {
             let halfway = if head.is_some() { "the answer stopped halfway: " } else { "" };
             (ResponseKind::NoResponse, format!("{halfway}operation timed out"))
         });
@@ -272,7 +272,7 @@ impl HttpTransport {
         let info = response::printable(&info, &[post.usersig, &percent_encoded(post.usersig)]);
         let (http_status, retry_after) =
             (head.map(|head| head.http_status), head.and_then(|head| head.retry_after));
-        Response { kind: answer, info, http_status, retry_after }
+        Response { kind: response, info, http_status, retry_after }
     }
 }
 

@@ -30,7 +30,7 @@ pub use probe::{ConnectError, ProbeResult, host_to_resolve, probe, resolve};
 pub use proxy::{Proxy, ProxyError, Route, route};
 pub use region::{Endpoint, Region};
 #[doc(hidden)]
-pub use response::{INFO_CHARS_MAX, printable, read as read_answer};
+pub use response::{INFO_CHARS_MAX, printable, read as parse_response};
 pub use usersig::{IDENTIFIER_BYTES_MAX, Signer, check_identifier, make_usersig};
 pub use usersig_claims::{UserSigClaims, read_usersig};
 

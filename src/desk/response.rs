@@ -175,8 +175,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(body: &str, answer: ResponseKind, info: &str) {
-        assert_eq!(read(body.as_bytes(), &[]), (answer, info.to_owned()), "{body}");
+    fn check(body: &str, response: ResponseKind, info: &str) {
+        assert_eq!(read(body.as_bytes(), &[]), (response, info.to_owned()), "{body}");
     }
 
     #[test]
@@ -269,8 +269,8 @@ mod tests {
             "the answer gives one of its three fields twice",
         );
         for body in [r#"{"ErrorCode":-7}{}"#, "{'ErrorCode':0}"] {
-            let (answer, why) = read(body.as_bytes(), &[]);
-            assert_eq!(answer, ResponseKind::Unreadable, "{body}");
+            let (response, why) = read(body.as_bytes(), &[]);
+            assert_eq!(response, ResponseKind::Unreadable, "{body}");
             assert!(why.starts_with("the answer's JSON is not as documented at line 1"), "{why}");
         }
         check("{}", ResponseKind::Unreadable, "the answer has no ErrorCode");
@@ -279,8 +279,9 @@ mod tests {
     #[test]
     fn response_with_bom_or_other_encoding_is_read() {
         assert_eq!(read(b"\xef\xbb\xbf{\"ErrorCode\":-14}", &[]).0, ResponseKind::Code(-14));
-        let (answer, info) = read(b"{\"ErrorCode\":-14,\"ErrorInfo\":\"\xc6\xb5\xc2\xca!\"}", &[]);
-        assert_eq!(answer, ResponseKind::Code(-14));
+        let (response, info) =
+            read(b"{\"ErrorCode\":-14,\"ErrorInfo\":\"\xc6\xb5\xc2\xca!\"}", &[]);
+        assert_eq!(response, ResponseKind::Code(-14));
         assert!(info.ends_with('!'), "{info}");
     }
 
@@ -307,8 +308,8 @@ mod tests {
         #[test]
         fn any_response_bytes_are_read_without_panic(body: Vec<u8>, json in r#"[{"](ErrorCode|ActionStatus|OK|[0-9:,"{}\[\].-]){0,20}"#) {
             for body in [&body[..], json.as_bytes()] {
-                let (answer, info) = read(body, &[]);
-                proptest::prop_assert!(matches!(answer, ResponseKind::Code(_) | ResponseKind::Unreadable | ResponseKind::NamesQuestions));
+                let (response, info) = read(body, &[]);
+                proptest::prop_assert!(matches!(response, ResponseKind::Code(_) | ResponseKind::Unreadable | ResponseKind::NamesQuestions));
                 proptest::prop_assert!(printable(&info, &[]).chars().count() <= INFO_CHARS_MAX);
             }
         }

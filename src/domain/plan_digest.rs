@@ -162,8 +162,8 @@ pub struct Plan {
     pub waiting: JobSetDigest,
     /// All jobs that would be sent.
     pub open: JobSetDigest,
-    /// Of `open`, jobs in a request without a recorded response: of a running run, or of a dead one.
-    pub in_flight: u64,
+    /// Of `open`, jobs that may have been applied already: they are in flight or in doubt.
+    pub in_doubt: u64,
     /// The questions that would be deleted: the first ones, or all.
     pub deletes: Vec<String>,
 }
@@ -284,7 +284,7 @@ mod tests {
             }),
             waiting: digest_of(&[]),
             open: digest_of(&[(TargetStatus::Enable, "a"), (TargetStatus::Delete, "b")]),
-            in_flight: 0,
+            in_doubt: 0,
             deletes: Vec::new(),
         }
     }
@@ -345,7 +345,7 @@ mod tests {
         }
         let mut same = plan();
         same.deletes.push("b".to_owned());
-        same.in_flight = 1;
+        same.in_doubt = 1;
         same.file.as_mut().unwrap().name = "b.csv".to_owned();
         same.file.as_mut().unwrap().warnings.push("in other words".to_owned());
         assert_eq!(same.digest(), approved.digest());

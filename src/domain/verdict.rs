@@ -304,12 +304,12 @@ mod tests {
         );
         assert!(ResponseKind::NoResponse.may_have_been_applied());
         assert!(ResponseKind::Code(60_008).may_have_been_applied());
-        for (answer, verdict, in_doubt) in [
+        for (response, verdict, in_doubt) in [
             (ResponseKind::NamesQuestions, Verdict::Rejected, true),
             (ResponseKind::Certificate, Verdict::Stop, false),
             (ResponseKind::Proxy, Verdict::Stop, false),
         ] {
-            assert_eq!((answer.verdict(), answer.may_have_been_applied()), (verdict, in_doubt));
+            assert_eq!((response.verdict(), response.may_have_been_applied()), (verdict, in_doubt));
         }
         assert!(!ResponseKind::NotConnected.may_have_been_applied());
         assert!(!ResponseKind::Code(-14).may_have_been_applied());

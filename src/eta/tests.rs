@@ -32,8 +32,8 @@ fn eta_of_a_repeated_run_matches_observed_requests() {
 #[test]
 fn eta_accounts_for_a_smaller_accepted_chunk_size() {
     let mut seen = Observed::default();
-    for answers in 1..=100 {
-        seen.record(answers * 20, 0, answers + 8);
+    for responses in 1..=100 {
+        seen.record(responses * 20, 0, responses + 8);
     }
     let rest = estimate([2_000, 0, 0], 100, seen, SendRate::from_limit(5.0)).requests;
     assert!((95..115).contains(rest.start()), "{rest:?}");
@@ -54,8 +54,8 @@ fn eta_expects_breaker_closings_to_continue() {
 #[test]
 fn eta_segments_are_merged_without_loss() {
     let mut seen = Observed::default();
-    for answer in 1..=1_000 {
-        seen.record(answer * 70, answer, answer * 3);
+    for response in 1..=1_000 {
+        seen.record(response * 70, response, response * 3);
         let sum = |of: fn(&Segment) -> u64| seen.segments.iter().map(of).sum::<u64>();
         assert_eq!(sum(|one| one.good), seen.good);
         assert_eq!(sum(|one| one.bad), seen.bad);

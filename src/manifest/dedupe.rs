@@ -74,8 +74,8 @@ impl SeenIds {
     /// Records the row of `job` if it is the first of its question.
     pub(super) fn insert(&mut self, job: &NewJob) -> Noted {
         let (shard, key) = self.find(job.question_id.as_str());
-        if let Some(intents) = self.conflicts.get(&key) {
-            return Noted::Conflict(in_words(job, *intents));
+        if let Some(statuses) = self.conflicts.get(&key) {
+            return Noted::Conflict(in_words(job, *statuses));
         }
         match self.shards[shard].entry(key) {
             Entry::Occupied(kept) => Noted::Earlier(unpack(*kept.get())),
@@ -91,9 +91,9 @@ impl SeenIds {
     pub(super) fn set_aside(&mut self, job: &NewJob) -> String {
         let (shard, key) = self.find(job.question_id.as_str());
         let earlier = self.shards[shard].remove(&key).unwrap_or_else(|| pack(job));
-        let intents = [earlier, pack(job)];
-        self.conflicts.insert(key, intents);
-        in_words(job, intents)
+        let statuses = [earlier, pack(job)];
+        self.conflicts.insert(key, statuses);
+        in_words(job, statuses)
     }
 
     pub(super) fn has_conflicts(&self) -> bool {
@@ -123,9 +123,9 @@ impl SeenIds {
 }
 
 /// Describes the target status of `job` and the first of `intents` that differs, in the order of their lines.
-fn in_words(job: &NewJob, intents: [Packed; 2]) -> String {
+fn in_words(job: &NewJob, statuses: [Packed; 2]) -> String {
     let own = SeenRow { status: job.status, line: job.line };
-    let [first, second] = intents.map(unpack);
+    let [first, second] = statuses.map(unpack);
     let other = if first.status == own.status { second } else { first };
     let (a, b) = if own.line < other.line { (own, other) } else { (other, own) };
     format!("line {} says {}, line {} says {}", a.line, a.status, b.line, b.status)
@@ -180,20 +180,20 @@ mod tests {
 
     #[test]
     fn first_row_of_a_question_is_kept_until_replaced() {
-        let mut intents = SeenIds::new();
+        let mut statuses = SeenIds::new();
         for n in 0..2_000 {
             assert_eq!(
-                intents.insert(&job(&format!("q-{n}"), TargetStatus::Enable, n)),
+                statuses.insert(&job(&format!("q-{n}"), TargetStatus::Enable, n)),
                 Noted::New
             );
         }
         let kept =
-            |intents: &mut SeenIds| intents.insert(&job("q-77", TargetStatus::Delete, 9_000));
-        let intent = |status, line| Noted::Earlier(SeenRow { status, line });
-        assert_eq!(kept(&mut intents), intent(TargetStatus::Enable, 77));
-        intents.replace(&job("q-77", TargetStatus::Disable, 8_000));
-        assert_eq!(kept(&mut intents), intent(TargetStatus::Disable, 8_000));
-        let questions = intents.into_id_set();
+            |statuses: &mut SeenIds| statuses.insert(&job("q-77", TargetStatus::Delete, 9_000));
+        let status_of = |status, line| Noted::Earlier(SeenRow { status, line });
+        assert_eq!(kept(&mut statuses), status_of(TargetStatus::Enable, 77));
+        statuses.replace(&job("q-77", TargetStatus::Disable, 8_000));
+        assert_eq!(kept(&mut statuses), status_of(TargetStatus::Disable, 8_000));
+        let questions = statuses.into_id_set();
         let has = |id| questions.contains(id);
         assert_eq!(
             ["q-0", "q-77", "q-1999", "q-2000", "q-"].map(has),

@@ -184,7 +184,7 @@ fn about_runs(apps: &[AppMetrics]) -> Vec<Family> {
         "deskbatch_last_run_ending",
         "Always 1; how the newest run ended is a label; absent while it goes on.",
     );
-    let mut answer = Family::gauge(
+    let mut response = Family::gauge(
         "deskbatch_last_answer_timestamp_seconds",
         "When a request of the newest run last got its recorded end, in Unix seconds.",
     );
@@ -201,10 +201,10 @@ fn about_runs(apps: &[AppMetrics]) -> Vec<Family> {
             ending.add(with(of_app, &[("ending", how)]), Value::Whole(1));
         }
         if let Some(responded_ms) = run.responded_ms {
-            answer.add(labels(of_app), Value::Real(seconds(responded_ms)));
+            response.add(labels(of_app), Value::Real(seconds(responded_ms)));
         }
     }
-    vec![active, start, end, ending, answer]
+    vec![active, start, end, ending, response]
 }
 
 /// The outcome of the last run. [`RunOutcome::read`] relies on the order.

@@ -10,7 +10,7 @@ use crate::util::escape::visible;
 
 /// Destination, jobs by status, ETA, effect of the file, deletes and warnings of a plan. `all_line` is the
 /// command line that lists every delete.
-pub fn plan_text(plan: &Plan, forecast: &Eta, all_line: &str) -> String {
+pub fn plan_text(plan: &Plan, estimate: &Eta, all_line: &str) -> String {
     let mut text = format!(
         "This run sends to {}, for application {}, library {}:",
         plan.endpoint, plan.app.sdkappid, plan.app.library
@@ -22,14 +22,14 @@ pub fn plan_text(plan: &Plan, forecast: &Eta, all_line: &str) -> String {
     if plan.open.total() == 0 {
         text.push_str("\n  nothing");
     } else {
-        let (fewest, most) = (forecast.requests.start(), forecast.requests.end());
-        let _ = write!(text, "\n  {fewest} to {most} requests, {}", range_text(&forecast.time));
+        let (fewest, most) = (estimate.requests.start(), estimate.requests.end());
+        let _ = write!(text, "\n  {fewest} to {most} requests, {}", range_text(&estimate.time));
     }
     if let Some(file) = &plan.file {
         write_file(&mut text, file);
     }
     write_waiting(&mut text, plan);
-    write_in_flight(&mut text, plan);
+    write_in_doubt(&mut text, plan);
     write_deletes(&mut text, plan, all_line);
     write_warnings(&mut text, plan);
     text
@@ -93,13 +93,12 @@ fn write_waiting(text: &mut String, plan: &Plan) {
     );
 }
 
-fn write_in_flight(text: &mut String, plan: &Plan) {
-    if plan.in_flight > 0 {
+fn write_in_doubt(text: &mut String, plan: &Plan) {
+    if plan.in_doubt > 0 {
         let _ = write!(
             text,
-            "\n\n{} of these jobs are in requests without an answer: a run is going on, and this plan changes with \
-             every answer, or it has died",
-            plan.in_flight
+            "\n\n{} of these jobs may have been applied already: they are in flight or in doubt",
+            plan.in_doubt
         );
     }
 }

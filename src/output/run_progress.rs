@@ -184,11 +184,11 @@ mod tests {
         let mut progress = RunProgress::new(slot(0), 100, 5.0);
         progress.apply(&Event::Began { run: 1, open: 20_050, orphans: 0 }, slot(0));
         // Every eighth response isolates a bad question: 25 jobs per request, although a chunk has 100.
-        for answer in 1..=400 {
-            let (succeeded, failed) = (answer * 25, answer / 8);
-            let totals = Totals { requests: answer, succeeded, failed, ..Totals::default() };
-            progress.apply(&sent(), slot(answer));
-            progress.apply(&settled(totals), slot(answer));
+        for response in 1..=400 {
+            let (succeeded, failed) = (response * 25, response / 8);
+            let totals = Totals { requests: response, succeeded, failed, ..Totals::default() };
+            progress.apply(&sent(), slot(response));
+            progress.apply(&settled(totals), slot(response));
         }
         let line = progress.view(slot(400)).line();
         assert!(line.ends_with("50 failed, 4.9 of 5 requests/s, 56 s to 2 min left"), "{line}");

@@ -169,13 +169,13 @@ impl RunSummaryText<'_> {
     }
 
     fn last_response_text(&self) -> String {
-        let Some((answer, info)) = &self.report.last_error else { return String::new() };
+        let Some((response, info)) = &self.report.last_error else { return String::new() };
         let said =
             if info.is_empty() { String::new() } else { format!("\nThe service said: {info}") };
-        if answer.is_local_fault() {
-            return format!("The trouble: {answer}: {info}\nWhat to do: {}.", answer.advice());
+        if response.is_local_fault() {
+            return format!("The trouble: {response}: {info}\nWhat to do: {}.", response.advice());
         }
-        match answer {
+        match response {
             ResponseKind::Code(code) => {
                 let row = explain(*code);
                 format!("{code}: {}.\nWhat to do: {}.{said}", row.meaning, row.advice)
@@ -186,15 +186,15 @@ impl RunSummaryText<'_> {
 
     /// Whether the run ended without retries because of an error between this machine and the service.
     fn is_blocked(&self) -> bool {
-        self.report.last_error.as_ref().is_some_and(|(answer, _)| answer.is_local_fault())
+        self.report.last_error.as_ref().is_some_and(|(response, _)| response.is_local_fault())
     }
 
     /// The last error, because an outage is often a local problem: a certificate, a proxy, DNS.
     fn last_error_text(&self) -> String {
         match &self.report.last_error {
             None => String::new(),
-            Some((answer, info)) if info.is_empty() => format!("\nThe last trouble: {answer}."),
-            Some((answer, info)) => format!("\nThe last trouble: {answer}: {info}"),
+            Some((response, info)) if info.is_empty() => format!("\nThe last trouble: {response}."),
+            Some((response, info)) => format!("\nThe last trouble: {response}: {info}"),
         }
     }
 

@@ -132,8 +132,8 @@ impl WriteTransaction {
         }
     }
 
-    /// `in_flight → pending` for the jobs of the request. Those that were superseded or cancelled
-    /// meanwhile continue to that state. Returns how many did.
+    /// `in_flight → pending` for the jobs of the request, with the conclusions about other jobs. Jobs that
+    /// were superseded or cancelled meanwhile continue to that state. Returns how many did.
     ///
     /// # Errors
     /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
@@ -141,26 +141,10 @@ impl WriteTransaction {
         &mut self,
         settled: &RequestResult,
         how: RequeueOptions,
-    ) -> Result<u64, QueueError> {
-        match self {
-            Self::Sqlite(transaction) => transaction.requeue(settled, how).await,
-        }
-    }
-
-    /// Requeues jobs that were rejected as one chunk, and records the conclusions about other jobs.
-    ///
-    /// # Errors
-    /// [`QueueError::Fenced`] when the request is not open, or when the queue file cannot be written.
-    pub async fn requeue_rejected(
-        &mut self,
-        settled: &RequestResult,
-        how: RequeueOptions,
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError> {
         match self {
-            Self::Sqlite(transaction) => {
-                transaction.requeue_rejected(settled, how, conclusions).await
-            }
+            Self::Sqlite(transaction) => transaction.requeue(settled, how, conclusions).await,
         }
     }
 

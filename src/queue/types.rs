@@ -118,8 +118,8 @@ pub struct Survey {
     pub open: JobSetDigest,
     /// The part of them that was in the queue before the import.
     pub waiting: JobSetDigest,
-    /// How many of them are in a request without a recorded response.
-    pub in_flight: u64,
+    /// How many of them may have been applied already: they are in flight or in doubt.
+    pub in_doubt: u64,
     /// The first questions to be deleted, ordered by their ids.
     pub deletes: Vec<String>,
 }

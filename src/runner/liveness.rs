@@ -233,7 +233,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             () = shutdown.requested(ShutdownMode::Graceful) => return Err(shutdown.ending()),
             response = transport.read(&call) => response,
         };
-        tracing::info!(answer = %response.kind, "read from the app");
+        tracing::info!(response = %response.kind, "read from the app");
         Ok(response)
     }
 

@@ -280,7 +280,11 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         received: &Received,
         how: RequeueOptions,
     ) -> Result<(), QueueError> {
-        let withdrawn = self.queue.transaction.requeue(&received.settlement, how).await?;
+        let withdrawn = self
+            .queue
+            .transaction
+            .requeue(&received.settlement, how, &Conclusions::default())
+            .await?;
         self.status.totals.superseded += withdrawn;
         Ok(())
     }
@@ -301,8 +305,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             in_doubt,
         };
         let settlement = &received.settlement;
-        let withdrawn =
-            self.queue.transaction.requeue_rejected(settlement, how, conclusions).await?;
+        let withdrawn = self.queue.transaction.requeue(settlement, how, conclusions).await?;
         self.status.totals.superseded += withdrawn;
         Ok(())
     }

@@ -42,42 +42,42 @@ pub(super) fn reply(decision: &Decision, number: u64, settings: &SandboxSettings
             _ => status(Some(413), &error_page("413 Request Entity Too Large")),
         };
     };
-    let answer = Reply {
+    let response = Reply {
         http: Some(200),
         content_type: settings.content_type.then_some(JSON),
-        body: answer_json(code, number, settings.extra_fields, decision.page.as_ref()),
+        body: response_json(code, number, settings.extra_fields, decision.page.as_ref()),
         hold: Duration::ZERO,
     };
     match fault {
         Some(Fault::CutAfter) => status(None, ""),
-        Some(Fault::Late) => Reply { hold: settings.late, ..answer },
+        Some(Fault::Late) => Reply { hold: settings.late, ..response },
         Some(Fault::Truncated) => {
             // The texts are ASCII, so every index is between two characters.
-            let half = answer.body.len() / 2;
-            Reply { body: answer.body.chars().take(half).collect(), ..answer }
+            let half = response.body.len() / 2;
+            Reply { body: response.body.chars().take(half).collect(), ..response }
         }
         Some(Fault::Garbage) => status(Some(200), &error_page("Please try again")),
-        _ => answer,
+        _ => response,
     }
 }
 
-fn answer_json(code: i64, number: u64, extra_fields: bool, page: Option<&Page>) -> String {
+fn response_json(code: i64, number: u64, extra_fields: bool, page: Option<&Page>) -> String {
     let (action, info) =
         if code == 0 { ("OK", "") } else { ("FAIL", verdict::explain(code).meaning) };
-    let mut answer = json!({ "ActionStatus": action, "ErrorCode": code, "ErrorInfo": info });
-    if extra_fields && let Some(fields) = answer.as_object_mut() {
+    let mut response = json!({ "ActionStatus": action, "ErrorCode": code, "ErrorInfo": info });
+    if extra_fields && let Some(fields) = response.as_object_mut() {
         fields.insert("RequestId".to_owned(), json!(format!("sandbox-{number}")));
         fields.insert("Undocumented".to_owned(), json!({ "ErrorCode": 1, "List": [] }));
     }
     if let Some(page) = page
-        && let Some(fields) = answer.as_object_mut()
+        && let Some(fields) = response.as_object_mut()
     {
         let questions: Vec<Value> = page.questions.iter().map(question_json).collect();
         fields.insert("AllQuestionCount".to_owned(), json!(page.total));
         fields.insert("StandardQuestionCount".to_owned(), json!(page.total));
         fields.insert("QuestionList".to_owned(), json!(questions));
     }
-    answer.to_string()
+    response.to_string()
 }
 
 fn question_json((id, status): &(String, QuestionStatus)) -> Value {

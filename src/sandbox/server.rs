@@ -76,7 +76,7 @@ impl Sandbox {
         let (ended, serving) = watch::channel(());
 
         let service = Arc::new(Handlers { clock: clock.clone(), shared: Arc::clone(&shared) });
-        let router = Router::new().fallback(answer).with_state(service);
+        let router = Router::new().fallback(handle).with_state(service);
         let listener = CutListener { tcp, lines: lines.clone() };
         let server = axum::serve(listener, router.into_make_service_with_connect_info::<Line>())
             .with_graceful_shutdown(asked_to_stop(stopped.clone()));
@@ -193,7 +193,7 @@ enum Received {
 }
 
 /// Handles one HTTP request.
-async fn answer<C: Clock>(
+async fn handle<C: Clock>(
     State(service): State<Arc<Handlers<C>>>,
     ConnectInfo(line): ConnectInfo<Line>,
     request: HttpRequest,

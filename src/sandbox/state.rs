@@ -227,13 +227,13 @@ mod tests {
             (UnknownIds::Partial, (NO_SUCH_QUESTION, true)),
             (UnknownIds::Ok, (0, true)),
         ];
-        for (unknown_ids, answer) in rows {
+        for (unknown_ids, response) in rows {
             let mut service = state_with(unknown_ids);
-            assert_eq!(change(&mut service, &["a", "1-missing2", "b"], Enabled), answer);
-            assert_eq!(question_of(&service, "b").is_some(), answer.1, "{unknown_ids}");
+            assert_eq!(change(&mut service, &["a", "1-missing2", "b"], Enabled), response);
+            assert_eq!(question_of(&service, "b").is_some(), response.1, "{unknown_ids}");
             assert_eq!(question_of(&service, "1-missing2"), None, "{unknown_ids}");
             let none_good = change(&mut service, &["missing"], Enabled);
-            assert_eq!(none_good, (answer.0, false), "{unknown_ids}");
+            assert_eq!(none_good, (response.0, false), "{unknown_ids}");
         }
     }
 

@@ -66,7 +66,7 @@ impl ImportContext {
         thread::spawn(move || sender.send(out.ask(&question)));
         tokio::select! {
             biased;
-            answer = receiver => Ok(answer.unwrap_or(false)),
+            response = receiver => Ok(response.unwrap_or(false)),
             () = self.stopped() => Err(QueueError::Stopped.into()),
         }
     }

@@ -76,7 +76,7 @@ fn estimate(settings: &Settings) -> Estimate {
             throttled: run.requests.throttled,
         });
         let inputs = EtaInputs::with_limits(rate, chunk, rates, sizes);
-        let eta = inputs.forecast_after(counts.open(), run);
+        let eta = inputs.estimate_after(counts.open(), run);
         Some(format!(
             "{} to {} requests, {}",
             eta.requests.start(),

@@ -129,9 +129,9 @@ async fn ask(
     plan: &Plan,
 ) -> Result<bool, CommandError> {
     let inputs = eta::inputs_of(ctx.settings, &locked.queue, plan.app).await?;
-    let forecast = inputs.forecast(plan.open.counts);
+    let estimate = inputs.estimate(plan.open.counts);
     let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    ctx.out.warn(&plan_text(plan, &forecast, &all_line(&words)));
+    ctx.out.warn(&plan_text(plan, &estimate, &all_line(&words)));
     import.ask(format!("Delete {} questions?", plan.open.deletes())).await
 }
 

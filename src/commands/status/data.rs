@@ -51,6 +51,6 @@ impl StatusData {
             evaluated: figure(run.totals.evaluated_requests),
             throttled: figure(run.totals.throttled),
         });
-        EtaInputs::new(settings, rates, sizes).forecast_after(open, run)
+        EtaInputs::new(settings, rates, sizes).estimate_after(open, run)
     }
 }

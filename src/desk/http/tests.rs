@@ -252,8 +252,8 @@ async fn non_200_status_overrides_response_body() {
 async fn redirects_are_not_followed() {
     for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let mut server = Server::start([Act::Say(http(status, "Location: /other\r\n", ""))]).await;
-        let answer = server.reply().await.kind;
-        assert!(matches!(answer, ResponseKind::HttpStatus(302 | 307 | 308)), "{answer:?}");
+        let response = server.reply().await.kind;
+        assert!(matches!(response, ResponseKind::HttpStatus(302 | 307 | 308)), "{response:?}");
         server.request().await;
         assert!(server.seen.try_recv().is_err(), "asked again");
     }
@@ -268,11 +268,11 @@ async fn cut_connection_is_no_response_and_is_not_retried() {
     ])
     .await;
     let transport = transport(&server.url);
-    for (connection, answer) in
+    for (connection, response) in
         [(0, ResponseKind::NoResponse), (1, ResponseKind::Code(0)), (2, ResponseKind::NoResponse)]
     {
         let reply = transport.send(&call()).await;
-        assert_eq!(reply.kind, answer, "{reply:?}");
+        assert_eq!(reply.kind, response, "{reply:?}");
         assert_shows_nothing(&reply.info, &server.url);
         assert_eq!(server.request().await.0, connection);
     }
@@ -358,7 +358,7 @@ async fn timeout_during_connect_is_not_connected() {
     let url = format!("https://{}", listener.local_addr().expect("has an address"));
     let mut settings = settings(&url);
     settings.total_timeout = Duration::from_millis(400);
-    let transport = HttpTransport::trusting(&settings, Trust::Nobody).expect("builds");
+    let transport = HttpTransport::trusting(&settings, Trust::NoAuthority).expect("builds");
     let reply = transport.send(&call()).await;
     assert_eq!(reply.kind, ResponseKind::NotConnected, "{reply:?}");
     assert!(reply.info.contains("timed out"), "{}", reply.info);

@@ -50,7 +50,7 @@ fn set_aside(text: &[u8]) -> (Vec<String>, Totals) {
     while manifest.next_row().expect("readable").is_some() {}
     assert!(manifest.has_conflicts());
     let (rows, totals) = manifest.set_aside().and_then(read_all).expect("readable again");
-    (rows.iter().map(told).collect(), totals)
+    (rows.iter().map(reported).collect(), totals)
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn slow_interrupted_pipe_is_read_completely() {
             let pipe = Box::new(Trickle(Cursor::new(bytes), false));
             let manifest = Manifest::from_reader(pipe, "stdin", &plain()).expect("a manifest");
             let (rows, _) = read_all(manifest).expect("readable");
-            assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), ROWS);
+            assert_eq!(rows.iter().map(reported).collect::<Vec<_>>(), ROWS);
         }
     }
 }

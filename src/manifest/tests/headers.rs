@@ -121,8 +121,8 @@ fn sep_line_sets_the_delimiter() {
         &["a enable @3"],
     );
     assert!(failure("sep=;\n", &plain()).contains("is empty"));
-    let told = failure("sep=ab\nid,status\n", &plain());
-    assert!(told.contains("no column holds the question ids"), "{told}");
+    let reported = failure("sep=ab\nid,status\n", &plain());
+    assert!(reported.contains("no column holds the question ids"), "{reported}");
 }
 
 #[test]

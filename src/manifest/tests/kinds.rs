@@ -25,9 +25,9 @@ fn other_kinds_of_files_are_named() {
         (utf32("", u32::to_be_bytes), "text in UTF-32", "iconv -f UTF-32"),
     ] {
         for bytes in [gzip(&bytes), bytes] {
-            let told = failure(bytes, &plain());
-            assert!(told.starts_with(&format!("jobs.csv: is {what}")), "{told}");
-            assert!(told.contains(advice), "{told}");
+            let reported = failure(bytes, &plain());
+            assert!(reported.starts_with(&format!("jobs.csv: is {what}")), "{reported}");
+            assert!(reported.contains(advice), "{reported}");
         }
     }
     check("BZh,id,status\nx,a,4\n", &plain(), &["a enable @2"]);
@@ -74,10 +74,10 @@ fn gzip_that_unpacks_to_too_much_is_refused() {
     let row = format!("a,4,{}\n", "x".repeat(1_019));
     let rows = gzip(row.repeat(1 << 12).as_bytes());
     let bomb = [gzip(b"id,status,note\n"), rows.repeat(20)].concat();
-    let told = failure(bomb, &plain());
+    let reported = failure(bomb, &plain());
     let parts = ["unpacks to more than 64 MiB, over 100 times its size, near line ", "`gzip -d`"];
     for part in parts {
-        assert!(told.contains(part), "{told}");
+        assert!(reported.contains(part), "{reported}");
     }
     // A small file with the same ratio and a large file with a smaller ratio are accepted.
     let few = [gzip(b"id,status,note\n"), rows].concat();
@@ -119,8 +119,11 @@ fn file_that_changes_while_it_is_read_is_an_error() {
         let mut manifest = Manifest::open(&path, &plain()).expect("a manifest");
         assert!(manifest.next_row().expect("a row").is_some());
         change();
-        let told = read_all(manifest).expect_err(what).to_string();
-        assert!(told.contains("was changed while it was read: nothing was imported"), "{told}");
+        let reported = read_all(manifest).expect_err(what).to_string();
+        assert!(
+            reported.contains("was changed while it was read: nothing was imported"),
+            "{reported}"
+        );
     }
     write(&text);
     let manifest = Manifest::open(&path, &plain()).expect("a manifest");

@@ -38,7 +38,7 @@ fn open(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> Result<Manifest, 
 }
 
 /// `id status @line` for a job, `replace …` for a replacement, or the bad row.
-fn told(row: &Row) -> String {
+fn reported(row: &Row) -> String {
     let job = |job: &NewJob| format!("{} {} @{}", job.question_id, job.status, job.line);
     match row {
         Row::New(new) => job(new),
@@ -61,7 +61,7 @@ fn read(bytes: impl AsRef<[u8]>, options: &ManifestOptions) -> (Vec<String>, Tot
     let (rows, totals) = open(bytes, options).and_then(read_all).expect("a manifest");
     assert_eq!(totals.rows, totals.good + totals.duplicates + totals.bad);
     assert_eq!(totals.by_status.iter().sum::<u64>(), totals.good);
-    (rows.iter().map(told).collect(), totals)
+    (rows.iter().map(reported).collect(), totals)
 }
 
 #[track_caller]

@@ -80,13 +80,13 @@ fn rejects_are_a_manifest_of_bad_rows_until_fixed() {
     let file = rejected(text);
     let (rows, totals) = read(&file, &plain());
     assert_eq!((totals.rows, totals.bad), (4, 4), "{rows:?}");
-    let mended = String::from_utf8(file).expect("text");
-    let mended = mended
+    let corrected = String::from_utf8(file).expect("text");
+    let corrected = corrected
         .replace("a,9", "a,6")
         .replace("b | y", "b")
         .replace("c d", "cd")
         .replace("\"\"\"e\"\"\",", "e,4");
-    check(mended, &plain(), &["a delete @2", "b enable @3", "cd disable @4", "e enable @5"]);
+    check(corrected, &plain(), &["a delete @2", "b enable @3", "cd disable @4", "e enable @5"]);
 }
 
 #[test]

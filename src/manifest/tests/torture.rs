@@ -27,12 +27,12 @@ fn torture(end: &str, columns: &str, hard: &str, fields: &[&str]) {
     let (rows, _) = read(text.replace('\n', end), &plain());
     let jobs: Vec<&String> = rows.iter().filter(|row| !row.starts_with("record")).collect();
     let [first, third, fourth] = [1, 3, 4].map(at);
-    let told = [
+    let reported = [
         format!("a enable @{first}"),
         format!("c delete @{third}"),
         format!("d disable @{fourth}"),
     ];
-    assert_eq!(jobs, told.iter().collect::<Vec<_>>(), "{hard}");
+    assert_eq!(jobs, reported.iter().collect::<Vec<_>>(), "{hard}");
 }
 
 #[test]

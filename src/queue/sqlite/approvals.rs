@@ -160,13 +160,13 @@ impl SqliteImport {
             .bind(self.app_id)
             .fetch(&mut self.connection);
         let (mut open, mut waiting) = (JobSetHasher::default(), JobSetHasher::default());
-        let (mut in_flight, mut deletes) = (0, Vec::new());
+        let (mut in_doubt, mut deletes) = (0, Vec::new());
         while let Some(row) = rows.try_next().await.context(CONTEXT)? {
             let status: TargetStatus = row.try_get("target_status").context(CONTEXT)?;
             let question: &str = row.try_get("question_id").context(CONTEXT)?;
             let batch: BatchId = row.try_get("batch_id").context(CONTEXT)?;
             open.add(status, question);
-            in_flight += u64::from(row.try_get::<bool, _>("is_in_flight").context(CONTEXT)?);
+            in_doubt += u64::from(row.try_get::<bool, _>("is_in_doubt").context(CONTEXT)?);
             if batch != self.effect.batch {
                 waiting.add(status, question);
             }
@@ -174,7 +174,7 @@ impl SqliteImport {
                 deletes.push(question.to_owned());
             }
         }
-        Ok(Survey { open: open.finish(), waiting: waiting.finish(), in_flight, deletes })
+        Ok(Survey { open: open.finish(), waiting: waiting.finish(), in_doubt, deletes })
     }
 
     pub(in crate::queue) async fn open_of_known(&mut self) -> Result<u64, QueueError> {

@@ -21,12 +21,14 @@ const TO_BE_SENT: &str = "
     CROSS JOIN jobs AS job ON job.id = open.id
     WHERE job.is_latest AND NOT job.cancel_requested";
 
-/// Selects target status, question, batch and whether in flight of each job to be sent, ordered by
+/// Selects target status, question, batch and whether in doubt of each job to be sent, ordered by
 /// question.
 pub(in crate::queue) fn survey() -> String {
     format!(
         "SELECT job.target_status, job.question_id, job.batch_id,
-                job.state = 'in_flight' AS is_in_flight {TO_BE_SENT}
+                job.state = 'in_flight' OR EXISTS (
+                  SELECT 1 FROM doubts WHERE doubts.question_id = job.question_id AND doubts.app_id = job.app_id
+                    AND doubts.open = 1) AS is_in_doubt {TO_BE_SENT}
          ORDER BY job.question_id"
     )
 }
@@ -43,13 +45,13 @@ pub(in crate::queue) async fn approve(
     let covered = TargetStatus::ALL.into_iter().filter(|status| covers.is_about(*status));
     let covered: Vec<String> = covered.map(|status| status.code().to_string()).collect();
     let covered = format!("{TO_BE_SENT} AND job.target_status IN ({})", covered.join(", "));
-    let by_tally = format!(
+    let by_counter = format!(
         "SELECT job.batch_id, job.target_status, coalesce(job.approval_id, 0),
                 count(*) FILTER (WHERE job.state = 'pending'), count(*) FILTER (WHERE job.state = 'in_flight')
          {covered} GROUP BY 1, 2, 3"
     );
-    let by_tally = sqlx::query(AssertSqlSafe(by_tally)).bind(app_id);
-    let rows = by_tally.fetch_all(&mut *connection).await.context(CONTEXT)?;
+    let by_counter = sqlx::query(AssertSqlSafe(by_counter)).bind(app_id);
+    let rows = by_counter.fetch_all(&mut *connection).await.context(CONTEXT)?;
     let mark = format!("UPDATE jobs SET approval_id = ?2 WHERE id IN (SELECT job.id {covered})");
     let mark = sqlx::query(AssertSqlSafe(mark)).bind(app_id).bind(approval);
     mark.execute(&mut *connection).await.context(CONTEXT)?;

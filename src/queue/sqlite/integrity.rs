@@ -25,13 +25,13 @@ impl SqliteQueue {
             looked = self.check_rows(&mut wrong).await;
         }
         if looked.is_ok() && wrong.is_empty() {
-            looked = self.check_intents(&mut wrong).await;
+            looked = self.check_latest_jobs(&mut wrong).await;
         }
         if looked.is_ok() && wrong.is_empty() {
             looked = self.check_flights(&mut wrong).await;
         }
         if looked.is_ok() && wrong.is_empty() {
-            looked = self.check_figures(&mut wrong).await;
+            looked = self.check_counters(&mut wrong).await;
         }
         match looked {
             Ok(()) => Ok(wrong),
@@ -66,7 +66,7 @@ impl SqliteQueue {
     }
 
     /// Checks that the index of latest jobs exists; without it, that each question has one latest job.
-    async fn check_intents(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+    async fn check_latest_jobs(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         const INDEX: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'jobs_latest'";
         if sqlx::query_scalar::<_, i64>(INDEX).fetch_one(&self.readers).await? > 0 {
             return Ok(());
@@ -91,7 +91,7 @@ impl SqliteQueue {
         Ok(())
     }
 
-    async fn check_figures(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+    async fn check_counters(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         let mut reader = self.readers.acquire().await?;
         wrong.extend(find_drift(&mut reader).await?);
         Ok(())

@@ -91,8 +91,8 @@ impl SqliteQueue {
             }
         } else {
             let Ok(_lock) = RunLock::take(self.path(), now_ms) else { return Ok(false) };
-            let anew = "PRAGMA auto_vacuum = incremental; VACUUM";
-            match sqlx::raw_sql(anew).execute(&mut *connection).await {
+            let rebuild = "PRAGMA auto_vacuum = incremental; VACUUM";
+            match sqlx::raw_sql(rebuild).execute(&mut *connection).await {
                 Err(e) if is_busy(&e) => return Ok(false),
                 written => written.map(drop).context(CONTEXT)?,
             }

@@ -43,14 +43,6 @@ impl SqliteTransaction {
         &mut self,
         settled: &RequestResult,
         how: RequeueOptions,
-    ) -> Result<u64, QueueError> {
-        self.requeue_rejected(settled, how, &Conclusions::default()).await
-    }
-
-    pub(in crate::queue) async fn requeue_rejected(
-        &mut self,
-        settled: &RequestResult,
-        how: RequeueOptions,
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError> {
         let withdrawn = self.requeue_jobs(settled, how, conclusions).await;

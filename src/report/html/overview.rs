@@ -276,7 +276,7 @@ pub(super) fn codes(data: &PageData, info: &PageInfo) -> Markup {
                         th.n scope="col" { "Code" } th.n scope="col" { "Refused" }
                         th scope="col" { "Meaning, and what to do" }
                     } }
-                    tbody { @for tally in &codes.rows { (code(tally)) } }
+                    tbody { @for stats in &codes.rows { (code(stats)) } }
                 }
             }
             @if more > 0 {
@@ -286,22 +286,22 @@ pub(super) fn codes(data: &PageData, info: &PageInfo) -> Markup {
     }
 }
 
-fn code(tally: &ErrorCodeStats) -> Markup {
-    let row = tally.code.map(explain);
+fn code(stats: &ErrorCodeStats) -> Markup {
+    let row = stats.code.map(explain);
     html! {
         tr {
-            th.n scope="row" { @match tally.code { Some(code) => { (code) }, None => { "none" } } }
-            td.n { (number(tally.failed_total())) }
+            th.n scope="row" { @match stats.code { Some(code) => { (code) }, None => { "none" } } }
+            td.n { (number(stats.failed_total())) }
             td {
                 @match row {
                     Some(row) => { p { (capital(row.meaning)) "." } p.quiet { "To do: " (row.advice) "." } }
                     None => { p { "Refused without a code." } }
                 }
-                @if let Some(info) = tally.info.as_deref().filter(|info| !info.is_empty()) {
+                @if let Some(info) = stats.info.as_deref().filter(|info| !info.is_empty()) {
                     p.quiet { "The service said: " q { (visible(info)) } }
                 }
-                @if tally.succeeded > 0 {
-                    p.quiet { (counted(tally.succeeded, "deletion", "deletions")) " counted as done although repeated in vain" }
+                @if stats.succeeded > 0 {
+                    p.quiet { (counted(stats.succeeded, "deletion", "deletions")) " counted as done although repeated in vain" }
                 }
             }
         }

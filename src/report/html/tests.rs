@@ -92,13 +92,13 @@ fn run(ending: Option<&str>) -> RunStats {
 /// Data in which every text contains markup.
 fn hostile() -> PageData {
     let mut data = data([counts(3, 0, 0), counts(0, 0, 0), counts(0, 3, 0)]);
-    let tally = ErrorCodeStats {
+    let stats = ErrorCodeStats {
         code: Some(-50_003),
         failed: [0, 0, 3],
         succeeded: 0,
         info: Some(HOSTILE.to_owned()),
     };
-    data.overview.codes = Truncated { rows: vec![tally], total: 1 };
+    data.overview.codes = Truncated { rows: vec![stats], total: 1 };
     data.overview.batches = Truncated {
         rows: vec![BatchStats {
             id: 1,

@@ -32,7 +32,7 @@ struct Client {
 }
 
 /// A response: status, header, body.
-type Answer = (u16, String, String);
+type ServerResponse = (u16, String, String);
 
 impl Client {
     async fn to(sandbox: &Sandbox) -> Self {
@@ -60,10 +60,10 @@ impl Client {
     }
 
     /// The next response; `None` if the connection ended without a byte of one.
-    async fn answer(&mut self) -> Option<Answer> {
+    async fn response(&mut self) -> Option<ServerResponse> {
         loop {
-            if let Some(answer) = self.parsed() {
-                return Some(answer);
+            if let Some(response) = self.parsed() {
+                return Some(response);
             }
             let mut bytes = [0; 4096];
             self.tcp.readable().await.expect("can be waited for");
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    fn parsed(&mut self) -> Option<Answer> {
+    fn parsed(&mut self) -> Option<ServerResponse> {
         let text = String::from_utf8(self.unread.clone()).expect("text");
         let (head, rest) = text.split_once("\r\n\r\n")?;
         let head = head.to_ascii_lowercase();
@@ -96,15 +96,15 @@ impl Client {
 
     /// The code in the next response.
     async fn code(&mut self) -> i64 {
-        let (status, _, body) = self.answer().await.expect("an answer");
+        let (status, _, body) = self.response().await.expect("an answer");
         assert_eq!(status, 200);
         let value: Value = serde_json::from_str(&body).expect("JSON");
         value["ErrorCode"].as_i64().expect("a code")
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    async fn get(&mut self, path: &str) -> ServerResponse {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: sandbox\r\n\r\n").as_bytes()).await;
-        self.answer().await.expect("an answer")
+        self.response().await.expect("an answer")
     }
 }
 
@@ -114,7 +114,7 @@ async fn one_connection_serves_requests_in_sequence() {
     assert_eq!(sandbox.endpoint(), format!("http://127.0.0.1:{}", sandbox.addr().port()));
     let mut client = Client::to(&sandbox).await;
     client.post(&body(5, &["1-a", "1-b"])).await;
-    let (status, head, text) = client.answer().await.expect("an answer");
+    let (status, head, text) = client.response().await.expect("an answer");
     assert_eq!(text, r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#);
     assert!(status == 200 && head.contains("content-type: application/json"), "{head}");
     client.post(&body(6, &["1-missing"])).await;
@@ -166,7 +166,7 @@ async fn client_receives_each_fault_as_specified() {
         let (sandbox, _clock) = sandbox(scripted(fault.into())).await;
         let mut client = Client::to(&sandbox).await;
         client.post(&body(4, &["1-a"])).await;
-        let seen = client.answer().await.map(|(status, _, text)| {
+        let seen = client.response().await.map(|(status, _, text)| {
             let value: Option<Value> = serde_json::from_str(&text).ok();
             (status, value.and_then(|value| value["ErrorCode"].as_i64()))
         });
@@ -254,7 +254,7 @@ async fn body_over_the_size_limit_gets_http_413() {
     client.post(&body(4, &[&id])).await;
     assert_eq!(client.code().await, 0);
     client.post(&body(4, &[&(id + "x")])).await;
-    assert_eq!(client.answer().await.expect("an answer").0, 413);
+    assert_eq!(client.response().await.expect("an answer").0, 413);
     let seen = sandbox.ledger().requests;
     assert_eq!((seen[1].http, seen[1].code, seen[1].applied), (Some(413), None, false));
 }
@@ -270,7 +270,7 @@ async fn server_can_omit_content_type_and_add_fields() {
     let (sandbox, _clock) = sandbox(settings).await;
     let mut client = Client::to(&sandbox).await;
     client.post(&body(4, &["1-a"])).await;
-    let (_, head, text) = client.answer().await.expect("an answer");
+    let (_, head, text) = client.response().await.expect("an answer");
     assert!(!head.contains("content-type") && text.contains("RequestId"), "{head} {text}");
 }
 
@@ -313,8 +313,8 @@ async fn stop_waits_one_second_then_cuts_responses() {
         tokio::task::yield_now().await;
     }
     assert!(turns > 100);
-    assert_eq!(waiting.answer().await, None);
-    assert_eq!(silent.answer().await, None);
+    assert_eq!(waiting.response().await, None);
+    assert_eq!(silent.response().await, None);
 }
 
 #[tokio::test]
@@ -325,7 +325,7 @@ async fn idle_stop_is_immediate_and_frees_the_port() {
     assert_eq!(client.code().await, 0);
     let addr = first.addr();
     first.stop().await;
-    assert_eq!(client.answer().await, None);
+    assert_eq!(client.response().await, None);
     let again = SandboxSettings { addr, ..SandboxSettings::default() };
     let (second, _clock) = sandbox(again).await;
     assert_eq!((second.addr(), second.ledger().total), (addr, 0));

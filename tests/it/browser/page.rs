@@ -30,7 +30,7 @@ fn hostile_page(place: &Place) -> String {
         csv.write_record([id, "5"]).unwrap();
     }
     csv.flush().unwrap();
-    let server = Recorder::answering(|_| {
+    let server = Recorder::responding(|_| {
         let body = json!({ "ActionStatus": "FAIL", "ErrorCode": -50_003, "ErrorInfo": INFO });
         let body = body.to_string();
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())

@@ -81,19 +81,28 @@ async fn on_finish_gets_json_summary_and_exit_code() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     let bad = question("missing1");
     place.write("jobs.csv", format!("{}{bad},delete\n", enabling(3)));
-    let told = "cat > told.json; echo $1 > exit; env > environment";
-    let run = ["run", "jobs.csv", "--yes", "--quiet", "--on-finish", told];
+    let reported = "cat > told.json; echo $1 > exit; env > environment";
+    let run = ["run", "jobs.csv", "--yes", "--quiet", "--on-finish", reported];
     ends(place.fast(&sandbox, &run), 1);
-    let told = summary(&place, "told.json");
-    assert_eq!((&told["schema"], &told["exit"]), (&1.into(), &1.into()), "{told}");
-    assert_eq!(told["meaning"], "finished; some jobs failed");
-    assert_eq!((&told["run"]["id"], &told["run"]["ending"]), (&1.into(), &"drained".into()));
-    assert_eq!((&told["run"]["succeeded"], &told["jobs"]["failed"]), (&3.into(), &1.into()));
-    assert_eq!((&told["failed"], &told["error"]), (&1.into(), &serde_json::Value::Null));
-    assert_eq!((&told["sdkappid"], &told["library"]), (&1_400_000_000.into(), &"chitchat".into()));
-    let refused = &told["refused"][0];
+    let reported = summary(&place, "told.json");
+    assert_eq!((&reported["schema"], &reported["exit"]), (&1.into(), &1.into()), "{reported}");
+    assert_eq!(reported["meaning"], "finished; some jobs failed");
+    assert_eq!(
+        (&reported["run"]["id"], &reported["run"]["ending"]),
+        (&1.into(), &"drained".into())
+    );
+    assert_eq!(
+        (&reported["run"]["succeeded"], &reported["jobs"]["failed"]),
+        (&3.into(), &1.into())
+    );
+    assert_eq!((&reported["failed"], &reported["error"]), (&1.into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&reported["sdkappid"], &reported["library"]),
+        (&1_400_000_000.into(), &"chitchat".into())
+    );
+    let refused = &reported["refused"][0];
     assert_eq!((&refused["question_id"], &refused["code"]), (&bad.into(), &(-50_003).into()));
-    has(told["text"].as_str().unwrap(), &["1 jobs failed", "deskbatch retry"]);
+    has(reported["text"].as_str().unwrap(), &["1 jobs failed", "deskbatch retry"]);
     assert_eq!(place.read("exit"), "1\n");
     let environment = place.read("environment");
     has(&environment, &["DESKBATCH_SDKAPPID="]);
@@ -105,12 +114,12 @@ async fn on_finish_runs_for_every_exit_code() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(2));
     place.write("bad.csv", "question_id,status\nq1,9\n");
-    let told = "cat > told.json";
+    let reported = "cat > told.json";
     let end = |args: &[&str], code| {
         let mut command = place.fast(&sandbox, args);
         ends(
             {
-                command.args(["--on-finish", told, "--quiet"]);
+                command.args(["--on-finish", reported, "--quiet"]);
                 command
             },
             code,
@@ -149,9 +158,9 @@ async fn on_finish_reports_completed_plan() {
     for _ in 0..2 {
         ends(place.fast(&sandbox, &run), 1);
     }
-    let told = summary(&place, "told.json");
-    assert_eq!((&told["failed"], &told["run"]), (&1.into(), &serde_json::Value::Null));
-    has(told["text"].as_str().unwrap(), &["nothing of it is left", "1 of its jobs failed"]);
+    let reported = summary(&place, "told.json");
+    assert_eq!((&reported["failed"], &reported["run"]), (&1.into(), &serde_json::Value::Null));
+    has(reported["text"].as_str().unwrap(), &["nothing of it is left", "1 of its jobs failed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::binary::{ends, sandbox_with};
-use crate::support::place::{Place, manifest, question, said, tell};
+use crate::support::place::{Place, manifest, question, report_line, said};
 
 const IMPORTS: usize = 10;
 const ROWS: usize = 40;
@@ -68,7 +68,10 @@ async fn concurrent_commands_never_see_locked_database() {
     assert_eq!(succeeded + superseded, jobs);
     let [done, busy] = [0, 1].map(|at| figures.iter().map(|ended| ended[at]).sum::<usize>());
     assert!(done > 0 && busy > 0, "{figures:?}");
-    tell(&format!("{} imports beside {done} commands, {busy} runs were told to wait", 3 * IMPORTS));
+    report_line(&format!(
+        "{} imports beside {done} commands, {busy} runs were told to wait",
+        3 * IMPORTS
+    ));
 }
 
 fn row_is_odd(id: &str) -> bool {

@@ -15,7 +15,7 @@ use crate::support::scale::cases;
 const TOKEN: &str = "dashboard-token-0123456789";
 
 /// A response: status, head as received, body.
-struct Answer {
+struct ServerResponse {
     status: u16,
     head: String,
     body: String,
@@ -23,12 +23,12 @@ struct Answer {
 
 /// Sends `lines` and a local `Host` header, and reads the whole response.
 #[track_caller]
-fn ask(addr: SocketAddr, lines: &str) -> Answer {
+fn ask(addr: SocketAddr, lines: &str) -> ServerResponse {
     ask_by(addr, "127.0.0.1", lines)
 }
 
 #[track_caller]
-fn ask_by(addr: SocketAddr, host: &str, lines: &str) -> Answer {
+fn ask_by(addr: SocketAddr, host: &str, lines: &str) -> ServerResponse {
     let mut stream = TcpStream::connect(addr).unwrap();
     let (first, rest) = lines.split_once('\n').unwrap_or((lines, ""));
     let rest = rest.lines().fold(String::new(), |rest, line| rest + line + "\r\n");
@@ -37,7 +37,7 @@ fn ask_by(addr: SocketAddr, host: &str, lines: &str) -> Answer {
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+    ServerResponse { status, head: head.to_lowercase(), body: body.to_owned() }
 }
 
 /// The address that the program printed on stderr.
@@ -117,9 +117,9 @@ fn dashboard_is_read_only() {
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
         for path in ["/", "/events", "/healthz", "/nothing"] {
-            let answer = ask(addr, &format!("{method} {path}\nContent-Length: 0"));
-            assert_eq!(answer.status, 405, "{method} {path}");
-            has(&answer.head, &["\r\nallow: get, head"]);
+            let response = ask(addr, &format!("{method} {path}\nContent-Length: 0"));
+            assert_eq!(response.status, 405, "{method} {path}");
+            has(&response.head, &["\r\nallow: get, head"]);
         }
     }
     for path in ["/nothing", "/../etc/passwd", "//", "/events/", "/deskbatch.db"] {
@@ -135,9 +135,9 @@ fn every_response_has_security_headers() {
     let place = Place::new();
     let (_dashboard, addr) = served(&place, None);
     for lines in ["GET /", "GET /healthz", "GET /nothing", "POST /", "HEAD /events"] {
-        let answer = ask(addr, lines);
+        let response = ask(addr, lines);
         has(
-            &answer.head,
+            &response.head,
             &[
                 "content-security-policy: default-src 'none'; ",
                 "; connect-src 'self'; frame-ancestors 'none'",
@@ -148,7 +148,7 @@ fn every_response_has_security_headers() {
                 "cross-origin-resource-policy: same-origin",
             ],
         );
-        assert!(!answer.head.contains("access-control"), "{}", answer.head);
+        assert!(!response.head.contains("access-control"), "{}", response.head);
     }
 }
 
@@ -161,9 +161,9 @@ fn foreign_host_header_gets_403_without_token() {
     }
     for host in ["evil.example", "localhost.evil.example", "10.1.2.3", "deskbatch.internal:8048"] {
         for path in ["/", "/events", "/healthz"] {
-            let answer = ask_by(addr, host, &format!("GET {path}"));
-            assert_eq!(answer.status, 403, "{host}");
-            assert!(!answer.body.contains("question") && answer.body.contains("localhost"));
+            let response = ask_by(addr, host, &format!("GET {path}"));
+            assert_eq!(response.status, 403, "{host}");
+            assert!(!response.body.contains("question") && response.body.contains("localhost"));
         }
     }
 }
@@ -173,10 +173,10 @@ fn request_without_valid_token_gets_401() {
     let place = Place::new();
     let (dashboard, addr) = served(&place, Some(TOKEN));
     for lines in ["GET /", "GET /events", "GET /healthz", "GET /?token=wrong", "GET /nothing"] {
-        let answer = ask(addr, lines);
-        assert_eq!(answer.status, 401, "{lines}");
-        has(&answer.head, &["www-authenticate: bearer"]);
-        assert!(!answer.body.contains("question"), "{}", answer.body);
+        let response = ask(addr, lines);
+        assert_eq!(response.status, 401, "{lines}");
+        has(&response.head, &["www-authenticate: bearer"]);
+        assert!(!response.body.contains("question"), "{}", response.body);
     }
     let bearer = format!("\nAuthorization: Bearer {TOKEN}");
     // With a token any `Host` is valid, because a reverse proxy has a name of its own.
@@ -246,9 +246,9 @@ fn healthz_says_whether_the_queue_can_be_read() {
     let place = Place::new();
     let (_dashboard, addr) = served(&place, None);
     let health = |status| {
-        let answer = ask(addr, "GET /healthz");
-        assert_eq!(answer.status, status, "{}", answer.body);
-        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        let response = ask(addr, "GET /healthz");
+        assert_eq!(response.status, status, "{}", response.body);
+        let body: Value = serde_json::from_str(&response.body).unwrap();
         body["status"].as_str().unwrap().to_owned() + body["why"].as_str().unwrap_or_default()
     };
     assert_eq!(health(200), "ok");

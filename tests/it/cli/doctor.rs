@@ -33,7 +33,7 @@ fn doctor(place: &Place, endpoint: &str, args: &[&str]) -> Command {
     command
 }
 
-fn answer(date: &str) -> String {
+fn response(date: &str) -> String {
     format!("HTTP/1.1 404 Not Found\r\n{date}Content-Length: 0\r\n\r\n")
 }
 
@@ -79,10 +79,10 @@ fn doctor_rejects_clock_skew_and_warns_without_date() {
         (600, 4, ["bad  clock", " s behind the host"]),
         (0, 0, ["ok   clock", "do no harm"]),
     ] {
-        let host = Recorder::answering(move |_| answer(&date_in(off_s)));
+        let host = Recorder::responding(move |_| response(&date_in(off_s)));
         has(&data(&ends(doctor(&place, &host.endpoint(), &[]), code)), &parts);
     }
-    let host = Recorder::answering(|_| answer(""));
+    let host = Recorder::responding(|_| response(""));
     let text = data(&ends(doctor(&place, &host.endpoint(), &[]), 0));
     has(&text, &["warn clock", "does not say what time it is", "date -u"]);
 }
@@ -112,7 +112,7 @@ fn doctor_names_each_network_fault_with_remedy() {
     let text = data(&ends(doctor(&place, &silent.endpoint(), &args), 3));
     has(&text, &["bad  host", "did not answer in time", "--timeout-ms"]);
 
-    let no_http = Recorder::answering(|_| "SSH-2.0-x\r\n".to_owned());
+    let no_http = Recorder::responding(|_| "SSH-2.0-x\r\n".to_owned());
     has(
         &data(&ends(doctor(&place, &no_http.endpoint(), &[]), 3)),
         &["bad  host", "cannot be reached"],
@@ -135,7 +135,7 @@ fn doctor_reports_untrusted_certificate_with_remedy() {
                 PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             )
             .unwrap();
-        Recorder::encrypted(config, |_| answer(&date_in(0)))
+        Recorder::encrypted(config, |_| response(&date_in(0)))
     };
     let service = service(&certificate);
     let place = Place::new();
@@ -143,13 +143,13 @@ fn doctor_reports_untrusted_certificate_with_remedy() {
     let other = KeyPair::generate().unwrap();
     let other = CertificateParams::new(["other".to_owned()]).unwrap().self_signed(&other).unwrap();
     let endpoint = format!("https://localhost:{}", service.port());
-    for (believed, code, parts) in [
+    for (trusted, code, parts) in [
         (other.pem(), 3, ["bad  host", "certificate that is not trusted", "SSL_CERT_FILE"]),
         (certificate.pem(), 0, ["ok   host", "the certificate is good", "ok   clock"]),
     ] {
-        let believed = place.write("believed.pem", believed);
+        let trusted = place.write("believed.pem", trusted);
         let mut command = doctor(&place, &endpoint, &[]);
-        command.env("SSL_CERT_FILE", believed).env_remove("SSL_CERT_DIR");
+        command.env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
         has(&data(&ends(command, code)), &parts);
     }
 }

@@ -43,7 +43,7 @@ const IDS: [&str; 12] = [
 /// A server that rejects every question, each time with the next of `INFOS`.
 fn hostile() -> Recorder {
     let turn = AtomicUsize::new(0);
-    Recorder::answering(move |_| {
+    Recorder::responding(move |_| {
         let info = INFOS[turn.fetch_add(1, Ordering::Relaxed) % INFOS.len()];
         let body = json!({ "ActionStatus": "FAIL", "ErrorCode": -50_003, "ErrorInfo": info });
         let body = body.to_string();

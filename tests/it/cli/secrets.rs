@@ -269,7 +269,7 @@ fn echoing(
     status: &'static str,
     body: impl Fn(&str) -> String + Send + Sync + 'static,
 ) -> Recorder {
-    Recorder::answering(move |request| {
+    Recorder::responding(move |request| {
         let body = body(request);
         format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     })

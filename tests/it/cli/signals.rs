@@ -49,10 +49,10 @@ async fn run_with_deletes_shows_plan_and_asks() {
 async fn confirmation_other_than_yes_aborts_run() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", deleting());
-    for answer in ["n\n", "\n", "yep\n", "\u{4}"] {
+    for response in ["n\n", "\n", "yep\n", "\u{4}"] {
         let mut terminal = on_terminal(place.fast(&sandbox, &["run", "jobs.csv"]));
         terminal.exp_string("[y/N] ").unwrap();
-        terminal.send(answer).unwrap();
+        terminal.send(response).unwrap();
         terminal.flush().unwrap();
         has(&closes(terminal, 2), &["nothing was imported and nothing was sent"]);
     }
@@ -214,16 +214,16 @@ async fn signal_during_lock_wait_exits_3_and_runs_on_finish() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", deleting());
     let lease = acquire(&place.path("deskbatch.db")).await;
-    let told = ["--on-finish", "cat >told.json", "--yes", "--wait", "10m"];
+    let reported = ["--on-finish", "cat >told.json", "--yes", "--wait", "10m"];
     let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
-    command.args(told);
+    command.args(reported);
     let mut run = Going::start(command);
     run.says("waiting for it to end");
     run.signal(Signal::TERM);
     run.says("stopping: no longer waiting for the queue; nothing was sent");
     has(&run.ends(3), &["stopped as asked: nothing was imported"]);
-    let told: serde_json::Value = serde_json::from_str(&place.read("told.json")).unwrap();
-    assert_eq!((&told["exit"], &told["run"]), (&3.into(), &serde_json::Value::Null));
+    let reported: serde_json::Value = serde_json::from_str(&place.read("told.json")).unwrap();
+    assert_eq!((&reported["exit"], &reported["run"]), (&3.into(), &serde_json::Value::Null));
     drop(lease);
     assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
 }

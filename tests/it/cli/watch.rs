@@ -29,11 +29,11 @@ async fn slowed(place: &Place) -> (deskbatch::sandbox::Sandbox, Command) {
 
 /// A run whose service is unreachable.
 fn cut_off(place: &Place) -> Command {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused_run = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     enabling(place);
     let mut command = place.deskbatch(&["run", "jobs.csv"]);
     command
-        .env("DESKBATCH_ENDPOINT", format!("http://{nobody}"))
+        .env("DESKBATCH_ENDPOINT", format!("http://{refused_run}"))
         .env("DESKBATCH_SDKAPPID", SANDBOX_SDKAPPID.to_string())
         .env("DESKBATCH_IDENTIFIER", "administrator")
         .env("DESKBATCH_SECRET_KEY", "key");

@@ -9,7 +9,7 @@ use crate::support::crash::{
     IMPORT, Mode, Moment, NO_QUEUE, each_moment, empty_queue, is_sound, place_with, small, states,
 };
 use crate::support::migration::{Figures, Migration, Row, ended};
-use crate::support::place::tell;
+use crate::support::place::report_line;
 use crate::support::scale::cases;
 
 /// The sample of the short form.
@@ -54,7 +54,7 @@ async fn runs_killed(rows: usize, modes: [(Mode, usize); 3]) {
         let story = |moment| run_killed(moment, rows, Arc::clone(&empty), least);
         let beyond = each_moment(mode, step, story).await;
         let (points, most) = (beyond.len(), beyond.iter().max().unwrap());
-        tell(&format!(
+        report_line(&format!(
             "run, killed {mode:?} one of {points} operations: at most {most} requests beyond {least}"
         ));
         assert!(points * step > 150, "{points}");
@@ -91,7 +91,7 @@ async fn command_killed(args: &'static [&'static str], queue: Vec<u8>, modes: [(
             }
         };
         let points = each_moment(mode, step, story).await.len();
-        tell(&format!("{}, killed {mode:?} one of {points} operations", args[0]));
+        report_line(&format!("{}, killed {mode:?} one of {points} operations", args[0]));
         assert!(points * step >= 10, "{points}");
     }
 }

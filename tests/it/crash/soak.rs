@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use crate::support::migration::{ALL, IN_FLIGHT, Migration, rows, unlimited};
-use crate::support::place::{Place, tell};
+use crate::support::place::{Place, report_line};
 use crate::support::scale::{cases, number};
 
 const ROWS: usize = 240;
@@ -92,7 +92,7 @@ async fn soaked(random: &mut fastrand::Rng, kills_max: u64) -> Soaked {
 async fn soak(kills_wanted: u64) {
     let seed =
         std::env::var("SOAK_SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
-    tell(&format!("SOAK_SEED={seed}"));
+    report_line(&format!("SOAK_SEED={seed}"));
     let (clock, undisturbed) = (SystemClock::new(), migration().await);
     let began = clock.now();
     assert_eq!(undisturbed.run().await.code, Some(0));
@@ -114,7 +114,7 @@ async fn soak(kills_wanted: u64) {
     let Soaked { migrations, kills, took, orphaned, beyond } = sum;
     let each = took / u32::try_from(migrations).unwrap();
     let over = each.as_secs_f64() / baseline.as_secs_f64();
-    tell(&format!(
+    report_line(&format!(
         "{kills} kills in {migrations} migrations of {LEAST} requests: {over:.1} times as long as without, \
          {orphaned} requests were in flight at a kill, {beyond} were sent beyond the least"
     ));

@@ -70,7 +70,7 @@ fn unusable_proxy_is_refused_by_its_variable() {
 
 #[test]
 fn no_proxy_is_honoured_and_shown() {
-    let proxy = Recorder::answering(|_| "HTTP/1.1 502 Bad\r\n\r\n".to_owned());
+    let proxy = Recorder::responding(|_| "HTTP/1.1 502 Bad\r\n\r\n".to_owned());
     for (no_proxy, uses_proxy) in [
         ("gateway.invalid", false),
         (".invalid", false),
@@ -100,7 +100,7 @@ fn no_proxy_is_honoured_and_shown() {
 
 #[test]
 fn proxy_407_ends_the_run_at_once() {
-    let proxy = Recorder::answering(|_| "HTTP/1.1 407 Who Are You\r\n\r\n".to_owned());
+    let proxy = Recorder::responding(|_| "HTTP/1.1 407 Who Are You\r\n\r\n".to_owned());
     let place = Place::new();
     let mut run = toward_a_host(&place, &["run", "jobs.csv"]);
     let address = proxy.endpoint().replace("http://", "http://user:p4ssw0rd@");

@@ -222,7 +222,7 @@ async fn deeply_nested_json_is_parsed_without_overflow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unusual_json_code_is_parsed_or_garbled() {
-    for (body, answer) in [
+    for (body, response) in [
         (r#"{"ActionStatus":"OK","ErrorCode":"0"}"#, ResponseKind::Code(0)),
         (r#"{"ActionStatus":"FAIL","ErrorCode":"-14"}"#, ResponseKind::Code(-14)),
         (r#"{"ActionStatus":true,"ErrorInfo":[],"ErrorCode":0}"#, ResponseKind::Unreadable),
@@ -234,7 +234,11 @@ async fn unusual_json_code_is_parsed_or_garbled() {
         (r#"{"ActionStatus":"OK","ErrorCode":1e309}"#, ResponseKind::Unreadable),
         (r#"{"ActionStatus":"OK","ErrorCode":18446744073709551616}"#, ResponseKind::Unreadable),
     ] {
-        assert_eq!(reply_to_bytes(body, ok_with("", body.as_bytes())).await.kind, answer, "{body}");
+        assert_eq!(
+            reply_to_bytes(body, ok_with("", body.as_bytes())).await.kind,
+            response,
+            "{body}"
+        );
     }
 }
 
@@ -291,7 +295,7 @@ async fn response_before_its_request_is_ignored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redirect_to_another_host_is_not_followed() {
-    let elsewhere = Recorder::answering(|_| String::new());
+    let elsewhere = Recorder::responding(|_| String::new());
     for status in ["301", "302", "303", "307", "308"] {
         let to = elsewhere.endpoint();
         let service = Recorder::serving(move |first, client| {

@@ -76,14 +76,14 @@ fn run(place: &Place, authority: &Authority, endpoint: &str) -> Command {
 
 /// The same with the usual patience for an outage.
 fn patient_run(place: &Place, authority: &Authority, endpoint: &str) -> Command {
-    let believed = place.write("believed.pem", authority.pem());
+    let trusted = place.write("believed.pem", authority.pem());
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
     let mut command = place.deskbatch(&["run", "jobs.csv", "--log", "trace"]);
     command
         .args(["--sdkappid", "1400000000", "--identifier", "administrator"])
         .args(["--endpoint", endpoint])
         .env("DESKBATCH_SECRET_KEY", KEY)
-        .env("SSL_CERT_FILE", believed)
+        .env("SSL_CERT_FILE", trusted)
         .env_remove("SSL_CERT_DIR");
     for proxy in
         ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
@@ -118,7 +118,7 @@ fn service_with_trusted_certificate_is_called() {
 
 #[test]
 fn invalid_certificate_receives_no_request() {
-    let believed = authority("believed");
+    let trusted = authority("believed");
     let other = authority("believed");
     let mut expired = for_service("localhost");
     expired.not_before = date_time_ymd(2019, 1, 1);
@@ -135,30 +135,30 @@ fn invalid_certificate_receives_no_request() {
     // Signed with a service's certificate, which is not allowed to sign others.
     let (service_key, leaf_key) = (key(), key());
     let service = for_service("localhost");
-    let service_certificate = service.signed_by(&service_key, &believed).unwrap();
+    let service_certificate = service.signed_by(&service_key, &trusted).unwrap();
     let service = rcgen::Issuer::new(service, service_key);
     let leaf = for_service("localhost").signed_by(&leaf_key, &service).unwrap();
     let chain = vec![leaf.der().clone(), service_certificate.der().clone()];
 
     for (what, config, why) in [
-        ("another name", signed(&for_service("gateway.example"), &believed), "not valid for name"),
+        ("another name", signed(&for_service("gateway.example"), &trusted), "not valid for name"),
         (
             "a name around it",
-            signed(&for_service("localhost.example"), &believed),
+            signed(&for_service("localhost.example"), &trusted),
             "not valid for name",
         ),
-        ("no name but the old field", signed(&nameless, &believed), "not valid for name"),
-        ("expired", signed(&expired, &believed), "expired"),
-        ("not yet good", signed(&early, &believed), "not valid yet"),
+        ("no name but the old field", signed(&nameless, &trusted), "not valid for name"),
+        ("expired", signed(&expired, &trusted), "expired"),
+        ("not yet good", signed(&early, &trusted), "not valid yet"),
         ("by its own", serving(vec![self_signed.der().clone()], &own), "certificate"),
         ("by another of the same name", signed(&for_service("localhost"), &other), "certificate"),
         ("by another service", serving(chain, &leaf_key), "certificate"),
-        ("for visitors", signed(&visitor, &believed), "certificate"),
+        ("for visitors", signed(&visitor, &trusted), "certificate"),
     ] {
         let service = Recorder::encrypted(config, |_| ok());
         let place = Place::new();
         let endpoint = format!("https://localhost:{}", service.port());
-        let output = gave_up(&place, run(&place, &believed, &endpoint), what);
+        let output = gave_up(&place, run(&place, &trusted, &endpoint), what);
         has(&said(&output), &["The trouble: a certificate that is not trusted: ", why]);
         assert_eq!(service.sent(), "", "{what}");
     }
@@ -166,22 +166,22 @@ fn invalid_certificate_receives_no_request() {
 
 #[test]
 fn untrusted_certificate_ends_the_run_at_once() {
-    let (believed, other) = (authority("believed"), authority("other"));
+    let (trusted, other) = (authority("believed"), authority("other"));
     let service = Recorder::encrypted(signed(&for_service("localhost"), &other), |_| ok());
     let place = Place::new();
     let endpoint = format!("https://localhost:{}", service.port());
-    let output = gave_up(&place, patient_run(&place, &believed, &endpoint), "unknown issuer");
+    let output = gave_up(&place, patient_run(&place, &trusted, &endpoint), "unknown issuer");
     has(&said(&output), &["certificate", "SSL_CERT_FILE", "the clock of this machine"]);
 }
 
 #[test]
 fn plain_text_peer_receives_no_request_over_tls() {
     let authority = authority("believed");
-    for answer in
+    for response in
         [ok(), "SSH-2.0-x\r\n".to_owned(), "\u{15}\u{3}\u{3}".repeat(10_000), String::new()]
     {
         let service = Recorder::start(move |mut client, sent| {
-            let _ = client.write_all(answer.as_bytes());
+            let _ = client.write_all(response.as_bytes());
             let _ = client.shutdown(Shutdown::Write);
             let mut heard = Vec::new();
             let _ = client.read_to_end(&mut heard);
@@ -198,7 +198,7 @@ fn plain_text_peer_receives_no_request_over_tls() {
 #[test]
 fn redirect_from_https_to_http_is_not_followed() {
     let authority = authority("believed");
-    let elsewhere = Recorder::answering(|_| ok());
+    let elsewhere = Recorder::responding(|_| ok());
     let to = elsewhere.endpoint();
     let config = signed(&for_service("localhost"), &authority);
     let service = Recorder::encrypted(config, move |first| {
@@ -217,7 +217,7 @@ fn environment_proxy_receives_only_host_name() {
     let authority = authority("believed");
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
         // Accepts the tunnel and then acts as the service itself.
-        let proxy = Recorder::answering(|_| format!("HTTP/1.1 200 Go\r\n\r\n{}", ok()));
+        let proxy = Recorder::responding(|_| format!("HTTP/1.1 200 Go\r\n\r\n{}", ok()));
         let place = Place::new();
         let mut command = run(&place, &authority, "https://gateway.example/s3cret-path");
         command.env(variable, proxy.endpoint());

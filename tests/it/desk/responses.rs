@@ -38,7 +38,7 @@ fn transport(service: &Recorder) -> HttpTransport {
 }
 
 /// How the client classifies a response with this body.
-async fn answer_to(body: &[u8]) -> (ResponseKind, String) {
+async fn response_to(body: &[u8]) -> (ResponseKind, String) {
     let response = http("200 OK", "", body);
     let service = Recorder::serving(move |_, client| client.write_all(&response));
     let reply = transport(&service).send(&call()).await;
@@ -59,13 +59,13 @@ async fn list_beside_ok_is_not_applied() {
         r#""Failed":"1400000000-@\u0052BT#DeskDefaultRobot-b""#,
     ] {
         let body = format!(r#"{{"ActionStatus":"OK",{field},"ErrorInfo":"","ErrorCode":0}}"#);
-        let (answer, info) = answer_to(body.as_bytes()).await;
-        assert_eq!(answer.verdict(), Verdict::Rejected, "{field}: {answer:?}");
+        let (response, info) = response_to(body.as_bytes()).await;
+        assert_eq!(response.verdict(), Verdict::Rejected, "{field}: {response:?}");
         let name = field.split('"').nth(1).unwrap();
         assert!(info.contains(name), "{field}: {info}");
     }
     let named = br#"{"ActionStatus":"OK","ErrorInfo":"1400000000-@RBT#DeskDefaultRobot-a: no","ErrorCode":0}"#;
-    assert_eq!(answer_to(named).await.0.verdict(), Verdict::Rejected);
+    assert_eq!(response_to(named).await.0.verdict(), Verdict::Rejected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +78,7 @@ async fn harmless_fields_beside_ok_are_tolerated() {
         r#""Note":"[1] of two, in \"quotes\" {and} brackets""#,
     ] {
         let body = format!(r#"{{"ActionStatus":"OK",{field},"ErrorInfo":"","ErrorCode":0}}"#);
-        assert_eq!(answer_to(body.as_bytes()).await.0, ResponseKind::Code(0), "{field}");
+        assert_eq!(response_to(body.as_bytes()).await.0, ResponseKind::Code(0), "{field}");
     }
 }
 
@@ -132,13 +132,13 @@ async fn broken_text_does_not_hide_the_code() {
         br#""Cost":undefined,"ErrorInfo":None"#,
     ];
     for text in texts {
-        for (code, answer) in [(-14, Verdict::Throttled), (60_010, Verdict::Stop)] {
+        for (code, response) in [(-14, Verdict::Throttled), (60_010, Verdict::Stop)] {
             let code = format!(r#""ErrorCode":{code}"#);
             for fields in [[text, code.as_bytes()], [code.as_bytes(), text]] {
                 let body = [b"{\"ActionStatus\":\"FAIL\",", &fields.join(&b","[..])[..], b"}"];
-                let (found, info) = answer_to(&body.concat()).await;
+                let (found, info) = response_to(&body.concat()).await;
                 let shown = String::from_utf8_lossy(text).into_owned();
-                assert_eq!(found.verdict(), answer, "{shown}: {found:?} {info}");
+                assert_eq!(found.verdict(), response, "{shown}: {found:?} {info}");
             }
         }
     }
@@ -158,8 +158,8 @@ async fn body_without_its_end_is_no_success() {
         r#"{"ErrorCode":0,"ActionStatus":"OK"}{"ErrorCode":-14}"#,
         r#"{"ErrorCode":0 "ActionStatus":"OK"}"#,
     ] {
-        let (answer, _) = answer_to(body.as_bytes()).await;
-        assert_eq!(answer, ResponseKind::Unreadable, "{body}");
+        let (response, _) = response_to(body.as_bytes()).await;
+        assert_eq!(response, ResponseKind::Unreadable, "{body}");
     }
 }
 

@@ -221,12 +221,18 @@ async fn on_finish_mails_summary_only_on_failure() {
     let mail = desk.mails();
     let (head, body) = mail.split_once('\n').unwrap();
     assert_eq!(head, "mail -s deskbatch ended with 1 desk-team@example.com");
-    let told: serde_json::Value = serde_json::from_str(body).unwrap();
+    let reported: serde_json::Value = serde_json::from_str(body).unwrap();
     let page = read(PAGE);
     for key in ["exit", "meaning", "error", "database", "jobs", "run", "refused", "text"] {
-        assert!(told.get(key).is_some() && page.contains(&format!("`{key}`")), "{key}: {told}");
+        assert!(
+            reported.get(key).is_some() && page.contains(&format!("`{key}`")),
+            "{key}: {reported}"
+        );
     }
-    assert!(told["run"]["ending"] == "drained" && told["run"]["took_ms"].is_u64(), "{told}");
+    assert!(
+        reported["run"]["ending"] == "drained" && reported["run"]["took_ms"].is_u64(),
+        "{reported}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

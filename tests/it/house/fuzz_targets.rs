@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use deskbatch::cli::SettingsArgs;
 use deskbatch::config::{Settings, sandbox_settings};
-use deskbatch::desk::{Endpoint, INFO_CHARS_MAX, make_usersig, printable, read_answer};
+use deskbatch::desk::{Endpoint, INFO_CHARS_MAX, make_usersig, parse_response, printable};
 use deskbatch::domain::job::{
     App, Library, NewJob, QUESTION_ID_BYTES_MAX, QuestionId, TargetStatus,
 };
@@ -27,7 +27,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every fuzz target. Each has its corpus in `fuzz/corpus/NAME`.
 pub const TARGETS: [Target; 4] =
-    [("manifest", manifest), ("answer", answer), ("usersig", usersig), ("config", config)];
+    [("manifest", manifest), ("answer", response), ("usersig", usersig), ("config", config)];
 
 /// The placeholder for a secret wherever one could leak.
 pub const SECRET: &str = "5bd2850fff3ecb11d7c805251c51ee46";
@@ -149,9 +149,9 @@ fn assert_good(job: &NewJob, options: &ManifestOptions) {
 }
 
 /// The body of a response.
-pub fn answer(body: &[u8]) {
-    let (answer, info) = read_answer(body, &[]);
-    match answer {
+pub fn response(body: &[u8]) {
+    let (response, info) = parse_response(body, &[]);
+    match response {
         ResponseKind::Code(0) => {
             // Parses it a second time by other means, since success needs the service's own word. This
             // parser is stricter with unused fields and may fail on them.
@@ -163,10 +163,10 @@ pub fn answer(body: &[u8]) {
         ResponseKind::Code(_) | ResponseKind::NamesQuestions | ResponseKind::Unreadable => {}
         other => panic!("a body that came is not {other:?}"),
     }
-    let verdict = answer.verdict();
+    let verdict = response.verdict();
     assert_eq!(
         verdict == deskbatch::domain::verdict::Verdict::Applied,
-        answer == ResponseKind::Code(0)
+        response == ResponseKind::Code(0)
     );
     let shown = printable(&info, &["", SECRET]);
     assert!(shown.chars().count() <= INFO_CHARS_MAX, "{shown}");
@@ -195,12 +195,12 @@ fn check_usersig(usersig: &str) {
     let (key, nobodys) = (SecretString::from(SECRET), SecretString::from("nobody signs with it"));
     let check = |key, now_ms| verify_usersig(usersig, "administrator", 1_400_000_000, key, now_ms);
     for now_ms in [0, MADE_MS, i64::MAX, i64::MIN] {
-        let answer = check(Some(&key), now_ms);
-        assert!(answer.is_ok() || answer.is_err_and(|code| REFUSALS.contains(&code)));
+        let response = check(Some(&key), now_ms);
+        assert!(response.is_ok() || response.is_err_and(|code| REFUSALS.contains(&code)));
     }
     for key in [Some(&nobodys), None] {
-        let answer = check(key, MADE_MS);
-        assert!(answer.is_err_and(|code| REFUSALS.contains(&code)), "forged: {usersig}");
+        let response = check(key, MADE_MS);
+        assert!(response.is_err_and(|code| REFUSALS.contains(&code)), "forged: {usersig}");
     }
 }
 

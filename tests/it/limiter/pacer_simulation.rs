@@ -27,8 +27,8 @@ fn usual(rule: Rule, jitter_ms: f64) -> Case {
         rule,
         counts_refused: false,
         jitter_ms,
-        answer_ms: 50.0,
-        answer_jitter_ms: jitter_ms,
+        response_ms: 50.0,
+        response_jitter_ms: jitter_ms,
         others: None,
         refused_at_random: 0.0,
         spacing_ms: None,
@@ -76,7 +76,7 @@ fn pacer_uses_most_of_fixed_window_and_bucket_limit() {
 
 #[test]
 fn pacer_learns_minimum_spacing() {
-    let known_way = Case { answer_jitter_ms: 0.0, ..usual(Rule::Spaced, 5.0) };
+    let known_way = Case { response_jitter_ms: 0.0, ..usual(Rule::Spaced, 5.0) };
     let (share, refused) = medians(&known_way, seeds(3));
     assert!(share >= 0.90 && refused <= 2.0, "{share} {refused}");
     let (share, refused) = medians(&usual(Rule::Spaced, 5.0), seeds(3));
@@ -89,12 +89,14 @@ fn pacer_respects_rate_for_every_rule_and_jitter() {
     for rule in RULES {
         for counts_refused in [false, true] {
             for &jitter_ms in jitters_ms() {
-                for (answer_ms, answer_jitter_ms) in [(20.0, 0.0), (500.0, 300.0), (2_000.0, 0.0)] {
+                for (response_ms, response_jitter_ms) in
+                    [(20.0, 0.0), (500.0, 300.0), (2_000.0, 0.0)]
+                {
                     let usual = usual(rule, jitter_ms);
                     let case = Case {
                         counts_refused,
-                        answer_ms,
-                        answer_jitter_ms,
+                        response_ms,
+                        response_jitter_ms,
                         seconds: 900.0,
                         ..usual
                     };

@@ -100,9 +100,9 @@ async fn metrics_file_records_every_ending_and_last_success() {
     assert!(metrics.one("deskbatch_requests_total", &[("verdict", "transient")]) >= 1.0);
 
     // Without an account the run fails before it takes the lock, and that is no success.
-    let mut nobody = place.deskbatch(&["run", "--metrics-file", "m.prom"]);
-    nobody.env("DESKBATCH_RATE", "200");
-    ended(nobody, 2);
+    let mut refused_run = place.deskbatch(&["run", "--metrics-file", "m.prom"]);
+    refused_run.env("DESKBATCH_RATE", "200");
+    ended(refused_run, 2);
 
     ends(run(&place, &good, &[]), 0);
     let metrics = crate::metrics::file::metrics(&place);

@@ -76,15 +76,15 @@ async fn metrics_agree_with_status_and_report() {
     assert_eq!(metrics.one("deskbatch_last_run_end_timestamp_seconds", &[]), ms("finished_ms"));
     assert_eq!(metrics.values("deskbatch_last_run_ending", "ending"), ["drained"]);
     assert_eq!(metrics.one("deskbatch_run_active", &[]), 0.0);
-    let answered = metrics.one("deskbatch_last_answer_timestamp_seconds", &[]);
-    assert!((ms("started_ms")..=ms("finished_ms")).contains(&answered));
+    let responded = metrics.one("deskbatch_last_answer_timestamp_seconds", &[]);
+    assert!((ms("started_ms")..=ms("finished_ms")).contains(&responded));
     assert_eq!(metrics.one("deskbatch_unfinished_batches", &[]), 1.0);
     let imported = status["batches"][1]["created_ms"].as_f64().unwrap() / 1_000.0;
     assert_eq!(metrics.one("deskbatch_oldest_open_job_timestamp_seconds", &[]), imported);
     let learned = status["paces"][0]["rate"].as_f64().unwrap();
-    let told = metrics.one("deskbatch_learned_rate_requests_per_second", &[]);
+    let reported = metrics.one("deskbatch_learned_rate_requests_per_second", &[]);
     // The JSON parser can be off by one bit.
-    assert!((told - learned).abs() < 1e-9, "{told} {learned}");
+    assert!((reported - learned).abs() < 1e-9, "{reported} {learned}");
     assert_eq!(metrics.one("deskbatch_rate_limit_requests_per_second", &[]), 200.0);
     let size = fs::metadata(place.path("deskbatch.db")).unwrap().len();
     assert_eq!(metrics.one("deskbatch_queue_file_bytes", &[("file", "queue")]), number(size));
@@ -122,8 +122,8 @@ async fn metrics_show_live_run_and_count_orphaned_request() {
     assert_eq!(metrics.one("deskbatch_requests_total", &[("verdict", "orphaned")]), 1.0);
     assert_eq!(metrics.one("deskbatch_request_jobs_total", &[("verdict", "orphaned")]), 10.0);
     // The duration of the orphaned request is unknown.
-    let answered = number(quick.ledger().total);
-    assert_eq!(metrics.one("deskbatch_request_duration_seconds_count", &[]), answered);
+    let responded = number(quick.ledger().total);
+    assert_eq!(metrics.one("deskbatch_request_duration_seconds_count", &[]), responded);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,10 @@ use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::{Covers, SameManifest};
 
 use crate::support::approvals::approve_deletes;
-use crate::support::auto_commit::AtOnce as _;
-use crate::support::queue::{APP, NOW_MS, TestQueue, questions};
+use crate::support::auto_commit::AutoCommit as _;
+use crate::support::engine::{Engine, on_each_engine};
+use crate::support::manifest::questions;
+use crate::support::queue::{APP, NOW_MS, TestQueue};
 
 const DIGEST: &str = "00000000000000000000000000000000000000000000000000000000000000d1";
 
@@ -18,9 +20,8 @@ async fn approve(queue: &TestQueue) -> i64 {
     approval
 }
 
-#[tokio::test]
-async fn run_with_approval_claims_only_approved_jobs() {
-    let mut queue = TestQueue::idle().await;
+async fn run_with_approval_claims_only_approved_jobs(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.import("old enable").await;
     queue.run = queue.start_run().await;
     queue.fail(&queue.claim(1).await, -7).await;
@@ -40,7 +41,7 @@ async fn run_with_approval_claims_only_approved_jobs() {
     assert_eq!(queue.try_claim(9).await, None);
     let mut review = queue.begin_review(APP, NOW_MS).await.unwrap();
     let survey = review.survey(0).await.unwrap();
-    assert_eq!((survey.in_flight, survey.open.total()), (2, 5));
+    assert_eq!((survey.in_doubt, survey.open.total()), (2, 5));
     review.end_without_batch().await.unwrap();
     assert_eq!(queue.next_due_ms(run).await.unwrap(), None);
     let open = queue.open_of(APP, Some(approval)).await.unwrap();
@@ -52,9 +53,8 @@ async fn run_with_approval_claims_only_approved_jobs() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn approval_of_deletes_does_not_restrict_other_jobs() {
-    let mut queue = TestQueue::idle().await;
+async fn approval_of_deletes_does_not_restrict_other_jobs(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.import("a enable, b delete, c delete").await;
     let approval = approve_deletes(&queue, &queue.lease(), NOW_MS).await;
     queue.import("d disable, e delete, c delete").await;
@@ -82,9 +82,8 @@ async fn approval_of_deletes_does_not_restrict_other_jobs() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn cancelled_or_superseded_in_flight_is_unapproved() {
-    let mut queue = TestQueue::idle().await;
+async fn cancelled_or_superseded_in_flight_is_unapproved(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     let batch = queue.import("a delete, b delete").await;
     queue.import("c delete, d delete").await;
     queue.run = queue.start_run().await;
@@ -106,9 +105,8 @@ async fn cancelled_or_superseded_in_flight_is_unapproved() {
     assert_eq!(queue.try_claim(9).await, None);
 }
 
-#[tokio::test]
-async fn approval_commits_atomically_with_its_import() {
-    let queue = TestQueue::idle().await;
+async fn approval_commits_atomically_with_its_import(engine: Engine) {
+    let queue = TestQueue::idle_on(engine).await;
     queue.import("a enable").await;
     let (mut import, totals) = queue.begin_manifest(7, "b delete").await;
     import.preview(&totals.digest, deskbatch::queue::SameManifest::Continues).await.unwrap();
@@ -133,9 +131,8 @@ async fn approval_commits_atomically_with_its_import() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn review_of_queue_changes_nothing() {
-    let queue = TestQueue::idle().await;
+async fn review_of_queue_changes_nothing(engine: Engine) {
+    let queue = TestQueue::idle_on(engine).await;
     queue.import("a enable, b disable").await;
     let before = queue.states().await;
     let mut review = queue.begin_review(APP, NOW_MS).await.unwrap();
@@ -150,14 +147,22 @@ async fn review_of_queue_changes_nothing() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn response_after_an_approval_moves_its_counters() {
-    let mut queue = TestQueue::idle().await;
+async fn response_after_an_approval_moves_its_counters(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.import("a enable, b enable").await;
     queue.run = queue.start_run().await;
     let claimed = queue.claim(1).await;
     approve(&queue).await;
     queue.succeed(&claimed).await;
     assert_eq!(queue.states().await, "a:succeeded b:pending");
-    queue.check_figures().await;
+    queue.check_counters().await;
+}
+
+on_each_engine! {
+    run_with_approval_claims_only_approved_jobs,
+    approval_of_deletes_does_not_restrict_other_jobs,
+    cancelled_or_superseded_in_flight_is_unapproved,
+    approval_commits_atomically_with_its_import,
+    review_of_queue_changes_nothing,
+    response_after_an_approval_moves_its_counters,
 }

@@ -2,10 +2,12 @@
 
 use deskbatch::queue::Retried;
 
-use crate::support::queue::{NOW_MS, TestQueue, questions};
+use crate::support::engine::{Engine, on_each_engine};
+use crate::support::manifest::questions;
+use crate::support::queue::{NOW_MS, TestQueue};
 
-async fn with_failures() -> TestQueue {
-    let queue = TestQueue::begun().await;
+async fn with_failures(engine: Engine) -> TestQueue {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable").await;
     for code in [-50_003, -50_011, -50_003] {
         queue.fail(&queue.claim(1).await, code).await;
@@ -15,26 +17,23 @@ async fn with_failures() -> TestQueue {
     queue
 }
 
-#[tokio::test]
-async fn retry_selects_failed_jobs_by_code() {
-    let queue = with_failures().await;
+async fn retry_selects_failed_jobs_by_code(engine: Engine) {
+    let queue = with_failures(engine).await;
     let retried = queue.retry_failed(&[-50_003], None).await.unwrap();
     assert_eq!(retried, Retried { pending: 3, superseded: 0, cancelled: 1 });
     assert_eq!(queue.states().await, "a:pending b:failed c:pending d:pending e:pending");
     assert_eq!(queue.job("a").await, "pending request=3 attempts=1");
 }
 
-#[tokio::test]
-async fn retry_selects_failed_jobs_by_batch() {
-    let queue = with_failures().await;
+async fn retry_selects_failed_jobs_by_batch(engine: Engine) {
+    let queue = with_failures(engine).await;
     let retried = queue.retry_failed(&[], Some(3)).await.unwrap();
     assert_eq!(retried, Retried { pending: 3, superseded: 0, cancelled: 0 });
     assert_eq!(queue.states().await, "a:pending b:pending c:pending d:failed e:pending");
 }
 
-#[tokio::test]
-async fn retry_combines_code_and_batch() {
-    let queue = with_failures().await;
+async fn retry_combines_code_and_batch(engine: Engine) {
+    let queue = with_failures(engine).await;
     let retried = queue.retry_failed(&[-50_011, -7], Some(3)).await.unwrap();
     assert_eq!(retried, Retried { pending: 1, superseded: 0, cancelled: 0 });
     assert_eq!(queue.states().await, "a:failed b:pending c:failed d:failed e:pending");
@@ -42,9 +41,8 @@ async fn retry_combines_code_and_batch() {
     assert_eq!(none, Retried { pending: 0, superseded: 0, cancelled: 0 });
 }
 
-#[tokio::test]
-async fn retry_never_revives_a_job_that_has_a_newer_one() {
-    let queue = with_failures().await;
+async fn retry_never_revives_a_job_that_has_a_newer_one(engine: Engine) {
+    let queue = with_failures(engine).await;
     queue.import("a delete").await;
     let retried = queue.retry_failed(&[-50_003], Some(3)).await.unwrap();
     assert_eq!(retried, Retried { pending: 1, superseded: 1, cancelled: 0 });
@@ -56,9 +54,8 @@ async fn retry_never_revives_a_job_that_has_a_newer_one() {
     assert_eq!(queue.states().await, "a:failed b:failed c:pending d:failed e:pending a:cancelled");
 }
 
-#[tokio::test]
-async fn retried_job_can_fail_and_be_retried_again() {
-    let queue = with_failures().await;
+async fn retried_job_can_fail_and_be_retried_again(engine: Engine) {
+    let queue = with_failures(engine).await;
     for attempts in [2, 3] {
         queue.retry_failed(&[-50_011], None).await.unwrap();
         let claimed = queue.claim(1).await;
@@ -69,9 +66,8 @@ async fn retried_job_can_fail_and_be_retried_again() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn cancel_ends_only_pending_and_reserved_jobs() {
-    let queue = TestQueue::begun().await;
+async fn cancel_ends_only_pending_and_reserved_jobs(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable, d enable").await;
     queue.import("x enable").await;
     queue.succeed(&queue.claim(1).await).await;
@@ -91,9 +87,8 @@ async fn cancel_ends_only_pending_and_reserved_jobs() {
     assert_eq!(questions(&queue.claim(9).await), "x");
 }
 
-#[tokio::test]
-async fn applied_job_in_flight_succeeds_despite_cancel() {
-    let queue = TestQueue::begun().await;
+async fn applied_job_in_flight_succeeds_despite_cancel(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let flying = queue.claim(1).await;
     queue.cancel_batch(3, NOW_MS).await.unwrap();
@@ -101,9 +96,8 @@ async fn applied_job_in_flight_succeeds_despite_cancel() {
     assert_eq!(queue.states().await, "a:succeeded b:cancelled");
 }
 
-#[tokio::test]
-async fn cancel_is_idempotent_and_needs_existing_batch() {
-    let queue = TestQueue::begun().await;
+async fn cancel_is_idempotent_and_needs_existing_batch(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable").await;
     assert_eq!(queue.cancel_batch(77, NOW_MS).await.unwrap(), None);
     for pending in [1, 0] {
@@ -114,9 +108,8 @@ async fn cancel_is_idempotent_and_needs_existing_batch() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn retried_job_ignores_earlier_batch_cancel() {
-    let queue = TestQueue::begun().await;
+async fn retried_job_ignores_earlier_batch_cancel(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     queue.fail(&queue.claim(1).await, -50_003).await;
     queue.cancel_batch(3, NOW_MS).await.unwrap();
@@ -125,9 +118,8 @@ async fn retried_job_ignores_earlier_batch_cancel() {
     assert_eq!(queue.states().await, "a:pending b:cancelled");
 }
 
-#[tokio::test]
-async fn failures_are_counted_in_named_and_later_batches() {
-    let queue = with_failures().await;
+async fn failures_are_counted_in_named_and_later_batches(engine: Engine) {
+    let queue = with_failures(engine).await;
     assert_eq!(queue.failed_in(&[3], 4).await.unwrap(), 3);
     assert_eq!(queue.failed_in(&[3], 3).await.unwrap(), 4);
     assert_eq!(queue.failed_in(&[], 4).await.unwrap(), 0);
@@ -135,4 +127,17 @@ async fn failures_are_counted_in_named_and_later_batches() {
     let batches = queue.batches().await.unwrap();
     let figures: Vec<_> = batches.iter().map(|b| (b.id, b.jobs, b.open, b.failed)).collect();
     assert_eq!(figures, [(1, 5, 3, 1), (2, 3, 3, 0), (3, 3, 0, 3), (4, 2, 1, 1)]);
+}
+
+on_each_engine! {
+    retry_selects_failed_jobs_by_code,
+    retry_selects_failed_jobs_by_batch,
+    retry_combines_code_and_batch,
+    retry_never_revives_a_job_that_has_a_newer_one,
+    retried_job_can_fail_and_be_retried_again,
+    cancel_ends_only_pending_and_reserved_jobs,
+    applied_job_in_flight_succeeds_despite_cancel,
+    cancel_is_idempotent_and_needs_existing_batch,
+    retried_job_ignores_earlier_batch_cancel,
+    failures_are_counted_in_named_and_later_batches,
 }

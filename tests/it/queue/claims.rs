@@ -2,12 +2,13 @@
 
 use deskbatch::domain::job::TargetStatus;
 
-use crate::support::auto_commit::AtOnce as _;
-use crate::support::queue::{LATER_MS, NOW_MS, OTHER_APP, TestQueue, questions};
+use crate::support::auto_commit::AutoCommit as _;
+use crate::support::engine::{Engine, on_each_engine};
+use crate::support::manifest::questions;
+use crate::support::queue::{LATER_MS, NOW_MS, OTHER_APP, TestQueue};
 
-#[tokio::test]
-async fn claim_takes_oldest_jobs_of_one_status() {
-    let queue = TestQueue::begun().await;
+async fn claim_takes_oldest_jobs_of_one_status(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b delete, c enable, d enable, e delete").await;
     let first = queue.claim(2).await;
     assert_eq!((questions(&first).as_str(), first.status), ("a c", TargetStatus::Enable));
@@ -19,9 +20,8 @@ async fn claim_takes_oldest_jobs_of_one_status() {
     assert_eq!(queue.try_claim(2).await, None);
 }
 
-#[tokio::test]
-async fn claim_writes_request_row_before_sending() {
-    let queue = TestQueue::begun().await;
+async fn claim_writes_request_row_before_sending(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b delete, c enable").await;
     let claimed = queue.claim(9).await;
     let ids = claimed.ids();
@@ -38,23 +38,21 @@ async fn claim_writes_request_row_before_sending() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn claim_passes_first_job_to_size_callback() {
-    let queue = TestQueue::begun().await;
+async fn claim_passes_first_job_to_size_callback(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b delete, c delete").await;
-    let mut told = None;
+    let mut reported = None;
     let size = |status, first| {
-        told = Some((status, first));
+        reported = Some((status, first));
         2
     };
     let claimed = queue.claim_free(queue.run, size, NOW_MS).await.unwrap().unwrap();
-    assert_eq!(told, Some((TargetStatus::Delete, claimed.jobs[0].id)));
+    assert_eq!(reported, Some((TargetStatus::Delete, claimed.jobs[0].id)));
     assert_eq!(questions(&claimed), "a b");
 }
 
-#[tokio::test]
-async fn claim_respects_and_orders_by_due_time() {
-    let queue = TestQueue::begun().await;
+async fn claim_respects_and_orders_by_due_time(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable").await;
     queue
         .sql(&format!(
@@ -79,9 +77,8 @@ async fn claim_respects_and_orders_by_due_time() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn reserved_jobs_are_claimed_only_by_id_and_own_run() {
-    let queue = TestQueue::begun().await;
+async fn reserved_jobs_are_claimed_only_by_id_and_own_run(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
@@ -104,9 +101,8 @@ async fn reserved_jobs_are_claimed_only_by_id_and_own_run() {
     assert_eq!(queue.states().await, "a:in_flight b:in_flight c:pending");
 }
 
-#[tokio::test]
-async fn only_released_jobs_become_claimable() {
-    let queue = TestQueue::begun().await;
+async fn only_released_jobs_become_claimable(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
@@ -119,9 +115,8 @@ async fn only_released_jobs_become_claimable() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn only_jobs_of_the_runs_own_app_are_claimed() {
-    let queue = TestQueue::begun().await;
+async fn only_jobs_of_the_runs_own_app_are_claimed(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("x enable").await;
     assert_eq!(questions(&queue.claim(9).await), "x");
     assert_eq!(queue.try_claim(9).await, None);
@@ -134,9 +129,8 @@ async fn only_jobs_of_the_runs_own_app_are_claimed() {
     assert_eq!(queue.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
 }
 
-#[tokio::test]
-async fn question_in_flight_is_not_claimed_until_settled() {
-    let queue = TestQueue::begun().await;
+async fn question_in_flight_is_not_claimed_until_settled(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let older = queue.claim(1).await;
     queue.import("a delete, c delete").await;
@@ -151,18 +145,16 @@ async fn question_in_flight_is_not_claimed_until_settled() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn same_question_in_another_app_blocks_no_claim() {
-    let queue = TestQueue::begun().await;
+async fn same_question_in_another_app_blocks_no_claim(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     // The other app has an older job for `a` in flight.
     queue.sql("UPDATE jobs SET state = 'in_flight', is_latest = 0, request_id = 2 WHERE app_id = 2 AND question_id = 'a'").await;
     queue.import("a enable").await;
     assert_eq!(questions(&queue.claim(9).await), "a");
 }
 
-#[tokio::test]
-async fn claim_of_invalid_row_fails_and_names_row() {
-    let queue = TestQueue::begun().await;
+async fn claim_of_invalid_row_fails_and_names_row(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     queue.sql("UPDATE jobs SET question_id = 'b b' WHERE app_id = 1 AND question_id = 'b'").await;
     let refused = queue.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
@@ -173,14 +165,13 @@ async fn claim_of_invalid_row_fails_and_names_row() {
             "jobs row {id} is impossible: question_id: has a blank inside: deskbatch doctor looks whether the file is damaged"
         )
     );
-    assert_eq!(queue.tally().await, "pending 2");
+    assert_eq!(queue.state_counts().await, "pending 2");
     let open = queue.figure("SELECT count(*) FROM requests WHERE verdict IS NULL").await;
     assert_eq!(open, 1, "the bystander's alone");
 }
 
-#[tokio::test]
-async fn large_queue_is_claimed_and_settled_correctly() {
-    let mut queue = TestQueue::idle().await;
+async fn large_queue_is_claimed_and_settled_correctly(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue
         .sql(
             "INSERT INTO batches (id, app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
@@ -196,5 +187,19 @@ async fn large_queue_is_claimed_and_settled_correctly() {
         assert_eq!(claimed.jobs.len(), 100);
         queue.succeed(&claimed).await;
     }
-    assert_eq!(queue.tally().await, "pending 47000, succeeded 3000");
+    assert_eq!(queue.state_counts().await, "pending 47000, succeeded 3000");
+}
+
+on_each_engine! {
+    claim_takes_oldest_jobs_of_one_status,
+    claim_writes_request_row_before_sending,
+    claim_passes_first_job_to_size_callback,
+    claim_respects_and_orders_by_due_time,
+    reserved_jobs_are_claimed_only_by_id_and_own_run,
+    only_released_jobs_become_claimable,
+    only_jobs_of_the_runs_own_app_are_claimed,
+    question_in_flight_is_not_claimed_until_settled,
+    same_question_in_another_app_blocks_no_claim,
+    claim_of_invalid_row_fails_and_names_row,
+    large_queue_is_claimed_and_settled_correctly,
 }

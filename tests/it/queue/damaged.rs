@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::support::binary::{ends, has, sandbox};
 use crate::support::crash::Disk;
 use crate::support::migration::ended;
-use crate::support::place::{Place, data, manifest, question, said, tell};
+use crate::support::place::{Place, data, manifest, question, report_line, said};
 use crate::support::scale::cases;
 
 const PAGE_BYTES: usize = 4_096;
@@ -78,7 +78,7 @@ async fn use_all(what: &str, stories: Vec<Story>) -> usize {
         .map(|codes| codes.unwrap().into_iter().filter(|code| *code > 1).count())
         .fold(0, |sum, one| std::future::ready(sum + one))
         .await;
-    tell(&format!(
+    report_line(&format!(
         "{what}: {count} files, {} commands, {refused} refused, none panicked",
         3 * count
     ));
@@ -175,7 +175,7 @@ async fn read_only_queue_is_clear_error_and_unchanged() {
     let folder: PathBuf = place.path("disk");
     fs::create_dir(&folder).unwrap();
     let Some(disk) = Disk::mount(&folder, "10m") else {
-        tell("skipped: this user may not mount a file system");
+        report_line("skipped: this user may not mount a file system");
         return;
     };
     fs::write(folder.join("queue.db"), &whole).unwrap();

@@ -13,7 +13,7 @@ use crate::support::crash::{
     place_with, small, states,
 };
 use crate::support::migration::{Ended, ended};
-use crate::support::place::tell;
+use crate::support::place::report_line;
 use crate::support::scale::cases;
 
 /// The sample of the short form.
@@ -81,7 +81,7 @@ async fn failing_disks(modes: [(Mode, usize); 2]) {
         let runs = each_moment(mode, step, |moment| run_on(moment, Arc::clone(&empty))).await;
         for (what, ended) in [("import", imports), ("run", runs)] {
             let failed = ended.iter().filter(|done| !**done).count();
-            tell(&format!(
+            report_line(&format!(
                 "{what}, disk {mode:?} from one of {} writes: {failed} ended with 70",
                 ended.len()
             ));
@@ -141,7 +141,7 @@ async fn full_disk_that_is_enlarged_lets_run_complete() {
         let folder = migration.place.path("disk");
         fs::create_dir(&folder).unwrap();
         let Some(disk) = Disk::mount(&folder, size) else {
-            tell("skipped: this user may not mount a file system");
+            report_line("skipped: this user may not mount a file system");
             return;
         };
         migration.place.write("deskbatch.toml", "database = \"disk/queue.db\"\n");

@@ -2,10 +2,11 @@
 
 use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::queue::{Cancelled, RecordFilter, RequeueOptions, SameManifest};
+use deskbatch::queue::{Cancelled, Conclusions, RecordFilter, RequeueOptions, SameManifest};
 use futures_util::TryStreamExt as _;
 
-use crate::support::auto_commit::AtOnce as _;
+use crate::support::auto_commit::AutoCommit as _;
+use crate::support::engine::{Engine, on_each_engine};
 use crate::support::queue::{APP, NOW_MS, TestQueue};
 use crate::support::service::{Bench, code, lost, ok};
 
@@ -21,8 +22,8 @@ async fn lose(queue: &TestQueue, jobs: usize) {
         counts_as_attempt: true,
         in_doubt: true,
     };
-    let settled = queue.answer(&claimed, Verdict::Transient, None);
-    queue.requeue(&settled, how).await.unwrap();
+    let settled = queue.response(&claimed, Verdict::Transient, None);
+    queue.requeue(&settled, how, &Conclusions::default()).await.unwrap();
 }
 
 /// Whether the next claim is in doubt, once no request can still be applied.
@@ -58,9 +59,8 @@ async fn dies_in_flight(bench: &Bench, manifest: &str) {
     assert_eq!((recovery.orphans, recovery.orphans_withdrawn), (jobs, jobs));
 }
 
-#[tokio::test]
-async fn cancelled_job_stays_in_doubt() {
-    let queue = TestQueue::begun().await;
+async fn cancelled_job_stays_in_doubt(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b delete").await;
     lose(&queue, 1).await;
     let cancelled = queue.cancel_batch(3, NOW_MS).await.unwrap();
@@ -73,10 +73,9 @@ async fn cancelled_job_stays_in_doubt() {
 
 /// A rejected chunk may have been applied all the same. That is too weak to take a later rejection as
 /// proof that the delete was applied.
-#[tokio::test]
-async fn job_withdrawn_after_rejection_is_in_doubt() {
+async fn job_withdrawn_after_rejection_is_in_doubt(engine: Engine) {
     for is_cancelled in [true, false] {
-        let queue = TestQueue::begun().await;
+        let queue = TestQueue::begun_on(engine).await;
         queue.import("a delete, b delete").await;
         let claimed = queue.claim(2).await;
         let how = RequeueOptions {
@@ -85,8 +84,8 @@ async fn job_withdrawn_after_rejection_is_in_doubt() {
             counts_as_attempt: true,
             in_doubt: false,
         };
-        let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-        queue.requeue(&settled, how).await.unwrap();
+        let settled = queue.response(&claimed, Verdict::Rejected, Some(-50_003));
+        queue.requeue(&settled, how, &Conclusions::default()).await.unwrap();
         assert_eq!(in_doubt(&queue).await, [""; 0]);
         let left = if is_cancelled {
             let cancelled = queue.cancel_batch(3, NOW_MS).await.unwrap();
@@ -103,15 +102,14 @@ async fn job_withdrawn_after_rejection_is_in_doubt() {
     }
 }
 
-#[tokio::test]
-async fn superseding_job_inherits_doubt() {
+async fn superseding_job_inherits_doubt(engine: Engine) {
     for (older, newer, same) in [
         ("a delete", "a delete", true),
         ("a enable", "a delete", false),
         ("a delete", "a enable", false),
     ] {
         for dies in [false, true] {
-            let mut queue = TestQueue::begun().await;
+            let mut queue = TestQueue::begun_on(engine).await;
             queue.import(older).await;
             if dies {
                 queue.claim(1).await;
@@ -126,9 +124,8 @@ async fn superseding_job_inherits_doubt() {
     }
 }
 
-#[tokio::test]
-async fn retried_job_keeps_doubt() {
-    let mut queue = TestQueue::begun().await;
+async fn retried_job_keeps_doubt(engine: Engine) {
+    let mut queue = TestQueue::begun_on(engine).await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
     queue.fail(&queue.claim(1).await, -50_011).await;
@@ -138,9 +135,8 @@ async fn retried_job_keeps_doubt() {
     assert!(claim_is_in_doubt(&queue).await);
 }
 
-#[tokio::test]
-async fn prune_keeps_doubt_of_later_job() {
-    let queue = TestQueue::begun().await;
+async fn prune_keeps_doubt_of_later_job(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
     queue.cancel_batch(3, NOW_MS).await.unwrap();
@@ -150,9 +146,8 @@ async fn prune_keeps_doubt_of_later_job() {
     assert!(claim_is_in_doubt(&queue).await);
 }
 
-#[tokio::test]
-async fn doubt_outlives_the_prune_of_its_last_job() {
-    let queue = TestQueue::begun().await;
+async fn doubt_outlives_the_prune_of_its_last_job(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete").await;
     lose(&queue, 1).await;
     queue.cancel_batch(3, NOW_MS).await.unwrap();
@@ -164,9 +159,8 @@ async fn doubt_outlives_the_prune_of_its_last_job() {
 }
 
 /// A retry covers only failed jobs: it does not revive a job that was cancelled in flight.
-#[tokio::test]
-async fn retry_revives_no_job_cancelled_in_flight() {
-    let mut queue = TestQueue::begun().await;
+async fn retry_revives_no_job_cancelled_in_flight(engine: Engine) {
+    let mut queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b delete").await;
     queue.fail(&queue.claim(1).await, -7).await;
     queue.claim(1).await;
@@ -179,9 +173,8 @@ async fn retry_revives_no_job_cancelled_in_flight() {
 }
 
 /// A refused connection counts as an attempt but cannot have changed anything.
-#[tokio::test]
-async fn attempt_that_never_left_leaves_no_doubt() {
-    let queue = TestQueue::begun().await;
+async fn attempt_that_never_left_leaves_no_doubt(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b delete").await;
     let how = RequeueOptions {
         reserved_by: None,
@@ -189,8 +182,8 @@ async fn attempt_that_never_left_leaves_no_doubt() {
         counts_as_attempt: true,
         in_doubt: false,
     };
-    let settled = queue.answer(&queue.claim(2).await, Verdict::Transient, None);
-    queue.requeue(&settled, how).await.unwrap();
+    let settled = queue.response(&queue.claim(2).await, Verdict::Transient, None);
+    queue.requeue(&settled, how, &Conclusions::default()).await.unwrap();
     // The job is rejected alone for good, and then retried.
     queue.fail(&queue.claim(1).await, -50_011).await;
     queue.retry_failed(&[], Some(3)).await.unwrap();
@@ -198,9 +191,8 @@ async fn attempt_that_never_left_leaves_no_doubt() {
     assert_eq!(cancelled, Some(Cancelled { pending: 2, in_doubt: 0, in_flight: 0 }));
 }
 
-#[tokio::test]
-async fn applied_request_settles_doubt() {
-    let queue = TestQueue::begun().await;
+async fn applied_request_settles_doubt(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable").await;
     lose(&queue, 1).await;
     assert_eq!(in_doubt(&queue).await, ["a pending"]);
@@ -219,7 +211,7 @@ async fn applied_request_settles_doubt() {
 async fn other_status_waits_for_lost_request() {
     let bench = Bench::new("a enable").await;
     dies_in_flight(&bench, "a disable, b enable").await;
-    bench.service.answers([ok(), ok()]);
+    bench.service.responds_with([ok(), ok()]);
     assert_eq!(bench.run().await.totals.succeeded, 2);
     let left = "SELECT max(scheduled_ms) FROM requests WHERE target_status = 5";
     assert!(bench.queue.figure(left).await >= NOW_MS + UNDER_WAY_MAX_MS);
@@ -241,7 +233,7 @@ async fn nightly_delete_explains_last_nights_doubt() {
 async fn lost_enable_explains_no_rejected_delete() {
     let bench = Bench::new("a enable").await;
     dies_in_flight(&bench, "a delete").await;
-    bench.service.answers([code(-50_003)]);
+    bench.service.responds_with([code(-50_003)]);
     assert_eq!(bench.run().await.totals.failed, 1);
     assert_eq!(in_doubt(&bench.queue).await, ["a failed"]);
 }
@@ -249,15 +241,14 @@ async fn lost_enable_explains_no_rejected_delete() {
 #[tokio::test]
 async fn lost_responses_are_counted_by_request() {
     let bench = Bench::new("a enable, b enable").await;
-    bench.service.answers([lost(), ok()]);
+    bench.service.responds_with([lost(), ok()]);
     bench.run().await;
     let status = bench.queue.status().await.unwrap();
     assert_eq!((status.responses_lost, status.orphaned, status.in_doubt), (1, 0, 0));
 }
 
-#[tokio::test]
-async fn batch_state_uses_latest_job_of_each_question() {
-    let queue = TestQueue::begun().await;
+async fn batch_state_uses_latest_job_of_each_question(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable, d enable").await;
     queue.succeed(&queue.claim(1).await).await;
     queue.fail(&queue.claim(1).await, -7).await;
@@ -281,4 +272,17 @@ async fn batch_state_uses_latest_job_of_each_question() {
     assert!(pruned.batches > 1 && queue.unfinished_jobs(3).await.unwrap().is_pruned);
     let again = queue.import_as(1, "a enable", SameManifest::Continues).await;
     assert!(matches!(again, deskbatch::queue::Imported::New { .. }), "{again:?}");
+}
+
+on_each_engine! {
+    cancelled_job_stays_in_doubt,
+    job_withdrawn_after_rejection_is_in_doubt,
+    superseding_job_inherits_doubt,
+    retried_job_keeps_doubt,
+    prune_keeps_doubt_of_later_job,
+    doubt_outlives_the_prune_of_its_last_job,
+    retry_revives_no_job_cancelled_in_flight,
+    attempt_that_never_left_leaves_no_doubt,
+    applied_request_settles_doubt,
+    batch_state_uses_latest_job_of_each_question,
 }

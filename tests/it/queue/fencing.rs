@@ -14,7 +14,7 @@ use crate::support::binary::{Going, ends, has, sandbox_with};
 use crate::support::crash::{Mode, Moment, each_moment, small};
 use crate::support::lease::take_over;
 use crate::support::migration::{ALL, Migration, patiently, rows, unlimited};
-use crate::support::place::{Place, data, manifest, question, tell};
+use crate::support::place::{Place, data, manifest, question, report_line};
 
 /// The messages of a run that has lost its queue: another run took it over, or its files are gone.
 #[track_caller]
@@ -141,7 +141,7 @@ async fn stopped_before_sending(moment: Moment) -> Option<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 12)]
 async fn run_paused_after_claim_records_nothing_on_resume() {
     let stops = each_moment(Mode::Stop, 1, stopped_before_sending).await.len();
-    tell(&format!("stopped before each of {stops} requests"));
+    report_line(&format!("stopped before each of {stops} requests"));
     assert!(stops >= 5, "{stops}");
 }
 

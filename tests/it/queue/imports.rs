@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::Verdict;
-use deskbatch::queue::{Imported, RequeueOptions, SameManifest};
+use deskbatch::queue::{Conclusions, Imported, RequeueOptions, SameManifest};
 use sqlx::Row as _;
 
-use crate::support::auto_commit::AtOnce as _;
-use crate::support::queue::{NOW_MS, OTHER_APP, TestQueue, many, parse, questions, totals};
+use crate::support::auto_commit::AutoCommit as _;
+use crate::support::engine::{Engine, on_each_engine};
+use crate::support::manifest::{many, parse, questions, totals};
+use crate::support::queue::{NOW_MS, OTHER_APP, TestQueue};
 
-#[tokio::test]
-async fn dropped_import_rolls_back() {
-    let queue = TestQueue::begun().await;
+async fn dropped_import_rolls_back(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b delete").await;
     let before = queue.job("a").await;
     // More rows than one insert takes, so that some are written before the drop.
@@ -27,29 +28,26 @@ async fn dropped_import_rolls_back() {
     assert_eq!(queue.figure("SELECT count(*) FROM batches").await, 3);
 }
 
-#[tokio::test]
-async fn undone_import_unlocks_file_at_once() {
-    let queue = TestQueue::begun().await;
+async fn undone_import_unlocks_file_at_once(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     let (import, _) = queue.begin_manifest(7, &many(450, TargetStatus::Enable)).await;
     import.undo().await.unwrap();
     queue.sql("UPDATE batches SET name = 'by' WHERE id = 1").await;
     assert_eq!(queue.states().await, "");
 }
 
-#[tokio::test]
-async fn import_is_invisible_before_commit() {
-    let queue = TestQueue::begun().await;
+async fn import_is_invisible_before_commit(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     let (mut import, totals) = queue.begin_manifest(7, &many(450, TargetStatus::Delete)).await;
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
     assert_eq!(preview.open, [3, 0, 450]);
-    assert_eq!(queue.tally().await, "");
+    assert_eq!(queue.state_counts().await, "");
     import.commit(&totals).await.unwrap();
-    assert_eq!(queue.tally().await, "pending 450");
+    assert_eq!(queue.state_counts().await, "pending 450");
 }
 
-#[tokio::test]
-async fn later_import_supersedes_only_its_pending_jobs() {
-    let queue = TestQueue::begun().await;
+async fn later_import_supersedes_only_its_pending_jobs(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable").await;
     let (mut import, totals) = queue.begin_manifest(7, "b delete, d delete").await;
     let preview = import.preview(&totals.digest, SameManifest::Continues).await.unwrap();
@@ -66,8 +64,8 @@ async fn later_import_supersedes_only_its_pending_jobs() {
 }
 
 /// The queue and its counters after a large import that names questions of every job state.
-async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>) {
-    let queue = TestQueue::begun().await;
+async fn superseded_by_many(engine: Engine, names_questions: bool) -> (u64, String, Vec<String>) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable, d enable, e enable, stays enable").await;
     queue.succeed(&queue.claim(1).await).await;
     queue.fail(&queue.claim(1).await, -7).await;
@@ -88,12 +86,11 @@ async fn superseded_by_many(names_questions: bool) -> (u64, String, Vec<String>)
     import.commit(&totals).await.unwrap();
     let older = "SELECT printf('%s:%s:%d', question_id, state, is_latest) AS job FROM jobs WHERE batch_id = 3 ORDER BY id";
     let older = queue.ask(older).await.iter().map(|row| row.get(0)).collect();
-    (preview.superseded, queue.tally().await, older)
+    (preview.superseded, queue.state_counts().await, older)
 }
 
-#[tokio::test]
-async fn index_and_scan_find_same_superseded_jobs() {
-    let by_index = superseded_by_many(false).await;
+async fn index_and_scan_find_same_superseded_jobs(engine: Engine) {
+    let by_index = superseded_by_many(engine, false).await;
     let expected = [
         "a:succeeded:0",
         "b:failed:0",
@@ -103,12 +100,11 @@ async fn index_and_scan_find_same_superseded_jobs() {
         "stays:pending:1",
     ];
     assert_eq!((by_index.0, &by_index.2[..]), (2, &expected.map(str::to_owned)[..]));
-    assert_eq!(superseded_by_many(true).await, by_index);
+    assert_eq!(superseded_by_many(engine, true).await, by_index);
 }
 
-#[tokio::test]
-async fn reserved_job_can_be_superseded() {
-    let queue = TestQueue::begun().await;
+async fn reserved_job_can_be_superseded(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
@@ -122,9 +118,8 @@ async fn reserved_job_can_be_superseded() {
     assert_eq!(questions(&again), "b");
 }
 
-#[tokio::test]
-async fn job_in_flight_is_superseded_on_requeue() {
-    let queue = TestQueue::begun().await;
+async fn job_in_flight_is_superseded_on_requeue(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     let newer = queue.import_as(7, "a delete", SameManifest::Continues).await;
@@ -136,14 +131,13 @@ async fn job_in_flight_is_superseded_on_requeue() {
         counts_as_attempt: true,
         in_doubt: false,
     };
-    let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-    assert_eq!(queue.requeue(&settled, how).await.unwrap(), 1);
+    let settled = queue.response(&claimed, Verdict::Rejected, Some(-50_003));
+    assert_eq!(queue.requeue(&settled, how, &Conclusions::default()).await.unwrap(), 1);
     assert_eq!(queue.states().await, "a:superseded b:pending a:pending");
 }
 
-#[tokio::test]
-async fn job_in_flight_keeps_success_after_later_import() {
-    let queue = TestQueue::begun().await;
+async fn job_in_flight_keeps_success_after_later_import(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable").await;
     let claimed = queue.claim(9).await;
     queue.import("a delete").await;
@@ -151,9 +145,8 @@ async fn job_in_flight_keeps_success_after_later_import() {
     assert_eq!(queue.states().await, "a:succeeded a:pending");
 }
 
-#[tokio::test]
-async fn three_imports_of_one_question_leave_one_newest() {
-    let queue = TestQueue::begun().await;
+async fn three_imports_of_one_question_leave_one_newest(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable").await;
     let claimed = queue.claim(9).await;
     queue.import("a disable").await;
@@ -164,9 +157,8 @@ async fn three_imports_of_one_question_leave_one_newest() {
     assert_eq!(queue.claim(9).await.status, TargetStatus::Delete);
 }
 
-#[tokio::test]
-async fn known_manifest_creates_no_new_batch() {
-    let queue = TestQueue::begun().await;
+async fn known_manifest_creates_no_new_batch(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import_as(7, "a enable, b enable", SameManifest::Continues).await;
     let claimed = queue.claim(1).await;
     queue.succeed(&claimed).await;
@@ -179,9 +171,8 @@ async fn known_manifest_creates_no_new_batch() {
     assert_eq!(queue.states().await, "a:succeeded b:succeeded");
 }
 
-#[tokio::test]
-async fn known_manifest_creates_batch_with_again() {
-    let queue = TestQueue::begun().await;
+async fn known_manifest_creates_batch_with_again(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import_as(7, "a enable, b enable", SameManifest::Continues).await;
     let claimed = queue.claim(1).await;
     queue.succeed(&claimed).await;
@@ -190,9 +181,8 @@ async fn known_manifest_creates_batch_with_again() {
     assert_eq!(queue.states().await, "a:succeeded b:superseded a:pending b:pending");
 }
 
-#[tokio::test]
-async fn same_manifest_of_another_app_is_new_batch() {
-    let queue = TestQueue::begun().await;
+async fn same_manifest_of_another_app_is_new_batch(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import_as(7, "a enable", SameManifest::Continues).await;
     let mut import = queue.begin_import(OTHER_APP, NOW_MS).await.unwrap();
     import.add(parse("z enable").remove(0)).await.unwrap();
@@ -202,9 +192,8 @@ async fn same_manifest_of_another_app_is_new_batch() {
     assert_eq!(queue.states().await, "a:pending");
 }
 
-#[tokio::test]
-async fn known_manifest_supersedes_nothing() {
-    let queue = TestQueue::begun().await;
+async fn known_manifest_supersedes_nothing(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     let rows = many(450, TargetStatus::Enable);
     queue.import_as(7, &rows, SameManifest::Continues).await;
     queue.import_as(8, "q0001 delete", SameManifest::Continues).await;
@@ -213,12 +202,11 @@ async fn known_manifest_supersedes_nothing() {
     // The jobs by-6 and by-7 are pending, by-5 is in flight.
     assert_eq!((preview.known, preview.superseded, preview.open), (Some(3), 0, [449 + 3, 0, 1]));
     assert_eq!(import.commit(&totals).await.unwrap(), Imported::Known { batch: 3 });
-    assert_eq!(queue.tally().await, "pending 450, superseded 1");
+    assert_eq!(queue.state_counts().await, "pending 450, superseded 1");
 }
 
-#[tokio::test]
-async fn later_row_replaces_earlier_row_of_same_manifest() {
-    let queue = TestQueue::begun().await;
+async fn later_row_replaces_earlier_row_of_same_manifest(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable").await;
     let (mut import, _) = queue.begin_manifest(7, "a enable, b enable").await;
     import.replace(parse("a delete").remove(0)).await.unwrap();
@@ -231,9 +219,8 @@ async fn later_row_replaces_earlier_row_of_same_manifest() {
     assert_eq!(statuses, "4 6 4");
 }
 
-#[tokio::test]
-async fn rows_that_make_no_job_are_counted_with_their_batch() {
-    let queue = TestQueue::begun().await;
+async fn rows_that_make_no_job_are_counted_with_their_batch(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     let (import, mut totals) = queue.begin_manifest(7, "a enable, b enable").await;
     (totals.rows, totals.duplicates, totals.rejected) = (10, 5, 3);
     import.commit(&totals).await.unwrap();
@@ -243,13 +230,31 @@ async fn rows_that_make_no_job_are_counted_with_their_batch() {
     assert_eq!((summary.jobs, summary.open, summary.failed), (2, 2, 0));
 }
 
-#[tokio::test]
-async fn import_with_inconsistent_totals_is_refused() {
-    let queue = TestQueue::begun().await;
+async fn import_with_inconsistent_totals_is_refused(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     let (import, mut totals) = queue.begin_manifest(7, "a enable, b enable").await;
     totals.duplicates = 5;
     assert!(import.commit(&totals).await.is_err());
     assert_eq!(queue.states().await, "");
     queue.import("a enable").await;
     assert_eq!(queue.states().await, "a:pending");
+}
+
+on_each_engine! {
+    dropped_import_rolls_back,
+    undone_import_unlocks_file_at_once,
+    import_is_invisible_before_commit,
+    later_import_supersedes_only_its_pending_jobs,
+    index_and_scan_find_same_superseded_jobs,
+    reserved_job_can_be_superseded,
+    job_in_flight_is_superseded_on_requeue,
+    job_in_flight_keeps_success_after_later_import,
+    three_imports_of_one_question_leave_one_newest,
+    known_manifest_creates_no_new_batch,
+    known_manifest_creates_batch_with_again,
+    same_manifest_of_another_app_is_new_batch,
+    known_manifest_supersedes_nothing,
+    later_row_replaces_earlier_row_of_same_manifest,
+    rows_that_make_no_job_are_counted_with_their_batch,
+    import_with_inconsistent_totals_is_refused,
 }

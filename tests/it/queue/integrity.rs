@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::Queue;
 
-use crate::support::auto_commit::AtOnce as _;
+use crate::support::auto_commit::AutoCommit as _;
 use crate::support::queue::{APP, NOW_MS, TestQueue};
 
 #[tokio::test]
@@ -107,12 +107,12 @@ async fn check_reports_counter_drift_and_recount_repairs_it() {
         "UPDATE batches SET last_job = last_job - 1 WHERE id = 3",
     ] {
         queue.try_sql(wrong).await.unwrap();
-        let told = queue.check().await.unwrap();
+        let reported = queue.check().await.unwrap();
         assert!(
-            told.len() == 1 && told[0].starts_with("figures: batch 3 has "),
-            "{wrong}: {told:?}"
+            reported.len() == 1 && reported[0].starts_with("figures: batch 3 has "),
+            "{wrong}: {reported:?}"
         );
-        assert_eq!(queue.recount().await.unwrap(), told, "{wrong}");
+        assert_eq!(queue.recount().await.unwrap(), reported, "{wrong}");
         queue.check_invariants().await;
         assert_eq!(queue.check().await.unwrap(), Vec::<String>::new(), "{wrong}");
     }
@@ -121,8 +121,8 @@ async fn check_reports_counter_drift_and_recount_repairs_it() {
             .try_sql(&format!("UPDATE runs SET {column} = {column} + 1 WHERE id = 1"))
             .await
             .unwrap();
-        let told = queue.check().await.unwrap();
-        assert_eq!(told, ["figures: run 1 has other requests than they say"], "{column}");
+        let reported = queue.check().await.unwrap();
+        assert_eq!(reported, ["figures: run 1 has other requests than they say"], "{column}");
         queue.recount().await.unwrap();
         queue.check_invariants().await;
     }

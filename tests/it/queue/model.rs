@@ -16,8 +16,9 @@ use crate::queue::model_compare::compare;
 use crate::queue::model_ops::{Op, op};
 use crate::queue::model_queue::{Model, ModelJob, Verdict};
 use crate::support::approvals::begin_run;
-use crate::support::auto_commit::{AtOnce as _, inferred};
-use crate::support::queue::{APP, NOW_MS, TestQueue, is_fenced, parse, totals};
+use crate::support::auto_commit::{AutoCommit as _, inferred};
+use crate::support::manifest::{is_fenced, parse, totals};
+use crate::support::queue::{APP, NOW_MS, TestQueue};
 use crate::support::scale::cases;
 
 /// How often each kind of operation had an effect.
@@ -222,7 +223,7 @@ impl Both {
                     counts_as_attempt: counts,
                     in_doubt,
                 };
-                let done = queue.requeue_rejected(&settled, how, &conclusions).await;
+                let done = queue.requeue(&settled, how, &conclusions).await;
                 ("settle returned", refused(&done))
             }
         };
@@ -305,7 +306,7 @@ const KINDS: [&str; 18] = [
 ];
 
 /// Runs until `operations` are done and each kind has succeeded at least once.
-fn the_store_and_its_model_agree(operations: usize, seed: u8) {
+fn queue_and_model_agree(operations: usize, seed: u8) {
     const OPS: usize = 100;
     const CASES: u32 = 10;
     let mut done = Done::new();
@@ -317,13 +318,13 @@ fn the_store_and_its_model_agree(operations: usize, seed: u8) {
         let collected = std::cell::RefCell::new(Done::new());
         let ran =
             TestRunner::new_with_rng(config, rng).run(&prop::collection::vec(op(), OPS), |ops| {
-                let told = std::panic::catch_unwind(|| {
+                let reported = std::panic::catch_unwind(|| {
                     let runtime =
                         tokio::runtime::Builder::new_current_thread().enable_all().build();
                     runtime.unwrap().block_on(follow(&ops))
                 });
-                let told = told.map_err(|_| TestCaseError::fail("they differ"))?;
-                for (kind, times) in told {
+                let reported = reported.map_err(|_| TestCaseError::fail("they differ"))?;
+                for (kind, times) in reported {
                     *collected.borrow_mut().entry(kind).or_default() += times;
                 }
                 Ok(())
@@ -339,5 +340,5 @@ fn the_store_and_its_model_agree(operations: usize, seed: u8) {
 
 #[test]
 fn queue_matches_model_after_random_operations() {
-    the_store_and_its_model_agree(cases(1_000, 50_000), 1);
+    queue_and_model_agree(cases(1_000, 50_000), 1);
 }

@@ -65,7 +65,7 @@ pub async fn compare(queue: &TestQueue, model: &Model, now_ms: i64) {
         model.batches.iter().map(|row| (row.id, row.cancelled, row.pruned)).collect();
     assert_eq!(real, expected, "batches");
     compare_doubts(queue, model, now_ms).await;
-    queue.check_figures().await;
+    queue.check_counters().await;
 }
 
 async fn compare_doubts(queue: &TestQueue, model: &Model, now_ms: i64) {

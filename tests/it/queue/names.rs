@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
-use crate::support::place::{Place, manifest, question, said, tell};
+use crate::support::place::{Place, manifest, question, report_line, said};
 
 /// The number of a user other than root.
 const OTHER_USER: u32 = 65_534;
@@ -51,7 +51,7 @@ async fn queue_file_that_is_a_mount_is_refused() {
     let mut mount = Command::new("mount");
     mount.arg("--bind").arg(place.path("deskbatch.db")).arg(&mounted);
     if !mount.output().is_ok_and(|output| output.status.success()) {
-        tell("skipped: this user may not mount a file");
+        report_line("skipped: this user may not mount a file");
         return;
     }
     let before = place.files();
@@ -95,7 +95,7 @@ async fn lock_that_is_a_link_is_refused_and_untouched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lock_made_by_root_belongs_to_the_queue_owner() {
     if !is_root() {
-        tell("skipped: this user is not root");
+        report_line("skipped: this user is not root");
         return;
     }
     let (place, sandbox) = (Place::new(), sandbox().await);
@@ -121,7 +121,7 @@ async fn lock_of_another_user_is_named_with_a_remedy() {
     let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
     let begun = by_way_of(&user, &place.deskbatch(&["status"])).output();
     if !is_root() || !begun.is_ok_and(|output| output.status.code() != Some(127)) {
-        tell("skipped: this user cannot become another one");
+        report_line("skipped: this user cannot become another one");
         return;
     }
     for args in [&["run"][..], &["status"]] {

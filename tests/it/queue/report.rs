@@ -3,6 +3,7 @@
 use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::{PauseReason, QueueCounts};
 
+use crate::support::engine::{Engine, on_each_engine};
 use crate::support::queue::{NOW_MS, TestQueue};
 
 /// Inserts requests of run `run`: when each left after [`NOW_MS`], and its verdict.
@@ -18,9 +19,8 @@ async fn sent(queue: &TestQueue, run: i64, requests: &[(i64, &str)]) {
     }
 }
 
-#[tokio::test]
-async fn jobs_are_counted_by_status_state_code_and_batch() {
-    let mut queue = TestQueue::idle().await;
+async fn jobs_are_counted_by_status_state_code_and_batch(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.import("a enable, b enable, c delete, d disable").await;
     queue.run = queue.start_run().await;
     let claimed = queue.claim(1).await;
@@ -47,9 +47,8 @@ async fn jobs_are_counted_by_status_state_code_and_batch() {
     assert_eq!(all.codes.total, 2);
 }
 
-#[tokio::test]
-async fn more_rows_than_one_statement_sums_are_all_counted() {
-    let queue = TestQueue::idle().await;
+async fn more_rows_than_one_statement_sums_are_all_counted(engine: Engine) {
+    let queue = TestQueue::idle_on(engine).await;
     queue.import_many(3, TargetStatus::Delete).await;
     // Job numbers far apart, as after a prune.
     queue.sql("UPDATE jobs SET id = id + 250000 WHERE batch_id = 3").await;
@@ -58,9 +57,8 @@ async fn more_rows_than_one_statement_sums_are_all_counted() {
     assert_eq!(overview.batches.rows[0].counts.pending, 3);
 }
 
-#[tokio::test]
-async fn request_timeline_shows_pause_reasons() {
-    let mut queue = TestQueue::idle().await;
+async fn request_timeline_shows_pause_reasons(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.run = queue.start_run().await;
     let went = [
         (0, "applied"),
@@ -93,9 +91,8 @@ async fn request_timeline_shows_pause_reasons() {
     assert_eq!(pauses, [(PauseReason::Transient, 1, 6_000), (PauseReason::Other, 2, 5_400)]);
 }
 
-#[tokio::test]
-async fn push_back_within_pause_is_its_reason() {
-    let mut queue = TestQueue::idle().await;
+async fn push_back_within_pause_is_its_reason(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.run = queue.start_run().await;
     sent(&queue, queue.run, &[(0, "throttled"), (20, "applied"), (2_000, "applied")]).await;
     let pauses = queue.overview(None, 1_000).await.unwrap().traffic.pauses;
@@ -106,9 +103,8 @@ async fn push_back_within_pause_is_its_reason() {
     );
 }
 
-#[tokio::test]
-async fn change_from_any_connection_is_detected_once() {
-    let queue = TestQueue::idle().await;
+async fn change_from_any_connection_is_detected_once(engine: Engine) {
+    let queue = TestQueue::idle_on(engine).await;
     let mut changes = queue.changes().await.unwrap();
     assert!(changes.any().await.unwrap());
     assert!(!changes.any().await.unwrap());
@@ -120,9 +116,8 @@ async fn change_from_any_connection_is_detected_once() {
     queue.probe().await.unwrap();
 }
 
-#[tokio::test]
-async fn batch_report_lists_only_runs_since_its_import() {
-    let mut queue = TestQueue::idle().await;
+async fn batch_report_lists_only_runs_since_its_import(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.import("a enable").await;
     queue.run = queue.start_run().await;
     let claimed = queue.claim(1).await;
@@ -132,9 +127,8 @@ async fn batch_report_lists_only_runs_since_its_import() {
     assert_eq!(queue.overview(None, 1_000).await.unwrap().runs.total, 2);
 }
 
-#[tokio::test]
-async fn watcher_does_not_prevent_closing_queue() {
-    let queue = TestQueue::idle().await;
+async fn watcher_does_not_prevent_closing_queue(engine: Engine) {
+    let queue = TestQueue::idle_on(engine).await;
     let mut changes = queue.changes().await.unwrap();
     let apart = queue.separate_connections();
     let mut others = apart.changes().await.unwrap();
@@ -149,9 +143,8 @@ async fn watcher_does_not_prevent_closing_queue() {
     drop(changes);
 }
 
-#[tokio::test]
-async fn pause_at_statement_boundary_is_counted_once() {
-    let mut queue = TestQueue::idle().await;
+async fn pause_at_statement_boundary_is_counted_once(engine: Engine) {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.run = queue.start_run().await;
     let went = [(0, "applied"), (200, "applied"), (3_200, "applied"), (3_400, "applied")];
     sent(&queue, queue.run, &went).await;
@@ -167,4 +160,15 @@ async fn pause_at_statement_boundary_is_counted_once() {
     assert_eq!(pauses, [(PauseReason::Other, 1, 3_000)]);
     let sent: Vec<u64> = traffic.buckets.iter().map(|bucket| bucket.requests.total).collect();
     assert_eq!(sent, [2, 0, 0, 2]);
+}
+
+on_each_engine! {
+    jobs_are_counted_by_status_state_code_and_batch,
+    more_rows_than_one_statement_sums_are_all_counted,
+    request_timeline_shows_pause_reasons,
+    push_back_within_pause_is_its_reason,
+    change_from_any_connection_is_detected_once,
+    batch_report_lists_only_runs_since_its_import,
+    watcher_does_not_prevent_closing_queue,
+    pause_at_statement_boundary_is_counted_once,
 }

@@ -3,12 +3,13 @@
 use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::{DUE_WITHIN, QueueError, Recovery, RunEnding};
 
-use crate::support::auto_commit::AtOnce as _;
+use crate::support::auto_commit::AutoCommit as _;
+use crate::support::engine::{Engine, on_each_engine};
 use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue};
 
 /// A queue whose run has died with `a b` in flight, `c` reserved and `d` free.
-async fn left_behind() -> TestQueue {
-    let mut queue = TestQueue::idle().await;
+async fn left_behind(engine: Engine) -> TestQueue {
+    let mut queue = TestQueue::idle_on(engine).await;
     queue.import("a enable, b enable, c delete, d disable").await;
     queue.run = queue.start_run().await;
     queue.claim(2).await;
@@ -30,9 +31,8 @@ async fn run_row(queue: &TestQueue, run: i64) -> String {
     sqlx::Row::get(&queue.ask(&sql).await[0], 0)
 }
 
-#[tokio::test]
-async fn new_run_requeues_orphans_and_clears_reservations() {
-    let queue = left_behind().await;
+async fn new_run_requeues_orphans_and_clears_reservations(engine: Engine) {
+    let queue = left_behind(engine).await;
     let lease = queue.reacquire(APP, NOW_MS + 70).await;
     assert_eq!(queue.begin_run(&lease, NOW_MS + 70).await.unwrap(), 3);
     assert_eq!(
@@ -54,18 +54,16 @@ async fn new_run_requeues_orphans_and_clears_reservations() {
     assert_eq!(queue.status().await.unwrap().orphaned, 1);
 }
 
-#[tokio::test]
-async fn run_of_another_app_requeues_orphans() {
-    let queue = left_behind().await;
+async fn run_of_another_app_requeues_orphans(engine: Engine) {
+    let queue = left_behind(engine).await;
     let recovery = queue.reacquire(OTHER_APP, NOW_MS).await.recovery();
     assert_eq!((recovery.orphans, recovery.last_sent_ms), (2, Some(NOW_MS)));
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 lost in_doubt");
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn superseded_or_cancelled_orphans_are_not_requeued() {
-    let queue = left_behind().await;
+async fn superseded_or_cancelled_orphans_are_not_requeued(engine: Engine) {
+    let queue = left_behind(engine).await;
     queue.import("a delete").await;
     queue.cancel_batch(3, NOW_MS).await.unwrap();
     assert_eq!(queue.states().await, "a:in_flight b:in_flight c:cancelled d:cancelled a:pending");
@@ -73,22 +71,20 @@ async fn superseded_or_cancelled_orphans_are_not_requeued() {
     assert_eq!(queue.states().await, "a:superseded b:cancelled c:cancelled d:cancelled a:pending");
 }
 
-#[tokio::test]
-async fn clock_set_back_never_puts_end_before_start() {
-    let queue = left_behind().await;
+async fn clock_set_back_never_puts_end_before_start(engine: Engine) {
+    let queue = left_behind(engine).await;
     let lease = queue.reacquire(APP, NOW_MS - 86_400_000).await;
     assert_eq!(lease.recovery().orphaned_requests, 1);
     let run = queue.begin_run(&lease, NOW_MS - 86_400_000).await.unwrap();
     assert_eq!(run_row(&queue, 2).await, "died 0");
-    let answered = format!("SELECT responded_ms - {NOW_MS} FROM requests WHERE id = 2");
-    assert_eq!(queue.figure(&answered).await, 0);
+    let responded = format!("SELECT responded_ms - {NOW_MS} FROM requests WHERE id = 2");
+    assert_eq!(queue.figure(&responded).await, 0);
     queue.end_run(run, RunEnding::Signal, NOW_MS - 2 * 86_400_000).await.unwrap();
     assert_eq!(run_row(&queue, 3).await, "signal -86400000");
 }
 
-#[tokio::test]
-async fn impossibly_distant_due_time_is_cleared() {
-    let queue = TestQueue::idle().await;
+async fn impossibly_distant_due_time_is_cleared(engine: Engine) {
+    let queue = TestQueue::idle_on(engine).await;
     queue.import("a enable, b delete, c enable").await;
     let due = |question: &str, ms: i64| {
         format!(
@@ -105,9 +101,8 @@ async fn impossibly_distant_due_time_is_cleared() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn ended_run_clears_reservations_and_keeps_due_times() {
-    let queue = left_behind().await;
+async fn ended_run_clears_reservations_and_keeps_due_times(engine: Engine) {
+    let queue = left_behind(engine).await;
     queue.end_run(queue.run, RunEnding::Outage, NOW_MS + 9).await.unwrap();
     assert_eq!(queue.job("c").await, "pending due=2000 request=3 attempts=1");
     assert_eq!(queue.states().await, "a:in_flight b:in_flight c:pending d:pending");
@@ -115,9 +110,8 @@ async fn ended_run_clears_reservations_and_keeps_due_times() {
     assert_eq!(run_row(&queue, 1).await.split(' ').next(), Some("drained"));
 }
 
-#[tokio::test]
-async fn run_can_end_only_once() {
-    let queue = left_behind().await;
+async fn run_can_end_only_once(engine: Engine) {
+    let queue = left_behind(engine).await;
     queue.end_run(queue.run, RunEnding::Signal, NOW_MS + 9).await.unwrap();
     let again = queue.end_run(queue.run, RunEnding::Drained, NOW_MS + 99).await;
     assert!(matches!(again, Err(QueueError::TakenOver { run }) if run == queue.run), "{again:?}");
@@ -125,9 +119,8 @@ async fn run_can_end_only_once() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn ended_run_keeps_reservations_of_other_runs() {
-    let queue = TestQueue::begun().await;
+async fn ended_run_keeps_reservations_of_other_runs(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
@@ -136,10 +129,9 @@ async fn ended_run_keeps_reservations_of_other_runs() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn every_run_ending_can_be_stored() {
+async fn every_run_ending_can_be_stored(engine: Engine) {
     use RunEnding::{Broken, Drained, Outage, Refused, Signal, Suspicious};
-    let queue = TestQueue::idle().await;
+    let queue = TestQueue::idle_on(engine).await;
     for ending in [Drained, Signal, Outage, Refused, Suspicious, Broken] {
         let run = queue.start_run().await;
         queue.end_run(run, ending, NOW_MS).await.unwrap();
@@ -148,9 +140,8 @@ async fn every_run_ending_can_be_stored() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn batch_is_unfinished_while_one_job_is_open() {
-    let queue = left_behind().await;
+async fn batch_is_unfinished_while_one_job_is_open(engine: Engine) {
+    let queue = left_behind(engine).await;
     queue.import("x enable").await;
     assert_eq!(queue.unfinished_batches(APP).await.unwrap(), [3, 4]);
     queue.cancel_batch(3, NOW_MS).await.unwrap();
@@ -160,9 +151,8 @@ async fn batch_is_unfinished_while_one_job_is_open() {
     assert_eq!(queue.unfinished_batches(OTHER_APP).await.unwrap(), [2]);
 }
 
-#[tokio::test]
-async fn taken_over_run_can_claim_nothing() {
-    let queue = TestQueue::idle().await;
+async fn taken_over_run_can_claim_nothing(engine: Engine) {
+    let queue = TestQueue::idle_on(engine).await;
     let older = queue.start_run().await;
     queue.import("a enable, b enable").await;
     let newer = queue.start_run().await;
@@ -171,4 +161,18 @@ async fn taken_over_run_can_claim_nothing() {
     assert_eq!(queue.states().await, "a:pending b:pending");
     let claimed = queue.claim_free(newer, |_, _| 9, NOW_MS).await.unwrap().unwrap();
     assert_eq!(claimed.jobs.len(), 2);
+}
+
+on_each_engine! {
+    new_run_requeues_orphans_and_clears_reservations,
+    run_of_another_app_requeues_orphans,
+    superseded_or_cancelled_orphans_are_not_requeued,
+    clock_set_back_never_puts_end_before_start,
+    impossibly_distant_due_time_is_cleared,
+    ended_run_clears_reservations_and_keeps_due_times,
+    run_can_end_only_once,
+    ended_run_keeps_reservations_of_other_runs,
+    every_run_ending_can_be_stored,
+    batch_is_unfinished_while_one_job_is_open,
+    taken_over_run_can_claim_nothing,
 }

@@ -11,8 +11,9 @@ use deskbatch::queue::{Conclusion, Conclusions, Imported, Queue, RequeueOptions}
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
 
-use crate::support::auto_commit::{AtOnce as _, inferred};
-use crate::support::queue::{APP, NOW_MS, TestQueue, many, parse, totals};
+use crate::support::auto_commit::{AutoCommit as _, inferred};
+use crate::support::manifest::{many, parse, totals};
+use crate::support::queue::{APP, NOW_MS, TestQueue};
 
 /// A job of the bystanders' batch with changed `(columns, values)`.
 fn job(columns: &str, values: &str) -> String {
@@ -111,16 +112,16 @@ async fn constraints_enforce_columns_of_each_job_state() {
     for state in ["pending", "in_flight", "succeeded", "failed", "cancelled", "superseded", "done"]
     {
         let is_open = ["pending", "in_flight"].contains(&state);
-        let is_told = ["succeeded", "failed"].contains(&state);
+        let is_reported = ["succeeded", "failed"].contains(&state);
         for has in 0..1 << 5 {
             let [finished, held, sent, tried, coded] =
                 [0, 1, 2, 3, 4].map(|bit| has >> bit & 1 == 1);
             let possible = state != "done"
                 && finished != is_open
                 && (!held || state == "pending")
-                && (sent || state != "in_flight" && !is_told)
-                && (tried || !is_told)
-                && (!coded || is_told);
+                && (sent || state != "in_flight" && !is_reported)
+                && (tried || !is_reported)
+                && (!coded || is_reported);
             let values = [
                 if finished { "1" } else { "NULL" }.to_owned(),
                 if held { holder.to_string() } else { "NULL".to_owned() },
@@ -189,7 +190,7 @@ async fn queue_makes_exactly_the_legal_transitions() {
     let alone = alone.unwrap().unwrap();
     let conclusions =
         Conclusions { jobs: vec![inferred(ids[1], together.request.id)], ..none.clone() };
-    let settled = queue.answer(&alone, Verdict::Applied, Some(0));
+    let settled = queue.response(&alone, Verdict::Applied, Some(0));
     queue.settle_succeeded(&settled, &conclusions).await.unwrap();
     // The delete is rejected alone, and counts as done once the app is known to be alive.
     queue.import("z delete").await;
@@ -244,8 +245,8 @@ async fn no_queue_call_changes_a_final_job_state() {
     };
     let conclusions =
         Conclusions { released: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request.id)] };
-    let settled = queue.answer(&other, Verdict::Transient, None);
-    queue.requeue_rejected(&settled, how, &conclusions).await.unwrap();
+    let settled = queue.response(&other, Verdict::Transient, None);
+    queue.requeue(&settled, how, &conclusions).await.unwrap();
     assert_eq!(queue.states().await, format!("{before} x:pending"));
 }
 

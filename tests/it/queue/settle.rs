@@ -4,19 +4,20 @@ use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{Concluded, Conclusion, Conclusions, RequeueOptions, SettleCounts};
 
-use crate::support::auto_commit::{AtOnce as _, inferred};
-use crate::support::queue::{NOW_MS, TestQueue, is_fenced};
+use crate::support::auto_commit::{AutoCommit as _, inferred};
+use crate::support::engine::{Engine, on_each_engine};
+use crate::support::manifest::is_fenced;
+use crate::support::queue::{NOW_MS, TestQueue};
 
 fn none() -> Conclusions {
     Conclusions::default()
 }
 
-#[tokio::test]
-async fn applied_request_settles_only_its_own_jobs() {
-    let queue = TestQueue::begun().await;
+async fn applied_request_settles_only_its_own_jobs(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable").await;
     let (first, second) = (queue.claim(2).await, queue.claim(1).await);
-    let settled = queue.answer(&first, Verdict::Applied, Some(0));
+    let settled = queue.response(&first, Verdict::Applied, Some(0));
     let done = queue.settle_succeeded(&settled, &none()).await.unwrap();
     assert_eq!(done, SettleCounts { jobs: 2, concluded: Concluded::default() });
     assert_eq!(queue.states().await, "a:succeeded b:succeeded c:in_flight");
@@ -27,12 +28,11 @@ async fn applied_request_settles_only_its_own_jobs() {
     assert_eq!(queue.job("c").await, format!("in_flight request={}", second.request.id));
 }
 
-#[tokio::test]
-async fn rejection_is_stored_with_code_text_and_request() {
-    let queue = TestQueue::begun().await;
+async fn rejection_is_stored_with_code_text_and_request(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b enable").await;
     let claimed = queue.claim(1).await;
-    let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
+    let settled = queue.response(&claimed, Verdict::Rejected, Some(-50_003));
     let done = queue.settle_failed(&settled, false, &none()).await.unwrap();
     assert_eq!(done, SettleCounts { jobs: 1, concluded: Concluded::default() });
     let job = queue.job("a").await;
@@ -45,9 +45,8 @@ async fn rejection_is_stored_with_code_text_and_request() {
     assert_eq!(queue.states().await, "a:failed b:pending");
 }
 
-#[tokio::test]
-async fn requeue_counts_attempt_only_if_flagged() {
-    let queue = TestQueue::begun().await;
+async fn requeue_counts_attempt_only_if_flagged(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable").await;
     for (counts, attempts) in
         [(false, ""), (true, " attempts=1"), (false, " attempts=1"), (true, " attempts=2")]
@@ -59,8 +58,8 @@ async fn requeue_counts_attempt_only_if_flagged() {
             counts_as_attempt: counts,
             in_doubt: false,
         };
-        let settled = queue.answer(&claimed, Verdict::Throttled, Some(-14));
-        queue.requeue(&settled, how).await.unwrap();
+        let settled = queue.response(&claimed, Verdict::Throttled, Some(-14));
+        queue.requeue(&settled, how, &Conclusions::default()).await.unwrap();
         assert_eq!(
             queue.job("a").await,
             format!("pending request={}{attempts}", claimed.request.id)
@@ -69,9 +68,8 @@ async fn requeue_counts_attempt_only_if_flagged() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn in_doubt_flag_persists_until_settled() {
-    let queue = TestQueue::begun().await;
+async fn in_doubt_flag_persists_until_settled(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     assert!(claimed.jobs.iter().all(|job| !job.in_doubt));
@@ -81,14 +79,14 @@ async fn in_doubt_flag_persists_until_settled() {
         counts_as_attempt: true,
         in_doubt: true,
     };
-    let lost = queue.answer(&claimed, Verdict::Transient, None);
-    queue.requeue(&lost, how).await.unwrap();
+    let lost = queue.response(&claimed, Verdict::Transient, None);
+    queue.requeue(&lost, how, &Conclusions::default()).await.unwrap();
     assert_eq!(queue.job("a").await, "pending due=0 request=3 attempts=1 lost in_doubt");
     let claimed = queue.claim(9).await;
     assert!(claimed.jobs.iter().all(|job| job.in_doubt));
     let how = RequeueOptions { in_doubt: false, not_before_ms: 0, ..how };
-    let refused = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
-    queue.requeue(&refused, how).await.unwrap();
+    let refused = queue.response(&claimed, Verdict::Rejected, Some(-50_003));
+    queue.requeue(&refused, how, &Conclusions::default()).await.unwrap();
     queue.succeed(&queue.claim(1).await).await;
     assert_eq!(queue.job("a").await, "succeeded request=5 attempts=3 lost finished=50");
     queue.fail(&queue.claim(1).await, -7).await;
@@ -99,12 +97,11 @@ async fn in_doubt_flag_persists_until_settled() {
     queue.check_invariants().await;
 }
 
-#[tokio::test]
-async fn failure_of_possibly_applied_job_is_in_doubt() {
-    let queue = TestQueue::begun().await;
+async fn failure_of_possibly_applied_job_is_in_doubt(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(1).await;
-    let settled = queue.answer(&claimed, Verdict::Transient, None);
+    let settled = queue.response(&claimed, Verdict::Transient, None);
     queue.settle_failed(&settled, true, &none()).await.unwrap();
     assert_eq!(
         queue.job("a").await,
@@ -113,12 +110,11 @@ async fn failure_of_possibly_applied_job_is_in_doubt() {
     assert_eq!(queue.states().await, "a:failed b:pending");
 }
 
-#[tokio::test]
-async fn delete_found_applied_succeeds_and_keeps_code() {
-    let queue = TestQueue::begun().await;
+async fn delete_found_applied_succeeds_and_keeps_code(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b delete").await;
     let claimed = queue.claim(1).await;
-    let settled = queue.answer(&claimed, Verdict::Rejected, Some(-50_003));
+    let settled = queue.response(&claimed, Verdict::Rejected, Some(-50_003));
     queue.settle_succeeded(&settled, &none()).await.unwrap();
     assert_eq!(
         queue.job("a").await,
@@ -128,9 +124,8 @@ async fn delete_found_applied_succeeds_and_keeps_code() {
     assert_eq!(queue.states().await, "a:succeeded b:pending");
 }
 
-#[tokio::test]
-async fn second_settle_fails_and_changes_nothing() {
-    let queue = TestQueue::begun().await;
+async fn second_settle_fails_and_changes_nothing(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(9).await;
     queue.hold(&claimed).await;
@@ -140,7 +135,7 @@ async fn second_settle_fails_and_changes_nothing() {
         .unwrap()
         .unwrap();
     let before = (queue.job("a").await, queue.job("b").await);
-    let late = queue.answer(&claimed, Verdict::Applied, Some(0));
+    let late = queue.response(&claimed, Verdict::Applied, Some(0));
     let how = RequeueOptions {
         reserved_by: None,
         not_before_ms: 9,
@@ -149,20 +144,19 @@ async fn second_settle_fails_and_changes_nothing() {
     };
     assert!(is_fenced(&queue.settle_succeeded(&late, &none()).await));
     assert!(is_fenced(&queue.settle_failed(&late, true, &none()).await));
-    assert!(is_fenced(&queue.requeue(&late, how).await));
+    assert!(is_fenced(&queue.requeue(&late, how, &Conclusions::default()).await));
     assert_eq!((queue.job("a").await, queue.job("b").await), before);
     queue.succeed(&again).await;
     assert_eq!(queue.states().await, "a:succeeded b:succeeded");
 }
 
-#[tokio::test]
-async fn settle_after_takeover_is_fenced() {
-    let queue = TestQueue::idle().await;
+async fn settle_after_takeover_is_fenced(engine: Engine) {
+    let queue = TestQueue::idle_on(engine).await;
     queue.import("a enable, b enable").await;
     let mut queue = queue;
     queue.run = queue.start_run().await;
     let claimed = queue.claim(9).await;
-    let late = queue.answer(&claimed, Verdict::Applied, Some(0));
+    let late = queue.response(&claimed, Verdict::Applied, Some(0));
     queue.run = queue.start_run().await;
     let conclusions =
         Conclusions { released: claimed.ids(), jobs: vec![inferred(claimed.ids()[0], 1)] };
@@ -171,9 +165,8 @@ async fn settle_after_takeover_is_fenced() {
     assert_eq!(queue.job("a").await, "pending request=2 attempts=1 lost in_doubt");
 }
 
-#[tokio::test]
-async fn conclusion_fails_reserved_job_with_rejection_code() {
-    let queue = TestQueue::begun().await;
+async fn conclusion_fails_reserved_job_with_rejection_code(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable").await;
     let together = queue.claim(9).await;
     queue.hold(&together).await;
@@ -183,7 +176,7 @@ async fn conclusion_fails_reserved_job_with_rejection_code() {
         .await
         .unwrap()
         .unwrap();
-    let settled = queue.answer(&part, Verdict::Applied, Some(0));
+    let settled = queue.response(&part, Verdict::Applied, Some(0));
     let jobs = vec![inferred(ids[1], together.request.id)];
     let conclusions = Conclusions { released: vec![ids[2]], jobs };
     let done = queue.settle_succeeded(&settled, &conclusions).await.unwrap();
@@ -197,9 +190,8 @@ async fn conclusion_fails_reserved_job_with_rejection_code() {
     assert_eq!(queue.states().await, "a:succeeded b:failed c:pending");
 }
 
-#[tokio::test]
-async fn conclusion_skips_in_doubt_and_superseded_jobs() {
-    let queue = TestQueue::begun().await;
+async fn conclusion_skips_in_doubt_and_superseded_jobs(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b delete, c delete").await;
     let together = queue.claim(9).await;
     queue.hold(&together).await;
@@ -216,7 +208,7 @@ async fn conclusion_skips_in_doubt_and_superseded_jobs() {
             Some(part) => part,
             None => queue.claim(1).await,
         };
-        let settled = queue.answer(&part, Verdict::Applied, Some(0));
+        let settled = queue.response(&part, Verdict::Applied, Some(0));
         let jobs = vec![inferred(ids[bad], together.request.id)];
         let conclusions = Conclusions { jobs, ..none() };
         let done = queue.settle_succeeded(&settled, &conclusions).await.unwrap();
@@ -225,22 +217,21 @@ async fn conclusion_skips_in_doubt_and_superseded_jobs() {
     assert_eq!(queue.states().await, "a:succeeded b:succeeded c:superseded c:pending");
 }
 
-#[tokio::test]
-async fn job_rejected_alone_keeps_code_and_doubt() {
-    let queue = TestQueue::begun().await;
+async fn job_rejected_alone_keeps_code_and_doubt(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b delete, c delete").await;
     let alone = queue.claim(1).await;
     let ids = alone.ids();
     let doubt = "INSERT INTO doubts SELECT question_id, app_id, target_status, 1, 1, 0 FROM jobs WHERE id =";
     queue.sql(&format!("{doubt} {}", ids[0])).await;
-    let settled = queue.answer(&alone, Verdict::Rejected, Some(-50_003));
+    let settled = queue.response(&alone, Verdict::Rejected, Some(-50_003));
     let how = RequeueOptions {
         reserved_by: Some(queue.run),
         not_before_ms: 0,
         counts_as_attempt: true,
         in_doubt: false,
     };
-    queue.requeue_rejected(&settled, how, &none()).await.unwrap();
+    queue.requeue(&settled, how, &none()).await.unwrap();
     let gone = Conclusion {
         job: ids[0],
         request: alone.request.id,
@@ -260,4 +251,18 @@ async fn job_rejected_alone_keeps_code_and_doubt() {
     let job = queue.job("a").await;
     assert!(job.contains("code=-50003") && !job.contains("in_doubt"), "{job}");
     queue.check_invariants().await;
+}
+
+on_each_engine! {
+    applied_request_settles_only_its_own_jobs,
+    rejection_is_stored_with_code_text_and_request,
+    requeue_counts_attempt_only_if_flagged,
+    in_doubt_flag_persists_until_settled,
+    failure_of_possibly_applied_job_is_in_doubt,
+    delete_found_applied_succeeds_and_keeps_code,
+    second_settle_fails_and_changes_nothing,
+    settle_after_takeover_is_fenced,
+    conclusion_fails_reserved_job_with_rejection_code,
+    conclusion_skips_in_doubt_and_superseded_jobs,
+    job_rejected_alone_keeps_code_and_doubt,
 }

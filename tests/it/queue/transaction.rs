@@ -7,6 +7,7 @@ use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{Conclusions, QueueError, RequeueOptions, RunEnding};
 use deskbatch::runner::{Event, shutdown};
 
+use crate::support::engine::{Engine, on_each_engine};
 use crate::support::queue::{NOW_MS, TestQueue};
 use crate::support::service::{Bench, Step, ok};
 
@@ -24,12 +25,11 @@ async fn no_commit_after(queue: &TestQueue, what: &str) {
         .await;
 }
 
-#[tokio::test]
-async fn settle_and_claim_commit_atomically() {
-    let queue = TestQueue::begun().await;
+async fn settle_and_claim_commit_atomically(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable, c enable").await;
     let first = queue.claim(1).await;
-    let settled = queue.answer(&first, Verdict::Applied, Some(0));
+    let settled = queue.response(&first, Verdict::Applied, Some(0));
     let mut turn = queue.begin_write();
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     let second = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
@@ -45,16 +45,15 @@ async fn settle_and_claim_commit_atomically() {
     assert_eq!(queue.states().await, "a:succeeded b:in_flight c:in_flight");
 }
 
-#[tokio::test]
-async fn dropped_or_failed_transaction_rolls_back() {
-    let queue = TestQueue::begun().await;
+async fn dropped_or_failed_transaction_rolls_back(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("o enable").await;
     let before = queue.claim(1).await;
     queue.succeed(&before).await;
-    let settled_before = queue.answer(&before, Verdict::Applied, Some(0));
+    let settled_before = queue.response(&before, Verdict::Applied, Some(0));
     queue.import("a enable, b enable").await;
     let first = queue.claim(1).await;
-    let settled = queue.answer(&first, Verdict::Applied, Some(0));
+    let settled = queue.response(&first, Verdict::Applied, Some(0));
     let mut turn = queue.begin_write();
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     drop(turn);
@@ -78,15 +77,14 @@ async fn dropped_or_failed_transaction_rolls_back() {
     assert_eq!(queue.states().await, "o:succeeded a:succeeded b:pending");
 }
 
-#[tokio::test]
-async fn missing_counters_error_names_batch() {
-    let queue = TestQueue::begun().await;
+async fn missing_counters_error_names_batch(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let gone = queue.import("c enable, d enable").await;
     let claimed = queue.claim(3).await;
     queue.try_sql(&format!("DELETE FROM job_counters WHERE batch_id = {gone}")).await.unwrap();
     let named = format!("job_counters row {gone} is impossible");
-    let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
+    let settled = queue.response(&claimed, Verdict::Applied, Some(0));
     let mut turn = queue.begin_write();
     let error = turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap_err();
     assert!(error.to_string().starts_with(&named), "{error}");
@@ -96,14 +94,13 @@ async fn missing_counters_error_names_batch() {
     assert_eq!(open, 2, "the one that was there, and a bystander");
 }
 
-#[tokio::test]
-async fn externally_changed_job_is_named_and_blocks_settle() {
-    let queue = TestQueue::begun().await;
+async fn externally_changed_job_is_named_and_blocks_settle(engine: Engine) {
+    let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable, b enable").await;
     let claimed = queue.claim(2).await;
     let changed = "UPDATE jobs SET state = 'pending' WHERE app_id = 1 AND question_id = 'b'";
     queue.try_sql(changed).await.unwrap();
-    let settled = queue.answer(&claimed, Verdict::Applied, Some(0));
+    let settled = queue.response(&claimed, Verdict::Applied, Some(0));
     let how = RequeueOptions {
         reserved_by: None,
         not_before_ms: 0,
@@ -115,7 +112,7 @@ async fn externally_changed_job_is_named_and_blocks_settle() {
     let errors = [
         turn.settle_succeeded(&settled, &none).await.unwrap_err(),
         turn.settle_failed(&settled, false, &none).await.unwrap_err(),
-        turn.requeue(&settled, how).await.unwrap_err(),
+        turn.requeue(&settled, how, &Conclusions::default()).await.unwrap_err(),
     ];
     let named = format!("requests row {} is impossible: its jobs were changed", claimed.request.id);
     for error in errors {
@@ -132,7 +129,7 @@ async fn externally_changed_job_is_named_and_blocks_settle() {
 async fn three_requests() -> Bench {
     let mut bench = Bench::new("a enable, b enable, c enable").await;
     bench.settings.chunk_jobs_max = 1;
-    bench.service.answers_by(|_| Step::After(LATE, ok()));
+    bench.service.responds_by(|_| Step::After(LATE, ok()));
     bench
 }
 
@@ -190,4 +187,11 @@ async fn response_is_kept_though_the_claim_after_it_fails() {
     assert!(error.to_string().contains("no more"), "{error}");
     assert_eq!(bench.queue.states().await, "a:succeeded b:succeeded c:pending");
     assert_eq!(bench.happened(|event| matches!(event, Event::Settled { .. })), 2);
+}
+
+on_each_engine! {
+    settle_and_claim_commit_atomically,
+    dropped_or_failed_transaction_rolls_back,
+    missing_counters_error_names_batch,
+    externally_changed_job_is_named_and_blocks_settle,
 }

@@ -8,15 +8,16 @@ use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::{QueueError, RunEnding};
 use deskbatch::runner::{Event, RunReport, ShutdownHandle, Totals, shutdown};
 
-use crate::support::queue::{NOW_MS, many};
+use crate::support::manifest::many;
+use crate::support::queue::NOW_MS;
 use crate::support::service::{Bench, Step, code, http, lost, ok};
 
 /// Forty jobs in chunks of ten, a successful probe, and then `steps`.
 async fn bench(steps: Vec<Step>) -> Bench {
     let mut bench = Bench::new(&many(40, TargetStatus::Delete)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
-    bench.service.answers([ok()]);
-    bench.service.answers(steps);
+    bench.service.responds_with([ok()]);
+    bench.service.responds_with(steps);
     bench
 }
 
@@ -42,12 +43,12 @@ async fn graceful_shutdown_settles_requests_in_flight() {
     assert_eq!(report.ending, RunEnding::Signal);
     let totals = Totals { requests: 4, throttled: 1, succeeded: 20, ..Totals::default() };
     assert_eq!(report.totals, totals);
-    assert_eq!(bench.queue.tally().await, "pending 20, succeeded 20");
+    assert_eq!(bench.queue.state_counts().await, "pending 20, succeeded 20");
     assert_eq!(bench.queue.job("q0021").await, "pending request=4 attempts=1");
     assert_eq!(bench.queue.job("q0031").await, "pending request=5");
     assert_eq!(bench.happened(|event| *event == Event::Stopping { in_flight: 3 }), 1);
     // Nothing is in doubt, and the next run sends the rest.
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!(
         (report.ending, report.orphans, report.totals.succeeded),
@@ -66,9 +67,9 @@ async fn transient_response_in_shutdown_requeues_jobs() {
     })
     .await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Signal, 0));
-    assert_eq!(bench.queue.tally().await, "pending 30, succeeded 10");
+    assert_eq!(bench.queue.state_counts().await, "pending 30, succeeded 10");
     assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE response_lost = 1").await, 20);
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     assert_eq!(bench.run().await.totals.succeeded, 30);
 }
 
@@ -84,8 +85,8 @@ async fn requests_beyond_grace_stay_in_flight() {
     .await;
     assert_eq!(report.ending, RunEnding::Signal);
     assert_eq!(bench.clock.now().since(stopped_at.unwrap()), Duration::from_secs(10));
-    assert_eq!(bench.queue.tally().await, "in_flight 20, succeeded 20");
-    bench.service.answers_by(|_| ok());
+    assert_eq!(bench.queue.state_counts().await, "in_flight 20, succeeded 20");
+    bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!((report.orphans, report.totals.succeeded), (20, 20));
     assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE response_lost = 1").await, 20);
@@ -103,12 +104,12 @@ async fn second_stop_request_ends_run_at_once() {
     })
     .await;
     assert_eq!((report.ending, bench.clock.now()), (RunEnding::Signal, stopped_at.unwrap()));
-    assert_eq!(bench.queue.tally().await, "in_flight 30, succeeded 10");
+    assert_eq!(bench.queue.state_counts().await, "in_flight 30, succeeded 10");
     let ending = bench.queue.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("signal"));
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     assert_eq!(bench.run().await.orphans, 30);
-    assert_eq!(bench.queue.tally().await, "succeeded 40");
+    assert_eq!(bench.queue.state_counts().await, "succeeded 40");
 }
 
 #[tokio::test]
@@ -123,20 +124,20 @@ async fn shutdown_before_start_sends_nothing() {
 
 #[tokio::test]
 async fn shutdown_interrupts_closed_breaker_and_back_off() {
-    for answer in [code(-14), http(502)] {
+    for response in [code(-14), http(502)] {
         let bench = Bench::new("a enable").await;
         let (stopper, shutdown) = shutdown();
         let stopper = &stopper;
         let mut count = 0;
-        let (tell, mut told) = tokio::sync::watch::channel(0);
+        let (report_line, mut reported) = tokio::sync::watch::channel(0);
         bench.service.reads_by(|_| http(502));
-        bench.service.answers_by(move |_| {
+        bench.service.responds_by(move |_| {
             count += 1;
-            tell.send_replace(count);
-            answer.clone()
+            report_line.send_replace(count);
+            response.clone()
         });
         let meanwhile = async {
-            told.wait_for(|count| *count == 6).await.unwrap();
+            reported.wait_for(|count| *count == 6).await.unwrap();
             stopper.signal();
         };
         let report = bench.run_with(shutdown, meanwhile).await.unwrap();
@@ -149,7 +150,7 @@ async fn shutdown_interrupts_closed_breaker_and_back_off() {
 #[tokio::test]
 async fn dropped_shutdown_handle_lets_run_drain() {
     let bench = Bench::new("a enable").await;
-    bench.service.answers([ok()]);
+    bench.service.responds_with([ok()]);
     let (stopper, shutdown) = shutdown();
     drop(stopper);
     let report = bench.run_with(shutdown, async {}).await.unwrap();
@@ -176,7 +177,7 @@ async fn fenced_run_reports_error_and_records_nothing() {
     );
     let fenced = undermined(&bench, &taken).await.unwrap_err();
     assert!(matches!(fenced, QueueError::Fenced { request: 3 }), "{fenced}");
-    assert_eq!(bench.queue.tally().await, "pending 30, succeeded 10");
+    assert_eq!(bench.queue.state_counts().await, "pending 30, succeeded 10");
     let ending = bench.queue.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("broken"));
     assert_eq!(bench.happened(|event| *event == Event::Ended { ending: RunEnding::Broken }), 1);
@@ -191,9 +192,9 @@ async fn queue_failure_ends_run_and_next_run_resumes() {
         error.to_string(),
         "the queue could not record an answer: error returned from database: (code: 1811) disk is full"
     );
-    assert_eq!(bench.queue.tally().await, "in_flight 30, succeeded 10");
+    assert_eq!(bench.queue.state_counts().await, "in_flight 30, succeeded 10");
     bench.queue.sql("DROP TRIGGER full").await;
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!((report.orphans, report.totals.succeeded), (30, 30));
 }
@@ -213,6 +214,6 @@ async fn queue_failure_during_shutdown_is_reported() {
     };
     let fenced = bench.run_with(shutdown, meanwhile).await.unwrap_err();
     assert!(matches!(fenced, QueueError::Fenced { request: 4 }), "{fenced}");
-    let tally = bench.queue.tally().await;
-    assert!(tally.starts_with("in_flight "), "{tally}");
+    let state_counts = bench.queue.state_counts().await;
+    assert!(state_counts.starts_with("in_flight "), "{state_counts}");
 }

@@ -8,8 +8,8 @@ use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::{RunEnding, WaitReason};
 use deskbatch::runner::{Event, Totals};
 
-use crate::support::auto_commit::AtOnce as _;
-use crate::support::queue::many;
+use crate::support::auto_commit::AutoCommit as _;
+use crate::support::manifest::many;
 use crate::support::service::{Bench, Step, code, http, lost, ok, unreachable};
 
 /// The interval before each request.
@@ -20,7 +20,7 @@ fn gaps(bench: &Bench) -> Vec<Duration> {
 #[tokio::test]
 async fn transient_response_resends_same_chunk_after_wait() {
     let bench = Bench::new("a enable, b enable").await;
-    bench.service.answers([http(502), ok()]);
+    bench.service.responds_with([http(502), ok()]);
     let report = bench.run().await;
     assert_eq!(
         report.totals,
@@ -35,7 +35,7 @@ async fn transient_response_resends_same_chunk_after_wait() {
 #[tokio::test]
 async fn unsent_request_leaves_no_doubt() {
     let bench = Bench::new("a enable").await;
-    bench.service.answers([unreachable(), ok()]);
+    bench.service.responds_with([unreachable(), ok()]);
     bench.run().await;
     let job = bench.queue.job("a").await;
     assert!(job.contains("attempts=2 finished="), "{job}");
@@ -45,8 +45,8 @@ async fn unsent_request_leaves_no_doubt() {
 async fn outage_grows_back_off_and_fails_no_job() {
     let bench = Bench::new("a enable, b delete").await;
     bench.service.reads_by(|_| lost());
-    bench.service.answers(vec![code(60_008); 20]);
-    bench.service.answers([ok(), ok()]);
+    bench.service.responds_with(vec![code(60_008); 20]);
+    bench.service.responds_with([ok(), ok()]);
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Drained);
     assert_eq!(
@@ -73,11 +73,11 @@ async fn outage_grows_back_off_and_fails_no_job() {
 async fn outage_ends_run_and_leaves_all_pending() {
     let mut bench = Bench::new(&many(500, TargetStatus::Delete)).await;
     (bench.settings.in_flight_max, bench.settings.outage_max) = (4, Duration::from_mins(5));
-    bench.service.answers_by(|_| unreachable());
+    bench.service.responds_by(|_| unreachable());
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Outage);
     assert_eq!(report.totals.done(), 0);
-    assert_eq!(bench.queue.tally().await, "pending 500");
+    assert_eq!(bench.queue.state_counts().await, "pending 500");
     let took = report.took;
     assert!(took > Duration::from_mins(5) && took < Duration::from_secs(345), "{took:?}");
     assert!(report.totals.requests < 30, "{} requests into nothing", report.totals.requests);
@@ -88,7 +88,7 @@ async fn outage_ends_run_and_leaves_all_pending() {
     let ending = bench.queue.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("outage"));
     // The next run resumes where this one stopped.
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     assert_eq!(bench.run().await.totals.succeeded, 500);
 }
 
@@ -97,7 +97,7 @@ async fn short_outage_only_delays_run() {
     let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
     let mut requests = 0;
-    bench.service.answers_by(move |_| {
+    bench.service.responds_by(move |_| {
         requests += 1;
         if (11..=25).contains(&requests) { http(503) } else { ok() }
     });
@@ -120,7 +120,7 @@ async fn short_outage_only_delays_run() {
 async fn poison_job_is_isolated_and_fails_alone() {
     let mut bench = Bench::new(&many(2_000, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 4);
-    bench.service.answers_by(|seen| {
+    bench.service.responds_by(|seen| {
         if seen.ids.iter().any(|id| id == "q0105") { code(60_008) } else { ok() }
     });
     let report = bench.run().await;
@@ -147,7 +147,7 @@ async fn poison_job_is_isolated_and_fails_alone() {
 async fn in_doubt_delete_of_missing_question_succeeds() {
     for first in [lost(), http(502), code(60_008)] {
         let bench = Bench::new("a delete").await;
-        bench.service.answers([first, code(-50_003)]);
+        bench.service.responds_with([first, code(-50_003)]);
         let report = bench.run().await;
         assert_eq!(
             (report.totals.succeeded, report.totals.succeeded_in_doubt, report.totals.failed),
@@ -164,12 +164,12 @@ async fn other_rejection_of_in_doubt_job_fails() {
         [("a disable", -50_003), ("a enable", -50_003), ("a delete", -50_011)]
     {
         let bench = Bench::new(manifest).await;
-        bench.service.answers([lost(), code(refusal)]);
+        bench.service.responds_with([lost(), code(refusal)]);
         let report = bench.run().await;
         assert_eq!((report.totals.failed, report.totals.succeeded), (1, 0), "{manifest}");
         let job = bench.queue.job("a").await;
-        let told = format!("lost in_doubt code={refusal} info=text of {refusal}");
-        assert!(job.starts_with("failed") && job.contains(&told), "{job}");
+        let reported = format!("lost in_doubt code={refusal} info=text of {refusal}");
+        assert!(job.starts_with("failed") && job.contains(&reported), "{job}");
     }
 }
 
@@ -177,7 +177,7 @@ async fn other_rejection_of_in_doubt_job_fails() {
 async fn rejected_delete_without_doubt_fails() {
     for first in [unreachable(), code(-14)] {
         let bench = Bench::new("a delete").await;
-        bench.service.answers([first, code(-50_003)]);
+        bench.service.responds_with([first, code(-50_003)]);
         assert_eq!(bench.run().await.totals.failed, 1);
         assert!(bench.queue.job("a").await.starts_with("failed"));
     }
@@ -188,7 +188,7 @@ async fn in_doubt_deletes_are_sent_one_by_one() {
     let bench = Bench::new(&many(12, TargetStatus::Delete)).await;
     let mut applied_unseen = false;
     let mut done: BTreeSet<String> = BTreeSet::new();
-    bench.service.answers_by(move |seen| {
+    bench.service.responds_by(move |seen| {
         if !applied_unseen {
             applied_unseen = true;
             done.extend(seen.ids[..4].iter().cloned());
@@ -219,7 +219,7 @@ async fn unreliable_service_receives_every_good_id() {
     let bad: Vec<String> = (1..=7).map(|n| format!("q{:04}", n * 131)).collect();
     let known = bad.clone();
     let mut random = fastrand::Rng::with_seed(11);
-    bench.service.answers_by(move |seen| match random.u32(0..100) {
+    bench.service.responds_by(move |seen| match random.u32(0..100) {
         0..20 => code(-14),
         20..25 => http(502),
         25..30 => lost(),
@@ -244,7 +244,7 @@ async fn garbled_response_is_transient() {
         http_status: Some(200),
         retry_after: None,
     };
-    bench.service.answers([Step::Say(garbled), Step::Say(ok())]);
+    bench.service.responds_with([Step::Say(garbled), Step::Say(ok())]);
     let report = bench.run().await;
     assert_eq!((report.totals.transient, report.totals.succeeded), (1, 1));
 }

@@ -9,7 +9,8 @@ use deskbatch::domain::verdict::{ResponseKind, Verdict};
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::Event;
 
-use crate::support::queue::{NOW_MS, listed, many, names};
+use crate::support::manifest::{listed, many, names};
+use crate::support::queue::NOW_MS;
 use crate::support::service::{Bench, Seen, Step, code, http, lost, ok, refuse_bad, unreachable};
 
 const BAD: i64 = -50_003;
@@ -20,7 +21,7 @@ const UNKNOWN: i64 = -99_999;
 async fn chunks_have_one_status_and_are_fifo() {
     let bench = Bench::with_four_in_flight("a enable, b enable").await;
     bench.queue.import("c delete").await;
-    bench.service.answers([ok(), ok()]);
+    bench.service.responds_with([ok(), ok()]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 3));
     let seen = bench.service.seen();
@@ -32,8 +33,8 @@ async fn chunks_have_one_status_and_are_fifo() {
 #[tokio::test]
 async fn push_back_costs_no_attempt_and_probe_reopens() {
     let bench = Bench::with_four_in_flight(&many(40, TargetStatus::Enable)).await;
-    bench.service.answers([ok(), code(TOO_FAST), code(TOO_FAST)]);
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_with([ok(), code(TOO_FAST), code(TOO_FAST)]);
+    bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!((report.totals.throttled, report.totals.succeeded), (2, 40));
     let seen = bench.service.seen();
@@ -48,8 +49,8 @@ async fn push_back_costs_no_attempt_and_probe_reopens() {
 #[tokio::test]
 async fn hours_of_push_backs_cost_no_attempt() {
     let bench = Bench::with_four_in_flight("a enable").await;
-    bench.service.answers(vec![code(TOO_FAST); 500]);
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_with(vec![code(TOO_FAST); 500]);
+    bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!((report.totals.throttled, report.totals.succeeded), (500, 1));
     assert_eq!(bench.queue.record("a").await.attempts, 1);
@@ -59,8 +60,8 @@ async fn hours_of_push_backs_cost_no_attempt() {
 async fn transient_responses_resend_chunk_in_doubt() {
     let bench = Bench::with_four_in_flight("a disable, b disable").await;
     let unreadable = Response { kind: ResponseKind::Unreadable, ..ok() };
-    bench.service.answers([http(502), lost(), unreadable, code(60_008)]);
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_with([http(502), lost(), unreadable, code(60_008)]);
+    bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!((report.totals.transient, report.totals.succeeded), (4, 2));
     // The chunk is sent twice as it is and then in halves, because no other job is left.
@@ -73,7 +74,7 @@ async fn transient_responses_resend_chunk_in_doubt() {
 #[tokio::test]
 async fn failed_connection_leaves_no_doubt() {
     let bench = Bench::with_four_in_flight("a disable").await;
-    bench.service.answers([unreachable(), ok()]);
+    bench.service.responds_with([unreachable(), ok()]);
     bench.run().await;
     assert!(!bench.queue.record("a").await.response_lost);
 }
@@ -81,13 +82,13 @@ async fn failed_connection_leaves_no_doubt() {
 #[tokio::test]
 async fn lasting_outage_ends_run_with_all_pending() {
     let bench = Bench::with_four_in_flight(&many(50, TargetStatus::Enable)).await;
-    bench.service.answers_by(|_| http(502));
+    bench.service.responds_by(|_| http(502));
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Outage);
     assert!(report.took >= Duration::from_mins(10) && report.took < Duration::from_mins(12));
-    assert_eq!(bench.queue.tally().await, "pending 50");
+    assert_eq!(bench.queue.state_counts().await, "pending 50");
     // The next run resumes at once.
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     assert_eq!(bench.run().await.totals.succeeded, 50);
 }
 
@@ -97,7 +98,7 @@ async fn job_with_repeated_http_500_fails_alone() {
     jobs.insert(33, "poison".to_owned());
     let bench = Bench::with_four_in_flight(&listed(&jobs, TargetStatus::Enable)).await;
     let has_poison = |seen: &Seen| seen.ids.iter().any(|id| id == "poison");
-    bench.service.answers_by(move |seen| if has_poison(seen) { http(500) } else { ok() });
+    bench.service.responds_by(move |seen| if has_poison(seen) { http(500) } else { ok() });
     let report = bench.run().await;
     assert_eq!((report.totals.succeeded, report.totals.failed), (2_000, 1));
     let record = bench.queue.record("poison").await;
@@ -132,7 +133,9 @@ async fn oversized_chunk_fails_no_job() {
     for too_large in [-7, 70_206, BAD] {
         let mut bench = Bench::with_four_in_flight(&many(300, TargetStatus::Enable)).await;
         bench.settings.chunk_jobs_max = 100;
-        bench.service.answers_by(move |seen| code(if seen.ids.len() > 30 { too_large } else { 0 }));
+        bench
+            .service
+            .responds_by(move |seen| code(if seen.ids.len() > 30 { too_large } else { 0 }));
         let report = bench.run().await;
         assert_eq!((report.totals.succeeded, report.totals.failed), (300, 0), "{too_large}");
         // A code that is about questions must come twice before the runner takes it as a size limit.
@@ -147,12 +150,12 @@ async fn stop_code_ends_run_after_one_request() {
     for stop in [-20, -50_040, 70_009, 60_009, 141_000] {
         let bench = Bench::with_four_in_flight(&many(50, TargetStatus::Enable)).await;
         // No other request leaves before the first response, however late that is.
-        bench.service.answers([Step::After(Duration::from_secs(2), code(stop))]);
+        bench.service.responds_with([Step::After(Duration::from_secs(2), code(stop))]);
         let report = bench.run().await;
         assert_eq!(report.ending, RunEnding::Refused);
         assert_eq!(report.last_error.unwrap().0, ResponseKind::Code(stop));
         assert_eq!(bench.service.seen().len(), 1);
-        assert_eq!(bench.queue.tally().await, "pending 50");
+        assert_eq!(bench.queue.state_counts().await, "pending 50");
         let records = bench.queue.own_records().await;
         assert!(records.iter().all(|record| record.attempts == 0 && !record.response_lost));
     }
@@ -162,32 +165,32 @@ async fn stop_code_ends_run_after_one_request() {
 async fn rejected_usersig_is_renewed_once_then_ends_run() {
     let expired = || code(70_001);
     let mut bench = Bench::with_four_in_flight("a enable").await;
-    bench.service.answers([expired(), expired()]);
+    bench.service.responds_with([expired(), expired()]);
     assert_eq!(bench.run().await.ending, RunEnding::Refused);
-    assert_eq!(bench.queue.tally().await, "pending 1");
-    bench.service.answers([expired(), ok()]);
+    assert_eq!(bench.queue.state_counts().await, "pending 1");
+    bench.service.responds_with([expired(), ok()]);
     assert_eq!(bench.run().await.ending, RunEnding::Drained);
 
     bench.queue.import("b enable").await;
     bench.ready_made = true;
-    bench.service.answers([expired()]);
+    bench.service.responds_with([expired()]);
     assert_eq!(bench.run().await.ending, RunEnding::Refused, "a ready-made one cannot be renewed");
 }
 
 #[tokio::test]
 async fn unknown_code_for_everything_leaves_all_pending() {
     let mut bench = Bench::with_four_in_flight(&many(200, TargetStatus::Enable)).await;
-    bench.service.answers_by(|_| code(UNKNOWN));
+    bench.service.responds_by(|_| code(UNKNOWN));
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Suspicious);
     assert_eq!(report.last_error.unwrap().0, ResponseKind::Code(UNKNOWN));
     let requests = bench.service.seen().len();
     assert!(requests <= 8, "{requests}");
-    assert_eq!(bench.queue.tally().await, "pending 200");
+    assert_eq!(bench.queue.state_counts().await, "pending 200");
 
     bench.settings.rejections_max = 0;
     assert_eq!(bench.run().await.ending, RunEnding::Drained);
-    assert_eq!(bench.queue.tally().await, "failed 200");
+    assert_eq!(bench.queue.state_counts().await, "failed 200");
 }
 
 #[tokio::test]
@@ -204,7 +207,7 @@ async fn one_question_with_unknown_code_does_not_end_run() {
 #[tokio::test]
 async fn in_doubt_delete_rejected_as_missing_succeeds() {
     let bench = Bench::with_four_in_flight("a delete").await;
-    bench.service.answers([lost(), code(BAD)]);
+    bench.service.responds_with([lost(), code(BAD)]);
     let report = bench.run().await;
     assert_eq!((report.totals.succeeded, report.totals.succeeded_in_doubt), (1, 1));
     let record = bench.queue.record("a").await;
@@ -214,7 +217,7 @@ async fn in_doubt_delete_rejected_as_missing_succeeds() {
 
     // A rejection after a lost response proves only a delete: a disable fails.
     bench.queue.import("b disable").await;
-    bench.service.answers([lost(), code(BAD)]);
+    bench.service.responds_with([lost(), code(BAD)]);
     bench.run().await;
     assert_eq!(bench.queue.record("b").await.state, JobState::Failed);
 }
@@ -224,7 +227,7 @@ async fn lost_deletes_are_resent_before_being_settled() {
     let bench = Bench::with_four_in_flight(&many(30, TargetStatus::Delete)).await;
     let mut deleted = BTreeSet::new();
     let mut asked = 0;
-    bench.service.answers_by(move |seen| {
+    bench.service.responds_by(move |seen| {
         asked += 1;
         if seen.ids.iter().any(|id| deleted.contains(id)) {
             return code(BAD);
@@ -240,7 +243,7 @@ async fn lost_deletes_are_resent_before_being_settled() {
 #[tokio::test]
 async fn requests_in_flight_reach_and_respect_maximum() {
     let bench = Bench::with_four_in_flight(&many(170, TargetStatus::Enable)).await;
-    bench.service.answers_by(|_| Step::Hold(ok()));
+    bench.service.responds_by(|_| Step::Hold(ok()));
     let report = bench
         .run_while(async {
             bench.service.arrived(1).await;
@@ -261,7 +264,7 @@ async fn import_during_run_is_drained_and_latest_wins() {
     let mut jobs = names("a", 60);
     jobs.push("bad".to_owned());
     let bench = Bench::with_four_in_flight(&listed(&jobs, TargetStatus::Enable)).await;
-    bench.service.answers_by(|seen| Step::Hold(refuse_bad(seen)));
+    bench.service.responds_by(|seen| Step::Hold(refuse_bad(seen)));
     let newer = "a1 disable, a25 disable, a60 disable, new disable, bad disable";
     let report = bench
         .run_while(async {
@@ -292,7 +295,7 @@ async fn batch_cancelled_during_isolation_is_not_sent() {
     jobs.insert(4, "bad".to_owned());
     let bench = Bench::new(&listed(&jobs, TargetStatus::Enable)).await;
     let batch = bench.queue.figure("SELECT max(id) FROM batches").await;
-    bench.service.answers_by(|seen| Step::Hold(refuse_bad(seen)));
+    bench.service.responds_by(|seen| Step::Hold(refuse_bad(seen)));
     let report = bench
         .run_while(async {
             bench.service.arrived(1).await;
@@ -315,8 +318,8 @@ async fn batch_cancelled_during_isolation_is_not_sent() {
 #[tokio::test]
 async fn events_are_ordered_and_match_totals() {
     let bench = Bench::with_four_in_flight("a enable, b enable, bad enable").await;
-    bench.service.answers([code(TOO_FAST)]);
-    bench.service.answers_by(refuse_bad);
+    bench.service.responds_with([code(TOO_FAST)]);
+    bench.service.responds_by(refuse_bad);
     let report = bench.run().await;
     let story = bench.events.lock().unwrap();
     assert!(matches!(story[0], Event::Began { open: 3, .. }), "{story:?}");

@@ -7,7 +7,8 @@ use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::Totals;
 
-use crate::support::queue::{NOW_MS, many};
+use crate::support::manifest::many;
+use crate::support::queue::NOW_MS;
 use crate::support::service::{Bench, Step, code, ok};
 
 #[tokio::test]
@@ -39,20 +40,20 @@ async fn isolation_fails_each_bad_id_with_its_own_code() {
 #[tokio::test]
 async fn manifest_of_only_bad_ids_fails_completely() {
     let bench = Bench::new(&many(40, TargetStatus::Delete)).await;
-    bench.service.answers_by(|_| code(-50_003));
+    bench.service.responds_by(|_| code(-50_003));
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 40));
-    assert_eq!(bench.queue.tally().await, "failed 40");
+    assert_eq!(bench.queue.state_counts().await, "failed 40");
 }
 
 #[tokio::test]
 async fn too_many_ids_code_splits_chunk() {
     for refusal in [70_113, 70_206, -7] {
         let bench = Bench::new(&many(500, TargetStatus::Enable)).await;
-        bench.service.answers_by(move |seen| code(if seen.ids.len() > 30 { refusal } else { 0 }));
+        bench.service.responds_by(move |seen| code(if seen.ids.len() > 30 { refusal } else { 0 }));
         let report = bench.run().await;
         assert_eq!((report.totals.succeeded, report.totals.failed), (500, 0), "{refusal}");
-        assert_eq!(bench.queue.tally().await, "succeeded 500");
+        assert_eq!(bench.queue.state_counts().await, "succeeded 500");
         let refused = bench.service.chunks().iter().filter(|ids| ids.len() > 30).count();
         assert!(refused < 12, "{refused} chunks were too large");
     }
@@ -61,7 +62,7 @@ async fn too_many_ids_code_splits_chunk() {
 #[tokio::test]
 async fn http_413_splits_chunk() {
     let bench = Bench::new(&many(200, TargetStatus::Enable)).await;
-    bench.service.answers_by(|seen| {
+    bench.service.responds_by(|seen| {
         if seen.ids.len() > 30 { crate::support::service::http(413) } else { ok() }
     });
     let report = bench.run().await;
@@ -71,7 +72,7 @@ async fn http_413_splits_chunk() {
 #[tokio::test]
 async fn single_id_limit_sends_ids_one_by_one() {
     let bench = Bench::new(&many(30, TargetStatus::Enable)).await;
-    bench.service.answers_by(|seen| code(if seen.ids.len() > 1 { 70_113 } else { 0 }));
+    bench.service.responds_by(|seen| code(if seen.ids.len() > 1 { 70_113 } else { 0 }));
     let report = bench.run().await;
     assert_eq!((report.totals.succeeded, report.totals.failed), (30, 0));
 }
@@ -80,19 +81,19 @@ async fn single_id_limit_sends_ids_one_by_one() {
 async fn unknown_code_for_every_delete_ends_the_run() {
     let mut bench = Bench::new(&many(500, TargetStatus::Delete)).await;
     bench.settings.in_flight_max = 4;
-    bench.service.answers_by(|_| code(-99_999));
+    bench.service.responds_by(|_| code(-99_999));
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Suspicious);
     assert_eq!(report.last_error, Some((ResponseKind::Code(-99_999), "text of -99999".to_owned())));
     assert!(report.totals.requests <= 8, "{}", report.totals.requests);
-    assert_eq!(bench.queue.tally().await, "pending 500");
+    assert_eq!(bench.queue.state_counts().await, "pending 500");
 }
 
 #[tokio::test]
 async fn mixed_unknown_rejections_do_not_end_run() {
     let bench = Bench::new(&many(60, TargetStatus::Enable)).await;
     let mut requests = 0;
-    bench.service.answers_by(move |seen| {
+    bench.service.responds_by(move |seen| {
         requests += 1;
         let bad = seen.ids.iter().any(|id| id.ends_with('5'));
         code(if bad { -90_000 - requests % 2 } else { 0 })
@@ -108,7 +109,7 @@ async fn mixed_unknown_rejections_do_not_end_run() {
 async fn disabled_rejection_limit_lets_run_drain() {
     let mut bench = Bench::new(&many(25, TargetStatus::Enable)).await;
     bench.settings.rejections_max = 0;
-    bench.service.answers_by(|_| code(-99_999));
+    bench.service.responds_by(|_| code(-99_999));
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 25));
 }
@@ -116,7 +117,7 @@ async fn disabled_rejection_limit_lets_run_drain() {
 #[tokio::test]
 async fn known_rejections_never_end_run() {
     let bench = Bench::new(&many(30, TargetStatus::Enable)).await;
-    bench.service.answers_by(|_| code(-50_011));
+    bench.service.responds_by(|_| code(-50_011));
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 30));
 }
@@ -125,7 +126,7 @@ async fn known_rejections_never_end_run() {
 /// Returns the outcome of each job.
 async fn disturbed(disturb: impl AsyncFnOnce(&Bench)) -> (Totals, String) {
     let bench = Bench::new(&many(10, TargetStatus::Delete)).await;
-    bench.service.answers([Step::Say(code(-50_003)), Step::Hold(code(-50_003))]);
+    bench.service.responds_with([Step::Say(code(-50_003)), Step::Hold(code(-50_003))]);
     bench.service.refuses(&[("q0003", -50_003)]);
     let report = bench
         .run_while(async {
@@ -139,37 +140,37 @@ async fn disturbed(disturb: impl AsyncFnOnce(&Bench)) -> (Totals, String) {
     let left =
         "SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL OR state = 'in_flight'";
     assert_eq!(bench.queue.figure(left).await, 0);
-    (report.totals, bench.queue.tally().await)
+    (report.totals, bench.queue.state_counts().await)
 }
 
 #[tokio::test]
 async fn cancel_during_isolation_cancels_every_job() {
-    let (totals, tally) = disturbed(async |bench| {
+    let (totals, state_counts) = disturbed(async |bench| {
         let cancelled = bench.queue.cancel_batch(3, NOW_MS).await.unwrap();
         let cancelled = cancelled.map(|done| (done.pending, done.in_flight));
         assert_eq!(cancelled, Some((5, 5)), "what is not in flight, held jobs too");
     })
     .await;
-    assert_eq!(tally, "cancelled 10");
+    assert_eq!(state_counts, "cancelled 10");
     assert_eq!((totals.requests, totals.superseded), (2, 5));
 }
 
 #[tokio::test]
 async fn import_during_isolation_removes_its_questions() {
-    let (totals, tally) = disturbed(async |bench| {
+    let (totals, state_counts) = disturbed(async |bench| {
         // A question in flight, the bad one, and one that is reserved for its group.
         bench.queue.import("q0001 enable, q0003 enable, q0009 enable").await;
     })
     .await;
-    assert_eq!(tally, "failed 1, succeeded 9, superseded 3");
+    assert_eq!(state_counts, "failed 1, succeeded 9, superseded 3");
     assert_eq!((totals.succeeded, totals.failed), (9, 1));
 }
 
 #[tokio::test]
 async fn import_superseding_all_suspects_fails_no_job() {
     let bench = Bench::new(&many(10, TargetStatus::Delete)).await;
-    bench.service.answers([Step::Say(code(-50_003)), Step::Hold(ok())]);
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_with([Step::Say(code(-50_003)), Step::Hold(ok())]);
+    bench.service.responds_by(|_| ok());
     let report = bench
         .run_while(async {
             bench.service.arrived(2).await;
@@ -181,7 +182,7 @@ async fn import_superseding_all_suspects_fails_no_job() {
         })
         .await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 0));
-    assert_eq!(bench.queue.tally().await, "succeeded 10, superseded 5");
+    assert_eq!(bench.queue.state_counts().await, "succeeded 10, superseded 5");
 }
 
 #[tokio::test]
@@ -189,7 +190,7 @@ async fn faults_during_isolation_lose_no_job() {
     let mut bench = Bench::new(&many(100, TargetStatus::Enable)).await;
     bench.settings.in_flight_max = 3;
     let mut requests = 0;
-    bench.service.answers_by(move |seen| {
+    bench.service.responds_by(move |seen| {
         requests += 1;
         let bad = seen.ids.iter().any(|id| ["q0033", "q0034", "q0077"].contains(&id.as_str()));
         code(match requests % 4 {

@@ -7,7 +7,8 @@ use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::learned::LearnedChunkSize;
 use deskbatch::domain::learned::LearnedRate;
 
-use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue, many};
+use crate::support::manifest::many;
+use crate::support::queue::{APP, NOW_MS, OTHER_APP, TestQueue};
 use crate::support::service::{Bench, Seen, Step, code, ok};
 
 fn gap(seen: &[Seen], from: usize, to: usize) -> Duration {
@@ -23,7 +24,7 @@ fn more(name: char, count: usize) -> String {
 async fn next_run_starts_at_learned_rate() {
     let mut bench = Bench::new(&many(1_500, TargetStatus::Enable)).await;
     bench.settings.chunk_jobs_max = 2;
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     bench.run().await;
     let kept = bench.queue.learned_rate(APP).await.unwrap().unwrap();
     assert_eq!((kept.app, kept.learned_ms), (APP, bench.clock.wall_ms()));
@@ -43,7 +44,7 @@ async fn next_run_starts_at_learned_rate() {
 async fn learned_rate_survives_crash() {
     let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
     bench.settings.chunk_jobs_max = 1;
-    bench.service.answers_by(|seen| {
+    bench.service.responds_by(|seen| {
         // Late enough that half a minute has passed and the learned rate is saved.
         if seen.at > Moment(Duration::from_secs(45)) { Step::Hold(ok()) } else { Step::Say(ok()) }
     });
@@ -74,7 +75,7 @@ async fn impossible_learned_rate_is_ignored() {
     };
     bench.queue.save_learned_rate(APP, &learned, NOW_MS).await.unwrap();
     bench.settings.chunk_jobs_max = 1;
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!(report.totals.succeeded, 20);
     // As careful as a first run and no more. An arrival jitter of days would delay the run for days.
@@ -92,7 +93,7 @@ fn too_large(seen: &[Seen], most: usize) -> usize {
 #[tokio::test]
 async fn next_run_starts_with_learned_chunk_size() {
     let bench = Bench::new(&many(1_000, TargetStatus::Enable)).await;
-    bench.service.answers_by(takes_up_to(40));
+    bench.service.responds_by(takes_up_to(40));
     bench.run().await;
     let first_run = bench.service.seen();
     assert!((1..8).contains(&too_large(&first_run, 40)), "{}", too_large(&first_run, 40));
@@ -113,7 +114,7 @@ async fn learned_chunk_size_expires_after_a_month() {
     let bench = Bench::new(&more('r', 300)).await;
     let limit = LearnedChunkSize { accepted: 10, rejected: 11 };
     bench.queue.save_learned_chunk_size(APP, limit, NOW_MS).await.unwrap();
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     bench.clock.advance(Duration::from_hours(24 * 29));
     bench.run().await;
     assert!(bench.service.chunks().iter().all(|ids| ids.len() <= 10));

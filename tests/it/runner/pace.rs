@@ -8,14 +8,15 @@ use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::{RunEnding, WaitReason};
 use deskbatch::runner::{Event, Totals};
 
-use crate::support::auto_commit::AtOnce as _;
-use crate::support::queue::{APP, NOW_MS, many};
+use crate::support::auto_commit::AutoCommit as _;
+use crate::support::manifest::many;
+use crate::support::queue::{APP, NOW_MS};
 use crate::support::service::{Bench, Step, code, ok};
 
 #[tokio::test]
 async fn every_job_is_sent_once_with_its_target_status() {
     let bench = Bench::new("a enable, b delete, c enable, d disable").await;
-    bench.service.answers([ok(), ok(), ok()]);
+    bench.service.responds_with([ok(), ok(), ok()]);
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Drained);
     let totals = Totals { requests: 3, succeeded: 4, ..Totals::default() };
@@ -37,7 +38,7 @@ async fn every_job_is_sent_once_with_its_target_status() {
 #[tokio::test]
 async fn run_without_pending_jobs_ends_at_first_slot() {
     let bench = Bench::new("a enable").await;
-    bench.service.answers([ok()]);
+    bench.service.responds_with([ok()]);
     bench.run().await;
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals), (RunEnding::Drained, Totals::default()));
@@ -50,7 +51,7 @@ async fn run_without_pending_jobs_ends_at_first_slot() {
 async fn requests_are_evenly_spaced_within_rate_limit() {
     let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 4);
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!(report.totals, Totals { requests: 40, succeeded: 400, ..Totals::default() });
     let seen = bench.service.seen();
@@ -68,8 +69,8 @@ async fn requests_are_evenly_spaced_within_rate_limit() {
 async fn slow_responses_do_not_slow_pacer() {
     let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 8);
-    bench.service.answers([ok()]);
-    bench.service.answers_by(|_| Step::Hold(ok()));
+    bench.service.responds_with([ok()]);
+    bench.service.responds_by(|_| Step::Hold(ok()));
     let service = &bench.service;
     let report = bench
         .run_while(async {
@@ -90,8 +91,8 @@ async fn slow_responses_do_not_slow_pacer() {
 async fn slow_responses_respect_in_flight_maximum() {
     let mut bench = Bench::new(&many(200, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
-    bench.service.answers([ok()]);
-    bench.service.answers_by(|_| Step::Hold(ok()));
+    bench.service.responds_with([ok()]);
+    bench.service.responds_by(|_| Step::Hold(ok()));
     let service = &bench.service;
     let report = bench
         .run_while(async {
@@ -111,13 +112,13 @@ async fn slow_responses_respect_in_flight_maximum() {
 async fn push_back_closes_breaker_until_probe_succeeds() {
     let mut bench = Bench::new(&many(200, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 4);
-    bench.service.answers([
+    bench.service.responds_with([
         Step::Say(ok()),
         Step::Hold(code(-14)),
         Step::Hold(ok()),
         Step::Hold(ok()),
     ]);
-    bench.service.answers_by(|_| Step::Hold(ok()));
+    bench.service.responds_by(|_| Step::Hold(ok()));
     let service = &bench.service;
     let report = bench
         .run_while(async {
@@ -154,8 +155,8 @@ async fn push_back_closes_breaker_until_probe_succeeds() {
 #[tokio::test]
 async fn repeated_push_backs_fail_no_job() {
     let bench = Bench::new("a enable, b delete").await;
-    bench.service.answers(vec![code(-14); 60]);
-    bench.service.answers([ok(), ok()]);
+    bench.service.responds_with(vec![code(-14); 60]);
+    bench.service.responds_with([ok(), ok()]);
     let report = bench.run().await;
     assert_eq!(
         report.totals,
@@ -171,7 +172,7 @@ async fn repeated_push_backs_fail_no_job() {
 #[tokio::test]
 async fn http_429_is_a_push_back() {
     let bench = Bench::new("a enable").await;
-    bench.service.answers([crate::support::service::http(429), ok()]);
+    bench.service.responds_with([crate::support::service::http(429), ok()]);
     let report = bench.run().await;
     assert_eq!((report.totals.throttled, report.totals.succeeded), (1, 1));
     assert!(!bench.queue.job("a").await.contains("lost"));
@@ -180,8 +181,8 @@ async fn http_429_is_a_push_back() {
 #[tokio::test]
 async fn import_during_run_is_drained_except_deletes() {
     let bench = Bench::new("a enable").await;
-    bench.service.answers([Step::Hold(ok())]);
-    bench.service.answers([ok(), ok()]);
+    bench.service.responds_with([Step::Hold(ok())]);
+    bench.service.responds_with([ok(), ok()]);
     let report = bench
         .run_while(async {
             bench.service.arrived(1).await;
@@ -200,7 +201,7 @@ async fn superseding_job_is_sent_after_request_in_flight() {
         let bench = Bench::new("a enable").await;
         // A rejection fails no job that is no longer the latest one for its question.
         let settled = first.kind == ok().kind;
-        bench.service.answers([Step::Hold(first), Step::Say(ok())]);
+        bench.service.responds_with([Step::Hold(first), Step::Say(ok())]);
         let report = bench
             .run_while(async {
                 bench.service.arrived(1).await;
@@ -225,7 +226,7 @@ async fn orphaned_requests_are_resent_after_one_second() {
     let dead = bench.queue.start_run().await;
     bench.queue.claim_free(dead, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     bench.clock.advance(Duration::from_millis(300));
-    bench.service.answers([ok()]);
+    bench.service.responds_with([ok()]);
     let report = bench.run().await;
     assert_eq!((report.orphans, report.totals.succeeded), (1, 2));
     let seen = bench.service.seen();
@@ -243,13 +244,17 @@ async fn new_run_waits_one_second_after_last_send() {
     let bench = Bench::new("a delete, b delete").await;
     let earlier = bench.queue.start_run().await;
     let claimed = bench.queue.claim_free(earlier, |_, _| 1, NOW_MS).await.unwrap().unwrap();
-    let mut answer =
-        bench.queue.answer(&claimed, deskbatch::domain::verdict::Verdict::Applied, Some(0));
-    (answer.run, answer.responded_ms, answer.latency_ms) = (earlier, NOW_MS + 2_900, 300);
-    bench.queue.settle_succeeded(&answer, &deskbatch::queue::Conclusions::default()).await.unwrap();
+    let mut response =
+        bench.queue.response(&claimed, deskbatch::domain::verdict::Verdict::Applied, Some(0));
+    (response.run, response.responded_ms, response.latency_ms) = (earlier, NOW_MS + 2_900, 300);
+    bench
+        .queue
+        .settle_succeeded(&response, &deskbatch::queue::Conclusions::default())
+        .await
+        .unwrap();
     bench.queue.end_run(earlier, RunEnding::Signal, NOW_MS + 2_900).await.unwrap();
     bench.clock.advance(Duration::from_secs(3));
-    bench.service.answers([ok()]);
+    bench.service.responds_with([ok()]);
     assert_eq!(bench.run().await.totals.succeeded, 1);
     // The earlier request left 2.6 s after the beginning.
     assert_eq!(bench.service.seen()[0].at, Moment(Duration::from_millis(3_600)));
@@ -260,7 +265,7 @@ async fn new_run_waits_one_second_after_clock_set_back() {
     let bench = Bench::new("a delete").await;
     let dead = bench.queue.start_run().await;
     bench.queue.claim_free(dead, |_, _| 1, NOW_MS + 3_600_000).await.unwrap().unwrap();
-    bench.service.answers([ok()]);
+    bench.service.responds_with([ok()]);
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Drained);
     assert_eq!(bench.service.seen()[0].at, Moment(Duration::from_secs(1)));
@@ -276,7 +281,7 @@ async fn run_waits_for_jobs_not_yet_due() {
             "UPDATE jobs SET not_before_ms = {NOW_MS} + 30000 WHERE app_id = 1 AND question_id = 'b'"
         ))
         .await;
-    bench.service.answers([ok(), ok()]);
+    bench.service.responds_with([ok(), ok()]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 2));
     // The queue stores whole milliseconds.

@@ -9,7 +9,7 @@ use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::RunReport;
 
-use crate::support::queue::many;
+use crate::support::manifest::many;
 use crate::support::scale::cases;
 use crate::support::service::{Bench, Step, code, http, lost, ok, unreachable};
 
@@ -23,12 +23,12 @@ fn garbled() -> Response {
 }
 
 /// A run on `jobs` questions, one of which gets `answer` whenever it is sent.
-async fn run(jobs: usize, poison: Option<&'static str>, answer: Step) -> (Bench, RunReport) {
+async fn run(jobs: usize, poison: Option<&'static str>, response: Step) -> (Bench, RunReport) {
     let mut bench = Bench::new(&many(jobs, TargetStatus::Enable)).await;
     bench.settings.attempts_max = 4;
-    bench.service.answers_by(move |seen| {
+    bench.service.responds_by(move |seen| {
         let is_in = poison.is_some_and(|poison| seen.ids.iter().any(|id| id == poison));
-        if is_in { answer.clone() } else { Step::Say(ok()) }
+        if is_in { response.clone() } else { Step::Say(ok()) }
     });
     let report = bench.run().await;
     (bench, report)
@@ -38,11 +38,11 @@ async fn run(jobs: usize, poison: Option<&'static str>, answer: Step) -> (Bench,
 async fn poisonous_question_costs_few_requests() {
     let (_, healthy) = run(2_000, None, Step::Say(ok())).await;
     let slow = Step::After(Duration::from_secs(10), lost());
-    for answer in [Step::Say(http(500)), Step::Say(garbled()), Step::Say(code(60_008)), slow] {
+    for response in [Step::Say(http(500)), Step::Say(garbled()), Step::Say(code(60_008)), slow] {
         // At the beginning, in the middle, in the last chunk and as the very last one.
         let places = ["q2000", "q0987", "q1950", "q0003"];
         for &poison in &places[..cases(2, 4)] {
-            let (bench, report) = run(2_000, Some(poison), answer.clone()).await;
+            let (bench, report) = run(2_000, Some(poison), response.clone()).await;
             assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 1), "{poison}");
             assert_eq!(report.totals.succeeded, 1_999);
             let more = report.totals.requests - healthy.totals.requests;
@@ -62,14 +62,14 @@ async fn last_chunk_with_a_poisonous_question_is_halved() {
     // The bad chunk is the whole queue, so nothing else shows that the service works.
     let (bench, report) = run(100, Some("q0042"), Step::Say(http(500))).await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 1));
-    assert_eq!(bench.queue.tally().await, "failed 1, succeeded 99");
+    assert_eq!(bench.queue.state_counts().await, "failed 1, succeeded 99");
     assert!(report.totals.requests <= 22, "{}", report.totals.requests);
 }
 
 #[tokio::test]
 async fn two_poisonous_questions_are_both_found() {
     let bench = Bench::new(&many(300, TargetStatus::Disable)).await;
-    bench.service.answers_by(|seen| {
+    bench.service.responds_by(|seen| {
         if seen.ids.iter().any(|id| id == "q0120" || id == "q0290") { http(503) } else { ok() }
     });
     let report = bench.run().await;
@@ -82,7 +82,7 @@ async fn lone_poisonous_question_fails_by_live_reads() {
     let bench = Bench::new("a enable, b delete").await;
     bench
         .service
-        .answers_by(|seen| if seen.status == TargetStatus::Delete { code(60_008) } else { ok() });
+        .responds_by(|seen| if seen.status == TargetStatus::Delete { code(60_008) } else { ok() });
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 1));
     assert_eq!(bench.queue.states().await, "a:succeeded b:failed");
@@ -94,7 +94,7 @@ async fn lone_question_without_reads_is_an_outage() {
     let bench = Bench::new("a enable, b delete").await;
     bench
         .service
-        .answers_by(|seen| if seen.status == TargetStatus::Delete { code(60_008) } else { ok() });
+        .responds_by(|seen| if seen.status == TargetStatus::Delete { code(60_008) } else { ok() });
     bench.service.reads_by(|_| http(503));
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Outage);
@@ -105,7 +105,7 @@ async fn lone_question_without_reads_is_an_outage() {
 async fn unsent_requests_fail_no_question() {
     let mut bench = Bench::new(&many(40, TargetStatus::Enable)).await;
     bench.settings.outage_max = Duration::from_mins(2);
-    bench.service.answers_by(|seen| {
+    bench.service.responds_by(|seen| {
         if seen.ids.iter().any(|id| id == "q0040") { unreachable() } else { ok() }
     });
     let report = bench.run().await;

@@ -9,7 +9,7 @@ use deskbatch::domain::job::TargetStatus;
 use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::RunEnding;
 
-use crate::support::queue::many;
+use crate::support::manifest::many;
 use crate::support::service::{Bench, code, http, ok, unreachable};
 
 fn names_questions() -> Response {
@@ -20,7 +20,7 @@ fn names_questions() -> Response {
 #[tokio::test]
 async fn question_in_a_list_beside_ok_fails_alone() {
     let bench = Bench::new(&many(200, TargetStatus::Enable)).await;
-    bench.service.answers_by(|seen| {
+    bench.service.responds_by(|seen| {
         if seen.ids.iter().any(|id| id == "q0042") { names_questions() } else { ok() }
     });
     let report = bench.run().await;
@@ -36,7 +36,7 @@ async fn named_delete_is_never_recorded_as_succeeded() {
     // The first request deletes all but one, so later requests find them missing.
     let bench = Bench::new(&many(12, TargetStatus::Delete)).await;
     let mut deleted = BTreeSet::new();
-    bench.service.answers_by(move |seen| {
+    bench.service.responds_by(move |seen| {
         let is_bad = |id: &String| id == "q0007";
         let are_gone = seen.ids.iter().any(|id| deleted.contains(id));
         deleted.extend(seen.ids.iter().filter(|id| !is_bad(id)).cloned());
@@ -54,7 +54,7 @@ async fn named_delete_is_never_recorded_as_succeeded() {
 #[tokio::test]
 async fn lists_beside_every_ok_end_the_run() {
     let bench = Bench::new(&many(500, TargetStatus::Enable)).await;
-    bench.service.answers_by(|_| names_questions());
+    bench.service.responds_by(|_| names_questions());
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Suspicious);
     assert_eq!(report.last_error.unwrap().0, ResponseKind::NamesQuestions);
@@ -69,7 +69,7 @@ async fn retry_after_closes_breaker_for_all_requests() {
         let mut bench = Bench::new(&many(400, TargetStatus::Enable)).await;
         bench.settings.in_flight_max = 4;
         let mut requests = 0;
-        bench.service.answers_by(move |_| {
+        bench.service.responds_by(move |_| {
             requests += 1;
             let asked = Some(Duration::from_secs(asked_s));
             if requests == 3 { Response { retry_after: asked, ..http(status) } } else { ok() }
@@ -86,12 +86,12 @@ async fn retry_after_closes_breaker_for_all_requests() {
 
 #[tokio::test]
 async fn certificate_or_proxy_fault_ends_run_at_once() {
-    for answer in [ResponseKind::Certificate, ResponseKind::Proxy] {
+    for response in [ResponseKind::Certificate, ResponseKind::Proxy] {
         let bench = Bench::new(&many(40, TargetStatus::Delete)).await;
-        bench.service.answers_by(move |_| Response { kind: answer, ..unreachable() });
+        bench.service.responds_by(move |_| Response { kind: response, ..unreachable() });
         let report = bench.run().await;
         assert_eq!((report.ending, report.totals.requests), (RunEnding::Outage, 1));
-        assert_eq!(report.last_error.unwrap().0, answer);
-        assert_eq!(bench.queue.tally().await, "pending 40");
+        assert_eq!(report.last_error.unwrap().0, response);
+        assert_eq!(bench.queue.state_counts().await, "pending 40");
     }
 }

@@ -7,7 +7,7 @@ use deskbatch::domain::verdict::ResponseKind;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::Totals;
 
-use crate::support::queue::many;
+use crate::support::manifest::many;
 use crate::support::service::{Bench, Step, code, ok};
 
 /// A rejection that takes long enough for a new UserSig to differ from the old one.
@@ -18,7 +18,7 @@ fn expired() -> Step {
 #[tokio::test]
 async fn expired_usersig_is_renewed_and_chunk_resent() {
     let bench = Bench::new("a enable, b delete").await;
-    bench.service.answers([expired(), ok().into(), ok().into()]);
+    bench.service.responds_with([expired(), ok().into(), ok().into()]);
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Drained);
     assert_eq!(report.totals, Totals { requests: 3, succeeded: 2, ..Totals::default() });
@@ -31,18 +31,25 @@ async fn expired_usersig_is_renewed_and_chunk_resent() {
 #[tokio::test]
 async fn rejected_renewed_usersig_leaves_all_pending() {
     let bench = Bench::new(&many(300, TargetStatus::Delete)).await;
-    bench.service.answers([expired(), expired()]);
+    bench.service.responds_with([expired(), expired()]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 2));
     assert_eq!(report.last_error, Some((ResponseKind::Code(70_001), "text of 70001".to_owned())));
-    assert_eq!(bench.queue.tally().await, "pending 300");
+    assert_eq!(bench.queue.state_counts().await, "pending 300");
     assert_eq!(bench.queue.job("q0001").await, "pending request=3");
 }
 
 #[tokio::test]
 async fn usersig_is_renewed_again_after_accepted_request() {
     let bench = Bench::new("a enable, b disable, c delete").await;
-    bench.service.answers([expired(), ok().into(), expired(), ok().into(), expired(), ok().into()]);
+    bench.service.responds_with([
+        expired(),
+        ok().into(),
+        expired(),
+        ok().into(),
+        expired(),
+        ok().into(),
+    ]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 3));
 }
@@ -52,8 +59,8 @@ async fn response_to_old_usersig_does_not_confirm_renewal() {
     let mut bench = Bench::new(&many(60, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
     let hold = |reply| Step::Hold(reply);
-    bench.service.answers([ok().into(), hold(code(70_001)), hold(code(70_001)), hold(ok())]);
-    bench.service.answers_by(|_| Step::Hold(code(70_001)));
+    bench.service.responds_with([ok().into(), hold(code(70_001)), hold(code(70_001)), hold(ok())]);
+    bench.service.responds_by(|_| Step::Hold(code(70_001)));
     let service = &bench.service;
     let report = bench
         .run_while(async {
@@ -66,7 +73,7 @@ async fn response_to_old_usersig_does_not_confirm_renewal() {
         .await;
     assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 5));
     assert_eq!(report.totals.succeeded, 20);
-    assert_eq!(bench.queue.tally().await, "pending 40, succeeded 20");
+    assert_eq!(bench.queue.state_counts().await, "pending 40, succeeded 20");
 }
 
 #[tokio::test]
@@ -74,11 +81,11 @@ async fn rejected_given_usersig_ends_run_at_once() {
     let mut bench = Bench::new(&many(300, TargetStatus::Enable)).await;
     bench.ready_made = true;
     bench.settings.in_flight_max = 4;
-    bench.service.answers([code(70_001)]);
+    bench.service.responds_with([code(70_001)]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 1));
     assert_eq!(bench.service.seen()[0].usersig, "a-usersig");
-    assert_eq!(bench.queue.tally().await, "pending 300");
+    assert_eq!(bench.queue.state_counts().await, "pending 300");
 }
 
 #[tokio::test]
@@ -86,11 +93,11 @@ async fn caller_rejection_ends_run_after_one_request() {
     for refusal in [-50_040, -20, 60_006, 60_021, 70_009, 70_050, 60_002] {
         let mut bench = Bench::new(&many(300, TargetStatus::Delete)).await;
         bench.settings.in_flight_max = 4;
-        bench.service.answers([code(refusal)]);
+        bench.service.responds_with([code(refusal)]);
         let report = bench.run().await;
         assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 1), "{refusal}");
         assert_eq!(report.last_error.unwrap().0, ResponseKind::Code(refusal));
-        assert_eq!(bench.queue.tally().await, "pending 300");
+        assert_eq!(bench.queue.state_counts().await, "pending 300");
         assert_eq!(
             bench.queue.figure("SELECT sum(attempts) FROM jobs WHERE batch_id = 3").await,
             0
@@ -103,7 +110,7 @@ async fn caller_rejection_ends_run_after_one_request() {
 async fn stop_code_settles_other_requests_in_flight() {
     let mut bench = Bench::new(&many(100, TargetStatus::Enable)).await;
     (bench.settings.chunk_jobs_max, bench.settings.in_flight_max) = (10, 3);
-    bench.service.answers([
+    bench.service.responds_with([
         ok().into(),
         Step::Hold(code(60_016)),
         Step::Hold(ok()),
@@ -117,7 +124,7 @@ async fn stop_code_settles_other_requests_in_flight() {
         })
         .await;
     assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 4));
-    assert_eq!(bench.queue.tally().await, "pending 80, succeeded 20");
+    assert_eq!(bench.queue.state_counts().await, "pending 80, succeeded 20");
     assert_eq!(
         bench.queue.figure("SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL").await,
         0

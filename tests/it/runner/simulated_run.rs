@@ -24,19 +24,19 @@ pub struct Case {
 /// An ETA and the true end.
 #[derive(Debug)]
 pub struct Point {
-    forecast: Eta,
+    estimate: Eta,
     true_s: f64,
 }
 
 impl Point {
     pub fn is_hit(&self) -> bool {
-        let time = &self.forecast.time;
+        let time = &self.estimate.time;
         (time.start().as_secs_f64()..=time.end().as_secs_f64()).contains(&self.true_s)
     }
 
     /// The width of the range as a share of the true time.
     pub fn width(&self) -> f64 {
-        let time = &self.forecast.time;
+        let time = &self.estimate.time;
         (time.end().as_secs_f64() - time.start().as_secs_f64()) / self.true_s
     }
 }
@@ -52,7 +52,7 @@ pub struct Simulation<'a> {
     case: &'a Case,
     random: fastrand::Rng,
     clock: ManualClock,
-    gate: RateLimiter<ManualClock>,
+    limiter: RateLimiter<ManualClock>,
     isolate: Isolate,
     pool: BTreeSet<JobId>,
     again: Vec<Group>,
@@ -70,7 +70,7 @@ impl<'a> Simulation<'a> {
         Self {
             case,
             random: fastrand::Rng::with_seed(case.seed),
-            gate: RateLimiter::new(5.0, clock.clone(), case.seed),
+            limiter: RateLimiter::new(5.0, clock.clone(), case.seed),
             clock,
             isolate: Isolate::new(100),
             pool: (1..=i64::try_from(case.jobs).expect("few jobs")).collect(),
@@ -94,14 +94,14 @@ impl<'a> Simulation<'a> {
             let next = shares.get(taken.len());
             if next.is_some_and(|share| real(done) >= share * real(self.case.jobs)) {
                 let open = [0, self.case.jobs - done, 0];
-                let forecast = self.course.estimate(open, 100);
-                taken.push((self.clock.now(), forecast));
+                let estimate = self.course.estimate(open, 100);
+                taken.push((self.clock.now(), estimate));
             }
         }
         let end = self.clock.now();
         taken
             .into_iter()
-            .map(|(at, forecast)| Point { forecast, true_s: end.since(at).as_secs_f64() })
+            .map(|(at, estimate)| Point { estimate, true_s: end.since(at).as_secs_f64() })
             .collect()
     }
 
@@ -125,7 +125,7 @@ impl<'a> Simulation<'a> {
         if self.flying.len() >= IN_FLIGHT {
             return false;
         }
-        let wait = match self.gate.next_slot(self.clock.now()) {
+        let wait = match self.limiter.next_slot(self.clock.now()) {
             NextSlot::Now => Duration::ZERO,
             NextSlot::AfterResponse => return false,
             NextSlot::At(at) if self.flying.iter().any(|flight| flight.lands <= at) => {
@@ -139,7 +139,7 @@ impl<'a> Simulation<'a> {
         }
         let Some(group) = self.next_group() else { return false };
         let left = self.clock.now();
-        let ticket = self.gate.on_send(left);
+        let ticket = self.limiter.on_send(left);
         let ms = self.case.latency_ms * self.random.u64(80..160) / 100;
         let lands = left + Duration::from_millis(ms);
         self.flying.push(Flight { lands, left, ticket, group });
@@ -157,7 +157,7 @@ impl<'a> Simulation<'a> {
         let now = self.clock.now();
         let throttled = self.random.f64() < self.case.throttled;
         let signal = if throttled { ResponseSignal::Throttled } else { ResponseSignal::Evaluated };
-        match self.gate.on_response(ticket, signal, None, now) {
+        match self.limiter.on_response(ticket, signal, None, now) {
             BreakerChange::None => {}
             BreakerChange::Closed { .. } => self.course.on_closed(now.0),
             BreakerChange::Opened => self.course.on_opened(now.0),

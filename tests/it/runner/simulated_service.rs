@@ -41,9 +41,9 @@ pub struct Case {
     /// The standard deviation of the way there, in milliseconds: the arrival jitter.
     pub jitter_ms: f64,
     /// From being counted to the response, in milliseconds.
-    pub answer_ms: f64,
+    pub response_ms: f64,
     /// The standard deviation of that time, in milliseconds.
-    pub answer_jitter_ms: f64,
+    pub response_jitter_ms: f64,
     /// Another program sends once a second between these seconds.
     pub others: Option<(f64, f64)>,
     /// The probability that a request is throttled for no reason.
@@ -141,7 +141,7 @@ enum Pass {
 impl Client {
     fn next(&mut self, now: Moment) -> NextSlot {
         match self {
-            Self::RateLimiter(gate) => gate.next_slot(now),
+            Self::RateLimiter(limiter) => limiter.next_slot(now),
             Self::Even { probing: true, .. } => NextSlot::AfterResponse,
             Self::Even { next, .. } if *next > now => NextSlot::At(*next),
             Self::Even { .. } => NextSlot::Now,
@@ -150,7 +150,7 @@ impl Client {
 
     fn leave(&mut self, now: Moment) -> Pass {
         match self {
-            Self::RateLimiter(gate) => Pass::RateLimiter(gate.on_send(now)),
+            Self::RateLimiter(limiter) => Pass::RateLimiter(limiter.on_send(now)),
             Self::Even { spacing, next, probing, wait } => {
                 *next = now + *spacing;
                 *probing = *wait > Duration::ZERO;
@@ -159,11 +159,11 @@ impl Client {
         }
     }
 
-    fn answered(&mut self, pass: Pass, within: bool, now: Moment) {
+    fn responded(&mut self, pass: Pass, within: bool, now: Moment) {
         let signal = if within { ResponseSignal::Evaluated } else { ResponseSignal::Throttled };
         match (self, pass) {
-            (Self::RateLimiter(gate), Pass::RateLimiter(ticket)) => {
-                gate.on_response(ticket, signal, None, now);
+            (Self::RateLimiter(limiter), Pass::RateLimiter(ticket)) => {
+                limiter.on_response(ticket, signal, None, now);
             }
             (Self::Even { next, probing, wait, .. }, _) => {
                 if within && *probing {
@@ -183,7 +183,7 @@ impl Client {
 enum What {
     Others,
     Arrives(usize),
-    Answered(usize, bool),
+    Responded(usize, bool),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -241,11 +241,11 @@ impl World {
         let clock = ManualClock::new(1_800_000_000_000);
         let client = match case.spacing_ms {
             None => {
-                let mut gate = RateLimiter::new(RATE, clock.clone(), seed);
+                let mut limiter = RateLimiter::new(RATE, clock.clone(), seed);
                 if let Some(learned) = learned {
-                    gate.begin_with(learned);
+                    limiter.begin_with(learned);
                 }
-                Client::RateLimiter(gate)
+                Client::RateLimiter(limiter)
             }
             Some(ms) => Client::Even {
                 spacing: Duration::from_secs_f64(ms / 1e3),
@@ -333,12 +333,13 @@ impl World {
                 let at_random = chance > 0.0 && self.random.f64() < chance;
                 let within = !at_random && self.service.admits(now + self.phase);
                 self.counted.push((now, within));
-                let answer_ms = (case.answer_ms + case.answer_jitter_ms * self.normal()).max(1.0);
-                self.comes(now + answer_ms / 1e3, What::Answered(call, within));
+                let response_ms =
+                    (case.response_ms + case.response_jitter_ms * self.normal()).max(1.0);
+                self.comes(now + response_ms / 1e3, What::Responded(call, within));
             }
-            What::Answered(call, within) => {
+            What::Responded(call, within) => {
                 if let Some(pass) = self.passes[call].take() {
-                    self.client.answered(pass, within, self.clock.now());
+                    self.client.responded(pass, within, self.clock.now());
                 }
             }
         }
@@ -373,7 +374,7 @@ impl World {
             share_with_others: others.0,
             refused_of_1000_with_others: others.1,
             learned: match self.client {
-                Client::RateLimiter(gate) => gate.learned(),
+                Client::RateLimiter(limiter) => limiter.learned(),
                 Client::Even { .. } => None,
             },
         }

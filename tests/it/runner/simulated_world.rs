@@ -45,7 +45,7 @@ enum Outage {
 struct Weather {
     /// The maximum of each way and of the service's own latency, in milliseconds.
     way_ms: u64,
-    answer_ms: u64,
+    response_ms: u64,
     /// Requests in 1,000 that meet a fault during a faulty period.
     faults: u64,
     /// Requests in 1,000 with several questions that are rejected wrongly, applied or not. No question
@@ -90,7 +90,7 @@ impl Weather {
             .collect();
         Self {
             way_ms: *random.choice(&[0, 10, 100, 600]).unwrap_or(&0),
-            answer_ms: *random.choice(&[5, 100, 900, 3_000]).unwrap_or(&5),
+            response_ms: *random.choice(&[5, 100, 900, 3_000]).unwrap_or(&5),
             faults: *random.choice(&[0, 0, 20, 100, 400]).unwrap_or(&0),
             wrong_rejections: *random.choice(&[0, 0, 20, 100]).unwrap_or(&0),
             poison: random.choice(&[None, None, Some(5)]).copied().flatten(),
@@ -204,15 +204,15 @@ impl World {
         }
         assert!(inner.departures.len() < LIMIT, "more than {LIMIT} requests in a second");
         inner.departures.push_back(now);
-        let (way_ms, answer_ms) = (inner.weather.way_ms, inner.weather.answer_ms);
-        let (way, answer) = (inner.random.u64(0..=way_ms), inner.random.u64(1..=answer_ms));
+        let (way_ms, response_ms) = (inner.weather.way_ms, inner.weather.response_ms);
+        let (way, response) = (inner.random.u64(0..=way_ms), inner.random.u64(1..=response_ms));
         let fault = inner.fault(call, now);
         Trip {
             world: self,
             call: call.clone(),
             fault,
             arrives: now + Duration::from_millis(way),
-            answer: Duration::from_millis(answer),
+            response: Duration::from_millis(response),
             gives_up: now + TIMEOUT,
             arrived: false,
         }
@@ -255,7 +255,7 @@ struct Trip<'a> {
     call: SetStatusRequest,
     fault: Option<Fault>,
     arrives: Moment,
-    answer: Duration,
+    response: Duration,
     gives_up: Moment,
     arrived: bool,
 }
@@ -266,7 +266,7 @@ impl Trip<'_> {
         self.arrived = true;
         let now = self.world.clock.now();
         let outage = self.world.inner().weather.outage(now);
-        let back = now + self.answer;
+        let back = now + self.response;
         match outage {
             Some(Outage::Down) => (without_status(ResponseKind::NotConnected), now),
             Some(Outage::BadGateway) => (with_status(502), back),
@@ -276,13 +276,13 @@ impl Trip<'_> {
                 }
                 (without_status(ResponseKind::NoResponse), self.gives_up)
             }
-            Some(Outage::TooFast) => self.answered(Some(Fault::Throttle), back),
+            Some(Outage::TooFast) => self.responded(Some(Fault::Throttle), back),
             Some(Outage::Lapsed) => (of_code(-50_003), back),
-            None => self.answered(self.fault, back),
+            None => self.responded(self.fault, back),
         }
     }
 
-    fn answered(&self, fault: Option<Fault>, back: Moment) -> (Response, Moment) {
+    fn responded(&self, fault: Option<Fault>, back: Moment) -> (Response, Moment) {
         let reply = self.world.carry_out(&self.call, fault);
         let back = back + reply.hold;
         if back > self.gives_up {
@@ -355,9 +355,9 @@ fn of_code(code: i64) -> Response {
     }
 }
 
-fn without_status(answer: ResponseKind) -> Response {
+fn without_status(response: ResponseKind) -> Response {
     Response {
-        kind: answer,
+        kind: response,
         info: "nothing came back".to_owned(),
         http_status: None,
         retry_after: None,
@@ -382,9 +382,9 @@ fn read(reply: &ApiResponse) -> Response {
             let json: Option<serde_json::Value> = serde_json::from_str(&reply.body).ok();
             let code = json.as_ref().and_then(|json| json["ErrorCode"].as_i64());
             let info = json.as_ref().and_then(|json| json["ErrorInfo"].as_str()).unwrap_or("");
-            let answer = code.map_or(ResponseKind::Unreadable, ResponseKind::Code);
+            let response = code.map_or(ResponseKind::Unreadable, ResponseKind::Code);
             Response {
-                kind: answer,
+                kind: response,
                 info: info.to_owned(),
                 http_status: Some(200),
                 retry_after: None,

@@ -305,11 +305,11 @@ async fn simulate(seed: u64) -> Summary {
 fn simulate_all(seeds: std::ops::Range<u64>) {
     let (mut runs, mut crashes, mut requests, count) = (0, 0, 0, seeds.end - seeds.start);
     for seed in seeds {
-        let told = catch_unwind(|| {
+        let reported = catch_unwind(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(simulate(seed))
         });
-        match told {
+        match reported {
             Ok(summary) => {
                 runs += summary.runs;
                 crashes += summary.crashes;
@@ -355,11 +355,11 @@ fn simulation_passes_seeds_from_750() {
 #[test]
 fn simulation_is_deterministic_per_seed() {
     for seed in 20_000..20_000 + cases(3, 30) {
-        let tell = || {
+        let report_line = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(simulate(seed))
         };
-        assert_eq!(tell(), tell(), "seed {seed}");
+        assert_eq!(report_line(), report_line(), "seed {seed}");
     }
 }
 

@@ -9,15 +9,16 @@ use deskbatch::queue::{QueueError, RunEnding};
 use deskbatch::runner::{Event, RunReport, ShutdownMode, shutdown};
 
 use crate::support::lease::take_over;
-use crate::support::queue::{APP, listed, many, names};
+use crate::support::manifest::{listed, many, names};
+use crate::support::queue::APP;
 use crate::support::service::{Bench, Step, code, http, ok, refuse_bad};
 
 /// Runs until the end. Signals this many times once the service has seen `seen` requests, of which
 /// `answered` have responses by then, and releases all other responses after that.
-async fn stopped_at(bench: &Bench, seen: usize, answered: usize, times: u32) -> RunReport {
+async fn stopped_at(bench: &Bench, seen: usize, responded: usize, times: u32) -> RunReport {
     let (stopper, listening) = shutdown();
     let stop = async {
-        bench.service.let_go(answered);
+        bench.service.let_go(responded);
         bench.service.arrived(seen).await;
         for _ in 0..times {
             stopper.signal();
@@ -30,7 +31,7 @@ async fn stopped_at(bench: &Bench, seen: usize, answered: usize, times: u32) -> 
 #[tokio::test]
 async fn stop_settles_in_flight_and_leaves_rest_pending() {
     let bench = Bench::with_four_in_flight(&many(100, TargetStatus::Enable)).await;
-    bench.service.answers_by(|_| Step::Hold(ok()));
+    bench.service.responds_by(|_| Step::Hold(ok()));
     let report = stopped_at(&bench, 3, 1, 1).await;
     assert_eq!(report.ending, RunEnding::Signal);
     let sent: usize = bench.service.chunks().iter().map(Vec::len).sum();
@@ -39,9 +40,9 @@ async fn stop_settles_in_flight_and_leaves_rest_pending() {
     assert_eq!((in_flight, pending + succeeded), (0, 100));
     assert!(pending > 0);
     assert_eq!(bench.happened(|event| matches!(event, Event::Stopping { .. })), 1);
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     assert_eq!(bench.run().await.ending, RunEnding::Drained);
-    assert_eq!(bench.queue.tally().await, "succeeded 100");
+    assert_eq!(bench.queue.state_counts().await, "succeeded 100");
 }
 
 /// The numbers of pending jobs, jobs in flight and succeeded jobs.
@@ -60,7 +61,7 @@ async fn breaker_changes_during_shutdown_emit_no_event() {
     bench.settings.chunk_jobs_max = 1;
     let mut requests = 0;
     // The third request and the later ones are throttled.
-    bench.service.answers_by(move |_| {
+    bench.service.responds_by(move |_| {
         requests += 1;
         Step::Hold(code(if requests < 3 { 0 } else { -14 }))
     });
@@ -69,14 +70,14 @@ async fn breaker_changes_during_shutdown_emit_no_event() {
     let events = bench.events.lock().unwrap();
     let stopping = events.iter().position(|event| matches!(event, Event::Stopping { .. }));
     let after = &events[stopping.unwrap()..];
-    let of_the_gate = |event: &Event| matches!(event, Event::Waiting { .. } | Event::Resumed);
-    assert!(!after.iter().any(of_the_gate), "{after:?}");
+    let of_the_limiter = |event: &Event| matches!(event, Event::Waiting { .. } | Event::Resumed);
+    assert!(!after.iter().any(of_the_limiter), "{after:?}");
 }
 
 /// Stops a run whose first response never comes; the job is then in flight in the queue.
 async fn abandoned(presses: u32) -> Bench {
     let bench = Bench::with_four_in_flight("a delete, b delete").await;
-    bench.service.answers([Step::Hold(ok())]);
+    bench.service.responds_with([Step::Hold(ok())]);
     let (stopper, listening) = shutdown();
     let stop = async {
         bench.service.arrived(1).await;
@@ -95,8 +96,8 @@ async fn abandoned(presses: u32) -> Bench {
 async fn unanswered_jobs_are_requeued_in_doubt_by_next_run() {
     for presses in [1, 2] {
         let bench = abandoned(presses).await;
-        assert_eq!(bench.queue.tally().await, "in_flight 2");
-        bench.service.answers([ok()]);
+        assert_eq!(bench.queue.state_counts().await, "in_flight 2");
+        bench.service.responds_with([ok()]);
         let report = bench.run().await;
         assert_eq!((report.orphans, report.totals.succeeded), (2, 2));
         assert_eq!(bench.queue.status().await.unwrap().orphaned, 1);
@@ -108,7 +109,7 @@ async fn unanswered_jobs_are_requeued_in_doubt_by_next_run() {
 #[tokio::test]
 async fn runs_are_separated_by_one_second() {
     let bench = Bench::with_four_in_flight("a enable").await;
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     bench.run().await;
     bench.queue.import("b enable").await;
     bench.run().await;
@@ -130,12 +131,12 @@ async fn clock_set_back_delays_no_job_beyond_its_wait() {
     for (before_ms, during_ms) in [(-240_000, 0), (-20_000, -240_000), (0, -86_400_000)] {
         let mut bench = Bench::with_four_in_flight("a enable").await;
         bench.settings.outage_max = Duration::from_mins(1);
-        bench.service.answers_by(|_| http(503));
+        bench.service.responds_by(|_| http(503));
         bench.service.reads_by(|_| http(503));
         assert_eq!(bench.run().await.ending, RunEnding::Outage);
         bench.clock.jump_wall(before_ms);
         let (began, sent) = (bench.clock.now(), bench.service.seen().len());
-        bench.service.answers([ok()]);
+        bench.service.responds_with([ok()]);
         bench.service.reads_by(|_| ok());
         let jump = async {
             bench.clock.next_sleeper().await;
@@ -150,7 +151,7 @@ async fn clock_set_back_delays_no_job_beyond_its_wait() {
 #[tokio::test]
 async fn response_after_takeover_is_fenced_and_reported() {
     let bench = Bench::with_four_in_flight("a enable, another enable").await;
-    bench.service.answers([Step::Hold(ok())]);
+    bench.service.responds_with([Step::Hold(ok())]);
     let (_stopper, listening) = shutdown();
     let takeover = async {
         bench.service.arrived(1).await;
@@ -184,7 +185,7 @@ async fn run_without_approval_sends_no_delete() {
     let mut bench = Bench::with_four_in_flight("gone delete").await;
     bench.approves = false;
     bench.queue.import("a enable, b enable").await;
-    bench.service.answers([ok()]);
+    bench.service.responds_with([ok()]);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Drained, 2));
     assert_eq!(bench.queue.record("gone").await.state, JobState::Pending);
@@ -198,7 +199,7 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
         bench.settings.chunk_jobs_max = 1;
         bench.settings.failures_max = Some(limit);
         // Several requests are in flight when the limit is reached.
-        bench.service.answers_by(|seen| Step::Hold(refuse_bad(seen)));
+        bench.service.responds_by(|seen| Step::Hold(refuse_bad(seen)));
         let report = bench
             .run_while(async {
                 bench.service.arrived(1).await;
@@ -212,8 +213,8 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
         let (sent, stops) = (bench.service.seen().len(), usize::try_from(stops).unwrap());
         // Requests in flight are recorded, and nothing leaves after the limit is reached.
         assert!((stops..stops + 4).contains(&sent), "{sent}");
-        let tally = format!("failed {sent}, pending {}", 100 - sent);
-        assert_eq!(bench.queue.tally().await, tally);
+        let state_counts = format!("failed {sent}, pending {}", 100 - sent);
+        assert_eq!(bench.queue.state_counts().await, state_counts);
         let status = bench.queue.status().await.unwrap();
         assert_eq!(status.last_run.unwrap().ending.unwrap(), "failures");
     }
@@ -223,7 +224,7 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
 async fn max_failures_at_last_response_still_drains() {
     let mut bench = Bench::with_four_in_flight("bad1 enable, bad2 enable").await;
     bench.settings.failures_max = Some(FailureLimit::Percent(100_000_000));
-    bench.service.answers_by(refuse_bad);
+    bench.service.responds_by(refuse_bad);
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 2));
     // The limit applies to each run and not to the queue.
@@ -238,9 +239,9 @@ async fn max_failures_during_isolation_releases_jobs() {
     let mut bench = Bench::new(&jobs).await;
     bench.settings.chunk_jobs_max = 10;
     bench.settings.failures_max = Some(FailureLimit::Jobs(1));
-    bench.service.answers_by(refuse_bad);
+    bench.service.responds_by(refuse_bad);
     assert_eq!(bench.run().await.ending, RunEnding::TooManyFailures);
-    assert_eq!(bench.queue.tally().await, "failed 1, pending 3");
+    assert_eq!(bench.queue.state_counts().await, "failed 1, pending 3");
     bench.settings.failures_max = None;
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.failed), (RunEnding::Drained, 3));
@@ -249,7 +250,7 @@ async fn max_failures_during_isolation_releases_jobs() {
 #[tokio::test]
 async fn first_stop_reason_decides_run_ending() {
     let bench = Bench::with_four_in_flight("a enable, b enable").await;
-    bench.service.answers_by(|_| ok());
+    bench.service.responds_by(|_| ok());
     let (stopper, listening) = shutdown();
     stopper.deadline_reached();
     let (signalled, heard) = shutdown();
@@ -262,14 +263,14 @@ async fn first_stop_reason_decides_run_ending() {
         let report = Box::pin(bench.run_with(listening, async {})).await;
         assert_eq!(report.unwrap().ending, ending);
     }
-    assert_eq!(bench.queue.tally().await, "pending 2");
+    assert_eq!(bench.queue.state_counts().await, "pending 2");
     assert_eq!(bench.service.seen().len(), 0);
 }
 
 #[tokio::test]
 async fn responses_during_a_pause_of_the_drain_are_read() {
     let bench = Bench::new("a enable, b enable").await;
-    bench.service.answers([Step::Hold(ok())]);
+    bench.service.responds_with([Step::Hold(ok())]);
     let (handle, listening) = shutdown();
     let pause = async {
         bench.service.arrived(1).await;

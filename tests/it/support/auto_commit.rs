@@ -8,7 +8,7 @@ use deskbatch::queue::{
 
 /// The operations of a write transaction, each with its own commit.
 #[allow(async_fn_in_trait, reason = "for tests alone")]
-pub trait AtOnce {
+pub trait AutoCommit {
     async fn claim_free(
         &self,
         run: RunId,
@@ -43,12 +43,6 @@ pub trait AtOnce {
         &self,
         settled: &RequestResult,
         how: RequeueOptions,
-    ) -> Result<u64, QueueError>;
-
-    async fn requeue_rejected(
-        &self,
-        settled: &RequestResult,
-        how: RequeueOptions,
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError>;
 }
@@ -59,7 +53,7 @@ pub fn inferred(job: JobId, request: RequestId) -> Conclusion {
 }
 
 /// Runs one operation and commits it.
-macro_rules! turn {
+macro_rules! commit {
     ($queue:expr, $operation:ident($($with:expr),*)) => {{
         let mut turn = $queue.begin_write();
         let done = turn.$operation($($with),*).await?;
@@ -68,14 +62,14 @@ macro_rules! turn {
     }};
 }
 
-impl AtOnce for Queue {
+impl AutoCommit for Queue {
     async fn claim_free(
         &self,
         run: RunId,
         jobs_max: impl FnMut(TargetStatus, JobId) -> usize,
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError> {
-        turn!(self, claim_free(run, jobs_max, scheduled_ms))
+        commit!(self, claim_free(run, jobs_max, scheduled_ms))
     }
 
     async fn claim_reserved(
@@ -85,11 +79,11 @@ impl AtOnce for Queue {
         ids: &[JobId],
         scheduled_ms: i64,
     ) -> Result<Option<Claimed>, QueueError> {
-        turn!(self, claim_reserved(run, status, ids, scheduled_ms))
+        commit!(self, claim_reserved(run, status, ids, scheduled_ms))
     }
 
     async fn release(&self, run: RunId, ids: &[JobId]) -> Result<(), QueueError> {
-        turn!(self, release(run, ids))
+        commit!(self, release(run, ids))
     }
 
     async fn settle_succeeded(
@@ -97,7 +91,7 @@ impl AtOnce for Queue {
         settled: &RequestResult,
         conclusions: &Conclusions,
     ) -> Result<SettleCounts, QueueError> {
-        turn!(self, settle_succeeded(settled, conclusions))
+        commit!(self, settle_succeeded(settled, conclusions))
     }
 
     async fn settle_failed(
@@ -106,23 +100,15 @@ impl AtOnce for Queue {
         in_doubt: bool,
         conclusions: &Conclusions,
     ) -> Result<SettleCounts, QueueError> {
-        turn!(self, settle_failed(settled, in_doubt, conclusions))
+        commit!(self, settle_failed(settled, in_doubt, conclusions))
     }
 
     async fn requeue(
         &self,
         settled: &RequestResult,
         how: RequeueOptions,
-    ) -> Result<u64, QueueError> {
-        turn!(self, requeue(settled, how))
-    }
-
-    async fn requeue_rejected(
-        &self,
-        settled: &RequestResult,
-        how: RequeueOptions,
         conclusions: &Conclusions,
     ) -> Result<u64, QueueError> {
-        turn!(self, requeue_rejected(settled, how, conclusions))
+        commit!(self, requeue(settled, how, conclusions))
     }
 }

@@ -191,8 +191,8 @@ impl Recorder {
     }
 
     /// Responds to each request with `answer` of its first line.
-    pub fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
-        Self::serving(move |first, client| client.write_all(answer(first).as_bytes()))
+    pub fn responding(response: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::serving(move |first, client| client.write_all(response(first).as_bytes()))
     }
 
     /// Passes the first line of each request to `serve`, which writes the response. The connection
@@ -213,15 +213,15 @@ impl Recorder {
     /// The same behind TLS. Bytes that cannot be decrypted are not recorded.
     pub fn encrypted(
         config: ServerConfig,
-        answer: impl Fn(&str) -> String + Send + Sync + 'static,
+        response: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Self {
-        let (config, answer) = (Arc::new(config), Arc::new(answer));
+        let (config, response) = (Arc::new(config), Arc::new(response));
         Self::start(move |client, sent| {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut client = StreamOwned::new(connection, client);
             if let Ok(first) = one_request(&mut client) {
                 sent.lock().unwrap().extend_from_slice(first.as_bytes());
-                let _ = client.write_all(answer(first.trim_end()).as_bytes());
+                let _ = client.write_all(response(first.trim_end()).as_bytes());
             }
             client.conn.send_close_notify();
             let _ = client.flush();

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::place::tell;
+use crate::support::place::report_line;
 
 /// A test fails if a condition takes longer than this.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -88,7 +88,7 @@ impl Browser {
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(e) if std::env::var_os("CI").is_none() => {
-                tell(&format!(
+                report_line(&format!(
                     "NOT TESTED: chromedriver cannot be started ({e}): apt-get install chromium chromium-driver"
                 ));
                 return None;

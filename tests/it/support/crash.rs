@@ -101,17 +101,17 @@ where
 {
     let is_over = AtomicBool::new(false);
     let moments = (1..).step_by(step).map(|at| Moment { mode, at });
-    let told: Vec<Option<T>> = stream::iter(moments)
+    let reported: Vec<Option<T>> = stream::iter(moments)
         .take_while(|_| ready(!is_over.load(Ordering::Relaxed)))
         .map(|moment| tokio::spawn(story(moment)))
         .buffer_unordered(at_once())
         .map(Result::unwrap)
-        .inspect(|told| {
-            is_over.fetch_or(told.is_none(), Ordering::Relaxed);
+        .inspect(|reported| {
+            is_over.fetch_or(reported.is_none(), Ordering::Relaxed);
         })
         .collect()
         .await;
-    told.into_iter().flatten().collect()
+    reported.into_iter().flatten().collect()
 }
 
 /// Rows of all three target statuses, two of them bad.

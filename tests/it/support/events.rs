@@ -6,10 +6,10 @@ use deskbatch::runner::{Event, RunReport, Totals};
 
 /// Checks the order of events and that their figures add up.
 pub fn check_events(events: &[Event], open: u64, report: Option<&RunReport>) {
-    let [Event::Began { open: told, .. }, middle @ .., Event::Ended { ending }] = events else {
+    let [Event::Began { open: reported, .. }, middle @ .., Event::Ended { ending }] = events else {
         panic!("no beginning or no end: {events:?}");
     };
-    assert_eq!(*told, open);
+    assert_eq!(*reported, open);
     let (mut flying, mut left, mut last) = (BTreeMap::new(), 0_u64, Totals::default());
     let (mut stopping, mut waiting) = (false, 0);
     for event in middle {

@@ -8,8 +8,10 @@ pub mod counters;
 #[cfg(target_os = "linux")]
 pub mod crash;
 pub mod docs;
+pub mod engine;
 pub mod events;
 pub mod lease;
+pub mod manifest;
 pub mod metrics;
 pub mod migration;
 pub mod place;

@@ -78,7 +78,7 @@ pub fn folder_in_memory() -> TempDir {
 
 /// Prints a figure for docs/reliability.md, visible with `--nocapture`.
 #[allow(clippy::print_stderr, reason = "figures of a long test are for people")]
-pub fn tell(figure: &str) {
+pub fn report_line(figure: &str) {
     eprintln!("{figure}");
 }
 

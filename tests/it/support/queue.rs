@@ -11,11 +11,11 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use deskbatch::domain::job::{App, JobId, JobState, Library, NewJob, QuestionId, TargetStatus};
+use deskbatch::domain::job::{App, JobId, JobState, Library, TargetStatus};
 use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{
-    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Lease, Queue, QueueError,
-    Record, RecordFilter, RequestResult, RequeueOptions, RunId, SameManifest,
+    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Lease, Queue, Record,
+    RecordFilter, RequestResult, RequeueOptions, RunId, SameManifest,
 };
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
@@ -23,8 +23,10 @@ use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
 use crate::support::approvals::begin_run;
-use crate::support::auto_commit::AtOnce as _;
+use crate::support::auto_commit::AutoCommit as _;
 use crate::support::counters::{COUNTERS, RECOUNT, RECOUNT_LOST, RUNS};
+use crate::support::engine::Engine;
+use crate::support::manifest::{many, parse, totals};
 use crate::support::place::folder_in_memory;
 
 /// The app whose jobs the tests change.
@@ -80,6 +82,13 @@ impl Deref for TestQueue {
 impl TestQueue {
     /// A queue without a run, with bystanders in every final state and in another app. Its file is in
     /// memory: no power is lost here, so waiting for a disk gains nothing.
+    pub async fn idle_on(engine: Engine) -> Self {
+        match engine {
+            Engine::Sqlite => Self::idle().await,
+        }
+    }
+
+    /// The same on SQLite.
     pub async fn idle() -> Self {
         let folder = folder_in_memory();
         let opened = Queue::open(&folder.path().join("queue.db")).await.unwrap();
@@ -93,10 +102,15 @@ impl TestQueue {
         queue
     }
 
+    /// [`TestQueue::begun_on`] on SQLite.
+    pub async fn begun() -> Self {
+        Self::begun_on(Engine::Sqlite).await
+    }
+
     /// A queue with an active run and bystanders in every state: one waits for its due time, one is
     /// reserved by another run, one is in another request.
-    pub async fn begun() -> Self {
-        let mut queue = Self::idle().await;
+    pub async fn begun_on(engine: Engine) -> Self {
+        let mut queue = Self::idle_on(engine).await;
         queue.run = queue.start_run().await;
         queue
             .sql(&format!(
@@ -143,7 +157,7 @@ impl TestQueue {
     /// Runs statements on a separate connection and recomputes the counters, which must have been right
     /// before.
     pub async fn sql(&self, sql: &str) {
-        self.check_figures().await;
+        self.check_counters().await;
         self.try_sql(sql).await.unwrap();
         self.try_sql(&[RECOUNT, RECOUNT_LOST].concat()).await.unwrap();
     }
@@ -207,7 +221,12 @@ impl TestQueue {
     }
 
     /// The result of a claim's request.
-    pub fn answer(&self, claimed: &Claimed, verdict: Verdict, code: Option<i64>) -> RequestResult {
+    pub fn response(
+        &self,
+        claimed: &Claimed,
+        verdict: Verdict,
+        code: Option<i64>,
+    ) -> RequestResult {
         RequestResult {
             request: claimed.request,
             run: self.run,
@@ -221,12 +240,12 @@ impl TestQueue {
     }
 
     pub async fn succeed(&self, claimed: &Claimed) {
-        let settled = self.answer(claimed, Verdict::Applied, Some(0));
+        let settled = self.response(claimed, Verdict::Applied, Some(0));
         self.queue.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     }
 
     pub async fn fail(&self, claimed: &Claimed, code: i64) {
-        let settled = self.answer(claimed, Verdict::Rejected, Some(code));
+        let settled = self.response(claimed, Verdict::Rejected, Some(code));
         self.queue.settle_failed(&settled, false, &Conclusions::default()).await.unwrap();
     }
 
@@ -238,8 +257,8 @@ impl TestQueue {
             counts_as_attempt: true,
             in_doubt: false,
         };
-        let settled = self.answer(claimed, Verdict::Rejected, Some(-50_003));
-        self.queue.requeue(&settled, how).await.unwrap()
+        let settled = self.response(claimed, Verdict::Rejected, Some(-50_003));
+        self.queue.requeue(&settled, how, &Conclusions::default()).await.unwrap()
     }
 
     /// Every job except bystanders with its state, in the order of job numbers: `a:pending b:failed`.
@@ -253,7 +272,7 @@ impl TestQueue {
     }
 
     /// The number of jobs by state, without bystanders: `failed 1, succeeded 9`.
-    pub async fn tally(&self) -> String {
+    pub async fn state_counts(&self) -> String {
         self.check_invariants().await;
         let rows = self
             .ask(
@@ -333,7 +352,7 @@ impl TestQueue {
     /// Fails if a bystander has changed or a job made a forbidden transition.
     pub async fn check_invariants(&self) {
         assert_eq!(self.look_at_bystanders().await, self.bystanders, "a bystander has changed");
-        self.check_figures().await;
+        self.check_counters().await;
         for (old, new) in self.transitions().await {
             let (from, to): (JobState, JobState) = (old.parse().unwrap(), new.parse().unwrap());
             assert!(from.may_become(to), "{from} has become {to}");
@@ -341,7 +360,7 @@ impl TestQueue {
     }
 
     /// Fails if the counters differ from the rows.
-    pub async fn check_figures(&self) {
+    pub async fn check_counters(&self) {
         let [counters, runs] = [COUNTERS, RUNS].map(|sql| async move {
             let rows = self.ask(sql).await;
             rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
@@ -360,56 +379,4 @@ impl TestQueue {
             .await;
         rows.iter().map(|row| row.get(0)).collect()
     }
-}
-
-/// Parses `"a enable, b delete"` as manifest rows.
-pub fn parse(manifest: &str) -> Vec<NewJob> {
-    let rows = manifest.split(',').map(str::trim).filter(|row| !row.is_empty());
-    rows.zip(2..)
-        .map(|(row, line)| {
-            let (id, status) = row.split_once(' ').unwrap();
-            NewJob {
-                question_id: QuestionId::parse(id.as_bytes()).unwrap(),
-                status: status.parse().unwrap(),
-                line,
-            }
-        })
-        .collect()
-}
-
-/// A manifest of `count` questions: `q0001`, `q0002`, …
-pub fn many(count: usize, status: TargetStatus) -> String {
-    (1..=count).map(|n| format!("q{n:04} {status}")).collect::<Vec<_>>().join(", ")
-}
-
-/// Distinct questions: `a1` to `aN`.
-pub fn names(letter: &str, count: usize) -> Vec<String> {
-    (1..=count).map(|n| format!("{letter}{n}")).collect()
-}
-
-/// A manifest of these questions.
-pub fn listed(names: &[String], status: TargetStatus) -> String {
-    names.iter().map(|name| format!("{name} {status}")).collect::<Vec<_>>().join(", ")
-}
-
-/// The totals of a manifest of `rows` good rows.
-pub fn totals(number: i64, rows: u64) -> ImportTotals {
-    ImportTotals {
-        name: format!("manifest-{number}"),
-        source: format!("manifest-{number}.csv"),
-        digest: format!("{number:064}"),
-        rows,
-        duplicates: 0,
-        rejected: 0,
-    }
-}
-
-/// The questions of a claim: `a b c`.
-pub fn questions(claimed: &Claimed) -> String {
-    claimed.jobs.iter().map(|job| job.question_id.as_str()).collect::<Vec<_>>().join(" ")
-}
-
-/// Whether a late write was rejected.
-pub fn is_fenced<T>(outcome: &Result<T, QueueError>) -> bool {
-    matches!(outcome, Err(QueueError::Fenced { .. }))
 }

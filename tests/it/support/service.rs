@@ -47,8 +47,8 @@ impl From<Response> for Step {
     }
 }
 
-fn reply(answer: ResponseKind, info: &str, http_status: Option<u16>) -> Response {
-    Response { kind: answer, info: info.to_owned(), http_status, retry_after: None }
+fn reply(response: ResponseKind, info: &str, http_status: Option<u16>) -> Response {
+    Response { kind: response, info: info.to_owned(), http_status, retry_after: None }
 }
 
 /// A valid response with this code; 0 is success.
@@ -129,12 +129,12 @@ impl Service {
     }
 
     /// Responds to the next requests with these steps. An unused step fails the test.
-    pub fn answers(&self, steps: impl IntoIterator<Item = impl Into<Step>>) {
+    pub fn responds_with(&self, steps: impl IntoIterator<Item = impl Into<Step>>) {
         self.desk.lock().unwrap().script.extend(steps.into_iter().map(Into::into));
     }
 
     /// Responds to every request after the script by this rule.
-    pub fn answers_by<S: Into<Step>>(&self, mut rule: impl FnMut(&Seen) -> S + Send + 'static) {
+    pub fn responds_by<S: Into<Step>>(&self, mut rule: impl FnMut(&Seen) -> S + Send + 'static) {
         self.desk.lock().unwrap().rule = Some(Box::new(move |seen| rule(seen).into()));
     }
 
@@ -153,7 +153,7 @@ impl Service {
     pub fn refuses(&self, bad: &[(&str, i64)]) {
         let bad: BTreeMap<String, i64> =
             bad.iter().map(|(id, code)| ((*id).to_owned(), *code)).collect();
-        self.answers_by(move |seen| {
+        self.responds_by(move |seen| {
             code(seen.ids.iter().find_map(|id| bad.get(id)).copied().unwrap_or(0))
         });
     }
