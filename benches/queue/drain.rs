@@ -219,7 +219,7 @@ async fn queue_alone(ground: &Ground, queue: &Path) -> Steps {
     let lease = queue.acquire(APP, clock.wall_ms()).await.expect("the lease");
     let run = queue.begin_run(&lease, clock.wall_ms()).await.expect("a run");
     let (mut spent, mut requests) = (Steps::default(), 0);
-    let mut turn = queue.begin_write();
+    let mut turn = queue.begin_transaction();
     let mut responded: Option<RequestResult> = None;
     loop {
         let began = clock.now();

@@ -42,7 +42,7 @@ CREATE TABLE batches (
 -- Finds the batch that the same manifest made before.
 CREATE INDEX batches_by_digest ON batches (app_id, digest);
 
--- A plan that somebody agreed to, and the jobs that a run may send for it.
+-- A plan that was approved, and the jobs that a run may send for it.
 CREATE TABLE approvals (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     app_id     INTEGER NOT NULL REFERENCES apps (id),

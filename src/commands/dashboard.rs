@@ -26,7 +26,7 @@ pub(super) async fn dashboard(
     let queue = Queue::open_existing(&settings.database).await?;
     let flag = if args.addr.is_some() { "--addr" } else { "--dashboard" };
     let bound = BoundDashboard { listener: bind(&at, flag).await?, token: at.token };
-    // Before the address is printed: whoever reads it may send a signal.
+    // Before the address is printed: a reader of it may send a signal.
     let mut shutdown = signals::listen(out, "stopping")?;
     let dashboard = bound.serve(settings, &queue, None, out);
     out.info("Ctrl-C ends it");

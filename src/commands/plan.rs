@@ -89,7 +89,7 @@ pub(super) async fn plan_of(
 
 async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, CommandError> {
     let known = match staged.preview.known {
-        Some(batch) => Some((batch, staged.import.open_of_known().await?)),
+        Some(batch) => Some((batch, staged.import.open_jobs_of_known().await?)),
         None => None,
     };
     let missing = unfinished_text(&staged.import.unfinished_of_known().await?);

@@ -20,7 +20,7 @@ pub(super) async fn sandbox(
     let sandbox = Sandbox::start(sandbox_settings(settings, &args.behaviour, Some(args.addr))?)
         .await
         .map_err(CommandError::io(format!("the sandbox cannot listen at {}", args.addr)))?;
-    // Before the address is printed: whoever reads it may send a signal.
+    // Before the address is printed: a reader of it may send a signal.
     let mut shutdown = signals::listen(out, "stopping")?;
     let endpoint = sandbox.endpoint();
     let mut text = format!("export DESKBATCH_ENDPOINT={endpoint}\n");

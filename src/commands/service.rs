@@ -32,7 +32,7 @@ impl Service {
             Some(endpoint) => format!("{endpoint} {}", endpoint.mark()),
             None => "sandbox".to_owned(),
         };
-        let noted = queue.endpoint_of(app).await?;
+        let noted = queue.endpoint(app).await?;
         match &noted {
             Some(noted) if *noted != endpoint && !is_same => {
                 Err(other_service(settings, app, noted, &endpoint))
@@ -46,7 +46,7 @@ impl Service {
         if self.is_noted() {
             return Ok(());
         }
-        Ok(queue.note_endpoint(self.app, &self.endpoint).await?)
+        Ok(queue.set_endpoint(self.app, &self.endpoint).await?)
     }
 
     /// Restores the earlier note if the run got no response, so that a mistyped address does not bind
@@ -59,7 +59,7 @@ impl Service {
         if self.is_noted() {
             return Ok(());
         }
-        Ok(queue.forget_endpoint(self.app, report.run, self.noted_before.as_deref()).await?)
+        Ok(queue.restore_endpoint(self.app, report.run, self.noted_before.as_deref()).await?)
     }
 
     fn is_noted(&self) -> bool {

@@ -3,7 +3,7 @@
 //! Ten million ids must fit into the memory of a small machine, so this module stores no id: 16 bytes of its
 //! hash identify it, and 6 bytes hold line and status. Ten million ids take at most 400 MB. Two ids with the
 //! same hash would count as one. With 128 bits and ten million ids the probability is 1 in 10^24, far below
-//! that of a memory error. Each process has its own random hash keys, so nobody can prepare a file with a
+//! that of a memory error. Each process has its own random hash keys, so no file can be prepared with a
 //! collision.
 
 use std::collections::HashMap;
@@ -122,7 +122,7 @@ impl SeenIds {
     }
 }
 
-/// Describes the target status of `job` and the first of `intents` that differs, in the order of their lines.
+/// Describes the target status of `job` and the first of `statuses` that differs, in the order of their lines.
 fn in_words(job: &NewJob, statuses: [Packed; 2]) -> String {
     let own = SeenRow { status: job.status, line: job.line };
     let [first, second] = statuses.map(unpack);

@@ -2,8 +2,8 @@
 //!
 //! It has the original columns, unchanged values, and a `reason`. The delimiter is a comma; the encoding is
 //! UTF-8 if the input was UTF-16, else that of the input. No value is lost: a short row gets empty fields,
-//! and the surplus of a long row is appended to its id after blanks. An id with blanks is invalid, so nobody
-//! can import the row uncorrected, whichever column had the stray delimiter. The size is limited, because
+//! and the surplus of a long row is appended to its id after blanks. An id with blanks is invalid, so the
+//! row cannot be imported uncorrected, whichever column had the stray delimiter. The size is limited, because
 //! reasons make short rows longer.
 
 use std::io::{self, Write};

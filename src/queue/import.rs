@@ -15,7 +15,7 @@ pub enum Import {
 }
 
 impl Import {
-    /// Lets `stop` end it at any time, with [`QueueError::Stopped`].
+    /// Lets `stop` cancel the import at any time; it then fails with [`QueueError::Stopped`].
     ///
     /// # Errors
     /// When the queue file fails.
@@ -25,63 +25,63 @@ impl Import {
         }
     }
 
-    /// Takes one row. An id may come once; a later row for it goes to [`Import::replace`].
+    /// Adds a row. Each question may be added once; a later row for it goes to [`Import::replace_row`].
     ///
     /// # Errors
-    /// When the rows cannot be kept.
-    pub async fn add(&mut self, job: NewJob) -> Result<(), QueueError> {
+    /// When the row cannot be stored.
+    pub async fn add_row(&mut self, job: NewJob) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(import) => import.add(job).await,
+            Self::Sqlite(import) => import.add_row(job).await,
         }
     }
 
-    /// Takes several rows.
+    /// Adds several rows.
     ///
     /// # Errors
-    /// When the rows cannot be kept.
-    pub async fn add_group(&mut self, group: RowBatch) -> Result<(), QueueError> {
+    /// When the rows cannot be stored.
+    pub async fn add_rows(&mut self, group: RowBatch) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(import) => import.add_group(group).await,
+            Self::Sqlite(import) => import.add_rows(group).await,
         }
     }
 
-    /// Takes a row that speaks instead of one taken before (`--on-conflict last`).
+    /// Replaces the row of the same question that was added before (`--on-conflict last`).
     ///
     /// # Errors
-    /// When the row cannot be kept.
-    pub async fn replace(&mut self, job: NewJob) -> Result<(), QueueError> {
+    /// When the row cannot be stored.
+    pub async fn replace_row(&mut self, job: NewJob) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(import) => import.replace(job).await,
+            Self::Sqlite(import) => import.replace_row(job).await,
         }
     }
 
-    /// Takes back the row of a question for which another one wants something else.
+    /// Removes the row of a question whose rows contradict each other.
     ///
     /// # Errors
-    /// When that cannot be kept.
-    pub async fn take_out(&mut self, question: &QuestionId) -> Result<(), QueueError> {
+    /// When the change cannot be stored.
+    pub async fn remove_row(&mut self, question: &QuestionId) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(import) => import.take_out(question).await,
+            Self::Sqlite(import) => import.remove_row(question).await,
         }
     }
 
-    /// Tells it by `has` which questions its rows name, once all are there, and spares it to
-    /// look for them one by one where they are many.
+    /// Sets the test of whether the import has a row for a question. A large import then scans the jobs of
+    /// the queue once, instead of looking for each question. Call it once all rows are added.
     pub fn set_membership_test(&mut self, has: impl Fn(&str) -> bool + Send + Sync + 'static) {
         match self {
             Self::Sqlite(import) => import.set_membership_test(has),
         }
     }
 
-    /// Tells it that it will be undone after its preview, whatever that says.
+    /// Declares that the import will be rolled back after its preview, so that it builds no index.
     pub fn dry_run(&mut self) {
         match self {
             Self::Sqlite(import) => import.dry_run(),
         }
     }
 
-    /// Says what the import does, before it is durable: a caller that does not want it
-    /// drops it.
+    /// Applies the import in its open transaction, and returns the effect. The caller commits it or rolls it
+    /// back.
     ///
     /// # Errors
     /// When the queue file cannot be written.
@@ -111,9 +111,9 @@ impl Import {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn open_of_known(&mut self) -> Result<u64, QueueError> {
+    pub async fn open_jobs_of_known(&mut self) -> Result<u64, QueueError> {
         match self {
-            Self::Sqlite(import) => import.open_of_known().await,
+            Self::Sqlite(import) => import.open_jobs_of_known().await,
         }
     }
 
@@ -161,17 +161,16 @@ impl Import {
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn withdraw(&mut self) -> Result<(), QueueError> {
+    pub async fn rollback_rows(&mut self) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(import) => import.withdraw().await,
+            Self::Sqlite(import) => import.rollback_rows().await,
         }
     }
 
-    /// Makes everything durable, unless the same manifest is in the queue already as the
-    /// preview has found.
+    /// Commits the batch, unless the preview has found that the same manifest is in the queue already.
     ///
     /// # Errors
-    /// When the queue file cannot be written; nothing is left behind then.
+    /// When the queue file cannot be written; the queue is unchanged then.
     pub async fn commit(self, totals: &ImportTotals) -> Result<Imported, QueueError> {
         match self {
             Self::Sqlite(import) => import.commit(totals).await,
@@ -188,14 +187,14 @@ impl Import {
         }
     }
 
-    /// Leaves nothing behind, and lets other writers go on before this returns. Dropping
-    /// an import does the same a little later.
+    /// Rolls the import back, and lets other writers continue before this returns. Dropping an import does
+    /// the same a little later.
     ///
     /// # Errors
     /// When the queue file fails.
-    pub async fn undo(self) -> Result<(), QueueError> {
+    pub async fn rollback(self) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(import) => import.undo().await,
+            Self::Sqlite(import) => import.rollback().await,
         }
     }
 }

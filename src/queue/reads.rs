@@ -27,9 +27,9 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read or has an impossible row.
-    pub async fn counts_of(&self, app: App) -> Result<QueueCounts, QueueError> {
+    pub async fn counts_of_app(&self, app: App) -> Result<QueueCounts, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.counts_of(app).await,
+            Self::Sqlite(queue) => queue.counts_of_app(app).await,
         }
     }
 
@@ -48,9 +48,9 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn in_doubt_of(&self, app: App) -> Result<u64, QueueError> {
+    pub async fn count_in_doubt(&self, app: App) -> Result<u64, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.in_doubt_of(app).await,
+            Self::Sqlite(queue) => queue.count_in_doubt(app).await,
         }
     }
 
@@ -58,13 +58,13 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn open_of(
+    pub async fn open_jobs(
         &self,
         app: App,
         approval: Option<ApprovalId>,
     ) -> Result<OpenJobs, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.open_of(app, approval).await,
+            Self::Sqlite(queue) => queue.open_jobs(app, approval).await,
         }
     }
 
@@ -123,9 +123,13 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn failed_in(&self, batches: &[BatchId], last: BatchId) -> Result<u64, QueueError> {
+    pub async fn count_failed(
+        &self,
+        batches: &[BatchId],
+        last: BatchId,
+    ) -> Result<u64, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.failed_in(batches, last).await,
+            Self::Sqlite(queue) => queue.count_failed(batches, last).await,
         }
     }
 
@@ -158,9 +162,9 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn failed_of(&self, approval: ApprovalId) -> Result<u64, QueueError> {
+    pub async fn failed_of_approval(&self, approval: ApprovalId) -> Result<u64, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.failed_of(approval).await,
+            Self::Sqlite(queue) => queue.failed_of_approval(approval).await,
         }
     }
 
@@ -168,9 +172,12 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn withdrawn_of(&self, approval: ApprovalId) -> Result<[u64; 2], QueueError> {
+    pub async fn withdrawn_of_approval(
+        &self,
+        approval: ApprovalId,
+    ) -> Result<[u64; 2], QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.withdrawn_of(approval).await,
+            Self::Sqlite(queue) => queue.withdrawn_of_approval(approval).await,
         }
     }
 
@@ -178,9 +185,9 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn uncovered_of(&self, approval: ApprovalId) -> Result<u64, QueueError> {
+    pub async fn uncovered_by_approval(&self, approval: ApprovalId) -> Result<u64, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.uncovered_of(approval).await,
+            Self::Sqlite(queue) => queue.uncovered_by_approval(approval).await,
         }
     }
 
@@ -267,9 +274,9 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn endpoint_of(&self, app: App) -> Result<Option<String>, QueueError> {
+    pub async fn endpoint(&self, app: App) -> Result<Option<String>, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.endpoint_of(app).await,
+            Self::Sqlite(queue) => queue.endpoint(app).await,
         }
     }
 

@@ -36,9 +36,9 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn end_waits(&self, app: App, now_ms: i64) -> Result<(), QueueError> {
+    pub async fn clear_waits(&self, app: App, now_ms: i64) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.end_waits(app, now_ms).await,
+            Self::Sqlite(queue) => queue.clear_waits(app, now_ms).await,
         }
     }
 
@@ -47,9 +47,9 @@ impl Queue {
     /// # Errors
     /// [`QueueError::TakenOver`] when the run has been ended, or when the queue file cannot be
     /// written.
-    pub async fn note_wait(&self, run: RunId, wait: Option<Wait>) -> Result<(), QueueError> {
+    pub async fn set_wait(&self, run: RunId, wait: Option<Wait>) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.note_wait(run, wait).await,
+            Self::Sqlite(queue) => queue.set_wait(run, wait).await,
         }
     }
 
@@ -68,16 +68,16 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be read.
-    pub async fn has_reserved(&self, run: RunId) -> Result<bool, QueueError> {
+    pub async fn has_reserved_jobs(&self, run: RunId) -> Result<bool, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.has_reserved(run).await,
+            Self::Sqlite(queue) => queue.has_reserved_jobs(run).await,
         }
     }
 
     /// Creates a transaction that begins with its first statement.
-    pub fn begin_write(&self) -> WriteTransaction {
+    pub fn begin_transaction(&self) -> WriteTransaction {
         match self {
-            Self::Sqlite(queue) => WriteTransaction::Sqlite(queue.begin_write()),
+            Self::Sqlite(queue) => WriteTransaction::Sqlite(queue.begin_transaction()),
         }
     }
 
@@ -115,9 +115,9 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn note_endpoint(&self, app: App, endpoint: &str) -> Result<(), QueueError> {
+    pub async fn set_endpoint(&self, app: App, endpoint: &str) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.note_endpoint(app, endpoint).await,
+            Self::Sqlite(queue) => queue.set_endpoint(app, endpoint).await,
         }
     }
 
@@ -126,14 +126,14 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue file cannot be written.
-    pub async fn forget_endpoint(
+    pub async fn restore_endpoint(
         &self,
         app: App,
         run: RunId,
         earlier: Option<&str>,
     ) -> Result<(), QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.forget_endpoint(app, run, earlier).await,
+            Self::Sqlite(queue) => queue.restore_endpoint(app, run, earlier).await,
         }
     }
 }

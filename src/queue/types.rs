@@ -29,7 +29,7 @@ pub struct ImportTotals {
 /// Whether a manifest that is already in the queue makes a new batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameManifest {
-    /// No: the batch that it made goes on, or is done.
+    /// No: its batch is resumed, or is finished.
     Continues,
     /// Yes: `--again`.
     Again,

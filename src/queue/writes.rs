@@ -4,7 +4,7 @@ use crate::domain::job::App;
 use crate::queue::{BatchId, Cancelled, Import, Pruned, Queue, QueueError, Retried};
 
 impl Queue {
-    /// Begins an import for `app`. Nobody waits for it before it has all its rows.
+    /// Begins an import for `app`. Other writers wait for it only once it has all its rows.
     ///
     /// # Errors
     /// When the queue file cannot be opened once more.

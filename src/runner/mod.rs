@@ -155,7 +155,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         if let Some(approval) = approved {
             queue.bind_run(run, approval).await?;
         }
-        let open = queue.open_of(app, approved).await?.to_send;
+        let open = queue.open_jobs(app, approved).await?.to_send;
         active.status.failed_jobs_max = failures_max.map(|limit| limit.of(open));
         tracing::info!(run, open, orphans = recovery.orphans, "run began");
         active.queue.emit(Event::Began { run, open, orphans: recovery.orphans });
@@ -288,7 +288,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let (run, queue) = (self.status.run, &self.queue.queue);
         let has_jobs = ending != RunEnding::TooManyFailures
             || !self.in_flight.is_empty()
-            || queue.has_reserved(run).await?
+            || queue.has_reserved_jobs(run).await?
             || queue.next_due_ms(run).await?.is_some();
         Ok(if has_jobs { ending } else { RunEnding::Drained })
     }

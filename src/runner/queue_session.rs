@@ -17,7 +17,7 @@ pub(super) struct QueueSession {
 
 impl QueueSession {
     pub(super) fn new(queue: Queue, events: Events) -> Self {
-        Self { transaction: queue.begin_write(), queue, events, pending_events: Vec::new() }
+        Self { transaction: queue.begin_transaction(), queue, events, pending_events: Vec::new() }
     }
 
     /// Emits `event` once the open transaction is durable.

@@ -154,7 +154,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let due_by = self.status.free_jobs_due_by;
         if free_ms > wall_ms && now >= due_by {
             // The wall clock was set back during the run.
-            self.queue.queue.end_waits(self.settings.app, wall_ms).await?;
+            self.queue.queue.clear_waits(self.settings.app, wall_ms).await?;
             return Ok(Dispatch::Until(now));
         }
         let wait_ms = u64::try_from(free_ms.saturating_sub(wall_ms)).unwrap_or(0).max(1);

@@ -81,7 +81,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     pub(super) async fn publish_resumed(&mut self) -> Result<(), QueueError> {
         self.status.waits_for_due_job = false;
         self.queue.commit().await?;
-        self.queue.queue.note_wait(self.status.run, None).await?;
+        self.queue.queue.set_wait(self.status.run, None).await?;
         self.queue.emit(Event::Resumed);
         Ok(())
     }
@@ -130,7 +130,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         tracing::info!(?reason, wait_ms = ms(wait), "sending paused");
         let until_ms = self.clock.wall_ms().saturating_add(ms(wait));
         let wait_row = Wait { waits_for: reason, since_ms, until_ms };
-        self.queue.queue.note_wait(self.status.run, Some(wait_row)).await?;
+        self.queue.queue.set_wait(self.status.run, Some(wait_row)).await?;
         self.queue.emit(Event::Waiting { reason, wait, since_ms });
         Ok(())
     }
@@ -142,7 +142,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let since_ms = self.clock.wall_ms();
         let until_ms = since_ms.saturating_add(ms(self.settings.grace));
         let wait = Wait { waits_for: WaitReason::Responses, since_ms, until_ms };
-        self.queue.queue.note_wait(self.status.run, Some(wait)).await
+        self.queue.queue.set_wait(self.status.run, Some(wait)).await
     }
 }
 

@@ -64,7 +64,7 @@ impl Staged {
 
     /// Leaves the queue unchanged.
     pub(super) async fn rollback(self) -> Result<(), CommandError> {
-        Ok(self.import.undo().await?)
+        Ok(self.import.rollback().await?)
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn stage(
         }
         Err(e) => {
             // The first error is the one to report.
-            let _ = import.undo().await;
+            let _ = import.rollback().await;
             Err(e)
         }
     }
@@ -166,7 +166,7 @@ async fn fill(
     let same = if args.again { SameManifest::Again } else { SameManifest::Continues };
     let preview = preview(import, &read, same, file, ctx).await?;
     if read.good == 0 {
-        import.withdraw().await?;
+        import.rollback_rows().await?;
     }
     Ok(Filled { totals, bad_shown, rejects, read, preview })
 }
@@ -234,7 +234,7 @@ pub(super) async fn commit(
                 Ok(text) => out.warn(&text),
                 Err(e) => {
                     // The first error is the one to report.
-                    let _ = import.undo().await;
+                    let _ = import.rollback().await;
                     return Err(e);
                 }
             }

@@ -66,10 +66,10 @@ pub(super) async fn read_into(
             message = messages.recv() => match message {
                 Some(ReaderMessage::Rows(group)) => {
                     rows += group.rows() as u64;
-                    import.add_group(group).await?;
+                    import.add_rows(group).await?;
                 }
-                Some(ReaderMessage::Replace(job)) => import.replace(job).await?,
-                Some(ReaderMessage::Remove(question)) => import.take_out(&question).await?,
+                Some(ReaderMessage::Replace(job)) => import.replace_row(job).await?,
+                Some(ReaderMessage::Remove(question)) => import.remove_row(&question).await?,
                 None => break,
             },
             () = clock.sleep_until(display.next()) => {}

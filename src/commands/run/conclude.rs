@@ -28,19 +28,19 @@ pub(super) async fn conclude(
 ) -> Result<Exit, CommandError> {
     let RunContext { settings, out, .. } = *ctx;
     let app = settings.app()?;
-    let mut counts = queue.counts_of(app).await?;
-    let OpenJobs { to_send, unapproved } = queue.open_of(app, scope.approval).await?;
+    let mut counts = queue.counts_of_app(app).await?;
+    let OpenJobs { to_send, unapproved } = queue.open_jobs(app, scope.approval).await?;
     let failed = match &scope.jobs {
-        ScopeJobs::Batches { named, last } => queue.failed_in(named, *last).await?,
+        ScopeJobs::Batches { named, last } => queue.count_failed(named, *last).await?,
         ScopeJobs::Plan(approval) => {
             counts.pending = to_send.saturating_sub(counts.in_flight);
-            queue.failed_of(*approval).await?
+            queue.failed_of_approval(*approval).await?
         }
     };
     let refused = failed_in_run(report, queue).await?;
     // A job that failed in this run may be superseded since, and still counts.
     let failed = failed.max(refused.len() as u64);
-    let in_doubt = queue.in_doubt_of(app).await?;
+    let in_doubt = queue.count_in_doubt(app).await?;
     payload.record_run(report, counts, [failed, unapproved, in_doubt], &refused);
     let unfinished = named.unfinished_reason(queue).await?;
     let summary = RunSummaryText {

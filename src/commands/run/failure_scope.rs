@@ -55,7 +55,7 @@ impl FailureScope {
         app: App,
         queue: &Queue,
     ) -> Result<bool, CommandError> {
-        let open = queue.open_of(app, self.approval).await?;
+        let open = queue.open_jobs(app, self.approval).await?;
         Ok(open.to_send == 0 && (self.is_plan() || open.unapproved == 0))
     }
 
@@ -84,9 +84,9 @@ impl FailureScope {
 impl ScopeJobs {
     async fn withdrawn(&self, app: App, queue: &Queue) -> Result<[u64; 2], CommandError> {
         Ok(match self {
-            Self::Plan(approval) => queue.withdrawn_of(*approval).await?,
+            Self::Plan(approval) => queue.withdrawn_of_approval(*approval).await?,
             Self::Batches { .. } => {
-                let counts = queue.counts_of(app).await?;
+                let counts = queue.counts_of_app(app).await?;
                 [counts.cancelled, counts.superseded]
             }
         })
@@ -95,7 +95,7 @@ impl ScopeJobs {
 
 async fn uncovered(approval: Option<ApprovalId>, queue: &Queue) -> Result<u64, CommandError> {
     match approval {
-        Some(approval) => Ok(queue.uncovered_of(approval).await?),
+        Some(approval) => Ok(queue.uncovered_by_approval(approval).await?),
         None => Ok(0),
     }
 }

@@ -79,7 +79,7 @@ async fn import_and_drain(
     let _metrics_writer = metrics.keep(queue, clock).await;
     let dashboard = dashboard::bind_for_run(settings).await?;
     let service = Service::of(settings, args.same_service, queue).await?;
-    payload.set_in_doubt(queue.in_doubt_of(account.app).await?);
+    payload.set_in_doubt(queue.count_in_doubt(account.app).await?);
     let last_batch_before = queue.last_batch().await?;
     let Confirmed { approval, batch } = match confirm(ctx, &locked, payload).await? {
         Ok(confirmed) => confirmed,
@@ -88,7 +88,7 @@ async fn import_and_drain(
     let named = NamedManifest { file: args.file.as_deref(), batch, last_batch_before };
     let scope = FailureScope::new(account.app, approval, batch, queue).await?;
     if scope.has_nothing_to_send(account.app, queue).await? {
-        let failed = queue.failed_in(batch.as_slice(), BatchId::MAX).await?;
+        let failed = queue.count_failed(batch.as_slice(), BatchId::MAX).await?;
         let (text, is_done) =
             nothing_to_do::explain(&named, account.app, scope.is_plan(), failed, queue).await?;
         locked.queue.close().await;

@@ -14,7 +14,7 @@ pub(super) async fn explain(
     failed: u64,
     queue: &Queue,
 ) -> Result<(String, bool), CommandError> {
-    let doubts = match queue.in_doubt_of(app).await? {
+    let doubts = match queue.count_in_doubt(app).await? {
         0 => String::new(),
         jobs => format!("; {jobs} are in doubt: deskbatch report --only in-doubt lists them"),
     };

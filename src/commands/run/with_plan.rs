@@ -44,7 +44,7 @@ pub(super) async fn confirm_by_digest(
             staged.rollback().await?;
             let mut text =
                 "this plan was begun before, and nothing of it is left to be done".to_owned();
-            let [cancelled, _] = locked.queue.withdrawn_of(approval.id).await?;
+            let [cancelled, _] = locked.queue.withdrawn_of_approval(approval.id).await?;
             if cancelled > 0 {
                 let _ = write!(text, "; {cancelled} of its jobs were cancelled");
             }

@@ -48,7 +48,7 @@ pub(super) async fn watch(
             return Ok(Exit::Done);
         }
         let open = match data.unfinished_run() {
-            Some(run) => queue.open_of(run.app(), run.approval).await?.to_send,
+            Some(run) => queue.open_jobs(run.app(), run.approval).await?.to_send,
             None => data.status.counts.open(),
         };
         let now = clock.now();

@@ -213,7 +213,10 @@ impl SqliteQueue {
         bytes(self.path()) + bytes(&log)
     }
 
-    pub(in crate::queue) async fn counts_of(&self, app: App) -> Result<QueueCounts, QueueError> {
+    pub(in crate::queue) async fn counts_of_app(
+        &self,
+        app: App,
+    ) -> Result<QueueCounts, QueueError> {
         sqlx::query_as(
             "SELECT CAST(coalesce(sum(pending), 0) AS BIGINT) AS pending,
                     CAST(coalesce(sum(in_flight), 0) AS BIGINT) AS in_flight,
@@ -231,7 +234,7 @@ impl SqliteQueue {
         .context(JOB_COUNTERS)
     }
 
-    pub(in crate::queue) async fn in_doubt_of(&self, app: App) -> Result<u64, QueueError> {
+    pub(in crate::queue) async fn count_in_doubt(&self, app: App) -> Result<u64, QueueError> {
         let mut reader = self.readers.acquire().await.context("count the jobs in doubt")?;
         match find_app(&mut reader, app).await? {
             Some(app_id) => doubts::count(&mut reader, Some(app_id), None).await,

@@ -82,7 +82,7 @@ impl SqliteQueue {
         Ok(())
     }
 
-    pub(in crate::queue) async fn open_of(
+    pub(in crate::queue) async fn open_jobs(
         &self,
         app: App,
         approval: Option<ApprovalId>,
@@ -106,7 +106,7 @@ impl SqliteQueue {
         .context("count the open jobs")
     }
 
-    pub(in crate::queue) async fn uncovered_of(
+    pub(in crate::queue) async fn uncovered_by_approval(
         &self,
         approval: ApprovalId,
     ) -> Result<u64, QueueError> {
@@ -118,7 +118,7 @@ impl SqliteQueue {
             .context("read the approval")
     }
 
-    pub(in crate::queue) async fn withdrawn_of(
+    pub(in crate::queue) async fn withdrawn_of_approval(
         &self,
         approval: ApprovalId,
     ) -> Result<[u64; 2], QueueError> {
@@ -134,7 +134,7 @@ impl SqliteQueue {
         .context("count the approved jobs")
     }
 
-    pub(in crate::queue) async fn failed_of(
+    pub(in crate::queue) async fn failed_of_approval(
         &self,
         approval: ApprovalId,
     ) -> Result<u64, QueueError> {
@@ -177,7 +177,7 @@ impl SqliteImport {
         Ok(Survey { open: open.finish(), waiting: waiting.finish(), in_doubt, deletes })
     }
 
-    pub(in crate::queue) async fn open_of_known(&mut self) -> Result<u64, QueueError> {
+    pub(in crate::queue) async fn open_jobs_of_known(&mut self) -> Result<u64, QueueError> {
         sqlx::query(
             "SELECT CAST(coalesce(sum(pending + in_flight), 0) AS BIGINT) AS open FROM job_counts WHERE batch_id = $1",
         )
@@ -216,7 +216,7 @@ impl SqliteImport {
         Ok(approval)
     }
 
-    pub(in crate::queue) async fn withdraw(&mut self) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn rollback_rows(&mut self) -> Result<(), QueueError> {
         sqlx::query("ROLLBACK TO before_rows")
             .execute(&mut self.connection)
             .await
@@ -228,7 +228,7 @@ impl SqliteImport {
     pub(in crate::queue) async fn end_without_batch(self) -> Result<(), QueueError> {
         match self.approval {
             Some(_) => self.end("COMMIT").await,
-            None => self.undo().await,
+            None => self.rollback().await,
         }
     }
 }

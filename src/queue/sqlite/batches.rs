@@ -33,7 +33,7 @@ impl SqliteQueue {
         .context("list the batches")
     }
 
-    pub(in crate::queue) async fn failed_in(
+    pub(in crate::queue) async fn count_failed(
         &self,
         batches: &[BatchId],
         last: BatchId,

@@ -120,7 +120,7 @@ impl SqliteTransaction {
 }
 
 impl SqliteQueue {
-    pub(in crate::queue) async fn has_reserved(&self, run: RunId) -> Result<bool, QueueError> {
+    pub(in crate::queue) async fn has_reserved_jobs(&self, run: RunId) -> Result<bool, QueueError> {
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE reserved_by_run_id = ?)")
             .bind(run)
             .fetch_one(&self.readers)

@@ -9,10 +9,7 @@ use crate::queue::sqlite::import::app_id;
 use crate::queue::{Context as _, QueueError, RunId};
 
 impl SqliteQueue {
-    pub(in crate::queue) async fn endpoint_of(
-        &self,
-        app: App,
-    ) -> Result<Option<String>, QueueError> {
+    pub(in crate::queue) async fn endpoint(&self, app: App) -> Result<Option<String>, QueueError> {
         let found: Option<Option<String>> =
             sqlx::query_scalar("SELECT endpoint FROM apps WHERE sdkappid = $1 AND library = $2")
                 .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
@@ -23,7 +20,7 @@ impl SqliteQueue {
         Ok(found.flatten())
     }
 
-    pub(in crate::queue) async fn note_endpoint(
+    pub(in crate::queue) async fn set_endpoint(
         &self,
         app: App,
         endpoint: &str,
@@ -40,7 +37,7 @@ impl SqliteQueue {
         tx.commit().await.context(CONTEXT)
     }
 
-    pub(in crate::queue) async fn forget_endpoint(
+    pub(in crate::queue) async fn restore_endpoint(
         &self,
         app: App,
         run: RunId,

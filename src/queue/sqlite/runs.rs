@@ -38,7 +38,7 @@ impl SqliteQueue {
         Ok(run)
     }
 
-    pub(in crate::queue) async fn end_waits(
+    pub(in crate::queue) async fn clear_waits(
         &self,
         app: App,
         now_ms: i64,

@@ -23,7 +23,7 @@ pub struct SqliteTransaction {
 }
 
 impl SqliteQueue {
-    pub(in crate::queue) fn begin_write(&self) -> SqliteTransaction {
+    pub(in crate::queue) fn begin_transaction(&self) -> SqliteTransaction {
         SqliteTransaction { queue: self.clone(), transaction: None, claimed: None }
     }
 }

@@ -10,7 +10,7 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{Context as _, QueueError, RunId, Wait};
 
 impl SqliteQueue {
-    pub(in crate::queue) async fn note_wait(
+    pub(in crate::queue) async fn set_wait(
         &self,
         run: RunId,
         wait: Option<Wait>,

@@ -62,7 +62,7 @@ fn config_show_lists_origins_and_hides_secrets() {
         assert_eq!(line(&text, key), shown);
     }
     assert!(!text.contains("s3cret") && !text.contains(&KEY[..8]), "{text}");
-    // Settings that a rehearsal changes are listed apart.
+    // Settings that a sandbox run changes are listed apart.
     let rehearsed = text.split("with --sandbox:\n").nth(1).unwrap();
     assert_eq!(line(rehearsed, "database"), "database deskbatch.sandbox.db the rehearsal's own");
     assert_eq!(line(rehearsed, "endpoint"), "endpoint the sandbox the rehearsal's own");

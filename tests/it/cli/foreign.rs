@@ -66,7 +66,7 @@ async fn manifest_of_another_app_is_refused() {
     assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
     let meant = place.fast(&sandbox, &["run", "jobs.csv", "--yes", "--allow-foreign-ids"]);
     has(&said(&ends(meant, 0)), &[WARNING, "succeeded  50"]);
-    // A rehearsal without an SDKAppID has no app to compare with.
-    let rehearsal = ["run", "jobs.csv", "--sandbox", "--rate-limit", "0", "--rate", "200"];
-    has(&said(&ends(place.deskbatch(&rehearsal), 0)), &[WARNING, "succeeded  50"]);
+    // A sandbox run without an SDKAppID has no app to compare with.
+    let sandbox_run = ["run", "jobs.csv", "--sandbox", "--rate-limit", "0", "--rate", "200"];
+    has(&said(&ends(place.deskbatch(&sandbox_run), 0)), &[WARNING, "succeeded  50"]);
 }

@@ -1,5 +1,5 @@
 //! Precedence of settings: flags, then the environment, then the file. The environment alone is enough,
-//! and a rehearsal never touches the real queue.
+//! and a sandbox run never touches the real queue.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

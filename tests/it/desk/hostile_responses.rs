@@ -45,7 +45,7 @@ fn for_ever(client: &mut impl Write, head: &str, piece: &str) -> io::Result<()> 
 /// One byte of a response every few milliseconds, endlessly.
 fn drip(client: &mut TcpStream) -> io::Result<()> {
     client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{")?;
-    let (_nobody, tick) = mpsc::channel::<()>();
+    let (_sender, tick) = mpsc::channel::<()>();
     loop {
         let _ = tick.recv_timeout(Duration::from_millis(5));
         client.write_all(b" ")?;

@@ -137,7 +137,7 @@ fn docs_show_what_the_binary_prints() {
         .filter(|page| fences(&read(page)).iter().any(|fence| fence.language() == "console"))
         .collect();
     assert!(with_sessions.contains(&"docs/transcript.md".to_owned()), "{with_sessions:?}");
-    // In parallel, since a rehearsal keeps a rate of five requests a second.
+    // In parallel, since a sandbox run keeps a rate of five requests a second.
     let played: Vec<(String, (String, String))> = thread::scope(|scope| {
         let going: Vec<_> = with_sessions
             .into_iter()

@@ -222,11 +222,11 @@ fn in_vendors_alphabet(bytes: &[u8]) -> String {
     STANDARD.encode(bytes).replace('+', "*").replace('/', "-").replace('=', "_")
 }
 
-/// A settings file, for a live run and for a rehearsal.
+/// A settings file, for a live run and for a sandbox run.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    for rehearsal in [false, true] {
-        let shown = match Settings::from_text(text, rehearsal) {
+    for is_sandbox_run in [false, true] {
+        let shown = match Settings::from_text(text, is_sandbox_run) {
             Ok(settings) => check_settings(settings),
             Err(error) => error.to_string(),
         };

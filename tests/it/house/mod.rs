@@ -5,3 +5,4 @@ pub mod dependencies;
 pub mod fuzz_targets;
 pub mod fuzzing;
 pub mod packaging;
+mod words;

@@ -44,12 +44,12 @@ async fn run_with_approval_claims_only_approved_jobs(engine: Engine) {
     assert_eq!((survey.in_doubt, survey.open.total()), (2, 5));
     review.end_without_batch().await.unwrap();
     assert_eq!(queue.next_due_ms(run).await.unwrap(), None);
-    let open = queue.open_of(APP, Some(approval)).await.unwrap();
+    let open = queue.open_jobs(APP, Some(approval)).await.unwrap();
     assert_eq!((open.to_send, open.unapproved), (2, 3));
     queue.fail(&deletes, -7).await;
     let found = queue.find_approval(APP, DIGEST).await.unwrap().unwrap();
     assert_eq!((found.id, found.open, found.failed), (approval, 1, 1));
-    assert_eq!(queue.failed_of(approval).await.unwrap(), 1);
+    assert_eq!(queue.failed_of_approval(approval).await.unwrap(), 1);
     queue.check_invariants().await;
 }
 
@@ -64,10 +64,10 @@ async fn approval_of_deletes_does_not_restrict_other_jobs(engine: Engine) {
     assert_eq!(questions(&queue.claim(9).await), "a");
     assert_eq!(questions(&queue.claim(9).await), "d");
     assert_eq!(queue.try_claim(9).await, None);
-    let none = queue.open_of(APP, None).await.unwrap();
+    let none = queue.open_jobs(APP, None).await.unwrap();
     assert_eq!((none.to_send, none.unapproved), (2, 3));
     queue.bind_run(queue.run, approval).await.unwrap();
-    let open = queue.open_of(APP, Some(approval)).await.unwrap();
+    let open = queue.open_jobs(APP, Some(approval)).await.unwrap();
     assert_eq!((open.to_send, open.unapproved), (3, 2));
     assert_eq!(queue.next_due_ms(queue.run).await.unwrap(), Some(0));
     let claimed = queue.claim(9).await;
@@ -77,7 +77,7 @@ async fn approval_of_deletes_does_not_restrict_other_jobs(engine: Engine) {
     queue.retry_failed(&[-7], None).await.unwrap();
     assert_eq!(queue.try_claim(9).await, None);
     assert_eq!(queue.next_due_ms(queue.run).await.unwrap(), None);
-    assert_eq!(queue.uncovered_of(approval).await.unwrap(), 1);
+    assert_eq!(queue.uncovered_by_approval(approval).await.unwrap(), 1);
     assert_eq!(queue.find_approval(APP, &"0".repeat(64)).await.unwrap(), None);
     queue.check_invariants().await;
 }
@@ -122,7 +122,7 @@ async fn approval_commits_atomically_with_its_import(engine: Engine) {
     let number = batch - 1;
     let (mut import, totals) = queue.begin_manifest(number, "a enable").await;
     import.preview(&totals.digest, deskbatch::queue::SameManifest::Continues).await.unwrap();
-    assert_eq!(import.open_of_known().await.unwrap(), 1);
+    assert_eq!(import.open_jobs_of_known().await.unwrap(), 1);
     import.approve(&queue.lease(), Covers::Plan, DIGEST, "terms").await.unwrap();
     import.commit(&totals).await.unwrap();
     let found = queue.find_approval(APP, DIGEST).await.unwrap().unwrap();

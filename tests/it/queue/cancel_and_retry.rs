@@ -120,9 +120,9 @@ async fn retried_job_ignores_earlier_batch_cancel(engine: Engine) {
 
 async fn failures_are_counted_in_named_and_later_batches(engine: Engine) {
     let queue = with_failures(engine).await;
-    assert_eq!(queue.failed_in(&[3], 4).await.unwrap(), 3);
-    assert_eq!(queue.failed_in(&[3], 3).await.unwrap(), 4);
-    assert_eq!(queue.failed_in(&[], 4).await.unwrap(), 0);
+    assert_eq!(queue.count_failed(&[3], 4).await.unwrap(), 3);
+    assert_eq!(queue.count_failed(&[3], 3).await.unwrap(), 4);
+    assert_eq!(queue.count_failed(&[], 4).await.unwrap(), 0);
     assert_eq!(queue.last_batch().await.unwrap(), 4);
     let batches = queue.batches().await.unwrap();
     let figures: Vec<_> = batches.iter().map(|b| (b.id, b.jobs, b.open, b.failed)).collect();

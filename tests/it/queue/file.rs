@@ -108,7 +108,7 @@ async fn empty_file_becomes_a_queue() {
     assert_eq!(status.counts, QueueCounts::default());
     assert_eq!((status.requests, status.throttled, status.orphaned), (0, 0, 0));
     assert_eq!((status.succeeded_in_doubt, status.last_run), (0, None));
-    assert_eq!(opened.counts_of(APP).await.unwrap().total(), 0);
+    assert_eq!(opened.counts_of_app(APP).await.unwrap().total(), 0);
     assert_eq!(opened.open_by_status(APP).await.unwrap(), [0; 3]);
     assert_eq!(opened.batches().await.unwrap(), []);
     assert_eq!(opened.last_batch().await.unwrap(), 0);
@@ -122,7 +122,7 @@ async fn reopened_queue_is_unchanged() {
     let before = queue.status().await.unwrap();
     let again = Queue::open(queue.path()).await.unwrap();
     assert_eq!(again.status().await.unwrap(), before);
-    assert_eq!(again.counts_of(OTHER_APP).await.unwrap().pending, 3);
+    assert_eq!(again.counts_of_app(OTHER_APP).await.unwrap().pending, 3);
     again.close().await;
     assert_eq!(queue.states().await, "a:succeeded b:pending");
 }
@@ -298,7 +298,7 @@ async fn counters_match_jobs_and_requests() {
         cancelled: 1,
         superseded: 1,
     };
-    let of_app = queue.counts_of(APP).await.unwrap();
+    let of_app = queue.counts_of_app(APP).await.unwrap();
     assert_eq!(of_app.total(), counts.total() + by.total());
     assert_eq!((of_app.pending, of_app.failed, of_app.open()), (2_500, 4, 2_501));
     let status = queue.status().await.unwrap();

@@ -22,7 +22,7 @@ async fn dropped_import_rolls_back(engine: Engine) {
     drop(import);
     // The next writer waits for the single connection, and so for the rollback.
     let again = queue.begin_import(OTHER_APP, NOW_MS).await.unwrap();
-    again.undo().await.unwrap();
+    again.rollback().await.unwrap();
     assert_eq!(queue.states().await, "a:pending b:pending");
     assert_eq!(queue.job("a").await, before);
     assert_eq!(queue.figure("SELECT count(*) FROM batches").await, 3);
@@ -31,7 +31,7 @@ async fn dropped_import_rolls_back(engine: Engine) {
 async fn undone_import_unlocks_file_at_once(engine: Engine) {
     let queue = TestQueue::begun_on(engine).await;
     let (import, _) = queue.begin_manifest(7, &many(450, TargetStatus::Enable)).await;
-    import.undo().await.unwrap();
+    import.rollback().await.unwrap();
     queue.sql("UPDATE batches SET name = 'by' WHERE id = 1").await;
     assert_eq!(queue.states().await, "");
 }
@@ -185,10 +185,10 @@ async fn same_manifest_of_another_app_is_new_batch(engine: Engine) {
     let queue = TestQueue::begun_on(engine).await;
     queue.import_as(7, "a enable", SameManifest::Continues).await;
     let mut import = queue.begin_import(OTHER_APP, NOW_MS).await.unwrap();
-    import.add(parse("z enable").remove(0)).await.unwrap();
+    import.add_row(parse("z enable").remove(0)).await.unwrap();
     let preview = import.preview(&totals(7, 1).digest, SameManifest::Continues).await.unwrap();
     assert_eq!((preview.known, preview.superseded, preview.open), (None, 0, [2, 1, 1]));
-    import.undo().await.unwrap();
+    import.rollback().await.unwrap();
     assert_eq!(queue.states().await, "a:pending");
 }
 
@@ -209,7 +209,7 @@ async fn later_row_replaces_earlier_row_of_same_manifest(engine: Engine) {
     let queue = TestQueue::begun_on(engine).await;
     queue.import("a enable").await;
     let (mut import, _) = queue.begin_manifest(7, "a enable, b enable").await;
-    import.replace(parse("a delete").remove(0)).await.unwrap();
+    import.replace_row(parse("a delete").remove(0)).await.unwrap();
     let mut totals = totals(7, 3);
     totals.duplicates = 1;
     import.commit(&totals).await.unwrap();

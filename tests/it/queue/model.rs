@@ -150,7 +150,7 @@ impl Both {
         let totals = totals(digest, rows.len() as u64);
         let mut import = self.queue.begin_import(APP, self.now_ms).await.unwrap();
         for job in parse(&text.join(", ")) {
-            import.add(job).await.unwrap();
+            import.add_row(job).await.unwrap();
         }
         let same = if again { SameManifest::Again } else { SameManifest::Continues };
         import.preview(&totals.digest, same).await.unwrap();

@@ -95,5 +95,5 @@ async fn compare_doubts(queue: &TestQueue, model: &Model, now_ms: i64) {
     let of_model = |job: &&ModelJob| job.newest && model.in_doubt(&job.question);
     let expected: Vec<i64> = model.jobs.iter().filter(of_model).map(|job| job.id).collect();
     assert_eq!(shown.iter().map(|record| record.id).collect::<Vec<_>>(), expected, "in doubt");
-    assert_eq!(queue.in_doubt_of(APP).await.unwrap(), expected.len() as u64);
+    assert_eq!(queue.count_in_doubt(APP).await.unwrap(), expected.len() as u64);
 }

@@ -157,7 +157,7 @@ async fn second_queue_of_an_app_is_refused_by_name() {
     let queue = first.path("deskbatch.db").canonicalize().unwrap();
     has(&refused, &[queue.to_str().unwrap(), &going.pid().to_string(), "--wait"]);
     assert_eq!((second.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 1));
-    // Another app and a rehearsal have rate limits of their own.
+    // Another app and a sandbox run have rate limits of their own.
     let other = crate::support::binary::sandbox().await;
     ends(second.fast(&other, &["run", "jobs.csv"]), 0);
     ends(second.fast(&sandbox, &["run", "jobs.csv", "--sandbox"]), 0);

@@ -198,7 +198,7 @@ async fn queue_makes_exactly_the_legal_transitions() {
     queue.hold(&gone).await;
     let (job, request) = (gone.ids()[0], gone.request.id);
     let is_done = Conclusion { is_done: true, was_alone: true, ..inferred(job, request) };
-    let mut turn = queue.begin_write();
+    let mut turn = queue.begin_transaction();
     let done = Conclusions { jobs: vec![is_done], ..none.clone() };
     turn.conclude(queue.run, &done, NOW_MS).await.unwrap();
     turn.commit().await.unwrap();
@@ -347,7 +347,7 @@ async fn large_import_commits_with_its_unique_index() {
         let totals = totals(number, jobs.len() as u64);
         let mut import = queue.begin_import(APP, NOW_MS).await.unwrap();
         for job in jobs {
-            import.add(job).await.unwrap();
+            import.add_row(job).await.unwrap();
         }
         import.commit(&totals).await.unwrap()
     };

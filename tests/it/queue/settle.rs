@@ -240,7 +240,7 @@ async fn job_rejected_alone_keeps_code_and_doubt(engine: Engine) {
         in_doubt: false,
         rejections: 9,
     };
-    let mut turn = queue.begin_write();
+    let mut turn = queue.begin_transaction();
     let jobs = vec![gone, Conclusion { job: ids[0] + 1, ..gone }];
     let conclusions = Conclusions { jobs, ..none() };
     let done = turn.conclude(queue.run, &conclusions, NOW_MS).await.unwrap();

@@ -30,7 +30,7 @@ async fn settle_and_claim_commit_atomically(engine: Engine) {
     queue.import("a enable, b enable, c enable").await;
     let first = queue.claim(1).await;
     let settled = queue.response(&first, Verdict::Applied, Some(0));
-    let mut turn = queue.begin_write();
+    let mut turn = queue.begin_transaction();
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     let second = turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     assert_eq!(second.jobs[0].question_id.as_str(), "b");
@@ -54,13 +54,13 @@ async fn dropped_or_failed_transaction_rolls_back(engine: Engine) {
     queue.import("a enable, b enable").await;
     let first = queue.claim(1).await;
     let settled = queue.response(&first, Verdict::Applied, Some(0));
-    let mut turn = queue.begin_write();
+    let mut turn = queue.begin_transaction();
     turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap();
     drop(turn);
     assert_eq!(queue.states().await, "o:succeeded a:in_flight b:pending");
 
     // A failed operation rolls back the earlier operations of its transaction.
-    let mut turn = queue.begin_write();
+    let mut turn = queue.begin_transaction();
     turn.claim_free(queue.run, |_, _| 1, NOW_MS).await.unwrap().unwrap();
     let fenced = turn.settle_succeeded(&settled_before, &Conclusions::default()).await.unwrap_err();
     let settled_before = before.request.id;
@@ -85,7 +85,7 @@ async fn missing_counters_error_names_batch(engine: Engine) {
     queue.try_sql(&format!("DELETE FROM job_counters WHERE batch_id = {gone}")).await.unwrap();
     let named = format!("job_counters row {gone} is impossible");
     let settled = queue.response(&claimed, Verdict::Applied, Some(0));
-    let mut turn = queue.begin_write();
+    let mut turn = queue.begin_transaction();
     let error = turn.settle_succeeded(&settled, &Conclusions::default()).await.unwrap_err();
     assert!(error.to_string().starts_with(&named), "{error}");
     let error = turn.claim_free(queue.run, |_, _| 9, NOW_MS).await.unwrap_err();
@@ -108,7 +108,7 @@ async fn externally_changed_job_is_named_and_blocks_settle(engine: Engine) {
         in_doubt: false,
     };
     let none = Conclusions::default();
-    let mut turn = queue.begin_write();
+    let mut turn = queue.begin_transaction();
     let errors = [
         turn.settle_succeeded(&settled, &none).await.unwrap_err(),
         turn.settle_failed(&settled, false, &none).await.unwrap_err(),

@@ -269,7 +269,7 @@ async fn new_run_waits_one_second_after_clock_set_back() {
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Drained);
     assert_eq!(bench.service.seen()[0].at, Moment(Duration::from_secs(1)));
-    assert_eq!(bench.queue.counts_of(APP).await.unwrap().open(), 0);
+    assert_eq!(bench.queue.counts_of_app(APP).await.unwrap().open(), 0);
 }
 
 #[tokio::test]

@@ -285,5 +285,5 @@ async fn responses_during_a_pause_of_the_drain_are_read() {
     };
     let report = bench.run_with(listening, pause).await.unwrap();
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Signal, 2));
-    assert_eq!(bench.queue.counts_of(APP).await.unwrap().in_flight, 0);
+    assert_eq!(bench.queue.counts_of_app(APP).await.unwrap().in_flight, 0);
 }

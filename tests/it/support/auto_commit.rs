@@ -55,7 +55,7 @@ pub fn inferred(job: JobId, request: RequestId) -> Conclusion {
 /// Runs one operation and commits it.
 macro_rules! commit {
     ($queue:expr, $operation:ident($($with:expr),*)) => {{
-        let mut turn = $queue.begin_write();
+        let mut turn = $queue.begin_transaction();
         let done = turn.$operation($($with),*).await?;
         turn.commit().await?;
         Ok(done)

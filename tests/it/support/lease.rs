@@ -9,8 +9,8 @@ use deskbatch::queue::{Lease, Queue, RunEnding};
 
 use crate::support::queue::APP;
 
-/// Another process takes the queue over and ends a run of its own, while the first one still believes
-/// that it has the lease: the lock file was moved away and back. Blocks the caller's thread, so that no
+/// Another process takes the queue over and ends a run of its own, while the first one still runs as if
+/// it had the lease: the lock file was moved away and back. Blocks the caller's thread, so that no
 /// run on it notices the file that is missing meanwhile.
 pub fn take_over(path: &Path, app: App, now_ms: i64) {
     let path = path.to_owned();

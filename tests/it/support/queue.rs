@@ -201,7 +201,7 @@ impl TestQueue {
         let mut import = self.queue.begin_import(APP, NOW_MS).await.unwrap();
         let totals = totals(number, jobs.len() as u64);
         for job in jobs {
-            import.add(job).await.unwrap();
+            import.add_row(job).await.unwrap();
         }
         (import, totals)
     }

@@ -327,7 +327,7 @@ impl Bench {
         let mut heard = events.listen();
         let now_ms = self.clock.wall_ms();
         let lease = self.queue.reacquire(APP, now_ms).await;
-        let mut open = self.queue.counts_of(APP).await.unwrap().open();
+        let mut open = self.queue.counts_of_app(APP).await.unwrap().open();
         if !self.approves {
             open -= self.queue.pending_deletes().await;
         }

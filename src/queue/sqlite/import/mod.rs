@@ -1,9 +1,8 @@
 //! An import: one transaction, all of a manifest or nothing.
 //!
-//! Rows come in as the manifest is read and wait in a table of the import's own (`staging.rs`).
-//! Then one transaction decides and writes: what waits from older batches for the same
-//! questions is superseded in it, so no moment exists in which two intents for one question
-//! could be sent. Dropping an [`Import`] leaves nothing behind.
+//! Rows are staged in a table of the import's own while the manifest is read (`staging.rs`). Then one
+//! transaction writes them and supersedes pending jobs of the same questions, so two jobs of one question
+//! are never pending at once. A dropped import is rolled back.
 
 mod apply;
 pub(in crate::queue) mod staging;
@@ -24,7 +23,7 @@ use crate::queue::{
 /// An import that has begun.
 #[derive(Debug)]
 pub struct SqliteImport {
-    /// Its own, so that nobody waits for it while the manifest is read.
+    /// Its own, so that no other write waits while the manifest is read.
     pub(in crate::queue) connection: SqliteConnection,
     app: App,
     pub(in crate::queue) now_ms: i64,
@@ -113,25 +112,25 @@ impl SqliteImport {
         stop.cancel_on(&mut self.connection).await
     }
 
-    pub(in crate::queue) async fn add(&mut self, job: NewJob) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn add_row(&mut self, job: NewJob) -> Result<(), QueueError> {
         self.group.push(job);
         if self.group.is_full() { self.write_group().await } else { Ok(()) }
     }
 
-    pub(in crate::queue) async fn add_group(&mut self, group: RowBatch) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn add_rows(&mut self, group: RowBatch) -> Result<(), QueueError> {
         self.write_group().await?;
         self.staging.add(&mut self.connection, group).await
     }
 
-    pub(in crate::queue) async fn replace(&mut self, job: NewJob) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn replace_row(&mut self, job: NewJob) -> Result<(), QueueError> {
         self.staging.replace(&mut self.connection, &job).await
     }
 
-    pub(in crate::queue) async fn take_out(
+    pub(in crate::queue) async fn remove_row(
         &mut self,
         question: &QuestionId,
     ) -> Result<(), QueueError> {
-        self.staging.take_out(&mut self.connection, question).await
+        self.staging.remove_row(&mut self.connection, question).await
     }
 
     pub(in crate::queue) fn set_membership_test(
@@ -235,7 +234,7 @@ impl SqliteImport {
         Ok(imported)
     }
 
-    pub(in crate::queue) async fn undo(self) -> Result<(), QueueError> {
+    pub(in crate::queue) async fn rollback(self) -> Result<(), QueueError> {
         self.end("ROLLBACK").await
     }
 

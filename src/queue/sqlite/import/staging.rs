@@ -155,7 +155,7 @@ impl Staging {
     }
 
     /// Stages the removal of the row of this question.
-    pub(in crate::queue) async fn take_out(
+    pub(in crate::queue) async fn remove_row(
         &mut self,
         connection: &mut SqliteConnection,
         question: &QuestionId,
