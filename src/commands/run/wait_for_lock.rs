@@ -79,7 +79,13 @@ impl<C: Clock> LockWait<'_, C> {
     ) -> Result<T, CommandError> {
         let mut attempts = 0;
         loop {
-            let held = match try_take().await {
+            // Acquiring the lease writes to the queue, and may wait for another writer.
+            let taken = tokio::select! {
+                biased;
+                () = self.shutdown.requested(ShutdownMode::Graceful) => return Err(QueueError::Stopped.into()),
+                taken = try_take() => taken,
+            };
+            let held = match taken {
                 Err(held @ (QueueError::Locked(_) | QueueError::AppLocked { .. })) => held,
                 taken => return Ok(taken?),
             };

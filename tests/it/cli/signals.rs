@@ -248,14 +248,20 @@ async fn signal_kills_on_finish_and_its_children() {
     }
 }
 
+/// A connection that holds the write lock of the queue.
+async fn write_lock(place: &Place) -> SqliteConnection {
+    let file = SqliteConnectOptions::new().filename(place.path("deskbatch.db"));
+    let mut other = SqliteConnection::connect_with(&file).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    other
+}
+
 /// A run that waits for the queue. Another process holds its write lock as long as the connection
 /// lives.
 async fn waiting(place: &Place, sandbox: &Sandbox) -> (SqliteConnection, Going) {
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
     ends(place.fast(sandbox, &["import", "jobs.csv"]), 0);
-    let file = SqliteConnectOptions::new().filename(place.path("deskbatch.db"));
-    let mut other = SqliteConnection::connect_with(&file).await.unwrap();
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let other = write_lock(place).await;
     let mut run = Going::start(place.fast(sandbox, &["run", "--log", "warn"]));
     run.says("another process is writing to the queue: still waiting");
     (other, run)
@@ -271,9 +277,26 @@ async fn run_waits_for_queue_writer_without_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn second_signal_ends_wait_for_queue_writer() {
+async fn first_signal_ends_wait_before_a_run() {
     let (place, sandbox) = (Place::new(), sandbox().await);
-    let (other, mut run) = waiting(&place, &sandbox).await;
+    let (other, run) = waiting(&place, &sandbox).await;
+    run.signal(Signal::INT);
+    has(&run.ends(3), &["stopped as asked"]);
+    other.close().await.unwrap();
+    ends(place.fast(&sandbox, &["run"]), 0);
+    assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_signal_ends_wait_for_queue_writer() {
+    let place = Place::new();
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_secs(2)).await;
+    place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
+    let mut run = Going::start(place.fast(&sandbox, &["run", "jobs.csv", "--log", "warn"]));
+    // While the request is in flight, another process begins to write. The response then waits for it.
+    sandbox.seen(1).await;
+    let other = write_lock(&place).await;
+    run.says("another process is writing to the queue: still waiting");
     run.signal(Signal::INT);
     run.says("once more stops at once");
     run.signal(Signal::INT);

@@ -22,12 +22,14 @@ const CHUNK: usize = 3;
 const BAD: usize = 2;
 
 /// The limit of requests for [`some_rows`] beyond those of a run without a kill: orphaned ones, up to
-/// two more for each delete in them, and the interrupted isolation. Isolation starts over, with one
-/// rejection per level and bad id.
+/// two more for each delete in them, and the interrupted isolation. Isolation starts over: for each bad id
+/// it repeats one rejection per level, and the rejection alone, which is recorded only once the app is
+/// known to be alive.
 fn beyond_max(migration: &Migration, figures: &Figures) -> u64 {
     let deletes = |row: &&Row| row.status == "delete" && figures.lost.contains(&row.id);
     let deletes = migration.rows.iter().filter(deletes).count();
-    figures.orphaned + (2 * deletes + BAD * CHUNK.ilog2() as usize) as u64 + 1
+    let levels = CHUNK.next_power_of_two().ilog2() as usize;
+    figures.orphaned + (2 * deletes + BAD * (levels + 1)) as u64 + 1
 }
 
 /// How a run that was killed at `moment` and repeated went; `None` if the moment never came.

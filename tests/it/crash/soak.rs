@@ -15,8 +15,10 @@ const ROWS: usize = 240;
 const CHUNK: usize = 4;
 /// The number of requests without a kill: each request carries a full chunk.
 const LEAST: u64 = (ROWS / CHUNK) as u64;
-/// Concurrent migrations.
-const SIDE_BY_SIDE: u64 = 10;
+/// Concurrent migrations. Each gets twenty kills or more in both forms.
+fn side_by_side() -> u64 {
+    cases(2, 10)
+}
 
 /// Rows of all three target statuses. The responses are slow, so that several requests are in flight at
 /// once.
@@ -80,9 +82,10 @@ async fn soaked(random: &mut fastrand::Rng, kills_max: u64) -> Soaked {
     let took = clock.now().since(began);
     let figures = migration.check();
     let beyond = figures.ledger.total - LEAST;
-    // An orphaned request is sent again, and up to two more requests find a delete that it had applied.
-    // Each kill may also interrupt an isolation, which then starts over.
-    let most = figures.orphaned + 2 * deletes_lost(&migration).await + kills;
+    // An orphaned request is sent again, and up to two more requests find a delete that it had applied. Each
+    // kill may interrupt an isolation, which then starts over, and lose rejections of deletes in doubt that
+    // wait for a sign that the app is alive.
+    let most = figures.orphaned + 2 * deletes_lost(&migration).await + kills * (1 + IN_FLIGHT);
     assert!(beyond <= most, "{beyond}, not {most}");
     assert!(figures.orphaned <= kills * IN_FLIGHT, "{kills}: {}", figures.orphaned);
     assert!(figures.found_done.is_subset(&figures.lost));
@@ -99,11 +102,12 @@ async fn soak(kills_wanted: u64) {
     let baseline = clock.now().since(began);
     assert_eq!(undisturbed.check().ledger.total, LEAST);
 
-    let series = (0..SIDE_BY_SIDE).map(|nth| async move {
+    let series = (0..side_by_side()).map(|nth| async move {
         let mut random = fastrand::Rng::with_seed(seed.wrapping_add(nth));
         let mut sum = Soaked::default();
-        while sum.kills < kills_wanted.div_ceil(SIDE_BY_SIDE) {
-            let left = kills_wanted.div_ceil(SIDE_BY_SIDE) - sum.kills;
+        let kills_each = kills_wanted.div_ceil(side_by_side());
+        while sum.kills < kills_each {
+            let left = kills_each - sum.kills;
             sum = sum.and(&soaked(&mut random, left).await);
         }
         sum
@@ -122,5 +126,5 @@ async fn soak(kills_wanted: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 12)]
 async fn kills_at_random_moments_reach_same_outcomes() {
-    soak(number("SOAK_KILLS", cases(20, 2_000))).await;
+    soak(number("SOAK_KILLS", cases(40, 2_000))).await;
 }
