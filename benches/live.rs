@@ -18,18 +18,17 @@ use support::{cpu_s, deskbatch, peak_mib, real, say};
 const LIMIT: f64 = 5.0;
 /// The ways to the service, in milliseconds: the minimum of each, and the maximum of the uniform jitter
 /// added. A range of 17 ms has a standard deviation of 5 ms, one of 70 ms has 20 ms.
-const WAYS: [(u64, u64, &str); 3] =
-    [(20, 0, "even"), (20, 17, "5 ms uneven"), (50, 70, "20 ms uneven")];
+const WAYS: [(u64, u64, &str); 3] = [(20, 0, "none"), (20, 17, "5 ms"), (50, 70, "20 ms")];
 const CHUNK: u64 = 100;
 
 #[tokio::main]
 async fn main() {
     let seconds = seconds();
     say(&format!(
-        "The binary against the sandbox (sliding second, 50 ms to the answer) over HTTP, {seconds} s each.\n"
+        "The binary against the sandbox (sliding second, response after 50 ms) over HTTP, {seconds} s each.\n"
     ));
     say(
-        "| way there | share used | after 10 s | refused of 1,000 | largest second | CPU | peak memory |",
+        "| arrival jitter | share of the limit | without the first 10 s | throttled in 1,000 | most in one second | CPU | peak memory |",
     );
     say("| --- | --- | --- | --- | --- | --- | --- |");
     for way in WAYS {

@@ -20,13 +20,13 @@ mod simulated_queue;
 fn limiter(c: &mut Criterion) {
     let clock = ManualClock::new(0);
     let mut limiter = RateLimiter::new(5.0, clock.clone(), 1);
-    c.bench_function("gate: slot, departure and answer of a call", |b| {
+    c.bench_function("rate limiter: slot, send and response of a request", |b| {
         b.iter(|| {
             loop {
                 match limiter.next_slot(clock.now()) {
                     NextSlot::Now => break,
                     NextSlot::At(at) => clock.advance(at.since(clock.now())),
-                    NextSlot::AfterResponse => unreachable!("every call is answered"),
+                    NextSlot::AfterResponse => unreachable!("every request gets a response"),
                 }
             }
             let ticket = limiter.on_send(clock.now());
@@ -63,7 +63,7 @@ fn estimate(c: &mut Criterion) {
         let at = Duration::from_millis(204 * response);
         course.on_response(at, Duration::from_millis(80), true, response * 60, response / 10);
     }
-    c.bench_function("forecast: a range", |b| {
+    c.bench_function("ETA: a range", |b| {
         b.iter(|| course.estimate(black_box([10_000, 400, 20]), 100));
     });
 }

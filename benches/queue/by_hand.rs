@@ -187,7 +187,7 @@ impl Desk {
         let body = json!({ "StandardQuestionIds": ids, "Status": 5 }).to_string();
         let request = self.client.post(self.url.clone());
         let request = request.header("Content-Type", "application/json").body(body);
-        let response = request.send().await.expect("an answer").bytes().await.expect("a body");
+        let response = request.send().await.expect("a response").bytes().await.expect("a body");
         let response: Value = serde_json::from_slice(&response).expect("JSON");
         let code = response["ErrorCode"].as_i64().expect("a code");
         assert_eq!(code, 0, "{response}");

@@ -39,10 +39,12 @@ struct Reported {
 }
 
 pub fn run(ground: &Ground) {
-    say("\n## drain: no limit, no latency, chunks of 100, every outcome durable (FULL)\n");
-    say("The time of deskbatch is that of its process, from start to end.\n");
     say(
-        "| rows | runs | what | ids a second | median | least to most | share of the loop by hand |",
+        "\n## drain: no limit, no latency, chunks of 100, every outcome durable (synchronous = FULL)\n",
+    );
+    say("The time of deskbatch is that of its process, from its start to its end.\n");
+    say(
+        "| rows | runs | what | ids per second | median | least to most | speed relative to the hand-written loop |",
     );
     say("| --- | --- | --- | --- | --- | --- | --- |");
     let mut parts = Vec::new();
@@ -55,7 +57,7 @@ pub fn run(ground: &Ground) {
                 reported.borrow_mut().courses.push(course);
                 took
             }),
-            Contestant::new("loop by hand", || {
+            Contestant::new("hand-written loop", || {
                 let (took, steps) = by_hand(ground, rows);
                 reported.borrow_mut().by_hand.push(steps);
                 took
@@ -73,21 +75,21 @@ pub fn run(ground: &Ground) {
         parts.push((rows, [taken[0].median(), taken[1].median()], reported.into_inner()));
     }
     say(
-        "\nWhat a request of 100 costs, in microseconds. Of deskbatch, HTTP and what is written are",
+        "\nThe cost of a request of 100 jobs, in microseconds. For deskbatch, HTTP and the writes are",
     );
     say(
-        "measured apart; the rest is what its run takes beside their sum, start and end included.\n",
+        "measured separately; the rest is the time of its run beyond their sum, start and end included.\n",
     );
-    say("| rows | what | a request | HTTP | claim | settle | commits | the rest |");
+    say("| rows | what | per request | HTTP | claim | settle | commits | the rest |");
     say("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for (rows, medians, reported) in &parts {
         say_steps("deskbatch", *rows, medians[0], &reported.alone);
-        say_steps("loop by hand", *rows, medians[1], &reported.by_hand);
+        say_steps("hand-written loop", *rows, medians[1], &reported.by_hand);
     }
     say(
-        "\nThe course of a run of deskbatch, by what it has noted: it begins not knowing what the service bears.\n",
+        "\nA run of deskbatch by its recorded requests: it begins slowly, until the pacer has learned a rate.\n",
     );
-    say("| rows | first 100 requests | a request after those |");
+    say("| rows | first 100 requests | each later request |");
     say("| --- | --- | --- |");
     for (rows, _, reported) in &parts {
         say_course(*rows, &reported.courses);

@@ -27,7 +27,7 @@ pub fn run(ground: &Ground, peers: &Peers) {
         Lines::Peers.rows(rows, &taken);
     }
     Lines::Apart.head(
-        "import: a second manifest into a queue that has as many jobs, half of them the same questions",
+        "import: a second manifest of the same size into a queue; half of its questions are in the queue",
     );
     for &rows in &ground.sizes {
         let file = ground.path("import.csv");

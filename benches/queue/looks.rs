@@ -17,7 +17,7 @@ const AS_WRITTEN: &str = "SELECT question_id, CASE jobs.target_status WHEN 4 THE
     FROM jobs JOIN batches ON batches.id = batch_id ORDER BY jobs.id";
 
 pub fn status(ground: &Ground) {
-    Lines::Apart.head("status: of a queue of finished jobs and one that is pending");
+    Lines::Apart.head("status: a queue of finished jobs and one pending job");
     for &rows in &ground.sizes {
         let queue = Shape::Finished.made(ground, rows);
         let look = |args: &'static [&'static str]| {
@@ -31,8 +31,8 @@ pub fn status(ground: &Ground) {
         ground.keep("status", rows, taken[0].median());
         Lines::Apart.rows(rows, &taken);
     }
-    say("\n`status --json` again and again while `retry` takes all jobs back:\n");
-    say("| rows | retries | looks | the most that one took |");
+    say("\n`status --json` repeatedly while `retry` sets all jobs back to pending:\n");
+    say("| rows | retries | reads | slowest read |");
     say("| --- | --- | --- | --- |");
     for &rows in &ground.sizes {
         let (mut looks, mut most) = (0, 0.0_f64);
@@ -66,7 +66,7 @@ fn beside_a_retry(ground: &Ground, rows: usize) -> Vec<f64> {
 }
 
 pub fn report(ground: &Ground, peers: &Peers) {
-    Lines::Peers.head("report: finished jobs as CSV, to nowhere");
+    Lines::Peers.head("report: finished jobs as CSV, to /dev/null");
     for &rows in &ground.sizes {
         let queue = &Shape::Finished.made(ground, rows);
         let mut contestants = vec![Contestant::new("deskbatch report", || {

@@ -61,7 +61,7 @@ fn main() {
             }
         }
     });
-    say(&format!("\nAll of it took {}.", seconds(took)));
+    say(&format!("\nThe whole benchmark took {}.", seconds(took)));
     if let Some(folder) = asked.svg {
         match plot::costs(&folder, &ground.into_points()) {
             Ok(()) => say(&format!("drawn into {}", folder.display())),

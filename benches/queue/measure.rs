@@ -174,7 +174,7 @@ impl Lines {
     pub fn head(self, title: &str) {
         say(&format!("\n## {title}\n"));
         let (ratio, rule) = match self {
-            Self::Peers => (" deskbatch by it |", " --- |"),
+            Self::Peers => (" deskbatch relative to it |", " --- |"),
             Self::Apart => ("", ""),
         };
         say(&format!("| rows | runs | what | median | least to most | peak memory |{ratio}"));

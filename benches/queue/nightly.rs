@@ -42,7 +42,7 @@ pub fn run(ground: &Ground) {
     let jobs = on_runtime(vacuum_into(&queue, &needed));
     let (file, needed) = (size(&queue), size(&needed));
     say(
-        "| jobs left | file | what they need (VACUUM INTO) | file by need | largest | run, median | prune, median |",
+        "| jobs kept | file | file after VACUUM INTO | ratio | largest | run, median | prune, median |",
     );
     say("| --- | --- | --- | --- | --- | --- | --- |");
     say(&format!(

@@ -61,12 +61,12 @@ impl Peers {
         say(&format!(
             "deskbatch {}; {}, {cores} cores\n",
             env!("CARGO_PKG_VERSION"),
-            processor().unwrap_or_else(|| "a processor that has no name here".to_owned())
+            processor().unwrap_or_else(|| "an unnamed processor".to_owned())
         ));
         for (name, version) in [("sqlite3", &sqlite3), ("python3", &python)] {
             match version {
                 Some(version) => say(&format!("- {name}: {version}")),
-                None => say(&format!("- {name}: not there, its lines are missing")),
+                None => say(&format!("- {name}: not installed, so its rows are missing")),
             }
         }
         Self { sqlite3: sqlite3.is_some(), python: python.is_some() }

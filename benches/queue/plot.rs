@@ -35,7 +35,7 @@ pub fn costs(folder: &Path, points: &Points) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::new(&path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption("What grows with the rows of a queue, and how", ("sans-serif", 18))
+        .caption("Time by the number of rows in a queue", ("sans-serif", 18))
         .margin(12)
         .margin_right(28)
         .x_label_area_size(44)

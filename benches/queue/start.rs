@@ -19,8 +19,8 @@ const SMALL: usize = 1_000;
 
 pub fn run(ground: &Ground) {
     say("\n## start: from the start of the process to its first request's arrival\n");
-    say("Cold: the system has been told to drop the file's pages from its cache.\n");
-    say("| queue | runs | warm | by a queue of 1,000 | cold | by a queue of 1,000 |");
+    say("Cold: the system has dropped the file's pages from its cache.\n");
+    say("| queue | runs | warm | relative to 1,000 rows | cold | relative to 1,000 rows |");
     say("| --- | --- | --- | --- | --- | --- |");
     let small = measured(ground, Shape::Pending, SMALL);
     say_line("1,000 pending", RUNS, small, small);
@@ -42,7 +42,7 @@ type Figures = (f64, Option<f64>);
 fn say_line(queue: &str, runs: usize, of: Figures, small: Figures) {
     let (cold, by_cold) = match (of.1, small.1) {
         (Some(cold), Some(small)) => (seconds(cold), format!("{:.2}", cold / small)),
-        _ => ("not there".to_owned(), String::new()),
+        _ => ("not measured".to_owned(), String::new()),
     };
     let by = of.0 / small.0;
     say(&format!("| {queue} | {runs} | {} | {by:.2} | {cold} | {by_cold} |", seconds(of.0)));

@@ -29,8 +29,8 @@ pub fn pace(folder: &Path, rows: &[PaceRow]) -> Result<(), Box<dyn Error>> {
         .collect();
     let words = Words {
         file: "pace.svg",
-        title: "Share of 5 calls a second that is used (sliding second)",
-        x: "standard deviation of the way there, in ms",
+        title: "Share of 5 requests per second that is used (sliding second)",
+        x: "arrival jitter (standard deviation), in ms",
         y: "share of the limit",
         legend: SeriesLabelPosition::LowerLeft,
     };
@@ -39,7 +39,7 @@ pub fn pace(folder: &Path, rows: &[PaceRow]) -> Result<(), Box<dyn Error>> {
 
 /// The cost of bad ids, by their number and placement.
 pub fn search(folder: &Path, points: &SearchPoints) -> Result<(), Box<dyn Error>> {
-    let lines: Vec<Line> = [(1, "anywhere"), (3, "in runs of 3"), (10, "of 10"), (30, "of 30")]
+    let lines: Vec<Line> = [(1, "anywhere"), (3, "in blocks of 3"), (10, "of 10"), (30, "of 30")]
         .into_iter()
         .map(|(stretch, name)| {
             let of_stretch = points.iter().filter(|(of, ..)| *of == stretch);
@@ -49,9 +49,9 @@ pub fn search(folder: &Path, points: &SearchPoints) -> Result<(), Box<dyn Error>
         .collect();
     let words = Words {
         file: "search.svg",
-        title: "Requests to settle 10,000 ids, 100 a request",
+        title: "Requests to settle 10,000 ids, 100 per request",
         x: "bad ids among them",
-        y: "requests (300 a minute)",
+        y: "requests (300 per minute)",
         legend: SeriesLabelPosition::UpperLeft,
     };
     draw(folder, &words, 0.0..1_000.0, 0.0..5_000.0, &lines)

@@ -9,7 +9,7 @@ const RULES: [(Rule, &str); 4] = [
     (Rule::Sliding, "sliding second"),
     (Rule::Fixed, "fixed second"),
     (Rule::Bucket, "bucket of 5"),
-    (Rule::Spaced, "200 ms apart"),
+    (Rule::Spaced, "spacing of 200 ms"),
 ];
 pub const JITTERS_MS: [f64; 4] = [0.0, 5.0, 20.0, 50.0];
 /// How requests leave: by the rate limiter, or evenly.
@@ -58,11 +58,11 @@ fn figures(case: &Case) -> Vec<Figures> {
 pub fn pace() -> Vec<PaceRow> {
     let mut rows = Vec::new();
     say(
-        "Share of the limit of 5 a second after the first minute / refusals in 1,000 calls, an hour, medians of 5.",
+        "Share of the limit of 5 requests per second / throttled requests in 1,000. One hour without its first minute; medians of 5 seeds.",
     );
-    say("A refusal closes every gate for a second or more.");
+    say("Every client pauses for at least a second after a push-back.");
     for (rule, rule_name) in RULES {
-        say(&format!("\n| the service counts: {rule_name} | even | 5 ms | 20 ms | 50 ms |"));
+        say(&format!("\n| the service counts: {rule_name} | no jitter | 5 ms | 20 ms | 50 ms |"));
         say("| --- | --- | --- | --- | --- |");
         for (spacing_ms, pace) in PACES {
             let mut cells = Vec::new();
@@ -86,7 +86,7 @@ pub fn pace() -> Vec<PaceRow> {
 /// responses, another program, responses that show when their requests arrived.
 pub fn pace_others() {
     say(
-        "\n| deskbatch, half an hour, medians of 5 | share | refused of 1,000 | first 100, worst |",
+        "\n| deskbatch, half an hour, medians of 5 seeds | share | throttled in 1,000 | throttled in the first 100, worst seed |",
     );
     say("| --- | --- | --- | --- |");
     let usual = |rule, jitter_ms| Case { seconds: 1_800.0, ..case(rule, jitter_ms, None) };
@@ -95,11 +95,11 @@ pub fn pace_others() {
             let steady = usual(rule, jitter_ms);
             let cases = [
                 ("as above", steady),
-                ("refused calls count", Case { counts_refused: true, ..steady }),
-                ("answers after 2 s", Case { response_ms: 2_000.0, ..steady }),
-                ("answers take evenly long", Case { response_jitter_ms: 0.0, ..steady }),
+                ("throttled requests count", Case { counts_refused: true, ..steady }),
+                ("responses after 2 s", Case { response_ms: 2_000.0, ..steady }),
+                ("response time without jitter", Case { response_jitter_ms: 0.0, ..steady }),
                 (
-                    "another takes a fifth for 10 min (then)",
+                    "while another client takes a fifth for 10 min",
                     Case { others: Some((600.0, 1_200.0)), ..steady },
                 ),
             ];
@@ -127,17 +127,17 @@ pub type SearchPoints = Vec<(i64, usize, usize)>;
 /// Requests to settle 10,000 ids.
 pub fn search() -> SearchPoints {
     say(
-        "\nRequests for 10,000 ids, 100 a request, 41 placements. A bad id whose code follows from the",
+        "\nRequests for 10,000 ids, 100 per request; 41 placements. A bad id whose code follows from earlier",
     );
-    say("answers is not asked once more.");
-    say("\n| bad ids | they stand | median | least | most | to reach |");
+    say("responses is not sent again.");
+    say("\n| bad ids | placement | median | fewest | most | target |");
     say("| --- | --- | --- | --- | --- | --- |");
     for (bad, stretch, most) in PROMISED {
         let requests = requests_of_placements(bad, stretch);
-        let stand =
-            if stretch == 1 { "anywhere".to_owned() } else { format!("in runs of {stretch}") };
+        let placement =
+            if stretch == 1 { "anywhere".to_owned() } else { format!("in blocks of {stretch}") };
         say(&format!(
-            "| {bad} | {stand} | {} | {} | {} | {most} |",
+            "| {bad} | {placement} | {} | {} | {} | {most} |",
             requests[20], requests[0], requests[40]
         ));
     }
@@ -154,10 +154,10 @@ pub fn search() -> SearchPoints {
 pub fn estimate() {
     const RUNS: u64 = 200;
     say(
-        "\nRuns of 10,000 jobs that ended inside the range that was told, of 200, and the range's width by",
+        "\n200 runs of 10,000 jobs: the share that ended inside the ETA range, and the width of the range divided by",
     );
     say(
-        "the true time, when 10 % and when 50 % was done. Every second run has one request in fifty refused.",
+        "the true time, when 10 % and when 50 % was done. In every second run, one request in fifty is throttled.",
     );
     say("\n| bad ids | at 10 % | width | at 50 % | width |");
     say("| --- | --- | --- | --- | --- |");
@@ -165,7 +165,7 @@ pub fn estimate() {
         let tried = Tried::new(kind, 10_000, RUNS, &MOMENTS);
         let name = match kind {
             Kind::Share(share) => format!("{} %", share * 100.0),
-            Kind::Rows(length) => format!("1 % in rows of {length}"),
+            Kind::Rows(length) => format!("1 % in blocks of {length}"),
             Kind::First(_) | Kind::Last(_) => unreachable!("the beginning is like the end"),
         };
         say(&format!(
