@@ -69,7 +69,7 @@ impl SqliteQueue {
         run: RunId,
         approval: ApprovalId,
     ) -> Result<(), QueueError> {
-        const CONTEXT: &str = "bind a run to a plan";
+        const CONTEXT: &str = "bind the run to its approval";
         let mut tx = self.write(CONTEXT).await?;
         sqlx::query("UPDATE runs SET approval_id = ? WHERE id = ?")
             .bind(approval)
@@ -209,7 +209,7 @@ impl SqliteImport {
         .bind(self.now_ms)
         .execute(&mut self.connection)
         .await
-        .context("note an approval")?;
+        .context("record an approval")?;
         let approval = noted.last_insert_rowid();
         approved_jobs::approve(&mut self.connection, self.app_id, covers, approval).await?;
         self.approval = Some(approval);
@@ -220,7 +220,7 @@ impl SqliteImport {
         sqlx::query("ROLLBACK TO before_rows")
             .execute(&mut self.connection)
             .await
-            .context("undo an import")?;
+            .context("roll an import back")?;
         (self.effect.superseded, self.effect.batch) = (0, 0);
         Ok(())
     }

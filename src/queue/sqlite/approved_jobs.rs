@@ -41,7 +41,7 @@ pub(in crate::queue) async fn approve(
     covers: Covers,
     approval: ApprovalId,
 ) -> Result<(), QueueError> {
-    const CONTEXT: &str = "note an approval";
+    const CONTEXT: &str = "record an approval";
     let covered = TargetStatus::ALL.into_iter().filter(|status| covers.is_about(*status));
     let covered: Vec<String> = covered.map(|status| status.code().to_string()).collect();
     let covered = format!("{TO_BE_SENT} AND job.target_status IN ({})", covered.join(", "));
@@ -83,5 +83,5 @@ pub(in crate::queue) async fn uncover(
         .execute(connection)
         .await
         .map(drop)
-        .context("note what an approval covers")
+        .context("record the jobs of an approval")
 }

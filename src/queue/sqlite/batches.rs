@@ -220,8 +220,8 @@ async fn pending_by_key(
     .bind(batch)
     .fetch_all(connection)
     .await
-    .context("count jobs")?;
-    read_keys(&rows).context("count jobs")
+    .context("count the jobs")?;
+    read_keys(&rows).context("count the jobs")
 }
 
 /// Reads rows of a counter key and a number of jobs.

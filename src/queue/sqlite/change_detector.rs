@@ -25,7 +25,7 @@ impl SqliteChangeDetector {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version")
             .fetch_one(&mut self.connection)
             .await
-            .context("look for changes")?;
+            .context("detect changes")?;
         Ok(self.seen.replace(version) != Some(version))
     }
 

@@ -125,7 +125,7 @@ impl SqliteQueue {
             .bind(run)
             .fetch_one(&self.readers)
             .await
-            .context("look for reserved jobs")
+            .context("find reserved jobs")
     }
 
     pub(in crate::queue) async fn next_due_ms(
@@ -143,7 +143,7 @@ impl SqliteQueue {
                 .bind(status.code())
                 .fetch_one(&self.readers)
                 .await
-                .context("look for what is due")?;
+                .context("find the next due job")?;
             next = [next, due].into_iter().flatten().min();
         }
         Ok(next)
@@ -295,7 +295,7 @@ async fn first_due(
         .bind(scheduled_ms)
         .fetch_optional(connection)
         .await
-        .context("look for a job")
+        .context("find a job")
 }
 
 /// Writes the row of a request before it is sent, and counts it for its run. Fails if another process

@@ -52,7 +52,7 @@ impl SqliteQueue {
     }
 
     async fn read_claim_scope(&self, run: RunId) -> Result<ClaimScope, QueueError> {
-        const CONTEXT: &str = "look at its run";
+        const CONTEXT: &str = "read the run";
         let row = sqlx::query(
             "SELECT runs.app_id, approval_id, covers
              FROM runs LEFT JOIN approvals ON approvals.id = approval_id

@@ -18,7 +18,7 @@ use crate::queue::{BatchId, Context as _, DUE_WITHIN, QueueError, RunId};
 pub(in crate::queue) const UNDER_WAY_MAX_MS: i64 = 30_000;
 const _: () = assert!(DUE_WITHIN.as_millis() >= 30_000);
 
-const CONTEXT: &str = "note what is in doubt";
+const CONTEXT: &str = "record the questions in doubt";
 
 /// The condition that a row of `jobs` is in doubt.
 pub(in crate::queue) const IN_DOUBT: &str = "(is_latest AND EXISTS (SELECT 1 FROM doubts

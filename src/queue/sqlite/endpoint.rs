@@ -25,7 +25,7 @@ impl SqliteQueue {
         app: App,
         endpoint: &str,
     ) -> Result<(), QueueError> {
-        const CONTEXT: &str = "note its endpoint";
+        const CONTEXT: &str = "record the endpoint";
         let mut tx = self.write(CONTEXT).await?;
         let id = app_id(&mut tx, app).await?;
         sqlx::query("UPDATE apps SET endpoint = ? WHERE id = ?")
@@ -43,7 +43,7 @@ impl SqliteQueue {
         run: RunId,
         earlier: Option<&str>,
     ) -> Result<(), QueueError> {
-        const CONTEXT: &str = "note its endpoint";
+        const CONTEXT: &str = "record the endpoint";
         let mut tx = self.write(CONTEXT).await?;
         sqlx::query(
             "UPDATE apps SET endpoint = ? WHERE sdkappid = ? AND library = ?

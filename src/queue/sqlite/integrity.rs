@@ -12,7 +12,7 @@ use crate::queue::sqlite::open::engine_code;
 use crate::queue::{Context as _, QueueError};
 
 /// The operation, for errors.
-const CONTEXT: &str = "look for damage";
+const CONTEXT: &str = "check its integrity";
 /// `SQLITE_CORRUPT`: the database disk image is malformed.
 const SQLITE_CORRUPT: i32 = 11;
 
@@ -98,7 +98,7 @@ impl SqliteQueue {
     }
 
     pub(in crate::queue) async fn recount(&self) -> Result<Vec<String>, QueueError> {
-        const CONTEXT: &str = "count its jobs anew";
+        const CONTEXT: &str = "recount the jobs";
         let mut tx = self.write(CONTEXT).await?;
         let wrong = find_drift(&mut tx).await.context(CONTEXT)?;
         if !wrong.is_empty() {

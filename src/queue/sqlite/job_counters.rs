@@ -86,7 +86,7 @@ impl CounterDeltas {
         connection: &mut SqliteConnection,
         now_ms: i64,
     ) -> Result<(), QueueError> {
-        const CONTEXT: &str = "keep its figures";
+        const CONTEXT: &str = "write the job counters";
         let mut finished = BTreeSet::new();
         for ((key, counter), jobs) in self.0 {
             if jobs == 0 {

@@ -34,7 +34,7 @@ impl SqliteQueue {
         learned: &LearnedRate,
         now_ms: i64,
     ) -> Result<(), QueueError> {
-        let mut tx = self.write("keep the pace").await?;
+        let mut tx = self.write("save the learned rate").await?;
         let app_id = app_id(&mut tx, app).await?;
         sqlx::query(
             "INSERT INTO learned_rates (app_id, learned_ms, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd, min_spacing_probability)
@@ -52,8 +52,8 @@ impl SqliteQueue {
         .bind(learned.min_spacing_probability)
         .execute(&mut *tx)
         .await
-        .context("keep the pace")?;
-        tx.commit().await.context("keep the pace")
+        .context("save the learned rate")?;
+        tx.commit().await.context("save the learned rate")
     }
 
     pub(in crate::queue) async fn learned_rates(&self) -> Result<Vec<AppRate>, QueueError> {
@@ -80,7 +80,7 @@ impl SqliteQueue {
         limit: LearnedChunkSize,
         now_ms: i64,
     ) -> Result<(), QueueError> {
-        let mut tx = self.write("keep the size").await?;
+        let mut tx = self.write("save the learned chunk size").await?;
         let app_id = app_id(&mut tx, app).await?;
         sqlx::query(
             "INSERT INTO learned_chunk_sizes (app_id, learned_ms, accepted, rejected) VALUES (?, ?, ?, ?)
@@ -93,8 +93,8 @@ impl SqliteQueue {
         .bind(i64::try_from(limit.rejected).unwrap_or(i64::MAX))
         .execute(&mut *tx)
         .await
-        .context("keep the size")?;
-        tx.commit().await.context("keep the size")
+        .context("save the learned chunk size")?;
+        tx.commit().await.context("save the learned chunk size")
     }
 
     pub(in crate::queue) async fn learned_chunk_sizes(

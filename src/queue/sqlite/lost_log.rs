@@ -16,7 +16,7 @@ use crate::queue::{Context as _, QueueError, RequestId, RunId};
 use crate::util::escape::path_text;
 
 /// The operation, for errors.
-const CONTEXT: &str = "look whether its log was lost";
+const CONTEXT: &str = "check for a lost write-ahead log";
 
 /// The run that sends requests, and the lock file that records its last request.
 #[derive(Debug)]

@@ -80,12 +80,13 @@ impl SqliteQueue {
         // `sqlite::memory:` has a name within sqlx, so that all connections of the pools reach the same
         // queue.
         let options = SqliteConnectOptions::from_str("sqlite::memory:")
-            .context("imagine an empty queue")?
+            .context("open an empty queue in memory")?
             .disable_statement_logging()
             .foreign_keys(true);
         // The queue in memory ends with its last connection, so the connection of the reader never expires.
         let pool = pool_of(1).idle_timeout(None).max_lifetime(None);
-        let readers = pool.connect_with(options.clone()).await.context("imagine an empty queue")?;
+        let readers =
+            pool.connect_with(options.clone()).await.context("open an empty queue in memory")?;
         let pool = pool_of_one().connect_lazy_with(options.clone());
         let writer = WriteConnection::of(pool, options);
         migrate(path, &readers).await?;

@@ -38,7 +38,7 @@ struct Old {
 
 impl SqliteQueue {
     pub(in crate::queue) async fn prunable(&self, before_ms: i64) -> Result<Pruned, QueueError> {
-        let mut reader = self.readers.acquire().await.context("look for old batches")?;
+        let mut reader = self.readers.acquire().await.context("find the batches to prune")?;
         let old = old_batches(&mut reader, before_ms).await?;
         Ok(sum(&old))
     }
@@ -73,7 +73,7 @@ impl SqliteQueue {
         connection: &mut SqliteConnection,
         now_ms: i64,
     ) -> Result<bool, QueueError> {
-        const CONTEXT: &str = "give back the room of what was dropped";
+        const CONTEXT: &str = "shrink the file after a prune";
         let free = figure(connection, "PRAGMA freelist_count").await?;
         let pages = figure(connection, "PRAGMA page_count").await?;
         if free <= pages / KEPT_FREE {
@@ -106,7 +106,7 @@ async fn figure(
     connection: &mut SqliteConnection,
     pragma: &'static str,
 ) -> Result<i64, QueueError> {
-    sqlx::query_scalar(pragma).fetch_one(connection).await.context("look how large the file is")
+    sqlx::query_scalar(pragma).fetch_one(connection).await.context("read the size of the file")
 }
 
 fn sum(old: &[Old]) -> Pruned {
@@ -119,7 +119,7 @@ async fn old_batches(
     connection: &mut SqliteConnection,
     before_ms: i64,
 ) -> Result<Vec<Old>, QueueError> {
-    let doing = "look for old batches";
+    let doing = "find the batches to prune";
     // The counters of a batch are deleted with its last job, so this finds an interrupted prune again.
     let rows = sqlx::query(
         "SELECT batches.id, coalesce(jobs_left, 0), first_job, last_job FROM batches
@@ -144,11 +144,11 @@ async fn old_batches(
 }
 
 async fn begin(connection: &mut SqliteConnection) -> Result<(), QueueError> {
-    begin_immediate(connection, "drop old batches").await
+    begin_immediate(connection, "delete old batches").await
 }
 
 async fn commit(connection: &mut SqliteConnection) -> Result<(), QueueError> {
-    sqlx::query("COMMIT").execute(connection).await.map(drop).context("drop old batches")
+    sqlx::query("COMMIT").execute(connection).await.map(drop).context("delete old batches")
 }
 
 async fn mark(
@@ -164,7 +164,7 @@ async fn mark(
     .bind(json(&batches))
     .execute(&mut *connection)
     .await
-    .context("mark old batches")?;
+    .context("mark the pruned batches")?;
     sqlx::query(
         "INSERT INTO maintenance (id, pruned_ms) VALUES (1, ?1) ON CONFLICT DO UPDATE SET pruned_ms = excluded.pruned_ms",
     )
@@ -172,7 +172,7 @@ async fn mark(
     .execute(connection)
     .await
     .map(drop)
-    .context("mark old batches")
+    .context("mark the pruned batches")
 }
 
 /// Deletes the jobs of a batch in slices. Their ids are close together, since an import is one
@@ -190,13 +190,13 @@ async fn drop_jobs(connection: &mut SqliteConnection, old: &Old) -> Result<(), Q
             .bind(old.batch)
             .execute(&mut *connection)
             .await
-            .context("drop old jobs")?;
+            .context("delete old jobs")?;
         if to == last {
             sqlx::query("DELETE FROM job_counters WHERE batch_id = ?")
                 .bind(old.batch)
                 .execute(&mut *connection)
                 .await
-                .context("drop old jobs")?;
+                .context("delete old jobs")?;
         }
         commit(connection).await?;
         from = to + 1;
@@ -211,7 +211,7 @@ async fn uncount(
     from: i64,
     to: i64,
 ) -> Result<(), QueueError> {
-    const CONTEXT: &str = "drop old jobs";
+    const CONTEXT: &str = "delete old jobs";
     let rows = sqlx::query(
         "SELECT batch_id, target_status, coalesce(approval_id, 0), state, count(*),
                 count(*) FILTER (WHERE state = 'failed' AND NOT is_latest),
@@ -294,5 +294,5 @@ async fn execute(
     before_ms: i64,
     sql: &'static str,
 ) -> Result<SqliteQueryResult, QueueError> {
-    sqlx::query(sql).bind(before_ms).execute(connection).await.context("drop old requests")
+    sqlx::query(sql).bind(before_ms).execute(connection).await.context("delete old requests")
 }

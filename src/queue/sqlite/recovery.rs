@@ -13,7 +13,7 @@ use crate::queue::sqlite::superseded_in_flight::drop_withdrawn;
 use crate::queue::sqlite::{SqliteQueue, doubts};
 use crate::queue::{Context as _, QueueError};
 
-const CONTEXT: &str = "recover what earlier runs left";
+const CONTEXT: &str = "recover the jobs of runs that died";
 
 impl SqliteQueue {
     /// Ends the runs that died, requeues their jobs, in doubt, and releases the jobs that they reserved.

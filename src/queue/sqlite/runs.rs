@@ -43,7 +43,7 @@ impl SqliteQueue {
         app: App,
         now_ms: i64,
     ) -> Result<(), QueueError> {
-        const CONTEXT: &str = "end waits";
+        const CONTEXT: &str = "clear due times";
         let mut tx = self.write(CONTEXT).await?;
         let app_id = app_id(&mut tx, app).await?;
         forget_waits(&mut tx, app_id, now_ms).await?;
@@ -61,7 +61,7 @@ impl SqliteQueue {
             .bind(run)
             .execute(&mut *tx)
             .await
-            .context("free held jobs")?;
+            .context("release reserved jobs")?;
         let done = sqlx::query(
             "UPDATE runs SET finished_ms = max(?, started_ms), ending = ?, wait_reason = NULL WHERE id = ? AND ending IS NULL",
         )
@@ -108,7 +108,7 @@ async fn forget_waits(
     .execute(connection)
     .await
     .map(drop)
-    .context("forget waits of another clock")
+    .context("clear due times")
 }
 
 fn millis(time: Duration) -> i64 {

@@ -16,7 +16,7 @@ use crate::queue::QueueError;
 use crate::queue::sqlite::open::{MIGRATIONS, not_opened};
 
 /// The operation, for errors.
-const CONTEXT: &str = "bring its file up to date";
+const CONTEXT: &str = "update its schema";
 
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {

@@ -17,7 +17,7 @@ use crate::queue::{
     ClaimedRequest, Context as _, QueueError, RequestResult, RequeueOptions, SettleCounts,
 };
 
-const CONTEXT: &str = "record an answer";
+const CONTEXT: &str = "settle a request";
 
 impl SqliteTransaction {
     pub(in crate::queue) async fn settle_succeeded(

@@ -18,7 +18,7 @@ pub(in crate::queue) async fn drop_withdrawn(
     returned: &[JobId],
     now_ms: i64,
 ) -> Result<u64, QueueError> {
-    const CONTEXT: &str = "drop withdrawn jobs";
+    const CONTEXT: &str = "withdraw jobs";
     const WITHDRAWN: &str = "id IN (SELECT value FROM json_each(?1)) AND state = 'pending'
         AND (NOT is_latest OR cancel_requested)";
     let returned = json(returned);

@@ -36,7 +36,7 @@ impl SqliteTransaction {
     pub(in crate::queue) async fn commit(&mut self) -> Result<(), QueueError> {
         let claimed = self.claimed.take();
         let Some(transaction) = self.transaction.take() else { return Ok(()) };
-        transaction.commit().await.context("make what was written durable")?;
+        transaction.commit().await.context("commit a transaction")?;
         if let Some(request) = claimed {
             self.queue.note_sent(request);
         }
@@ -48,10 +48,10 @@ impl SqliteTransaction {
         &mut self,
     ) -> Result<&mut SqliteConnection, QueueError> {
         if self.transaction.is_none() {
-            self.transaction = Some(self.queue.write("begin to write").await?);
+            self.transaction = Some(self.queue.write("begin a transaction").await?);
         }
         let none = || sqlx::Error::Protocol("no transaction has begun".to_owned());
-        self.transaction.as_deref_mut().ok_or_else(none).context("begin to write")
+        self.transaction.as_deref_mut().ok_or_else(none).context("begin a transaction")
     }
 
     /// Rolls the transaction back if `done` is an error.

@@ -15,7 +15,7 @@ impl SqliteQueue {
         run: RunId,
         wait: Option<Wait>,
     ) -> Result<(), QueueError> {
-        let mut tx = self.write("note a wait").await?;
+        let mut tx = self.write("record the wait reason").await?;
         let noted = sqlx::query(
             "UPDATE runs SET wait_reason = ?, wait_since_ms = ?, wait_until_ms = ? WHERE id = ? AND ending IS NULL",
         )
@@ -25,8 +25,8 @@ impl SqliteQueue {
         .bind(run)
         .execute(&mut *tx)
         .await
-        .context("note a wait")?;
-        tx.commit().await.context("note a wait")?;
+        .context("record the wait reason")?;
+        tx.commit().await.context("record the wait reason")?;
         if noted.rows_affected() == 0 { Err(QueueError::TakenOver { run }) } else { Ok(()) }
     }
 }

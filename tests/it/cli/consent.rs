@@ -178,7 +178,7 @@ async fn orphaned_deletes_are_confirmed_as_already_sent() {
     let mut terminal = on_terminal(place.fast(&sandbox, &["run"]));
     has(
         &asked(&mut terminal, 9),
-        &["delete           9 questions", "3 of these jobs may have been applied already"],
+        &["delete           9 questions", "4 of these jobs may have been applied already"],
     );
     terminal.send_line("y").unwrap();
     closes(terminal, 0);

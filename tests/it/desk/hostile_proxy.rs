@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::support::binary::{Recorder, ends, has};
 use crate::support::place::{Place, data, manifest, question, said};
@@ -18,6 +19,12 @@ const VARIABLES: [&str; 8] = [
     "all_proxy",
     "no_proxy",
 ];
+
+/// The runs of these tests have one app at one host, of which the app lock admits one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static APP: Mutex<()> = Mutex::new(());
+    APP.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The command with an account and a host that only a proxy could resolve.
 fn toward_a_host(place: &Place, args: &[&str]) -> Command {
@@ -40,6 +47,7 @@ fn closed_port() -> u16 {
 
 #[test]
 fn unusable_proxy_is_refused_by_its_variable() {
+    let _alone = alone();
     let place = Place::new();
     for (value, why) in [
         ("\"http://hidden:3128\"", "quotes"),
@@ -70,6 +78,7 @@ fn unusable_proxy_is_refused_by_its_variable() {
 
 #[test]
 fn no_proxy_is_honoured_and_shown() {
+    let _alone = alone();
     let proxy = Recorder::responding(|_| "HTTP/1.1 502 Bad\r\n\r\n".to_owned());
     for (no_proxy, uses_proxy) in [
         ("gateway.invalid", false),
@@ -100,6 +109,7 @@ fn no_proxy_is_honoured_and_shown() {
 
 #[test]
 fn proxy_407_ends_the_run_at_once() {
+    let _alone = alone();
     let proxy = Recorder::responding(|_| "HTTP/1.1 407 Who Are You\r\n\r\n".to_owned());
     let place = Place::new();
     let mut run = toward_a_host(&place, &["run", "jobs.csv"]);
@@ -117,6 +127,7 @@ fn proxy_407_ends_the_run_at_once() {
 
 #[test]
 fn unreachable_proxy_ends_the_run_at_once() {
+    let _alone = alone();
     let place = Place::new();
     let port = closed_port();
     for proxy in [format!("http://127.0.0.1:{port}"), "proxy.invalid:3128".to_owned()] {

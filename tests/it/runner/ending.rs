@@ -190,7 +190,7 @@ async fn queue_failure_ends_run_and_next_run_resumes() {
     let error = undermined(&bench, broken).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the queue could not record an answer: error returned from database: (code: 1811) disk is full"
+        "the queue could not settle a request: error returned from database: (code: 1811) disk is full"
     );
     assert_eq!(bench.queue.state_counts().await, "in_flight 30, succeeded 10");
     bench.queue.sql("DROP TRIGGER full").await;

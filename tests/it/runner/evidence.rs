@@ -167,8 +167,12 @@ async fn without_reads_a_recent_applied_request_counts() {
 #[tokio::test]
 async fn delete_in_doubt_needs_a_later_sign_of_life() {
     let bench = Bench::new(&format!("{}, x delete", many(30, TargetStatus::Enable))).await;
-    bench.service.responds_with([ok(), ok(), ok(), http(502)]);
-    bench.service.responds_by(|_| code(-50_003));
+    let mut is_lost = true;
+    bench.service.responds_by(move |seen| match seen.status {
+        TargetStatus::Delete if std::mem::take(&mut is_lost) => http(502),
+        TargetStatus::Delete => code(-50_003),
+        _ => ok(),
+    });
     bench.service.reads_by(|_| code(60_009));
     let report = bench.run().await;
     assert_eq!((report.ending, report.totals.succeeded), (RunEnding::Suspicious, 30));

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use deskbatch::domain::job::{App, JobId, JobState, Library, TargetStatus};
 use deskbatch::domain::verdict::Verdict;
 use deskbatch::queue::{
-    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Lease, Queue, Record,
-    RecordFilter, RequestResult, RequeueOptions, RunId, SameManifest,
+    BatchId, Claimed, Conclusions, Import, ImportTotals, Imported, Lease, Queue, QueueError,
+    Record, RecordFilter, RequestResult, RequeueOptions, RunId, SameManifest,
 };
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
@@ -149,7 +149,16 @@ impl TestQueue {
     /// Acquires the lease again, as the process does that comes after one that died.
     pub async fn reacquire(&self, app: App, now_ms: i64) -> Arc<Lease> {
         self.lease.lock().unwrap().take();
-        let lease = Arc::new(self.queue.acquire(app, now_ms).await.unwrap());
+        // A process that another test starts has the lock file open until it executes its program.
+        let mut acquired = self.queue.acquire(app, now_ms).await;
+        for _ in 0..100_000 {
+            if !matches!(acquired, Err(QueueError::Locked(_))) {
+                break;
+            }
+            std::thread::yield_now();
+            acquired = self.queue.acquire(app, now_ms).await;
+        }
+        let lease = Arc::new(acquired.unwrap());
         *self.lease.lock().unwrap() = Some(Arc::clone(&lease));
         lease
     }

@@ -77,7 +77,7 @@ impl Index {
         questions: Option<Questions>,
         dry_run: bool,
     ) -> Result<Self, QueueError> {
-        const CONTEXT: &str = "look how large the queue is";
+        const CONTEXT: &str = "read the size of the queue";
         let there = sqlx::query_scalar("SELECT coalesce(sum(jobs), 0) FROM job_counters");
         let there: i64 = there.fetch_one(&mut *connection).await.context(CONTEXT)?;
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
@@ -140,7 +140,7 @@ pub(in crate::queue) async fn supersede_older(
     )
     .execute(&mut *connection)
     .await
-    .context("step older jobs back")?;
+    .context("supersede older jobs")?;
     let mut deltas = CounterDeltas::default();
     for (key, pending, failed) in shares {
         deltas.move_jobs(key, JobState::Pending, JobState::Superseded, pending);
@@ -176,7 +176,7 @@ async fn find_by_index(connection: &mut SqliteConnection, app_id: i64) -> Result
     .bind(app_id)
     .execute(connection)
     .await
-    .context("look for older jobs")?;
+    .context("find older jobs of the same questions")?;
     Ok(found.rows_affected())
 }
 
@@ -186,7 +186,7 @@ async fn find_among_jobs(
     app_id: i64,
     questions: &Questions,
 ) -> Result<u64, QueueError> {
-    const CONTEXT: &str = "look for older jobs";
+    const CONTEXT: &str = "find older jobs of the same questions";
     let (mut after, mut found) = (0, 0);
     loop {
         // One JSON value per page is faster than one row per job.
@@ -256,7 +256,7 @@ pub(in crate::queue) async fn insert(
         .bind(app_id),
     )
     .await
-    .context("write jobs")?;
+    .context("write the jobs of an import")?;
     let mut deltas = CounterDeltas::default();
     for (status, jobs) in TargetStatus::ALL.into_iter().zip(by_status) {
         let key = CounterKey { batch, target_status: status.code(), approval: 0 };
@@ -273,7 +273,7 @@ pub(in crate::queue) async fn insert(
             .bind(batch)
             .execute(&mut *connection)
             .await
-            .context("keep its figures")?;
+            .context("write the job counters")?;
     }
     for (name, create) in &index.dropped {
         // A dry run needs no index of questions.
@@ -297,7 +297,7 @@ async fn drop_indexes(
     .bind(LATEST)
     .fetch_all(&mut *connection)
     .await
-    .context("write jobs")?;
+    .context("write the jobs of an import")?;
     for (name, _) in &indexes {
         run(connection, format!("DROP INDEX {name}")).await?;
     }
@@ -309,7 +309,7 @@ async fn run(connection: &mut SqliteConnection, sql: impl Into<String>) -> Resul
         .execute(connection)
         .await
         .map(drop)
-        .context("write jobs")
+        .context("write the jobs of an import")
 }
 
 #[cfg(test)]

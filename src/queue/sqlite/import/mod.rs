@@ -95,7 +95,7 @@ pub(in crate::queue) async fn app_id(
         .bind(app.library.name())
         .execute(&mut *connection)
         .await
-        .context("note the app")?;
+        .context("record the app")?;
     sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = ? AND library = ?")
         .bind(sdkappid)
         .bind(app.library.name())
@@ -266,7 +266,7 @@ impl SqliteImport {
         .bind(digest)
         .fetch_optional(&mut self.connection)
         .await
-        .context("look for the same manifest")?;
-        row.map(|row| row.try_get(0)).transpose().context("look for the same manifest")
+        .context("find an earlier import of the manifest")?;
+        row.map(|row| row.try_get(0)).transpose().context("find an earlier import of the manifest")
     }
 }

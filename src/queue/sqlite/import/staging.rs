@@ -17,7 +17,7 @@ use crate::queue::{Context as _, QueueError};
 const GROUP_ROWS: usize = 1_000;
 
 /// The operation, for errors.
-const CONTEXT: &str = "take in the rows of a manifest";
+const CONTEXT: &str = "stage the rows of a manifest";
 
 /// The engine checks for a cancellation after this number of steps, which takes some milliseconds.
 const STEPS: i32 = 100_000;
