@@ -135,6 +135,7 @@ impl CommandError {
                 | QueueError::LockFile { .. }
                 | QueueError::Linked(_)
                 | QueueError::Full { .. }
+                | QueueError::Limited { .. }
                 | QueueError::Fenced { .. }
                 | QueueError::TakenOver { .. }
                 | QueueError::ReplacedDuringRun(_)

@@ -87,6 +87,19 @@ pub enum QueueError {
         /// The operation that failed.
         doing: &'static str,
     },
+    /// The quota of this user, or the limit on the size of a file, is reached.
+    #[error(
+        "the queue {} could not {doing}: {remedy}, and run again; nothing recorded was lost",
+        path_text(path)
+    )]
+    Limited {
+        /// The queue file.
+        path: PathBuf,
+        /// The operation that failed.
+        doing: &'static str,
+        /// The limit, and what to do.
+        remedy: &'static str,
+    },
     /// Another run holds the lock of this queue.
     #[error(
         "another run has this queue: {0}: let it come to its end; deskbatch status shows how far it is"

@@ -1,4 +1,4 @@
-//! Distinguishes a full disk from other errors of the engine.
+//! Distinguishes a full disk and a limit that is reached from other errors of the engine.
 //!
 //! The engine has several codes for a full disk. For a file that it could not create beside the queue
 //! it gives no reason, so a probe file is written to find one.
@@ -7,6 +7,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
 
 use crate::queue::QueueError;
 use crate::queue::sqlite::open::engine_code;
@@ -23,6 +25,9 @@ const SQLITE_CANTOPEN: i32 = 14;
 
 /// `SQLITE_IOERR_SHMSIZE`, an extended code: the index of the write-ahead log cannot grow.
 const SQLITE_IOERR_SHMSIZE: i32 = 4_874;
+
+/// The largest write of the engine: a page of a database.
+const PAGE_BYTES_MAX: u64 = 65_536;
 
 /// The content of the probe file.
 const PROBE: [u8; 4_096] = [0; 4_096];
@@ -47,22 +52,44 @@ pub(in crate::queue) fn why_refused(database: &Path) -> Option<io::Error> {
     tried.err().filter(|error| error.kind() != io::ErrorKind::AlreadyExists)
 }
 
+/// What to do where the disk has room and a limit of this user or process is reached.
+fn limit_remedy(database: &Path, refused: Option<io::ErrorKind>) -> Option<&'static str> {
+    if refused == Some(io::ErrorKind::QuotaExceeded) {
+        return Some("the quota of this user is used up: free some space");
+    }
+    let limit = getrlimit(Resource::Fsize).current?;
+    let is_near = |end: &str| {
+        fs::metadata(beside(database, end)).is_ok_and(|file| file.len() + PAGE_BYTES_MAX > limit)
+    };
+    ["", "-wal", "-shm"]
+        .into_iter()
+        .any(is_near)
+        .then_some("the limit on the size of a file is reached: raise it (ulimit -f)")
+}
+
 impl QueueError {
-    /// Adds the path of the queue file, and becomes [`QueueError::Full`] if the disk is full.
+    /// Adds the path of the queue file, and becomes [`QueueError::Full`] if the disk is full, or
+    /// [`QueueError::Limited`] if a limit is reached.
     #[must_use]
     pub fn at(self, database: &Path) -> Self {
-        match self {
-            Self::Full { path, doing } if path.as_os_str().is_empty() => {
-                Self::Full { path: database.to_owned(), doing }
-            }
+        let (doing, is_known) = match &self {
+            Self::Full { doing, .. } => (*doing, true),
             Self::Sql { doing, source }
-                if matches!(engine_code(&source), Some(SQLITE_IOERR | SQLITE_CANTOPEN))
-                    && why_refused(database)
-                        .is_some_and(|why| why.kind() == io::ErrorKind::StorageFull) =>
+                if matches!(engine_code(source), Some(SQLITE_IOERR | SQLITE_CANTOPEN)) =>
             {
-                Self::Full { path: database.to_owned(), doing }
+                (*doing, false)
             }
-            other => other,
+            _ => return self,
+        };
+        let path = database.to_owned();
+        let refused = why_refused(database).map(|why| why.kind());
+        if refused == Some(io::ErrorKind::StorageFull) {
+            return Self::Full { path, doing };
+        }
+        match limit_remedy(database, refused) {
+            Some(remedy) => Self::Limited { path, doing, remedy },
+            None if is_known => Self::Full { path, doing },
+            None => self,
         }
     }
 }

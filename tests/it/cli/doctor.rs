@@ -245,30 +245,13 @@ fn doctor_checks_sandbox_run_by_starting_sandbox() {
     has(&text, &["bad  config", "line 2: ", "did you mean sliding?"]);
 }
 
-/// Unmounts the folder on drop, so that a failed test leaves no mount behind.
-#[cfg(target_os = "linux")]
-struct Mounted(std::path::PathBuf);
-
-#[cfg(target_os = "linux")]
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn doctor_reports_too_little_free_disk_space() {
     let place = Place::new();
     let tiny = place.path("tiny");
     fs::create_dir(&tiny).unwrap();
-    let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&tiny).output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        // Only root can mount. Unit tests cover the evaluation of the figures.
-        return;
-    }
-    let _mounted = Mounted(tiny);
+    let Some(_disk) = crate::support::crash::Disk::mount(&tiny, "8m") else { return };
     let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
     command.args(["--database", "tiny/q.db"]);
     let text = data(&ends(command, 70));

@@ -54,6 +54,33 @@ async fn cancel_says_how_many_are_in_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deletes_of_killed_run_succeed_when_repeated() {
+    let sandbox = sandbox_with(|s| {
+        s.script = Some("late".parse().unwrap());
+        s.late = Duration::from_hours(1);
+    })
+    .await;
+    let place = Place::new();
+    let ids = ["a", "b", "c", "d"].map(question);
+    place.write("cleanup.csv", manifest(ids.iter().map(|id| (id.as_str(), "delete"))));
+    let nightly = ["run", "cleanup.csv", "--again", "--yes"];
+    let run = Going::start(place.fast(&sandbox, &nightly));
+    sandbox.seen(1).await;
+    run.signal(Signal::KILL);
+    drop(run);
+    assert_eq!(place.counts(), [0, 4, 0, 0, 0, 0]);
+    // The service has deleted the questions, and responds -50003 to every request for them.
+    let text = said(&ends(place.fast(&sandbox, &nightly), 0));
+    has(&text, &["4 jobs were in flight", "Finished: everything asked for is done."]);
+    assert_eq!(place.counts(), [0, 0, 4, 0, 0, 4]);
+    let status = place.status();
+    let figures = ["succeeded_in_doubt", "in_doubt"].map(|key| status[key].as_u64());
+    assert_eq!(figures, [Some(4), Some(0)], "{status}");
+    let applied = sandbox.ledger().requests.iter().filter(|request| request.applied).count();
+    assert_eq!(applied, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn confirmed_job_is_not_in_doubt() {
     let sandbox = sandbox_with(|s| s.script = Some("cut-after,ok".parse().unwrap())).await;
     let place = Place::new();

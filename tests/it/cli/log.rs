@@ -3,13 +3,14 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use deskbatch::sandbox::Sandbox;
 use serde_json::Value;
 
-use crate::support::binary::{ends, has, sandbox};
+use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
 use crate::support::lease::acquire;
-use crate::support::place::{Place, manifest, question, said};
+use crate::support::place::{Place, data, manifest, question, said};
 
 const JSON: [&str; 2] = ["--log-format", "json"];
 
@@ -137,6 +138,25 @@ async fn locked_queue_is_silent_when_quiet() {
     assert_eq!(said(&ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 5)), "");
     let talk = said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 5));
     has(&talk, &["another run has this queue"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn app_locked_by_other_queue_is_silent_when_quiet() {
+    let sandbox = sandbox_with(|s| s.latency = Duration::from_hours(1)).await;
+    let (first, second) = (Place::new(), Place::new());
+    let rows = manifest([(question("q").as_str(), "4")]);
+    for place in [&first, &second] {
+        place.write("jobs.csv", &rows);
+    }
+    let _run = Going::start(first.fast(&sandbox, &["run", "jobs.csv"]));
+    sandbox.seen(1).await;
+    let quiet = second.fast(&sandbox, &["run", "jobs.csv", "--quiet"]).output().unwrap();
+    assert_eq!(
+        (quiet.status.code(), said(&quiet), data(&quiet)),
+        (Some(5), String::new(), String::new())
+    );
+    let talk = said(&ends(second.fast(&sandbox, &["run", "jobs.csv"]), 5));
+    has(&talk, &["another run sends for this application"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -139,6 +139,36 @@ async fn rewritten_ids_are_warned_of_by_an_import() {
     has(&talk, &["warning: 1 ids begin with the apostrophe"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rewritten_ids_are_warned_of_before_deletes() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let ids = ["1.4E+09", "#NAME?", "\"=\"\"x\"\"\"", "'x", "1400000000\u{2013}x"];
+    place.write("jobs.csv", manifest(ids.map(|id| (id, "delete"))));
+    let plan = ends(place.fast(&sandbox, &["plan", "jobs.csv", "--json"]), 0);
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let warnings: Vec<&str> =
+        plan["file"]["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    let examples = ["1.4E+09", "#NAME?", "=\\\"x\\\"", "'x", "1400000000\u{2013}x"];
+    assert_eq!(warnings.len(), examples.len(), "{warnings:?}");
+    for ((warning, id), line) in warnings.iter().zip(examples).zip(2..) {
+        has(warning, &[&format!("for example {id} (record {}, line {line}): ", line - 1)]);
+    }
+    let mut lines: Vec<String> = warnings.iter().map(|text| format!("warning: {text}")).collect();
+    let text = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
+    has(&text, &[&format!("\n\n{}\n\ndigest of this plan:", lines.join("\n"))]);
+    let mut terminal = on_terminal(place.fast(&sandbox, &["run", "jobs.csv"]));
+    let shown = terminal.exp_string("Delete 5 questions? [y/N] ").unwrap();
+    // The terminal of the tests makes a character of each byte.
+    for line in &mut lines {
+        *line = line.bytes().map(char::from).collect();
+    }
+    let above: Vec<&str> = shown.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+    assert_eq!(above[above.len() - lines.len()..], lines, "{shown}");
+    terminal.send_line("n").unwrap();
+    closes(terminal, 2);
+    assert_eq!(sandbox.ledger().total, 0);
+}
+
 /// A named pipe that delivers `text` to its first reader.
 fn fifo(path: &Path, text: String) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
@@ -180,6 +210,26 @@ async fn deletes_from_a_pipe_need_yes() {
     command.current_dir(place.folder.path()).stdin(Stdio::null());
     ends(command, 0);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_from_stdin_need_yes_or_a_plan() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let rows = manifest([(question("a").as_str(), "delete"), (&question("b"), "enable")]);
+    let piped =
+        |args: &[&str], code| ends_with_input(place.fast(&sandbox, args), rows.as_bytes(), code);
+    let refused = said(&piped(&["run", "-"], 2));
+    has(&refused, &["would delete 1 questions, and stdin can be read only once", "--yes"]);
+    let plan: serde_json::Value =
+        serde_json::from_slice(&piped(&["plan", "-", "--json"], 0).stdout).unwrap();
+    assert_eq!(plan["deletes"], serde_json::json!([question("a")]), "{plan}");
+    assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
+    let approved = ["run", "-", "--plan", plan["digest"].as_str().unwrap()];
+    let other = manifest([(question("c").as_str(), "delete")]);
+    let refused = ends_with_input(place.fast(&sandbox, &approved), other.as_bytes(), 2);
+    has(&said(&refused), &["not the plan that was approved", "changed: the file"]);
+    piped(&approved, 0);
+    assert_eq!(place.counts(), [0, 0, 2, 0, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

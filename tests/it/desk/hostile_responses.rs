@@ -278,7 +278,7 @@ async fn malformed_http_is_never_a_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn response_before_its_request_is_ignored() {
+async fn pipelined_response_counts_for_no_request() {
     // Two responses to the first request. The second one must not count as the response to the next
     // request.
     let fail = r#"{"ErrorCode":-50003}"#;

@@ -1,25 +1,15 @@
 //! A process that was stopped for longer than its timeout reads the responses that arrived meanwhile.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::binary::{Going, has, sandbox_with};
+use crate::support::binary::{Going, call_for_nothing, has, sandbox_with};
 use crate::support::place::{Place, manifest, question};
 
 /// The sandbox's latency. Three of them are longer than the timeout.
 const LATENCY: Duration = Duration::from_millis(400);
 const TIMEOUT_MS: &str = "1000";
-
-/// Sends the sandbox an unknown path; the response takes the full latency.
-fn call_for_nothing(sandbox: SocketAddr) {
-    let mut stream = TcpStream::connect(sandbox).unwrap();
-    let head = "POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n";
-    write!(stream, "{head}\r\n{{}}").unwrap();
-    stream.read_to_end(&mut Vec::new()).unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn responses_that_came_during_a_stop_are_read() {

@@ -2,12 +2,15 @@
 //! an earlier request, a code in invalid JSON, a wait time.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::pin::pin;
 use std::time::Duration;
 
 use deskbatch::desk::{HttpSettings, HttpTransport, SetStatusRequest, Transport as _};
 use deskbatch::domain::clock::{Clock as _, SystemClock};
 use deskbatch::domain::job::{App, Library, QuestionId, TargetStatus};
 use deskbatch::domain::verdict::{ResponseKind, Verdict};
+use futures_util::future::poll_immediate;
 
 use crate::support::binary::{Recorder, ends};
 use crate::support::place::{Place, manifest, question};
@@ -105,6 +108,25 @@ async fn second_response_counts_for_no_request() {
     }
 }
 
+#[tokio::test]
+async fn response_before_its_request_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let transport = HttpTransport::new(&HttpSettings::new(endpoint, "administrator")).unwrap();
+    for early in [http("200 OK", "", OK.as_bytes()), b"HTTP/1.1 200 OK\r\n".into(), b"{".into()] {
+        let call = call();
+        let mut reply = pin!(transport.send(&call));
+        // The first poll begins to connect. The only thread then writes before it can send.
+        assert!(poll_immediate(&mut reply).await.is_none());
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(&early).unwrap();
+        let reply = reply.await;
+        assert_eq!(reply.kind, ResponseKind::NoResponse, "{reply:?}");
+        // The connection is closed, and no request has left by it.
+        assert_eq!(client.read(&mut [0; 16]).unwrap_or_default(), 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_closes_after_one_response() {
     // The client's end of stream is the event. It comes without another request.
@@ -141,6 +163,20 @@ async fn broken_text_does_not_hide_the_code() {
                 assert_eq!(found.verdict(), response, "{shown}: {found:?} {info}");
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_text_is_shown_with_replacements() {
+    for (fields, shown) in [
+        (r#""ErrorInfo":"half an emoji \ud83d of it""#, "half an emoji \u{fffd} of it"),
+        ("\"ErrorInfo\":\"too\tfast\"", "too fast"),
+        (r#""Cost":NaN,"ErrorInfo":"too fast""#, "too fast"),
+        (r#""ErrorInfo":"too fast","More":[1,NaN]"#, "too fast"),
+    ] {
+        let body = format!(r#"{{"ActionStatus":"FAIL",{fields},"ErrorCode":-14}}"#);
+        let expected = (ResponseKind::Code(-14), shown.to_owned());
+        assert_eq!(response_to(body.as_bytes()).await, expected, "{body}");
     }
 }
 

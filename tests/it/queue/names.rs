@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::binary::{Going, by_way_of, ends, has, sandbox, sandbox_with};
-use crate::support::place::{Place, manifest, question, report_line, said};
+use crate::support::place::{Place, manifest, question, said, skipped};
 
 /// The number of a user other than root.
 const OTHER_USER: u32 = 65_534;
@@ -51,8 +51,7 @@ async fn queue_file_that_is_a_mount_is_refused() {
     let mut mount = Command::new("mount");
     mount.arg("--bind").arg(place.path("deskbatch.db")).arg(&mounted);
     if !mount.output().is_ok_and(|output| output.status.success()) {
-        report_line("skipped: this user may not mount a file");
-        return;
+        return skipped("this user may not mount a file", false);
     }
     let before = place.files();
     for args in [&["run"][..], &["import", "jobs.csv"], &["report"]] {
@@ -95,8 +94,7 @@ async fn lock_that_is_a_link_is_refused_and_untouched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lock_made_by_root_belongs_to_the_queue_owner() {
     if !is_root() {
-        report_line("skipped: this user is not root");
-        return;
+        return skipped("this user is not root", true);
     }
     let (place, sandbox) = (Place::new(), sandbox().await);
     some_jobs(&place);
@@ -121,8 +119,7 @@ async fn lock_of_another_user_is_named_with_a_remedy() {
     let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
     let begun = by_way_of(&user, &place.deskbatch(&["status"])).output();
     if !is_root() || !begun.is_ok_and(|output| output.status.code() != Some(127)) {
-        report_line("skipped: this user cannot become another one");
-        return;
+        return skipped("this user cannot become another one", false);
     }
     for args in [&["run"][..], &["status"]] {
         let refused = said(&ends(by_way_of(&user, &place.fast(&sandbox, args)), 70));

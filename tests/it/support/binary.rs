@@ -29,6 +29,14 @@ pub async fn sandbox() -> Sandbox {
     sandbox_with(|_| {}).await
 }
 
+/// Sends the sandbox an unknown path; the response takes the full latency.
+pub fn call_for_nothing(sandbox: SocketAddr) {
+    let mut stream = TcpStream::connect(sandbox).unwrap();
+    let head = "POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n";
+    write!(stream, "{head}\r\n{{}}").unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
 /// Runs the command to its end and checks the exit code.
 #[track_caller]
 pub fn ends(mut command: Command, code: i32) -> Output {

@@ -18,7 +18,7 @@ use futures_util::{StreamExt as _, stream};
 use crate::support::migration::{
     ALL, End, Migration, NO_SUCH_QUESTION, Row, lose, preset, rows, unlimited,
 };
-use crate::support::place::{Place, data, manifest, said};
+use crate::support::place::{Place, data, manifest, said, skipped};
 use crate::support::scale::cases;
 
 /// Concurrent stories. Most of their time is spent waiting for the second between the last request of
@@ -174,16 +174,29 @@ pub fn states(place: &Place) -> Vec<String> {
 /// Imports the manifest of [`place_with`].
 pub const IMPORT: &[&str] = &["import", "jobs.csv", "--sdkappid", "1400000000"];
 
+/// Whether this process has the right to mount (`CAP_SYS_ADMIN`). Root in a container may lack it.
+fn may_mount() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(rights.trim(), 16).unwrap() >> CAP_SYS_ADMIN & 1 == 1
+}
+
 /// A file system mounted on `folder`; unmounted on drop.
 pub struct Disk<'a>(&'a Path);
 
 impl<'a> Disk<'a> {
-    /// `None` if this user may not mount.
+    /// `None`, with a message, if this user may not mount.
+    #[track_caller]
     pub fn mount(folder: &'a Path, size: &str) -> Option<Self> {
         let size = format!("size={size},mode=0700");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &size, "deskbatch-test"]).arg(folder);
-        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(folder))
+        if mount.output().is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        skipped("this user may not mount a file system", may_mount());
+        None
     }
 
     /// Changes the mount options: `size=10m`, `ro`.
