@@ -13,8 +13,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use crate::domain::job::{App, JobState, TargetStatus};
+use crate::queue::read::doubts;
 use crate::queue::read::row_helpers::{from_row, integer};
-use crate::queue::sqlite::{SqliteQueue, doubts};
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{Context as _, QueueError};
 
 /// Upper bounds of the latency buckets, in milliseconds. Pruned requests are stored under these bounds,

@@ -13,9 +13,9 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqlitePool};
 use tokio::sync::mpsc;
 
 use crate::domain::job::{JobId, JobState, TargetStatus};
+use crate::queue::read::doubts::IN_DOUBT;
 use crate::queue::read::row_helpers::integer;
 use crate::queue::sqlite::SqliteQueue;
-use crate::queue::sqlite::doubts::IN_DOUBT;
 use crate::queue::{BatchId, Context as _, QueueError, RunId};
 
 /// A job with everything the queue records about it.

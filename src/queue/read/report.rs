@@ -9,11 +9,12 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow as _, Row as _, SqlitePool};
 
 use crate::domain::job::{App, JobState, TargetStatus};
+use crate::queue::read::doubts;
 use crate::queue::read::request_stats::{self, RequestTimeline, RunStats};
 use crate::queue::read::row_helpers::{
     first_and_last_id, flatten, from_row, id_ranges, integer, skip,
 };
-use crate::queue::sqlite::{SqliteQueue, doubts};
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{BatchId, Context as _, QueueCounts, QueueError};
 
 /// The most batches and runs in a list, newest first.

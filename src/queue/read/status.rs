@@ -9,9 +9,10 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::domain::job::{App, JobState, Library};
+use crate::queue::read::doubts;
 use crate::queue::read::row_helpers::{flatten, from_row, integer};
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::wait_reason::read_wait;
-use crate::queue::sqlite::{SqliteQueue, doubts};
 use crate::queue::{ApprovalId, Context as _, QueueError, RunId, Wait};
 
 /// Jobs by state.

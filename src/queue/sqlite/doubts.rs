@@ -9,9 +9,8 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::domain::job::JobId;
-use crate::queue::read::row_helpers::integer;
 use crate::queue::sqlite::connection::json;
-use crate::queue::{BatchId, Context as _, DUE_WITHIN, QueueError, RunId};
+use crate::queue::{Context as _, DUE_WITHIN, QueueError, RunId};
 
 /// How long a request can still be applied after its response was given up, in milliseconds: the time
 /// that a gateway may keep it. No longer than the longest wait of a job.
@@ -19,10 +18,6 @@ pub(in crate::queue) const UNDER_WAY_MAX_MS: i64 = 30_000;
 const _: () = assert!(DUE_WITHIN.as_millis() >= 30_000);
 
 const CONTEXT: &str = "record the questions in doubt";
-
-/// The condition that a row of `jobs` is in doubt.
-pub(in crate::queue) const IN_DOUBT: &str = "(is_latest AND EXISTS (SELECT 1 FROM doubts
-    WHERE doubts.question_id = jobs.question_id AND doubts.app_id = jobs.app_id AND doubts.open))";
 
 /// Puts questions in doubt: followed by the rows, then by [`AGAIN`].
 const NOTE: &str = "INSERT INTO doubts (question_id, app_id, target_status, open, lost, late_ms)";
@@ -177,25 +172,4 @@ pub(in crate::queue) async fn tidy(
     let bounded = sqlx::query(over).bind(now_ms).bind(UNDER_WAY_MAX_MS).execute(&mut *connection);
     bounded.await.context(CONTEXT)?;
     forget_settled(connection, now_ms).await
-}
-
-/// How many jobs are in doubt: all, those of an app, or those of a batch.
-pub(in crate::queue) async fn count(
-    connection: &mut SqliteConnection,
-    app_id: Option<i64>,
-    batch: Option<BatchId>,
-) -> Result<u64, QueueError> {
-    // In SQLite, CROSS JOIN says that the few doubts come first, and then their jobs by `jobs_latest`.
-    sqlx::query(
-        "SELECT count(*) AS jobs FROM (SELECT DISTINCT question_id, app_id FROM doubts WHERE open) AS doubt
-         CROSS JOIN jobs
-         WHERE jobs.question_id = doubt.question_id AND jobs.app_id = doubt.app_id AND jobs.is_latest
-           AND ($1 IS NULL OR jobs.app_id = $1) AND ($2 IS NULL OR batch_id = $2)",
-    )
-    .bind(app_id)
-    .bind(batch)
-    .fetch_one(connection)
-    .await
-    .and_then(|row| integer(&row, "jobs"))
-    .context("count the jobs in doubt")
 }

@@ -9,17 +9,6 @@ use crate::queue::sqlite::import::app_id;
 use crate::queue::{Context as _, QueueError, RunId};
 
 impl SqliteQueue {
-    pub(in crate::queue) async fn endpoint(&self, app: App) -> Result<Option<String>, QueueError> {
-        let found: Option<Option<String>> =
-            sqlx::query_scalar("SELECT endpoint FROM apps WHERE sdkappid = $1 AND library = $2")
-                .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
-                .bind(app.library.name())
-                .fetch_optional(&self.readers)
-                .await
-                .context("read the endpoint")?;
-        Ok(found.flatten())
-    }
-
     pub(in crate::queue) async fn set_endpoint(
         &self,
         app: App,

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use crate::domain::job::App;
 use crate::queue::sqlite::import::app_id;
 use crate::queue::sqlite::{SqliteQueue, doubts};
-use crate::queue::{BatchId, Context as _, DUE_WITHIN, Lease, QueueError, RunEnding, RunId};
+use crate::queue::{Context as _, DUE_WITHIN, Lease, QueueError, RunEnding, RunId};
 
 impl SqliteQueue {
     pub(in crate::queue) async fn begin_run(
@@ -73,23 +73,6 @@ impl SqliteQueue {
         .context("end a run")?;
         tx.commit().await.context("end a run")?;
         if done.rows_affected() == 0 { Err(QueueError::TakenOver { run }) } else { Ok(()) }
-    }
-
-    pub(in crate::queue) async fn unfinished_batches(
-        &self,
-        app: App,
-    ) -> Result<Vec<BatchId>, QueueError> {
-        sqlx::query_scalar(
-            "SELECT batches.id FROM batches JOIN apps ON apps.id = batches.app_id
-             WHERE apps.sdkappid = $1 AND apps.library = $2 AND EXISTS (
-                 SELECT 1 FROM job_counters AS open
-                 WHERE open.batch_id = batches.id AND open.job_state IN ('pending', 'in_flight') AND open.jobs > 0)",
-        )
-        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
-        .bind(app.library.name())
-        .fetch_all(&self.readers)
-        .await
-        .context("read the unfinished batches")
     }
 }
 

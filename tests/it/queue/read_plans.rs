@@ -28,7 +28,7 @@ async fn metrics_queries_use_only_indexes() {
 async fn latest_jobs_are_read_by_question_index() {
     let queue = TestQueue::idle().await;
     let mut seen = 0;
-    for file in ["sqlite/doubts.rs", "read/unfinished.rs"] {
+    for file in ["sqlite/doubts.rs", "read/doubts.rs", "read/unfinished.rs"] {
         for sql in statements(file).iter().filter(|sql| sql.contains("is_latest")) {
             seen += 1;
             let plan = plan(&queue, sql).await.join("\n");

@@ -276,8 +276,18 @@ pub(super) async fn plan(queue: &TestQueue, sql: &str) -> Vec<String> {
 async fn no_statement_of_a_run_scans_all_jobs() {
     let queue = TestQueue::idle().await;
     let mut seen = 0;
-    for file in ["approvals", "claim", "approved_jobs", "settle", "runs", "import/mod"] {
-        for sql in statements(&format!("sqlite/{file}.rs")) {
+    let files = [
+        "read/approvals",
+        "sqlite/approvals",
+        "sqlite/approved_jobs",
+        "sqlite/claim",
+        "sqlite/import/mod",
+        "sqlite/recovery",
+        "sqlite/runs",
+        "sqlite/settle",
+    ];
+    for file in files {
+        for sql in statements(&format!("{file}.rs")) {
             for step in plan(&queue, &sql).await {
                 seen += 1;
                 let whole = ["SCAN jobs", "SCAN job ", "SCAN other"]
