@@ -1,5 +1,6 @@
 //! Value parsers: words, and error texts for numbers.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -62,5 +63,27 @@ where
         let spellings = value.get_serializations().iter().copied();
         PossibleValue::new(<&str>::from(value)).aliases(spellings)
     });
-    PossibleValuesParser::new(values).try_map(|word| word.parse())
+    Trimmed(PossibleValuesParser::new(values)).try_map(|word: String| word.parse())
+}
+
+/// Removes blanks around a value, as the reader of the file does: an environment file may add them.
+#[derive(Clone)]
+struct Trimmed<P>(P);
+
+impl<P: TypedValueParser> TypedValueParser for Trimmed<P> {
+    type Value = P::Value;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        let trimmed = value.to_str().map_or(value, |text| OsStr::new(text.trim()));
+        self.0.parse_ref(command, arg, trimmed)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
 }

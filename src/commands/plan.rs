@@ -130,8 +130,11 @@ pub(super) async fn plan(
     let Proposal { staged, plan } =
         propose(settings, &queue, file, &args.manifest, options, &ctx).await?;
     staged.rollback().await?;
-    if let Err(CommandError::Usage(reason)) = Service::of(settings, false, &queue).await {
-        out.warn(&format!("a run of this plan would end with 2: {reason}"));
+    match Service::of(settings, false, &queue).await {
+        Err(CommandError::Usage(reason)) => {
+            out.warn(&format!("a run of this plan would end with 2: {reason}"));
+        }
+        known => drop(known?),
     }
     let inputs = eta::inputs_of(settings, &queue, plan.app).await?;
     let estimate = inputs.estimate(plan.open.counts);

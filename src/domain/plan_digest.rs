@@ -183,10 +183,9 @@ impl Plan {
         let file = self.file.as_ref();
         let _ = write!(
             text,
-            "file {}\nbatch {}\nsuperseded {}\n",
+            "file {}\nbatch {}\n",
             file.map_or("none", |file| &file.digest),
             file.map_or("none", |file| file.effect.into()),
-            file.map_or(0, |file| file.superseded),
         );
         for (name, sum) in [("waiting", &self.waiting), ("jobs", &self.open)] {
             let [enable, disable, delete] = sum.counts;
@@ -295,7 +294,7 @@ mod tests {
         let jobs = sha256("enable a\ndelete b\n");
         let text = format!(
             "deskbatch plan 1\nsdkappid 1400000000\nlibrary chitchat\nendpoint host 12345678\nchunk 100\nagain no\n\
-             file {}\nbatch new\nsuperseded 0\nwaiting 0 0 0 {}\njobs 1 0 1 {jobs}\n",
+             file {}\nbatch new\nwaiting 0 0 0 {}\njobs 1 0 1 {jobs}\n",
             "f".repeat(64),
             sha256("")
         );

@@ -42,8 +42,8 @@ pub struct Facts {
     pub read: LastRead,
     /// Whether a request of this run was applied.
     pub applied: bool,
-    /// Whether the last applied request was sent a short time ago. `false` while a suspect is a delete in
-    /// doubt: the request may have been sent before the doubt arose.
+    /// Whether the last applied request was sent a short time ago, and a suspect is no delete in doubt: for
+    /// these the request may have been sent before the doubt arose.
     pub applied_recently: bool,
     /// Whether questions were rejected alone and are not recorded yet.
     pub suspects: bool,

@@ -148,6 +148,18 @@ impl Evidence {
         std::mem::take(&mut self.suspects)
     }
 
+    /// Removes and returns the suspects that can be recorded now. Where the app cannot be read, a delete in
+    /// doubt stays: that it was applied is recorded only after a later sign of life.
+    pub fn take_decided_suspects(&mut self) -> Vec<Suspect> {
+        let needs_sign_of_life = |suspect: &Suspect| suspect.is_done;
+        if self.read != LastRead::Unavailable || !self.suspects.iter().any(needs_sign_of_life) {
+            return self.take_suspects();
+        }
+        let (kept, decided) = self.suspects.drain(..).partition(needs_sign_of_life);
+        self.suspects = kept;
+        decided
+    }
+
     pub fn suspect_count(&self) -> usize {
         self.suspects.len()
     }
@@ -166,9 +178,8 @@ impl Evidence {
             rejections_max,
             read: self.read,
             applied: self.applied_at.is_some(),
-            // That a delete in doubt was applied is recorded only after a later sign of life.
             applied_recently: self.applied_at.is_some_and(is_recent)
-                && !self.suspects.iter().any(|suspect| suspect.is_done),
+                && self.suspects.iter().any(|suspect| !suspect.is_done),
             suspects: !self.suspects.is_empty(),
             decide_now,
             samples: self.samples,

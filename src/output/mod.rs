@@ -29,7 +29,7 @@ pub use progress_display::ProgressDisplay;
 pub use rate_window::RateWindow;
 pub use run_progress::follow;
 pub use run_view::{RunActivity, RunView};
-pub use summary::{RunSummaryText, counts_text, range_text};
+pub use summary::{RunSummaryText, counts_text, range_text, recovery_text};
 
 use log::{Log, LostLines, Severity};
 use stdio::{BlockingWriter, InfallibleTerminal};

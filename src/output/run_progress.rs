@@ -155,7 +155,7 @@ mod tests {
         let at = |s| Moment(Duration::from_secs(s));
         let mut progress = RunProgress::new(at(0), 100, 5.0);
         assert_eq!(progress.view(at(0)).activity, RunActivity::Beginning);
-        progress.apply(&Event::Began { run: 1, open: 3_000, orphans: 0 }, at(0));
+        progress.apply(&Event::Began { run: 1, open: 3_000 }, at(0));
         for _ in 0..11 {
             progress.apply(&sent(), at(1));
         }
@@ -182,7 +182,7 @@ mod tests {
     fn eta_counts_slots_and_not_full_chunks() {
         let slot = |n| Moment(Duration::from_millis(n * 204));
         let mut progress = RunProgress::new(slot(0), 100, 5.0);
-        progress.apply(&Event::Began { run: 1, open: 20_050, orphans: 0 }, slot(0));
+        progress.apply(&Event::Began { run: 1, open: 20_050 }, slot(0));
         // Every eighth response isolates a bad question: 25 jobs per request, although a chunk has 100.
         for response in 1..=400 {
             let (succeeded, failed) = (response * 25, response / 8);

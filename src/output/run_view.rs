@@ -41,7 +41,7 @@ pub enum RunActivity {
         why: WaitReason,
         /// When the reason for the wait began, in UTC milliseconds.
         since_ms: i64,
-        /// The minimum remaining time; zero means that the probe is in flight.
+        /// The minimum remaining time.
         wait: Duration,
     },
     /// The run is ending and waits for the responses to its last requests.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::domain::verdict::{ResponseKind, explain};
-use crate::queue::{QueueCounts, Record, RunEnding};
+use crate::queue::{QueueCounts, Record, Recovery, RunEnding};
 use crate::runner::RunReport;
 use crate::util::escape::path_text;
 
@@ -199,6 +199,9 @@ impl RunSummaryText<'_> {
     }
 
     fn write_doubts(&self, text: &mut String) {
+        if let Some(recovered) = recovery_text(self.report.recovery) {
+            let _ = write!(text, "\n  {recovered}");
+        }
         if self.in_doubt > 0 {
             let _ = write!(
                 text,
@@ -335,6 +338,22 @@ fn time_text(time: Duration) -> (String, &'static str) {
     } else {
         (format!("{:.1}", seconds / 3_600.0), "h")
     }
+}
+
+/// What the run recovered from runs that died; `None` if nothing.
+pub fn recovery_text(recovery: Recovery) -> Option<String> {
+    let Recovery { orphans, orphans_withdrawn: withdrawn, .. } = recovery;
+    let now = match withdrawn {
+        _ if orphans == 0 => return None,
+        0 => "are pending again and in doubt".to_owned(),
+        _ if withdrawn == orphans => {
+            "were cancelled or superseded meanwhile and are in doubt".to_owned()
+        }
+        _ => format!(
+            "are in doubt: {withdrawn} were cancelled or superseded meanwhile, the others are pending again"
+        ),
+    };
+    Some(format!("{orphans} jobs were in flight when an earlier run died; they {now}"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! dead ones left in flight. The lease ends when it is dropped, and with its process.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::domain::job::App;
 use crate::queue::sqlite::run_lock::{Holder, RunLock};
@@ -13,7 +15,8 @@ use crate::queue::{Queue, QueueError, RunId};
 #[derive(Debug)]
 pub struct Lease {
     app: App,
-    recovery: Recovery,
+    recovery: Mutex<Recovery>,
+    has_begun_run: AtomicBool,
     engine: EngineLease,
 }
 
@@ -32,7 +35,7 @@ pub struct Recovery {
     pub orphans_withdrawn: u64,
     /// The orphaned requests of dead runs.
     pub orphaned_requests: u64,
-    /// The latest time at which any run sent its last request, in UTC milliseconds.
+    /// The latest time at which any run can have sent its last request, in UTC milliseconds.
     pub last_sent_ms: Option<i64>,
 }
 
@@ -49,9 +52,10 @@ impl Lease {
         }
     }
 
-    /// What was recovered when the lease was acquired.
+    /// What was recovered when the lease was acquired; once several runs began under it, what the last of
+    /// them recovered from the others.
     pub fn recovery(&self) -> Recovery {
-        self.recovery
+        *self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails once the lease is lost: another run may have the queue. Call it before each request.
@@ -86,7 +90,10 @@ impl Queue {
             Self::Sqlite(queue) => {
                 let lock = RunLock::take(queue.path(), now_ms)?;
                 let recovery = queue.recover(&lock, now_ms).await?;
-                Ok(Lease { app, recovery, engine: EngineLease::Sqlite(lock) })
+                // From now on another queue file or log at the same path ends the run.
+                lock.check()?;
+                let (recovery, has_begun_run) = (Mutex::new(recovery), AtomicBool::new(false));
+                Ok(Lease { app, recovery, has_begun_run, engine: EngineLease::Sqlite(lock) })
             }
         }
     }
@@ -100,13 +107,20 @@ impl Queue {
         RunLock::holder_of(database)
     }
 
-    /// Begins a run of the app of `lease`, and records it.
+    /// Begins a run of the app of `lease`, and records it. A second run under one lease first recovers what
+    /// the first one left in flight.
     ///
     /// # Errors
     /// When the queue file cannot be written.
     pub async fn begin_run(&self, lease: &Lease, now_ms: i64) -> Result<RunId, QueueError> {
         match self {
-            Self::Sqlite(queue) => queue.begin_run(lease, now_ms).await,
+            Self::Sqlite(queue) => {
+                if lease.has_begun_run.swap(true, Ordering::Relaxed) {
+                    let recovery = queue.recover(lease.run_lock(), now_ms).await?;
+                    *lease.recovery.lock().unwrap_or_else(PoisonError::into_inner) = recovery;
+                }
+                queue.begin_run(lease, now_ms).await
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The durable queue: all SQL, and nothing but SQL.
+//! The durable queue: the only place that holds SQL.
 //!
-//! A queue is one SQLite file with one write connection and several read connections. Every write is
+//! On SQLite a queue is one file with one write connection and several read connections. Every write is
 //! one short `BEGIN IMMEDIATE` transaction: it waits for the write lock at its start, so it cannot fail
 //! halfway, and it is never open during a request. Every change of a job's state is one statement that
-//! names the state it changes. Times are arguments. No type of the engine leaves this folder, so that
-//! another engine can be added beside `sqlite`.
+//! names the state it changes. Times are arguments. No type of sqlx leaves this folder, so that another
+//! engine can be added beside `sqlite`.
 
 mod error;
 mod import;

@@ -311,7 +311,7 @@ pub struct Wait {
     pub waits_for: WaitReason,
     /// The beginning of the wait, in UTC milliseconds.
     pub since_ms: i64,
-    /// The earliest end of the wait, in UTC milliseconds. The run then sends a probe.
+    /// The earliest end of the wait, in UTC milliseconds.
     pub until_ms: i64,
 }
 

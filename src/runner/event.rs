@@ -18,12 +18,11 @@ const BACKLOG_MAX: usize = 4_096;
 /// An event of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The run has begun and holds the run lock.
+    /// The run has begun.
     Began {
         run: RunId,
+        /// The jobs that it has to send.
         open: u64,
-        /// Jobs that a dead run left in flight.
-        orphans: u64,
     },
     /// A request was sent.
     Sent {

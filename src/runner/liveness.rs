@@ -119,7 +119,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             Step::Send => Ok(NextAction::Send(ClaimFrom::Anywhere)),
             Step::Sample => Ok(NextAction::Send(ClaimFrom::EndOfQueue)),
             Step::RecordSuspects => {
-                let proven = self.liveness.evidence.take_suspects();
+                let proven = self.liveness.evidence.take_decided_suspects();
                 self.record_proven(&proven).await?;
                 Ok(NextAction::Restart)
             }

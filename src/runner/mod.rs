@@ -42,7 +42,7 @@ use crate::domain::failure_limit::FailureLimit;
 use crate::domain::job::App;
 use crate::domain::verdict::ResponseKind;
 use crate::limiter::RateLimiter;
-use crate::queue::{ApprovalId, Lease, Queue, QueueError, RunEnding, RunId};
+use crate::queue::{ApprovalId, Lease, Queue, QueueError, Recovery, RunEnding, RunId};
 
 /// No response takes longer than this, because a transport limits its own time. A test that advances the
 /// clock to the next sleep recognises by this length that the run has nothing else to wait for.
@@ -51,7 +51,7 @@ const RESPONSE_LATEST: Duration = Duration::from_hours(24);
 /// The limits of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunnerSettings {
-    /// The app whose jobs are sent.
+    /// The app whose jobs are sent. A run replaces it by the app of its lease.
     pub app: App,
     /// The run sends only the deletes that this approval covers. If it approves a plan, the run also sends
     /// only the other jobs that it covers. `None`: no delete is sent. Other deletes stay pending.
@@ -84,17 +84,15 @@ pub struct RunReport {
     pub run: RunId,
     pub ending: RunEnding,
     pub totals: Totals,
-    /// Jobs that a dead run left in flight.
-    pub orphans: u64,
-    /// Of these, jobs that were cancelled or superseded meanwhile.
-    pub orphans_withdrawn: u64,
+    /// What dead runs had left in flight.
+    pub recovery: Recovery,
     /// The number of reads that checked whether the app is alive.
     pub reads: u64,
     /// The response that ended the run, or the last failure before it ended, with its text.
     pub last_error: Option<(ResponseKind, String)>,
     /// The number of failed jobs at which the run was to stop.
     pub failures_max: Option<u64>,
-    /// The time from taking the run lock to the end.
+    /// The time from the beginning of the run to its end.
     pub took: Duration,
 }
 
@@ -143,11 +141,17 @@ impl<C: Clock, T: Transport> Runner<C, T> {
     /// # Errors
     /// When the queue fails, or another process has taken it over. The next run requeues the jobs that are in
     /// flight then.
-    pub async fn run(self, lease: &Lease, mut shutdown: Shutdown) -> Result<RunReport, QueueError> {
+    pub async fn run(
+        mut self,
+        lease: &Lease,
+        mut shutdown: Shutdown,
+    ) -> Result<RunReport, QueueError> {
         let began = self.clock.now();
+        // The queue claims jobs of the lease's app, so no other app may be sent to.
+        self.settings.app = lease.app();
         let RunnerSettings { app, approved, failures_max, .. } = self.settings;
-        let recovery = lease.recovery();
         let run = self.queue.begin_run(lease, self.clock.wall_ms()).await?;
+        let recovery = lease.recovery();
         let mut active = ActiveRun::new(self, run);
         active.load_learned_limits().await?;
         active.respect_previous_run(recovery.last_sent_ms);
@@ -158,7 +162,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
         let open = queue.open_jobs(app, approved).await?.to_send;
         active.status.failed_jobs_max = failures_max.map(|limit| limit.of(open));
         tracing::info!(run, open, orphans = recovery.orphans, "run began");
-        active.queue.emit(Event::Began { run, open, orphans: recovery.orphans });
+        active.queue.emit(Event::Began { run, open });
 
         let ending = active.run_to_end(lease, &mut shutdown).await;
         let saved = active.save_learned_limits().await;
@@ -173,8 +177,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
             run,
             ending,
             totals: active.status.totals,
-            orphans: recovery.orphans,
-            orphans_withdrawn: recovery.orphans_withdrawn,
+            recovery,
             reads: active.liveness.reads,
             last_error: active.status.last_error,
             failures_max: active.status.failed_jobs_max,

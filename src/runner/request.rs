@@ -166,7 +166,6 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     async fn send(&mut self, claimed: Claimed, chunk: Chunk) -> Result<(), QueueError> {
         self.queue.commit().await?;
-        self.on_job_due().await?;
         let status = claimed.status;
         let Claimed { request, jobs, .. } = claimed;
         let (count, in_doubt) = (jobs.len(), jobs.iter().any(|job| job.in_doubt));
@@ -188,7 +187,8 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             usersig_version: self.credentials.version(),
         };
         self.in_flight.send(&self.transport, &self.clock, request, call);
-        Ok(())
+        // Only now: a failure before would leave a request that was claimed and never sent.
+        self.on_job_due().await
     }
 
     /// Settles one request by its response; the transaction is not committed yet. Returns the ending of the

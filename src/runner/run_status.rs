@@ -30,8 +30,8 @@ pub(super) struct RunStatus {
     pub(super) free_jobs_due_by: Moment,
     /// Whether the run sends no more requests.
     is_stopping: bool,
-    /// Whether the run waits because no job is due.
-    waits_for_due_job: bool,
+    /// The published wait, and its earliest end.
+    published_wait: Option<(WaitReason, Moment)>,
 }
 
 impl RunStatus {
@@ -44,7 +44,7 @@ impl RunStatus {
             failed_jobs_max: None,
             free_jobs_due_by: Moment::default(),
             is_stopping: false,
-            waits_for_due_job: false,
+            published_wait: None,
         }
     }
 
@@ -79,7 +79,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     }
 
     pub(super) async fn publish_resumed(&mut self) -> Result<(), QueueError> {
-        self.status.waits_for_due_job = false;
+        self.status.published_wait = None;
         self.queue.commit().await?;
         self.queue.queue.set_wait(self.status.run, None).await?;
         self.queue.emit(Event::Resumed);
@@ -88,18 +88,25 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     /// Publishes that no job is due for the time `wait`, unless the run waits for something else.
     pub(super) async fn on_no_job_due(&mut self, wait: Duration) -> Result<(), QueueError> {
-        let has_other_reason = self.limiter.failing_since().is_some() || !self.in_flight.is_empty();
-        if wait < NOT_DUE_MIN || has_other_reason || self.status.waits_for_due_job {
+        let until = self.clock.now() + wait;
+        let is_published = match self.status.published_wait {
+            None => false,
+            Some((WaitReason::NotDue, published)) => published + NOT_DUE_MIN > until,
+            Some(_) => true,
+        };
+        if wait < NOT_DUE_MIN || is_published || !self.in_flight.is_empty() {
             return Ok(());
         }
-        self.status.waits_for_due_job = true;
         let now_ms = self.clock.wall_ms();
         self.publish_wait(WaitReason::NotDue, now_ms, wait).await
     }
 
     /// Publishes that a job is due again.
     pub(super) async fn on_job_due(&mut self) -> Result<(), QueueError> {
-        if self.status.waits_for_due_job { self.publish_resumed().await } else { Ok(()) }
+        match self.status.published_wait {
+            Some((WaitReason::NotDue, _)) => self.publish_resumed().await,
+            _ => Ok(()),
+        }
     }
 
     async fn publish_closed(
@@ -116,7 +123,6 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
                 (WaitReason::Outage, since_ms)
             }
         };
-        self.status.waits_for_due_job = false;
         self.publish_wait(reason, since_ms, until.since(now)).await
     }
 
@@ -127,6 +133,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         wait: Duration,
     ) -> Result<(), QueueError> {
         self.queue.commit().await?;
+        self.status.published_wait = Some((reason, self.clock.now() + wait));
         tracing::info!(?reason, wait_ms = ms(wait), "sending paused");
         let until_ms = self.clock.wall_ms().saturating_add(ms(wait));
         let wait_row = Wait { waits_for: reason, since_ms, until_ms };

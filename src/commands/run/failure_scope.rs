@@ -47,9 +47,8 @@ impl FailureScope {
         matches!(self.jobs, ScopeJobs::Plan(_))
     }
 
-    /// Whether the run can end at once. Without a plan, unapproved jobs are a reason to begin: they
-    /// may be in flight of a dead run, or cancelled or superseded meanwhile, and only a run records
-    /// that.
+    /// Whether the run can end at once. Without a plan, unapproved deletes are a reason to begin: the run
+    /// then ends with 3 and says how many there are.
     pub(super) async fn has_nothing_to_send(
         &self,
         app: App,

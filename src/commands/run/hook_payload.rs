@@ -85,8 +85,8 @@ impl HookPayload {
             id: report.run,
             ending: report.ending.name(),
             took_ms: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
-            orphans: report.orphans,
-            orphans_withdrawn: report.orphans_withdrawn,
+            orphans: report.recovery.orphans,
+            orphans_withdrawn: report.recovery.orphans_withdrawn,
             totals: report.totals,
         });
         self.jobs = Some(jobs);

@@ -90,7 +90,7 @@ async fn import_and_drain(
     if scope.has_nothing_to_send(account.app, queue).await? {
         let failed = queue.count_failed(batch.as_slice(), BatchId::MAX).await?;
         let (text, is_done) =
-            nothing_to_do::explain(&named, account.app, scope.is_plan(), failed, queue).await?;
+            nothing_to_do::explain(&named, account.app, scope.is_plan(), failed, &locked).await?;
         locked.queue.close().await;
         return Ok(payload.record_nothing_to_do(&text, failed, is_done, out));
     }

@@ -1,13 +1,28 @@
 //! The message of a run that has nothing to send.
 
+use super::context::LockedQueue;
 use crate::commands::error::CommandError;
 use crate::commands::import::NamedManifest;
 use crate::domain::job::App;
+use crate::output::recovery_text;
 use crate::queue::Queue;
 use crate::util::escape::path_text;
 
 /// The message, and whether everything asked for is done apart from `failed` jobs.
 pub(super) async fn explain(
+    named: &NamedManifest<'_>,
+    app: App,
+    is_plan: bool,
+    failed: u64,
+    locked: &LockedQueue,
+) -> Result<(String, bool), CommandError> {
+    let queue = &locked.queue;
+    let (text, is_done) = without_recovery(named, app, is_plan, failed, queue).await?;
+    let recovered = recovery_text(locked.lease.recovery());
+    Ok((recovered.map_or(text.clone(), |recovered| format!("{recovered}\n{text}")), is_done))
+}
+
+async fn without_recovery(
     named: &NamedManifest<'_>,
     app: App,
     is_plan: bool,

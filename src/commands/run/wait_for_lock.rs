@@ -8,7 +8,7 @@ use crate::commands::error::CommandError;
 use crate::config::Account;
 use crate::domain::clock::{Clock, Moment};
 use crate::output::Output;
-use crate::queue::{AppLock, Queue, QueueError, Recovery};
+use crate::queue::{AppLock, Queue, QueueError};
 use crate::runner::{Shutdown, ShutdownMode};
 
 /// How often a held lock is tried again: the system sends no notice when it becomes free.
@@ -32,11 +32,8 @@ pub(super) async fn wait_for_lock(
     let RunContext { settings, clock, out, .. } = *ctx;
     let give_up_at = clock.now() + settings.wait();
     let give_up_at = deadline.map_or(give_up_at, |deadline| give_up_at.min(deadline));
-    let mut waiting = LockWait { clock, give_up_at, shutdown: ctx.signals.run(), out };
+    let mut waiting = LockWait { clock, give_up_at, deadline, shutdown: ctx.signals.run(), out };
     let lease = waiting.take(async || queue.acquire(account.app, clock.wall_ms()).await).await?;
-    if let Some(text) = recovery_text(lease.recovery()) {
-        out.info(&text);
-    }
     let app_lock = match account.endpoint.as_ref().filter(|_| !settings.is_sandbox_run) {
         Some(endpoint) => {
             let (app, endpoint) = (account.app, endpoint.to_string());
@@ -48,25 +45,11 @@ pub(super) async fn wait_for_lock(
     Ok(LockedQueue { queue, lease, _app_lock: app_lock })
 }
 
-/// What the run recovered from runs that died; `None` if nothing.
-fn recovery_text(recovery: Recovery) -> Option<String> {
-    let Recovery { orphans, orphans_withdrawn: withdrawn, .. } = recovery;
-    let now = match withdrawn {
-        _ if orphans == 0 => return None,
-        0 => "are pending again and in doubt".to_owned(),
-        _ if withdrawn == orphans => {
-            "were cancelled or superseded meanwhile and are in doubt".to_owned()
-        }
-        _ => format!(
-            "are in doubt: {withdrawn} were cancelled or superseded meanwhile, the others are pending again"
-        ),
-    };
-    Some(format!("{orphans} jobs were in flight when an earlier run died; they {now}"))
-}
-
 struct LockWait<'a, C> {
     clock: &'a C,
     give_up_at: Moment,
+    /// The end of the run's time.
+    deadline: Option<Moment>,
     shutdown: Shutdown,
     out: &'a Output,
 }
@@ -80,10 +63,18 @@ impl<C: Clock> LockWait<'_, C> {
         let mut attempts = 0;
         loop {
             // Acquiring the lease writes to the queue, and may wait for another writer.
+            let clock = self.clock;
+            let time_over = async {
+                match self.deadline {
+                    Some(deadline) => clock.sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
             let taken = tokio::select! {
                 biased;
                 () = self.shutdown.requested(ShutdownMode::Graceful) => return Err(QueueError::Stopped.into()),
                 taken = try_take() => taken,
+                () = time_over => return Err(QueueError::Stopped.into()),
             };
             let held = match taken {
                 Err(held @ (QueueError::Locked(_) | QueueError::AppLocked { .. })) => held,

@@ -34,16 +34,16 @@ impl SqliteQueue {
     }
 
     /// Puts the pending jobs of the apps of a lost log in doubt: the lost log may say that they were
-    /// sent.
+    /// sent. Returns whether the log was lost.
     pub(in crate::queue) async fn doubt_after_lost_log(
         &self,
         connection: &mut SqliteConnection,
         lock: &RunLock,
         now_ms: i64,
-    ) -> Result<(), QueueError> {
-        let Some(before) = lock.take_before(&self.path) else { return Ok(()) };
+    ) -> Result<bool, QueueError> {
+        let before = lock.before();
         if !is_lost(connection, before, self.has_log).await? {
-            return Ok(());
+            return Ok(false);
         }
         let run = match before {
             Before::Sent(sent) => sent.run,
@@ -56,6 +56,14 @@ impl SqliteQueue {
             path_text(&beside(&self.path, "-wal")),
             doubted
         );
+        Ok(true)
+    }
+
+    /// Makes the file and the lock agree again, once the jobs are in doubt: no later run may find the same
+    /// log lost once more.
+    pub(in crate::queue) async fn accept_lost_log(&self, lock: &RunLock) -> Result<(), QueueError> {
+        self.writer.checkpoint_wal(CONTEXT).await?;
+        lock.forget_requests();
         Ok(())
     }
 
@@ -96,7 +104,7 @@ async fn is_lost(
                 .await
                 .context(CONTEXT)
         }
-        Before::NoFile if !has_log => {
+        Before::NoFile | Before::Nothing if !has_log => {
             let open =
                 sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE ending IS NULL)");
             open.fetch_one(connection).await.context(CONTEXT)

@@ -23,7 +23,7 @@ impl SqliteQueue {
         now_ms: i64,
     ) -> Result<Recovery, QueueError> {
         let mut tx = self.write(CONTEXT).await?;
-        self.doubt_after_lost_log(&mut tx, lock, now_ms).await?;
+        let is_log_lost = self.doubt_after_lost_log(&mut tx, lock, now_ms).await?;
         let (orphans, orphans_withdrawn) = requeue_orphans(&mut tx, now_ms).await?;
         let orphaned_requests = close_orphaned_requests(&mut tx, now_ms).await?;
         sqlx::query(
@@ -51,6 +51,9 @@ impl SqliteQueue {
         .await
         .context("find the last request")?;
         tx.commit().await.context(CONTEXT)?;
+        if is_log_lost {
+            self.accept_lost_log(lock).await?;
+        }
         let last_sent_ms =
             if orphaned_requests > 0 { last_sent_ms.max(Some(now_ms)) } else { last_sent_ms };
         Ok(Recovery { orphans, orphans_withdrawn, orphaned_requests, last_sent_ms })

@@ -95,8 +95,8 @@ pub(in crate::queue) struct RunLock {
     /// Dropping the last reference closes the file and releases the lock.
     held: Arc<LockFileText>,
     holder: Holder,
-    /// `None` once a run has begun.
-    before: Mutex<Option<Before>>,
+    /// What the lock file said about the previous run when the lock was taken.
+    before: Before,
     database: PathBuf,
     /// The identities of the lock file and of the queue file at the time of taking the lock.
     taken: [(PathBuf, Identity); 2],
@@ -135,7 +135,6 @@ impl RunLock {
         let taken = [path, database.to_owned()].map(|path| (path.clone(), identity(&path)));
         let log = ["-wal", "-shm"].map(|end| (beside(database, end), OnceLock::new()));
         let held = Arc::new(LockFileText { file, line: Mutex::new(line) });
-        let before = Mutex::new(Some(before));
         Ok(Self { held, holder, before, database: database.to_owned(), taken, log })
     }
 
@@ -183,11 +182,16 @@ impl RunLock {
         &self.holder
     }
 
-    /// What the lock file said about the previous run. Returned once; `None` if this is not the lock of
-    /// `database`.
-    pub(in crate::queue) fn take_before(&self, database: &Path) -> Option<Before> {
-        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.database == database { before.take() } else { None }
+    /// What the lock file said about the previous run when the lock was taken.
+    pub(in crate::queue) fn before(&self) -> Before {
+        self.before
+    }
+
+    /// Records in the lock file that the queue file knows every request of the previous run.
+    pub(in crate::queue) fn forget_requests(&self) {
+        if let Before::Sent(sent) = self.before {
+            self.held.note(LastSent { request: 0, ..sent });
+        }
     }
 
     /// A weak reference to the open lock file, valid while the lock is held.
@@ -281,15 +285,13 @@ mod tests {
         let sent = LastSent { run: 7, started_ms: 1, request: 500 };
         assert_eq!(before_of(&database), Before::NoFile);
         let first = RunLock::take(&database, 1_000).unwrap();
-        assert_eq!(first.take_before(&database), Some(Before::NoFile));
+        assert_eq!(first.before(), Before::NoFile);
         first.held.note(sent);
         drop(first);
         for _ in 0..2 {
             assert_eq!(before_of(&database), Before::Sent(sent));
             let next = RunLock::take(&database, 2_000).unwrap();
-            assert_eq!(next.take_before(folder.path()), None);
-            assert_eq!(next.take_before(&database), Some(Before::Sent(sent)));
-            assert_eq!(next.take_before(&database), None);
+            assert_eq!(next.before(), Before::Sent(sent));
         }
         fs::write(beside(&database, ".lock"), "torn {").unwrap();
         assert_eq!(before_of(&database), Before::Nothing);

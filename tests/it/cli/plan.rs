@@ -304,3 +304,23 @@ async fn confirmation_prompt_is_no_plan_approval() {
     let text = said(&ends(run(&place, &sandbox, &["jobs.csv"], &digest), 2));
     has(&text, &["not the plan that was approved"]);
 }
+
+/// The jobs in flight of the run that died are pending for the run of the plan, and were not for the plan.
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_made_after_a_kill_is_run() {
+    let sandbox = sandbox_with(|s| {
+        s.script = Some("late".parse().unwrap());
+        s.late = Duration::from_hours(1);
+    })
+    .await;
+    let place = Place::new();
+    place.write("old.csv", rows("disable", &["a", "b"]));
+    let mut going = Going::start(place.fast(&sandbox, &["run", "old.csv"]));
+    sandbox.seen(1).await;
+    going.signal(Signal::KILL);
+    going.waits();
+    place.write("new.csv", rows("enable", &["a", "b"]));
+    let digest = digest(&place, &sandbox, &["new.csv"]);
+    ends(run(&place, &sandbox, &["new.csv"], &digest), 0);
+    assert_eq!(place.counts(), [0, 0, 2, 0, 0, 2]);
+}

@@ -288,6 +288,16 @@ async fn first_signal_ends_wait_before_a_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn time_limit_ends_wait_before_a_run() {
+    let (place, sandbox) = (Place::new(), sandbox().await);
+    let (other, run) = waiting(&place, &sandbox).await;
+    run.signal(Signal::KILL);
+    let limited = ["run", "--max-duration", "1s"];
+    has(&said(&ends(place.fast(&sandbox, &limited), 3)), &["stopped as asked"]);
+    other.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn second_signal_ends_wait_for_queue_writer() {
     let place = Place::new();
     let sandbox = sandbox_with(|s| s.latency = Duration::from_secs(2)).await;

@@ -99,6 +99,23 @@ async fn run_after_lost_log_marks_pending_jobs_in_doubt() {
     assert_eq!(place.counts(), [0, 0, 3, 0, 0, 0]);
 }
 
+/// A run that recovers and ends before it begins to send, since its deletes are not approved.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_log_is_found_only_once() {
+    let place = Place::new();
+    let sandbox = killed_run(&place).await;
+    for end in ["-wal", "-shm"] {
+        fs::remove_file(place.path(&format!("deskbatch.db{end}"))).unwrap();
+    }
+    has(&said(&ends(place.fast(&sandbox, &["run"]), 2)), &["deskbatch.db-wal", "lost"]);
+    write_jobs(&place, &["later"], "delete");
+    ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
+    let again = said(&ends(place.fast(&sandbox, &["run"]), 2));
+    assert!(!again.contains("-wal"), "{again}");
+    let in_doubt = place.report(&["--only", "in-doubt"]);
+    assert_eq!(in_doubt.len(), 3, "{in_doubt:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn run_on_copy_without_log_marks_jobs_in_doubt() {
     let (place, copy) = (Place::new(), Place::new());

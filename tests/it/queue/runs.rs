@@ -54,6 +54,16 @@ async fn new_run_requeues_orphans_and_clears_reservations(engine: Engine) {
     assert_eq!(queue.status().await.unwrap().orphaned, 1);
 }
 
+async fn second_run_of_a_lease_recovers_the_first(engine: Engine) {
+    let queue = left_behind(engine).await;
+    let lease = queue.lease();
+    queue.end_run(queue.run, RunEnding::Signal, NOW_MS + 9).await.unwrap();
+    assert_eq!(lease.recovery(), Recovery::default());
+    queue.begin_run(&lease, NOW_MS + 70).await.unwrap();
+    assert_eq!((lease.recovery().orphans, lease.recovery().last_sent_ms), (2, Some(NOW_MS + 70)));
+    assert_eq!(queue.states().await, "a:pending b:pending c:pending d:pending");
+}
+
 async fn run_of_another_app_requeues_orphans(engine: Engine) {
     let queue = left_behind(engine).await;
     let recovery = queue.reacquire(OTHER_APP, NOW_MS).await.recovery();
@@ -165,6 +175,7 @@ async fn taken_over_run_can_claim_nothing(engine: Engine) {
 
 on_each_engine! {
     new_run_requeues_orphans_and_clears_reservations,
+    second_run_of_a_lease_recovers_the_first,
     run_of_another_app_requeues_orphans,
     superseded_or_cancelled_orphans_are_not_requeued,
     clock_set_back_never_puts_end_before_start,

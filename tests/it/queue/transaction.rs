@@ -172,7 +172,7 @@ async fn uncommitted_claim_sends_no_request() {
     assert_eq!(bench.queue.states().await, "a:succeeded b:in_flight c:pending");
     bench.queue.sql("DROP TRIGGER no_commit").await;
     let report = bench.run().await;
-    assert_eq!((report.orphans, report.totals.succeeded), (1, 2));
+    assert_eq!((report.recovery.orphans, report.totals.succeeded), (1, 2));
     assert_eq!(bench.service.seen()[2].status, TargetStatus::Enable);
 }
 

@@ -51,7 +51,7 @@ async fn graceful_shutdown_settles_requests_in_flight() {
     bench.service.responds_by(|_| ok());
     let report = bench.run().await;
     assert_eq!(
-        (report.ending, report.orphans, report.totals.succeeded),
+        (report.ending, report.recovery.orphans, report.totals.succeeded),
         (RunEnding::Drained, 0, 20)
     );
     assert_eq!(bench.queue.figure("SELECT sum(response_lost) FROM jobs").await, 0);
@@ -88,7 +88,7 @@ async fn requests_beyond_grace_stay_in_flight() {
     assert_eq!(bench.queue.state_counts().await, "in_flight 20, succeeded 20");
     bench.service.responds_by(|_| ok());
     let report = bench.run().await;
-    assert_eq!((report.orphans, report.totals.succeeded), (20, 20));
+    assert_eq!((report.recovery.orphans, report.totals.succeeded), (20, 20));
     assert_eq!(bench.queue.figure("SELECT count(*) FROM jobs WHERE response_lost = 1").await, 20);
     assert_eq!(bench.queue.status().await.unwrap().orphaned, 2);
 }
@@ -108,7 +108,7 @@ async fn second_stop_request_ends_run_at_once() {
     let ending = bench.queue.status().await.unwrap().last_run.unwrap().ending;
     assert_eq!(ending.as_deref(), Some("signal"));
     bench.service.responds_by(|_| ok());
-    assert_eq!(bench.run().await.orphans, 30);
+    assert_eq!(bench.run().await.recovery.orphans, 30);
     assert_eq!(bench.queue.state_counts().await, "succeeded 40");
 }
 
@@ -196,7 +196,7 @@ async fn queue_failure_ends_run_and_next_run_resumes() {
     bench.queue.sql("DROP TRIGGER full").await;
     bench.service.responds_by(|_| ok());
     let report = bench.run().await;
-    assert_eq!((report.orphans, report.totals.succeeded), (30, 30));
+    assert_eq!((report.recovery.orphans, report.totals.succeeded), (30, 30));
 }
 
 #[tokio::test]

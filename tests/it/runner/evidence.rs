@@ -179,6 +179,23 @@ async fn delete_in_doubt_needs_a_later_sign_of_life() {
     assert!(bench.queue.job("x").await.starts_with("pending "));
 }
 
+/// Only the delete in doubt waits for a sign of life; the rejections of other questions are recorded.
+#[tokio::test]
+async fn delete_in_doubt_holds_up_no_other_rejection() {
+    let bench = Bench::new("a enable, b enable, c enable, x delete, bad enable").await;
+    let mut is_lost = true;
+    bench.service.responds_by(move |seen| match seen.status {
+        TargetStatus::Delete if std::mem::take(&mut is_lost) => http(502),
+        TargetStatus::Delete => code(-50_003),
+        _ => code(if seen.ids.contains(&"bad".to_owned()) { -50_003 } else { 0 }),
+    });
+    bench.service.reads_by(|_| code(60_009));
+    let report = bench.run().await;
+    assert_eq!((report.totals.succeeded, report.totals.failed), (3, 1));
+    assert!(bench.queue.job("bad").await.starts_with("failed "));
+    assert!(bench.queue.job("x").await.starts_with("pending "));
+}
+
 #[tokio::test]
 async fn bad_id_range_is_distinguished_from_bad_request() {
     // Twenty malformed ids in a row. One question from the other end shows that requests are valid.

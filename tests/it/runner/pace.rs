@@ -20,7 +20,7 @@ async fn every_job_is_sent_once_with_its_target_status() {
     let report = bench.run().await;
     assert_eq!(report.ending, RunEnding::Drained);
     let totals = Totals { requests: 3, succeeded: 4, ..Totals::default() };
-    assert_eq!((report.totals, report.orphans, report.last_error), (totals, 0, None));
+    assert_eq!((report.totals, report.recovery.orphans, report.last_error), (totals, 0, None));
     let seen: Vec<_> =
         bench.service.seen().into_iter().map(|seen| (seen.status, seen.ids.join(" "))).collect();
     assert_eq!(
@@ -228,7 +228,7 @@ async fn orphaned_requests_are_resent_after_one_second() {
     bench.clock.advance(Duration::from_millis(300));
     bench.service.responds_with([ok()]);
     let report = bench.run().await;
-    assert_eq!((report.orphans, report.totals.succeeded), (1, 2));
+    assert_eq!((report.recovery.orphans, report.totals.succeeded), (1, 2));
     let seen = bench.service.seen();
     assert_eq!(
         (seen[0].at, seen[0].ids.join(" ").as_str()),

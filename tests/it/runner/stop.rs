@@ -99,7 +99,7 @@ async fn unanswered_jobs_are_requeued_in_doubt_by_next_run() {
         assert_eq!(bench.queue.state_counts().await, "in_flight 2");
         bench.service.responds_with([ok()]);
         let report = bench.run().await;
-        assert_eq!((report.orphans, report.totals.succeeded), (2, 2));
+        assert_eq!((report.recovery.orphans, report.totals.succeeded), (2, 2));
         assert_eq!(bench.queue.status().await.unwrap().orphaned, 1);
         let record = bench.queue.record("a").await;
         assert_eq!((record.attempts, record.response_lost), (2, true));
