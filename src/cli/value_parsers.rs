@@ -79,7 +79,7 @@ impl<P: TypedValueParser> TypedValueParser for Trimmed<P> {
         arg: Option<&clap::Arg>,
         value: &OsStr,
     ) -> Result<Self::Value, clap::Error> {
-        let trimmed = value.to_str().map_or(value, |text| OsStr::new(text.trim()));
+        let trimmed = value.to_str().map_or(value, |text| OsStr::new(text.trim_matches(' ')));
         self.0.parse_ref(command, arg, trimmed)
     }
 

@@ -48,7 +48,7 @@ const PLAIN_REQUESTS: u64 = 40;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_kill_costs_at_most_requests_in_flight() {
     let moments = [1, 2, 5, 9, 14, 20, 33, 39, 40].map(|after| async move {
-        let migration = plain(if after % 2 == 0 { 0 } else { 300 }).await;
+        let migration = plain(if after % 2 == 0 { 0 } else { 1_500 }).await;
         let killed = migration.killed_after(after).await;
         migration.finish().await;
         let figures = migration.check();
