@@ -9,7 +9,9 @@ use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::RunEnding;
 use deskbatch::runner::RunReport;
 
+use crate::support::auto_commit::AutoCommit as _;
 use crate::support::manifest::many;
+use crate::support::queue::NOW_MS;
 use crate::support::service::{Bench, Seen, code, http, lost, ok};
 
 /// A service that responds by a rule over the number of the request, from 1.
@@ -117,18 +119,22 @@ async fn lapse_of_30_seconds_is_waited_out() {
     assert!(report.totals.requests < 125, "{}", report.totals.requests);
 }
 
+/// The response was lost: a 502, a connection that broke, a run that was killed with the request in flight.
 #[tokio::test]
 async fn delete_in_doubt_of_lapsed_app_stays_pending() {
-    let bench =
-        bench(
-            10,
-            TargetStatus::Delete,
-            |number, _| if number == 1 { http(502) } else { code(-50_003) },
-        )
-        .await;
-    bench.service.reads_by(|_| code(-50_003));
-    let report = bench.run().await;
-    stopped(&bench, &report, RunEnding::Refused, 7).await;
+    for first in [Some(http(502)), Some(lost()), None] {
+        let was_killed = first.is_none();
+        let mut first = first;
+        let rule = move |_, _: &Seen| first.take().unwrap_or_else(|| code(-50_003));
+        let bench = bench(10, TargetStatus::Delete, rule).await;
+        if was_killed {
+            let dead = bench.queue.start_run().await;
+            bench.queue.claim_free(dead, |_, _| 10, NOW_MS).await.unwrap().unwrap();
+        }
+        bench.service.reads_by(|_| code(-50_003));
+        let report = bench.run().await;
+        stopped(&bench, &report, RunEnding::Refused, 7).await;
+    }
 }
 
 #[tokio::test]
