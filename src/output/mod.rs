@@ -167,23 +167,23 @@ impl Output {
     /// Asks a question; only an explicit yes counts as yes.
     pub fn ask(&self, question: &str) -> bool {
         let _ = write!(io::stderr().lock(), "{} [y/N] ", visible_lines(question));
-        let mut response = String::new();
-        let read = io::stdin().lock().read_line(&mut response);
-        read.is_ok() && matches!(response.trim().to_lowercase().as_str(), "y" | "yes")
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        read.is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
     }
 
     /// Asks for a line; `None` at the end of the input.
     pub fn ask_line(&self, prompt: &str) -> Option<String> {
         let _ = write!(io::stderr().lock(), "{prompt} ");
-        let mut response = String::new();
-        let read = io::stdin().lock().read_line(&mut response);
-        matches!(read, Ok(1..)).then(|| response.trim().to_owned())
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        matches!(read, Ok(1..)).then(|| line.trim().to_owned())
     }
 
     /// Asks for a line without echo.
     pub fn ask_secret(&self, prompt: &str) -> Option<SecretString> {
         let _ = write!(io::stderr().lock(), "{prompt} ");
-        rpassword::read_password().ok().map(|response| SecretString::from(response.trim()))
+        rpassword::read_password().ok().map(|line| SecretString::from(line.trim()))
     }
 
     /// A buffered stdout for long data. Its writes may block, so use it on a separate thread.

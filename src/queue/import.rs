@@ -127,7 +127,7 @@ impl Import {
         }
     }
 
-    /// The app's open jobs by status, in the order of [`TargetStatus::ALL`], including those that will not be
+    /// The app's open jobs by status, in the order of `TargetStatus::ALL`, including those that will not be
     /// sent again.
     ///
     /// # Errors

@@ -30,11 +30,11 @@ impl LearnedLimits {
     }
 
     async fn load_rate(&self, queue: &Queue) -> Result<Option<LearnedRate>, QueueError> {
-        let kept = queue.learned_rate(self.app).await?;
-        if let Some(kept) = &kept {
-            tracing::debug!(rate = kept.learned.rate, "pace of earlier runs");
+        let saved = queue.learned_rate(self.app).await?;
+        if let Some(saved) = &saved {
+            tracing::debug!(rate = saved.learned.rate, "learned rate of earlier runs");
         }
-        Ok(kept.map(|kept| kept.learned))
+        Ok(saved.map(|saved| saved.learned))
     }
 
     async fn load_chunk_size(
@@ -42,12 +42,12 @@ impl LearnedLimits {
         queue: &Queue,
         now_ms: i64,
     ) -> Result<Option<LearnedChunkSize>, QueueError> {
-        let kept = queue.learned_chunk_size(self.app, now_ms).await?;
-        if let Some(kept) = &kept {
-            tracing::debug!(jobs = kept.limit.accepted, "size of earlier runs");
-            self.saved_chunk_size = Some(kept.limit);
+        let saved = queue.learned_chunk_size(self.app, now_ms).await?;
+        if let Some(saved) = &saved {
+            tracing::debug!(jobs = saved.limit.accepted, "learned chunk size of earlier runs");
+            self.saved_chunk_size = Some(saved.limit);
         }
-        Ok(kept.map(|kept| kept.limit))
+        Ok(saved.map(|saved| saved.limit))
     }
 
     /// Whether a periodic save is due. If it is, sets the due time of the next one.

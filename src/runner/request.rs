@@ -242,7 +242,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             code = settlement.code,
             http_status,
             latency_ms = settlement.latency_ms,
-            "answer"
+            "response"
         );
         Received { kind, settlement, at, has_retry_after: retry_after.is_some() }
     }

@@ -109,7 +109,7 @@ impl FromStr for IdsMaxFall {
 /// How the service treats a request with question ids that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = not_a_unknown_ids)]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = not_unknown_ids)]
 pub enum UnknownIds {
     /// Changes nothing and responds with the code of the first bad id.
     #[default]
@@ -120,7 +120,7 @@ pub enum UnknownIds {
     Ok,
 }
 
-fn not_a_unknown_ids(word: &str) -> String {
+fn not_unknown_ids(word: &str) -> String {
     not_a::<UnknownIds>("a way with unknown ids", word)
 }
 

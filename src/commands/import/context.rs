@@ -66,7 +66,7 @@ impl ImportContext {
         thread::spawn(move || sender.send(out.ask(&question)));
         tokio::select! {
             biased;
-            response = receiver => Ok(response.unwrap_or(false)),
+            is_yes = receiver => Ok(is_yes.unwrap_or(false)),
             () = self.stopped() => Err(QueueError::Stopped.into()),
         }
     }

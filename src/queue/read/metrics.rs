@@ -2,7 +2,7 @@
 //!
 //! Jobs come from their counters and are never counted. For requests and failed jobs the statements
 //! read indexes and no table. Request counters never decrease: a prune adds up the requests that it
-//! deletes, in its own transaction ([`count_pruned`]), and these sums are added to the existing
+//! deletes, in its own transaction (`sqlite/prune.rs`), and these sums are added to the existing
 //! requests.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::fs;
 
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow as _, Row as _, Sqlite, SqliteConnection, Transaction};
+use sqlx::{FromRow as _, Row as _, Sqlite, Transaction};
 
 use crate::domain::job::{App, JobState, TargetStatus};
 use crate::queue::read::doubts;
@@ -24,7 +24,7 @@ pub const LATENCY_BOUNDS_MS: [i64; 10] =
     [25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
 
 /// The bucket of a latency: 0 if unknown, [`i64::MAX`] if it exceeds all bounds.
-fn bound_of(latency_ms: Option<i64>) -> i64 {
+pub(in crate::queue) fn bound_of(latency_ms: Option<i64>) -> i64 {
     let Some(latency_ms) = latency_ms else { return 0 };
     LATENCY_BOUNDS_MS.into_iter().find(|bound| latency_ms <= *bound).unwrap_or(i64::MAX)
 }
@@ -312,42 +312,6 @@ fn of_app<'a>(
     let metrics = id.and_then(|id| apps.get_mut(&id));
     let reason = || format!("its app {id:?} does not exist");
     metrics.ok_or_else(|| QueueError::Impossible { table, row: 0, reason: reason() })
-}
-
-/// Adds up the requests in `temp.unused` for [`Queue::metrics`], before the same transaction
-/// deletes them.
-pub(in crate::queue) async fn count_pruned(
-    connection: &mut SqliteConnection,
-) -> Result<(), QueueError> {
-    const CONTEXT: &str = "count the pruned requests";
-    let rows = sqlx::query(
-        "SELECT (SELECT app_id FROM runs WHERE runs.id = run_id) AS app_id, verdict, latency_ms,
-                count(*) AS requests, sum(job_count) AS jobs
-         FROM temp.unused CROSS JOIN requests USING (id) GROUP BY 1, 2, 3",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .context(CONTEXT)?;
-    for row in &rows {
-        let latency_ms: Option<i64> = row.try_get("latency_ms").context(CONTEXT)?;
-        let requests: i64 = row.try_get("requests").context(CONTEXT)?;
-        sqlx::query(
-            "INSERT INTO pruned_requests (app_id, verdict, latency_le_ms, requests, jobs, latency_ms)
-             VALUES (?, ?, ?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, jobs = jobs + excluded.jobs,
-               latency_ms = latency_ms + excluded.latency_ms",
-        )
-        .bind(row.try_get::<i64, _>("app_id").context(CONTEXT)?)
-        .bind(row.try_get::<&str, _>("verdict").context(CONTEXT)?)
-        .bind(bound_of(latency_ms))
-        .bind(requests)
-        .bind(row.try_get::<i64, _>("jobs").context(CONTEXT)?)
-        .bind(requests.saturating_mul(latency_ms.unwrap_or(0)))
-        .execute(&mut *connection)
-        .await
-        .context(CONTEXT)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ impl SqliteQueue {
             looked = self.check_latest_jobs(&mut wrong).await;
         }
         if looked.is_ok() && wrong.is_empty() {
-            looked = self.check_flights(&mut wrong).await;
+            looked = self.check_requests_in_flight(&mut wrong).await;
         }
         if looked.is_ok() && wrong.is_empty() {
             looked = self.check_counters(&mut wrong).await;
@@ -82,7 +82,7 @@ impl SqliteQueue {
 
     /// Checks that each job in flight belongs to an open request, since it can be found only through
     /// that request.
-    async fn check_flights(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
+    async fn check_requests_in_flight(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         let lost = sqlx::query_scalar(
             "SELECT 'jobs row ' || id || ' is in flight, and no open request has it' FROM jobs
              WHERE state = 'in_flight' AND request_id NOT IN (SELECT id FROM requests WHERE verdict IS NULL)",

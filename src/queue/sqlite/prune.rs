@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use crate::domain::job::JobState;
-use crate::queue::read::metrics::count_pruned;
+use crate::queue::read::metrics::bound_of;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::connection::{begin_immediate, json, truncate_wal};
 use crate::queue::sqlite::job_counters::{Counter, CounterDeltas, CounterKey};
@@ -295,4 +295,38 @@ async fn execute(
     sql: &'static str,
 ) -> Result<SqliteQueryResult, QueueError> {
     sqlx::query(sql).bind(before_ms).execute(connection).await.context("delete old requests")
+}
+
+/// Adds up the requests in `temp.unused` for the metrics, before the same transaction
+/// deletes them.
+async fn count_pruned(connection: &mut SqliteConnection) -> Result<(), QueueError> {
+    const CONTEXT: &str = "count the pruned requests";
+    let rows = sqlx::query(
+        "SELECT (SELECT app_id FROM runs WHERE runs.id = run_id) AS app_id, verdict, latency_ms,
+                count(*) AS requests, sum(job_count) AS jobs
+         FROM temp.unused CROSS JOIN requests USING (id) GROUP BY 1, 2, 3",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .context(CONTEXT)?;
+    for row in &rows {
+        let latency_ms: Option<i64> = row.try_get("latency_ms").context(CONTEXT)?;
+        let requests: i64 = row.try_get("requests").context(CONTEXT)?;
+        sqlx::query(
+            "INSERT INTO pruned_requests (app_id, verdict, latency_le_ms, requests, jobs, latency_ms)
+             VALUES (?, ?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, jobs = jobs + excluded.jobs,
+               latency_ms = latency_ms + excluded.latency_ms",
+        )
+        .bind(row.try_get::<i64, _>("app_id").context(CONTEXT)?)
+        .bind(row.try_get::<&str, _>("verdict").context(CONTEXT)?)
+        .bind(bound_of(latency_ms))
+        .bind(requests)
+        .bind(row.try_get::<i64, _>("jobs").context(CONTEXT)?)
+        .bind(requests.saturating_mul(latency_ms.unwrap_or(0)))
+        .execute(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+    }
+    Ok(())
 }

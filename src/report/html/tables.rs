@@ -183,14 +183,14 @@ pub(super) fn learned(data: &PageData) -> Markup {
         section #learned aria-labelledby="learned-title" {
             h2 #learned-title { "What was learned of the service" }
             ul {
-                @for kept in &data.learned_rates { li { (pace(kept)) } }
-                @for kept in &data.learned_sizes { li { (size(kept)) } }
+                @for kept in &data.learned_rates { li { (learned_rate(kept)) } }
+                @for kept in &data.learned_sizes { li { (learned_chunk_size(kept)) } }
             }
         }
     }
 }
 
-fn pace(kept: &AppRate) -> Markup {
+fn learned_rate(kept: &AppRate) -> Markup {
     let AppRate { app, learned, learned_ms } = kept;
     html! {
         "Application " (app.sdkappid) ", " (app.library) ": it bears "
@@ -203,7 +203,7 @@ fn pace(kept: &AppRate) -> Markup {
     }
 }
 
-fn size(kept: &AppChunkSize) -> Markup {
+fn learned_chunk_size(kept: &AppChunkSize) -> Markup {
     let AppChunkSize { app, limit, learned_ms } = kept;
     html! {
         "Application " (app.sdkappid) ", " (app.library) ": it takes "

@@ -171,7 +171,7 @@ impl SqliteImport {
         if self.effect.known.is_some() {
             return Ok(());
         }
-        // The batch's own row comes first, for its number; its figures come at the end.
+        // The batch's own row comes first, for its number; its counts follow at the end.
         let noted = sqlx::query(
             "INSERT INTO batches (app_id, name, source, digest, created_ms, rows, jobs, duplicates, rejected)
              VALUES (?, '', '', printf('%064d', 0), ?, 0, 0, 0, 0)",
@@ -240,10 +240,10 @@ impl SqliteImport {
 
     /// Ends the transaction, if it has begun, and closes its connection.
     pub(in crate::queue) async fn end(mut self, how: &'static str) -> Result<(), QueueError> {
-        // A stop comes too late for this.
+        // It is too late to cancel the import.
         self.connection.lock_handle().await.context("end an import")?.remove_progress_handler();
         if self.decides {
-            // An index may have been left out of what only looks.
+            // A dry run may have left an index out.
             let how = if self.dry_run { "ROLLBACK" } else { how };
             match sqlx::query(how).execute(&mut self.connection).await {
                 // The engine has done that by itself when it was stopped.
