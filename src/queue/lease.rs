@@ -89,7 +89,7 @@ impl Queue {
         match self {
             Self::Sqlite(queue) => {
                 let lock = RunLock::take(queue.path(), now_ms)?;
-                let recovery = queue.recover(&lock, now_ms).await?;
+                let recovery = queue.recover(Some(&lock), now_ms).await?;
                 // From now on another queue file or log at the same path ends the run.
                 lock.check()?;
                 let (recovery, has_begun_run) = (Mutex::new(recovery), AtomicBool::new(false));
@@ -116,7 +116,7 @@ impl Queue {
         match self {
             Self::Sqlite(queue) => {
                 if lease.has_begun_run.swap(true, Ordering::Relaxed) {
-                    let recovery = queue.recover(lease.run_lock(), now_ms).await?;
+                    let recovery = queue.recover(None, now_ms).await?;
                     *lease.recovery.lock().unwrap_or_else(PoisonError::into_inner) = recovery;
                 }
                 queue.begin_run(lease, now_ms).await

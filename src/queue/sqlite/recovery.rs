@@ -1,6 +1,6 @@
 //! Recovery: requeues what runs that died had in flight.
 //!
-//! The caller has just taken the run lock, so every request without a verdict belongs to a run that
+//! The caller holds the run lock and no run has begun under it, so every request without a verdict belongs to a run that
 //! died: it is orphaned, and its response will never arrive here.
 
 use sqlx::{Row as _, SqliteConnection};
@@ -17,13 +17,17 @@ const CONTEXT: &str = "recover the jobs of runs that died";
 
 impl SqliteQueue {
     /// Ends the runs that died, requeues their jobs, in doubt, and releases the jobs that they reserved.
+    /// With a lock that has just been taken, it first checks whether the log of the last run was lost.
     pub(in crate::queue) async fn recover(
         &self,
-        lock: &RunLock,
+        taken: Option<&RunLock>,
         now_ms: i64,
     ) -> Result<Recovery, QueueError> {
         let mut tx = self.write(CONTEXT).await?;
-        let is_log_lost = self.doubt_after_lost_log(&mut tx, lock, now_ms).await?;
+        let lost_log_of = match taken {
+            Some(lock) if self.doubt_after_lost_log(&mut tx, lock, now_ms).await? => Some(lock),
+            _ => None,
+        };
         let (orphans, orphans_withdrawn) = requeue_orphans(&mut tx, now_ms).await?;
         let orphaned_requests = close_orphaned_requests(&mut tx, now_ms).await?;
         sqlx::query(
@@ -51,7 +55,7 @@ impl SqliteQueue {
         .await
         .context("find the last request")?;
         tx.commit().await.context(CONTEXT)?;
-        if is_log_lost {
+        if let Some(lock) = lost_log_of {
             self.accept_lost_log(lock).await?;
         }
         let last_sent_ms =

@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
 use crate::support::migration::patiently;
 use crate::support::place::{Place, manifest, question, said};
+use crate::support::queue::{APP, NOW_MS, TestQueue};
 
 fn write_jobs(place: &Place, names: &[&str], status: &str) {
     let ids: Vec<String> = names.iter().map(|name| question(name)).collect();
@@ -127,4 +128,22 @@ async fn run_on_copy_without_log_marks_jobs_in_doubt() {
     let again = said(&ends(copy.fast(&sandbox, &["run", "--yes"]), 0));
     has(&again, &["deskbatch.db-wal", "lost", "in doubt"]);
     assert_eq!(copy.counts(), [0, 0, 3, 0, 0, 0]);
+}
+
+/// The check belongs to the lease: the second run under it must not doubt jobs that came since.
+#[tokio::test]
+async fn second_run_of_a_lease_finds_no_lost_log() {
+    let queue = TestQueue::idle().await;
+    queue.start_run().await;
+    queue.import("a delete").await;
+    let lock = queue.path_of("queue.db.lock");
+    let text = fs::read_to_string(&lock).unwrap();
+    assert!(text.contains("\"request\":0"), "{text}");
+    fs::write(&lock, text.replace("\"request\":0", "\"request\":999")).unwrap();
+    let lease = queue.reacquire(APP, NOW_MS).await;
+    assert_eq!(queue.job("a").await, "pending lost in_doubt");
+    queue.begin_run(&lease, NOW_MS).await.unwrap();
+    queue.import("later delete").await;
+    queue.begin_run(&lease, NOW_MS).await.unwrap();
+    assert_eq!(queue.job("later").await, "pending");
 }
