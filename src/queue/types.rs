@@ -232,8 +232,8 @@ pub struct SettleCounts {
     pub concluded: Concluded,
 }
 
-/// How jobs are requeued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How jobs are requeued. By default without delay, for any claim, and not as an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequeueOptions {
     /// The run that reserves them for its own next chunks; `None`: any claim may take them.
     pub reserved_by: Option<RunId>,

@@ -75,12 +75,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
 
     async fn requeue_at_once(&mut self, request: InFlightRequest, received: &Received) -> Settled {
         let run = Some(self.status.run);
-        let how = RequeueOptions {
-            reserved_by: run,
-            not_before_ms: 0,
-            counts_as_attempt: false,
-            in_doubt: false,
-        };
+        let how = RequeueOptions { reserved_by: run, ..RequeueOptions::default() };
         self.return_jobs(received, how).await?;
         self.chunks.requeue(self.clock.now(), request.chunk);
         Ok(None)
@@ -263,12 +258,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     /// Settles a response after which no request would be accepted: the jobs are released and the run ends.
     pub(super) async fn settle_stop(&mut self, received: Received) -> Settled {
         self.status.last_error = Some(received.as_error());
-        let how = RequeueOptions {
-            reserved_by: None,
-            not_before_ms: 0,
-            counts_as_attempt: false,
-            in_doubt: false,
-        };
+        let how = RequeueOptions::default();
         self.return_jobs(&received, how).await?;
         let is_local = received.kind.is_local_fault();
         Ok(Some(if is_local { RunEnding::Outage } else { RunEnding::Refused }))
@@ -300,9 +290,9 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let run = Some(self.status.run);
         let how = RequeueOptions {
             reserved_by: run,
-            not_before_ms: 0,
             counts_as_attempt: true,
             in_doubt,
+            ..RequeueOptions::default()
         };
         let settlement = &received.settlement;
         let withdrawn = self.queue.transaction.requeue(settlement, how, conclusions).await?;

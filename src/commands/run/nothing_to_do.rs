@@ -18,8 +18,11 @@ pub(super) async fn explain(
 ) -> Result<(String, bool), CommandError> {
     let queue = &locked.queue;
     let (text, is_done) = without_recovery(named, app, is_plan, failed, queue).await?;
-    let recovered = recovery_text(locked.lease.recovery());
-    Ok((recovered.map_or(text.clone(), |recovered| format!("{recovered}\n{text}")), is_done))
+    let text = match recovery_text(locked.lease.recovery()) {
+        Some(recovered) => format!("{recovered}\n{text}"),
+        None => text,
+    };
+    Ok((text, is_done))
 }
 
 async fn without_recovery(

@@ -1,19 +1,11 @@
 //! The approvals, and the jobs that they cover.
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
-
 use crate::domain::job::App;
-use crate::queue::read::row_helpers::{from_row, integer};
+use crate::queue::read::row_helpers::{difference, from_row, integer, sdkappid};
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{Approval, ApprovalId, Context as _, OpenJobs, QueueError};
 
 from_row!(Approval { id, terms, open = integer, failed = difference, uncovered = integer });
-
-/// Reads a difference of two counters. Below 0 it is 0: until `doctor` repairs them, they can disagree.
-fn difference(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
-    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
-}
 
 from_row!(OpenJobs { to_send = integer, unapproved = integer });
 
@@ -35,7 +27,7 @@ impl SqliteQueue {
                AND covers = 'plan'
              ORDER BY id DESC LIMIT 1",
         )
-        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(sdkappid(app))
         .bind(app.library.name())
         .bind(digest)
         .fetch_optional(&self.readers)
@@ -59,7 +51,7 @@ impl SqliteQueue {
                      SELECT id FROM batches
                      WHERE app_id = (SELECT id FROM apps WHERE sdkappid = $1 AND library = $2))) AS open",
         )
-        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(sdkappid(app))
         .bind(app.library.name())
         .bind(approval)
         .fetch_one(&self.readers)

@@ -1,7 +1,7 @@
 //! The batches, and their failed jobs.
 
 use crate::domain::job::App;
-use crate::queue::read::row_helpers::{from_row, integer};
+use crate::queue::read::row_helpers::{difference, from_row, integer, sdkappid};
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::connection::json;
 use crate::queue::{BatchId, BatchSummary, Context as _, QueueError};
@@ -29,7 +29,7 @@ impl SqliteQueue {
         batches: &[BatchId],
         last: BatchId,
     ) -> Result<u64, QueueError> {
-        let failed: i64 = sqlx::query_scalar(
+        sqlx::query(
             "SELECT CAST(coalesce(sum(failed - failed_superseded), 0) AS BIGINT) AS failed FROM job_counts
              WHERE batch_id IN (SELECT value FROM json_each($1)) OR batch_id > $2",
         )
@@ -37,8 +37,8 @@ impl SqliteQueue {
         .bind(last)
         .fetch_one(&self.readers)
         .await
-        .context("count the failed jobs")?;
-        Ok(u64::try_from(failed).unwrap_or_default())
+        .and_then(|row| difference(&row, "failed"))
+        .context("count the failed jobs")
     }
 
     pub(in crate::queue) async fn failed_superseded(
@@ -92,7 +92,7 @@ impl SqliteQueue {
                  SELECT 1 FROM job_counters AS open
                  WHERE open.batch_id = batches.id AND open.job_state IN ('pending', 'in_flight') AND open.jobs > 0)",
         )
-        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(sdkappid(app))
         .bind(app.library.name())
         .fetch_all(&self.readers)
         .await

@@ -6,7 +6,6 @@
 //! requests.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
@@ -118,13 +117,8 @@ impl SqliteQueue {
         count_requests(&mut tx, &mut apps).await?;
         read_last_runs(&mut tx, &mut apps).await?;
         tx.rollback().await.context(CONTEXT)?;
-        let mut log = self.path().as_os_str().to_owned();
-        log.push("-wal");
-        Ok(QueueMetrics {
-            apps: apps.into_values().collect(),
-            file_bytes: fs::metadata(self.path()).ok().map(|file| file.len()),
-            log_bytes: fs::metadata(log).map_or(0, |file| file.len()),
-        })
+        let (file_bytes, log_bytes) = self.file_sizes();
+        Ok(QueueMetrics { apps: apps.into_values().collect(), file_bytes, log_bytes })
     }
 }
 

@@ -77,6 +77,16 @@ pub(in crate::queue) fn skip<T: Default>(_: &SqliteRow, _: &str) -> Result<T, sq
 
 from_row!(App { sdkappid = integer, library });
 
+/// The number of an app as a value of a statement. No app has a number that the column cannot hold.
+pub(in crate::queue) fn sdkappid(app: App) -> i64 {
+    i64::try_from(app.sdkappid).unwrap_or(i64::MAX)
+}
+
+/// Reads a difference of two counters. Below 0 it is 0: until `doctor` repairs them, they can disagree.
+pub(in crate::queue) fn difference(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
+}
+
 /// Implements `Decode` for enums that a text column stores by name. An unknown name is an error.
 macro_rules! decode_name {
     ($($name:ty),+) => {$(

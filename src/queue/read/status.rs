@@ -2,15 +2,12 @@
 //!
 //! Only reads committed counters, which every change of jobs updates, and never counts jobs.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::domain::job::{App, JobState, Library};
 use crate::queue::read::doubts;
-use crate::queue::read::row_helpers::{flatten, from_row, integer};
+use crate::queue::read::row_helpers::{flatten, from_row, integer, sdkappid};
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::wait_reason::read_wait;
 use crate::queue::{ApprovalId, Context as _, QueueError, RunId, Wait};
@@ -189,6 +186,7 @@ impl SqliteQueue {
             .await
             .context("read the time of the last prune")?;
         let of_runs = |column| integer(&runs, column).context(RUN_COUNTERS);
+        let (file_bytes, log_bytes) = self.file_sizes();
         Ok(QueueStatus {
             counts: flatten(&jobs, "counts").context(JOB_COUNTERS)?,
             requests: of_runs("requests")?,
@@ -198,20 +196,9 @@ impl SqliteQueue {
             in_doubt: doubts::count(&mut tx, None, None).await?,
             succeeded_in_doubt: integer(&jobs, "succeeded_on_retry").context(JOB_COUNTERS)?,
             last_run,
-            file_bytes: self.file_bytes(),
+            file_bytes: file_bytes.unwrap_or(0) + log_bytes,
             pruned_ms,
         })
-    }
-
-    /// The size of the file and its log; 0 for what cannot be read.
-    fn file_bytes(&self) -> u64 {
-        let log = {
-            let mut name = self.path().as_os_str().to_owned();
-            name.push("-wal");
-            PathBuf::from(name)
-        };
-        let bytes = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-        bytes(self.path()) + bytes(&log)
     }
 
     pub(in crate::queue) async fn counts_of_app(
@@ -228,7 +215,7 @@ impl SqliteQueue {
              FROM job_counts WHERE batch_id IN (SELECT id FROM batches WHERE app_id =
                  (SELECT id FROM apps WHERE sdkappid = $1 AND library = $2))",
         )
-        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(sdkappid(app))
         .bind(app.library.name())
         .fetch_one(&self.readers)
         .await
@@ -255,7 +242,7 @@ impl SqliteQueue {
 /// The id of the row of `app`; `None` if the queue has no job of it.
 async fn find_app(connection: &mut SqliteConnection, app: App) -> Result<Option<i64>, QueueError> {
     sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = $1 AND library = $2")
-        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(sdkappid(app))
         .bind(app.library.name())
         .fetch_optional(connection)
         .await

@@ -1,4 +1,4 @@
-//! The commands on batches: list them, cancel them, retry their failed jobs.
+//! The commands that change batches: cancel them, retry their failed jobs.
 //!
 //! Each command is one transaction, and it selects only the states that it may change, so a run beside
 //! it never loses a response. Counts come from the counters of jobs, not from the jobs.

@@ -4,6 +4,7 @@
 //! command can refuse to mix the outcomes of two services, such as the sandbox and the real one.
 
 use crate::domain::job::App;
+use crate::queue::read::row_helpers::sdkappid;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::import::app_id;
 use crate::queue::{Context as _, QueueError, RunId};
@@ -39,7 +40,7 @@ impl SqliteQueue {
                AND NOT EXISTS (SELECT 1 FROM runs WHERE id = ? AND evaluated_requests + responses_lost > 0)",
         )
         .bind(earlier)
-        .bind(i64::try_from(app.sdkappid).unwrap_or(i64::MAX))
+        .bind(sdkappid(app))
         .bind(app.library.name())
         .bind(run)
         .execute(&mut *tx)

@@ -37,6 +37,7 @@ pub(in crate::queue) mod superseded_in_flight;
 pub(in crate::queue) mod transaction;
 pub(in crate::queue) mod wait_reason;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -67,6 +68,13 @@ impl SqliteQueue {
     /// Begins a transaction that has the write lock from its first statement on.
     async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, QueueError> {
         self.writer.begin(doing).await
+    }
+
+    /// The size of the file in bytes, `None` if it does not exist, and that of its log, 0 if there is none.
+    pub(in crate::queue) fn file_sizes(&self) -> (Option<u64>, u64) {
+        let bytes = |path: &Path| fs::metadata(path).ok().map(|file| file.len());
+        let log = run_lock::beside(&self.path, "-wal");
+        (bytes(&self.path), bytes(&log).unwrap_or(0))
     }
 
     pub(in crate::queue) async fn close(&self) {

@@ -16,12 +16,8 @@ const UNDER_WAY_MAX_MS: i64 = 30_000;
 /// A request whose response was lost: its jobs are pending again.
 async fn lose(queue: &TestQueue, jobs: usize) {
     let claimed = queue.claim(jobs).await;
-    let how = RequeueOptions {
-        reserved_by: None,
-        not_before_ms: 0,
-        counts_as_attempt: true,
-        in_doubt: true,
-    };
+    let how =
+        RequeueOptions { counts_as_attempt: true, in_doubt: true, ..RequeueOptions::default() };
     let settled = queue.response(&claimed, Verdict::Transient, None);
     queue.requeue(&settled, how, &Conclusions::default()).await.unwrap();
 }
@@ -80,9 +76,8 @@ async fn job_withdrawn_after_rejection_is_in_doubt(engine: Engine) {
         let claimed = queue.claim(2).await;
         let how = RequeueOptions {
             reserved_by: Some(queue.run),
-            not_before_ms: 0,
             counts_as_attempt: true,
-            in_doubt: false,
+            ..RequeueOptions::default()
         };
         let settled = queue.response(&claimed, Verdict::Rejected, Some(-50_003));
         queue.requeue(&settled, how, &Conclusions::default()).await.unwrap();
@@ -176,12 +171,7 @@ async fn retry_revives_no_job_cancelled_in_flight(engine: Engine) {
 async fn attempt_that_never_left_leaves_no_doubt(engine: Engine) {
     let queue = TestQueue::begun_on(engine).await;
     queue.import("a delete, b delete").await;
-    let how = RequeueOptions {
-        reserved_by: None,
-        not_before_ms: 0,
-        counts_as_attempt: true,
-        in_doubt: false,
-    };
+    let how = RequeueOptions { counts_as_attempt: true, ..RequeueOptions::default() };
     let settled = queue.response(&queue.claim(2).await, Verdict::Transient, None);
     queue.requeue(&settled, how, &Conclusions::default()).await.unwrap();
     // The job is rejected alone for good, and then retried.

@@ -127,9 +127,8 @@ async fn job_in_flight_is_superseded_on_requeue(engine: Engine) {
     assert_eq!(queue.states().await, "a:in_flight b:in_flight a:pending");
     let how = RequeueOptions {
         reserved_by: Some(queue.run),
-        not_before_ms: 0,
         counts_as_attempt: true,
-        in_doubt: false,
+        ..RequeueOptions::default()
     };
     let settled = queue.response(&claimed, Verdict::Rejected, Some(-50_003));
     assert_eq!(queue.requeue(&settled, how, &Conclusions::default()).await.unwrap(), 1);

@@ -219,9 +219,9 @@ impl Both {
             Verdict::Returned { held, counts, in_doubt } => {
                 let how = RequeueOptions {
                     reserved_by: held.then_some(queue.run),
-                    not_before_ms: 0,
                     counts_as_attempt: counts,
                     in_doubt,
+                    ..RequeueOptions::default()
                 };
                 let done = queue.requeue(&settled, how, &conclusions).await;
                 ("settle returned", refused(&done))

@@ -237,12 +237,8 @@ async fn no_queue_call_changes_a_final_job_state() {
     queue.cancel_batch(3, NOW_MS).await.unwrap();
     queue.import("x enable").await;
     let other = queue.claim(1).await;
-    let how = RequeueOptions {
-        reserved_by: None,
-        not_before_ms: 0,
-        counts_as_attempt: true,
-        in_doubt: true,
-    };
+    let how =
+        RequeueOptions { counts_as_attempt: true, in_doubt: true, ..RequeueOptions::default() };
     let conclusions =
         Conclusions { released: ids.to_vec(), jobs: vec![inferred(ids[0], failed.request.id)] };
     let settled = queue.response(&other, Verdict::Transient, None);

@@ -52,12 +52,7 @@ async fn requeue_counts_attempt_only_if_flagged(engine: Engine) {
         [(false, ""), (true, " attempts=1"), (false, " attempts=1"), (true, " attempts=2")]
     {
         let claimed = queue.claim(9).await;
-        let how = RequeueOptions {
-            reserved_by: None,
-            not_before_ms: 0,
-            counts_as_attempt: counts,
-            in_doubt: false,
-        };
+        let how = RequeueOptions { counts_as_attempt: counts, ..RequeueOptions::default() };
         let settled = queue.response(&claimed, Verdict::Throttled, Some(-14));
         queue.requeue(&settled, how, &Conclusions::default()).await.unwrap();
         assert_eq!(
@@ -74,10 +69,10 @@ async fn in_doubt_flag_persists_until_settled(engine: Engine) {
     let claimed = queue.claim(9).await;
     assert!(claimed.jobs.iter().all(|job| !job.in_doubt));
     let how = RequeueOptions {
-        reserved_by: None,
         not_before_ms: NOW_MS,
         counts_as_attempt: true,
         in_doubt: true,
+        ..RequeueOptions::default()
     };
     let lost = queue.response(&claimed, Verdict::Transient, None);
     queue.requeue(&lost, how, &Conclusions::default()).await.unwrap();
@@ -137,10 +132,10 @@ async fn second_settle_fails_and_changes_nothing(engine: Engine) {
     let before = (queue.job("a").await, queue.job("b").await);
     let late = queue.response(&claimed, Verdict::Applied, Some(0));
     let how = RequeueOptions {
-        reserved_by: None,
         not_before_ms: 9,
         counts_as_attempt: true,
         in_doubt: true,
+        ..RequeueOptions::default()
     };
     assert!(is_fenced(&queue.settle_succeeded(&late, &none()).await));
     assert!(is_fenced(&queue.settle_failed(&late, true, &none()).await));
@@ -227,9 +222,8 @@ async fn job_rejected_alone_keeps_code_and_doubt(engine: Engine) {
     let settled = queue.response(&alone, Verdict::Rejected, Some(-50_003));
     let how = RequeueOptions {
         reserved_by: Some(queue.run),
-        not_before_ms: 0,
         counts_as_attempt: true,
-        in_doubt: false,
+        ..RequeueOptions::default()
     };
     queue.requeue(&settled, how, &none()).await.unwrap();
     let gone = Conclusion {

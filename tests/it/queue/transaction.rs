@@ -101,12 +101,7 @@ async fn externally_changed_job_is_named_and_blocks_settle(engine: Engine) {
     let changed = "UPDATE jobs SET state = 'pending' WHERE app_id = 1 AND question_id = 'b'";
     queue.try_sql(changed).await.unwrap();
     let settled = queue.response(&claimed, Verdict::Applied, Some(0));
-    let how = RequeueOptions {
-        reserved_by: None,
-        not_before_ms: 0,
-        counts_as_attempt: true,
-        in_doubt: false,
-    };
+    let how = RequeueOptions { counts_as_attempt: true, ..RequeueOptions::default() };
     let none = Conclusions::default();
     let mut turn = queue.begin_transaction();
     let errors = [

@@ -262,9 +262,8 @@ impl TestQueue {
     pub async fn hold(&self, claimed: &Claimed) -> u64 {
         let how = RequeueOptions {
             reserved_by: Some(self.run),
-            not_before_ms: 0,
             counts_as_attempt: true,
-            in_doubt: false,
+            ..RequeueOptions::default()
         };
         let settled = self.response(claimed, Verdict::Rejected, Some(-50_003));
         self.queue.requeue(&settled, how, &Conclusions::default()).await.unwrap()

@@ -10,6 +10,7 @@ pub(in crate::queue) mod staging;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use crate::domain::job::{App, NewJob, QuestionId};
+use crate::queue::read::row_helpers::sdkappid;
 use crate::queue::read::status::open_by_status;
 use crate::queue::sqlite::connection::{begin_immediate, truncate_wal};
 use crate::queue::sqlite::import::apply::{Index, Questions, insert, supersede_older};
@@ -89,15 +90,15 @@ pub(in crate::queue) async fn app_id(
     connection: &mut SqliteConnection,
     app: App,
 ) -> Result<i64, QueueError> {
-    let sdkappid = i64::try_from(app.sdkappid).unwrap_or(i64::MAX);
+    let number = sdkappid(app);
     sqlx::query("INSERT INTO apps (sdkappid, library) VALUES (?, ?) ON CONFLICT DO NOTHING")
-        .bind(sdkappid)
+        .bind(number)
         .bind(app.library.name())
         .execute(&mut *connection)
         .await
         .context("record the app")?;
     sqlx::query_scalar("SELECT id FROM apps WHERE sdkappid = ? AND library = ?")
-        .bind(sdkappid)
+        .bind(number)
         .bind(app.library.name())
         .fetch_one(connection)
         .await
