@@ -33,8 +33,8 @@ async fn main() {
     say("| --- | --- | --- | --- | --- | --- | --- |");
     for way in WAYS {
         let settings = SandboxSettings {
-            way_there: Duration::from_millis(way.0),
-            way_there_jitter: Duration::from_millis(way.1),
+            request_delay: Duration::from_millis(way.0),
+            request_delay_jitter: Duration::from_millis(way.1),
             latency: Duration::from_millis(50),
             ..SandboxSettings::default()
         };

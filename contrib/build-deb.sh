@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the Debian package of deskbatch for this machine: target/debian/deskbatch_*.deb.
+# Builds the Debian package of deskbatch for this host: target/debian/deskbatch_*.deb.
 # Needs the Rust toolchain, a C compiler and cargo-deb (cargo install cargo-deb --locked).
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ command -v cargo-deb >/dev/null || {
   echo "missing: cargo-deb: cargo install cargo-deb --locked" >&2
   exit 1
 }
-# `contrib/build-deb.sh --quick` packs what `cargo build --release` makes: larger, and built in less time.
+# `contrib/build-deb.sh --quick` packages the build of `cargo build --release`: larger, but built faster.
 case ${1:-} in
   '') profile=dist folder=dist ;;
   --quick) profile=release folder=release ;;
@@ -20,7 +20,7 @@ esac
 cargo build --locked --profile "$profile" --bin deskbatch
 binary=target/$folder/deskbatch
 "$binary" --version
-# What the binary writes about itself goes into the package as well (assets in Cargo.toml).
+# The package also contains the man pages and the completions (assets in Cargo.toml).
 rm -rf target/man target/completions
 mkdir -p target/man target/completions
 "$binary" man --dir target/man

@@ -2,11 +2,11 @@
 # Builds one static binary of deskbatch for Linux.
 #
 #   contrib/build-static.sh               musl: runs on any Linux of this architecture
-#   contrib/build-static.sh --glibc       with this machine's glibc, linked in whole
-#   contrib/build-static.sh --check       says what is missing for the first, builds nothing
+#   contrib/build-static.sh --glibc       glibc of this host, linked statically
+#   contrib/build-static.sh --check       lists missing tools for musl, builds nothing
 #
-# The binary ends in target/<target>/dist/deskbatch. Needs the Rust toolchain and a C
-# compiler for SQLite; what else is missing is named with the command that brings it.
+# The binary is written to target/<target>/dist/deskbatch. Needs the Rust toolchain and a C
+# compiler for SQLite. A missing tool is named with the command that installs it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,13 +21,13 @@ case $mode in
 esac
 
 command -v cargo >/dev/null || {
-  echo "no cargo: install the Rust toolchain, https://rustup.rs" >&2
+  echo "cargo not found: install the Rust toolchain, https://rustup.rs" >&2
   exit 2
 }
 
 arch=$(uname -m)
 [ "$(uname -s)" = Linux ] || {
-  echo "a static binary is built on Linux; this is $(uname -s): use cargo install --path . --locked" >&2
+  echo "a static binary can only be built on Linux, not on $(uname -s): use cargo install --path . --locked" >&2
   exit 2
 }
 case $arch in
@@ -45,13 +45,13 @@ lacks() {
   echo "missing: $1: $2" >&2
   missing=1
 }
-# rustc knows where a target's standard library would be.
+# The folder of the target's standard library.
 std=$(rustc --print target-libdir --target "$target")
 [ -n "$(find "$std" -name 'libstd-*.rlib' 2>/dev/null)" ] ||
   lacks "Rust's standard library for $target" "rustup target add $target"
 if [ $libc = musl ]; then
   command -v musl-gcc >/dev/null ||
-    lacks "musl-gcc, which builds SQLite and the signatures for musl" "apt-get install musl-tools (Debian, Ubuntu), or dnf install musl-gcc (Fedora)"
+    lacks "musl-gcc, which builds SQLite and the cryptography for musl" "apt-get install musl-tools (Debian, Ubuntu), or dnf install musl-gcc (Fedora)"
 else
   command -v cc >/dev/null || lacks "a C compiler" "apt-get install build-essential"
   [ -n "$(find /usr/lib /usr/lib64 -name libc.a 2>/dev/null)" ] ||
@@ -59,7 +59,7 @@ else
 fi
 [ $missing -eq 0 ] || exit 1
 [ "$mode" != --check ] || {
-  echo "everything is there for $target"
+  echo "all tools are installed for $target"
   exit 0
 }
 
@@ -72,9 +72,9 @@ fi
 cargo build --locked --profile dist --target "$target"
 
 binary=target/$target/dist/deskbatch
-# What is promised is looked at: nothing is to be loaded when it starts.
+# Verify that the binary loads no library when it starts.
 if command -v readelf >/dev/null && readelf --dynamic "$binary" | grep -q NEEDED; then
-  echo "$binary still loads libraries:" >&2
+  echo "$binary is not static, it loads these libraries:" >&2
   readelf --dynamic "$binary" | grep NEEDED >&2
   exit 1
 fi

@@ -51,7 +51,7 @@ fn program() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
-            let what = "the runtime cannot be started".to_owned();
+            let what = "cannot start the runtime".to_owned();
             return end(&out, Err(CommandError::Io { what, source }));
         }
     };
@@ -67,7 +67,7 @@ fn print_usage(usage: &clap::Error) -> ExitCode {
     let text = usage.render();
     let shown = out.usage(&text.to_string(), &text.ansi().to_string(), usage.use_stderr());
     let exit = if usage.use_stderr() { Exit::Usage } else { Exit::Done };
-    let what = "stdout cannot be written".to_owned();
+    let what = "cannot write to stdout".to_owned();
     end(&out, shown.map(|()| exit).map_err(|source| CommandError::Io { what, source }))
 }
 
@@ -78,7 +78,7 @@ fn warn_of_unknown_variables(cli: &Cli, out: &Output) {
         return;
     }
     for unknown in unknown_variables() {
-        let text = format!("deskbatch: {unknown}");
+        let text = format!("warning: {unknown}");
         // Without a suggestion the variable may belong to another program: no output with --quiet.
         if unknown.meant.is_some() { out.warn(&text) } else { out.info(&text) }
     }
@@ -86,7 +86,7 @@ fn warn_of_unknown_variables(cli: &Cli, out: &Output) {
 
 fn end(out: &Output, result: Result<Exit, CommandError>) -> ExitCode {
     let exit = result.unwrap_or_else(|e| {
-        let text = format!("deskbatch: {}", e.text());
+        let text = format!("error: {}", e.text());
         // Another run does the work: no output with --quiet.
         if e.exit() == Exit::Busy {
             out.info(&text);

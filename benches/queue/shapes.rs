@@ -1,6 +1,6 @@
 //! Queue files of every shape, made once by the real binary and copied for each run.
 //!
-//! Jobs are finished by direct SQL, without the queue. Then `doctor --recount` recomputes the counters.
+//! Jobs are finished by direct SQL, without the queue. Then `doctor --repair-counters` recomputes the counters.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -120,7 +120,7 @@ fn finish(path: &Path, rows: usize, now_ms: i64, state: &str) {
 
 /// Recomputes the counters of the queue.
 pub fn recount(ground: &Ground, path: &Path) {
-    let args = ["doctor", "--offline", "--recount"];
+    let args = ["doctor", "--offline", "--repair-counters"];
     let mut command = deskbatch(ground.folder.path(), &args);
     command.env("DESKBATCH_DATABASE", path).env("DESKBATCH_ENDPOINT", "http://127.0.0.1:9");
     let output = command.output().expect("doctor");

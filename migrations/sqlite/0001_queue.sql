@@ -70,7 +70,7 @@ CREATE TABLE runs (
     started_ms         INTEGER NOT NULL CONSTRAINT started_is_a_time CHECK (started_ms >= 0),
     finished_ms        INTEGER CONSTRAINT finished_is_a_time CHECK (finished_ms >= 0),
     ending             TEXT    CONSTRAINT ending_is_known CHECK (ending IN (
-                           'drained', 'signal', 'outage', 'refused', 'suspicious', 'broken', 'died', 'failures', 'time')),
+                           'drained', 'signal', 'time_limit', 'outage', 'rejected', 'suspicious', 'failure_limit', 'error', 'died')),
     -- Why the run sends nothing now, since when, and until when at least.
     wait_reason        TEXT    CONSTRAINT wait_reason_is_known CHECK (wait_reason IN ('throttled', 'outage', 'not_due', 'responses')),
     wait_since_ms      INTEGER CONSTRAINT wait_since_is_a_time CHECK (wait_since_ms >= 0),
@@ -223,7 +223,7 @@ CREATE TABLE learned_rates (
     learned_ms              INTEGER NOT NULL CONSTRAINT learned_is_a_time CHECK (learned_ms >= 0),
     -- Requests a second while no breaker is open, and the rate at which the service last pushed back.
     rate                    REAL    NOT NULL CONSTRAINT rate_is_positive CHECK (rate > 0),
-    refused_rate            REAL    CONSTRAINT refused_rate_is_positive CHECK (refused_rate > 0),
+    throttled_rate            REAL    CONSTRAINT refused_rate_is_positive CHECK (throttled_rate > 0),
     -- Standard deviation of the time from sending to being counted, and that of its logarithm.
     arrival_jitter_ms       REAL    NOT NULL CONSTRAINT jitter_is_positive CHECK (arrival_jitter_ms > 0),
     arrival_jitter_log_sd   REAL    NOT NULL CONSTRAINT log_sd_is_not_negative CHECK (arrival_jitter_log_sd >= 0),

@@ -3,66 +3,66 @@
 /// The exit codes.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0   everything asked for is done, or there was nothing to do
-  1   finished; some jobs failed: read the report
-  2   the command line, the configuration or the manifest is wrong, or not
-      what --plan approved; nothing was sent: fix it
-  3   stopped early with work left: run again
-  4   the service refuses this app or account: fix the credentials, run again
-  5   another run has the queue: leave it to that one
-  70  a bug or a broken machine, such as a full disk: look at the message";
+  0   finished, or nothing to do
+  1   finished, but some jobs failed: read the report
+  2   invalid command line, configuration or manifest, or a plan that has
+      changed: nothing was sent; correct it
+  3   stopped early, jobs are pending: run again
+  4   the service rejects this app or account: correct the account, run again
+  5   another run holds the lock: wait for it
+  70  internal error or system failure, e.g. a full disk: read the message";
 
 /// Where settings come from.
 const ABOUT_SETTINGS: &str = "\
-Settings come from flags, then the environment, then deskbatch.toml.
-deskbatch config show tells what is in effect; deskbatch run --help explains each.";
+Settings come from flags, environment variables and deskbatch.toml, in this
+order of precedence. `deskbatch config show` prints the effective ones.";
 
 /// By command: examples, each a description and a command line.
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "deskbatch",
         &[
-            ("rehearse on this machine, without an account", "deskbatch run jobs.csv --sandbox"),
             (
-                "write a configuration, and see whether it holds",
-                "deskbatch init && deskbatch doctor",
+                "try it against a local sandbox, without an account",
+                "deskbatch run jobs.csv --sandbox",
             ),
-            ("see what a run would do; sends nothing", "deskbatch plan jobs.csv"),
-            ("do it", "deskbatch run jobs.csv"),
+            ("create a configuration file and check it", "deskbatch init && deskbatch doctor"),
+            ("show what a run would do, without sending anything", "deskbatch plan jobs.csv"),
+            ("run it", "deskbatch run jobs.csv"),
         ],
     ),
     (
         "deskbatch run",
         &[
-            ("rehearse: the sandbox takes the service's place", "deskbatch run jobs.csv --sandbox"),
             (
-                "how it behaves when one answer in twenty is \"too fast\"",
+                "try it against a local sandbox, without an account",
+                "deskbatch run jobs.csv --sandbox",
+            ),
+            (
+                "the same with 1 of 20 requests throttled",
                 "deskbatch run jobs.csv --sandbox --fault throttle=0.05",
             ),
-            ("import and send; asks before deleting", "deskbatch run jobs.csv"),
-            ("go on where the last run stopped", "deskbatch run"),
-            ("delete every id of a list", "deskbatch run ids.csv --status delete"),
+            ("import and send; asks before it deletes", "deskbatch run jobs.csv"),
+            ("resume after an interrupted run", "deskbatch run"),
+            ("delete every id in a file", "deskbatch run ids.csv --status delete"),
             (
                 "every night, from cron",
-                "deskbatch run cleanup.csv --again --yes --quiet --max-failures 5%",
+                "deskbatch run cleanup.csv --reimport --yes --quiet --max-failures 5%",
             ),
         ],
     ),
     (
         "deskbatch dashboard",
         &[
-            ("look at http://127.0.0.1:8048/ while runs come and go", "deskbatch dashboard"),
-            ("on a free port; it says which", "deskbatch dashboard --addr 127.0.0.1:0"),
-            (
-                "beside one run, for as long as that goes on",
-                "deskbatch run --dashboard 127.0.0.1:8048",
-            ),
+            ("serve http://127.0.0.1:8048/ until Ctrl-C", "deskbatch dashboard"),
+            ("on a free port, which it prints", "deskbatch dashboard --addr 127.0.0.1:0"),
+            ("only during one run", "deskbatch run --dashboard 127.0.0.1:8048"),
         ],
     ),
     (
         "deskbatch plan",
         &[
-            ("what a run would do with a file and what waits", "deskbatch plan jobs.csv"),
+            ("what a run would do with a file and the pending jobs", "deskbatch plan jobs.csv"),
             ("every question that would be deleted", "deskbatch plan jobs.csv --all"),
             ("for a program", "deskbatch plan jobs.csv --json"),
         ],
@@ -70,29 +70,30 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "deskbatch import",
         &[
-            ("into the queue; nothing is sent", "deskbatch import jobs.csv"),
+            ("add a file to the queue; sends nothing", "deskbatch import jobs.csv"),
             (
-                "leave out bad rows, each with its reason",
-                "deskbatch import jobs.csv --rejects bad.csv",
+                "skip invalid rows and save them with the reason",
+                "deskbatch import jobs.csv --rejects invalid.csv",
             ),
-            ("one status for all rows", "deskbatch import ids.csv --status disable"),
+            ("one target status for all rows", "deskbatch import ids.csv --status disable"),
             ("from another program", "zcat export.csv.gz | deskbatch import - --name export"),
         ],
     ),
     (
         "deskbatch status",
         &[
-            ("how many are done, and how long the rest takes", "deskbatch status"),
+            ("counts, rate and ETA", "deskbatch status"),
+            ("follow a run of another terminal", "deskbatch status --watch"),
             ("for a program", "deskbatch status --json"),
         ],
     ),
     (
         "deskbatch report",
         &[
-            ("what became of each row", "deskbatch report -o outcome.csv"),
+            ("the outcome of every job", "deskbatch report -o outcomes.csv"),
             (
-                "what was refused, as a manifest to mend",
-                "deskbatch report --only failed -o failed.csv",
+                "the failed jobs, as a manifest to correct",
+                "deskbatch report --state failed -o failed.csv",
             ),
             ("for a program", "deskbatch report --format json"),
         ],
@@ -100,56 +101,59 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "deskbatch retry",
         &[
-            ("all that failed", "deskbatch retry && deskbatch run"),
-            ("only what failed with one code", "deskbatch retry --code -50003"),
+            ("all failed jobs", "deskbatch retry && deskbatch run"),
+            ("only those with one error code", "deskbatch retry --code -50003"),
         ],
     ),
-    ("deskbatch cancel", &[("what is pending of batch 3", "deskbatch cancel --batch 3")]),
+    ("deskbatch cancel", &[("the pending jobs of batch 3", "deskbatch cancel --batch 3")]),
     (
         "deskbatch prune",
         &[
-            ("see what would go", "deskbatch prune --older-than 90d --dry-run"),
-            ("let it go", "deskbatch prune --older-than 90d"),
+            ("show what would be deleted", "deskbatch prune --older-than 90d --dry-run"),
+            ("delete it", "deskbatch prune --older-than 90d"),
         ],
     ),
     (
         "deskbatch init",
         &[
-            ("asks, on a terminal", "deskbatch init"),
+            ("on a terminal; asks for the account", "deskbatch init"),
             ("from a script", "deskbatch init --sdkappid 1400000000 --region singapore"),
             ("another file", "deskbatch init production.toml"),
         ],
     ),
-    ("deskbatch config", &[("what is in effect, and from where", "deskbatch config show")]),
+    ("deskbatch config", &[("the effective settings and their sources", "deskbatch config show")]),
     (
         "deskbatch config show",
         &[
-            ("what is in effect, and from where", "deskbatch config show"),
-            ("in a rehearsal", "deskbatch config show --sandbox"),
-            ("of another file", "deskbatch config show --config production.toml"),
+            ("the effective settings and their sources", "deskbatch config show"),
+            ("those of a sandbox run", "deskbatch config show --sandbox"),
+            ("those of another file", "deskbatch config show --config production.toml"),
             ("for a program", "deskbatch config show --json"),
         ],
     ),
     (
         "deskbatch doctor",
         &[
-            ("would a run get through?", "deskbatch doctor"),
+            ("check everything before a run", "deskbatch doctor"),
             ("without the network", "deskbatch doctor --offline"),
-            ("is the rehearsal in order?", "deskbatch doctor --sandbox"),
+            ("check the queue of sandbox runs", "deskbatch doctor --sandbox"),
         ],
     ),
     (
         "deskbatch explain",
-        &[("one code", "deskbatch explain -50003"), ("all of them", "deskbatch explain")],
+        &[("one code", "deskbatch explain -50003"), ("all codes", "deskbatch explain")],
     ),
-    ("deskbatch usersig", &[("for another tool, in a variable", "usersig=$(deskbatch usersig)")]),
+    (
+        "deskbatch usersig",
+        &[("for another program, in a variable", "usersig=$(deskbatch usersig)")],
+    ),
     (
         "deskbatch sandbox",
         &[
-            ("at the usual port; Ctrl-C ends it", "deskbatch sandbox"),
+            ("on the default port, until Ctrl-C", "deskbatch sandbox"),
             (
-                "slow, and at a port of your own",
-                "deskbatch sandbox --addr 127.0.0.1:9000 --latency-ms 300",
+                "slow, and on another port",
+                "deskbatch sandbox --addr 127.0.0.1:9000 --latency 300ms",
             ),
         ],
     ),
@@ -166,7 +170,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "deskbatch man",
         &[
             ("read one page", "deskbatch man run | man -l -"),
-            ("install all", "deskbatch man --dir /usr/local/share/man/man1"),
+            ("install all pages", "deskbatch man --dir /usr/local/share/man/man1"),
         ],
     ),
 ];

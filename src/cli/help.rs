@@ -22,40 +22,73 @@ const COMMON: [&str; 9] = [
     "quiet",
 ];
 
-/// The headings whose settings `-h` of these commands shows; `-h` of the others shows all common
-/// settings.
-const HEADINGS_BY_COMMAND: [(&str, &[&str]); 8] = [
-    ("deskbatch", &["Files", "Account", "Output"]),
-    ("status", &["Files", "Output"]),
-    ("report", &["Files", "Output"]),
-    ("retry", &["Files", "Output"]),
-    ("cancel", &["Files", "Output"]),
-    ("prune", &["Files", "Output"]),
-    ("usersig", &["Files", "Account"]),
-    ("init", &["Account"]),
+/// The command that documents every setting: `deskbatch help settings`.
+const TOPIC: &str = "settings";
+
+/// The settings of every command that reads them at all.
+const GENERAL: [&str; 7] =
+    ["config", "database", "sandbox", "quiet", "log", "log_format", "log_file"];
+
+/// By command: the other settings that it uses. A command that is not here uses none.
+const USED: [(&str, &[&str]); 15] = [
+    ("deskbatch", &[]),
+    ("deskbatch run", &[EVERY]),
+    (
+        "deskbatch plan",
+        &["sdkappid", "region", "endpoint", "library", "rate", "chunk", "max_in_flight"],
+    ),
+    ("deskbatch import", &["sdkappid", "library"]),
+    ("deskbatch status", &["rate"]),
+    ("deskbatch report", &[]),
+    ("deskbatch dashboard", &["dashboard"]),
+    ("deskbatch retry", &[]),
+    ("deskbatch cancel", &[]),
+    ("deskbatch prune", &[]),
+    ("deskbatch config show", &[]),
+    (
+        "deskbatch doctor",
+        &[
+            "sdkappid",
+            "identifier",
+            "region",
+            "endpoint",
+            "library",
+            "usersig_lifetime",
+            "connect_timeout",
+            "timeout",
+            "metrics_file",
+            "dashboard",
+        ],
+    ),
+    ("deskbatch usersig", &["sdkappid", "identifier", "usersig_lifetime"]),
+    ("deskbatch sandbox", &["sdkappid", "identifier"]),
+    ("deskbatch settings", &[EVERY]),
 ];
 
-/// Commands that use no setting.
-const WITHOUT_SETTINGS: [&str; 3] = ["explain", "completions", "man"];
+/// In [`USED`]: all settings.
+const EVERY: &str = "*";
 
-/// The last lines of `-h`.
-const FOOTER: &str = "--help has all settings, with units, ranges, variables and examples.";
+/// The end of the help of a command with settings.
+const FOOTER: &str = "`deskbatch help settings` describes every setting.";
 
-/// The last lines of `run -h`, which names settings that do not fit.
+/// The end of the help of `run`.
 const FOOTER_OF_RUN: &str = "\
-Also: --max-duration, --wait, --on-finish, --metrics-file, --dashboard.
---help has all settings, with units, ranges, variables and examples.";
+With --sandbox, the flags of `deskbatch sandbox --help` can be used too.
+`deskbatch help settings` describes every setting.";
 
 /// The complete command line, with its help.
 pub fn command() -> Command {
     let mut command = with_help(Cli::command(), "");
     // Copies the global settings into every subcommand.
     command.build();
-    command = with_relevant_settings(command);
-    for below in command.get_subcommands_mut() {
-        *below = with_relevant_settings(std::mem::take(below));
-    }
-    command
+    with_used_settings(command, "")
+}
+
+/// The text of `deskbatch help settings`.
+pub fn settings_page() -> clap::builder::StyledStr {
+    let mut command = command();
+    let topic = command.find_subcommand_mut(TOPIC);
+    topic.map(Command::render_long_help).unwrap_or_default()
 }
 
 /// The command line without environment variables.
@@ -82,7 +115,7 @@ pub(super) fn without_empty_variables(command: Command) -> Command {
     command
 }
 
-/// Adds the help of `command` and its subcommands; `path` has the words before it.
+/// Adds the examples and the defaults to `command` and its subcommands; `path` has the words before it.
 fn with_help(command: Command, path: &str) -> Command {
     let path = format!("{path} {}", command.get_name()).trim_start().to_owned();
     let mut command = command.mut_args(with_arg_help);
@@ -99,7 +132,7 @@ fn with_help(command: Command, path: &str) -> Command {
 /// Adds default and names of an argument.
 fn with_arg_help(arg: Arg) -> Arg {
     let id = arg.get_id().as_str().to_owned();
-    let is_sandbox = arg.get_help_heading() == Some("Sandbox");
+    let is_sandbox = is_of_sandbox(&arg);
     let key = if is_sandbox { format!("{SANDBOX_TABLE}.{id}") } else { id.clone() };
     let arg = with_default(value_parsers::with_value_parser(arg), &key);
     let arg = if id == "database" { arg.value_hint(ValueHint::FilePath) } else { arg };
@@ -109,13 +142,18 @@ fn with_arg_help(arg: Arg) -> Arg {
     let whole = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
     let key = match id.as_str() {
         "config" => String::new(),
-        _ if is_sandbox => format!(", key {id} in [{SANDBOX_TABLE}] of the settings' file"),
-        _ => format!(", key {id} in the settings' file"),
+        _ if is_sandbox => format!(", key {id} in [{SANDBOX_TABLE}]"),
+        _ => format!(", key {id}"),
     };
     // Hides the present value of the variable: an address can contain a secret.
     arg.hide_env(true)
         .long_help(format!("{}\n\nVariable {variable}{key}.", whole.unwrap_or_default()))
         .hide_short_help(!COMMON.contains(&id.as_str()))
+}
+
+/// Whether `arg` is a setting of the sandbox.
+fn is_of_sandbox(arg: &Arg) -> bool {
+    arg.get_help_heading() == Some("Sandbox")
 }
 
 /// Appends the default to the first paragraph. It is no default of clap's, which would hide that the
@@ -133,28 +171,43 @@ fn with_default(arg: Arg, key: &str) -> Arg {
     }
 }
 
-/// Hides the settings that the command does not use.
-fn with_relevant_settings(command: Command) -> Command {
-    let name = command.get_name().to_owned();
-    let concerns =
-        HEADINGS_BY_COMMAND.iter().find(|(of, _)| *of == name).map(|(_, headings)| *headings);
-    let without = WITHOUT_SETTINGS.contains(&name.as_str());
-    let after_help = match name.as_str() {
-        _ if without => "",
-        "run" => FOOTER_OF_RUN,
+/// Hides the settings that `command` and its subcommands do not use, and leaves the first line of the others:
+/// the page of the settings has the rest.
+fn with_used_settings(command: Command, path: &str) -> Command {
+    let path = format!("{path} {}", command.get_name()).trim_start().to_owned();
+    let used = USED.iter().find(|(of, _)| *of == path).map(|(_, used)| *used);
+    let is_topic = command.get_name() == TOPIC;
+    let footer = match used {
+        None => "",
+        _ if is_topic => "",
+        _ if path == "deskbatch run" => FOOTER_OF_RUN,
         _ => FOOTER,
     };
-    command.after_help(after_help).mut_args(|arg| {
-        let is_ours = arg.get_env().is_some() || arg.get_id() == SANDBOX_TABLE;
-        let heading = arg.get_help_heading().map(str::to_owned);
-        let concerned = match (&heading, concerns) {
-            (Some(heading), Some(headings)) => headings.contains(&heading.as_str()),
-            _ => true,
-        };
-        match is_ours {
-            true if without => arg.hide(true),
-            true if !concerned => arg.hide_short_help(true),
-            _ => arg,
+    let long_footer = match command.get_after_long_help().map(ToString::to_string) {
+        Some(examples) if !footer.is_empty() => format!("{examples}\n\n{footer}"),
+        Some(examples) => examples,
+        None => footer.to_owned(),
+    };
+    let mut command = command.after_help(footer).after_long_help(long_footer).mut_args(|arg| {
+        let id = arg.get_id().as_str();
+        if is_of_sandbox(&arg) {
+            return if path == "deskbatch sandbox" { arg } else { arg.hide(true) };
         }
-    })
+        if arg.get_env().is_none() && id != SANDBOX_TABLE {
+            return arg;
+        }
+        let is_used = used.is_some_and(|used| {
+            GENERAL.contains(&id) || used.contains(&EVERY) || used.contains(&id)
+        });
+        match arg.get_help().cloned() {
+            _ if !is_used => arg.hide(true),
+            _ if is_topic => arg.hide_short_help(false),
+            Some(help) => arg.long_help(help),
+            None => arg,
+        }
+    });
+    for below in command.get_subcommands_mut() {
+        *below = with_used_settings(std::mem::take(below), &path);
+    }
+    command
 }

@@ -22,7 +22,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 pub use defaults::{
     SANDBOX_TABLE, Setting, SettingSource, SettingSources, VARIABLE_PREFIX, settings,
 };
-pub use help::command;
+pub use help::{command, settings_page};
 pub use pages::{ManPage, completions, man_pages};
 pub use plan::{PlanArgs, all_line, run_line};
 pub use queue::{CancelArgs, PruneArgs, RetryArgs};
@@ -37,24 +37,23 @@ use crate::domain::job::TargetStatus;
 use crate::manifest::OnConflict;
 use value_parsers::words;
 
-/// Changes the live status of Tencent Cloud Desk chatbot questions, many thousands at a
-/// time, never faster than the service allows.
+/// Enables, disables or deletes Tencent Cloud Desk chatbot questions in bulk, within the
+/// rate limit of the service.
 #[derive(Debug, Parser)]
 #[command(name = "deskbatch", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// The settings' file
+    /// The configuration file
     ///
-    /// The default one need not be there; one that is named has to be. With a secret in it, it
-    /// must be yours alone: chmod 600.
+    /// The default file is optional; a named one must exist. If it holds a secret, only you may be able to
+    /// read it (chmod 600).
     #[arg(help_heading = "Files")]
     #[arg(long, global = true, env = "DESKBATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Rehearse against a sandbox, on a queue of its own
+    /// Use a local sandbox instead of the service, with a separate queue
     ///
-    /// `run` starts a sandbox of the service on this machine and sends to it alone; no account is
-    /// needed. The rehearsal's queue is deskbatch.sandbox.db beside deskbatch.db, and every
-    /// command works on that one with this flag.
+    /// `run` starts a sandbox of the service on this host and sends only to it; no account is needed. With
+    /// this flag every command uses the queue deskbatch.sandbox.db instead of deskbatch.db.
     #[arg(long, global = true)]
     pub sandbox: bool,
 
@@ -89,7 +88,8 @@ impl Cli {
             && let Some(flag) = sandbox::first_sandbox_flag(&matches)
         {
             // A fault flag without --sandbox would otherwise run against the live service.
-            let text = format!("{flag} shapes a rehearsal: add --sandbox, or leave it out");
+            let text =
+                format!("{flag} is a flag of the sandbox: add --sandbox, or leave the flag out");
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
         Ok(cli)
@@ -112,62 +112,83 @@ impl Cli {
 }
 
 /// The commands that need no settings.
-const WITHOUT_SETTINGS: [&str; 4] = ["init", "explain", "completions", "man"];
+const WITHOUT_SETTINGS: [&str; 5] = ["init", "explain", "completions", "man", "settings"];
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Import FILE if given, then drain the queue: the main job
+    /// Import FILE (if given) and send all pending jobs
     Run(RunArgs),
-    /// Show what `run` would do; sends nothing
+    /// Show what `run` would do, without sending anything
     ///
-    /// Its last line is the run that does it: with the digest that approves it, and nothing else.
+    /// The last line of the output is the `run` command that executes exactly this plan. Its digest also
+    /// confirms the deletions.
     Plan(PlanArgs),
-    /// Put a manifest into the queue; sends nothing
+    /// Import FILE into the queue without sending anything
     Import(ImportArgs),
-    /// Show the queue in figures
+    /// Show the counts of the queue, the rate and the ETA
     Status(StatusArgs),
-    /// Write outcomes as CSV, JSON or a page for people
+    /// Export the outcome of every job as CSV, JSON or HTML
     Report(ReportArgs),
-    /// Serve the page of the queue, live, on this machine; sends nothing to the service
-    Dashboard(DashboardArgs),
-    /// Take failed jobs back to pending
+    /// Serve a live dashboard of the queue on this host
     ///
-    /// What it takes back is approved by no plan and no yes that was given before: the next run asks
-    /// about deletes among it, and a run that goes on leaves them pending.
+    /// It is read-only and sends nothing to the service.
+    Dashboard(DashboardArgs),
+    /// Set failed jobs back to pending
+    ///
+    /// Their deletions need a new confirmation: the next run asks for it, and a run in progress leaves them
+    /// pending.
     Retry(RetryArgs),
     /// Cancel the pending jobs of a batch
     Cancel(CancelArgs),
-    /// Drop the jobs of old finished batches; their manifests stay known
+    /// Delete the jobs of old finished batches from the queue
+    ///
+    /// Their manifests stay known: importing one again needs --reimport.
     Prune(PruneArgs),
-    /// Write a settings' file with comments, asking for what it needs
+    /// Create a commented configuration file
     ///
-    /// Only on a terminal is anything asked; elsewhere flags say it, and what is still missing is
-    /// named. The file is for its owner alone. One that is there is never overwritten.
+    /// On a terminal it asks for the settings that an account needs. Otherwise they come from flags, and
+    /// missing ones are listed. The file is readable only by its owner. An existing file is never
+    /// overwritten.
     Init(InitArgs),
-    /// Show the settings in effect
+    /// Show the effective settings
     Config(ConfigArgs),
-    /// Check settings, key, clock, network, queue and disk
+    /// Check settings, credentials, clock, network, queue and disk
     ///
-    /// A line for each, with what to do where it is not well. Makes no call of the API and sends no
-    /// credential.
+    /// Prints one line per check, and how to fix what is wrong. It sends no request to the API and no
+    /// credentials.
     Doctor(DoctorArgs),
-    /// Say what an error code means and what to do
+    /// Explain an error code of the service and what to do about it
     Explain(ExplainArgs),
-    /// Make a UserSig from the secret key and print it
+    /// Generate a UserSig from the secret key and print it
     Usersig(UsersigArgs),
-    /// Serve the API on this machine, with faults on demand
+    /// Serve the API on this host, with faults on demand
     Sandbox(SandboxCommandArgs),
-    /// Write the script by which a shell completes the command line
+    /// Generate the completion script of a shell
     Completions(CompletionsArgs),
-    /// Write man pages
+    /// Generate man pages
     Man(ManArgs),
+    /// Every setting, with its flag, environment variable and configuration key
+    ///
+    /// A flag has precedence over the environment variable, and the variable over the configuration file.
+    /// The secrets have no flag: they are the variables `DESKBATCH_SECRET_KEY`, `DESKBATCH_USERSIG` and
+    /// `DESKBATCH_DASHBOARD_TOKEN`, or `secret_key`, usersig and `dashboard_token` in a configuration file that
+    /// only its owner can read.
+    #[command(hide = true, override_usage = "deskbatch COMMAND [OPTIONS]")]
+    Settings(SettingsTopicArgs),
 }
 
 impl Command {
     /// Whether the command works with any settings, invalid ones included.
     pub fn needs_no_settings(&self) -> bool {
-        matches!(self, Self::Init(_) | Self::Explain(_) | Self::Completions(_) | Self::Man(_))
+        matches!(
+            self,
+            Self::Init(_)
+                | Self::Explain(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+                | Self::Settings(_)
+        )
     }
 }
 
@@ -175,77 +196,81 @@ impl Command {
 #[allow(clippy::struct_excessive_bools, reason = "flags of their own, in any combination")]
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {
-    /// One status for all rows: 4, 5, 6 or enable, disable, delete
+    /// Target status of all rows: enable, disable, delete, or 4, 5, 6
     ///
-    /// Instead of the column `status`, which the manifest need not have then. Rows whose own
-    /// status is another one are counted; `delete` for such rows needs --override-status.
+    /// It replaces the column `status`, which is optional then. Rows with another status are counted; with
+    /// `delete` they need --override-status.
     #[arg(long, value_name = "STATUS", requires = "file")]
     #[arg(value_parser = words::<TargetStatus>(), ignore_case = true, hide_possible_values = true)]
     pub status: Option<TargetStatus>,
 
-    /// Let `--status delete` delete rows whose own status is another one
+    /// Let `--status delete` replace another status of a row
     #[arg(long, requires = "status", hide_short_help = true)]
     pub override_status: bool,
 
-    /// The character between two fields; `tab` for a tab [default: found in the header line]
+    /// Skip invalid rows and write them to FILE, with the reason
+    ///
+    /// Without this flag an invalid row aborts the import. FILE is written when the valid rows are
+    /// imported. An existing FILE is replaced only if it is an unchanged rejects file of an earlier import.
+    #[arg(long, value_name = "FILE", requires = "file")]
+    pub rejects: Option<PathBuf>,
+
+    /// Replace the file of --rejects whatever it contains
+    #[arg(long, requires = "rejects", hide_short_help = true)]
+    pub overwrite: bool,
+
+    /// Import FILE again although the queue knows it
+    ///
+    /// Without this flag a known manifest is not imported again: its remaining jobs are resumed.
+    #[arg(long, requires = "file")]
+    pub reimport: bool,
+
+    /// The separator of the columns; `tab` for a tab [default: detected from the header]
     #[arg(long, value_name = "CHAR", requires = "file", hide_short_help = true)]
     pub delimiter: Option<String>,
 
-    /// Which row decides when one id comes with two statuses: first or last
+    /// Which row wins if an id has two target statuses: first or last
+    ///
+    /// Without this flag such an id aborts the import.
     #[arg(long, value_name = "WHICH", requires = "file", hide_short_help = true)]
     #[arg(value_parser = words::<OnConflict>(), ignore_case = true, hide_possible_values = true)]
     pub on_conflict: Option<OnConflict>,
 
-    /// Leave out bad rows; write them to FILE, with reasons
+    /// Import a manifest whose ids all begin with another SDKAppID
     ///
-    /// Without it a bad row stops the import, and nothing is imported. FILE is written when the
-    /// rest is imported; only unchanged rejects of an earlier import are replaced.
-    #[arg(long, value_name = "FILE", requires = "file")]
-    pub rejects: Option<PathBuf>,
-
-    /// Replace the file of `--rejects` whatever it holds
-    #[arg(long, requires = "rejects", hide_short_help = true)]
-    pub overwrite: bool,
-
-    /// Import it anew although it was imported before
-    ///
-    /// Without it a manifest that is in the queue already is not imported again: what is left of
-    /// it is gone on with.
-    #[arg(long, requires = "file")]
-    pub again: bool,
-
-    /// Take a manifest whose ids all begin with another SDKAppID
-    ///
-    /// Without it such a manifest is refused: it is most likely one of another application.
+    /// Without this flag such a manifest is refused, since it probably belongs to another app.
     #[arg(long, requires = "file", hide_short_help = true)]
     pub allow_foreign_ids: bool,
 
-    /// What to call the batch [default: the file's name]
+    /// Name of the batch [default: the name of FILE]
     #[arg(long, value_name = "NAME", requires = "file", hide_short_help = true)]
     pub name: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A manifest: CSV, perhaps .gz; `-` is stdin
+    /// The manifest: a CSV file, which may be gzipped; `-` is stdin
     pub file: Option<PathBuf>,
 
-    /// Do not ask before deleting
+    /// Delete without asking for confirmation
     #[arg(long, short)]
     pub yes: bool,
 
-    /// Do what `deskbatch plan` showed with this digest, and no more
+    /// Do the same as `deskbatch plan`: send nothing
+    #[arg(long, conflicts_with_all = ["plan", "yes"])]
+    pub dry_run: bool,
+
+    /// Execute the plan with this digest, and nothing else
     ///
-    /// The digest is the yes to its deletes. If anything has changed since, the run ends with 2
-    /// and nothing is imported or sent.
+    /// `deskbatch plan` prints the digest. It also confirms the deletions of the plan. If anything has
+    /// changed since, the run ends with exit code 2, and nothing is imported or sent.
     #[arg(long, value_name = "DIGEST")]
     pub plan: Option<String>,
 
-    /// The endpoint leads to the same service as that of the runs before
+    /// Confirm that the new endpoint belongs to the same service as before
     ///
-    /// A queue sends the jobs of an application to one service: what it records is true of that one
-    /// alone. Without this flag a run whose endpoint is another one ends with 2, and nothing is
-    /// imported or sent.
+    /// A queue sends the jobs of an app to one service. Without this flag a run with another endpoint ends
+    /// with exit code 2, and nothing is imported or sent.
     #[arg(long, hide_short_help = true)]
     pub same_service: bool,
 
@@ -260,7 +285,7 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// A manifest: CSV, perhaps .gz; `-` is stdin
+    /// The manifest: a CSV file, which may be gzipped; `-` is stdin
     pub file: PathBuf,
 
     /// How FILE is read.
@@ -270,20 +295,20 @@ pub struct ImportArgs {
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Show a run that goes on elsewhere on this machine until it has ended
+    /// Follow a run of another process on this host until it ends
     ///
-    /// The limit that it names is --rate of its own settings: the queue does not have the run's.
+    /// The rate limit that it shows is its own --rate, which may differ from that of the run.
     #[arg(long, short)]
     pub watch: bool,
 
-    /// One JSON object on stdout
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The code; without it, the whole table
+    /// The error code; without it, all codes are listed
     #[arg(allow_negative_numbers = true)]
     pub code: Option<i64>,
 }
@@ -291,9 +316,13 @@ pub struct ExplainArgs {
 #[derive(Debug, Args)]
 pub struct UsersigArgs {}
 
+/// The page of the settings: `deskbatch help settings`.
+#[derive(Debug, Args)]
+pub struct SettingsTopicArgs {}
+
 #[derive(Debug, Args)]
 pub struct SandboxCommandArgs {
-    /// Where to listen, on this machine only; port 0 takes a free one
+    /// Address to listen on, on this host only; port 0 takes a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8047")]
     pub addr: std::net::SocketAddr,
 

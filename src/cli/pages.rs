@@ -8,10 +8,9 @@ use clap_mangen::roff::{Roff, roman};
 use super::{examples, help};
 
 /// The first paragraph of a page's SETTINGS section.
-const ABOUT_SETTINGS: &str = "Flags win over the environment, the environment over the settings' \
-    file, which is deskbatch.toml in the folder where deskbatch runs. The secrets have no flag: \
-    they are the variables DESKBATCH_SECRET_KEY and DESKBATCH_USERSIG, or secret_key and usersig \
-    in a file that its owner alone can read.";
+const ABOUT_SETTINGS: &str = "A flag has precedence over the environment variable, and the variable \
+    over the configuration file, which is deskbatch.toml in the current folder. deskbatch-settings(1) \
+    describes every setting.";
 
 #[derive(Debug)]
 pub struct ManPage {
@@ -127,7 +126,7 @@ fn closing_sections(path: &str) -> Vec<u8> {
         roff.control("fi", []);
     } else {
         roff.control("SH", ["SEE ALSO"]);
-        roff.text([roman("deskbatch(1), which has the exit codes")]);
+        roff.text([roman("deskbatch(1), which lists the exit codes")]);
     }
     let mut text = Vec::new();
     let _ = roff.to_writer(&mut text);

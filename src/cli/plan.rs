@@ -11,14 +11,14 @@ use crate::util::escape::shell_word;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// A manifest: CSV, perhaps .gz; `-` is stdin
+    /// The manifest: a CSV file, which may be gzipped; `-` is stdin
     pub file: Option<PathBuf>,
 
-    /// Name every question that would be deleted, not the first few alone
+    /// List every question that would be deleted, not only the first ones
     #[arg(long)]
     pub all: bool,
 
-    /// One JSON object on stdout, with every question that would be deleted
+    /// Print one JSON object, with every question that would be deleted
     #[arg(long)]
     pub json: bool,
 
@@ -31,15 +31,19 @@ pub struct PlanArgs {
 /// name, with `run` instead of `plan`. Settings from the environment or the file are not repeated.
 pub fn run_line(args: &[OsString], digest: &str) -> String {
     let is_run = |command: &Command| matches!(command, Command::Run(_));
-    rewrite(args, ("plan", "run"), is_run, &["--plan", digest])
+    rewrite(args, (command_word(args), "run"), is_run, &["--plan", digest])
 }
 
 /// The command line of the same plan with every delete named; `args` are those of a plan or of a run
 /// that asks for confirmation.
 pub fn all_line(args: &[OsString]) -> String {
     let is_plan = |command: &Command| matches!(command, Command::Plan(_));
-    let from = if args.iter().any(|word| word == "plan") { "plan" } else { "run" };
-    rewrite(args, (from, "plan"), is_plan, &["--all"])
+    rewrite(args, (command_word(args), "plan"), is_plan, &["--all"])
+}
+
+/// The command of `args`: a plan is also made by `run --dry-run` and by a run that asks for confirmation.
+fn command_word(args: &[OsString]) -> &'static str {
+    if args.iter().any(|word| word == "plan") { "plan" } else { "run" }
 }
 
 /// `args` with another command and `more` appended.
@@ -49,7 +53,8 @@ fn rewrite(
     is_right: impl Fn(&Command) -> bool,
     more: &[&str],
 ) -> String {
-    let is_plan_flag = |word: &OsString| word == "--json" || word == "--all";
+    let is_plan_flag =
+        |word: &OsString| ["--json", "--all", "--dry-run"].iter().any(|flag| word == flag);
     let words: Vec<OsString> = args.iter().filter(|word| !is_plan_flag(word)).cloned().collect();
     // The word may also be a flag's value, so each position is tried until the result parses.
     let positions = (0..words.len()).filter(|at| words[*at] == from);
@@ -80,9 +85,10 @@ mod tests {
         for (plan, run) in [
             ("plan", "run --plan D"),
             ("plan a.csv --json --all", "run a.csv --plan D"),
-            ("--chunk 20 plan a.csv --again", "--chunk 20 run a.csv --again --plan D"),
+            ("--chunk 20 plan a.csv --reimport", "--chunk 20 run a.csv --reimport --plan D"),
             ("--database plan plan plan", "--database plan run plan --plan D"),
             ("plan --status delete -- -a.csv", "run --status delete --plan D -- -a.csv"),
+            ("run --dry-run a.csv", "run a.csv --plan D"),
         ] {
             let words: Vec<OsString> = plan.split(' ').map(OsString::from).collect();
             assert_eq!(run_line(&words, "D"), format!("deskbatch {run}"), "{plan}");
@@ -94,7 +100,7 @@ mod tests {
     #[test]
     fn all_line_repeats_the_arguments() {
         for (words, line) in [
-            ("plan a.csv --again", "plan a.csv --again --all"),
+            ("plan a.csv --reimport", "plan a.csv --reimport --all"),
             ("--sandbox run a.csv", "--sandbox plan a.csv --all"),
             ("run --status delete -- -a.csv", "plan --status delete --all -- -a.csv"),
         ] {

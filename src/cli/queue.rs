@@ -8,7 +8,7 @@ use crate::domain::clock::read_duration;
 
 #[derive(Debug, Args)]
 pub struct RetryArgs {
-    /// Only jobs that failed with this code; may be given several times
+    /// Only jobs that failed with this error code; can be repeated
     #[arg(long, value_name = "CODE", allow_negative_numbers = true)]
     pub code: Vec<i64>,
 
@@ -19,18 +19,18 @@ pub struct RetryArgs {
 
 #[derive(Debug, Args)]
 pub struct CancelArgs {
-    /// The batch, by its number in `status`
+    /// The number of the batch, as `deskbatch status` shows it
     #[arg(long, value_name = "NUMBER")]
     pub batch: i64,
 }
 
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Only batches that were finished longer ago, as 7d, 12h or 90m
+    /// Only batches that finished longer ago than this, e.g. 90d or 12h
     #[arg(long, value_name = "DURATION", value_parser = read_duration)]
     pub older_than: Duration,
 
-    /// Say what would go, and drop nothing
+    /// Show what would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
 }

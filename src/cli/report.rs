@@ -6,34 +6,37 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Only these jobs
-    #[arg(long, value_name = "WHICH")]
-    pub only: Option<ReportFilter>,
+    /// Only jobs in this state
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<ReportFilter>,
 
     /// Only jobs of this batch
     #[arg(long, value_name = "NUMBER")]
     pub batch: Option<i64>,
 
-    /// CSV, which can be imported again, or JSON
+    /// The format: csv (can be imported again) or json
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Csv)]
+    #[arg(hide_possible_values = true)]
     pub format: ReportFormat,
 
-    /// Write to FILE instead of stdout, which is `-`
+    /// Write to FILE instead of stdout
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Write one page for people to FILE: what was asked, what became of it, and how it went
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "format", "output"])]
+    /// Write an HTML page to FILE, with the totals, the failed questions and the course of the runs
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "format", "output"])]
     pub html: Option<PathBuf>,
 
-    /// Replace FILE whatever it holds, and not an unchanged earlier report alone
+    /// Replace FILE whatever it contains
+    ///
+    /// Without this flag only an unchanged earlier report is replaced.
     #[arg(long, hide_short_help = true)]
     pub overwrite: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct DashboardArgs {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 takes a free port
     #[arg(id = "dashboard_addr", long = "addr", value_name = "ADDRESS")]
     pub addr: Option<String>,
 }
@@ -41,31 +44,31 @@ pub struct DashboardArgs {
 /// Which jobs a report has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReportFilter {
-    /// Waiting to be sent.
+    /// Not sent yet.
     Pending,
-    /// In a request without a recorded answer.
+    /// In a request whose response is not recorded.
     InFlight,
-    /// Taken by the service.
+    /// Applied by the service.
     Succeeded,
-    /// Refused by the service, unless a later import covers their questions.
+    /// Rejected by the service, and not replaced by a later import.
     Failed,
-    /// Cancelled; one that was sent before may have been applied, and is in doubt then.
+    /// Cancelled; may be in doubt if it was sent before.
     Cancelled,
     /// Replaced by a later import.
     Superseded,
-    /// Failed, and left out by `failed`: a later import covers their questions.
+    /// Rejected by the service, and replaced by a later import.
     FailedSuperseded,
-    /// A request may have changed their question, and nothing since says whether it did.
+    /// A request may have changed the question, and no later response says whether it did.
     InDoubt,
-    /// Some request that carried them lost its response, whatever has come of it since.
+    /// The response of a request with this job was lost, whatever happened later.
     ResponseLost,
 }
 
-/// How a report is written.
+/// The format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReportFormat {
     /// A manifest with more columns.
     Csv,
-    /// An array of objects, one a line.
+    /// An array of objects, one per line.
     Json,
 }

@@ -1,13 +1,16 @@
 //! The sandbox's settings on the command line, for `deskbatch sandbox` and for a sandbox run. Faults,
 //! scripts and falls are text here; the sandbox parses them.
 
+use std::time::Duration;
+
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 use serde::Deserialize;
 
-use super::settings::word;
+use super::settings::{duration, word};
 use super::value_parsers::words;
+use crate::domain::clock::read_duration;
 use crate::sandbox::{AdminCode, Fault, JsonCode, RateCode, UnknownIds, Window};
 
 /// How the sandbox behaves; in the file, the table `[sandbox]`.
@@ -15,65 +18,75 @@ use crate::sandbox::{AdminCode, Fault, JsonCode, RateCode, UnknownIds, Window};
 #[serde(deny_unknown_fields)]
 #[command(next_help_heading = "Sandbox")]
 pub struct SandboxArgs {
-    /// Faults by chance, as throttle=0.05
+    /// Random faults, e.g. throttle=0.05
     ///
-    /// throttle, bad-gateway, internal, cut-before, cut-after, late, truncated, garbage, malformed, unknown,
-    /// unknown-2, refused or refused-applied, each with the chance that a request meets it; several by commas
-    /// or repeated.
+    /// Each is a fault and the probability that a request gets it; separate several by commas, or repeat the
+    /// flag. The faults: throttle, bad-gateway, internal, cut-before, cut-after, late, truncated, garbage,
+    /// malformed, unknown, unknown-2, rejected, rejected-applied.
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_FAULT",
-        value_name = "KIND=CHANCE",
+        value_name = "FAULT=PROBABILITY",
         value_delimiter = ','
     )]
     #[serde(default)]
     pub fault: Vec<String>,
 
-    /// Faults by script, one a request in order: ok*3,throttle,bad-gateway*2
+    /// Faults in order, one per request, e.g. ok*3,throttle,bad-gateway*2
     #[arg(long, env = "DESKBATCH_SANDBOX_SCRIPT", value_name = "STEPS")]
     pub script: Option<String>,
 
-    /// Decides what chance brings
+    /// Seed of the random numbers
     #[arg(long, env = "DESKBATCH_SANDBOX_SEED", value_name = "N")]
     pub seed: Option<u64>,
 
-    /// How long an answer takes
-    #[arg(long, env = "DESKBATCH_SANDBOX_LATENCY_MS", value_name = "MS")]
-    pub latency_ms: Option<u64>,
+    /// Delay of every response, e.g. 300ms
+    #[arg(long, env = "DESKBATCH_SANDBOX_LATENCY", value_name = "DURATION")]
+    #[arg(value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub latency: Option<Duration>,
 
-    /// The most that chance adds to it
-    #[arg(long, env = "DESKBATCH_SANDBOX_JITTER_MS", value_name = "MS")]
-    pub jitter_ms: Option<u64>,
+    /// Maximum random addition to --latency
+    #[arg(long, env = "DESKBATCH_SANDBOX_LATENCY_JITTER", value_name = "DURATION")]
+    #[arg(value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub latency_jitter: Option<Duration>,
 
-    /// How long a request takes to where it is counted
-    #[arg(long, env = "DESKBATCH_SANDBOX_WAY_THERE_MS", value_name = "MS")]
-    pub way_there_ms: Option<u64>,
+    /// Delay before a request reaches the rate limit
+    #[arg(long, env = "DESKBATCH_SANDBOX_REQUEST_DELAY", value_name = "DURATION")]
+    #[arg(value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub request_delay: Option<Duration>,
 
-    /// The most that chance adds to it
-    #[arg(long, env = "DESKBATCH_SANDBOX_WAY_THERE_JITTER_MS", value_name = "MS")]
-    pub way_there_jitter_ms: Option<u64>,
+    /// Maximum random addition to --request-delay
+    #[arg(long, env = "DESKBATCH_SANDBOX_REQUEST_DELAY_JITTER", value_name = "DURATION")]
+    #[arg(value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub request_delay_jitter: Option<Duration>,
 
-    /// How late the fault `late` answers
-    #[arg(long, env = "DESKBATCH_SANDBOX_LATE_MS", value_name = "MS")]
-    pub late_ms: Option<u64>,
+    /// Delay of a response with the fault `late`
+    #[arg(long, env = "DESKBATCH_SANDBOX_LATE_DELAY", value_name = "DURATION")]
+    #[arg(value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub late_delay: Option<Duration>,
 
-    /// Calls allowed a second; 0: no limit
+    /// Maximum requests per second; 0: no limit
     #[arg(long, env = "DESKBATCH_SANDBOX_RATE_LIMIT", value_name = "N")]
     pub rate_limit: Option<usize>,
 
-    /// What a second is for that: sliding or fixed
+    /// Window of the rate limit: sliding or fixed
     #[arg(long, env = "DESKBATCH_SANDBOX_WINDOW", value_name = "WINDOW")]
     #[arg(value_parser = words::<Window>(), hide_possible_values = true)]
     #[serde(default, deserialize_with = "word")]
     pub window: Option<Window>,
 
-    /// Count refused calls too
-    #[arg(long, env = "DESKBATCH_SANDBOX_COUNT_REFUSED", value_name = "BOOL",
+    /// Count throttled requests towards the rate limit too
+    #[arg(long, env = "DESKBATCH_SANDBOX_COUNT_REJECTED", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, value_parser = BoolishValueParser::new())]
-    pub count_refused: Option<bool>,
+    pub count_rejected: Option<bool>,
 
-    /// The code for too many calls: -14 or 60007
+    /// Error code of throttled requests: -14 or 60007
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_RATE_CODE",
@@ -84,7 +97,7 @@ pub struct SandboxArgs {
     #[serde(default, deserialize_with = "word")]
     pub rate_code: Option<RateCode>,
 
-    /// The code for a caller that is no administrator: 60010 or -20
+    /// Error code of a caller that is not an administrator: 60010 or -20
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_ADMIN_CODE",
@@ -95,7 +108,7 @@ pub struct SandboxArgs {
     #[serde(default, deserialize_with = "word")]
     pub admin_code: Option<AdminCode>,
 
-    /// The code for unreadable JSON: -7 or 60003
+    /// Error code of invalid JSON: -7 or 60003
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_JSON_CODE",
@@ -106,33 +119,33 @@ pub struct SandboxArgs {
     #[serde(default, deserialize_with = "word")]
     pub json_code: Option<JsonCode>,
 
-    /// What unknown ids do to their request: refuse, partial or ok
-    #[arg(long, env = "DESKBATCH_SANDBOX_UNKNOWN_IDS", value_name = "WAY")]
+    /// Effect of an unknown id on its request: reject, partial or ok
+    #[arg(long, env = "DESKBATCH_SANDBOX_UNKNOWN_IDS", value_name = "EFFECT")]
     #[arg(value_parser = words::<UnknownIds>(), hide_possible_values = true)]
     #[serde(default, deserialize_with = "word")]
     pub unknown_ids: Option<UnknownIds>,
 
-    /// Answer OK when a question is deleted again
+    /// Respond with OK when a deleted question is deleted again
     #[arg(long, env = "DESKBATCH_SANDBOX_REPEATED_DELETE_OK", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub repeated_delete_ok: Option<bool>,
 
-    /// The most ids a request; 0: no limit
-    #[arg(long, env = "DESKBATCH_SANDBOX_IDS_MAX", value_name = "N")]
-    pub ids_max: Option<usize>,
+    /// Maximum ids per request; 0: no limit
+    #[arg(long, env = "DESKBATCH_SANDBOX_MAX_IDS", value_name = "N")]
+    pub max_ids: Option<usize>,
 
-    /// The most ids a request later, as 60@40: at most 60 after 40 requests; several by commas
+    /// Lower the maximum ids later, e.g. 60@40: to 60 after 40 requests; separate several by commas
     #[arg(
         long,
-        env = "DESKBATCH_SANDBOX_IDS_MAX_FALLS",
+        env = "DESKBATCH_SANDBOX_MAX_IDS_AFTER",
         value_name = "N@REQUESTS",
         value_delimiter = ','
     )]
     #[serde(default)]
-    pub ids_max_falls: Vec<String>,
+    pub max_ids_after: Vec<String>,
 
-    /// The code for more ids than that, as 70206, -7 or -50003
+    /// Error code of a request with too many ids, e.g. 70206, -7 or -50003
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_TOO_MANY_CODE",
@@ -141,21 +154,23 @@ pub struct SandboxArgs {
     )]
     pub too_many_code: Option<i64>,
 
-    /// After N requests the app's Desk resource has lapsed: -50003 to everything
+    /// Let the Desk resource of the app expire after N requests: every response is -50003
     #[arg(long, env = "DESKBATCH_SANDBOX_LAPSED_AFTER", value_name = "N")]
     pub lapsed_after: Option<u64>,
 
-    /// For how long it has
-    #[arg(long, env = "DESKBATCH_SANDBOX_LAPSED_FOR_MS", value_name = "MS")]
-    pub lapsed_for_ms: Option<u64>,
+    /// How long the Desk resource stays expired
+    #[arg(long, env = "DESKBATCH_SANDBOX_LAPSED_FOR", value_name = "DURATION")]
+    #[arg(value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub lapsed_for: Option<Duration>,
 
-    /// The fault that every request meets with an id in it whose last part begins with `poison`
-    #[arg(long, env = "DESKBATCH_SANDBOX_POISON", value_name = "KIND")]
+    /// Fault of every request with an id whose last part begins with `poison`
+    #[arg(long, env = "DESKBATCH_SANDBOX_POISON", value_name = "FAULT")]
     #[arg(value_parser = words::<Fault>(), hide_possible_values = true)]
     #[serde(default, deserialize_with = "word")]
     pub poison: Option<Fault>,
 
-    /// Apps that have not activated Desk; several by commas
+    /// Apps without Desk; separate several by commas
     #[arg(
         long,
         env = "DESKBATCH_SANDBOX_DESK_OFF",
@@ -165,11 +180,11 @@ pub struct SandboxArgs {
     #[serde(default)]
     pub desk_off: Vec<u64>,
 
-    /// A file with the ids that exist, one a line
+    /// File with the ids that exist, one per line
     #[arg(long, env = "DESKBATCH_SANDBOX_KNOWN_IDS", value_name = "FILE")]
     pub known_ids: Option<std::path::PathBuf>,
 
-    /// Add fields that no document names to the answers
+    /// Add undocumented fields to the responses
     #[arg(long, env = "DESKBATCH_SANDBOX_EXTRA_FIELDS", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, value_parser = BoolishValueParser::new())]

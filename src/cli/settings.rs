@@ -24,60 +24,68 @@ use crate::domain::job::Library;
 pub struct SettingsArgs {
     /// The queue file
     ///
-    /// A path, or `sqlite:` and a path. It is made by the first import, for you alone. One file serves one machine, so it must not
-    /// lie on a network drive. With --sandbox it is the rehearsal's own file beside it.
+    /// A path, or `sqlite:` and a path. The first import creates it, readable only by its owner. One file
+    /// serves one host, so it must not be on a network drive. With --sandbox the commands use a separate file
+    /// beside it.
     #[arg(help_heading = "Files")]
     #[arg(long, global = true, env = "DESKBATCH_DATABASE", value_name = "PATH")]
     pub database: Option<String>,
 
-    /// The number of your application
+    /// The SDKAppID of your app
     ///
-    /// The SDKAppID, as the console shows it. Imported jobs belong to it.
+    /// The console shows it. Imported jobs belong to this app.
     #[arg(help_heading = "Account")]
     #[arg(long, global = true, env = "DESKBATCH_SDKAPPID", value_name = "NUMBER")]
     pub sdkappid: Option<u64>,
 
-    /// An App administrator account of it
+    /// The UserID of an administrator of the app
     ///
-    /// At most 32 bytes of printable ASCII. It is set in the console, under the application.
+    /// At most 32 bytes of printable ASCII. Administrators are added in the console.
     #[arg(help_heading = "Account")]
     #[arg(long, global = true, env = "DESKBATCH_IDENTIFIER", value_name = "NAME")]
     pub identifier: Option<String>,
 
-    /// Where the application lives: china, singapore, seoul, tokyo, frankfurt,
+    /// The region of the app: china, singapore, seoul, tokyo, frankfurt,
     /// silicon-valley or jakarta
     ///
-    /// An application lives in exactly one; in another the service knows neither it nor its key
-    /// (70016, 70020).
+    /// An app is in exactly one region. Every other region rejects it (error codes 70016 and 70020).
     #[arg(help_heading = "Account")]
     #[arg(long, global = true, env = "DESKBATCH_REGION", value_name = "NAME")]
     #[arg(value_parser = words::<Region>(), ignore_case = true, hide_possible_values = true)]
     #[serde(default, deserialize_with = "word")]
     pub region: Option<Region>,
 
-    /// A base URL instead of a region
+    /// A base URL to use instead of a region
     ///
-    /// For a gateway of your own, or a sandbox. It must be https, other than toward this machine.
-    /// Given nearer than a region it takes its place: a flag before the environment, that before
-    /// the file.
+    /// For a gateway of your own, or a sandbox. It must be https, unless its host is this one. If both a
+    /// region and an endpoint are set, the source of higher precedence wins: flag, environment, file.
     #[arg(help_heading = "Account")]
     #[arg(long, global = true, env = "DESKBATCH_ENDPOINT", value_name = "URL")]
     pub endpoint: Option<String>,
 
     /// The library of questions: chitchat or faq
     ///
-    /// Each has its own call: `batch_set_chitchat` and `batch_set_faq`.
+    /// The first is changed with `batch_set_chitchat`, the second with `batch_set_faq`.
     #[arg(help_heading = "Account")]
     #[arg(long, global = true, env = "DESKBATCH_LIBRARY", value_name = "NAME")]
     #[arg(value_parser = words::<Library>(), ignore_case = true, hide_possible_values = true)]
     #[serde(default, deserialize_with = "word")]
     pub library: Option<Library>,
 
-    /// Requests a second; above 5 only to this machine
+    /// How long a generated UserSig is valid, at least 10m
     ///
-    /// The service allows 5 for each application and call. Fewer leave room for other programs
-    /// that use the same application; parts are possible, as 0.5.
-    #[arg(help_heading = "Pace")]
+    /// It is renewed after four fifths of this time.
+    #[arg(help_heading = "Account")]
+    #[arg(long, global = true, env = "DESKBATCH_USERSIG_LIFETIME", value_name = "DURATION")]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub usersig_lifetime: Option<Duration>,
+
+    /// Maximum requests per second; more than 5 only to this host
+    ///
+    /// The service allows 5 per second for each app and library. Choose fewer to leave room for other
+    /// programs that use the same app. Fractions are allowed, e.g. 0.5.
+    #[arg(help_heading = "Requests")]
     #[arg(
         long,
         global = true,
@@ -87,38 +95,51 @@ pub struct SettingsArgs {
     )]
     pub rate: Option<f64>,
 
-    /// Questions a request, 1 to 10000
+    /// Maximum questions per request, 1 to 10000
     ///
-    /// The service names no limit; a request that is too large for it is halved and the size
-    /// remembered.
-    #[arg(help_heading = "Pace")]
+    /// The service documents no limit. A request that it rejects as too large is halved, and the accepted
+    /// size is kept for later runs.
+    #[arg(help_heading = "Requests")]
     #[arg(long, global = true, env = "DESKBATCH_CHUNK", value_name = "N")]
     pub chunk: Option<u32>,
 
-    /// The most requests in flight, 1 to 64; fewer while answers are quick
-    #[arg(help_heading = "Pace")]
-    #[arg(long, global = true, env = "DESKBATCH_IN_FLIGHT", value_name = "N")]
-    pub in_flight: Option<u32>,
-
-    /// Tries of a chunk that meets trouble while others get through, 1 to 100
+    /// Maximum requests in flight, 1 to 64
     ///
-    /// "Too fast" never counts, and neither does an outage, in which nothing gets through.
-    #[arg(help_heading = "Limits")]
-    #[arg(long, global = true, env = "DESKBATCH_ATTEMPTS", value_name = "N")]
-    pub attempts: Option<u32>,
+    /// A run uses fewer while responses are fast.
+    #[arg(help_heading = "Requests")]
+    #[arg(long, global = true, env = "DESKBATCH_MAX_IN_FLIGHT", value_name = "N")]
+    pub max_in_flight: Option<u32>,
 
-    /// Look whether the app is alive after N rejections in a row; 0: never
+    /// Maximum attempts for a chunk that fails while others succeed, 1 to 100
     ///
-    /// Of rejections by codes that may be about the app or about the call, with nothing applied between
-    /// them. With 0 each such code is about the question that it is given for.
-    #[arg(help_heading = "Limits")]
-    #[arg(long, global = true, env = "DESKBATCH_REJECTIONS_MAX", value_name = "N")]
-    pub rejections_max: Option<u32>,
+    /// Throttled requests do not count, and neither do requests during an outage.
+    #[arg(help_heading = "Requests")]
+    #[arg(long, global = true, env = "DESKBATCH_MAX_ATTEMPTS", value_name = "N")]
+    pub max_attempts: Option<u32>,
 
-    /// Stop when N jobs, or N% of the open ones, have failed
+    /// Timeout of a connection, up to 10m
     ///
-    /// As 20, or 2.5% of those that are open at the start. What is left stays pending, and the run ends with 3.
-    #[arg(help_heading = "Limits")]
+    /// Name lookup and TLS are included.
+    #[arg(help_heading = "Requests")]
+    #[arg(long, global = true, env = "DESKBATCH_CONNECT_TIMEOUT", value_name = "DURATION")]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub connect_timeout: Option<Duration>,
+
+    /// Timeout of a whole request, up to 10m
+    ///
+    /// The service itself stops working on a request after 3 seconds.
+    #[arg(help_heading = "Requests")]
+    #[arg(long, global = true, env = "DESKBATCH_TIMEOUT", value_name = "DURATION")]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub timeout: Option<Duration>,
+
+    /// Stop after N failed jobs, or N% of the pending ones
+    ///
+    /// For example 20, or 2.5% of the jobs that are pending at the start. The remaining jobs stay pending,
+    /// and the run ends with exit code 3.
+    #[arg(help_heading = "When to stop")]
     #[arg(
         long,
         global = true,
@@ -128,100 +149,103 @@ pub struct SettingsArgs {
     )]
     pub max_failures: Option<FailureLimit>,
 
-    /// Stop when nothing has got through for so long
+    /// Check that the app is alive after N consecutive rejections; 0: never
     ///
-    /// In seconds, up to 30 days; 0 gives up at the first failure. Nothing fails by it: what is left stays
-    /// pending, and the run ends with 3.
-    #[arg(help_heading = "Limits")]
-    #[arg(long, global = true, env = "DESKBATCH_OUTAGE_S", value_name = "SECONDS")]
-    pub outage_s: Option<u64>,
+    /// Counts rejections with a code that may concern the app or the request instead of the questions. If the
+    /// check fails too, the run ends and its jobs stay pending. With 0, every such code fails the questions
+    /// of the request.
+    #[arg(help_heading = "When to stop")]
+    #[arg(long, global = true, env = "DESKBATCH_MAX_REJECTIONS", value_name = "N")]
+    pub max_rejections: Option<u32>,
 
-    /// Wait so long for requests in flight when asked to stop
+    /// Stop after this long without a successful request, up to 720h
     ///
-    /// In seconds, up to 3600. What is out longer is sent again by the next run.
-    #[arg(help_heading = "Limits")]
-    #[arg(long, global = true, env = "DESKBATCH_GRACE_S", value_name = "SECONDS")]
-    pub grace_s: Option<u64>,
+    /// With 0s the run stops at the first failed request. No job fails because of it: the remaining jobs stay
+    /// pending, and the run ends with exit code 3.
+    #[arg(help_heading = "When to stop")]
+    #[arg(long, global = true, env = "DESKBATCH_OUTAGE_TIMEOUT", value_name = "DURATION")]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub outage_timeout: Option<Duration>,
 
-    /// Stop after so long with what is left pending, as 90s, 45m or 2h
-    #[arg(help_heading = "Cron")]
-    #[arg(long, global = true, env = "DESKBATCH_MAX_DURATION", value_name = "DURATION", allow_hyphen_values = true,
-          value_parser = read_duration)]
+    /// Maximum time of a run, e.g. 90s, 45m or 2h
+    ///
+    /// The remaining jobs stay pending, and the run ends with exit code 3.
+    #[arg(help_heading = "When to stop")]
+    #[arg(long, global = true, env = "DESKBATCH_MAX_DURATION", value_name = "DURATION")]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub max_duration: Option<Duration>,
 
-    /// Wait so long for a run that has the queue to end, as 30s or 10m
-    #[arg(help_heading = "Cron")]
-    #[arg(long, global = true, env = "DESKBATCH_WAIT", value_name = "DURATION", allow_hyphen_values = true,
-          value_parser = read_duration)]
+    /// How long to wait for requests in flight after a signal, up to 1h
+    ///
+    /// The next run sends a request again whose response came later.
+    #[arg(help_heading = "When to stop")]
+    #[arg(long, global = true, env = "DESKBATCH_GRACE_PERIOD", value_name = "DURATION")]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
-    pub wait: Option<Duration>,
+    pub grace_period: Option<Duration>,
 
-    /// Run COMMAND in a shell when a run has ended; its stdin is the summary as JSON
-    #[arg(help_heading = "Cron")]
+    /// How long to wait for another run that holds the lock, e.g. 10m
+    ///
+    /// After that the command ends with exit code 5.
+    #[arg(help_heading = "Scheduled runs")]
+    #[arg(long, global = true, env = "DESKBATCH_LOCK_TIMEOUT", value_name = "DURATION")]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub lock_timeout: Option<Duration>,
+
+    /// Run COMMAND in a shell after each run
+    ///
+    /// It receives the summary of the run as JSON on stdin. It runs whatever the exit code of the run is.
+    #[arg(help_heading = "Scheduled runs")]
     #[arg(long, global = true, env = "DESKBATCH_ON_FINISH", value_name = "COMMAND")]
     pub on_finish: Option<String>,
 
-    /// Keep the queue's metrics in FILE while a run goes on and after it, for the node
-    /// exporter; it ends in .prom
-    #[arg(help_heading = "Cron")]
+    /// Write the metrics of the queue to FILE, whose name ends in .prom
+    ///
+    /// For the textfile collector of node_exporter. FILE is written during a run and after it.
+    #[arg(help_heading = "Scheduled runs")]
     #[arg(long, global = true, env = "DESKBATCH_METRICS_FILE", value_name = "FILE")]
     pub metrics_file: Option<PathBuf>,
 
-    /// Wait so long for a connection
+    /// Serve the live dashboard at ADDRESS during a run
     ///
-    /// In milliseconds, up to 600000; name lookup and TLS included.
-    #[arg(help_heading = "Limits")]
-    #[arg(long, global = true, env = "DESKBATCH_CONNECT_TIMEOUT_MS", value_name = "MS")]
-    pub connect_timeout_ms: Option<u64>,
+    /// For example 127.0.0.1:8048. Port 0 takes a free port.
+    #[arg(help_heading = "Scheduled runs")]
+    #[arg(long, global = true, env = "DESKBATCH_DASHBOARD", value_name = "ADDRESS")]
+    pub dashboard: Option<String>,
 
-    /// Wait so long for a whole answer
-    ///
-    /// In milliseconds, up to 600000. The service itself gives up after 3 s.
-    #[arg(help_heading = "Limits")]
-    #[arg(long, global = true, env = "DESKBATCH_TIMEOUT_MS", value_name = "MS")]
-    pub timeout_ms: Option<u64>,
-
-    /// How long a UserSig made from the key is good for, from 600
-    ///
-    /// In seconds. It is made anew once four fifths of it are over.
-    #[arg(help_heading = "Account")]
-    #[arg(long, global = true, env = "DESKBATCH_USERSIG_LIFETIME_S", value_name = "SECONDS")]
-    pub usersig_lifetime_s: Option<u64>,
-
-    /// Say nothing when all is well, for cron
+    /// Print nothing on success
     #[arg(help_heading = "Output")]
     #[arg(long, short, global = true, env = "DESKBATCH_QUIET", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub quiet: Option<bool>,
 
-    /// What to log: error, warn, info, debug, trace, or a filter
+    /// Log level: error, warn, info, debug or trace; or a filter
     ///
-    /// To stderr. A filter names parts of the program, as `deskbatch::runner=debug,warn`.
-    #[arg(help_heading = "Log")]
+    /// A filter names modules of the program, e.g. `deskbatch::runner=debug,warn`.
+    #[arg(help_heading = "Output")]
     #[arg(long, global = true, env = "DESKBATCH_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 
-    /// How to log: text, or json for collectors
+    /// Log format: text or json
     ///
-    /// With json and without a log file, stderr has JSON alone: a message is an event like
-    /// others, and so is the end of a run, with its figures.
-    #[arg(help_heading = "Log")]
+    /// With json and without a log file, stderr contains only JSON, one object per line. Messages and the
+    /// summary of a run are events too.
+    #[arg(help_heading = "Output")]
     #[arg(long, global = true, env = "DESKBATCH_LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(hide_possible_values = true)]
     pub log_format: Option<LogFormat>,
 
-    /// Append the log to FILE instead of stderr, which then has the messages alone
+    /// Append the log to FILE instead of stderr
     ///
-    /// The messages are in the file too, also where --quiet keeps them from stderr. A new file is
-    /// for you alone.
-    #[arg(help_heading = "Log")]
+    /// The file gets the messages too, including those that --quiet suppresses. A new file is readable only
+    /// by its owner.
+    #[arg(help_heading = "Output")]
     #[arg(long, global = true, env = "DESKBATCH_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-
-    /// Serve the page of the queue, live, while a run goes on; port 0 takes a free one
-    #[arg(long, global = true, env = "DESKBATCH_DASHBOARD", value_name = "ADDRESS")]
-    pub dashboard: Option<String>,
 
     /// From the environment or the file only: a flag would show in the process list.
     #[arg(skip)]
@@ -240,15 +264,15 @@ pub struct SettingsArgs {
     pub sandbox: Option<SandboxArgs>,
 }
 
-/// How log lines are written.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines of text.
     #[default]
     Text,
-    /// One JSON object a line, for collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
@@ -263,7 +287,7 @@ where
 }
 
 /// A duration in the syntax of the command line.
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     read_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }

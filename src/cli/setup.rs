@@ -10,7 +10,7 @@ use crate::config::CONFIG_FILE;
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The file to write; one that is there is left as it is
+    /// The file to create; an existing one is never overwritten
     #[arg(default_value = CONFIG_FILE)]
     pub file: PathBuf,
 }
@@ -25,13 +25,13 @@ pub struct ConfigArgs {
 /// What `deskbatch config` can do.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Show every setting, its value, and where that comes from; no secret is shown
+    /// Show every setting with its value and source; secrets are masked
     Show(ConfigShowArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct ConfigShowArgs {
-    /// One JSON object on stdout
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 
@@ -42,32 +42,32 @@ pub struct ConfigShowArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Leave out what needs the network
+    /// Skip the checks that need the network
     #[arg(long)]
     pub offline: bool,
 
-    /// Count all jobs and requests anew where the figures kept of them are wrong
+    /// Rebuild the counters of the queue if they are inconsistent
     #[arg(long)]
-    pub recount: bool,
+    pub repair_counters: bool,
 
-    /// One JSON object on stdout
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// Whose completions
+    /// The shell
     pub shell: Shell,
 }
 
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The command whose page to show [default: deskbatch itself]
+    /// The command whose page to print [default: deskbatch itself]
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
 
-    /// Write the pages of all commands into DIR instead, which has to be there
+    /// Write the pages of all commands into DIR, which must exist
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     pub dir: Option<PathBuf>,
 }

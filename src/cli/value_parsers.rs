@@ -38,19 +38,19 @@ fn number(arg: Arg) -> Arg {
 }
 
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "not a whole number from 0: write digits alone".to_owned())
+    text.parse().map_err(|_| "not a whole number: write digits only, e.g. 20".to_owned())
 }
 
 fn signed(text: &str) -> Result<i64, String> {
-    text.parse().map_err(|_| "not a whole number: write digits, as 6 or -50003".to_owned())
+    text.parse().map_err(|_| "not a whole number: write digits, e.g. 6 or -50003".to_owned())
 }
 
 fn with_parts(text: &str) -> Result<f64, String> {
-    text.parse().map_err(|_| "not a number: write digits, as 5 or 0.5".to_owned())
+    text.parse().map_err(|_| "not a number: write digits, e.g. 5 or 0.5".to_owned())
 }
 
 fn read_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "not an address with a port: write 127.0.0.1:8047".to_owned())
+    text.parse().map_err(|_| "not an address with a port: write e.g. 127.0.0.1:8047".to_owned())
 }
 
 /// Takes the words of `T`, which the help lists in its text and completions offer.

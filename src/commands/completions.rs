@@ -7,6 +7,6 @@ use crate::output::Output;
 /// Runs the command.
 pub(super) fn completions(args: &CompletionsArgs, out: &Output) -> Result<Exit, CommandError> {
     let script = cli::completions(args.shell);
-    out.bytes(&script).map_err(CommandError::io("stdout cannot be written"))?;
+    out.bytes(&script).map_err(CommandError::io("cannot write to stdout"))?;
     Ok(Exit::Done)
 }

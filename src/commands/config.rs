@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::error::{CommandError, Exit};
 use crate::cli::{ConfigArgs, ConfigCommand};
@@ -24,7 +24,7 @@ pub(super) fn config(
     sandbox_settings(settings, &args.sandbox, None)?;
     let text = if args.json { as_json(settings) } else { as_text(settings) };
     let written = if args.json { out.json(&text) } else { out.data(&text) };
-    written.map_err(CommandError::io("stdout cannot be written"))?;
+    written.map_err(CommandError::io("cannot write to stdout"))?;
     Ok(Exit::Done)
 }
 
@@ -73,24 +73,60 @@ fn lines(settings: &[EffectiveSetting]) -> String {
     text
 }
 
+/// The output of `deskbatch config show --json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct ConfigJson<'a> {
+    /// Version of this format. It changes when a field is removed or changes its meaning.
+    schema: u32,
+    /// Whether these are the settings of a sandbox run.
+    sandbox: bool,
+    /// The effective settings.
+    settings: Vec<SettingJson<'a>>,
+    /// The settings that differ in a sandbox run; empty for a sandbox run.
+    with_sandbox: Vec<SettingJson<'a>>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct SettingJson<'a> {
+    /// Key in the configuration file.
+    key: &'a str,
+    /// Effective value as text; null if it is not set or a secret.
+    value: Option<&'a str>,
+    /// Whether it has a value.
+    set: bool,
+    /// Whether it is a secret.
+    secret: bool,
+    /// Source of the value: flag, environment, file, default, `sandbox_run`, overridden or unset.
+    from: &'static str,
+    /// Name of the flag, variable or file, or of the setting that overrides it.
+    name: Option<String>,
+}
+
+impl<'a> SettingJson<'a> {
+    fn of(setting: &'a EffectiveSetting) -> Self {
+        Self {
+            key: &setting.key,
+            value: setting.value.as_deref().filter(|_| !setting.is_secret),
+            set: setting.value.is_some(),
+            secret: setting.is_secret,
+            from: setting.origin.kind(),
+            name: setting.origin.name(),
+        }
+    }
+}
+
 fn as_json(settings: &Settings) -> String {
-    let of = |effective: &[EffectiveSetting]| -> Vec<Value> {
-        let one = |setting: &EffectiveSetting| {
-            let set = setting.value.is_some();
-            let value = if setting.is_secret { Value::Null } else { json!(setting.value) };
-            let origin = &setting.origin;
-            json!({
-                "key": setting.key, "value": value, "set": set, "secret": setting.is_secret,
-                "from": origin.kind(), "name": origin.name(),
-            })
-        };
-        effective.iter().map(one).collect()
-    };
     let effective = settings.effective(settings.is_sandbox_run);
     let changed = changed(settings, &effective);
-    let all = json!({
-        "schema": 1, "rehearsal": settings.is_sandbox_run, "settings": of(&effective),
-        "with_sandbox": of(&changed),
-    });
-    format!("{all}\n")
+    let json = ConfigJson {
+        schema: 1,
+        sandbox: settings.is_sandbox_run,
+        settings: effective.iter().map(SettingJson::of).collect(),
+        with_sandbox: changed.iter().map(SettingJson::of).collect(),
+    };
+    let mut text = serde_json::to_string(&json).unwrap_or_default();
+    text.push('\n');
+    text
 }

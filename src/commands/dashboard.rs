@@ -29,7 +29,7 @@ pub(super) async fn dashboard(
     // Before the address is printed: a reader of it may send a signal.
     let mut shutdown = signals::listen(out, "stopping")?;
     let dashboard = bound.serve(settings, &queue, None, out);
-    out.info("Ctrl-C ends it");
+    out.info("press Ctrl-C to stop it");
     shutdown.requested(ShutdownMode::Graceful).await;
     dashboard.stop("the dashboard was stopped").await;
     queue.close().await;
@@ -59,8 +59,8 @@ pub(super) async fn bind_for_run(
 async fn bind(at: &DashboardSettings, flag: &str) -> Result<DashboardListener, CommandError> {
     DashboardListener::bind(at.addr).await.map_err(|e| {
         CommandError::Usage(format!(
-            "the dashboard cannot listen at {}: {e}: name another port with {flag}, or port 0 for a free one; nothing \
-             was sent",
+            "the dashboard cannot listen on {}: {e}. Choose another port with {flag}, or port 0 for a free one. Nothing \
+             was sent.",
             at.addr
         ))
     })
@@ -77,7 +77,7 @@ impl BoundDashboard {
     ) -> Dashboard {
         let url = self.listener.url();
         let hint = if self.token.is_some() {
-            ", opened once as /?token= with your token behind it"
+            " (open it once as /?token=TOKEN, with your token)"
         } else {
             ""
         };

@@ -11,21 +11,21 @@ use crate::queue::{BatchId, QueueError};
 use crate::util::escape::path_text;
 
 /// The exit codes. The numbers are a public interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::VariantArray)]
 pub enum Exit {
-    /// Everything asked for is done, or there was nothing to do.
+    /// Everything requested is done, or there was nothing to do.
     Done = 0,
     /// Finished; some jobs failed.
     SomeFailed = 1,
-    /// The command line, the configuration or the manifest is wrong; nothing was sent.
+    /// The command line, the configuration or the manifest is invalid; nothing was sent.
     Usage = 2,
-    /// Stopped early with work left.
+    /// Stopped early; the remaining jobs stay pending.
     Stopped = 3,
-    /// The service refuses this app or account.
+    /// The service rejects this app or account.
     Refused = 4,
     /// Another run holds the lock.
     Busy = 5,
-    /// A bug or a broken machine.
+    /// An internal error or a system failure.
     Broken = 70,
 }
 
@@ -33,15 +33,15 @@ impl Exit {
     /// One line of explanation.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "everything asked for is done, or there was nothing to do",
+            Self::Done => "everything requested is done, or there was nothing to do",
             Self::SomeFailed => "finished; some jobs failed",
             Self::Usage => {
-                "the command line, the configuration or the manifest is wrong; nothing was sent"
+                "the command line, the configuration or the manifest is invalid; nothing was sent"
             }
-            Self::Stopped => "stopped early with work left",
-            Self::Refused => "the service refuses this app or account",
-            Self::Busy => "another run has the queue, or sends for the same application",
-            Self::Broken => "a bug or a broken machine",
+            Self::Stopped => "stopped early; the remaining jobs stay pending",
+            Self::Refused => "the service rejects this app or account",
+            Self::Busy => "another run holds the lock of the queue, or sends for the same app",
+            Self::Broken => "an internal error or a system failure",
         }
     }
 }
@@ -54,8 +54,8 @@ pub enum CommandError {
     Usage(String),
     /// A run that did not react to a shutdown, because a write to its queue was blocked.
     #[error(
-        "stopped while the run waited for its queue, to which another process may be writing: what was in flight is \
-         sent again by the next run"
+        "stopped while the run waited for its queue: another process may be writing to it. The next run sends the \
+         requests in flight again."
     )]
     Abandoned,
     /// Invalid settings.
@@ -89,15 +89,15 @@ impl CommandError {
         |source| Self::Io { what, source }
     }
 
-    /// An error at a path that the user named: an impossible path is a usage error, not a broken
-    /// machine.
+    /// An error at a path that the user named: an impossible path is a usage error, not a system
+    /// failure.
     pub(super) fn output(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path_text(path);
         move |source| {
-            let what = format!("{path} cannot be written");
+            let what = format!("cannot write {path}");
             if is_wrong_name(source.kind()) {
-                let advice = "name a file in a folder that is there";
-                return Self::Usage(format!("{what}: {source}: {advice}"));
+                let advice = "Name a file in an existing directory.";
+                return Self::Usage(format!("{what}: {source}. {advice}"));
             }
             Self::Io { what, source }
         }
@@ -105,7 +105,7 @@ impl CommandError {
 
     /// `batch` does not exist.
     pub(super) fn no_batch(batch: BatchId) -> Self {
-        Self::Usage(format!("no batch has the number {batch}: deskbatch status lists them"))
+        Self::Usage(format!("batch {batch} does not exist: `deskbatch status` lists the batches"))
     }
 
     /// Adds the path of the queue file to an error of the queue.
@@ -162,12 +162,12 @@ impl CommandError {
                 text.push_str(": ");
                 text.push_str(&more);
                 let advice = error.downcast_ref::<io::Error>().and_then(|e| advice(e.kind()));
-                text.extend(advice.into_iter().flat_map(|advice| [": ", advice]));
+                text.extend(advice.into_iter().flat_map(|advice| [". ", advice]));
             }
             cause = error.source();
         }
         if let Self::Queue(e) = self {
-            text.extend(e.advice().into_iter().flat_map(|advice| [": ", advice]));
+            text.extend(e.advice().into_iter().flat_map(|advice| [". ", advice]));
         }
         text
     }
@@ -182,11 +182,13 @@ fn is_wrong_name(kind: io::ErrorKind) -> bool {
 /// What to do about an error at a file or an address.
 fn advice(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
-        io::ErrorKind::NotFound => Some("check the name, and that its folder is there"),
-        io::ErrorKind::PermissionDenied => Some("give this user the right to, or name another"),
-        io::ErrorKind::StorageFull => Some("make room on the disk"),
-        io::ErrorKind::AddrInUse => Some("name another port, or 0 for a free one"),
-        io::ErrorKind::ReadOnlyFilesystem => Some("name a file on another file system"),
+        io::ErrorKind::NotFound => Some("Check the name, and that its directory exists."),
+        io::ErrorKind::PermissionDenied => {
+            Some("Give this user the permission, or choose another file or address.")
+        }
+        io::ErrorKind::StorageFull => Some("Free some space on the disk."),
+        io::ErrorKind::AddrInUse => Some("Choose another port, or port 0 for a free one."),
+        io::ErrorKind::ReadOnlyFilesystem => Some("Name a file on another file system."),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn explain(args: &ExplainArgs, out: &Output) -> Result<Exit, CommandE
         Some(code) => one(code, row_of(code)),
         None => table(),
     };
-    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
+    out.data(&text).map_err(CommandError::io("cannot write to stdout"))?;
     Ok(Exit::Done)
 }
 
@@ -39,6 +39,8 @@ fn table() -> String {
             row.advice
         );
     }
-    text.push_str("any other code is refused content; five equal ones in a row without a success stop the run\n");
+    text.push_str(
+        "any other code: rejected content; 5 identical ones in a row without a success stop the run (--max-rejections)\n",
+    );
     text
 }

@@ -23,8 +23,8 @@ const TEMPLATE: &str = include_str!("../../deskbatch.example.toml");
 
 /// The key, the prompt, and the default answer.
 const QUESTIONS: [(&str, &str, Option<&str>); 3] = [
-    ("sdkappid", "SDKAppID, the number of your application:", None),
-    ("identifier", "App administrator account [administrator]:", Some("administrator")),
+    ("sdkappid", "SDKAppID of your app:", None),
+    ("identifier", "UserID of an administrator of the app [administrator]:", Some("administrator")),
     ("region", "Region:", None),
 ];
 
@@ -37,7 +37,7 @@ pub(super) fn init(
     let path = args.file.as_path();
     if path == Path::new("-") {
         return Err(CommandError::Usage(
-            "init: - is no file: it may hold the key, so it is written for you alone; name a file, as deskbatch.toml"
+            "init: cannot write to stdout, because the file may contain the secret key: name a file, e.g. deskbatch.toml"
                 .to_owned(),
         ));
     }
@@ -53,7 +53,7 @@ pub(super) fn init(
     let text = filled_in(&answers, secret.as_ref());
     Settings::from_text(&text, false)?;
     write_new(path, text.as_bytes())?;
-    out.info(&format!("{} is written, for you alone", path_text(path)));
+    out.info(&format!("created {}, readable only by its owner", path_text(path)));
     for what in missing_settings(&answers, secret.is_some()) {
         out.info(&format!("still missing: {what}"));
     }
@@ -126,13 +126,13 @@ fn region_of(answer: &str) -> String {
 }
 
 fn ask_for_key(out: &Output) -> Result<Option<SecretString>, CommandError> {
-    let prompt = "Secret key, not shown (Enter leaves it to DESKBATCH_SECRET_KEY):";
+    let prompt = "Secret key, not shown (press Enter to set it later as DESKBATCH_SECRET_KEY):";
     let Some(secret) = out.ask_secret(prompt) else { return Err(aborted()) };
     Ok(Some(secret).filter(|secret| !secret.expose_secret().is_empty()))
 }
 
 fn aborted() -> CommandError {
-    CommandError::Usage("left before the last answer: nothing was written".to_owned())
+    CommandError::Usage("aborted: nothing was written".to_owned())
 }
 
 /// Checks one value as a run does.
@@ -140,7 +140,9 @@ fn validate(key: &str, value: &str) -> Result<(), CommandError> {
     let line = line(key, value);
     let is_text = line.ends_with('"');
     if !is_text && value.parse::<f64>().is_err() && value.parse::<bool>().is_err() {
-        return Err(CommandError::Usage(format!("{key}: {value} is not a number: digits alone")));
+        return Err(CommandError::Usage(format!(
+            "{key}: {value} is not a number: write digits only"
+        )));
     }
     let settings = Settings::from_text(&line, false)
         .map_err(|e| CommandError::Usage(without_position(&e.to_string())))?;
@@ -223,11 +225,11 @@ fn missing_settings(answers: &Answers, has_key: bool) -> Vec<String> {
     let asked = QUESTIONS.iter().map(|(key, ..)| *key);
     let unanswered = asked.filter(|key| !has(key) && (*key != "region" || !has("endpoint")));
     let mut missing: Vec<String> = unanswered
-        .map(|key| format!("{key}: fill it in there, or set DESKBATCH_{}", key.to_uppercase()))
+        .map(|key| format!("{key}: set it in the file, or set DESKBATCH_{}", key.to_uppercase()))
         .collect();
     if !has_key {
         missing.push(
-            "the secret key: fill in secret_key there, or set DESKBATCH_SECRET_KEY".to_owned(),
+            "the secret key: set secret_key in the file, or set DESKBATCH_SECRET_KEY".to_owned(),
         );
     }
     missing
@@ -243,7 +245,7 @@ fn write_new(path: &Path, text: &[u8]) -> Result<(), CommandError> {
 
 fn exists_already(path: &Path) -> CommandError {
     CommandError::Usage(format!(
-        "{} is there already: nothing was written; edit it, or name another file: deskbatch init FILE",
+        "{} already exists. Nothing was written. Edit it, or create another file: deskbatch init FILE",
         path_text(path)
     ))
 }
@@ -290,8 +292,8 @@ mod tests {
             Some(&"it's \"quoted\" \\ key".into()),
         );
         for line in [
-            "chunk = 20                      # questions a request",
-            "library = \"faq\"                 # or \"faq\"",
+            "chunk = 20                      # maximum questions per request",
+            "library = \"faq\"                 # chitchat or faq",
             "max_failures = \"5\"",
             "quiet = true",
             "# region = \"singapore\"",

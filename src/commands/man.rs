@@ -4,6 +4,7 @@ use super::error::{CommandError, Exit};
 use crate::cli::{self, ManArgs};
 use crate::output::Output;
 use crate::util::atomic_file::{IfExists, write_atomic};
+use crate::util::count::counted;
 use crate::util::escape::path_text;
 use crate::util::suggest::did_you_mean;
 
@@ -16,7 +17,8 @@ pub(super) fn man(args: &ManArgs, out: &Output) -> Result<Exit, CommandError> {
             write_atomic(&path, &page.text, None, IfExists::Replace)
                 .map_err(CommandError::output(&path))?;
         }
-        out.info(&format!("{} pages are in {}", pages.len(), path_text(dir)));
+        let written = counted(pages.len() as u64, "page");
+        out.info(&format!("wrote {written} to {}", path_text(dir)));
         return Ok(Exit::Done);
     }
     let wanted = args.command.as_deref().map_or_else(
@@ -28,10 +30,10 @@ pub(super) fn man(args: &ManArgs, out: &Output) -> Result<Exit, CommandError> {
         let names: Vec<&str> =
             pages.iter().filter_map(|page| page.name.strip_prefix("deskbatch-")).collect();
         return Err(CommandError::Usage(format!(
-            "no command is called {asked}: {}deskbatch --help lists them",
+            "{asked} is not a command{}: `deskbatch --help` lists the commands",
             did_you_mean(asked, names)
         )));
     };
-    out.bytes(&page.text).map_err(CommandError::io("stdout cannot be written"))?;
+    out.bytes(&page.text).map_err(CommandError::io("cannot write to stdout"))?;
     Ok(Exit::Done)
 }

@@ -14,6 +14,8 @@ mod explain;
 mod import;
 mod init;
 mod man;
+#[cfg(test)]
+mod output_schema;
 mod overwrite;
 mod plan;
 mod prune;
@@ -29,7 +31,7 @@ mod usersig;
 
 pub use error::{CommandError, Exit};
 
-use crate::cli::{Cli, Command, SettingSources};
+use crate::cli::{self, Cli, Command, PlanArgs, RunArgs, SettingSources};
 use crate::config::{ConfigError, Settings};
 use crate::domain::clock::SystemClock;
 use crate::output::Output;
@@ -64,6 +66,11 @@ pub fn check_log_file(command: &Command, settings: &Settings) -> Result<(), Comm
 
 async fn command(cli: Cli, settings: &Settings, out: &Output) -> Result<Exit, CommandError> {
     match cli.command {
+        Command::Run(args) if args.dry_run => {
+            let RunArgs { file, manifest, .. } = args;
+            let args = PlanArgs { file, all: false, json: false, manifest };
+            plan::plan(settings, &args, out).await
+        }
         Command::Run(args) => run::run(settings, &args, out).await,
         Command::Plan(args) => plan::plan(settings, &args, out).await,
         Command::Import(args) => import::import(settings, &args, out).await,
@@ -95,6 +102,7 @@ pub fn without_settings(
         Command::Explain(args) => explain::explain(args, out),
         Command::Completions(args) => completions::completions(args, out),
         Command::Man(args) => man::man(args, out),
+        Command::Settings(_) => settings_page(out),
         _ => Err(CommandError::Usage("this command needs settings".to_owned())),
     }
 }
@@ -112,4 +120,12 @@ pub fn with_invalid_settings(
         Command::Doctor(args) => doctor::with_invalid_settings(args, &error, out),
         _ => Err(error.into()),
     }
+}
+
+/// Prints the page of `deskbatch help settings`.
+fn settings_page(out: &Output) -> Result<Exit, CommandError> {
+    let page = cli::settings_page();
+    out.usage(&page.to_string(), &page.ansi().to_string(), false)
+        .map_err(CommandError::io("cannot write to stdout"))?;
+    Ok(Exit::Done)
 }

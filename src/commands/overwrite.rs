@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
 use crate::manifest::{look_like_rejects, same_file};
+use crate::report::html::TITLE_START;
 use crate::report::{COLUMNS, JSON_STARTS};
 use crate::util::atomic_file::{is_special_file, parent_dir, resolve_links};
 use crate::util::escape::path_text;
@@ -45,7 +46,9 @@ impl OutputKind {
                 head.starts_with(columns.as_bytes())
                     || JSON_STARTS.iter().any(|start| head.starts_with(start.as_bytes()))
             }
-            Self::Page => head.starts_with(b"<!DOCTYPE html>") && is_within("<title>deskbatch: "),
+            Self::Page => {
+                head.starts_with(b"<!DOCTYPE html>") && is_within(&format!("<title>{TITLE_START}"))
+            }
             Self::Rejects => look_like_rejects(head),
             Self::Metrics => head.starts_with(b"# HELP deskbatch_") || head.starts_with(b"# EOF"),
         }
@@ -59,9 +62,9 @@ impl OutputKind {
     fn name(self) -> &'static str {
         match self {
             Self::Report => "a report",
-            Self::Page => "a report's page",
-            Self::Rejects => "rejects",
-            Self::Metrics => "metrics of deskbatch",
+            Self::Page => "an HTML report",
+            Self::Rejects => "a rejects file",
+            Self::Metrics => "a metrics file of deskbatch",
         }
     }
 }
@@ -82,11 +85,12 @@ pub(super) fn why_kept(path: &Path, kind: OutputKind) -> io::Result<Option<Strin
     let mut head = Vec::new();
     (&file).take(HEAD_BYTES).read_to_end(&mut head)?;
     if !kind.matches(&head) {
-        return Ok(Some(format!("holds something else than {}", kind.name())));
+        return Ok(Some(format!("is not {}", kind.name())));
     }
     let is_changed = kind.is_edited() && is_unchanged(&file, &found) == Some(false);
-    Ok(is_changed
-        .then(|| "was changed after deskbatch wrote it, or was not written by it".to_owned()))
+    Ok(is_changed.then(|| {
+        "was changed after deskbatch wrote it, or was not written by deskbatch".to_owned()
+    }))
 }
 
 /// Fails if the file at `path` must not be replaced by one of this `kind`, unless `overwrite` is set.
@@ -102,7 +106,7 @@ pub(super) fn must_be_replaceable(
     let kept = why_kept(path, kind).map_err(CommandError::output(path))?;
     kept.map_or(Ok(()), |why| {
         Err(CommandError::Usage(format!(
-            "{flag}: {} {why}: nothing was written; name another file, or add --overwrite",
+            "{flag}: {} exists and {why}. Nothing was written. Name another file, or add --overwrite.",
             path_text(path)
         )))
     })
@@ -118,7 +122,7 @@ pub(super) fn must_be_no_source(
         return Ok(());
     };
     Err(CommandError::Usage(format!(
-        "{flag}: {} is the {what} itself; name another file",
+        "{flag}: {} is the {what}: name another file",
         path_text(path)
     )))
 }
@@ -130,7 +134,7 @@ pub(super) fn sources(queue: &Path, settings: Option<&Path>) -> Vec<(PathBuf, &'
         path.push(end);
         (PathBuf::from(path), "queue file")
     });
-    beside.chain(settings.map(|path| (path.to_owned(), "settings' file"))).collect()
+    beside.chain(settings.map(|path| (path.to_owned(), "configuration file"))).collect()
 }
 
 /// Whether both paths lead to the same file through any links; the file need not exist.
@@ -156,10 +160,7 @@ mod tests {
         let report = format!("{}\na,4\n", COLUMNS.join(","));
         write_atomic(&path, report.as_bytes(), Some(PRIVATE), IfExists::Replace).unwrap();
         assert_eq!(kept(OutputKind::Report), None);
-        assert!(
-            kept(OutputKind::Page)
-                .is_some_and(|why| why.contains("something else than a report's page"))
-        );
+        assert!(kept(OutputKind::Page).is_some_and(|why| why.contains("is not an HTML report")));
         if is_unchanged(&File::open(&path).unwrap(), &fs::metadata(&path).unwrap()).is_some() {
             // An editor writes in place, or creates another file.
             fs::write(&path, report.replace("a,4", "a,5,,")).unwrap();
@@ -178,7 +179,7 @@ mod tests {
             (OutputKind::Report, "[\n]\n"),
             (OutputKind::Report, "[\n{\"question_id\":\"a\""),
             (OutputKind::Rejects, "note,id,status,reason\nx"),
-            (OutputKind::Page, "<!DOCTYPE html><html><head><title>deskbatch: x</title>"),
+            (OutputKind::Page, "<!DOCTYPE html><html><head><title>deskbatch - x</title>"),
             (OutputKind::Metrics, "# HELP deskbatch_jobs Jobs.\n"),
         ] {
             for other in

@@ -75,12 +75,12 @@ pub(super) async fn plan_of(
         endpoint_mark: endpoint.as_ref().map_or_else(|| "-".to_owned(), Endpoint::mark),
         endpoint: endpoint.map_or_else(|| "sandbox".to_owned(), |endpoint| endpoint.to_string()),
         chunk: settings.chunk(),
-        again: args.again,
+        reimport: args.reimport,
         file: match file {
             Some(file) => Some(file_plan(staged, file).await?),
             None => None,
         },
-        waiting: survey.waiting,
+        pending: survey.pending,
         open: survey.open,
         in_doubt: survey.in_doubt,
         deletes: survey.deletes,
@@ -132,7 +132,7 @@ pub(super) async fn plan(
     staged.rollback().await?;
     match Service::of(settings, false, &queue).await {
         Err(CommandError::Usage(reason)) => {
-            out.warn(&format!("a run of this plan would end with 2: {reason}"));
+            out.warn(&format!("warning: a run of this plan would end with exit code 2: {reason}"));
         }
         known => drop(known?),
     }
@@ -146,73 +146,109 @@ pub(super) async fn plan(
         json(&plan, &estimate, &digest, &command)
     } else {
         format!(
-            "{}\n\ndigest of this plan:\n{digest}\nto do this and nothing more:\n{command}\n",
+            "{}\n\ndigest of this plan:\n{digest}\nto execute exactly this plan:\n{command}\n",
             plan_text(&plan, &estimate, &all_line(&words))
         )
     };
     let written = if args.json { out.json(&text) } else { out.data(&text) };
-    written.map_err(CommandError::io("stdout cannot be written"))?;
+    written.map_err(CommandError::io("cannot write to stdout"))?;
     Ok(Exit::Done)
 }
 
-/// The output of `--json`. `schema` changes when a key is removed or changes its meaning; new keys
-/// may be added without that.
+/// The output of `deskbatch plan --json`.
 #[derive(Serialize)]
-struct Json<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct PlanJson<'a> {
+    /// Version of this format. It changes when a field is removed or changes its meaning.
     schema: u32,
+    /// The digest of the plan, for `--plan`.
     digest: &'a str,
+    /// The command line that executes exactly this plan.
     command: &'a str,
-    /// The canonical text that the digest is computed from.
-    approved: String,
+    /// The text that the digest is computed from.
+    canonical_text: String,
     #[serde(flatten)]
     destination: JsonDestination<'a>,
+    /// The manifest; null if none is named.
     file: Option<JsonFile<'a>>,
-    waiting: JsonCounts,
-    send: JsonCounts,
-    /// Of `send`, jobs that may have been applied already: they are in flight or in doubt.
+    /// Pending jobs of earlier imports that the run sends too.
+    pending: JsonCounts,
+    /// All jobs that the run sends.
+    jobs: JsonCounts,
+    /// Of `jobs`, those in flight or in doubt: a request may have applied them already.
     in_doubt: u64,
+    /// Estimated number of requests.
     requests: JsonRange<u64>,
+    /// ETA, in seconds.
     seconds: JsonRange<f64>,
+    /// The ids of all questions that the run deletes.
     deletes: &'a [String],
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct JsonDestination<'a> {
+    /// SDKAppID of the app.
     sdkappid: u64,
+    /// Library of the app: chitchat or faq.
     library: &'a str,
+    /// Host that receives the requests; `sandbox` for a sandbox run.
     endpoint: &'a str,
+    /// Maximum questions per request.
     chunk: u64,
-    again: bool,
+    /// Whether a known manifest is imported again.
+    reimport: bool,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct JsonFile<'a> {
+    /// Path of the manifest as given.
     path: &'a str,
+    /// SHA-256 of the manifest and of the options that change its meaning.
     digest: &'a str,
+    /// All rows.
     rows: u64,
+    /// Rows that repeat an earlier row.
     duplicates: u64,
+    /// Invalid rows that are skipped.
     rejected: u64,
+    /// The jobs of the manifest.
     jobs: JsonCounts,
-    /// `new`, `continues`, `finished` or `empty`.
+    /// Effect of the import: `new` (a new batch), `continues` (a known manifest with unfinished jobs),
+    /// `finished` (a known manifest without any) or `empty` (no rows).
     effect: Effect,
+    /// Number of the batch of a known manifest.
     batch: Option<i64>,
-    batch_open: Option<u64>,
+    /// Unfinished jobs of that batch.
+    batch_unfinished: Option<u64>,
+    /// Pending jobs that the import replaces.
     superseded: u64,
-    /// One sentence each, to be read before approving.
+    /// Warnings about the manifest, one sentence each.
     warnings: &'a [String],
 }
 
+/// Jobs by target status.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct JsonCounts {
+    /// All jobs.
     total: u64,
+    /// Jobs that enable a question.
     enable: u64,
+    /// Jobs that disable a question.
     disable: u64,
+    /// Jobs that delete a question.
     delete: u64,
 }
 
+/// An estimated range.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct JsonRange<T> {
+    /// Lower end.
     from: T,
+    /// Upper end.
     to: T,
 }
 
@@ -239,25 +275,25 @@ fn json(plan: &Plan, estimate: &Eta, digest: &str, command: &str) -> String {
         jobs: file.jobs.into(),
         effect: file.effect,
         batch: file.known.map(|(batch, _)| batch),
-        batch_open: file.known.map(|(_, open)| open),
+        batch_unfinished: file.known.map(|(_, open)| open),
         superseded: file.superseded,
         warnings: &file.warnings,
     });
-    let json = Json {
+    let json = PlanJson {
         schema: 1,
         digest,
         command,
-        approved: plan.canonical_text(),
+        canonical_text: plan.canonical_text(),
         destination: JsonDestination {
             sdkappid: plan.app.sdkappid,
             library: plan.app.library.name(),
             endpoint: &plan.endpoint,
             chunk: plan.chunk,
-            again: plan.again,
+            reimport: plan.reimport,
         },
         file,
-        waiting: plan.waiting.counts.into(),
-        send: plan.open.counts.into(),
+        pending: plan.pending.counts.into(),
+        jobs: plan.open.counts.into(),
         in_doubt: plan.in_doubt,
         requests: JsonRange::new(&estimate.requests, |n| *n),
         seconds: JsonRange::new(&estimate.time, std::time::Duration::as_secs_f64),

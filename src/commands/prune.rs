@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::Output;
 use crate::queue::{Pruned, Queue};
+use crate::util::count::counted;
 
 /// Runs the command.
 pub(super) async fn prune(
@@ -19,16 +20,22 @@ pub(super) async fn prune(
     let before_ms = now_ms.saturating_sub(age_ms);
     if args.dry_run {
         let Pruned { batches, jobs, .. } = queue.prunable(before_ms).await?;
-        out.info(&format!("{jobs} jobs of {batches} finished batches would be dropped"));
+        out.info(&format!(
+            "would delete {} of {}",
+            counted(jobs, "job"),
+            counted(batches, "finished batch")
+        ));
     } else {
         let Pruned { batches, jobs, requests, room_kept } = queue.prune(before_ms, now_ms).await?;
         out.info(&format!(
-            "{jobs} jobs of {batches} finished batches and {requests} requests were dropped"
+            "deleted {} of {} and {}",
+            counted(jobs, "job"),
+            counted(batches, "finished batch"),
+            counted(requests, "request")
         ));
         if room_kept {
             out.info(
-                "the file stays as large as it was, since another process uses it: prune again when no run is going on, and \
-                 it gets smaller",
+                "could not shrink the queue file: another process has it open; prune again when no run is active",
             );
         }
     }

@@ -5,6 +5,7 @@ use crate::cli::RetryArgs;
 use crate::config::Settings;
 use crate::output::Output;
 use crate::queue::Queue;
+use crate::util::count::{choose, counted};
 
 /// Runs the command.
 pub(super) async fn retry(
@@ -21,19 +22,21 @@ pub(super) async fn retry(
     let retried = queue.retry_failed(&args.code, args.batch).await?;
     let then = match retried.pending {
         0 => String::new(),
-        _ => format!("; deskbatch run{} sends them", settings.flags()),
+        _ => format!("; send with: deskbatch run{}", settings.flags()),
     };
-    out.info(&format!("{} failed jobs are pending again{then}", retried.pending));
+    out.info(&format!("{} set back to pending{then}", counted(retried.pending, "failed job")));
     if retried.superseded > 0 {
         out.info(&format!(
-            "{} were left alone: a newer import speaks for their questions",
-            retried.superseded
+            "{} skipped: superseded by a later import of the same questions",
+            counted(retried.superseded, "failed job")
         ));
     }
     if retried.cancelled > 0 {
         out.info(&format!(
-            "{} cancelled jobs stay cancelled: deskbatch import FILE --again{} makes new jobs of their manifest",
-            retried.cancelled,
+            "{} skipped: to send {}, import {} manifest again with deskbatch import FILE --reimport{}",
+            counted(retried.cancelled, "cancelled job"),
+            choose(retried.cancelled, "it", "them"),
+            choose(retried.cancelled, "its", "their"),
             settings.flags()
         ));
     }

@@ -1,4 +1,4 @@
-//! `deskbatch sandbox`: serves the API on this machine until a signal.
+//! `deskbatch sandbox`: serves the API on this host until a signal.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub(super) async fn sandbox(
     let own_key = settings.secret_key().is_none();
     let sandbox = Sandbox::start(sandbox_settings(settings, &args.behaviour, Some(args.addr))?)
         .await
-        .map_err(CommandError::io(format!("the sandbox cannot listen at {}", args.addr)))?;
+        .map_err(CommandError::io(format!("the sandbox cannot listen on {}", args.addr)))?;
     // Before the address is printed: a reader of it may send a signal.
     let mut shutdown = signals::listen(out, "stopping")?;
     let endpoint = sandbox.endpoint();
@@ -31,8 +31,8 @@ pub(super) async fn sandbox(
              export DESKBATCH_SECRET_KEY={SANDBOX_KEY}\n"
         );
     }
-    out.data(&text).map_err(CommandError::io("stdout cannot be written"))?;
-    out.info(&format!("the sandbox listens; {endpoint}/ shows what it saw; Ctrl-C ends it"));
+    out.data(&text).map_err(CommandError::io("cannot write to stdout"))?;
+    out.info(&format!("the sandbox is listening. {endpoint}/ shows the requests that it received. Press Ctrl-C to stop it."));
     shutdown.requested(ShutdownMode::Graceful).await;
     sandbox.stop().await;
     Ok(Exit::Done)

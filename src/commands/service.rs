@@ -49,7 +49,7 @@ impl Service {
         Ok(queue.set_endpoint(self.app, &self.endpoint).await?)
     }
 
-    /// Restores the earlier note if the run got no response, so that a mistyped address does not bind
+    /// Restores the earlier note if the run received no response, so that a mistyped address does not bind
     /// the queue.
     pub(in crate::commands) async fn conclude(
         &self,
@@ -72,10 +72,10 @@ fn other_service(settings: &Settings, app: App, noted: &str, endpoint: &str) -> 
     let (noted, endpoint) = (host(noted), host(endpoint));
     let paths = if noted == endpoint { ", under another path" } else { "" };
     CommandError::Usage(format!(
-        "the jobs of application {}, library {}, in {} were sent to {noted}, and this run would send to \
-         {endpoint}{paths}: nothing was imported, nothing was sent\n\
-         another service needs a queue of its own: name one with --database; if both addresses lead to the same \
-         service, say so once with --same-service",
+        "the jobs of app {}, library {}, in {} were sent to {noted}, but this run would send to {endpoint}{paths}. Nothing \
+         was imported or sent.\n\
+         For another service, name another queue with --database. If both addresses lead to the same service, add \
+         --same-service once.",
         app.sdkappid,
         app.library,
         path_text(&settings.database)

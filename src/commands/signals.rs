@@ -32,12 +32,12 @@ pub(super) enum Phase {
 impl Phase {
     fn message(self) -> &'static str {
         match self {
-            Self::Lock => "stopping: no longer waiting for the queue; nothing was sent",
-            Self::Import => "stopping: undoing the import; once more stops at once",
-            Self::Send => {
-                "stopping: waiting for the requests that are out; once more stops at once"
+            Self::Lock => "stopping: no longer waiting for the lock; nothing was sent",
+            Self::Import => "stopping: rolling back the import (signal again to stop now)",
+            Self::Send => "stopping: waiting for in-flight requests (signal again to stop now)",
+            Self::Finish => {
+                "stopping: terminating the --on-finish command (signal again to kill it)"
             }
-            Self::Finish => "stopping: ending the command of --on-finish; once more kills it",
         }
     }
 }
@@ -140,7 +140,7 @@ const SIGXFSZ: i32 = 25;
 /// process without a message.
 pub(super) fn ignore_file_size_limit() -> Result<(), CommandError> {
     let handler = signal(SignalKind::from_raw(SIGXFSZ));
-    handler.map(drop).map_err(CommandError::io("signals cannot be listened for"))
+    handler.map(drop).map_err(CommandError::io("cannot handle signals"))
 }
 
 /// The signals that request a shutdown.
@@ -153,7 +153,7 @@ struct ShutdownSignals {
 
 impl ShutdownSignals {
     fn new() -> Result<Self, CommandError> {
-        let failed = || CommandError::io("signals cannot be listened for");
+        let failed = || CommandError::io("cannot handle signals");
         let listen = |kind| signal(kind).map_err(failed());
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

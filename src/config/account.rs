@@ -1,5 +1,7 @@
 //! The account: SDKAppID, library, identifier, key or UserSig, and endpoint.
 
+use std::time::Duration;
+
 use secrecy::SecretString;
 
 use super::{ConfigError, Settings, defaults};
@@ -16,7 +18,7 @@ pub struct Account {
     pub identifier: String,
     /// The source of UserSigs.
     pub signer: Signer,
-    /// The destination of calls; `None` in a sandbox run until its sandbox listens.
+    /// The destination of requests; `None` in a sandbox run until its sandbox listens.
     pub endpoint: Option<Endpoint>,
 }
 
@@ -28,11 +30,13 @@ impl Settings {
     pub fn app(&self) -> Result<App, ConfigError> {
         let sdkappid = match self.raw.sdkappid {
             Some(0) => {
-                return Err(ConfigError::new("sdkappid: 0 is not a number of an application"));
+                return Err(ConfigError::new(
+                    "sdkappid: 0 is not an SDKAppID: write the number that the console shows",
+                ));
             }
             Some(number) => number,
             None if self.is_sandbox_run => SANDBOX_SDKAPPID,
-            None => return Err(not_set("the number of your application", "SDKAPPID", "sdkappid")),
+            None => return Err(not_set("the SDKAppID", "SDKAPPID", "sdkappid")),
         };
         Ok(App { sdkappid, library: self.library() })
     }
@@ -57,7 +61,7 @@ impl Settings {
                 SANDBOX_IDENTIFIER,
                 app.sdkappid,
                 key,
-                defaults::USERSIG_LIFETIME_S,
+                defaults::USERSIG_LIFETIME.as_secs(),
             );
             let identifier = SANDBOX_IDENTIFIER.to_owned();
             return Ok(Account { app, identifier, signer, endpoint: None });
@@ -67,7 +71,7 @@ impl Settings {
         Ok(Account { app, identifier, signer, endpoint: self.endpoint()? })
     }
 
-    /// The destination of calls; `None` in a sandbox run, whose sandbox does not listen yet.
+    /// The destination of requests; `None` in a sandbox run, whose sandbox does not listen yet.
     ///
     /// # Errors
     /// When neither a region nor an endpoint is set.
@@ -75,7 +79,7 @@ impl Settings {
         match &self.endpoint {
             _ if self.is_sandbox_run => Ok(None),
             Some(endpoint) => Ok(Some(endpoint.clone())),
-            None => Err(not_set("the region of your application", "REGION", "region")),
+            None => Err(not_set("the region of your app", "REGION", "region")),
         }
     }
 
@@ -85,7 +89,11 @@ impl Settings {
     /// When it is missing or the service would not accept it.
     pub fn identifier(&self) -> Result<String, ConfigError> {
         let Some(identifier) = self.raw.identifier.clone() else {
-            return Err(not_set("an App administrator account", "IDENTIFIER", "identifier"));
+            return Err(not_set(
+                "the identifier of an app administrator",
+                "IDENTIFIER",
+                "identifier",
+            ));
         };
         match check_identifier(&identifier) {
             Ok(None) => {}
@@ -105,9 +113,9 @@ impl Settings {
         self.raw.usersig.as_ref()
     }
 
-    /// The lifetime of a UserSig that is generated from the key, in seconds.
-    pub fn usersig_lifetime_s(&self) -> u64 {
-        self.raw.usersig_lifetime_s.unwrap_or(defaults::USERSIG_LIFETIME_S)
+    /// The lifetime of a UserSig that is generated from the key.
+    pub fn usersig_lifetime(&self) -> Duration {
+        self.raw.usersig_lifetime.unwrap_or(defaults::USERSIG_LIFETIME)
     }
 
     /// All missing or invalid parts of the account, not just the first.
@@ -128,12 +136,15 @@ impl Settings {
             (Some(_), Some(_)) => Err(ConfigError::new(
                 "both a secret key and a UserSig are set: keep one of DESKBATCH_SECRET_KEY and DESKBATCH_USERSIG",
             )),
-            (Some(key), None) => {
-                Ok(Signer::with_key(identifier, sdkappid, key.clone(), self.usersig_lifetime_s()))
-            }
+            (Some(key), None) => Ok(Signer::with_key(
+                identifier,
+                sdkappid,
+                key.clone(),
+                self.usersig_lifetime().as_secs(),
+            )),
             (None, Some(usersig)) => Ok(Signer::ready_made(usersig.clone())),
             (None, None) => Err(ConfigError::new(
-                "no secret key: set DESKBATCH_SECRET_KEY, or secret_key in deskbatch.toml, or give a ready-made \
+                "the secret key is not set: set DESKBATCH_SECRET_KEY, or secret_key in deskbatch.toml, or set a ready-made \
                  UserSig as DESKBATCH_USERSIG",
             )),
         }
@@ -142,7 +153,7 @@ impl Settings {
 
 fn not_set(what: &str, variable: &str, key: &str) -> ConfigError {
     ConfigError(format!(
-        "{what} is not set: set DESKBATCH_{variable}, or {key} in deskbatch.toml, or --{key}; or rehearse with --sandbox"
+        "{what} is not set: set DESKBATCH_{variable}, or {key} in deskbatch.toml, or --{key}. To run without an account, use --sandbox."
     ))
 }
 
@@ -151,7 +162,9 @@ pub(super) fn secret_from_environment(name: &str) -> Result<Option<SecretString>
         Ok(value) => Ok(Some(SecretString::from(value))),
         Err(std::env::VarError::NotPresent) => Ok(None),
         // Never prints the value.
-        Err(std::env::VarError::NotUnicode(_)) => Err(ConfigError(format!("{name} is not text"))),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(ConfigError(format!("{name} is not UTF-8 text")))
+        }
     }
 }
 

@@ -22,7 +22,7 @@ impl Settings {
     /// The dashboard of a run, if one is set.
     ///
     /// # Errors
-    /// When the address is invalid, or reachable from other machines without a token.
+    /// When the address is invalid, or reachable from other hosts without a token.
     pub fn dashboard(&self) -> Result<Option<DashboardSettings>, ConfigError> {
         let addr = self.raw.dashboard.as_deref();
         addr.map(|addr| self.dashboard_at("dashboard", addr)).transpose()
@@ -46,14 +46,14 @@ impl Settings {
     fn dashboard_at(&self, name: &str, text: &str) -> Result<DashboardSettings, ConfigError> {
         let addr = parse_addr(text).ok_or_else(|| {
             ConfigError(format!(
-                "{name}: {text:?} is not an address to listen at: write it as 127.0.0.1:8048; port 0 takes a free one"
+                "{name}: {text:?} is not an address with a port: write e.g. 127.0.0.1:8048, or port 0 for a free port"
             ))
         })?;
         let token = self.raw.dashboard_token.clone();
         if token.is_none() && !addr.ip().is_loopback() {
             return Err(ConfigError(format!(
-                "{name}: other machines reach {addr}, and nothing asks who they are: set DESKBATCH_DASHBOARD_TOKEN, or \
-                 listen at 127.0.0.1"
+                "{name}: other hosts can reach {addr}, so the dashboard needs a token: set DESKBATCH_DASHBOARD_TOKEN, or \
+                 listen on 127.0.0.1"
             )));
         }
         Ok(DashboardSettings { addr, token })
@@ -65,8 +65,8 @@ impl Settings {
             let token = token.expose_secret();
             if token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(ConfigError(format!(
-                    "dashboard_token: it has to be at least {TOKEN_BYTES_MIN} letters, digits or signs without blanks; \
-                     `openssl rand -hex 32` makes a good one"
+                    "dashboard_token: the token must have at least {TOKEN_BYTES_MIN} ASCII letters, digits or signs, and no \
+                     blanks: generate one with `openssl rand -hex 32`"
                 )));
             }
         }

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::{DAY_S, RATE_DOCUMENTED, sandbox};
+use super::{DAY, RATE_DOCUMENTED, sandbox};
 use crate::cli::{LogFormat, SANDBOX_TABLE};
+use crate::domain::clock::duration_text;
 use crate::domain::job::Library;
 
 /// The configuration file.
@@ -20,31 +21,31 @@ pub(super) const RATE: f64 = RATE_DOCUMENTED;
 pub(super) const CHUNK: u32 = 100;
 
 /// The most requests in flight.
-pub(super) const IN_FLIGHT: u32 = 32;
+pub(super) const MAX_IN_FLIGHT: u32 = 32;
 
 /// Attempts of a chunk.
-pub(super) const ATTEMPTS: u32 = 4;
+pub(super) const MAX_ATTEMPTS: u32 = 4;
 
 /// Rejections in a row after which the runner checks whether the app is alive.
-pub(super) const REJECTIONS_MAX: u32 = 8;
+pub(super) const MAX_REJECTIONS: u32 = 8;
 
-/// The longest outage, in seconds.
-pub(super) const OUTAGE_S: u64 = 600;
+/// The longest outage.
+pub(super) const OUTAGE_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// The grace period for requests in flight, in seconds.
-pub(super) const GRACE_S: u64 = 10;
+/// The grace period for requests in flight.
+pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 /// How long to wait for a lock that another run holds.
-pub(super) const WAIT: Duration = Duration::ZERO;
+pub(super) const LOCK_TIMEOUT: Duration = Duration::ZERO;
 
-/// The connection timeout, in milliseconds.
-pub(super) const CONNECT_TIMEOUT_MS: u64 = 3_000;
+/// The timeout of a connection.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The timeout of a call, in milliseconds.
-pub(super) const TIMEOUT_MS: u64 = 10_000;
+/// The timeout of a request.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The lifetime of a generated UserSig, in seconds.
-pub(super) const USERSIG_LIFETIME_S: u64 = DAY_S;
+/// The lifetime of a generated UserSig.
+pub(super) const USERSIG_LIFETIME: Duration = DAY;
 
 /// The log filter.
 pub(super) const LOG: &str = "warn";
@@ -55,7 +56,7 @@ pub(super) const QUIET: bool = false;
 /// The address of `deskbatch dashboard`.
 pub(super) const DASHBOARD_ADDR: &str = "127.0.0.1:8048";
 
-/// The default of the setting `key` as its flag would have it; `none` if a run does without a value. `None`
+/// The default of the setting `key` in the syntax of its flag; `none` if a run needs no value. `None`
 /// for a setting that an account needs, and for other keys.
 pub(crate) fn default_text(key: &str) -> Option<String> {
     if let Some(key) = key.strip_prefix(SANDBOX_TABLE).and_then(|key| key.strip_prefix('.')) {
@@ -67,15 +68,15 @@ pub(crate) fn default_text(key: &str) -> Option<String> {
         "library" => Library::default().to_string(),
         "rate" => RATE.to_string(),
         "chunk" => CHUNK.to_string(),
-        "in_flight" => IN_FLIGHT.to_string(),
-        "attempts" => ATTEMPTS.to_string(),
-        "rejections_max" => REJECTIONS_MAX.to_string(),
-        "outage_s" => OUTAGE_S.to_string(),
-        "grace_s" => GRACE_S.to_string(),
-        "wait" => format!("{}s", WAIT.as_secs()),
-        "connect_timeout_ms" => CONNECT_TIMEOUT_MS.to_string(),
-        "timeout_ms" => TIMEOUT_MS.to_string(),
-        "usersig_lifetime_s" => USERSIG_LIFETIME_S.to_string(),
+        "max_in_flight" => MAX_IN_FLIGHT.to_string(),
+        "max_attempts" => MAX_ATTEMPTS.to_string(),
+        "max_rejections" => MAX_REJECTIONS.to_string(),
+        "outage_timeout" => duration_text(OUTAGE_TIMEOUT),
+        "grace_period" => duration_text(GRACE_PERIOD),
+        "lock_timeout" => duration_text(LOCK_TIMEOUT),
+        "connect_timeout" => duration_text(CONNECT_TIMEOUT),
+        "timeout" => duration_text(TIMEOUT),
+        "usersig_lifetime" => duration_text(USERSIG_LIFETIME),
         "quiet" => QUIET.to_string(),
         "log" => LOG.to_owned(),
         "log_format" => LogFormat::default().to_string(),
@@ -111,7 +112,7 @@ mod tests {
     fn example_file_shows_the_defaults() {
         let example = include_str!("../../deskbatch.example.toml");
         // A file cannot name itself, and the example waits.
-        let is_shown = |key: &str| !["config", "wait"].contains(&key) && !key.contains('.');
+        let is_shown = |key: &str| !["config", "lock_timeout"].contains(&key) && !key.contains('.');
         for setting in settings().into_iter().filter(|setting| is_shown(&setting.key)) {
             let Some(default) = setting.default else { continue };
             let lines = [default.clone(), format!("{default:?}")]

@@ -29,7 +29,7 @@ pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<ConfigFi
         Err(e) => {
             let path = path_text(path);
             return Err(ConfigError(format!(
-                "{path} cannot be read: {e}: name another file with --config, or write one with deskbatch init {path}"
+                "cannot read {path}: {e}. Name another file with --config, or create one: deskbatch init {path}"
             )));
         }
     };
@@ -107,10 +107,10 @@ fn plain_message(message: &str) -> String {
     }
     match message.rsplit_once(", expected ") {
         Some((head, expected)) if head.starts_with("invalid type: ") => {
-            format!("a value of the wrong kind, expected {}", type_name(expected))
+            format!("the value has the wrong type: expected {}", type_name(expected))
         }
         Some((head, expected)) if head.starts_with("invalid value: ") => {
-            format!("an impossible value, expected {}", type_name(expected))
+            format!("the value is invalid: expected {}", type_name(expected))
         }
         _ => message.to_owned(),
     }
@@ -119,7 +119,7 @@ fn plain_message(message: &str) -> String {
 /// The name of a type for users.
 fn type_name(expected: &str) -> &str {
     match expected {
-        "u32" | "u64" | "usize" => "a whole number from 0, without quotes",
+        "u32" | "u64" | "usize" => "a whole number, at least 0, without quotes",
         "f64" => "a number, without quotes",
         "a boolean" => "true or false, without quotes",
         "a string" => "text in quotes",
@@ -138,18 +138,18 @@ fn unknown_key(key: &str, in_sandbox: bool) -> String {
     let (of_sandbox, others): (Vec<&str>, Vec<&str>) = (of_sandbox.collect(), others.collect());
     if in_sandbox && others.contains(&key) {
         return format!(
-            "`{key}` is no setting of the sandbox: put the line above [{SANDBOX_TABLE}]"
+            "`{key}` is not a setting of the sandbox: move the line above [{SANDBOX_TABLE}]"
         );
     }
     if !in_sandbox && of_sandbox.contains(&key) {
         return format!(
-            "`{key}` is a setting of the sandbox: put it below a line [{SANDBOX_TABLE}]"
+            "`{key}` is a setting of the sandbox: move it below a line [{SANDBOX_TABLE}]"
         );
     }
     let keys = if in_sandbox { of_sandbox } else { others };
     match nearest(key, keys) {
         Some(meant) => format!("unknown key `{key}`: did you mean `{meant}`?"),
-        None => format!("unknown key `{key}`: deskbatch run --help names the keys there are"),
+        None => format!("unknown key `{key}`: `deskbatch help settings` lists the keys"),
     }
 }
 
@@ -178,19 +178,19 @@ pub(super) fn merge(over: SettingsArgs, under: SettingsArgs) -> SettingsArgs {
         library: over.library.or(under.library),
         rate: over.rate.or(under.rate),
         chunk: over.chunk.or(under.chunk),
-        in_flight: over.in_flight.or(under.in_flight),
-        attempts: over.attempts.or(under.attempts),
-        rejections_max: over.rejections_max.or(under.rejections_max),
+        max_in_flight: over.max_in_flight.or(under.max_in_flight),
+        max_attempts: over.max_attempts.or(under.max_attempts),
+        max_rejections: over.max_rejections.or(under.max_rejections),
         max_failures: over.max_failures.or(under.max_failures),
-        outage_s: over.outage_s.or(under.outage_s),
-        grace_s: over.grace_s.or(under.grace_s),
+        outage_timeout: over.outage_timeout.or(under.outage_timeout),
+        grace_period: over.grace_period.or(under.grace_period),
         max_duration: over.max_duration.or(under.max_duration),
-        wait: over.wait.or(under.wait),
+        lock_timeout: over.lock_timeout.or(under.lock_timeout),
         on_finish: over.on_finish.or(under.on_finish),
         metrics_file: over.metrics_file.or(under.metrics_file),
-        connect_timeout_ms: over.connect_timeout_ms.or(under.connect_timeout_ms),
-        timeout_ms: over.timeout_ms.or(under.timeout_ms),
-        usersig_lifetime_s: over.usersig_lifetime_s.or(under.usersig_lifetime_s),
+        connect_timeout: over.connect_timeout.or(under.connect_timeout),
+        timeout: over.timeout.or(under.timeout),
+        usersig_lifetime: over.usersig_lifetime.or(under.usersig_lifetime),
         quiet: over.quiet.or(under.quiet),
         log: over.log.or(under.log),
         log_format: over.log_format.or(under.log_format),
@@ -210,23 +210,23 @@ pub(super) fn merge_sandbox(over: SandboxArgs, under: SandboxArgs) -> SandboxArg
         fault: or_else(over.fault, under.fault),
         script: over.script.or(under.script),
         seed: over.seed.or(under.seed),
-        latency_ms: over.latency_ms.or(under.latency_ms),
-        jitter_ms: over.jitter_ms.or(under.jitter_ms),
-        way_there_ms: over.way_there_ms.or(under.way_there_ms),
-        way_there_jitter_ms: over.way_there_jitter_ms.or(under.way_there_jitter_ms),
-        late_ms: over.late_ms.or(under.late_ms),
+        latency: over.latency.or(under.latency),
+        latency_jitter: over.latency_jitter.or(under.latency_jitter),
+        request_delay: over.request_delay.or(under.request_delay),
+        request_delay_jitter: over.request_delay_jitter.or(under.request_delay_jitter),
+        late_delay: over.late_delay.or(under.late_delay),
         rate_limit: over.rate_limit.or(under.rate_limit),
         window: over.window.or(under.window),
-        count_refused: over.count_refused.or(under.count_refused),
+        count_rejected: over.count_rejected.or(under.count_rejected),
         rate_code: over.rate_code.or(under.rate_code),
         admin_code: over.admin_code.or(under.admin_code),
         json_code: over.json_code.or(under.json_code),
         unknown_ids: over.unknown_ids.or(under.unknown_ids),
         repeated_delete_ok: over.repeated_delete_ok.or(under.repeated_delete_ok),
-        ids_max: over.ids_max.or(under.ids_max),
-        ids_max_falls: or_else(over.ids_max_falls, under.ids_max_falls),
+        max_ids: over.max_ids.or(under.max_ids),
+        max_ids_after: or_else(over.max_ids_after, under.max_ids_after),
         lapsed_after: over.lapsed_after.or(under.lapsed_after),
-        lapsed_for_ms: over.lapsed_for_ms.or(under.lapsed_for_ms),
+        lapsed_for: over.lapsed_for.or(under.lapsed_for),
         poison: over.poison.or(under.poison),
         too_many_code: over.too_many_code.or(under.too_many_code),
         desk_off: if over.desk_off.is_empty() { under.desk_off } else { over.desk_off },

@@ -9,6 +9,7 @@ mod dashboard;
 mod defaults;
 mod file;
 mod origin;
+mod paths;
 mod sandbox;
 mod trust;
 mod value;
@@ -23,10 +24,12 @@ use account::{endpoint, secret_from_environment};
 pub use dashboard::DashboardSettings;
 pub(crate) use defaults::{CONFIG_FILE, default_text};
 pub use origin::{ConfigFile, EffectiveSetting, Origin, UnknownVariable, unknown_variables};
+use paths::{database_path, metrics_path, sandbox_database_path};
 pub use sandbox::sandbox_settings;
 
 use crate::cli::{Cli, LogFormat, SandboxArgs, SettingSource, SettingSources, SettingsArgs};
 use crate::desk::Endpoint;
+use crate::domain::clock::duration_text;
 use crate::domain::job::App;
 use crate::manifest::same_file;
 use crate::queue::ApprovalId;
@@ -79,12 +82,12 @@ pub struct Settings {
     endpoint: Option<Endpoint>,
 }
 
-/// The timeouts of a call.
+/// The timeouts of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// For the connection, name lookup and TLS included.
     pub connect: Duration,
-    /// For the whole call.
+    /// For the whole request.
     pub total: Duration,
 }
 
@@ -161,13 +164,13 @@ impl Settings {
             app,
             approved,
             chunk_jobs_max: raw.chunk.unwrap_or(defaults::CHUNK) as usize,
-            in_flight_max: raw.in_flight.unwrap_or(defaults::IN_FLIGHT) as usize,
+            in_flight_max: raw.max_in_flight.unwrap_or(defaults::MAX_IN_FLIGHT) as usize,
             rate: self.rate(),
-            attempts_max: raw.attempts.unwrap_or(defaults::ATTEMPTS),
-            outage_max: Duration::from_secs(raw.outage_s.unwrap_or(defaults::OUTAGE_S)),
-            rejections_max: raw.rejections_max.unwrap_or(defaults::REJECTIONS_MAX),
+            attempts_max: raw.max_attempts.unwrap_or(defaults::MAX_ATTEMPTS),
+            outage_max: raw.outage_timeout.unwrap_or(defaults::OUTAGE_TIMEOUT),
+            rejections_max: raw.max_rejections.unwrap_or(defaults::MAX_REJECTIONS),
             failures_max: raw.max_failures,
-            grace: Duration::from_secs(raw.grace_s.unwrap_or(defaults::GRACE_S)),
+            grace: raw.grace_period.unwrap_or(defaults::GRACE_PERIOD),
             seed: fastrand::u64(..),
         }
     }
@@ -203,13 +206,11 @@ impl Settings {
         u64::from(self.raw.chunk.unwrap_or(defaults::CHUNK))
     }
 
-    /// The timeouts of a call.
+    /// The timeouts of a request.
     pub fn timeouts(&self) -> Timeouts {
         Timeouts {
-            connect: Duration::from_millis(
-                self.raw.connect_timeout_ms.unwrap_or(defaults::CONNECT_TIMEOUT_MS),
-            ),
-            total: Duration::from_millis(self.raw.timeout_ms.unwrap_or(defaults::TIMEOUT_MS)),
+            connect: self.raw.connect_timeout.unwrap_or(defaults::CONNECT_TIMEOUT),
+            total: self.raw.timeout.unwrap_or(defaults::TIMEOUT),
         }
     }
 
@@ -219,8 +220,8 @@ impl Settings {
     }
 
     /// How long to wait for a lock that another run holds.
-    pub fn wait(&self) -> Duration {
-        self.raw.wait.unwrap_or(defaults::WAIT)
+    pub fn lock_timeout(&self) -> Duration {
+        self.raw.lock_timeout.unwrap_or(defaults::LOCK_TIMEOUT)
     }
 
     /// The `--on-finish` command.
@@ -239,15 +240,15 @@ impl Settings {
         // would fall below the resolution of the clock.
         if !(1.0 / 3_600.0..=1_000_000.0).contains(&rate) {
             return Err(ConfigError(format!(
-                "rate: {rate} is not a number of requests a second above 0: give {RATE_DOCUMENTED} or less, as 0.5"
+                "rate: {rate} is not a valid rate: write requests per second above 0, at most {RATE_DOCUMENTED}, e.g. 0.5"
             )));
         }
         let loopback =
             self.is_sandbox_run || self.endpoint.as_ref().is_none_or(Endpoint::is_loopback);
         if rate > RATE_DOCUMENTED && !loopback {
             return Err(ConfigError(format!(
-                "rate: the service allows {RATE_DOCUMENTED} requests a second; {rate} is possible only toward a sandbox \
-                 on this machine: give {RATE_DOCUMENTED} or less, or rehearse with --sandbox"
+                "rate: the service allows {RATE_DOCUMENTED} requests per second, and {rate} is allowed only to a sandbox on \
+                 this host: set {RATE_DOCUMENTED} or less, or use --sandbox"
             )));
         }
         Ok(())
@@ -260,7 +261,7 @@ impl Settings {
         let others = [Some(self.database.as_path()), self.metrics_file.as_deref(), settings];
         if others.into_iter().flatten().any(|other| same_file(log, other)) {
             return Err(ConfigError(format!(
-                "log_file: {} is the queue, the settings or the metrics: name another file",
+                "log_file: {} is the queue file, the configuration file or the metrics file: name another file",
                 path_text(log)
             )));
         }
@@ -270,77 +271,57 @@ impl Settings {
     fn check_limits(&self) -> Result<(), ConfigError> {
         let raw = &self.raw;
         between("chunk", raw.chunk.map(u64::from), 1, 10_000)?;
-        between("in_flight", raw.in_flight.map(u64::from), 1, 64)?;
-        between("attempts", raw.attempts.map(u64::from), 1, 100)?;
-        between("outage_s", raw.outage_s, 0, 30 * DAY_S)?;
-        between("grace_s", raw.grace_s, 0, 3_600)?;
+        between("max_in_flight", raw.max_in_flight.map(u64::from), 1, 64)?;
+        between("max_attempts", raw.max_attempts.map(u64::from), 1, 100)?;
+        within("outage_timeout", raw.outage_timeout, Duration::ZERO, 30 * DAY)?;
+        within("grace_period", raw.grace_period, Duration::ZERO, HOUR)?;
+        within("lock_timeout", raw.lock_timeout, Duration::ZERO, 3_650 * DAY)?;
         if raw.max_duration.is_some_and(|most| most.is_zero()) {
             return Err(ConfigError::new(
-                "max_duration: a run without any time cannot begin: give a longer one, or leave it out",
+                "max_duration: 0s is too short for a run: set a longer duration, or omit it",
             ));
         }
         if raw.on_finish.as_ref().is_some_and(|command| command.trim().is_empty()) {
-            return Err(ConfigError::new("on_finish: there is no command in it: leave it out"));
+            return Err(ConfigError::new(
+                "on_finish: the command is empty: set a command, or omit it",
+            ));
         }
-        between("connect_timeout_ms", raw.connect_timeout_ms, 1, 600_000)?;
-        between("timeout_ms", raw.timeout_ms, 1, 600_000)?;
-        between("usersig_lifetime_s", raw.usersig_lifetime_s, 600, 3_650 * DAY_S)
+        let (least, most) = (Duration::from_millis(1), Duration::from_mins(10));
+        within("connect_timeout", raw.connect_timeout, least, most)?;
+        within("timeout", raw.timeout, least, most)?;
+        within("usersig_lifetime", raw.usersig_lifetime, Duration::from_mins(10), 3_650 * DAY)
     }
 }
 
-/// One day, in seconds: the vendor's minimum for the lifetime of a UserSig.
-const DAY_S: u64 = 86_400;
+/// The vendor's minimum for the lifetime of a UserSig.
+const DAY: Duration = Duration::from_hours(24);
+
+const HOUR: Duration = Duration::from_hours(1);
 
 fn between(name: &str, value: Option<u64>, least: u64, most: u64) -> Result<(), ConfigError> {
     match value {
         Some(value) if !(least..=most).contains(&value) => Err(ConfigError(format!(
-            "{name}: {value} is not between {least} and {most}: give a number between them, or leave it out"
+            "{name}: {value} is not between {least} and {most}: set a number in this range, or omit it"
         ))),
         _ => Ok(()),
     }
 }
 
-/// A path, or `sqlite:` and a path, or `sqlite://` and a path.
-fn database_path(text: &str) -> Result<PathBuf, ConfigError> {
-    let path = match text.split_once(':') {
-        Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
-        Some((scheme, rest)) if rest.starts_with("//") => {
-            return Err(ConfigError(format!(
-                "database: {scheme}: is not a kind of queue that this version has; give a path or sqlite: and a path"
-            )));
-        }
-        _ => text,
-    };
-    if path.is_empty() || path.contains('?') {
-        return Err(ConfigError(format!(
-            "database: {text:?} is not a path: name a file, as deskbatch.db, or leave it out"
-        )));
+fn within(
+    name: &str,
+    value: Option<Duration>,
+    least: Duration,
+    most: Duration,
+) -> Result<(), ConfigError> {
+    match value {
+        Some(value) if !(least..=most).contains(&value) => Err(ConfigError(format!(
+            "{name}: {} is not between {} and {}: set a duration in this range, or omit it",
+            duration_text(value),
+            duration_text(least),
+            duration_text(most),
+        ))),
+        _ => Ok(()),
     }
-    Ok(PathBuf::from(path))
-}
-
-/// `deskbatch.db` → `deskbatch.sandbox.db`.
-fn sandbox_database_path(path: &Path) -> PathBuf {
-    match path.extension() {
-        Some(extension) => {
-            let mut ending = std::ffi::OsString::from("sandbox.");
-            ending.push(extension);
-            path.with_extension(ending)
-        }
-        None => path.with_extension("sandbox"),
-    }
-}
-
-/// The metrics file. That of a sandbox run has a name that no exporter reads, so that it is never
-/// taken for live data: `deskbatch.prom` → `deskbatch.prom.sandbox`.
-fn metrics_path(path: &Path, is_sandbox_run: bool) -> Result<PathBuf, ConfigError> {
-    if path.extension().is_none_or(|ending| ending != "prom") {
-        return Err(ConfigError(format!(
-            "metrics_file: {} does not end in .prom: the node exporter reads no other file; call it deskbatch.prom",
-            path_text(path)
-        )));
-    }
-    Ok(if is_sandbox_run { path.with_extension("prom.sandbox") } else { path.to_owned() })
 }
 
 /// Whether `args` holds a secret.
@@ -355,42 +336,4 @@ fn has_account_secret(args: &SettingsArgs) -> bool {
 
 fn is_filled(secret: Option<&SecretString>) -> bool {
     secret.is_some_and(|secret| !secret.expose_secret().is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn database_is_a_path_or_a_sqlite_url() {
-        let path =
-            |text| database_path(text).map(|p| p.to_string_lossy().into_owned()).map_err(|e| e.0);
-        for text in ["q.db", "sqlite:q.db", "sqlite://q.db"] {
-            assert_eq!(path(text).as_deref(), Ok("q.db"));
-        }
-        assert_eq!(path("sqlite:///var/q.db").as_deref(), Ok("/var/q.db"));
-        assert!(path("postgres://host/q").unwrap_err().contains("postgres"));
-        assert!(path("sqlite:").is_err());
-    }
-
-    #[test]
-    fn sandbox_metrics_file_does_not_end_in_prom() {
-        let path = |text: &str, is_sandbox_run| {
-            let path = metrics_path(Path::new(text), is_sandbox_run);
-            path.map(|path| path.to_string_lossy().into_owned()).map_err(|e| e.0)
-        };
-        assert_eq!(path("/var/lib/a.b.prom", false).as_deref(), Ok("/var/lib/a.b.prom"));
-        assert_eq!(path("/var/lib/a.b.prom", true).as_deref(), Ok("/var/lib/a.b.prom.sandbox"));
-        for wrong in ["", "prom", ".prom", "a.prom.txt", "a.PROM", "-"] {
-            assert!(path(wrong, false).unwrap_err().contains("does not end in .prom"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn sandbox_run_has_its_own_queue_file() {
-        let path =
-            |text: &str| sandbox_database_path(Path::new(text)).to_string_lossy().into_owned();
-        assert_eq!(path("deskbatch.db"), "deskbatch.sandbox.db");
-        assert_eq!(path("/var/lib/queue"), "/var/lib/queue.sandbox");
-    }
 }

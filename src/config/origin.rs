@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::{Settings, metrics_path, sandbox_database_path};
 use crate::cli::{Setting, SettingSource, VARIABLE_PREFIX, settings};
 use crate::desk::Endpoint;
+use crate::domain::clock::duration_text;
 use crate::sandbox::{SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID};
 use crate::util::escape::path_text;
 use crate::util::suggest::nearest;
@@ -59,8 +60,8 @@ impl Origin {
             Self::Variable(_) => "environment",
             Self::File(_) => "file",
             Self::Default => "default",
-            Self::SandboxRun => "rehearsal",
-            Self::Overridden(_) => "passed_over",
+            Self::SandboxRun => "sandbox_run",
+            Self::Overridden(_) => "overridden",
             Self::Unset => "unset",
         }
     }
@@ -83,8 +84,8 @@ impl fmt::Display for Origin {
             Self::Variable(name) => write!(f, "environment {name}"),
             Self::File(path) => write!(f, "file {}", path_text(path)),
             Self::Default => f.write_str("default"),
-            Self::SandboxRun => f.write_str("the rehearsal's own"),
-            Self::Overridden(name) => write!(f, "passed over: {name} was given nearer"),
+            Self::SandboxRun => f.write_str("sandbox run"),
+            Self::Overridden(name) => write!(f, "overridden by {name}"),
             Self::Unset => f.write_str("not set"),
         }
     }
@@ -158,7 +159,7 @@ impl Settings {
             ("identifier", Some(SANDBOX_IDENTIFIER.to_owned())),
             ("secret_key", Some(MASK.to_owned())),
             ("endpoint", Some("the sandbox".to_owned())),
-            ("usersig_lifetime_s", Some(super::defaults::USERSIG_LIFETIME_S.to_string())),
+            ("usersig_lifetime", Some(duration_text(super::defaults::USERSIG_LIFETIME))),
         ];
         for setting in all {
             if matches!(setting.key.as_str(), "region" | "usersig") {
@@ -213,10 +214,10 @@ pub struct UnknownVariable {
 
 impl fmt::Display for UnknownVariable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the environment variable {} is no setting and changes nothing: ", self.name)?;
+        write!(f, "the environment variable {} is not a setting and is ignored: ", self.name)?;
         match &self.meant {
             Some(meant) => write!(f, "did you mean {meant}?"),
-            None => write!(f, "deskbatch config show lists the settings"),
+            None => write!(f, "`deskbatch config show` lists the settings"),
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
-use std::time::Duration;
 
 use super::file::merge_sandbox;
 use super::{ConfigError, Settings, value};
 use crate::cli::SandboxArgs;
+use crate::domain::clock::duration_text;
 use crate::sandbox::{Apps, KnownIds, SandboxSettings};
 use crate::util::escape::path_text;
 
@@ -36,15 +36,15 @@ pub fn sandbox_settings(
     to.chances = args.fault.iter().map(|text| parse("fault", text)).collect::<Result<_, _>>()?;
     to.script = args.script.as_deref().map(|text| parse("script", text)).transpose()?;
     set(&mut to.seed, args.seed);
-    set(&mut to.latency, args.latency_ms.map(Duration::from_millis));
-    set(&mut to.jitter, args.jitter_ms.map(Duration::from_millis));
-    set(&mut to.way_there, args.way_there_ms.map(Duration::from_millis));
-    set(&mut to.way_there_jitter, args.way_there_jitter_ms.map(Duration::from_millis));
-    set(&mut to.late, args.late_ms.map(Duration::from_millis));
+    set(&mut to.latency, args.latency);
+    set(&mut to.latency_jitter, args.latency_jitter);
+    set(&mut to.request_delay, args.request_delay);
+    set(&mut to.request_delay_jitter, args.request_delay_jitter);
+    set(&mut to.late_delay, args.late_delay);
     set(&mut to.rate_limit, args.rate_limit);
-    set(&mut to.count_refused, args.count_refused);
+    set(&mut to.count_rejected, args.count_rejected);
     set(&mut to.repeated_delete_ok, args.repeated_delete_ok);
-    set(&mut to.ids_max, args.ids_max);
+    set(&mut to.max_ids, args.max_ids);
     set(&mut to.extra_fields, args.extra_fields);
     set(&mut to.window, args.window);
     set(&mut to.rate_code, args.rate_code);
@@ -54,15 +54,15 @@ pub fn sandbox_settings(
     set(&mut to.poison, args.poison);
     set(&mut to.too_many_code, args.too_many_code);
     to.lapsed_after = args.lapsed_after;
-    to.lapsed_for = args.lapsed_for_ms.map(Duration::from_millis);
-    let falls = args.ids_max_falls.iter().map(|text| parse("ids_max_falls", text));
-    to.ids_max_falls = falls.collect::<Result<_, _>>()?;
+    to.lapsed_for = args.lapsed_for;
+    let falls = args.max_ids_after.iter().map(|text| parse("max_ids_after", text));
+    to.max_ids_after = falls.collect::<Result<_, _>>()?;
     to.desk_off.extend(args.desk_off);
     if let Some(path) = args.known_ids {
         let path = value::normalize_path("sandbox known_ids", &path)?;
         let text = std::fs::read_to_string(&path).map_err(|e| {
             ConfigError(format!(
-                "sandbox known_ids: {} cannot be read: {e}: name a file with one id a line",
+                "sandbox known_ids: cannot read {}: {e}. Name a file with one id per line.",
                 path_text(&path)
             ))
         })?;
@@ -73,33 +73,32 @@ pub fn sandbox_settings(
     Ok(to)
 }
 
-/// The default of the sandbox's setting `key` as its flag would have it, or what its absence means.
+/// The default of the sandbox's setting `key` in the syntax of its flag, or what its absence means.
 pub(super) fn default_text(key: &str) -> Option<String> {
     let default = SandboxSettings::default();
-    let ms = |duration: Duration| duration.as_millis().to_string();
     Some(match key {
         "seed" => default.seed.to_string(),
-        "latency_ms" => ms(default.latency),
-        "jitter_ms" => ms(default.jitter),
-        "way_there_ms" => ms(default.way_there),
-        "way_there_jitter_ms" => ms(default.way_there_jitter),
-        "late_ms" => ms(default.late),
+        "latency" => duration_text(default.latency),
+        "latency_jitter" => duration_text(default.latency_jitter),
+        "request_delay" => duration_text(default.request_delay),
+        "request_delay_jitter" => duration_text(default.request_delay_jitter),
+        "late_delay" => duration_text(default.late_delay),
         "rate_limit" => default.rate_limit.to_string(),
         "window" => default.window.to_string(),
-        "count_refused" => default.count_refused.to_string(),
+        "count_rejected" => default.count_rejected.to_string(),
         "rate_code" => default.rate_code.to_string(),
         "admin_code" => default.admin_code.to_string(),
         "json_code" => default.json_code.to_string(),
         "unknown_ids" => default.unknown_ids.to_string(),
         "repeated_delete_ok" => default.repeated_delete_ok.to_string(),
-        "ids_max" => default.ids_max.to_string(),
+        "max_ids" => default.max_ids.to_string(),
         "too_many_code" => default.too_many_code.to_string(),
         "poison" => default.poison.to_string(),
         "extra_fields" => default.extra_fields.to_string(),
         "lapsed_after" => "never".to_owned(),
-        "lapsed_for_ms" => "for ever".to_owned(),
+        "lapsed_for" => "forever".to_owned(),
         "desk_off" => "none".to_owned(),
-        "known_ids" => "all, but those whose last part begins with `missing`".to_owned(),
+        "known_ids" => "all except those whose last part begins with `missing`".to_owned(),
         _ => return None,
     })
 }

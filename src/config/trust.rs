@@ -1,6 +1,6 @@
 //! Which configuration file is trusted, and which one may contain a secret.
 //!
-//! The file decides the destination of calls and credentials, and which hook runs. A file that another user
+//! The file decides the destination of requests and credentials, and which hook runs. A file that another user
 //! owns or can change is rejected. All checks use the open file, so that a replaced path makes no difference.
 
 use std::fs::File;
@@ -121,16 +121,16 @@ pub(super) fn must_be_trusted(
     let path = path_text(path);
     if !user.owns(status) {
         return Err(ConfigError(format!(
-            "{path} belongs to another user (uid {}; you are {}) and is not obeyed: it could send calls and what proves \
-             who you are elsewhere, and run commands: make it your own with chown, or name another file with --config",
+            "refusing to use {path}: it belongs to another user (uid {}; you are {}), who could redirect requests and \
+             credentials, and run commands. Change its owner with chown, or name another file with --config.",
             status.uid, user.uid
         )));
     }
     let group = status.others_can(0o020) && !user.is_alone_in_group(status);
     if group || status.others_can(0o002) {
         return Err(ConfigError(format!(
-            "{path} can be changed by others (mode {:o}) and is not obeyed: it could send calls and what proves who you \
-             are elsewhere, and run commands: read what is in it, then run `chmod go-w {path}`",
+            "refusing to use {path}: other users can change it (mode {:o}), and so redirect requests and credentials, and \
+             run commands. Check its content, then run `chmod go-w {path}`.",
             status.mode & 0o7777
         )));
     }
@@ -148,7 +148,7 @@ pub(super) fn must_be_private(
     }
     let path = path_text(path);
     Err(ConfigError(format!(
-        "{path} holds a secret and others can read it: run `chmod 600 {path}`"
+        "{path} contains a secret, and other users can read it: run `chmod 600 {path}`"
     )))
 }
 

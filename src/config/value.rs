@@ -42,17 +42,17 @@ pub(super) fn normalize(
         library: _,
         rate: _,
         chunk: _,
-        in_flight: _,
-        attempts: _,
-        rejections_max: _,
+        max_in_flight: _,
+        max_attempts: _,
+        max_rejections: _,
         max_failures: _,
-        outage_s: _,
-        grace_s: _,
+        outage_timeout: _,
+        grace_period: _,
         max_duration: _,
-        wait: _,
-        connect_timeout_ms: _,
-        timeout_ms: _,
-        usersig_lifetime_s: _,
+        lock_timeout: _,
+        connect_timeout: _,
+        timeout: _,
+        usersig_lifetime: _,
         quiet: _,
         log_format: _,
         sandbox: _,
@@ -107,18 +107,18 @@ pub(super) fn normalize_text<'a>(name: &str, text: &'a str) -> Result<&'a str, C
     if let Some(c) = text.chars().find(|c| is_control(*c)) {
         let what = code_point(c);
         let hint = match c {
-            '\r' => ": a file with Windows line ends (CRLF) has one at the end of every line",
-            '\n' => ": a value is one line",
+            '\r' => " (a file with Windows line ends, CRLF, has one at the end of every line)",
+            '\n' => " (a value is one line)",
             _ => "",
         };
         return Err(ConfigError(format!(
-            "{name}: the value has the control character {what} in it, which no such value has{hint}: take it out"
+            "{name}: the value contains the control character {what}{hint}: remove it"
         )));
     }
     let text = text.trim();
     if let Some((open, close)) = QUOTES.into_iter().find(|pair| is_quoted(text, *pair)) {
         return Err(ConfigError(format!(
-            "{name}: the value has quotes around it ({open}…{close}), which would be a part of it: write it without them"
+            "{name}: the value has quotes around it ({open}…{close}), which would be part of it: write it without them"
         )));
     }
     Ok(text)

@@ -1,7 +1,7 @@
 //! Authorization of requests. Pure.
 //!
 //! Without a token the dashboard listens on loopback only. The remaining threat is DNS rebinding, so the
-//! Host header must name this machine. With a token every request must present it, or the session
+//! Host header must name this host. With a token every request must present it, or the session
 //! cookie that was set for it. Both are compared in constant time.
 
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ pub(super) enum AuthDecision {
     Allow,
     /// Set this session cookie and redirect to the URL without the token.
     SetCookie(String),
-    /// Reject it: the Host header does not name this machine.
+    /// Reject it: the Host header does not name this host.
     WrongHost,
     /// Reject it: no valid token or cookie.
     Unauthorized,

@@ -54,7 +54,7 @@ impl DashboardListener {
     /// Binds the address; port 0 selects a free one.
     ///
     /// # Errors
-    /// When the address is in use, or not one of this machine.
+    /// When the address is in use, or not one of this host.
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
         let tcp = TcpListener::bind(addr).await?;
         let addr = tcp.local_addr()?;

@@ -58,7 +58,7 @@ async fn guard(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> R
         _ if !matches!(*request.method(), Method::GET | Method::HEAD) => with_header(
             text_response(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "this can only be looked at: GET or HEAD\n",
+                "the dashboard is read-only: use GET or HEAD\n",
             ),
             header::ALLOW,
             "GET, HEAD",
@@ -67,13 +67,13 @@ async fn guard(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> R
         AuthDecision::SetCookie(cookie) => with_cookie(&cookie),
         AuthDecision::WrongHost => text_response(
             StatusCode::FORBIDDEN,
-            "this answers to 127.0.0.1, [::1] and localhost alone: open it by one of these, or set a token \
-             (DESKBATCH_DASHBOARD_TOKEN)\n",
+            "without a token, the dashboard accepts only the hosts 127.0.0.1, [::1] and localhost: open one of them, or \
+             set DESKBATCH_DASHBOARD_TOKEN\n",
         ),
         AuthDecision::Unauthorized => with_header(
             text_response(
                 StatusCode::UNAUTHORIZED,
-                "this asks for its token: open /?token=TOKEN once, or send Authorization: Bearer TOKEN\n",
+                "token required: open /?token=TOKEN once, or send the header Authorization: Bearer TOKEN\n",
             ),
             header::WWW_AUTHENTICATE,
             "Bearer",
@@ -117,7 +117,9 @@ fn with_cookie(cookie: &str) -> Response {
 async fn page<C: Clock>(State(state): State<Arc<AppState<C>>>) -> Response {
     let page = state.cache.fresh().await;
     if page.sections.is_empty() {
-        let error = page.error.unwrap_or_else(|| "the queue was not read yet".to_owned());
+        let error = page
+            .error
+            .unwrap_or_else(|| "the queue has not been read yet: reload the page".to_owned());
         return text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
     }
     let sections: Vec<Section> =
@@ -134,7 +136,7 @@ async fn events<C: Clock>(
     headers: HeaderMap,
 ) -> Response {
     let Ok(permit) = Arc::clone(&state.sse_permits).try_acquire_owned() else {
-        let many = "too many listen already: close another window of this page\n";
+        let many = "too many open pages: close another window of this page\n";
         return text_response(StatusCode::SERVICE_UNAVAILABLE, many);
     };
     if method == Method::HEAD {
@@ -173,7 +175,7 @@ async fn queue_metrics<C: Clock>(State(state): State<Arc<AppState<C>>>) -> Respo
 }
 
 async fn not_found() -> Response {
-    text_response(StatusCode::NOT_FOUND, "there is nothing here: the page is at /\n")
+    text_response(StatusCode::NOT_FOUND, "not found: the page is at /\n")
 }
 
 fn text_response(status: StatusCode, text: impl Into<Body>) -> Response {

@@ -66,7 +66,7 @@ impl Client {
                 None => Sent::default().event("live").data("live"),
                 // A line break would end the field.
                 Some(error) => {
-                    Sent::default().event("trouble").data(error.replace(['\n', '\r'], " "))
+                    Sent::default().event("read-error").data(error.replace(['\n', '\r'], " "))
                 }
             };
             events.push_back(event.retry(RETRY));

@@ -42,13 +42,13 @@ pub(super) fn of(error: &reqwest::Error) -> Failure {
 pub(super) fn describe(error: &reqwest::Error, route: &Route) -> String {
     let text = causes_of(error);
     let Route::Through(proxy) = route else { return text };
-    let proxy = format!("the proxy that {} names ({})", proxy.variable, proxy.shown);
+    let proxy = format!("the proxy {} (set by {})", proxy.shown, proxy.variable);
     match of(error) {
         Failure::ProxyAuth => {
-            format!("{proxy} asks for a user name and password (HTTP status 407)")
+            format!("{proxy} requires a user name and password (HTTP status 407)")
         }
-        Failure::ProxyUnreachable => format!("{proxy} cannot be reached: {text}"),
-        Failure::NotConnected => format!("through {proxy}: {text}"),
+        Failure::ProxyUnreachable => format!("cannot reach {proxy}: {text}"),
+        Failure::NotConnected => format!("no connection through {proxy}: {text}"),
         Failure::Certificate | Failure::NoResponse => text,
     }
 }

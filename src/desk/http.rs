@@ -5,8 +5,8 @@
 //! have no switch.
 //! Each request has its own connection. HTTP/1.1 pairs responses with requests by their order alone, so on a
 //! kept connection a second response to one request would be taken for the response to the next request. The
-//! cost is one handshake per request, at 5 requests a second.
-//! Never follows a redirect, never repeats a request, never sends in clear text to another machine, and never
+//! cost is one handshake per request, at 5 requests per second.
+//! Never follows a redirect, never repeats a request, never sends in clear text to another host, and never
 //! puts an address or a UserSig into an error text.
 
 use std::fmt::{self, Write as _};
@@ -60,9 +60,9 @@ impl HttpSettings {
 /// The HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The machine lacks something, most likely certificates.
+    /// The host lacks something, most likely certificates.
     #[error(
-        "the HTTP client cannot be set up: {0}: install the machine's certificates (ca-certificates), or name a file of them in SSL_CERT_FILE"
+        "cannot set up the HTTP client: {0}. Install the certificates of this host (ca-certificates), or name a certificate file in SSL_CERT_FILE."
     )]
     Machine(String),
     /// The environment names a proxy that cannot be used.
@@ -70,7 +70,7 @@ pub enum ClientError {
     Proxy(#[from] ProxyError),
 }
 
-/// The real transport. It uses the proxy of the environment for other machines. The proxy sees only the host
+/// The real transport. It uses the proxy of the environment for other hosts. The proxy sees only the host
 /// name, because the encryption is end to end.
 pub struct HttpTransport {
     client: Client,
@@ -109,7 +109,7 @@ struct ReadBody {
 pub(super) enum Trust {
     /// Those of the operating system.
     System,
-    /// None: every certificate is rejected. Clear text uses no certificate, so the sandbox works on a machine
+    /// None: every certificate is rejected. Clear text uses no certificate, so the sandbox works on a host
     /// without any.
     NoAuthority,
 }
@@ -149,7 +149,7 @@ pub(super) fn client(
         builder = builder.proxy(reqwest::Proxy::all(proxy.url.clone()).map_err(machine)?);
     }
     if endpoint.is_loopback() {
-        // A request to `localhost` stays on this machine, whatever a proxy or a resolver says.
+        // A request to `localhost` stays on this host, whatever a proxy or a resolver says.
         let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let here = here.map(|address| SocketAddr::new(address, 0));
         builder = builder.resolve_to_addrs("localhost", &here);
@@ -164,7 +164,7 @@ impl HttpTransport {
     /// A transport that opens a connection for each request.
     ///
     /// # Errors
-    /// When the machine's certificates cannot be loaded, or the environment names a proxy that
+    /// When the certificates of this host cannot be loaded, or the environment names a proxy that
     /// cannot be used.
     pub fn new(settings: &HttpSettings) -> Result<Self, ClientError> {
         Self::trusting(settings, Trust::toward(&settings.endpoint))
@@ -265,7 +265,7 @@ impl HttpTransport {
         let exchange = self.exchange(post, &mut head);
         let came = within(&self.clock, self.total_timeout, exchange).await;
         let (response, info) = came.unwrap_or_else(|| {
-            let halfway = if head.is_some() { "the answer stopped halfway: " } else { "" };
+            let halfway = if head.is_some() { "the response is incomplete: " } else { "" };
             (ResponseKind::NoResponse, format!("{halfway}operation timed out"))
         });
         // The text of the service may repeat the request.
@@ -321,13 +321,13 @@ async fn read(mut response: reqwest::Response, ids: &[QuestionId]) -> (ResponseK
             Ok(Some(chunk)) if body.len() + chunk.len() > BODY_BYTES_MAX => {
                 return (
                     ResponseKind::Unreadable,
-                    format!("the answer is over {BODY_BYTES_MAX} bytes"),
+                    format!("the response has more than {BODY_BYTES_MAX} bytes"),
                 );
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return response::read(&body, ids),
             Err(error) => {
-                let why = format!("the answer stopped halfway: {}", failure::causes_of(&error));
+                let why = format!("the response is incomplete: {}", failure::causes_of(&error));
                 return (ResponseKind::NoResponse, why);
             }
         }

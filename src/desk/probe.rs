@@ -37,13 +37,13 @@ pub enum ConnectError {
     Certificate(String),
     /// The proxy rejects the request, with the reason.
     Proxy(String),
-    /// The machine's certificates cannot be used, with the reason.
+    /// The certificates of this host cannot be used, with the reason.
     NoCertificates(String),
     /// Any other reason, in words.
     Other(String),
 }
 
-/// The host name of `endpoint` that has to be resolved; `None` for an IP address.
+/// The host name of `endpoint` that must be resolved; `None` for an IP address.
 pub fn host_to_resolve(endpoint: &Endpoint) -> Option<String> {
     let url = Url::parse(endpoint.base()).ok()?;
     let host = url.host_str()?.to_owned();

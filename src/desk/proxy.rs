@@ -1,4 +1,4 @@
-//! Which proxy the environment sets for API calls.
+//! Which proxy the environment sets for requests.
 //!
 //! Only this module decides it: the client is built with this decision, and `doctor` shows it. An unusable
 //! value is an error that names its variable, because the client would ignore it silently. Shows only the
@@ -15,10 +15,10 @@ use super::Endpoint;
 /// The variables that set a proxy, in order of precedence.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The variables that list the hosts to call without a proxy.
+/// The variables that list the hosts to reach without a proxy.
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// The route of API calls: direct, or through a proxy.
+/// The route of requests: direct, or through a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Directly to the service: the environment sets no proxy.
@@ -27,7 +27,7 @@ pub enum Route {
     Around {
         /// The variable that sets the proxy.
         variable: &'static str,
-        /// The variable that makes the exception; `None` if the service is on this machine.
+        /// The variable that makes the exception; `None` if the service is on this host.
         exception: Option<&'static str>,
     },
     /// Through a proxy.
@@ -60,7 +60,7 @@ pub struct ProxyError {
     why: &'static str,
 }
 
-/// The route of calls to `endpoint` in this environment.
+/// The route of requests to `endpoint` in this environment.
 ///
 /// # Errors
 /// When a variable that matters has a value that cannot be used.
@@ -101,17 +101,17 @@ fn plain<'a>(
     let error = |why| Err(ProxyError { variable, why });
     let Some(text) = value.to_str().filter(|text| text.is_ascii()) else {
         return error(
-            "the value has characters that no address has: write it as http://HOST:PORT, or unset it",
+            "the value contains characters that no address has: write http://HOST:PORT, or unset it",
         );
     };
     if text.contains(['"', '\'', '`']) {
         return error(
-            "the value has quotes in it, as env files are read by some programs: take them away",
+            "the value contains quotes, which some programs do not remove from environment files: remove them",
         );
     }
     if text.contains(|c: char| c.is_ascii_control() || (refuses_blanks && c == ' ')) {
         return error(
-            "the value has a blank or a line end in it, as from a file with CRLF: take it away",
+            "the value contains a blank or a line end, e.g. from a file with CRLF line ends: remove it",
         );
     }
     Ok(text)
@@ -120,13 +120,13 @@ fn plain<'a>(
 /// The address of a proxy, and its host and port for display.
 fn read(value: &str) -> Result<(Url, String), &'static str> {
     const FORM: &str =
-        "the value is no address of a proxy: write it as http://HOST:PORT, or unset it";
+        "the value is not the address of a proxy: write http://HOST:PORT, or unset it";
     let scheme = value.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     let written = match scheme.as_deref() {
         None => format!("http://{value}"),
         Some("http" | "https") => value.to_owned(),
         Some(_) => {
-            return Err("only HTTP proxies can be used: write it as http://HOST:PORT, or unset it");
+            return Err("only HTTP proxies are supported: write http://HOST:PORT, or unset it");
         }
     };
     let url = Url::parse(&written).map_err(|_| FORM)?;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_is_used_toward_this_machine() {
+    fn no_proxy_is_used_toward_this_host() {
         let route = to("http://127.0.0.1:1", &[("ALL_PROXY", "\"broken\"")]);
         assert_eq!(route, Ok(Route::Around { variable: "ALL_PROXY", exception: None }));
     }
@@ -273,7 +273,7 @@ mod tests {
         let variables = [("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "\"a.example\"")];
         let error = to("https://service.example", &variables).expect_err("is refused");
         assert_eq!(error.variable, "NO_PROXY");
-        // Without a proxy, exceptions affect no call.
+        // Without a proxy, exceptions affect no request.
         assert_eq!(to("https://service.example", &variables[1..]), Ok(Route::Direct));
     }
 

@@ -60,7 +60,7 @@ impl Region {
 fn not_a_region(text: &str) -> String {
     let names: Vec<&str> = Region::VARIANTS.iter().map(Into::into).collect();
     let meant = did_you_mean(text, names.iter().copied());
-    format!("not a region: {meant}use one of {}", names.join(", "))
+    format!("not a region{meant}: use one of {}", names.join(", "))
 }
 
 /// The base address of the service: scheme, host, port and an optional path prefix.
@@ -81,7 +81,7 @@ impl Endpoint {
         Self { base: format!("https://{shown}"), shown, encrypted: true, loopback: false }
     }
 
-    /// Whether the address is this machine. Only such an address may use clear text or a rate above the
+    /// Whether the address is this host. Only such an address may use clear text or a rate above the
     /// vendor's limit.
     pub fn is_loopback(&self) -> bool {
         self.loopback
@@ -122,26 +122,35 @@ impl FromStr for Endpoint {
     /// Reads a base URL. An error never repeats the text, which may contain a secret.
     fn from_str(text: &str) -> Result<Self, String> {
         let url = Url::parse(text.trim()).map_err(|error| {
-            format!("not a base URL such as https://{}: {error}", Region::China.host())
+            format!("not a base URL ({error}): write e.g. https://{}", Region::China.host())
         })?;
         if !matches!(url.scheme(), "https" | "http") {
-            return Err("not a base URL: it must begin with https://".to_owned());
+            return Err("not a base URL: begin it with https://".to_owned());
         }
-        let host = url.host_str().ok_or("not a base URL: it names no host")?.to_owned();
+        let host = url.host_str().ok_or("not a base URL: it contains no host")?.to_owned();
         let loopback = is_loopback(&host);
         if url.scheme() == "http" && !loopback {
-            return Err("http would show the UserSig to everyone on the way: use https \
-                        (http is for this machine alone: 127.0.0.1, ::1, localhost)"
-                .to_owned());
+            return Err(
+                "http sends the UserSig unencrypted: use https (http is allowed only to this \
+                        host: 127.0.0.1, ::1, localhost)"
+                    .to_owned(),
+            );
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("a base URL carries no user name or password".to_owned());
+            return Err(
+                "a base URL must not contain a user name or password: remove them".to_owned()
+            );
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err("a base URL has no ? and no #; the query is made for each call".to_owned());
+            return Err(
+                "a base URL must not contain ? or #: remove them (deskbatch adds the query)"
+                    .to_owned(),
+            );
         }
         if url.path().contains("openim_console_http_svc") {
-            return Err("give the base URL alone, without /v4/openim_console_http_svc/…".to_owned());
+            return Err(
+                "write only the base URL, without /v4/openim_console_http_svc/...".to_owned()
+            );
         }
         let shown = url.port().map_or(host.clone(), |port| format!("{host}:{port}"));
         let encrypted = url.scheme() == "https";

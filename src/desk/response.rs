@@ -54,26 +54,26 @@ pub fn read(body: &[u8], ids: &[QuestionId]) -> (ResponseKind, String) {
     // Lossy, so that an `ErrorInfo` in another encoding does not hide its code.
     let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     if !text.trim_start().starts_with('{') {
-        return garbled(format!("the answer is not a JSON object ({} bytes)", body.len()));
+        return garbled(format!("the response is not a JSON object ({} bytes)", body.len()));
     }
     let members = match members(&text) {
         Ok(members) => members,
         Err(broken) => {
             let (line, column) = broken.place(&text);
-            let what = if broken.is_cut_off { "is cut off" } else { "is not as documented" };
+            let what = if broken.is_cut_off { "is incomplete" } else { "is invalid" };
             return garbled(format!(
-                "the answer's JSON {what} at line {line}, column {column} ({} bytes)",
+                "the JSON of the response {what} at line {line}, column {column} ({} bytes)",
                 body.len()
             ));
         }
     };
     let Some(fields) = Fields::of(&members) else {
-        return garbled("the answer gives one of its three fields twice".to_owned());
+        return garbled("the response has one of its three fields twice".to_owned());
     };
     let info = fields.info.map(shown).unwrap_or_default();
     match fields.code.filter(|raw| *raw != "null").map(integer) {
-        None => garbled(with_info("the answer has no ErrorCode", &info)),
-        Some(None) => garbled(with_info("the answer's ErrorCode is not an integer", &info)),
+        None => garbled(with_info("the response has no ErrorCode", &info)),
+        Some(None) => garbled(with_info("the ErrorCode of the response is not an integer", &info)),
         Some(Some(0))
             if fields
                 .action_status
@@ -93,8 +93,9 @@ fn success(members: &[Member<'_>], ids: &[QuestionId], info: String) -> (Respons
     match members.iter().find(|member| may_name(member.raw, &ids)) {
         None => (ResponseKind::Code(0), info),
         Some(Member { name, raw }) => {
-            let why =
-                format!("the answer is OK, but its field {name} may name refused questions: {raw}");
+            let why = format!(
+                "the response is OK, but its field {name} may name rejected questions: {raw}"
+            );
             (ResponseKind::NamesQuestions, why)
         }
     }
@@ -255,25 +256,25 @@ mod tests {
     #[test]
     fn invalid_response_body_is_described_not_quoted() {
         for body in ["", "<html>eJw9zUEL</html>", r#"["OK",0,""]"#, "null", "0"] {
-            let why = format!("the answer is not a JSON object ({} bytes)", body.len());
+            let why = format!("the response is not a JSON object ({} bytes)", body.len());
             check(body, ResponseKind::Unreadable, &why);
         }
         check(
             r#"{"ActionStatus":"OK","Err"#,
             ResponseKind::Unreadable,
-            "the answer's JSON is cut off at line 1, column 25 (25 bytes)",
+            "the JSON of the response is incomplete at line 1, column 25 (25 bytes)",
         );
         check(
             r#"{"ErrorCode":0,"ErrorCode":-7}"#,
             ResponseKind::Unreadable,
-            "the answer gives one of its three fields twice",
+            "the response has one of its three fields twice",
         );
         for body in [r#"{"ErrorCode":-7}{}"#, "{'ErrorCode':0}"] {
             let (response, why) = read(body.as_bytes(), &[]);
             assert_eq!(response, ResponseKind::Unreadable, "{body}");
-            assert!(why.starts_with("the answer's JSON is not as documented at line 1"), "{why}");
+            assert!(why.starts_with("the JSON of the response is invalid at line 1"), "{why}");
         }
-        check("{}", ResponseKind::Unreadable, "the answer has no ErrorCode");
+        check("{}", ResponseKind::Unreadable, "the response has no ErrorCode");
     }
 
     #[test]

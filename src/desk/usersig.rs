@@ -1,4 +1,4 @@
-//! The UserSig: proof that the caller holds the application's secret key.
+//! The UserSig: proof that the caller has the secret key of the app.
 //!
 //! Duty: make it as section 7 of the contract notes describes, and renew it in time. Relies on a wall clock
 //! given as an argument. Never shows a key or a UserSig: both are in `secrecy` types, and this module prints
@@ -91,19 +91,19 @@ pub fn check_identifier(identifier: &str) -> Result<Option<String>, String> {
     if identifier.len() > IDENTIFIER_BYTES_MAX {
         let length = identifier.len();
         return Err(format!(
-            "the identifier has {length} bytes, at most {IDENTIFIER_BYTES_MAX} are allowed"
+            "the identifier has {length} bytes; at most {IDENTIFIER_BYTES_MAX} are allowed"
         ));
     }
     if let Some(c) = identifier.chars().find(|c| !matches!(c, ' '..='~')) {
         return Err(format!(
-            "the identifier has the character U+{:04X}; only printable ASCII is allowed",
+            "the identifier contains the character U+{:04X}; only printable ASCII is allowed",
             u32::from(c)
         ));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     Ok(identifier.chars().find(|c| !plain(*c)).map(|c| {
         format!(
-            "the identifier has the character {c:?}; the vendor's generators name only \
+            "the identifier contains the character {c:?}; the vendor's generators document only \
              letters, digits, _ and -"
         )
     }))
@@ -130,7 +130,7 @@ struct Maker {
 }
 
 impl Signer {
-    /// A signer with the secret key of the application. Each UserSig is valid for `lifetime_s` seconds.
+    /// A signer with the secret key of the app. Each UserSig is valid for `lifetime_s` seconds.
     pub fn with_key(identifier: &str, sdkappid: u64, key: SecretString, lifetime_s: u64) -> Self {
         let identifier = identifier.to_owned();
         Self(Source::Key(Maker { identifier, sdkappid, key, lifetime_s, made: None }))

@@ -212,11 +212,10 @@ pub fn utc_text(ms: i64) -> String {
         .map_or_else(|_| format!("{ms} ms"), |at| format!("{at:.3}"))
 }
 
-/// `ms` since 1970 as the local time of day: `14:02`.
-pub fn local_time_text(ms: i64) -> String {
-    let here = jiff::tz::TimeZone::system();
+/// `ms` since 1970 as the time of day: `14:02 UTC`.
+pub fn time_of_day_text(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms)
-        .map_or_else(|_| utc_text(ms), |at| here.to_datetime(at).strftime("%H:%M").to_string())
+        .map_or_else(|_| utc_text(ms), |at| at.strftime("%H:%M UTC").to_string())
 }
 
 /// Reads the date of an HTTP response: milliseconds since 1970, always a whole second.
@@ -240,14 +239,25 @@ pub fn read_duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     read(text).ok_or_else(|| {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return format!("{text:?} has no unit: write {text}s, {text}m or {text}h");
+        }
         // If the text is valid with small numbers, its only error is its length.
         let units = text.split(|c: char| c.is_ascii_digit()).filter(|unit| !unit.is_empty());
         let small = format!("1{}", units.collect::<Vec<_>>().join("1"));
         if read(&small).is_some() && text.starts_with(|c: char| c.is_ascii_digit()) {
-            return format!("{text:?} is too long: write a shorter time, as 7d, 12h, 90m or 30s");
+            return format!(
+                "{text:?} is too long: write a shorter duration, e.g. 30s, 90m, 12h or 7d"
+            );
         }
-        format!("{text:?} is not a length of time: write 7d, 12h, 90m or 30s")
+        format!("{text:?} is not a duration: write it with units, e.g. 30s, 90m, 12h or 7d")
     })
+}
+
+/// `duration` in the syntax of [`read_duration`], in its largest units: `10m`, `24h`, `1m 30s`, `300ms`.
+pub fn duration_text(duration: Duration) -> String {
+    let length = jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX);
+    format!("{length:#}")
 }
 
 #[cfg(test)]
@@ -292,13 +302,19 @@ mod tests {
         ] {
             assert_eq!(read_duration(text), Ok(length), "{text}");
         }
-        for wrong in ["", "7", "d", "-3d", "3 months", "soon"] {
+        for wrong in ["", "d", "-3d", "3 months", "soon"] {
             let refused = read_duration(wrong).expect_err("refused");
-            assert!(refused.contains("is not a length of time: write 7d"), "{refused}");
+            assert!(
+                refused
+                    .ends_with("is not a duration: write it with units, e.g. 30s, 90m, 12h or 7d"),
+                "{refused}"
+            );
         }
+        let refused = read_duration(" 7 ").expect_err("refused");
+        assert_eq!(refused, "\"7\" has no unit: write 7s, 7m or 7h");
         for long in ["99999999999d", "999999999999999999999999h", "99999999999d 1h"] {
             let refused = read_duration(long).expect_err("refused");
-            assert!(refused.contains("is too long: write a shorter time"), "{refused}");
+            assert!(refused.contains("is too long: write a shorter duration"), "{refused}");
         }
     }
 

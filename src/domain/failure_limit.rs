@@ -17,7 +17,7 @@ const PERCENT: u64 = 1_000_000;
 pub enum FailureLimit {
     /// A number, at least 1.
     Jobs(u64),
-    /// A share of the jobs that were open at the beginning of the run, in millionths of a percent, above 0
+    /// A share of the jobs that were pending at the beginning of the run, in millionths of a percent, above 0
     /// and at most 100 %.
     Percent(u64),
 }
@@ -48,15 +48,15 @@ impl FromStr for FailureLimit {
         };
         match read {
             Some(Self::Jobs(0) | Self::Percent(0)) => Err(
-                "a run that may not begin to fail cannot begin: give 1 to stop at the first failed job, or leave \
-                 it out to go on whatever fails"
+                "the limit must be above 0: write 1 to stop at the first failed job, or omit it to continue after any \
+                 number of failures"
                     .to_owned(),
             ),
             Some(Self::Percent(part)) if part > 100 * PERCENT => {
-                Err("more than all jobs cannot fail: give at most 100%, or leave it out".to_owned())
+                Err("more than 100% of the jobs cannot fail: write at most 100%, or omit it".to_owned())
             }
             Some(most) => Ok(most),
-            None => Err("not a limit: give a number of jobs, as 20, or a percentage, as 2.5%".to_owned()),
+            None => Err("not a limit: write a number of jobs, e.g. 20, or a percentage, e.g. 2.5%".to_owned()),
         }
     }
 }
@@ -121,13 +121,13 @@ mod tests {
     #[test]
     fn invalid_failure_limit_error_gives_advice() {
         for text in ["0", "0%", "0.000%", "00"] {
-            assert!(text.parse::<FailureLimit>().unwrap_err().contains("give 1"), "{text}");
+            assert!(text.parse::<FailureLimit>().unwrap_err().contains("write 1 to"), "{text}");
         }
         assert!("100.1%".parse::<FailureLimit>().unwrap_err().contains("at most 100%"));
         let wrong =
             ["", "%", "-1", "1.5", "five", "1e3%", ".5%", "5.%", "+5%", "0.0000001%", "1%%"];
         for text in wrong {
-            assert!(text.parse::<FailureLimit>().unwrap_err().contains("as 20"), "{text}");
+            assert!(text.parse::<FailureLimit>().unwrap_err().contains("e.g. 20"), "{text}");
         }
     }
 
@@ -137,7 +137,7 @@ mod tests {
             |text: &str| toml::from_str::<std::collections::BTreeMap<String, FailureLimit>>(text);
         assert_eq!(read("a = 7").unwrap()["a"], FailureLimit::Jobs(7));
         assert_eq!(read("a = \"0.5%\"").unwrap()["a"], FailureLimit::Percent(PERCENT / 2));
-        assert!(read("a = 0").unwrap_err().message().contains("give 1"));
+        assert!(read("a = 0").unwrap_err().message().contains("write 1 to"));
         assert!(read("a = 0.5").is_err());
     }
 }

@@ -55,7 +55,7 @@ impl TargetStatus {
 
 fn not_a_status(text: &str) -> String {
     let meant = did_you_mean(text, TargetStatus::VARIANTS.iter().map(Into::into));
-    format!("not a status: {meant}use 4, 5, 6 or enable, disable, delete")
+    format!("not a status{meant}: use enable, disable or delete, or 4, 5 or 6")
 }
 
 /// Which library of questions a job belongs to; each has its own remote command.
@@ -64,6 +64,7 @@ fn not_a_status(text: &str) -> String {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 #[strum(parse_err_ty = String, parse_err_fn = not_a_library)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Library {
     /// Small talk, by `batch_set_chitchat`.
     #[default]
@@ -80,13 +81,13 @@ impl Library {
 
 fn not_a_library(text: &str) -> String {
     let meant = did_you_mean(text, Library::VARIANTS.iter().map(Into::into));
-    format!("not a library: {meant}use chitchat or faq")
+    format!("not a library{meant}: use chitchat or faq")
 }
 
 /// One SDKAppID and one library, which has its own command. The service counts requests for each app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct App {
-    /// The vendor's number of the application.
+    /// The vendor's number of the app.
     pub sdkappid: u64,
     pub library: Library,
 }
@@ -134,7 +135,7 @@ impl JobState {
 }
 
 fn not_a_state(text: &str) -> String {
-    format!("not a state of a job: {text}")
+    format!("not a job state: {text}")
 }
 
 /// `variants` as an array, which has its length in its type.
@@ -157,7 +158,7 @@ impl QuestionId {
     /// The reason, in words, when the field is empty, too long, not UTF-8, or contains a blank or an
     /// unprintable character.
     pub fn parse(field: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(field).map_err(|_| "not UTF-8 text".to_owned())?.trim();
+        let text = std::str::from_utf8(field).map_err(|_| "is not UTF-8 text".to_owned())?.trim();
         check_id(text)?;
         Ok(Self(text.into()))
     }
@@ -197,10 +198,13 @@ impl TryFrom<String> for QuestionId {
 
 fn check_id(text: &str) -> Result<(), String> {
     if text.is_empty() {
-        return Err("empty".to_owned());
+        return Err("is empty".to_owned());
     }
     if text.len() > QUESTION_ID_BYTES_MAX {
-        return Err(format!("{} bytes, at most {QUESTION_ID_BYTES_MAX} allowed", text.len()));
+        return Err(format!(
+            "has {} bytes; at most {QUESTION_ID_BYTES_MAX} are allowed",
+            text.len()
+        ));
     }
     // Most ids contain only such characters.
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -208,8 +212,8 @@ fn check_id(text: &str) -> Result<(), String> {
     }
     // Text in another encoding becomes U+FFFD, which is visible but not the original character.
     match text.chars().find(|c| c.is_whitespace() || *c == '\u{fffd}' || is_unsafe(*c)) {
-        Some(c) if c.is_whitespace() => Err("has a blank inside".to_owned()),
-        Some(c) => Err(format!("has the unprintable character {}", code_point(c))),
+        Some(c) if c.is_whitespace() => Err("contains a blank".to_owned()),
+        Some(c) => Err(format!("contains the unprintable character {}", code_point(c))),
         None => Ok(()),
     }
 }
@@ -275,10 +279,10 @@ mod tests {
         let parse = |text: &str| QuestionId::parse(text.as_bytes()).map(|id| id.to_string());
         assert_eq!(parse(" 1-@RBT#Desk-aB \t"), Ok("1-@RBT#Desk-aB".to_owned()));
         assert_eq!(parse("问题-1"), Ok("问题-1".to_owned()));
-        assert_eq!(parse("  "), Err("empty".to_owned()));
-        assert_eq!(parse("a b"), Err("has a blank inside".to_owned()));
-        assert_eq!(parse("a\u{a0}b"), Err("has a blank inside".to_owned()));
-        assert_eq!(parse("a\0b"), Err("has the unprintable character U+0000".to_owned()));
+        assert_eq!(parse("  "), Err("is empty".to_owned()));
+        assert_eq!(parse("a b"), Err("contains a blank".to_owned()));
+        assert_eq!(parse("a\u{a0}b"), Err("contains a blank".to_owned()));
+        assert_eq!(parse("a\0b"), Err("contains the unprintable character U+0000".to_owned()));
         for (c, name) in [
             ('\u{200b}', "U+200B"),
             ('\u{fe0f}', "U+FE0F"),
@@ -288,12 +292,15 @@ mod tests {
             ('\u{ad}', "U+00AD"),
             ('\u{fffd}', "U+FFFD"),
         ] {
-            let refused = Err(format!("has the unprintable character {name}"));
+            let refused = Err(format!("contains the unprintable character {name}"));
             assert_eq!(parse(&format!("a{c}b")), refused);
         }
         assert_eq!(parse(&"x".repeat(256)).map(|id| id.len()), Ok(256));
-        assert_eq!(parse(&"x".repeat(257)), Err("257 bytes, at most 256 allowed".to_owned()));
-        assert_eq!(QuestionId::parse(b"\xc4\xe3"), Err("not UTF-8 text".to_owned()));
+        assert_eq!(
+            parse(&"x".repeat(257)),
+            Err("has 257 bytes; at most 256 are allowed".to_owned())
+        );
+        assert_eq!(QuestionId::parse(b"\xc4\xe3"), Err("is not UTF-8 text".to_owned()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ pub struct LearnedRate {
     /// Requests a second while the rate limiter is open.
     pub rate: f64,
     /// The mean rate at the last push-backs, in requests a second; `None` without a push-back.
-    pub refused_rate: Option<f64>,
+    pub throttled_rate: Option<f64>,
     /// The standard deviation of the time from sending a request to its being counted, in milliseconds.
     pub arrival_jitter_ms: f64,
     /// The standard deviation of the natural logarithm of that estimate.
@@ -20,7 +20,7 @@ impl LearnedRate {
     pub fn is_sound(&self) -> bool {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         positive(self.rate)
-            && self.refused_rate.is_none_or(positive)
+            && self.throttled_rate.is_none_or(positive)
             && (0.01..=1_000.0).contains(&self.arrival_jitter_ms)
             && (0.0..=10.0).contains(&self.arrival_jitter_log_sd)
             && (0.0..=1.0).contains(&self.min_spacing_probability)

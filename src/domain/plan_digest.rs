@@ -11,10 +11,10 @@
 //! library chitchat
 //! endpoint adminapisgp.im.qcloud.com 410b0be4   the host, and 8 digits of the SHA-256 of the base URL
 //! chunk 100
-//! again no
+//! reimport no
 //! file 9f86d081…            SHA-256 of the manifest and its options, or none
 //! batch new                 new, continues, finished, or none without a file
-//! waiting 0 0 0 e3b0c442…   pending jobs that would be sent too
+//! pending 0 0 0 e3b0c442…   pending jobs that would be sent too
 //! jobs 130 110 72 5feceb66… all jobs that would be sent
 //! ```
 //!
@@ -39,15 +39,15 @@ const HINT_CHARS: usize = 4;
 
 /// The parts with a hint: the names of their lines, and their description.
 const PARTS: [(&[&str], &str); 4] = [
-    (&["sdkappid", "library", "endpoint"], "where it is sent (application, library or endpoint)"),
-    (&["chunk", "again"], "the questions a request, or --again"),
+    (&["sdkappid", "library", "endpoint"], "the destination (app, library or endpoint)"),
+    (&["chunk", "reimport"], "the chunk size or --reimport"),
     (&["file"], "the file"),
-    (&["waiting"], "the jobs that wait in the queue"),
+    (&["pending"], "the pending jobs of the queue"),
 ];
 
 /// The lines that must be unchanged when an interrupted plan is resumed. They exclude the pending jobs, which
 /// every response changes.
-const CONDITIONS: [&str; 6] = ["sdkappid", "library", "endpoint", "chunk", "again", "file"];
+const CONDITIONS: [&str; 6] = ["sdkappid", "library", "endpoint", "chunk", "reimport", "file"];
 
 /// Counts and digest of a set of jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,7 @@ impl JobSetHasher {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Effect {
     /// A new batch.
     New,
@@ -153,12 +154,12 @@ pub struct Plan {
     pub endpoint_mark: String,
     /// The most questions in a request.
     pub chunk: u64,
-    /// Whether a known file makes a new batch (`--again`).
-    pub again: bool,
+    /// Whether a known file makes a new batch (`--reimport`).
+    pub reimport: bool,
     /// The file, if one is named.
     pub file: Option<FilePlan>,
     /// Pending jobs of the queue that would be sent too.
-    pub waiting: JobSetDigest,
+    pub pending: JobSetDigest,
     /// All jobs that would be sent.
     pub open: JobSetDigest,
     /// Of `open`, jobs that may have been applied already: they are in flight or in doubt.
@@ -171,13 +172,13 @@ impl Plan {
     /// The canonical text; see the module's documentation.
     pub fn canonical_text(&self) -> String {
         let mut text = format!(
-            "deskbatch plan 1\nsdkappid {}\nlibrary {}\nendpoint {} {}\nchunk {}\nagain {}\n",
+            "deskbatch plan 1\nsdkappid {}\nlibrary {}\nendpoint {} {}\nchunk {}\nreimport {}\n",
             self.app.sdkappid,
             self.app.library,
             self.endpoint,
             self.endpoint_mark,
             self.chunk,
-            if self.again { "yes" } else { "no" },
+            if self.reimport { "yes" } else { "no" },
         );
         let file = self.file.as_ref();
         let _ = write!(
@@ -186,7 +187,7 @@ impl Plan {
             file.map_or("none", |file| &file.digest),
             file.map_or("none", |file| file.effect.into()),
         );
-        for (name, sum) in [("waiting", &self.waiting), ("jobs", &self.open)] {
+        for (name, sum) in [("pending", &self.pending), ("jobs", &self.open)] {
             let [enable, disable, delete] = sum.counts;
             let _ = writeln!(text, "{name} {enable} {disable} {delete} {}", sum.digest);
         }
@@ -265,7 +266,7 @@ mod tests {
             endpoint: "host".to_owned(),
             endpoint_mark: "12345678".to_owned(),
             chunk: 100,
-            again: false,
+            reimport: false,
             file: Some(FilePlan {
                 name: "a.csv".to_owned(),
                 digest: "f".repeat(64),
@@ -280,7 +281,7 @@ mod tests {
                 superseded: 0,
                 warnings: Vec::new(),
             }),
-            waiting: digest_of(&[]),
+            pending: digest_of(&[]),
             open: digest_of(&[(TargetStatus::Enable, "a"), (TargetStatus::Delete, "b")]),
             in_doubt: 0,
             deletes: Vec::new(),
@@ -292,8 +293,8 @@ mod tests {
         let plan = plan();
         let jobs = sha256("enable a\ndelete b\n");
         let text = format!(
-            "deskbatch plan 1\nsdkappid 1400000000\nlibrary chitchat\nendpoint host 12345678\nchunk 100\nagain no\n\
-             file {}\nbatch new\nwaiting 0 0 0 {}\njobs 1 0 1 {jobs}\n",
+            "deskbatch plan 1\nsdkappid 1400000000\nlibrary chitchat\nendpoint host 12345678\nchunk 100\nreimport no\n\
+             file {}\nbatch new\npending 0 0 0 {}\njobs 1 0 1 {jobs}\n",
             "f".repeat(64),
             sha256("")
         );
@@ -317,10 +318,10 @@ mod tests {
             (|p| p.endpoint.push('2'), Some(0)),
             (|p| p.endpoint_mark.push('2'), Some(0)),
             (|p| p.chunk = 99, Some(1)),
-            (|p| p.again = true, Some(1)),
+            (|p| p.reimport = true, Some(1)),
             (|p| p.file.as_mut().unwrap().digest = "e".repeat(64), Some(2)),
             (|p| p.file = None, Some(2)),
-            (|p| p.waiting = digest_of(&[(TargetStatus::Delete, "c")]), Some(3)),
+            (|p| p.pending = digest_of(&[(TargetStatus::Delete, "c")]), Some(3)),
             (
                 |p| {
                     p.open =

@@ -41,9 +41,9 @@ pub enum Class {
     Rate,
     /// A failure of the service; it is unknown whether the request was applied.
     Retry,
-    /// The UserSig has to be renewed.
+    /// The UserSig must be renewed.
     Renew,
-    /// A question id of the request is bad.
+    /// The service rejects a question id of the request.
     Item,
     /// A question or the app: the code does not distinguish them.
     QuestionOrApp,
@@ -69,30 +69,31 @@ impl Class {
         }
     }
 
-    /// What the run does with a code of this class, in words. `explain` and docs/codes.md print it.
+    /// What the run does with a code of this class: a verb phrase. `explain` and docs/codes.md print it.
     pub fn consequence(self) -> &'static str {
         match self {
-            Self::Success => "the jobs have succeeded",
+            Self::Success => "records the jobs as succeeded",
             Self::Rate => {
-                "closes the gate for a second or more, then sends the same chunk again; no attempt counts"
+                "sends no request for a second or more, then sends the same chunk again; no attempt counts"
             }
             Self::Retry => "sends the same chunk again after a wait",
             Self::Renew => {
-                "makes a new UserSig once and sends the same chunk again; refused again, it stops"
+                "makes a new UserSig once and sends the same chunk again; if that is rejected too, it stops, and the \
+                 remaining jobs stay pending"
             }
             Self::Item => {
-                "searches the chunk for the bad questions; those have failed with this code"
+                "isolates the rejected questions of the chunk; their jobs fail with this code"
             }
             Self::QuestionOrApp => {
-                "searches the chunk for the bad questions; those have failed with this code once the app has been seen \
-                 alive, by a request that was applied or by a read; it stops with everything pending if the app is \
-                 refused too"
+                "isolates the rejected questions of the chunk; their jobs fail with this code after an applied request \
+                 or a read has shown that the app works; if the app is rejected too, it stops, and the remaining jobs \
+                 stay pending"
             }
             Self::Malformed | Self::Unknown => {
-                "searches the chunk for the bad questions; those have failed with this code once another request was \
-                 applied; it stops with everything pending if every request is rejected"
+                "isolates the rejected questions of the chunk; their jobs fail with this code after another request \
+                 was applied; if every request is rejected, it stops, and the remaining jobs stay pending"
             }
-            Self::BadCall | Self::Stop => "stops with everything pending",
+            Self::BadCall | Self::Stop => "stops; the remaining jobs stay pending",
         }
     }
 }
@@ -140,8 +141,8 @@ pub const UNKNOWN: CodeRow = CodeRow {
     last: 0,
     class: Class::Unknown,
     meaning: "not in any of the vendor's lists",
-    advice: "read the service's own text beside it; the run treats it as a refusal of the content \
-             and stops when nothing is applied any more",
+    advice: "read the message of the service; the run treats the code as a rejection of the questions, \
+             and stops when no request is applied any more",
 };
 
 /// The row of `code`; [`UNKNOWN`] if it is in no list.
@@ -225,10 +226,10 @@ impl ResponseKind {
         match self {
             Self::Code(code) => explain(code).advice,
             Self::NamesQuestions => {
-                "compare the questions with the console; deskbatch cannot know which of them the service has refused"
+                "compare the questions with the console; deskbatch cannot determine which of them the service rejected"
             }
             Self::Certificate => {
-                "check the clock of this machine (deskbatch doctor); behind a company's proxy, name its CA file in \
+                "check the clock of this host (`deskbatch doctor`); behind a company's proxy, name its CA file in \
                  SSL_CERT_FILE"
             }
             Self::Proxy => {
@@ -237,7 +238,7 @@ impl ResponseKind {
             }
             Self::HttpStatus(_) => "check the endpoint",
             Self::Unreadable | Self::NotConnected | Self::NoResponse => {
-                "look with deskbatch doctor, then run again"
+                "check the network with `deskbatch doctor`, then run again"
             }
         }
     }
@@ -247,13 +248,13 @@ impl fmt::Display for ResponseKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "{code} ({})", explain(*code).meaning),
-            Self::NamesQuestions => f.write_str("OK and a list that may name refused questions"),
-            Self::Unreadable => f.write_str("an answer that could not be read"),
+            Self::NamesQuestions => f.write_str("OK and a list that may name rejected questions"),
+            Self::Unreadable => f.write_str("unreadable response"),
             Self::HttpStatus(status) => write!(f, "HTTP status {status}"),
             Self::NotConnected => f.write_str("no connection"),
-            Self::Certificate => f.write_str("a certificate that is not trusted"),
-            Self::Proxy => f.write_str("a proxy that refuses"),
-            Self::NoResponse => f.write_str("no answer"),
+            Self::Certificate => f.write_str("untrusted certificate"),
+            Self::Proxy => f.write_str("unusable proxy"),
+            Self::NoResponse => f.write_str("no response"),
         }
     }
 }

@@ -121,7 +121,7 @@ impl Pacer {
             is_first_run: learned.is_none(),
             responses: 0,
             margins: Margins::default(),
-            refused_rates: learned.and_then(|learned| learned.refused_rate).into_iter().collect(),
+            refused_rates: learned.and_then(|learned| learned.throttled_rate).into_iter().collect(),
         };
         pacer.update_margins();
         pacer
@@ -189,7 +189,7 @@ impl Pacer {
         let refused = self.refused_rates.iter().sum::<f64>() / push_backs;
         (self.responses > 0).then(|| LearnedRate {
             rate: self.rate(),
-            refused_rate: (push_backs > 0.0).then_some(refused),
+            throttled_rate: (push_backs > 0.0).then_some(refused),
             arrival_jitter_ms: jitter_s * 1e3,
             arrival_jitter_log_sd: jitter_log_sd,
             min_spacing_probability,

@@ -1,6 +1,6 @@
 //! The question ids and target statuses of the rows read so far.
 //!
-//! Ten million ids must fit into the memory of a small machine, so this module stores no id: 16 bytes of its
+//! Ten million ids must fit into the memory of a small host, so this module stores no id: 16 bytes of its
 //! hash identify it, and 6 bytes hold line and status. Ten million ids take at most 400 MB. Two ids with the
 //! same hash would count as one. With 128 bits and ten million ids the probability is 1 in 10^24, far below
 //! that of a memory error. Each process has its own random hash keys, so no file can be prepared with a
@@ -128,7 +128,7 @@ fn in_words(job: &NewJob, statuses: [Packed; 2]) -> String {
     let [first, second] = statuses.map(unpack);
     let other = if first.status == own.status { second } else { first };
     let (a, b) = if own.line < other.line { (own, other) } else { (other, own) };
-    format!("line {} says {}, line {} says {}", a.line, a.status, b.line, b.status)
+    format!("line {} has {}, line {} has {}", a.line, a.status, b.line, b.status)
 }
 
 fn pack(job: &NewJob) -> Packed {

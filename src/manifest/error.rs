@@ -1,4 +1,4 @@
-//! Why a manifest as a whole cannot be read.
+//! Why a complete manifest cannot be read.
 //!
 //! Each text names the file, the error and the remedy. An error in a single row is a [`super::RowError`].
 
@@ -8,11 +8,11 @@ use super::{
     COLUMNS_MAX, DELIMITERS_MAX, Kind, RECORD_BYTES_MAX, UNPACKED_BYTES_FREE, UNPACKED_TIMES_MAX,
 };
 
-/// Why a manifest as a whole cannot be read, or cannot be read further.
+/// Why a complete manifest cannot be read, or cannot be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The file does not exist, or this process may not read it.
-    #[error("{name}: cannot be opened")]
+    #[error("cannot open {name}")]
     Open {
         /// The file.
         name: String,
@@ -20,7 +20,7 @@ pub enum ManifestError {
         source: io::Error,
     },
     /// The system failed to read further.
-    #[error("{name}: cannot be read, at line {line}")]
+    #[error("cannot read {name} at line {line}")]
     Read {
         /// The file.
         name: String,
@@ -29,10 +29,10 @@ pub enum ManifestError {
         /// The error of the system.
         source: io::Error,
     },
-    /// The file begins like gzip but is not valid gzip, or is cut off.
+    /// The file begins like gzip but is not valid gzip, or is truncated.
     #[error(
-        "{name}: the gzip data is damaged or cut off, near line {line}: {reason}; \
-             check it with `gzip -t` and fetch it again"
+        "{name}: the gzip data is damaged or truncated near line {line}: {reason}. Check the file with `gzip -t`, and \
+             copy or download it again."
     )]
     Gzip {
         /// The file.
@@ -43,8 +43,8 @@ pub enum ManifestError {
         reason: String,
     },
     /// A record that is too long, such as text without line ends.
-    #[error("{name}: a record of more than {} MiB or {DELIMITERS_MAX} delimiters starts at line \
-             {line}: is this a CSV file? If it is, a quote in that line is opened and never closed",
+    #[error("{name}: a record of more than {} MiB or {DELIMITERS_MAX} delimiters starts at line {line}. Is this a CSV \
+             file? If it is, a quote in that line is opened and never closed.",
              RECORD_BYTES_MAX >> 20)]
     TooLong {
         /// The file.
@@ -54,8 +54,8 @@ pub enum ManifestError {
     },
     /// A header with more columns than a manifest can have.
     #[error(
-        "{name}: the header, at line {line}, has {found} columns, at most {COLUMNS_MAX} are \
-             read: is this the right file, and is its delimiter known? Two columns are enough"
+        "{name}: the header at line {line} has {found} columns; at most {COLUMNS_MAX} are allowed, and two are enough. \
+             Check that this is the right file, and set its delimiter with --delimiter."
     )]
     TooManyColumns {
         /// The file.
@@ -66,26 +66,22 @@ pub enum ManifestError {
         found: usize,
     },
     /// No line with text.
-    #[error(
-        "{name}: is empty: the first line has to name the columns, for example \
-             `question_id,status`"
-    )]
+    #[error("{name} is empty. The first line must name the columns, e.g. `question_id,status`.")]
     Empty {
         /// The file.
         name: String,
     },
     /// NUL bytes in the header: UTF-16 text without a byte order mark.
     #[error(
-        "{name}: the header has NUL bytes, which looks like UTF-16 without a byte order \
-             mark: save it as \"CSV UTF-8\", or convert it with \
-             `iconv -f UTF-16LE -t UTF-8` (or UTF-16BE)"
+        "{name}: the header contains NUL bytes, probably UTF-16 without a byte order mark. Save the file as \
+             \"CSV UTF-8\", or convert it with `iconv -f UTF-16LE -t UTF-8` (or UTF-16BE)."
     )]
     Utf16 {
         /// The file.
         name: String,
     },
     /// Another file format, recognised by its first bytes.
-    #[error("{name}: is {}, not CSV: {}", kind.what, kind.advice)]
+    #[error("{name} is {}, not CSV. {}.", kind.what, kind.advice)]
     Kind {
         /// The file.
         name: String,
@@ -94,8 +90,8 @@ pub enum ManifestError {
     },
     /// Gzip data that unpack to far more than any manifest.
     #[error(
-        "{name}: unpacks to more than {} MiB, over {UNPACKED_TIMES_MAX} times its size, near line {line}: is this the \
-             right file? If it is, unpack it with `gzip -d` and import that",
+        "{name} unpacks to more than {} MiB, over {UNPACKED_TIMES_MAX} times its size, near line {line}. Is this the \
+             right file? If it is, unpack it with `gzip -d` and import the result.",
         UNPACKED_BYTES_FREE >> 20
     )]
     TooFarPacked {
@@ -106,14 +102,14 @@ pub enum ManifestError {
     },
     /// Another process rewrote or replaced the file during the import.
     #[error(
-        "{name}: was changed while it was read: nothing was imported; run again once it is written whole"
+        "{name} was changed while it was read. Nothing was imported. Run again when the file is complete."
     )]
     Changed {
         /// The file.
         name: String,
     },
     /// The quotes of the header are invalid, so that the header may contain rows.
-    #[error("{name}: the header, at line {line}: {reason}")]
+    #[error("{name}: the header at line {line} is invalid: {reason}")]
     Header {
         /// The file.
         name: String,
@@ -124,33 +120,32 @@ pub enum ManifestError {
     },
     /// The header has no known name for the id column.
     #[error(
-        "{name}: no column holds the question ids: {meant}name it question_id \
-             (StandardQuestionId, standard_question_id and id are known too); \
-             the header has: {found}"
+        "{name}: no column contains the question ids{meant}. Name the column question_id (also accepted: \
+             StandardQuestionId, standard_question_id, id). The header has: {found}"
     )]
     NoIdColumn {
         /// The file.
         name: String,
         /// The columns of the header.
         found: String,
-        /// The column that was probably meant, as a question; may be empty.
+        /// The column that was probably meant, as a question in parentheses; may be empty.
         meant: String,
     },
     /// The header has no status column, and no option sets one status for all rows.
     #[error(
-        "{name}: no column is named status: {meant}add one, or give one status for all rows \
-             with --status; the header has: {found}"
+        "{name}: no column is named status{meant}. Add one, or set one status for all rows with --status. The header \
+             has: {found}"
     )]
     NoStatusColumn {
         /// The file.
         name: String,
         /// The columns of the header.
         found: String,
-        /// The column that was probably meant, as a question; may be empty.
+        /// The column that was probably meant, as a question in parentheses; may be empty.
         meant: String,
     },
     /// Two columns have the same name, so the right one is unknown.
-    #[error("{name}: the column {column} stands twice in the header: rename or remove one")]
+    #[error("{name}: the header has the column {column} more than once: rename or remove one")]
     ColumnTwice {
         /// The file.
         name: String,
@@ -158,8 +153,8 @@ pub enum ManifestError {
         column: String,
     },
     /// A delimiter that could be confused with quotes, line ends or parts of other characters.
-    #[error("the delimiter {:?} cannot be used: give one ASCII character that is no quote \
-             and no line break", char::from(*byte))]
+    #[error("the delimiter {:?} is invalid: use one ASCII character that is neither a quote nor a line break",
+            char::from(*byte))]
     Delimiter {
         /// The given delimiter.
         byte: u8,

@@ -96,14 +96,14 @@ fn list(header: &ByteRecord) -> String {
     names.join(", ")
 }
 
-/// A question that names the first column whose name resembles one of `names`.
+/// A question in parentheses that names the first column whose name resembles one of `names`.
 fn meant(header: &ByteRecord, names: &[&str]) -> String {
     let slip = header.iter().take(COLUMNS_LISTED_MAX).find_map(|field| {
         let field = std::str::from_utf8(trimmed(field)).ok()?;
         Some((field, nearest(field, names.iter().copied())?))
     });
     slip.map_or_else(String::new, |(field, name)| {
-        format!("did you mean {name} by {}? ", shown(field.as_bytes()))
+        format!(" (did you mean {name} instead of {}?)", shown(field.as_bytes()))
     })
 }
 

@@ -26,6 +26,7 @@ use std::path::Path;
 use csv::ByteRecord;
 
 use crate::domain::job::{NewJob, QuestionId, TargetStatus};
+use crate::util::count::counted;
 use crate::util::escape::path_text;
 
 pub use dedupe::IdSet;
@@ -232,10 +233,8 @@ impl Manifest {
     fn read_job(&mut self, line: u64) -> Result<NewJob, FieldError> {
         let (has, wants) = (self.record.len(), self.header.len());
         if !self.has_its_fields() {
-            return Err(FieldError::whole(format!(
-                "has {has} field{}, the header has {wants}",
-                if has == 1 { "" } else { "s" }
-            )));
+            let has = counted(has as u64, "field");
+            return Err(FieldError::whole(format!("has {has}, the header has {wants}")));
         }
         let field = |column: usize| self.record.get(column).unwrap_or_default();
         let question_id = QuestionId::parse(field(self.columns.id))
@@ -298,7 +297,7 @@ impl Manifest {
 
     fn conflict(&self, lines: &str) -> FieldError {
         let reason = format!(
-            "{lines}: keep one of them, or decide for all with --on-conflict first or last"
+            "{lines}: keep one of them, or decide for all rows with --on-conflict first or last"
         );
         FieldError { column: self.columns.status, reason }
     }
@@ -343,5 +342,5 @@ fn read_header(
 }
 
 fn parse_status(field: &[u8]) -> Result<TargetStatus, String> {
-    std::str::from_utf8(field).map_err(|_| "not UTF-8 text".to_owned())?.trim().parse()
+    std::str::from_utf8(field).map_err(|_| "is not UTF-8 text".to_owned())?.trim().parse()
 }

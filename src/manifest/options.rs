@@ -36,5 +36,5 @@ pub enum OnConflict {
 
 fn not_a_choice(text: &str) -> String {
     let meant = did_you_mean(text, OnConflict::VARIANTS.iter().map(Into::into));
-    format!("not a choice: {meant}use first or last")
+    format!("not a choice{meant}: use first or last")
 }

@@ -73,14 +73,14 @@ impl Records {
         let buffer = self.csv.get_mut();
         if buffer.is_open_at_end(end) {
             trim_tail(record);
-            let reason = "a quote is opened here and never closed: it takes in the rest of the \
-                          file";
+            let reason = "a quote is opened here and never closed: its field contains all following \
+                          lines";
             return Some(FieldError::whole(reason.to_owned()));
         }
         let spans_lines = record.as_slice().iter().any(|byte| matches!(byte, b'\r' | b'\n'));
         if spans_lines && ends_in_midfield(buffer.record(end), self.delimiter) {
-            let reason = "a quoted field goes over several lines and text follows its closing \
-                          quote: a quote is missing or too many, and rows may have been taken in";
+            let reason = "a quoted field spans several lines and text follows its closing quote: \
+                          one quote is missing or superfluous, and the field may contain other rows";
             return Some(FieldError::whole(reason.to_owned()));
         }
         None

@@ -1,4 +1,4 @@
-//! Writes bad rows to a file that is a valid manifest after they are corrected.
+//! Writes invalid rows to a file that is a valid manifest after they are corrected.
 //!
 //! It has the original columns, unchanged values, and a `reason`. The delimiter is a comma; the encoding is
 //! UTF-8 if the input was UTF-16, else that of the input. No value is lost: a short row gets empty fields,
@@ -20,15 +20,15 @@ const REASON: &str = "reason";
 /// The separator between an id and the surplus fields of its row.
 const SURPLUS_MARK: &[u8] = b" | ";
 
-/// The most bytes of rejects. A file with more than a million bad rows is the wrong file.
+/// The most bytes of rejects. A file with more than a million invalid rows is the wrong file.
 pub const REJECTS_BYTES_MAX: u64 = 256 << 20;
 
 /// Why no more rejects are written. It travels inside `io::Error`, because `Write` has no other error type.
 #[derive(Debug, thiserror::Error)]
-#[error("more than {} MiB of bad rows", REJECTS_BYTES_MAX >> 20)]
+#[error("more than {} MiB of invalid rows", REJECTS_BYTES_MAX >> 20)]
 pub struct TooManyRejects;
 
-/// Writes bad rows to a file.
+/// Writes invalid rows to a file.
 pub struct Rejects<W: Write> {
     csv: Writer<Counted<W>>,
     /// The columns of the input.
@@ -56,7 +56,7 @@ impl<W: Write> Rejects<W> {
         Ok(rejects)
     }
 
-    /// Writes one bad row.
+    /// Writes one invalid row.
     ///
     /// # Errors
     /// When the destination cannot be written, or the file has reached its limit.

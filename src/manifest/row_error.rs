@@ -39,7 +39,7 @@ impl fmt::Display for RowError {
     }
 }
 
-/// Why a record is no job.
+/// Why a record is not a job.
 #[derive(Debug)]
 pub(super) struct FieldError {
     /// The invalid field; `None` for the record as a whole.

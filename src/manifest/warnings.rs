@@ -1,4 +1,4 @@
-//! Unusual properties of good rows. They do not stop an import, but its author probably did not intend them.
+//! Unusual properties of valid rows. They do not stop an import, but its author probably did not intend them.
 //!
 //! A spreadsheet rewrites ids when it opens a file, before anyone sees them: into numbers, formulas and
 //! typographic dashes. Such an id is still valid, because the service documents no rule for ids. Uses no file
@@ -10,6 +10,7 @@ use strum::VariantArray;
 
 use super::row_error::shown;
 use crate::domain::job::{NewJob, TargetStatus};
+use crate::util::count::counted_as;
 
 /// The kinds of unusual properties of a valid row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
@@ -108,37 +109,50 @@ fn warning(
 ) -> Warning {
     let First { rows, record, line, example } = first;
     let status = status.map_or("", TargetStatus::name);
-    let (odd, advice) = match kind {
-        WarningKind::Foreign => (
-            format!("ids do not begin with the SDKAppID {sdkappid}"),
-            "is this the right application?".to_owned(),
-        ),
+    let advice = match kind {
+        WarningKind::Foreign => "check that this is the right app".to_owned(),
+        WarningKind::Apostrophe => "remove it".to_owned(),
+        WarningKind::Override => format!("--status {status} overrides it"),
+        _ => RELOAD.to_owned(),
+    };
+    let mut what = counted_rows(kind, rows);
+    if kind == WarningKind::Foreign {
+        what = format!("{what} {sdkappid}");
+    }
+    let text = format!("{what}, for example {example} (record {record}, line {line}): {advice}");
+    Warning { kind, rows, record, line, example, text }
+}
+
+/// The number of rows and what is unusual about them; of [`WarningKind::Foreign`] without the SDKAppID at its end.
+fn counted_rows(kind: WarningKind, rows: u64) -> String {
+    let (one, many) = match kind {
+        WarningKind::Foreign => {
+            ("id does not begin with the SDKAppID", "ids do not begin with the SDKAppID")
+        }
         WarningKind::Number => (
-            "ids are numbers with an exponent, which a spreadsheet makes of long numbers"
-                .to_owned(),
-            RELOAD.to_owned(),
+            "id is a number with an exponent, which spreadsheets make of long numbers",
+            "ids are numbers with an exponent, which spreadsheets make of long numbers",
         ),
         WarningKind::ErrorValue => {
-            ("ids are error values of a spreadsheet".to_owned(), RELOAD.to_owned())
+            ("id is an error value of a spreadsheet", "ids are error values of a spreadsheet")
         }
-        WarningKind::Formula => {
-            ("ids begin with = as a formula of a spreadsheet does".to_owned(), RELOAD.to_owned())
-        }
+        WarningKind::Formula => (
+            "id begins with = like a formula of a spreadsheet",
+            "ids begin with = like formulas of a spreadsheet",
+        ),
         WarningKind::Apostrophe => (
-            "ids begin with the apostrophe by which a spreadsheet marks text".to_owned(),
-            "remove it".to_owned(),
+            "id begins with the apostrophe with which spreadsheets mark text",
+            "ids begin with the apostrophe with which spreadsheets mark text",
         ),
-        WarningKind::Dash => {
-            ("ids have a typographic dash or hyphen where ids have -".to_owned(), RELOAD.to_owned())
+        WarningKind::Dash => (
+            "id has a typographic dash or hyphen instead of -",
+            "ids have a typographic dash or hyphen instead of -",
+        ),
+        WarningKind::Override => {
+            ("row has another status of its own", "rows have another status of their own")
         }
-        WarningKind::Override => (
-            "rows have another status of their own".to_owned(),
-            format!("--status {status} overrides it"),
-        ),
     };
-    let text =
-        format!("{rows} {odd}, for example {example} (record {record}, line {line}): {advice}");
-    Warning { kind, rows, record, line, example, text }
+    counted_as(rows, one, many)
 }
 
 const RELOAD: &str = "export the ids again, and open them with their column as text";

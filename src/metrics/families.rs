@@ -36,12 +36,12 @@ pub(super) fn all() -> Vec<Family> {
 fn about_the_file(figures: &QueueMetrics, rate: f64) -> Vec<Family> {
     let mut build = Family::gauge(
         "deskbatch_build_info",
-        "Always 1; the version of deskbatch that wrote this is a label.",
+        "Always 1; the label is the version of deskbatch that wrote the metrics.",
     );
     build.add(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Value::Whole(1));
     let mut bytes = Family::gauge(
         "deskbatch_queue_file_bytes",
-        "Size of the queue file and of the write-ahead log beside it, in bytes.",
+        "Size of the queue file and of its write-ahead log, in bytes.",
     );
     if let Some(file_bytes) = figures.file_bytes {
         for (file, size) in [("queue", file_bytes), ("log", figures.log_bytes)] {
@@ -50,12 +50,12 @@ fn about_the_file(figures: &QueueMetrics, rate: f64) -> Vec<Family> {
     }
     let mut limit = Family::gauge(
         "deskbatch_rate_limit_requests_per_second",
-        "The limit that is set: requests a second for each app and library.",
+        "The configured rate limit in requests per second, for each SDKAppID and library.",
     );
     limit.add(Vec::new(), Value::Real(rate));
     let mut learned = Family::gauge(
         "deskbatch_learned_rate_requests_per_second",
-        "The pace that runs have learned the service to bear, in requests a second.",
+        "The learned rate: the requests per second that the service has accepted.",
     );
     for of_app in &figures.apps {
         if let Some(rate) = of_app.learned_rate {
@@ -66,24 +66,22 @@ fn about_the_file(figures: &QueueMetrics, rate: f64) -> Vec<Family> {
 }
 
 fn about_jobs(apps: &[AppMetrics]) -> Vec<Family> {
-    let mut jobs = Family::gauge(
-        "deskbatch_jobs",
-        "Jobs in the queue file, by the status asked for and the state they are in.",
-    );
+    let mut jobs =
+        Family::gauge("deskbatch_jobs", "Jobs in the queue, by target status and state.");
     let mut in_doubt = Family::gauge(
         "deskbatch_jobs_in_doubt",
-        "Jobs whose question a request may have changed, and nothing since says whether it did.",
+        "Jobs in doubt: sent, and it is unknown whether they were applied.",
     );
     let mut failed = Family::gauge(
         "deskbatch_failed_jobs",
-        "Jobs that the service refused, by its error code; other: a code that no list has.",
+        "Failed jobs, by the error code of the service; other: an undocumented code, or none.",
     );
     let mut batches = Family::gauge(
         "deskbatch_unfinished_batches",
         "Batches with a job that is pending or in flight.",
     );
     let mut oldest = Family::gauge(
-        "deskbatch_oldest_open_job_timestamp_seconds",
+        "deskbatch_oldest_unfinished_job_timestamp_seconds",
         "When the oldest job that is pending or in flight was imported, in Unix seconds.",
     );
     for of_app in apps {
@@ -125,19 +123,19 @@ fn by_known_code(of_app: &AppMetrics) -> Vec<(String, u64)> {
 fn about_requests(apps: &[AppMetrics]) -> Vec<Family> {
     let mut requests = Family::counter(
         "deskbatch_requests",
-        "Requests with a recorded end, by what that meant for the run.",
+        "Settled requests, by the verdict on their response.",
     );
     let mut carried = Family::counter(
         "deskbatch_request_jobs",
-        "Jobs that these requests carried; one job may be carried by several.",
+        "Jobs in settled requests; a job may be in several requests.",
     );
     let mut in_flight = Family::gauge(
         "deskbatch_requests_in_flight",
-        "Requests without a recorded end: in flight, or lost with a run that died.",
+        "Requests that are not settled: in flight, or lost with a run that died.",
     );
     let mut duration = Family::histogram(
         "deskbatch_request_duration_seconds",
-        "Time from a request's leaving to its answer or to when it was given up, in seconds.",
+        "Time from sending a request to its response or its timeout, in seconds.",
     );
     for of_app in apps {
         for verdict in VERDICTS {
@@ -170,23 +168,23 @@ fn latency(of_app: &AppMetrics) -> Value {
 fn about_runs(apps: &[AppMetrics]) -> Vec<Family> {
     let mut active = Family::gauge(
         "deskbatch_run_active",
-        "1 while a run has begun and no end of it is recorded, else 0.",
+        "1 while the latest run has started and its end is not recorded, else 0.",
     );
     let mut start = Family::gauge(
         "deskbatch_last_run_start_timestamp_seconds",
-        "When the newest run began, in Unix seconds.",
+        "When the latest run started, in Unix seconds.",
     );
     let mut end = Family::gauge(
         "deskbatch_last_run_end_timestamp_seconds",
-        "When the newest run ended, in Unix seconds; absent while it goes on.",
+        "When the latest run ended, in Unix seconds; absent while it is active.",
     );
     let mut ending = Family::gauge(
         "deskbatch_last_run_ending",
-        "Always 1; how the newest run ended is a label; absent while it goes on.",
+        "Always 1; the label is how the latest run ended; absent while it is active.",
     );
     let mut response = Family::gauge(
-        "deskbatch_last_answer_timestamp_seconds",
-        "When a request of the newest run last got its recorded end, in Unix seconds.",
+        "deskbatch_last_response_timestamp_seconds",
+        "When a request of the latest run was last settled, in Unix seconds.",
     );
     for of_app in apps {
         let run = of_app.last_run.as_ref();
@@ -211,11 +209,11 @@ fn about_runs(apps: &[AppMetrics]) -> Vec<Family> {
 pub(super) fn of_outcome(outcome: &RunOutcome) -> Vec<Family> {
     let mut code = Family::gauge(
         "deskbatch_last_run_exit_code",
-        "The exit code of the last deskbatch run that no other run kept from the queue.",
+        "The exit code of the last deskbatch run, without runs that another run locked out.",
     );
     let mut at = Family::gauge(
         "deskbatch_last_run_exit_timestamp_seconds",
-        "When that was, in Unix seconds.",
+        "When the run with this exit code ended, in Unix seconds.",
     );
     let mut success = Family::gauge(
         "deskbatch_last_success_timestamp_seconds",

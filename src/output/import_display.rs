@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Output;
 use crate::domain::clock::Moment;
+use crate::util::count::counted;
 
 /// How often a terminal is redrawn, and the delay before the first time.
 const REDRAW_EVERY: Duration = Duration::from_millis(500);
@@ -40,12 +41,19 @@ impl ImportProgress {
         let mib = |bytes: u64| bytes as f64 / MIB;
         match self {
             Self::Reading { rows, bytes, total: Some(total) } => {
-                format!("reading {name}: {:.1} of {:.1} MiB, {rows} rows", mib(bytes), mib(total))
+                format!(
+                    "reading {name}: {:.1} of {:.1} MiB, {}",
+                    mib(bytes),
+                    mib(total),
+                    counted(rows, "row")
+                )
             }
             Self::Reading { rows, bytes, total: None } => {
-                format!("reading {name}: {rows} rows, {:.1} MiB so far", mib(bytes))
+                format!("reading {name}: {}, {:.1} MiB so far", counted(rows, "row"), mib(bytes))
             }
-            Self::Writing { rows } => format!("writing {rows} jobs of {name} to the queue"),
+            Self::Writing { rows } => {
+                format!("writing {} of {name} to the queue", counted(rows, "job"))
+            }
         }
     }
 }

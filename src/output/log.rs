@@ -46,7 +46,7 @@ pub struct LogTarget {
 pub enum LogError {
     /// The filter is invalid.
     #[error(
-        "log: {filter}: {reason}: use error, warn, info, debug or trace, or a filter as deskbatch=debug"
+        "log: {filter}: {reason}: use error, warn, info, debug or trace, or a filter, e.g. deskbatch=debug"
     )]
     Filter {
         /// The filter.
@@ -55,7 +55,7 @@ pub enum LogError {
         reason: String,
     },
     /// The file cannot be opened.
-    #[error("{path} cannot be written")]
+    #[error("cannot write {path}")]
     File {
         /// Its path.
         path: String,
@@ -162,7 +162,7 @@ fn open(path: &Path) -> Result<(Arc<File>, Arc<str>), LogError> {
 fn log_panics(log: Log, lost: Arc<LostLines>) {
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        log.message(Severity::Error, &format!("deskbatch: a bug: {panic}"), &lost);
+        log.message(Severity::Error, &format!("internal error: {panic}; please report it"), &lost);
         if !log.has_stderr_alone() {
             default_hook(panic);
         }

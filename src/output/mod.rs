@@ -5,6 +5,7 @@
 
 mod import_display;
 mod log;
+mod phrases;
 mod plan;
 mod progress_display;
 mod rate_window;
@@ -20,16 +21,20 @@ use console::Term;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use secrecy::SecretString;
 
+use crate::util::count::counted;
 use crate::util::escape::{visible_json, visible_lines};
 
 pub use import_display::{ImportDisplay, ImportProgress};
 pub use log::{LogError, LogTarget};
+pub use phrases::{
+    confirmed_text, counts_text, in_doubt_text, range_text, recovery_text, requests_text,
+};
 pub use plan::plan_text;
 pub use progress_display::ProgressDisplay;
 pub use rate_window::RateWindow;
 pub use run_progress::follow;
 pub use run_view::{RunActivity, RunView};
-pub use summary::{RunSummaryText, counts_text, range_text, recovery_text};
+pub use summary::RunSummaryText;
 
 use log::{Log, LostLines, Severity};
 use stdio::{BlockingWriter, InfallibleTerminal};
@@ -135,7 +140,7 @@ impl Output {
     /// Reports lost lines, if there are any; if stderr is the broken stream, the log has the report.
     pub fn report_lost_lines(&self) {
         if let Some((count, why)) = self.lost.take() {
-            self.warn(&format!("deskbatch: {count} lines could not be written to {why}"));
+            self.warn(&format!("warning: cannot write to {why}: {} lost", counted(count, "line")));
         }
     }
 

@@ -2,33 +2,35 @@
 
 use std::fmt::Write as _;
 
-use super::range_text;
+use super::{range_text, requests_text};
 use crate::domain::job::TargetStatus;
 use crate::domain::plan_digest::{Effect, FilePlan, JobSetDigest, Plan};
 use crate::eta::Eta;
+use crate::util::count::{choose, counted};
 use crate::util::escape::visible;
 
 /// Destination, jobs by status, ETA, effect of the file, deletes and warnings of a plan. `all_line` is the
 /// command line that lists every delete.
 pub fn plan_text(plan: &Plan, estimate: &Eta, all_line: &str) -> String {
     let mut text = format!(
-        "This run sends to {}, for application {}, library {}:",
+        "This run sends to {} for app {}, library {}:",
         plan.endpoint, plan.app.sdkappid, plan.app.library
     );
     for (status, count) in by_status(plan.open.counts) {
-        let note = if status == TargetStatus::Delete { "   there is no way back" } else { "" };
-        let _ = write!(text, "\n  {status:8} {count:>9} questions{note}");
+        let note = if status == TargetStatus::Delete { " (cannot be undone)" } else { "" };
+        let noun = if count == 1 { "question" } else { "questions" };
+        let _ = write!(text, "\n  {status:8} {count:>9} {noun}{note}");
     }
     if plan.open.total() == 0 {
-        text.push_str("\n  nothing");
+        text.push_str("\n  nothing to do");
     } else {
-        let (fewest, most) = (estimate.requests.start(), estimate.requests.end());
-        let _ = write!(text, "\n  {fewest} to {most} requests, {}", range_text(&estimate.time));
+        let requests = requests_text(&estimate.requests);
+        let _ = write!(text, "\n  {requests}, {}", range_text(&estimate.time));
     }
     if let Some(file) = &plan.file {
         write_file(&mut text, file);
     }
-    write_waiting(&mut text, plan);
+    write_pending(&mut text, plan);
     write_in_doubt(&mut text, plan);
     write_deletes(&mut text, plan, all_line);
     write_warnings(&mut text, plan);
@@ -41,36 +43,43 @@ fn by_status(counts: [u64; 3]) -> impl Iterator<Item = (TargetStatus, u64)> {
 
 fn write_file(text: &mut String, file: &FilePlan) {
     let jobs: u64 = file.jobs.iter().sum();
-    let _ = write!(text, "\n\n{}: {} rows, {jobs} jobs", visible(&file.name), file.rows);
+    let _ = write!(
+        text,
+        "\n\n{}: {}, {}",
+        visible(&file.name),
+        counted(file.rows, "row"),
+        counted(jobs, "job")
+    );
     if file.duplicates > 0 {
-        let _ = write!(text, ", {} rows say the same again", file.duplicates);
+        let _ = write!(text, ", {}", counted(file.duplicates, "duplicate row"));
     }
     if file.rejected > 0 {
-        let _ = write!(text, ", {} bad rows are left out", file.rejected);
+        let _ = write!(text, ", {} skipped", counted(file.rejected, "invalid row"));
     }
     let batch = file.known.map_or(0, |(batch, _)| batch);
     let _ = match (file.effect, file.known) {
-        (Effect::New, _) => write!(text, "\n  it becomes a new batch"),
+        (Effect::New, _) => write!(text, "\n  becomes a new batch"),
         (Effect::Continues, Some((_, open))) => write!(
             text,
-            "\n  it is in the queue already, as batch {batch}: {open} of its jobs are still to be done"
+            "\n  known as batch {batch}, which has {}: the run resumes it",
+            counted(open, "unfinished job")
         ),
         (Effect::Finished, _) if !file.missing.is_empty() => write!(
             text,
-            "\n  it was imported before, as batch {batch}, and is not finished: {}; nothing of it is done unless --again",
+            "\n  known as batch {batch}, which is not finished ({}): it is not imported again without --reimport",
             file.missing
         ),
         (Effect::Continues | Effect::Finished, _) => write!(
             text,
-            "\n  it was imported before, as batch {batch}, and is finished: nothing of it is done unless --again"
+            "\n  known as batch {batch}, which is finished: it is not imported again without --reimport"
         ),
-        (Effect::Empty, _) => write!(text, "\n  it has no rows: there is nothing to import"),
+        (Effect::Empty, _) => write!(text, "\n  has no rows: nothing to import"),
     };
     if file.superseded > 0 {
-        let _ = write!(text, "\n  it supersedes {} jobs that wait in the queue", file.superseded);
+        let _ = write!(text, "\n  supersedes {}", counted(file.superseded, "pending job"));
     }
     for row in &file.rejected_shown {
-        let _ = write!(text, "\n  left out: {}", visible(row));
+        let _ = write!(text, "\n  skipped: {}", visible(row));
     }
     let more = file.rejected.saturating_sub(file.rejected_shown.len() as u64);
     if file.rejected > 0 && more > 0 {
@@ -78,17 +87,17 @@ fn write_file(text: &mut String, file: &FilePlan) {
     }
 }
 
-fn write_waiting(text: &mut String, plan: &Plan) {
-    let JobSetDigest { counts, .. } = &plan.waiting;
-    if plan.waiting.total() == 0 {
+fn write_pending(text: &mut String, plan: &Plan) {
+    let JobSetDigest { counts, .. } = &plan.pending;
+    if plan.pending.total() == 0 {
         return;
     }
     let counts: Vec<String> =
         by_status(*counts).map(|(status, count)| format!("{count} {status}")).collect();
     let _ = write!(
         text,
-        "\n\nin the queue already, sent by this run too: {} jobs ({})",
-        plan.waiting.total(),
+        "\n\nalso sent by this run: {} from earlier imports ({})",
+        counted(plan.pending.total(), "pending job"),
         counts.join(", ")
     );
 }
@@ -97,8 +106,10 @@ fn write_in_doubt(text: &mut String, plan: &Plan) {
     if plan.in_doubt > 0 {
         let _ = write!(
             text,
-            "\n\n{} of these jobs may have been applied already: they are in flight or in doubt",
-            plan.in_doubt
+            "\n\n{} of these jobs {} in flight or in doubt: a request may have applied {} already",
+            plan.in_doubt,
+            choose(plan.in_doubt, "is", "are"),
+            choose(plan.in_doubt, "it", "them")
         );
     }
 }
@@ -107,13 +118,13 @@ fn write_deletes(text: &mut String, plan: &Plan, all_line: &str) {
     if plan.deletes.is_empty() {
         return;
     }
-    let _ = write!(text, "\n\ndeleted, {} questions:", plan.open.deletes());
+    let _ = write!(text, "\n\nto be deleted ({}):", plan.open.deletes());
     for id in &plan.deletes {
         let _ = write!(text, "\n  {id}");
     }
     let more = plan.open.deletes().saturating_sub(plan.deletes.len() as u64);
     if more > 0 {
-        let _ = write!(text, "\n  and {more} more: {all_line} names them");
+        let _ = write!(text, "\n  and {more} more; list them with: {all_line}");
     }
 }
 

@@ -163,19 +163,19 @@ mod tests {
         progress.apply(&settled(totals), at(2));
         assert_eq!(
             progress.view(at(2)).line(),
-            "902 of 3000 done, 2 failed, 5.0 of 5 requests/s, 7 to 40 s left"
+            "902 of 3000 done, 2 failed, 5.0 of 5 requests/s, ETA 7 to 40 s"
         );
         let wait = Duration::from_millis(2_140);
         progress.apply(&Event::Waiting { reason: WaitReason::Throttled, wait, since_ms: 0 }, at(2));
         let waits = progress.view(at(3)).line();
-        assert!(waits.ends_with(", waiting 1.1 s: the service asked us to slow down"), "{waits}");
+        assert!(waits.ends_with(", throttled by the service, waiting 1.1 s"), "{waits}");
         progress.apply(&sent(), at(5));
-        let tries = progress.view(at(5)).line();
-        assert!(tries.ends_with(", trying again: the service asked us to slow down"), "{tries}");
+        let probes = progress.view(at(5)).line();
+        assert!(probes.ends_with(", throttled by the service, sending one request"), "{probes}");
         progress.apply(&Event::Resumed, at(5));
         assert_eq!(progress.view(at(5)).activity, RunActivity::Sending);
         progress.apply(&Event::Stopping { in_flight: 3 }, at(5));
-        assert!(progress.view(at(5)).line().ends_with("waiting for the last answers"));
+        assert!(progress.view(at(5)).line().ends_with("waiting for in-flight requests"));
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
             progress.apply(&settled(totals), slot(response));
         }
         let line = progress.view(slot(400)).line();
-        assert!(line.ends_with("50 failed, 4.9 of 5 requests/s, 56 s to 2 min left"), "{line}");
+        assert!(line.ends_with("50 failed, 4.9 of 5 requests/s, ETA 56 s to 2 min"), "{line}");
         // A pause of the same length leaves the spacing unchanged, but another one may follow.
         let wait = Duration::from_secs(80);
         let shut = Event::Waiting { reason: WaitReason::Outage, wait, since_ms: 0 };
@@ -199,6 +199,6 @@ mod tests {
         assert_eq!(progress.view(slot(500)).eta, None);
         progress.apply(&Event::Resumed, slot(800));
         let line = progress.view(slot(800)).line();
-        assert!(line.ends_with("50 failed, 0.0 of 5 requests/s, 56 s to 7 min left"), "{line}");
+        assert!(line.ends_with("50 failed, 0.0 of 5 requests/s, ETA 56 s to 7 min"), "{line}");
     }
 }

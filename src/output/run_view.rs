@@ -4,8 +4,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::summary::range_text;
-use crate::domain::clock::local_time_text;
+use super::phrases::range_text;
+use crate::domain::clock::time_of_day_text;
 use crate::queue::WaitReason;
 
 /// The progress of a running run.
@@ -73,10 +73,10 @@ impl RunView {
         let mut parts = vec![format!("{} failed", self.failed)];
         parts.push(format!("{:.1} of {} requests/s", self.rate, self.limit));
         if self.throttled > 0 {
-            parts.push(format!("{} too fast", self.throttled));
+            parts.push(format!("{} throttled", self.throttled));
         }
         if let Some(eta) = &self.eta {
-            parts.push(format!("{} left", range_text(eta)));
+            parts.push(format!("ETA {}", range_text(eta)));
         }
         parts.extend(self.activity.text());
         parts
@@ -104,10 +104,10 @@ impl RunActivity {
     /// The text of the activity; `None` while sending.
     fn text(self) -> Option<String> {
         match self {
-            Self::Beginning => Some("beginning".to_owned()),
+            Self::Beginning => Some("starting".to_owned()),
             Self::Sending => None,
             Self::Waiting { why, since_ms, wait } => Some(waiting(why, since_ms, wait)),
-            Self::Stopping => Some("stopping: waiting for the last answers".to_owned()),
+            Self::Stopping => Some("stopping: waiting for in-flight requests".to_owned()),
         }
     }
 }
@@ -115,22 +115,22 @@ impl RunActivity {
 fn waiting(why: WaitReason, since_ms: i64, wait: Duration) -> String {
     match why {
         WaitReason::Throttled if wait.is_zero() => {
-            "trying again: the service asked us to slow down".to_owned()
+            "throttled by the service, sending one request".to_owned()
         }
         WaitReason::Throttled => {
-            format!("waiting {:.1} s: the service asked us to slow down", wait.as_secs_f64())
+            format!("throttled by the service, waiting {:.1} s", wait.as_secs_f64())
         }
         WaitReason::NotDue => format!(
-            "waiting {} s: no job is due yet, since earlier requests got no valid response",
+            "waiting {} s: no job is due, because earlier requests got no valid response",
             wait.as_secs_f64().ceil()
         ),
-        WaitReason::Responses => "stopping: waiting for the last answers".to_owned(),
+        WaitReason::Responses => "stopping: waiting for in-flight requests".to_owned(),
         WaitReason::Outage => {
             let next = match wait.as_secs_f64().ceil() {
-                0.0 => "trying again".to_owned(),
-                seconds => format!("next try in {seconds} s"),
+                0.0 => "next attempt now".to_owned(),
+                seconds => format!("next attempt in {seconds} s"),
             };
-            format!("outage since {}, {next}", local_time_text(since_ms))
+            format!("outage since {}, {next}", time_of_day_text(since_ms))
         }
     }
 }
@@ -177,25 +177,25 @@ mod tests {
     fn line_has_progress_rate_and_wait() {
         assert_eq!(
             view(RunActivity::Sending).line(),
-            "902 of 3000 done, 2 failed, 4.9 of 5 requests/s, 3 too fast, 3 to 4 min left"
+            "902 of 3000 done, 2 failed, 4.9 of 5 requests/s, 3 throttled, ETA 3 to 4 min"
         );
         assert_eq!(
             view(slowed(2_140)).line(),
-            "902 of 3000 done, 2 failed, 4.9 of 5 requests/s, 3 too fast, \
-             waiting 2.1 s: the service asked us to slow down"
+            "902 of 3000 done, 2 failed, 4.9 of 5 requests/s, 3 throttled, \
+             throttled by the service, waiting 2.1 s"
         );
     }
 
     #[test]
     fn outage_line_has_start_and_next_attempt() {
         let since_ms = 1_735_689_600_000;
-        let at = local_time_text(since_ms);
-        for (wait_ms, next) in [(29_200, "next try in 30 s"), (0, "trying again")] {
+        let at = time_of_day_text(since_ms);
+        for (wait_ms, next) in [(29_200, "next attempt in 30 s"), (0, "next attempt now")] {
             let wait = Duration::from_millis(wait_ms);
             let outage = RunActivity::Waiting { why: WaitReason::Outage, since_ms, wait };
             assert!(view(outage).line().ends_with(&format!("outage since {at}, {next}")));
         }
-        assert_eq!((at.len(), &at[2..3]), (5, ":"), "{at}");
+        assert_eq!(at, "00:00 UTC");
     }
 
     #[test]
@@ -204,9 +204,8 @@ mod tests {
             view(slowed(12_000)).lines(40),
             [
                 "2 failed, 4.9 of 5 requests/s",
-                "3 too fast",
-                "waiting 12.0 s: the service asked us to",
-                "slow down"
+                "3 throttled",
+                "throttled by the service, waiting 12.0 s"
             ]
         );
         for activity in

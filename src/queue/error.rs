@@ -19,7 +19,7 @@ pub enum QueueError {
     Missing(PathBuf),
     /// The file is not a queue file of deskbatch.
     #[error(
-        "{} is not a queue file of deskbatch ({reason}): nothing was changed; name another file with --database",
+        "{} is not a queue file of deskbatch: {reason}. Nothing was changed. Name another file with --database.",
         path_text(path)
     )]
     Foreign {
@@ -29,12 +29,12 @@ pub enum QueueError {
         reason: String,
     },
     /// The file has the layout of a newer version of deskbatch.
-    #[error("{} was written by a newer deskbatch: nothing was changed; use that version", path_text(.0))]
+    #[error("{} was written by a newer version of deskbatch. Nothing was changed. Use that version.", path_text(.0))]
     Newer(PathBuf),
-    /// The file or its folder cannot be opened.
+    /// The file or its directory cannot be opened.
     #[error(
-        "the queue file {} cannot be opened: {source}: it and its folder have to be there and writable by this \
-             user, or name another file with --database",
+        "cannot open the queue file {}: {source}. This user must be able to write the file and its directory. \
+             Otherwise name another file with --database.",
         path_text(path)
     )]
     Unusable {
@@ -45,8 +45,8 @@ pub enum QueueError {
     },
     /// The engine finds that the file contradicts itself.
     #[error(
-        "the queue file {} is damaged: {source}: keep a copy of it, let deskbatch doctor look at it, and put back \
-             your last good copy, or name another file with --database",
+        "the queue file {} is damaged: {source}. Keep a copy of it and check it with `deskbatch doctor`. Then restore \
+             your last valid copy, or name another file with --database.",
         path_text(path)
     )]
     Damaged {
@@ -57,8 +57,8 @@ pub enum QueueError {
     },
     /// The file has a second name, under which it would have a second lock.
     #[error(
-        "the queue file {} {reason}: by each name it would have a lock and a log of its own, and jobs could be \
-             sent twice; nothing was changed",
+        "the queue file {} {reason} Each name would have its own lock and log, so jobs could be sent twice. Nothing was \
+             changed.",
         path_text(path)
     )]
     SecondName {
@@ -68,7 +68,7 @@ pub enum QueueError {
         reason: String,
     },
     /// The file at the path of a lock cannot be used as a lock.
-    #[error("the lock {} cannot be used: {reason}", path_text(path))]
+    #[error("cannot use the lock file {}: {reason}", path_text(path))]
     LockFile {
         /// The lock.
         path: PathBuf,
@@ -77,8 +77,7 @@ pub enum QueueError {
     },
     /// The disk is full.
     #[error(
-        "the queue{} could not {doing}: the disk is full: free some space and run again; nothing recorded was \
-             lost",
+        "cannot {doing}{}: the disk is full. Free some space and run again. Nothing recorded was lost.",
         named(path)
     )]
     Full {
@@ -88,10 +87,7 @@ pub enum QueueError {
         doing: &'static str,
     },
     /// The quota of this user, or the limit on the size of a file, is reached.
-    #[error(
-        "the queue {} could not {doing}: {remedy}, and run again; nothing recorded was lost",
-        path_text(path)
-    )]
+    #[error("cannot {doing}{}: {remedy}, and run again. Nothing recorded was lost.", named(path))]
     Limited {
         /// The queue file.
         path: PathBuf,
@@ -102,13 +98,14 @@ pub enum QueueError {
     },
     /// Another run holds the lock of this queue.
     #[error(
-        "another run has this queue: {0}: let it come to its end; deskbatch status shows how far it is"
+        "another run holds the lock of this queue ({0}). Wait until it ends, or set --lock-timeout. `deskbatch status` \
+         shows its progress."
     )]
     Locked(Holder),
     /// A run on another queue holds the lock of the same app.
     #[error(
-        "another run sends for this application, from the queue {queue} ({holder}), and both have one limit: let \
-             it come to its end, or wait for it with --wait"
+        "another run sends for the same app, from the queue {queue} ({holder}), and both share one rate limit. Wait until \
+         it ends, or set --lock-timeout."
     )]
     AppLocked {
         /// The other queue.
@@ -118,7 +115,7 @@ pub enum QueueError {
     },
     /// Another process has settled the request: this process no longer owns the queue.
     #[error(
-        "request {request} is no longer open: another process has taken over this queue, nothing was recorded"
+        "request {request} was already settled: another process has taken over this queue. Nothing was recorded."
     )]
     Fenced {
         /// The request whose response came too late.
@@ -126,28 +123,28 @@ pub enum QueueError {
     },
     /// Another process has ended the run: this process no longer owns the queue.
     #[error(
-        "run {run} is no longer going on: another process has taken over this queue, nothing more was sent"
+        "run {run} was already ended: another process has taken over this queue. Nothing more was sent."
     )]
     TakenOver {
         /// The run.
         run: RunId,
     },
     /// The queue file, its write-ahead log or its lock file is not the one that the run opened.
-    #[error("{} was removed or replaced while this run had it: another run may be going on, so nothing more was \
-             sent; what is there now is shown by deskbatch status; if no run is, run again", path_text(.0))]
+    #[error("{} was removed or replaced during this run. Another run may use the queue now, so nothing more was sent. \
+             Check with `deskbatch status`; if no run is in progress, run again.", path_text(.0))]
     ReplacedDuringRun(PathBuf),
     /// The queue file has a second name since the run began.
-    #[error("{path} got a second name, by a hard link, while this run had it: a run by that name would send the same \
-             jobs, so nothing more was sent; remove that name (find / -xdev -samefile {path}) and run again",
+    #[error("{path} got a second name, a hard link, during this run. A run by that name would send the same jobs, so \
+             nothing more was sent. Remove that name (`find / -xdev -samefile {path}` lists it) and run again.",
             path = path_text(.0))]
     Linked(PathBuf),
     /// The file at the path is not the one that was opened.
-    #[error("{} was removed or replaced since it was opened: what is shown is from before; start again to see what is \
-             there now", path_text(.0))]
+    #[error("{} was removed or replaced after it was opened. The output shows the old file. Start the command again to \
+             read the new one.", path_text(.0))]
     FileReplaced(PathBuf),
     /// A row has a value that this program never writes.
     #[error(
-        "{table} row {row} is impossible: {reason}: deskbatch doctor looks whether the file is damaged"
+        "{table} row {row} is invalid: {reason}. Check the queue file with `deskbatch doctor`."
     )]
     Impossible {
         /// The table.
@@ -158,10 +155,10 @@ pub enum QueueError {
         reason: String,
     },
     /// The caller cancelled the import.
-    #[error("stopped as asked: nothing was imported")]
+    #[error("stopped before anything was imported or sent")]
     Stopped,
     /// The engine failed to run a statement.
-    #[error("the queue could not {doing}: {source}")]
+    #[error("cannot {doing}: {source}")]
     Sql {
         /// The operation that failed.
         doing: &'static str,
@@ -175,23 +172,23 @@ impl QueueError {
     pub fn advice(&self) -> Option<&'static str> {
         let Self::Sql { source, .. } = self else { return None };
         if matches!(source, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
-            return Some("deskbatch doctor looks whether the file is damaged");
+            return Some("Check the queue file with `deskbatch doctor`.");
         }
         match open::engine_code(source)? {
             open::SQLITE_CORRUPT => Some(
-                "the file is damaged: keep a copy of it, let deskbatch doctor look at it, and put back your last good copy",
+                "The queue file is damaged. Keep a copy of it and check it with `deskbatch doctor`. Then restore your last valid copy.",
             ),
             SQLITE_READONLY => Some(
-                "the file cannot be written: give this user the right to write it and its folder",
+                "The queue file cannot be written. Give this user the permission to write the file and its directory.",
             ),
             _ => None,
         }
     }
 }
 
-/// A blank and the path, for an error text; empty if the path is unknown.
+/// The path in parentheses, for an error text; empty if the path is unknown.
 fn named(path: &Path) -> String {
-    if path.as_os_str().is_empty() { String::new() } else { format!(" {}", path_text(path)) }
+    if path.as_os_str().is_empty() { String::new() } else { format!(" ({})", path_text(path)) }
 }
 
 /// `SQLITE_READONLY`: the file cannot be written.

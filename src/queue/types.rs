@@ -31,7 +31,7 @@ pub struct ImportTotals {
 pub enum SameManifest {
     /// No: its batch is resumed, or is finished.
     Continues,
-    /// Yes: `--again`.
+    /// Yes: `--reimport`.
     Again,
 }
 
@@ -117,7 +117,7 @@ pub struct Survey {
     /// All of these jobs.
     pub open: JobSetDigest,
     /// The part of them that was in the queue before the import.
-    pub waiting: JobSetDigest,
+    pub pending: JobSetDigest,
     /// How many of them may have been applied already: they are in flight or in doubt.
     pub in_doubt: u64,
     /// The first questions to be deleted, ordered by their ids.
@@ -126,8 +126,11 @@ pub struct Survey {
 
 /// A batch, with the number of its jobs by state.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BatchSummary {
+    /// The number of the batch.
     pub id: BatchId,
+    /// The name of the batch.
     pub name: String,
     /// The source of its manifest: a path or standard input.
     pub source: String,
@@ -136,7 +139,7 @@ pub struct BatchSummary {
     /// The number of its jobs.
     pub jobs: i64,
     /// Pending jobs and jobs in flight.
-    pub open: i64,
+    pub unfinished: i64,
     /// Failed jobs.
     pub failed: i64,
     /// Cancelled jobs.
@@ -250,27 +253,25 @@ pub struct RequeueOptions {
 pub const DUE_WITHIN: Duration = Duration::from_millis(37_500);
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum RunEnding {
     /// No job remained to send.
     Drained,
     /// A signal requested a shutdown.
     Signal,
     /// The time limit of the run expired.
-    #[strum(to_string = "time")]
-    TimeOver,
-    /// No request got through for too long.
+    TimeLimit,
+    /// No request succeeded within the outage timeout.
     Outage,
     /// The service rejects this app or account.
-    Refused,
-    /// The service repeated the same unknown rejection too often.
+    Rejected,
+    /// Every request was rejected, and it is unknown whether the questions or the requests are wrong.
     Suspicious,
     /// More jobs failed than the run allows.
-    #[strum(to_string = "failures")]
-    TooManyFailures,
+    FailureLimit,
     /// The queue or the program failed.
-    Broken,
+    Error,
 }
 
 impl RunEnding {
@@ -285,6 +286,7 @@ impl RunEnding {
 #[derive(strum::EnumString, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum WaitReason {
     /// The service pushed back.
     Throttled,
@@ -306,9 +308,10 @@ impl WaitReason {
 
 /// The wait of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Wait {
     /// The reason.
-    pub waits_for: WaitReason,
+    pub reason: WaitReason,
     /// The beginning of the wait, in UTC milliseconds.
     pub since_ms: i64,
     /// The earliest end of the wait, in UTC milliseconds.

@@ -136,18 +136,31 @@ impl<W: Write> JsonWriter<W> {
     }
 }
 
+/// A record of the JSON, with the columns of the CSV.
 #[derive(Serialize)]
-struct JsonRecord<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct JsonRecord<'a> {
+    /// The question id.
     question_id: &'a str,
+    /// The target status: enable, disable or delete.
     status: &'a str,
+    /// The state of the job: pending, `in_flight`, succeeded, failed, cancelled or superseded.
     state: &'a str,
+    /// The error code of the last response; null if there is none.
     error_code: Option<i64>,
+    /// The message of the service with that code.
     error_info: Option<&'a str>,
+    /// Requests that counted as attempts. Throttled requests do not count.
     attempts: i64,
+    /// Whether the response of a request with this job was lost, whatever happened later.
     response_lost: bool,
+    /// Whether a request may have changed the question and no later response says whether it did.
     in_doubt: bool,
+    /// Name of the batch.
     batch: &'a str,
+    /// Line of the manifest.
     row: i64,
+    /// Time of the outcome; null while there is none.
     finished_at: Option<String>,
 }
 

@@ -66,7 +66,7 @@ impl Credentials {
         if is_on_trial || !self.signer.renew(now_ms) {
             return Renewal::Impossible;
         }
-        tracing::info!("UserSig made anew");
+        tracing::info!("UserSig renewed");
         self.version += 1;
         self.unproven_since = Some(now);
         Renewal::Renewed

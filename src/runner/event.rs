@@ -69,12 +69,13 @@ pub enum Event {
 
 /// The totals of a run so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
     /// Requests that were sent.
     pub requests: u64,
-    /// Of these, pushed back as too fast.
+    /// Of these, throttled by the service.
     pub throttled: u64,
-    /// Of these, without a usable response.
+    /// Of these, without a valid response.
     pub transient: u64,
     /// Jobs that succeeded.
     pub succeeded: u64,

@@ -131,7 +131,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
                     None => self.check_app(shutdown).await,
                 }
             }
-            Step::StopRefused => Ok(NextAction::End(RunEnding::Refused)),
+            Step::StopRefused => Ok(NextAction::End(RunEnding::Rejected)),
             Step::StopSuspicious => Ok(NextAction::End(RunEnding::Suspicious)),
         }
     }

@@ -166,7 +166,7 @@ impl<C: Clock, T: Transport> Runner<C, T> {
 
         let ending = active.run_to_end(lease, &mut shutdown).await;
         let saved = active.save_learned_limits().await;
-        let recorded = ending.as_ref().map_or(RunEnding::Broken, |ending| *ending);
+        let recorded = ending.as_ref().map_or(RunEnding::Error, |ending| *ending);
         let ended = queue.end_run(run, recorded, active.clock.wall_ms()).await;
         active.queue.emit(Event::Ended { ending: recorded });
         let ending = ending?;
@@ -273,7 +273,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             return Some(RunEnding::Outage);
         }
         let failed = self.status.totals.failed;
-        self.status.reaches_failure_limit(failed).then_some(RunEnding::TooManyFailures)
+        self.status.reaches_failure_limit(failed).then_some(RunEnding::FailureLimit)
     }
 
     /// Whether the run is over when no job can be sent. Inferred questions are sent alone first, and suspects
@@ -289,7 +289,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
     /// A run whose last response reached the failure limit ends as drained if no job remains.
     async fn drained_or(&self, ending: RunEnding) -> Result<RunEnding, QueueError> {
         let (run, queue) = (self.status.run, &self.queue.queue);
-        let has_jobs = ending != RunEnding::TooManyFailures
+        let has_jobs = ending != RunEnding::FailureLimit
             || !self.in_flight.is_empty()
             || queue.has_reserved_jobs(run).await?
             || queue.next_due_ms(run).await?.is_some();

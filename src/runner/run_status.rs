@@ -136,7 +136,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.status.published_wait = Some((reason, self.clock.now() + wait));
         tracing::info!(?reason, wait_ms = ms(wait), "sending paused");
         let until_ms = self.clock.wall_ms().saturating_add(ms(wait));
-        let wait_row = Wait { waits_for: reason, since_ms, until_ms };
+        let wait_row = Wait { reason, since_ms, until_ms };
         self.queue.queue.set_wait(self.status.run, Some(wait_row)).await?;
         self.queue.emit(Event::Waiting { reason, wait, since_ms });
         Ok(())
@@ -148,7 +148,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         self.queue.emit(Event::Stopping { in_flight: self.in_flight.len() });
         let since_ms = self.clock.wall_ms();
         let until_ms = since_ms.saturating_add(ms(self.settings.grace));
-        let wait = Wait { waits_for: WaitReason::Responses, since_ms, until_ms };
+        let wait = Wait { reason: WaitReason::Responses, since_ms, until_ms };
         self.queue.queue.set_wait(self.status.run, Some(wait)).await
     }
 }

@@ -102,7 +102,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         if self.gives_up_on(&group, &failures) {
             let settlement = &mut received.settlement;
             settlement.info = format!(
-                "given up after {} tries while other requests got through: {}",
+                "given up after {} attempts while other requests succeeded: {}",
                 failures.attempts.count, settlement.info
             );
             return self.settle_failed_alone(group, &received, in_doubt).await;
@@ -261,7 +261,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let how = RequeueOptions::default();
         self.return_jobs(&received, how).await?;
         let is_local = received.kind.is_local_fault();
-        Ok(Some(if is_local { RunEnding::Outage } else { RunEnding::Refused }))
+        Ok(Some(if is_local { RunEnding::Outage } else { RunEnding::Rejected }))
     }
 
     /// Requeues the jobs (`in_flight → pending`) with the options in `how`.

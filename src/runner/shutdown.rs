@@ -44,7 +44,7 @@ impl ShutdownHandle {
         self.0.send_if_modified(|request| {
             let is_first = request.mode == ShutdownMode::None;
             if is_first {
-                *request = Request { mode: ShutdownMode::Graceful, ending: RunEnding::TimeOver };
+                *request = Request { mode: ShutdownMode::Graceful, ending: RunEnding::TimeLimit };
             }
             is_first
         });

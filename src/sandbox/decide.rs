@@ -134,8 +134,8 @@ fn judge(
             Some(Fault::Malformed) => Err(BAD_VALUES),
             Some(Fault::Unknown) => Err(UNKNOWN[0]),
             Some(Fault::UnknownOther) => Err(UNKNOWN[1]),
-            Some(Fault::Refused) => Err(NO_SUCH_QUESTION),
-            Some(Fault::RefusedApplied) => {
+            Some(Fault::Rejected) => Err(NO_SUCH_QUESTION),
+            Some(Fault::RejectedApplied) => {
                 carry_out(call, state).map(|(_, applied)| (NO_SUCH_QUESTION, applied))
             }
             _ => carry_out(call, state),
@@ -193,8 +193,8 @@ fn carry_out(call: &Call, state: &mut ServiceState) -> Result<(i64, bool), i64> 
     if !body.ids_are_acceptable {
         return Err(BAD_VALUES);
     }
-    let ids_max = state.ids_max();
-    if ids_max > 0 && body.ids.len() > ids_max {
+    let max_ids = state.max_ids();
+    if max_ids > 0 && body.ids.len() > max_ids {
         return Err(settings.too_many_code);
     }
     let changed = state.change(&body.ids, target);

@@ -40,9 +40,9 @@ pub enum Fault {
     #[strum(to_string = "unknown-2")]
     UnknownOther,
     /// Returns -50003 although every question exists. Not applied.
-    Refused,
+    Rejected,
     /// Returns -50003 although every question exists. Applied.
-    RefusedApplied,
+    RejectedApplied,
 }
 
 fn not_a_fault(word: &str) -> String {
@@ -69,10 +69,10 @@ impl FromStr for FaultChance {
     fn from_str(text: &str) -> Result<Self, String> {
         let (fault, probability) = text
             .split_once('=')
-            .ok_or("not a chance: write a fault and its probability, as in bad-gateway=0.05")?;
+            .ok_or("not a fault and its probability: write e.g. bad-gateway=0.05")?;
         let fault = fault.trim().parse()?;
         let probability = probability.trim().parse().ok().filter(|p| (0.0..=1.0).contains(p));
-        let probability = probability.ok_or("a probability is a number from 0 to 1")?;
+        let probability = probability.ok_or("the probability must be a number from 0 to 1")?;
         Ok(Self { fault, probability })
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn check_chances(chances: &[FaultChance]) -> Result<(), String> {
     if sum.is_finite() && sum <= 1.0 + 1e-9 {
         Ok(())
     } else {
-        Err(format!("the probabilities of the faults add up to {sum}, more than 1"))
+        Err(format!("the probabilities of the faults add up to {sum}; at most 1 is allowed"))
     }
 }
 
@@ -134,7 +134,7 @@ fn read_run(text: &str) -> Result<(Option<Fault>, u64), String> {
         None => (text, 1),
     };
     if !(1..=RUN_MAX).contains(&times) {
-        return Err(format!("{text}: a step is repeated 1 to {RUN_MAX} times"));
+        return Err(format!("{text}: a step can be repeated 1 to {RUN_MAX} times"));
     }
     match name {
         "ok" => Ok((None, times)),
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(
             wrong.expect_err("refused"),
             "not a fault: use throttle, bad-gateway, cut-before, cut-after, late, truncated, \
-             garbage, internal, malformed, unknown, unknown-2, refused, refused-applied, ok"
+             garbage, internal, malformed, unknown, unknown-2, rejected, rejected-applied, ok"
         );
     }
 

@@ -1,4 +1,4 @@
-//! The remote API on this machine, for sandbox runs and tests, with faults on demand.
+//! The remote API on this host, for sandbox runs and tests, with faults on demand.
 //!
 //! It behaves as the API is documented; where that is unknown, [`SandboxSettings`] chooses. It shares no
 //! parsing and no signing code with the client, so that one mistake cannot hide in both; only the table of
@@ -27,7 +27,7 @@ pub use ledger::{Ledger, SeenRequest};
 pub use server::Sandbox;
 pub use service::{ApiRequest, ApiResponse, Service};
 pub use settings::{
-    AdminCode, Apps, IdsMaxFall, JsonCode, KnownIds, RateCode, SandboxSettings, UnknownIds, Window,
+    AdminCode, Apps, JsonCode, KnownIds, MaxIdsAfter, RateCode, SandboxSettings, UnknownIds, Window,
 };
 // Not part of the API: tests and the fuzzer call it with arbitrary input.
 pub use state::{QuestionState, QuestionStatus};
@@ -45,14 +45,14 @@ pub const SANDBOX_SDKAPPID: u64 = 1_400_000_000;
 /// The default administrator of the sandbox.
 pub const SANDBOX_IDENTIFIER: &str = "administrator";
 
-/// The error for a `word` that is no `T`; `what` names the type, as `a window`.
+/// The error for a `word` that is not a `T`; `what` names the type, as `a window`.
 fn not_a<T>(what: &str, word: &str) -> String
 where
     T: strum::VariantArray + Copy + Into<&'static str>,
 {
     let words: Vec<&str> = T::VARIANTS.iter().map(|choice| (*choice).into()).collect();
     let meant = did_you_mean(word, words.iter().copied());
-    format!("not {what}: {meant}use {}", words.join(", "))
+    format!("not {what}{meant}: use {}", words.join(", "))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The sandbox's page for people, and the same data as JSON for scripts.
+//! The sandbox's HTML page, and the same data as JSON for scripts.
 //!
 //! Pure. Question ids come from any caller, so every text on the page is escaped. The page loads nothing and
 //! runs nothing. The ledger contains no credentials.
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::ledger::{Ledger, SeenRequest};
 use crate::domain::clock::utc_text;
 use crate::domain::verdict;
+use crate::util::count::counted;
 use crate::util::escape::visible;
 
 /// The number of latest requests on the page.
@@ -68,9 +69,11 @@ pub(super) fn html(ledger: &Ledger) -> String {
 fn write_summary(page: &mut String, ledger: &Ledger) -> fmt::Result {
     writeln!(
         page,
-        "<p>{} requests. The most calls in any second: {} came, {} were within the limit. \
-         The same for scripts: <a href=\"/ledger.json\">ledger.json</a>.</p>",
-        ledger.total, ledger.largest_second, ledger.largest_second_accepted
+        "<p>{}. Maximum in one second: {} arrived, {} within the limit. The same data as JSON: \
+         <a href=\"/ledger.json\">ledger.json</a>.</p>",
+        counted(ledger.total, "request"),
+        ledger.largest_second,
+        ledger.largest_second_accepted
     )?;
     page.push_str("<table><tr><th>code</th><th>requests</th><th>meaning</th></tr>\n");
     for (code, count) in &ledger.codes {
@@ -207,7 +210,9 @@ mod tests {
     #[test]
     fn sandbox_page_shows_sums_and_newest_requests_first() {
         let page = html(&ledger(&["a", "b", "c", "d", "e", "f", "g"], 201));
-        assert!(page.contains("201 requests. The most calls in any second: 6 came, 5 were"));
+        assert!(
+            page.contains("201 requests. Maximum in one second: 6 arrived, 5 within the limit.")
+        );
         assert!(page.contains("<td class=n>-50003<td class=n>201<td>"), "{page}");
         assert!(page.contains("<td>7: a b c d e and 2 more</tr>"));
         assert!(page.contains("<td>2025-01-01T00:00:00.250Z<td>batch_set_chitchat<td"));

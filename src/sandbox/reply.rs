@@ -50,7 +50,7 @@ pub(super) fn reply(decision: &Decision, number: u64, settings: &SandboxSettings
     };
     match fault {
         Some(Fault::CutAfter) => status(None, ""),
-        Some(Fault::Late) => Reply { hold: settings.late, ..response },
+        Some(Fault::Late) => Reply { hold: settings.late_delay, ..response },
         Some(Fault::Truncated) => {
             // The texts are ASCII, so every index is between two characters.
             let half = response.body.len() / 2;

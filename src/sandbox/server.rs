@@ -225,9 +225,9 @@ async fn handle<C: Clock>(
 impl<C: Clock> Handlers<C> {
     /// The reply, and the moment to send it.
     async fn judge(&self, head: &Parts, body: Option<&[u8]>, arrived: Moment) -> (Reply, Moment) {
-        let (way_there, latency) = self.shared.core().draw_delays();
-        if !way_there.is_zero() {
-            self.wait_until(arrived + way_there).await;
+        let (request_delay, latency) = self.shared.core().draw_delays();
+        if !request_delay.is_zero() {
+            self.wait_until(arrived + request_delay).await;
         }
         let request = Request {
             method: head.method.as_str(),

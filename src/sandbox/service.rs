@@ -127,8 +127,8 @@ impl Service {
             Duration::from_micros(rng.u64(0..=u64::try_from(most.as_micros()).unwrap_or(u64::MAX)))
         };
         (
-            settings.way_there + drawn(settings.way_there_jitter),
-            settings.latency + drawn(settings.jitter),
+            settings.request_delay + drawn(settings.request_delay_jitter),
+            settings.latency + drawn(settings.latency_jitter),
         )
     }
 }

@@ -47,7 +47,7 @@ pub enum RateCode {
 }
 
 fn not_a_rate_code(word: &str) -> String {
-    not_a::<RateCode>("a code for too frequent calls", word)
+    not_a::<RateCode>("a code for throttled requests", word)
 }
 
 /// The code for an identifier that is not an administrator.
@@ -65,7 +65,7 @@ pub enum AdminCode {
 }
 
 fn not_an_admin_code(word: &str) -> String {
-    not_a::<AdminCode>("a code for a missing right", word)
+    not_a::<AdminCode>("a code for a missing permission", word)
 }
 
 /// The code for a body that is not JSON, including an empty one.
@@ -83,26 +83,29 @@ pub enum JsonCode {
 }
 
 fn not_a_json_code(word: &str) -> String {
-    not_a::<JsonCode>("a code for unreadable JSON", word)
+    not_a::<JsonCode>("a code for invalid JSON", word)
 }
 
 /// A lower maximum of ids in a request after a number of batch calls: `60@40`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdsMaxFall {
+pub struct MaxIdsAfter {
     /// The new maximum of ids.
     pub to: usize,
     /// The number of batch calls before it applies.
     pub after: u64,
 }
 
-impl FromStr for IdsMaxFall {
+impl FromStr for MaxIdsAfter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let read = text.split_once('@').and_then(|(to, after)| {
             Some(Self { to: to.trim().parse().ok()?, after: after.trim().parse().ok()? })
         });
-        read.ok_or_else(|| "not a maximum and the call it begins after: write 60@40".to_owned())
+        read.ok_or_else(|| {
+            "not a maximum and the number of requests after which it applies: write e.g. 60@40"
+                .to_owned()
+        })
     }
 }
 
@@ -111,17 +114,17 @@ impl FromStr for IdsMaxFall {
 #[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = not_unknown_ids)]
 pub enum UnknownIds {
-    /// Changes nothing and responds with the code of the first bad id.
+    /// Changes nothing and responds with the code of the first invalid id.
     #[default]
-    Refuse,
-    /// Changes the good ids, but responds with the code of the first bad id.
+    Reject,
+    /// Changes the valid ids, but responds with the code of the first invalid id.
     Partial,
-    /// Changes the good ids, ignores the unknown ones and responds with OK.
+    /// Changes the valid ids, ignores the unknown ones and responds with OK.
     Ok,
 }
 
 fn not_unknown_ids(word: &str) -> String {
-    not_a::<UnknownIds>("a way with unknown ids", word)
+    not_a::<UnknownIds>("a treatment of unknown ids", word)
 }
 
 impl RateCode {
@@ -200,7 +203,7 @@ pub struct SandboxSettings {
     /// How a second is defined. Default sliding.
     pub window: Window,
     /// Whether a rejected call also counts towards the limit. Default no.
-    pub count_refused: bool,
+    pub count_rejected: bool,
     /// The code above the limit and for [`super::Fault::Throttle`]. Default -14.
     pub rate_code: RateCode,
     /// The code for a body that is not JSON. Default -7.
@@ -215,9 +218,9 @@ pub struct SandboxSettings {
     /// Whether deleting an already deleted question returns OK instead of -50003. Default no.
     pub repeated_delete_ok: bool,
     /// The most ids in a request; 0 means no limit. Default 0.
-    pub ids_max: usize,
+    pub max_ids: usize,
     /// Later maxima, in the order of calls. Default none.
-    pub ids_max_falls: Vec<IdsMaxFall>,
+    pub max_ids_after: Vec<MaxIdsAfter>,
     /// The code for more ids than the maximum; any code. Default 70206, as in the batch calls of the account
     /// service.
     pub too_many_code: i64,
@@ -237,15 +240,15 @@ pub struct SandboxSettings {
     pub seed: u64,
     /// The delay between the change and the response of [`super::Fault::Late`]. Default 12 s, longer than the
     /// client's timeout.
-    pub late: Duration,
+    pub late_delay: Duration,
     /// The uplink delay: the time from arrival to being counted and decided. Default 0.
-    pub way_there: Duration,
+    pub request_delay: Duration,
     /// The most random delay added to that, evenly distributed. Default 0.
-    pub way_there_jitter: Duration,
+    pub request_delay_jitter: Duration,
     /// The time from the decision to the departure of the response. Default 0.
     pub latency: Duration,
     /// The most random delay added to that, evenly distributed. Default 0.
-    pub jitter: Duration,
+    pub latency_jitter: Duration,
     /// Whether responses contain undocumented fields. Default no.
     pub extra_fields: bool,
     /// Whether responses have `Content-Type: application/json`; the vendor's wire sample has no such header.
@@ -263,15 +266,15 @@ impl Default for SandboxSettings {
             admin_code: AdminCode::default(),
             rate_limit: 5,
             window: Window::default(),
-            count_refused: false,
+            count_rejected: false,
             rate_code: RateCode::default(),
             json_code: JsonCode::default(),
             known_ids: KnownIds::default(),
             unknown_ids: UnknownIds::default(),
             presets_protected: true,
             repeated_delete_ok: false,
-            ids_max: 0,
-            ids_max_falls: Vec::new(),
+            max_ids: 0,
+            max_ids_after: Vec::new(),
             too_many_code: 70_206,
             lapsed_after: None,
             lapsed_for: None,
@@ -279,11 +282,11 @@ impl Default for SandboxSettings {
             chances: Vec::new(),
             script: None,
             seed: 0,
-            late: Duration::from_secs(12),
-            way_there: Duration::ZERO,
-            way_there_jitter: Duration::ZERO,
+            late_delay: Duration::from_secs(12),
+            request_delay: Duration::ZERO,
+            request_delay_jitter: Duration::ZERO,
             latency: Duration::ZERO,
-            jitter: Duration::ZERO,
+            latency_jitter: Duration::ZERO,
             extra_fields: false,
             content_type: true,
         }
@@ -294,14 +297,14 @@ impl SandboxSettings {
     /// Rejects settings that no sandbox can start with.
     ///
     /// # Errors
-    /// An address beyond this machine, or probabilities whose sum is more than 1.
+    /// An address of another host, or probabilities whose sum is more than 1.
     pub fn check(&self) -> io::Result<()> {
         let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        // The sandbox serves hostile and broken responses to every caller, so it must serve this machine
-        // only. Canonical, because `::ffff:127.0.0.1` is this machine too.
+        // The sandbox serves hostile and broken responses to every caller, so it must serve this host
+        // only. Canonical, because `::ffff:127.0.0.1` is this host too.
         if !self.addr.ip().to_canonical().is_loopback() {
             return refuse(format!(
-                "the sandbox serves this machine only: {} is not a loopback address",
+                "the sandbox serves only this host: {} is not a loopback address",
                 self.addr
             ));
         }

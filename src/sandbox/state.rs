@@ -74,7 +74,7 @@ pub(super) struct Page {
 /// The result of a change of several questions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Changed {
-    /// 0, or the code of the first bad id.
+    /// 0, or the code of the first invalid id.
     pub(super) code: i64,
     /// Whether any question was changed.
     pub(super) applied: bool,
@@ -96,10 +96,10 @@ impl ServiceState {
     }
 
     /// The most ids in the last counted batch call; 0 means no limit.
-    pub(super) fn ids_max(&self) -> usize {
-        let falls = self.settings.ids_max_falls.iter().rev();
+    pub(super) fn max_ids(&self) -> usize {
+        let falls = self.settings.max_ids_after.iter().rev();
         let mut begun = falls.filter(|fall| fall.after < self.calls);
-        begun.next().map_or(self.settings.ids_max, |fall| fall.to)
+        begun.next().map_or(self.settings.max_ids, |fall| fall.to)
     }
 
     /// The fault of a request that contains a question marked as poison.
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn change_is_counted_only_on_requested_questions() {
-        let mut service = state_with(UnknownIds::Refuse);
+        let mut service = state_with(UnknownIds::Reject);
         assert_eq!(change(&mut service, &["1-a", "1-b"], Enabled), (0, true));
         assert_eq!(change(&mut service, &["1-a", "1-a"], Disabled), (0, true));
         assert_eq!(question_of(&service, "1-a"), Some((Disabled, 2)));
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn unknown_ids_setting_decides_the_request_result() {
         let rows = [
-            (UnknownIds::Refuse, (NO_SUCH_QUESTION, false)),
+            (UnknownIds::Reject, (NO_SUCH_QUESTION, false)),
             (UnknownIds::Partial, (NO_SUCH_QUESTION, true)),
             (UnknownIds::Ok, (0, true)),
         ];
@@ -239,13 +239,13 @@ mod tests {
 
     #[test]
     fn only_the_last_id_part_has_special_meaning() {
-        let mut service = state_with(UnknownIds::Refuse);
+        let mut service = state_with(UnknownIds::Reject);
         assert_eq!(change(&mut service, &["missing-1", "preset-x", "a-unmissing"], Deleted).0, 0);
     }
 
     #[test]
     fn preset_questions_can_be_disabled_and_not_deleted() {
-        for unknown_ids in [UnknownIds::Refuse, UnknownIds::Ok] {
+        for unknown_ids in [UnknownIds::Reject, UnknownIds::Ok] {
             let mut service = state_with(unknown_ids);
             assert_eq!(change(&mut service, &["a", "1-preset7"], Deleted), (PRESET, false));
             assert_eq!(change(&mut service, &["a", "1-preset7"], Disabled), (0, true));
@@ -256,14 +256,14 @@ mod tests {
 
     #[test]
     fn first_bad_id_determines_the_code() {
-        let mut service = state_with(UnknownIds::Refuse);
+        let mut service = state_with(UnknownIds::Reject);
         assert_eq!(change(&mut service, &["a", "1-preset", "1-missing"], Deleted).0, PRESET);
         assert_eq!(change(&mut service, &["1-missing", "1-preset"], Deleted).0, NO_SUCH_QUESTION);
     }
 
     #[test]
     fn second_delete_is_rejected_unless_allowed() {
-        let mut strict = state_with(UnknownIds::Refuse);
+        let mut strict = state_with(UnknownIds::Reject);
         assert_eq!(change(&mut strict, &["a", "a"], Deleted), (0, true));
         for target in [Enabled, Disabled, Deleted] {
             assert_eq!(change(&mut strict, &["a"], target), (NO_SUCH_QUESTION, false));

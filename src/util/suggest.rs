@@ -29,9 +29,9 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     ranked.min_by_key(|(_, distance)| *distance).map(|(candidate, _)| candidate)
 }
 
-/// `did you mean X? ` for an error text; empty if no word is near.
+/// ` (did you mean X?)` for an error text; empty if no word is near.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, known).map_or_else(String::new, |meant| format!("did you mean {meant}? "))
+    nearest(word, known).map_or_else(String::new, |meant| format!(" (did you mean {meant}?)"))
 }
 
 fn normalized(word: &str) -> String {

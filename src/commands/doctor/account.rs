@@ -1,12 +1,15 @@
 //! Checks the account: is it complete, and are its key and UserSig plausible? Never prints either.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Finding;
 use crate::commands::error::Exit;
 use crate::config::Settings;
 use crate::desk::{make_usersig, read_usersig};
-use crate::domain::clock::{Clock as _, SystemClock, utc_text};
+use crate::domain::clock::{Clock as _, SystemClock, duration_text, utc_text};
+use crate::util::count::counted;
 
 /// The length of the vendor's keys, in hex digits.
 const KEY_CHARS: usize = 64;
@@ -23,7 +26,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(
         "account",
         format!(
-            "application {}, library {}, as {}, at {endpoint}: complete",
+            "SDKAppID {}, library {}, identifier {}, endpoint {endpoint}: complete",
             account.app.sdkappid, account.app.library, account.identifier
         ),
     )];
@@ -35,7 +38,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
     match (settings.secret_key(), settings.usersig()) {
         (Some(key), _) => {
             findings.push(check_key(key));
-            let lifetime_s = settings.usersig_lifetime_s();
+            let lifetime_s = settings.usersig_lifetime().as_secs();
             let made = make_usersig(identifier, sdkappid, key, now_s, lifetime_s);
             findings.push(check_generated_usersig(&made, lifetime_s));
         }
@@ -47,24 +50,25 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Only the service knows whether a key is right; this finds malformed ones.
+/// Finds malformed keys. Only the service can verify a key.
 fn check_key(key: &SecretString) -> Finding {
     let key = key.expose_secret();
     let length = key.chars().count();
-    let advice = "copy it again from the console; a run would end with 4 if it is wrong";
+    let advice = "Copy it again from the console: with a wrong key, a run ends with exit code 4";
     if key.chars().any(|c| c.is_whitespace() || !c.is_ascii() || "\"'`<>".contains(c)) {
-        let what = "has a blank, a quote or another sign inside that no key has";
-        return Finding::warn("key", format!("the secret key {what}: {advice}"));
+        let what = "contains a blank, a quote or another character that no key contains";
+        return Finding::warning("key", format!("the secret key {what}. {advice}"));
     }
     if length != KEY_CHARS || !key.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Finding::warn(
+        return Finding::warning(
             "key",
             format!(
-                "the secret key has {length} characters, where {KEY_CHARS} hex digits are usual: {advice}"
+                "the secret key has {}; keys usually have {KEY_CHARS} hex digits. {advice}",
+                counted(length as u64, "character")
             ),
         );
     }
-    Finding::ok("key", format!("{KEY_CHARS} hex digits, as keys have"))
+    Finding::ok("key", format!("{KEY_CHARS} hex digits, the usual form of a key"))
 }
 
 fn check_generated_usersig(made: &SecretString, lifetime_s: u64) -> Finding {
@@ -72,13 +76,14 @@ fn check_generated_usersig(made: &SecretString, lifetime_s: u64) -> Finding {
         Some(_) => Finding::ok(
             "usersig",
             format!(
-                "can be made and reads back; each is good for {lifetime_s} s, and is made anew in time"
+                "can be generated and decoded; valid for {}, renewed automatically",
+                duration_text(Duration::from_secs(lifetime_s))
             ),
         ),
-        None => Finding::bad(
+        None => Finding::error(
             "usersig",
             Exit::Broken,
-            "cannot be made from the key: this is a bug, please report it with the length of the key",
+            "cannot generate a UserSig from the key. This is a bug: please report it with the length of the key",
         ),
     }
 }
@@ -89,40 +94,40 @@ fn check_given_usersig(
     sdkappid: u64,
     now_s: i64,
 ) -> Finding {
-    let bad = |text: String| Finding::bad("usersig", Exit::Refused, text);
+    let bad = |text: String| Finding::error("usersig", Exit::Refused, text);
     let Some(written) = read_usersig(given) else {
-        return bad("the UserSig cannot be read, so it was cut off or is something else (70003): make a new one, or set \
+        return bad("cannot decode the UserSig: it was cut off, or is not a UserSig (70003). Make a new one, or set \
                     DESKBATCH_SECRET_KEY instead"
             .to_owned());
     };
     if written.sdkappid != sdkappid {
         return bad(format!(
-            "the UserSig is for application {}, not {sdkappid} (70014): make one for this application",
+            "the UserSig is for SDKAppID {}, not {sdkappid} (70014). Make one for this SDKAppID",
             written.sdkappid
         ));
     }
     if written.identifier != identifier {
         return bad(format!(
-            "the UserSig is for {:?}, not {identifier:?} (70013): make one for this account, or set that identifier",
+            "the UserSig is for identifier {:?}, not {identifier:?} (70013). Make one for this identifier, or set that one",
             written.identifier
         ));
     }
     let ends = utc_text(written.expires_s().saturating_mul(1_000));
     let remaining_s = written.expires_s().saturating_sub(now_s);
     if remaining_s <= 0 {
-        return bad(format!("the UserSig has ended, at {ends} (70001): make a new one"));
+        return bad(format!("the UserSig expired at {ends} (70001). Make a new one"));
     }
     if remaining_s < EXPIRES_SOON_S {
-        return Finding::warn(
+        return Finding::warning(
             "usersig",
             format!(
-                "the UserSig ends at {ends}, in {} min, and cannot be renewed: make a new one before, or set \
-                 DESKBATCH_SECRET_KEY instead",
+                "the UserSig expires at {ends}, in {} min, and cannot be renewed. Make a new one before that time, or \
+                 set DESKBATCH_SECRET_KEY instead",
                 remaining_s / 60
             ),
         );
     }
-    Finding::ok("usersig", format!("for this application and account, good until {ends}"))
+    Finding::ok("usersig", format!("for this SDKAppID and identifier, valid until {ends}"))
 }
 
 #[cfg(test)]
@@ -144,7 +149,7 @@ mod tests {
             ("zz5c1d7e9ab24d68b3f02e6a8c1d5e7f90b1a2c3d4e5f60718293a4b5c6d7e8f", "64 hex digits"),
         ] {
             let finding = check_key(&key.into());
-            assert_eq!(finding.level, Level::Warn, "{key}");
+            assert_eq!(finding.level, Level::Warning, "{key}");
             assert!(finding.text.contains(part) && !finding.text.contains(key), "{}", finding.text);
         }
     }
@@ -156,14 +161,14 @@ mod tests {
             let finding = check_given_usersig(given, identifier, sdkappid, now_s);
             (finding.level, finding.text)
         };
-        let refused = Level::Bad(Exit::Refused);
+        let refused = Level::Error(Exit::Refused);
         let week = of(7 * 86_400);
         assert_eq!(level(&week, "ops", 1_400, NOW_S).0, Level::Ok);
         let cases = [
             (&week, "ops", 1_401, NOW_S, refused, "70014"),
             (&week, "admin", 1_400, NOW_S, refused, "70013"),
             (&week, "ops", 1_400, NOW_S + 7 * 86_400, refused, "70001"),
-            (&week, "ops", 1_400, NOW_S + 7 * 86_400 - 600, Level::Warn, "in 10 min"),
+            (&week, "ops", 1_400, NOW_S + 7 * 86_400 - 600, Level::Warning, "in 10 min"),
             (&"eJw9".into(), "ops", 1_400, NOW_S, refused, "70003"),
         ];
         for (given, identifier, sdkappid, now_s, expected, part) in cases {

@@ -1,4 +1,4 @@
-//! Checks what a run needs of this machine: files, queue, lock and disk space.
+//! Checks what a run needs of this host: files, queue, lock and disk space.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,13 +10,14 @@ use super::Finding;
 use crate::commands::error::{CommandError, Exit};
 use crate::config::Settings;
 use crate::queue::{Queue, QueueError};
+use crate::util::count::counted;
 use crate::util::escape::path_text;
 
 /// The most defects of a queue that are printed.
 const DAMAGE_SHOWN: usize = 5;
 
 /// The prefix of a defect that a recount repairs.
-const COUNTER_DEFECT: &str = "figures: ";
+const COUNTER_DEFECT: &str = "counters: ";
 
 /// Disk space per job, in bytes: about 180 in the queue file with its indexes, the same again in the
 /// WAL during the import, and a share of the requests.
@@ -49,14 +50,14 @@ pub(super) async fn check(settings: &Settings, recount: bool) -> Vec<Finding> {
     if !folder.is_dir() {
         let folder = path_text(&folder);
         let text = format!(
-            "the folder {folder} is not there: make it, or name another file with --database"
+            "the directory {folder} does not exist. Create it, or name another queue file with --database"
         );
-        return vec![Finding::bad("files", Exit::Broken, text)];
+        return vec![Finding::error("files", Exit::Broken, text)];
     }
     let mut findings = vec![check_files(path, &folder)];
     // Before the queue is opened, which creates files of its own.
     findings.extend(check_disk(path, &folder));
-    findings.push(check_queue(path, recount).await);
+    findings.push(check_queue(path, recount, &settings.flags()).await);
     findings.push(check_lock(path));
     findings
 }
@@ -72,74 +73,84 @@ fn check_files(path: &Path, folder: &Path) -> Finding {
         .find_map(|path| can_write(path).err().map(|error| (path_text(path), error)));
     if let Some((name, error)) = unusable {
         let text = format!(
-            "{name} cannot be read and written: {error}: give this user the right to, or name another file with --database"
+            "cannot read and write {name}: {error}. Give this user the permission, or name another queue file with \
+             --database"
         );
-        return Finding::bad("files", Exit::Broken, text);
+        return Finding::error("files", Exit::Broken, text);
     }
     match there.map(|found| found.permissions().mode() & 0o777) {
-        Ok(mode) if mode & 0o077 != 0 => Finding::warn(
+        Ok(mode) if mode & 0o077 != 0 => Finding::warning(
             "files",
             format!(
-                "others can use {path} (mode {mode:o}): chmod 600 {path}",
+                "other users can access {path} (mode {mode:o}). Run `chmod 600 {path}`",
                 path = path_text(path)
             ),
         ),
-        Ok(_) => Finding::ok("files", format!("{} is yours alone", path_text(path))),
-        Err(_) => Finding::ok("files", format!("{} can be made", path_text(path))),
+        Ok(mode) => Finding::ok(
+            "files",
+            format!("{} is readable only by its owner (mode {mode:o})", path_text(path)),
+        ),
+        Err(_) => Finding::ok("files", format!("{} can be created", path_text(path))),
     }
 }
 
 /// Whether the queue is intact; a missing one is ok. With `recount`, wrong counters are repaired.
-async fn check_queue(database: &Path, recount: bool) -> Finding {
+async fn check_queue(database: &Path, recount: bool, flags: &str) -> Finding {
     let path = path_text(database);
     // Any command that opens an empty file makes a new queue of it.
     if fs::metadata(database).is_ok_and(|file| file.is_file() && file.len() == 0) {
-        let text = format!("{path} is empty: if there were jobs in it, restore it from a backup");
-        return Finding::bad("queue", Exit::Usage, text);
+        let text = format!("{path} is empty. If it had jobs, restore it from a backup");
+        return Finding::error("queue", Exit::Usage, text);
     }
     let queue = match Queue::open_existing(database).await {
         Ok(queue) => queue,
         Err(QueueError::Missing(_)) => {
-            let text = format!("{path} is not there yet: the first import makes it");
+            let text = format!("{path} does not exist yet: the first import creates it");
             return Finding::ok("queue", text);
         }
         Err(error) => return Finding::from_error("queue", &error.into()),
     };
-    let finding = check_rows(&queue, &path, recount).await;
+    let finding = check_rows(&queue, &path, recount, flags).await;
     queue.close().await;
     finding.unwrap_or_else(|error| Finding::from_error("queue", &error.at(database).into()))
 }
 
-async fn check_rows(queue: &Queue, path: &str, recount: bool) -> Result<Finding, QueueError> {
+async fn check_rows(
+    queue: &Queue,
+    path: &str,
+    recount: bool,
+    flags: &str,
+) -> Result<Finding, QueueError> {
     let repaired = if recount { queue.recount().await?.len() } else { 0 };
     let damage = queue.check().await?;
     let shown = damage.iter().take(DAMAGE_SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
     Ok(if damage.is_empty() && queue.has_lost_log().await? {
         let text = format!(
-            "{path} is whole, but its log {path}-wal was lost, and what a run has recorded last with it: put the log \
-             back beside it before anything else; without it the next run takes all pending jobs for in doubt"
+            "{path} is intact, but its write-ahead log {path}-wal was lost, and with it the last records of a run. Put \
+             the log back beside it before anything else: without it, the next run sets all pending jobs in doubt"
         );
-        Finding::warn("queue", text)
+        Finding::warning("queue", text)
     } else if damage.is_empty() {
         let note = match repaired {
             0 => String::new(),
-            some => format!("; {some} figures were wrong and were counted anew"),
+            n => format!("; rebuilt {}", counted(n as u64, "wrong counter")),
         };
         Finding::ok(
             "queue",
-            format!("{path} is whole, of version {}{note}", Queue::schema_version()),
+            format!("{path} is intact, schema version {}{note}", Queue::schema_version()),
         )
     } else if damage.iter().all(|line| line.starts_with(COUNTER_DEFECT)) {
         let text = format!(
-            "{path} keeps wrong figures ({shown}): its jobs are whole; deskbatch doctor --recount counts them anew"
+            "{path} has wrong counters ({shown}). Its jobs are intact. Rebuild the counters with `deskbatch \
+             doctor{flags} --repair-counters`"
         );
-        Finding::bad("queue", Exit::Broken, text)
+        Finding::error("queue", Exit::Broken, text)
     } else {
         let text = format!(
-            "{path} is damaged ({shown}): keep a copy, restore it from a backup, or import the manifests into a new \
-             file (--database)"
+            "{path} is damaged ({shown}). Keep a copy, then restore it from a backup, or import the manifests into a \
+             new file (--database)"
         );
-        Finding::bad("queue", Exit::Broken, text)
+        Finding::error("queue", Exit::Broken, text)
     })
 }
 
@@ -148,10 +159,11 @@ fn check_lock(database: &Path) -> Finding {
     // The lock file is beside the queue file itself, not beside a link to it.
     let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     match Queue::lease_holder(&real) {
-        Ok(None) => Finding::ok("lock", "free: no run has the queue"),
-        Ok(Some(holder)) => {
-            Finding::ok("lock", format!("a run has the queue: {holder}; another would end with 5"))
-        }
+        Ok(None) => Finding::ok("lock", "free: no run holds the lock"),
+        Ok(Some(holder)) => Finding::ok(
+            "lock",
+            format!("a run holds the lock: {holder}. Another run would end with exit code 5"),
+        ),
         Err(error) => Finding::from_error("lock", &CommandError::from(error)),
     }
 }
@@ -161,9 +173,8 @@ fn check_disk(path: &Path, folder: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     match rustix::fs::statvfs(folder) {
         Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => {
-            let text =
-                "the file system is mounted for reading alone: name another file with --database";
-            findings.push(Finding::bad("disk", Exit::Broken, text));
+            let text = "the file system is mounted read-only. Name a queue file on another one with --database";
+            findings.push(Finding::error("disk", Exit::Broken, text));
         }
         Ok(found) => {
             let queue_bytes = fs::metadata(path).map_or(0, |file| file.len());
@@ -171,16 +182,16 @@ fn check_disk(path: &Path, folder: &Path) -> Vec<Finding> {
                 .push(check_free_space(found.f_bavail.saturating_mul(found.f_frsize), queue_bytes));
         }
         Err(error) => {
-            let text = format!("how much room is left cannot be told: {error}: look with df");
-            findings.push(Finding::warn("disk", text));
+            let text = format!("cannot read the free disk space: {error}. Check it with `df`");
+            findings.push(Finding::warning("disk", text));
         }
     }
     if let Some(kind) = network_file_system(folder) {
         let text = format!(
-            "the queue would lie on a network file system ({kind}), whose locks do not hold: keep it on a disk of this \
-             machine (--database)"
+            "the queue file is on a network file system ({kind}), whose locks are not reliable. Keep it on a local \
+             disk of this host (--database)"
         );
-        findings.push(Finding::warn("disk", text));
+        findings.push(Finding::warning("disk", text));
     }
     findings
 }
@@ -189,15 +200,15 @@ fn check_disk(path: &Path, folder: &Path) -> Vec<Finding> {
 fn check_free_space(free_bytes: u64, queue_bytes: u64) -> Finding {
     let free = bytes_text(free_bytes);
     let jobs = free_bytes.saturating_sub(queue_bytes) / JOB_BYTES;
-    let text = format!("{free} free, room for about {jobs} more jobs");
-    let advice = "free some space, or put the queue elsewhere with --database";
+    let text = format!("{free} free, enough for about {}", counted(jobs, "more job"));
+    let advice = "Free some space, or name a queue file on another disk with --database";
     if free_bytes < FREE_BAD_BYTES {
-        return Finding::bad("disk", Exit::Broken, format!("{text}: {advice}"));
+        return Finding::error("disk", Exit::Broken, format!("{text}. {advice}"));
     }
     // Not below the limit above: prune itself needs space before it frees any.
-    let advice = format!("{advice}; deskbatch prune drops old jobs");
+    let advice = format!("{advice}; `deskbatch prune` deletes old finished batches");
     if free_bytes < FREE_WARN_BYTES.max(queue_bytes) {
-        return Finding::warn("disk", format!("{text}: {advice}"));
+        return Finding::warning("disk", format!("{text}. {advice}"));
     }
     Finding::ok("disk", text)
 }
@@ -235,18 +246,18 @@ mod tests {
     #[test]
     fn little_free_space_is_a_warning_or_bad() {
         for (free, queue, level, part) in [
-            (0, 0, Level::Bad(Exit::Broken), "0 bytes free, room for about 0"),
-            ((16 << 20) - 1, 0, Level::Bad(Exit::Broken), "15.9 MiB free"),
-            (16 << 20, 0, Level::Warn, "16.0 MiB free, room for about 32768"),
+            (0, 0, Level::Error(Exit::Broken), "0 bytes free, enough for about 0"),
+            ((16 << 20) - 1, 0, Level::Error(Exit::Broken), "15.9 MiB free"),
+            (16 << 20, 0, Level::Warning, "16.0 MiB free, enough for about 32768"),
             (300 << 20, 0, Level::Ok, "300.0 MiB free"),
-            (300 << 20, 301 << 20, Level::Warn, "room for about 0"),
+            (300 << 20, 301 << 20, Level::Warning, "enough for about 0"),
             (u64::MAX, 0, Level::Ok, "GiB free"),
         ] {
             let finding = check_free_space(free, queue);
             assert_eq!(finding.level, level, "{free}: {}", finding.text);
             assert!(finding.text.contains(part), "{free}: {}", finding.text);
             let advises_prune = finding.text.contains("prune");
-            assert_eq!(advises_prune, level == Level::Warn, "{free}: {}", finding.text);
+            assert_eq!(advises_prune, level == Level::Warning, "{free}: {}", finding.text);
         }
     }
 }

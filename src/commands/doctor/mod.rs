@@ -1,7 +1,7 @@
 //! `deskbatch doctor`: finds what would stop a run before it begins.
 //!
-//! Prints one line per check, with advice where it fails. Makes no call of the API and sends no
-//! credential. Migrates a queue of an earlier version, as any command does.
+//! Prints one line per check, with advice where it fails. Makes no API call and sends no credentials.
+//! Migrates a queue of an earlier version, as any command does.
 
 mod account;
 mod machine;
@@ -9,7 +9,7 @@ mod network;
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::error::{CommandError, Exit};
 use crate::cli::DoctorArgs;
@@ -32,9 +32,9 @@ struct Finding {
 enum Level {
     Ok,
     /// A run would begin, but might not succeed.
-    Warn,
+    Warning,
     /// A run would fail, with this exit code.
-    Bad(Exit),
+    Error(Exit),
 }
 
 impl Finding {
@@ -42,16 +42,16 @@ impl Finding {
         Self { check, level: Level::Ok, text: text.into() }
     }
 
-    fn warn(check: &'static str, text: impl Into<String>) -> Self {
-        Self { check, level: Level::Warn, text: text.into() }
+    fn warning(check: &'static str, text: impl Into<String>) -> Self {
+        Self { check, level: Level::Warning, text: text.into() }
     }
 
-    fn bad(check: &'static str, exit: Exit, text: impl Into<String>) -> Self {
-        Self { check, level: Level::Bad(exit), text: text.into() }
+    fn error(check: &'static str, exit: Exit, text: impl Into<String>) -> Self {
+        Self { check, level: Level::Error(exit), text: text.into() }
     }
 
     fn from_error(check: &'static str, error: &CommandError) -> Self {
-        Self::bad(check, error.exit(), error.text())
+        Self::error(check, error.exit(), error.text())
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn doctor(
     if !args.offline {
         findings.extend(network::check(settings).await);
     }
-    findings.extend(machine::check(settings, args.recount).await);
+    findings.extend(machine::check(settings, args.repair_counters).await);
     print(args, &findings, out)
 }
 
@@ -76,7 +76,7 @@ pub(super) fn with_invalid_settings(
     error: &ConfigError,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let mut findings = vec![Finding::bad("config", Exit::Usage, error.to_string())];
+    let mut findings = vec![Finding::error("config", Exit::Usage, error.to_string())];
     findings.extend(unknown_variable_findings());
     print(args, &findings, out)
 }
@@ -88,14 +88,14 @@ fn check_configuration(settings: &Settings) -> Vec<Finding> {
         Some(file) => Finding::ok(
             "config",
             format!(
-                "{}, mode {:o}, under flags and the environment",
+                "{}, mode {:o}; flags and the environment take precedence",
                 path_text(&file.path),
                 file.mode
             ),
         ),
         None => Finding::ok(
             "config",
-            "no deskbatch.toml here: flags and the environment alone; deskbatch init writes one",
+            "no deskbatch.toml in this directory: only flags and the environment apply. `deskbatch init` creates one",
         ),
     });
     findings.extend(unknown_variable_findings());
@@ -103,37 +103,62 @@ fn check_configuration(settings: &Settings) -> Vec<Finding> {
 }
 
 fn unknown_variable_findings() -> impl Iterator<Item = Finding> {
-    unknown_variables().into_iter().map(|v| Finding::warn("config", v.to_string()))
+    unknown_variables().into_iter().map(|v| Finding::warning("config", v.to_string()))
 }
 
 fn print(args: &DoctorArgs, findings: &[Finding], out: &Output) -> Result<Exit, CommandError> {
     let text = if args.json { as_json(findings) } else { as_text(findings) };
     let written = if args.json { out.json(&text) } else { out.data(&text) };
-    written.map_err(CommandError::io("stdout cannot be written"))?;
+    written.map_err(CommandError::io("cannot write to stdout"))?;
     Ok(exit(findings))
 }
 
 fn exit(findings: &[Finding]) -> Exit {
-    let bad = findings.iter().find_map(|finding| match finding.level {
-        Level::Bad(exit) => Some(exit),
-        Level::Ok | Level::Warn => None,
+    let error = findings.iter().find_map(|finding| match finding.level {
+        Level::Error(exit) => Some(exit),
+        Level::Ok | Level::Warning => None,
     });
-    bad.unwrap_or(Exit::Done)
+    error.unwrap_or(Exit::Done)
 }
 
 fn as_text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
-        let _ = writeln!(text, "{:4} {:8}  {}", finding.level, finding.check, finding.text);
+        let _ = writeln!(text, "{:7} {:8}  {}", finding.level, finding.check, finding.text);
     }
     text
 }
 
+/// The output of `deskbatch doctor --json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct DoctorJson<'a> {
+    /// Version of this format. It changes when a field is removed or changes its meaning.
+    schema: u32,
+    /// Exit code of the command: that of the first check with the level `error`, otherwise 0.
+    exit: u8,
+    /// The checks, in order.
+    checks: Vec<CheckJson<'a>>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct CheckJson<'a> {
+    /// The check, in one word.
+    check: &'static str,
+    /// ok; warning: a run would start, but might not succeed; error: a run would fail.
+    level: String,
+    /// The result, and what to do if it is not ok.
+    text: &'a str,
+}
+
 fn as_json(findings: &[Finding]) -> String {
-    let checks: Vec<_> = findings
+    let checks = findings
         .iter()
-        .map(|f| json!({ "check": f.check, "level": f.level.to_string(), "text": f.text }))
+        .map(|f| CheckJson { check: f.check, level: f.level.to_string(), text: &f.text })
         .collect();
-    let exit = exit(findings);
-    format!("{}\n", json!({ "schema": 1, "exit": exit as u8, "checks": checks }))
+    let json = DoctorJson { schema: 1, exit: exit(findings) as u8, checks };
+    let mut text = serde_json::to_string(&json).unwrap_or_default();
+    text.push('\n');
+    text
 }

@@ -1,7 +1,7 @@
-//! Checks whether the service can be reached, and this machine's clock.
+//! Checks whether the service can be reached, and the clock of this host.
 //!
-//! Resolves the host name and requests the host's front page through the client of the calls. Makes
-//! no call of the API and sends no credential. Every check ends within the timeouts of the settings.
+//! Resolves the name of the service's host and requests its front page through the client of a run.
+//! Makes no API call and sends no credentials. Every check ends within the timeouts of the settings.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::config::{Settings, Timeouts, sandbox_settings};
 use crate::desk::{
     ConnectError, Endpoint, ProbeResult, Route, host_to_resolve, probe, resolve, route,
 };
-use crate::domain::clock::{Clock, SystemClock, read_http_date_ms};
+use crate::domain::clock::{Clock, SystemClock, duration_text, read_http_date_ms};
 use crate::domain::verdict::ResponseKind;
 use crate::sandbox::Sandbox;
 
-/// A larger clock offset makes UserSigs that the service may refuse, in seconds.
+/// A larger clock offset makes UserSigs that the service may reject, in seconds.
 const OFF_BAD_S: i64 = 60;
 
 /// A larger clock offset is a warning, in seconds.
@@ -32,7 +32,7 @@ pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     let timeouts = settings.timeouts();
     let route = match route(&endpoint) {
         Ok(route) => route,
-        Err(error) => return vec![Finding::bad("proxy", Exit::Usage, error.to_string())],
+        Err(error) => return vec![Finding::error("proxy", Exit::Usage, error.to_string())],
     };
     let mut findings = proxy_findings(&route, &endpoint);
     let mut is_resolved = true;
@@ -55,13 +55,13 @@ fn proxy_findings(route: &Route, endpoint: &Endpoint) -> Vec<Finding> {
     let text = match route {
         Route::Direct => return Vec::new(),
         Route::Around { variable, exception: Some(exception) } => {
-            format!("{variable} is not used: {exception} makes an exception of {endpoint}")
+            format!("{variable} is not used: {exception} excludes {endpoint}")
         }
         Route::Around { variable, exception: None } => {
-            format!("{variable} is not used: {endpoint} is this machine")
+            format!("{variable} is not used: {endpoint} is this host")
         }
         Route::Through(proxy) => format!(
-            "calls go through {}, which {} names; it looks up the host",
+            "requests go through {} (set by {}), which resolves the host name",
             proxy.shown, proxy.variable
         ),
     };
@@ -72,13 +72,13 @@ async fn check_dns(clock: &SystemClock, host: &str, limit: Duration) -> Finding 
     let began = clock.now();
     let looked = tokio::select! {
         looked = resolve(host) => looked.map_err(|error| error.to_string()),
-        () = clock.sleep_until(began + limit) => Err(format!("no answer in {} ms", limit.as_millis())),
+        () = clock.sleep_until(began + limit) => Err(format!("no response in {}", duration_text(limit))),
     };
     let took_ms = clock.now().since(began).as_millis();
     match looked {
         Ok(addresses) if !addresses.is_empty() => {
             let shown: Vec<String> = addresses.iter().take(3).map(ToString::to_string).collect();
-            Finding::ok("name", format!("{host} is {}, found in {took_ms} ms", shown.join(", ")))
+            Finding::ok("name", format!("{host} is {}, resolved in {took_ms} ms", shown.join(", ")))
         }
         Ok(_) => dns_error(host, "it has no address"),
         Err(why) => dns_error(host, &why),
@@ -86,12 +86,12 @@ async fn check_dns(clock: &SystemClock, host: &str, limit: Duration) -> Finding 
 }
 
 fn dns_error(host: &str, why: &str) -> Finding {
-    Finding::bad(
+    Finding::error(
         "name",
         Exit::Stopped,
         format!(
-            "{host} cannot be looked up: {why}: check the region or endpoint, this machine's DNS and network, or name a \
-             proxy in HTTPS_PROXY"
+            "cannot resolve {host}: {why}. Check the region or endpoint, and the DNS and network of this host, or name \
+             a proxy in HTTPS_PROXY"
         ),
     )
 }
@@ -107,9 +107,9 @@ async fn check_host(
     let took = clock.now().since(began);
     match met {
         Ok(met) => {
-            let how = if endpoint.is_encrypted() { "the certificate is good; " } else { "" };
+            let how = if endpoint.is_encrypted() { "the certificate is valid; " } else { "" };
             let text = format!(
-                "{endpoint}: {how}answered in {} ms, with HTTP status {}; no call was made",
+                "{endpoint}: {how}response in {} ms, HTTP status {}; no API call was made",
                 took.as_millis(),
                 met.http_status
             );
@@ -123,22 +123,25 @@ async fn check_host(
 fn connect_error(endpoint: &Endpoint, obstacle: &ConnectError, timeouts: Timeouts) -> Finding {
     let text = match obstacle {
         ConnectError::Refused => format!(
-            "{endpoint} refuses the connection: check the endpoint and its port, and whether a firewall is between"
+            "cannot connect to {endpoint}: connection refused. Check the endpoint and its port, and whether a firewall \
+             blocks it"
         ),
         ConnectError::TimedOut => format!(
-            "{endpoint} did not answer in time (connection {} ms, all {} ms): a firewall may be between; name a proxy in \
-             HTTPS_PROXY, or give --connect-timeout-ms and --timeout-ms more",
-            timeouts.connect.as_millis(),
-            timeouts.total.as_millis()
+            "no response from {endpoint} within --connect-timeout {} and --timeout {}. A firewall may block it: name a \
+             proxy in HTTPS_PROXY, or increase the timeouts",
+            duration_text(timeouts.connect),
+            duration_text(timeouts.total)
         ),
         ConnectError::Certificate(why) => format!(
-            "{endpoint} shows a certificate that is not trusted: {why}: {}",
+            "the certificate of {endpoint} is not trusted: {why}. What to do: {}",
             ResponseKind::Certificate.advice()
         ),
-        ConnectError::Proxy(why) => format!("{why}: {}", ResponseKind::Proxy.advice()),
+        ConnectError::Proxy(why) => {
+            format!("{why}. What to do: {}", ResponseKind::Proxy.advice())
+        }
         ConnectError::NoCertificates(why) => why.clone(),
         ConnectError::Other(why) => {
-            format!("{endpoint} cannot be reached: {why}: check the network")
+            format!("cannot reach {endpoint}: {why}. Check the network")
         }
     };
     let exit = if matches!(obstacle, ConnectError::NoCertificates(_)) {
@@ -146,34 +149,37 @@ fn connect_error(endpoint: &Endpoint, obstacle: &ConnectError, timeouts: Timeout
     } else {
         Exit::Stopped
     };
-    Finding::bad("host", exit, text)
+    Finding::error("host", exit, text)
 }
 
-/// Compares the host's date with this machine's clock, which was `here_ms` at that time.
+/// Compares the date of the service with the clock of this host, which was `here_ms` at that time.
 fn check_clock(met: &ProbeResult, here_ms: i64) -> Finding {
     let Some(date_ms) = met.date.as_deref().and_then(read_http_date_ms) else {
-        return Finding::warn(
+        return Finding::warning(
             "clock",
-            "the host does not say what time it is: compare this machine's clock by hand (date -u)",
+            "the response of the service has no date. Compare the clock of this host by hand (`date -u`)",
         );
     };
     // The date has whole seconds, so its second's middle is the best estimate.
     let off_s = here_ms.saturating_sub(date_ms.saturating_add(500)) / 1_000;
     let way = if off_s < 0 { "behind" } else { "ahead of" };
-    let text = format!("this machine is {} s {way} the host", off_s.abs());
+    let text = format!("the clock of this host is {} s {way} the service", off_s.abs());
     if off_s.abs() > OFF_BAD_S {
-        return Finding::bad(
+        return Finding::error(
             "clock",
             Exit::Refused,
             format!(
-                "{text}: a UserSig is good by the clock, so set it right (timedatectl set-ntp true)"
+                "{text}, so the service may reject the UserSig. Correct the clock (`timedatectl set-ntp true`)"
             ),
         );
     }
     if off_s.abs() > OFF_WARN_S {
-        return Finding::warn("clock", format!("{text}: set it right (timedatectl set-ntp true)"));
+        return Finding::warning(
+            "clock",
+            format!("{text}. Correct the clock (`timedatectl set-ntp true`)"),
+        );
     }
-    Finding::ok("clock", format!("{text}; up to {OFF_BAD_S} s do no harm"))
+    Finding::ok("clock", format!("{text}; up to {OFF_BAD_S} s is harmless"))
 }
 
 /// Whether a sandbox run could reach its own sandbox.
@@ -186,9 +192,11 @@ async fn check_sandbox(settings: &Settings) -> Finding {
     let sandbox = match Sandbox::start(wanted).await {
         Ok(sandbox) => sandbox,
         Err(error) => {
-            let text =
-                format!("cannot listen on this machine: {error}: is 127.0.0.1 there and allowed?");
-            return Finding::bad(check, Exit::Broken, text);
+            let text = format!(
+                "cannot start the sandbox on 127.0.0.1: {error}. Check that this host has a loopback interface and may \
+                 listen on it"
+            );
+            return Finding::error(check, Exit::Broken, text);
         }
     };
     let timeouts = settings.timeouts();
@@ -198,8 +206,10 @@ async fn check_sandbox(settings: &Settings) -> Finding {
     };
     sandbox.stop().await;
     match met {
-        Ok(_) => Finding::ok(check, "starts, listens and answers"),
-        Err(why) => Finding::bad(check, Exit::Broken, format!("does not answer: {why:?}")),
+        Ok(_) => Finding::ok(check, "starts, listens and responds"),
+        Err(why) => {
+            Finding::error(check, Exit::Broken, format!("the sandbox does not respond: {why:?}"))
+        }
     }
 }
 
@@ -221,16 +231,16 @@ mod tests {
             (0, Level::Ok, "0 s"),
             (9, Level::Ok, "8 s ahead of"),
             (-9, Level::Ok, "9 s behind"),
-            (30, Level::Warn, "ahead of"),
-            (-61, Level::Bad(Exit::Refused), "61 s behind"),
-            (600, Level::Bad(Exit::Refused), "599 s ahead of"),
+            (30, Level::Warning, "ahead of"),
+            (-61, Level::Error(Exit::Refused), "61 s behind"),
+            (600, Level::Error(Exit::Refused), "599 s ahead of"),
         ] {
             let finding = check_clock(&date, DATE_MS + off_s * 1_000);
             assert_eq!(finding.level, level, "{off_s}: {}", finding.text);
             assert!(finding.text.contains(part), "{off_s}: {}", finding.text);
         }
         for date in [None, Some("soon")] {
-            assert_eq!(check_clock(&met(date), DATE_MS).level, Level::Warn);
+            assert_eq!(check_clock(&met(date), DATE_MS).level, Level::Warning);
         }
         // Impossible times do not overflow.
         check_clock(&date, i64::MIN);

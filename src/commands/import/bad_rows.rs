@@ -1,4 +1,4 @@
-//! The bad rows of a manifest: the first few for the error message, all of them for `--rejects`.
+//! The invalid rows of a manifest: the first few for the error message, all of them for `--rejects`.
 
 use std::fmt::Write as _;
 use std::io;
@@ -11,12 +11,13 @@ use crate::commands::error::CommandError;
 use crate::commands::overwrite::{OutputKind, must_be_no_source, must_be_replaceable};
 use crate::manifest::{Rejects, RowError, TooManyRejects, Totals};
 use crate::util::atomic_file::{AtomicFile, PRIVATE};
+use crate::util::count::{choose, counted, counted_as};
 use crate::util::escape::path_text;
 
-/// How many bad rows are shown.
+/// How many invalid rows are shown.
 const SHOWN_MAX: usize = 20;
 
-/// The bad rows read so far.
+/// The invalid rows read so far.
 pub(super) struct BadRows {
     shown: Vec<String>,
     rejects: Option<PathBuf>,
@@ -33,7 +34,7 @@ pub(super) struct WrittenRejects {
 }
 
 impl BadRows {
-    /// Collects bad rows for `--rejects`, which must be none of the `sources`; a dry run does not
+    /// Collects invalid rows for `--rejects`, which must be none of the `sources`; a dry run does not
     /// write that file.
     pub(super) fn new(
         sources: &[(PathBuf, &str)],
@@ -46,7 +47,7 @@ impl BadRows {
         Ok(Self { shown: Vec::new(), rejects: args.rejects.clone(), writes, writer: None })
     }
 
-    /// Whether bad rows are skipped instead of failing the import.
+    /// Whether invalid rows are skipped instead of failing the import.
     pub(super) fn are_left_out(&self) -> bool {
         self.rejects.is_some()
     }
@@ -76,7 +77,7 @@ impl BadRows {
     /// The rows to show and the complete `--rejects` file.
     ///
     /// # Errors
-    /// When there are bad rows and they are not skipped.
+    /// When there are invalid rows and they are not skipped.
     pub(super) fn finish(
         self,
         read: &Totals,
@@ -90,10 +91,11 @@ impl BadRows {
             return Ok((self.shown, Some(WrittenRejects { file, path, rows })));
         }
         let mut text = format!(
-            "{}: {} of {} rows are bad: nothing was imported\n",
+            "{}: {} of {} {} invalid. Nothing was imported.\n",
             path_text(file),
             read.bad,
-            read.rows
+            counted(read.rows, "row"),
+            choose(read.bad, "is", "are")
         );
         for row in &self.shown {
             let _ = writeln!(text, "  {row}");
@@ -102,30 +104,34 @@ impl BadRows {
         if more > 0 {
             let _ = writeln!(text, "  and {more} more");
         }
-        text.push_str(
-            "mend them, or import the good ones with --rejects FILE, which gets the bad ones",
+        let _ = write!(
+            text,
+            "Fix {}, or use --rejects FILE to import the valid rows and write the others to FILE.",
+            choose(read.bad, "it", "them")
         );
         Err(CommandError::Usage(text))
     }
 }
 
 impl WrittenRejects {
-    /// Gives the file its name and returns the message about it. Called before the good rows are
-    /// committed, so that no bad row is lost.
+    /// Gives the file its name and returns the message about it. Called before the valid rows are
+    /// committed, so that no invalid row is lost.
     pub(super) fn publish(self, overwrite: bool) -> Result<String, CommandError> {
         let Self { file, path, rows } = self;
         must_be_replaceable("--rejects", &path, OutputKind::Rejects, overwrite).map_err(
             |e| match e {
                 CommandError::Usage(text) => {
-                    CommandError::Usage(format!("{text}; nothing was imported"))
+                    CommandError::Usage(format!("{text} Nothing was imported."))
                 }
                 other => other,
             },
         )?;
         file.finish().map_err(CommandError::output(&path))?;
         Ok(format!(
-            "{rows} bad rows were left out; they are in {}, to be mended and imported",
-            path_text(&path)
+            "{} skipped and written to {}. Fix and import {}.",
+            counted_as(rows, "invalid row was", "invalid rows were"),
+            path_text(&path),
+            choose(rows, "it", "them")
         ))
     }
 }
@@ -134,7 +140,7 @@ impl WrittenRejects {
 fn write_error(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
     move |e| match e.get_ref().and_then(|e| e.downcast_ref::<TooManyRejects>()) {
         Some(limit) => CommandError::Usage(format!(
-            "--rejects: {limit}: nothing was imported; is this the right file?"
+            "--rejects: {limit}. Nothing was imported. Is this the right file?"
         )),
         None => CommandError::output(path)(e),
     }

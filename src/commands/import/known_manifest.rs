@@ -1,5 +1,5 @@
 //! A manifest that was imported before: whether its batch is finished, and why not. Without this
-//! check a file whose jobs were cancelled, or failed, would pass for done.
+//! check a file whose jobs were cancelled, or failed, would count as finished.
 
 use std::path::Path;
 
@@ -41,12 +41,12 @@ impl NamedManifest<'_> {
         let why = unfinished_text(&unfinished);
         Ok(Some(if self.is_new() {
             format!(
-                "{file}, batch {batch}, is not finished: {why}; --again makes a new batch of it"
+                "{file} (batch {batch}) is not finished: {why}. Use --reimport to import it again as a new batch."
             )
         } else {
             format!(
-                "{file} was imported before, as batch {batch}, and is not finished: {why}; nothing of it is imported, \
-                 --again makes a new batch of it"
+                "{file} was imported before as batch {batch}, which is not finished: {why}. Nothing was imported. Use \
+                 --reimport to import it again as a new batch."
             )
         }))
     }
@@ -55,8 +55,7 @@ impl NamedManifest<'_> {
 /// For example `3 failed, 2 cancelled`; empty for a finished batch.
 pub(in crate::commands) fn unfinished_text(unfinished: &UnfinishedJobs) -> String {
     if unfinished.is_pruned {
-        return "its jobs were pruned, and what became of its questions since is not known here"
-            .to_owned();
+        return "its jobs were pruned, so the later states of its questions are unknown".to_owned();
     }
     let parts: Vec<String> = [
         (unfinished.failed, "failed"),

@@ -25,13 +25,14 @@ use crate::output::Output;
 use crate::queue::{
     BatchId, Import, ImportTotals, Imported, Preview, Queue, QueueError, SameManifest,
 };
+use crate::util::count::{choose, counted, counted_as};
 use crate::util::escape::{path_text, visible};
 
 /// A manifest that was read into an open import, not yet committed.
 pub(super) struct Staged {
     pub(super) import: Import,
     totals: ImportTotals,
-    /// The first bad rows, if they are skipped.
+    /// The first invalid rows, if they are skipped.
     pub(super) bad_shown: Vec<String>,
     /// The `--rejects` file, published with the commit.
     rejects: Option<WrittenRejects>,
@@ -90,7 +91,7 @@ pub(super) async fn import(
     Ok(Exit::SomeFailed)
 }
 
-/// Reads the manifest at `file` into an open import. With `--rejects` bad rows are skipped, and
+/// Reads the manifest at `file` into an open import. With `--rejects` invalid rows are skipped, and
 /// written there unless this is a dry run; without it they are an error, and the import is rolled
 /// back.
 pub(super) async fn stage(
@@ -163,7 +164,7 @@ async fn fill(
         duplicates: read.duplicates,
         rejected: read.bad,
     };
-    let same = if args.again { SameManifest::Again } else { SameManifest::Continues };
+    let same = if args.reimport { SameManifest::Again } else { SameManifest::Continues };
     let preview = preview(import, &read, same, file, ctx).await?;
     if read.good == 0 {
         import.rollback_rows().await?;
@@ -182,8 +183,8 @@ fn must_not_override_statuses(
     match overridden {
         Some(warning) if args.status == Some(TargetStatus::Delete) && !args.override_status => {
             Err(CommandError::Usage(format!(
-                "{}: {warning}: nothing was imported; leave out --status to take each row's own, or add \
-                 --override-status to delete them all",
+                "{}: {warning}. Nothing was imported. Omit --status to use the status of each row, or add \
+                 --override-status to delete all of them.",
                 path_text(file)
             )))
         }
@@ -204,10 +205,13 @@ fn must_not_be_of_another_app(
         return Ok(());
     }
     Err(CommandError::Usage(format!(
-        "{}: all {} ids begin with another SDKAppID than {}, for example {}: nothing was imported, nothing was sent; \
-         name the right application with --sdkappid, or add --allow-foreign-ids if this is meant",
+        "{}: {} with an SDKAppID other than {}, for example {}. Nothing was imported or sent. Name the right app with \
+         --sdkappid, or add --allow-foreign-ids if this is intended.",
         path_text(file),
-        read.good,
+        match read.good {
+            1 => "its only id begins".to_owned(),
+            ids => format!("all {ids} of its ids begin"),
+        },
         settings.app()?.sdkappid,
         read.other_app_example.as_deref().unwrap_or_default(),
     )))
@@ -239,11 +243,15 @@ pub(super) async fn commit(
                 }
             }
         } else {
-            out.warn(&format!("{} bad rows are left out as they were before", read.bad));
+            let rows = counted_as(read.bad, "invalid row is", "invalid rows are");
+            out.warn(&format!("{rows} skipped, as in the earlier import"));
         }
     }
     if read.good == 0 {
-        out.info(&format!("{} has no rows: there is nothing to import", visible(&totals.source)));
+        out.info(&format!(
+            "{} has no valid rows: there is nothing to import",
+            visible(&totals.source)
+        ));
         import.end_without_batch().await?;
         return Ok(None);
     }
@@ -253,16 +261,17 @@ pub(super) async fn commit(
             Ok(Some(batch))
         }
         Imported::Known { batch } => {
-            let open = queue.batch(batch).await?.map_or(0, |batch| batch.open);
+            let open = queue.batch(batch).await?.map_or(0, |batch| batch.unfinished.unsigned_abs());
             if open > 0 {
                 out.info(&format!(
-                    "{} is in the queue already, as batch {batch}: {open} of its jobs are still to be done",
-                    visible(&totals.source)
+                    "{} is already in the queue as batch {batch}: {open} of its jobs {} not finished",
+                    visible(&totals.source),
+                    choose(open, "is", "are")
                 ));
             } else if queue.unfinished_jobs(batch).await?.is_finished() {
                 out.info(&format!(
-                    "{} was imported before, as batch {batch}, and is finished: nothing is imported; --again makes a new \
-                     batch of it",
+                    "{} was imported before as batch {batch}, which is finished. Nothing was imported. Use --reimport to \
+                     import it again as a new batch.",
                     visible(&totals.source)
                 ));
             }
@@ -272,15 +281,17 @@ pub(super) async fn commit(
 }
 
 fn new_batch_text(batch: BatchId, totals: &ImportTotals, read: &Totals, superseded: u64) -> String {
-    let mut text =
-        format!("imported {} as batch {batch}: {} jobs", visible(&totals.source), read.good);
+    let jobs = counted(read.good, "job");
+    let mut text = format!("imported {} as batch {batch}: {jobs}", visible(&totals.source));
     let [enable, disable, delete] = read.by_status;
     let _ = write!(text, " ({enable} enable, {disable} disable, {delete} delete)");
     if read.duplicates > 0 {
-        let _ = write!(text, ", {} rows said the same again", read.duplicates);
+        let rows = counted(read.duplicates, "duplicate row");
+        let _ = write!(text, ", {rows}");
     }
     if superseded > 0 {
-        let _ = write!(text, ", {superseded} older jobs superseded");
+        let jobs = counted(superseded, "older job");
+        let _ = write!(text, ", {jobs} superseded");
     }
     text
 }
@@ -300,7 +311,7 @@ fn delimiter(text: &str) -> Result<u8, CommandError> {
         _ if text.eq_ignore_ascii_case("tab") || text == "\\t" => Ok(b'\t'),
         [byte] => Ok(*byte),
         _ => Err(CommandError::Usage(format!(
-            "--delimiter: {text:?} is not one character; use , or ; or tab"
+            "--delimiter: {text:?} is not a single character: use , or ; or tab"
         ))),
     }
 }

@@ -123,7 +123,7 @@ fn read(
     messages.blocking_send(ReaderMessage::Rows(group)).map_err(closed)?;
     if manifest.has_conflicts() && bad.are_left_out() {
         // Conflicts are known only after the last row, and the first rows of these questions were
-        // taken as good: a second pass lists every row of them as bad.
+        // taken as valid: a second pass lists every row of them as invalid.
         manifest = manifest.set_aside()?;
         bad.clear();
         while let Some(row) = manifest.next_row()? {

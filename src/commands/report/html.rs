@@ -1,6 +1,6 @@
 //! The HTML report: its inputs from the settings, and writing it to a file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::commands::error::CommandError;
@@ -12,6 +12,7 @@ use crate::queue::{BatchId, Queue};
 use crate::report::html::{self, PageTarget};
 use crate::report::{Estimate, PageData, PageInfo};
 use crate::util::atomic_file::{IfExists, PRIVATE, write_atomic};
+use crate::util::count::counted;
 use crate::util::escape::path_text;
 
 /// The most failed questions that a file lists.
@@ -24,7 +25,7 @@ pub(in crate::commands) fn page_info(
     failed_max: u32,
 ) -> PageInfo {
     PageInfo {
-        database: settings.database.to_string_lossy().into_owned(),
+        database: absolute(&settings.database).to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION"),
         flags: settings.flags(),
         rate: settings.rate(),
@@ -33,6 +34,11 @@ pub(in crate::commands) fn page_info(
         settings: shown_settings(settings),
         estimate: estimate(settings),
     }
+}
+
+/// With the folder of the queue, which says on a page what a relative path does not.
+fn absolute(database: &Path) -> PathBuf {
+    std::path::absolute(database).unwrap_or_else(|_| database.to_owned())
 }
 
 /// The settings that a page lists. Not those whose value is a command or a filter, which may contain
@@ -77,12 +83,10 @@ fn estimate(settings: &Settings) -> Estimate {
         });
         let inputs = EtaInputs::with_limits(rate, chunk, rates, sizes);
         let eta = inputs.estimate_after(counts.open(), run);
-        Some(format!(
-            "{} to {} requests, {}",
-            eta.requests.start(),
-            eta.requests.end(),
-            range_text(&eta.time)
-        ))
+        let (low, high) = eta.requests.into_inner();
+        let requests = counted(high, "request");
+        let requests = if low == high { requests } else { format!("{low} to {requests}") };
+        Some(format!("{} ({requests})", range_text(&eta.time)))
     })
 }
 
@@ -98,7 +102,7 @@ pub(super) async fn write(
     let data = PageData::load(queue, &info, SystemClock::new().wall_ms()).await?;
     let page = html::page(&data, &info, PageTarget::File);
     if path == Path::new("-") {
-        return out.bytes(page.as_bytes()).map_err(CommandError::io("stdout cannot be written"));
+        return out.bytes(page.as_bytes()).map_err(CommandError::io("cannot write to stdout"));
     }
     write_atomic(path, page.as_bytes(), Some(PRIVATE), IfExists::Replace)
         .map_err(CommandError::output(path))?;

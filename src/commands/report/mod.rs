@@ -18,6 +18,7 @@ use crate::output::{Output, ignore_broken_pipe};
 use crate::queue::{Queue, QueueError, Record, RecordFilter};
 use crate::report::{CsvWriter, JsonWriter, Writer};
 use crate::util::atomic_file::{AtomicFile, IfExists, PRIVATE};
+use crate::util::count::{choose, counted_as};
 use crate::util::escape::path_text;
 
 /// Runs the command.
@@ -57,11 +58,11 @@ async fn write_report(
         return html::write(settings, args.batch, queue, path, out).await;
     }
     let filter = RecordFilter {
-        state: args.only.and_then(state_of),
-        in_doubt: args.only == Some(ReportFilter::InDoubt),
-        response_lost: args.only == Some(ReportFilter::ResponseLost),
+        state: args.state.and_then(state_of),
+        in_doubt: args.state == Some(ReportFilter::InDoubt),
+        response_lost: args.state == Some(ReportFilter::ResponseLost),
         // The CSV may be imported again, and must not undo a later import then.
-        latest: match args.only {
+        latest: match args.state {
             Some(ReportFilter::Failed) => Some(true),
             Some(ReportFilter::FailedSuperseded) => Some(false),
             _ => None,
@@ -69,9 +70,9 @@ async fn write_report(
         batch: args.batch,
         ..RecordFilter::default()
     };
-    let to = |path: &Path| format!("{} cannot be written", path_text(path));
+    let to = |path: &Path| format!("cannot write {}", path_text(path));
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
-    let what = output.map_or("stdout cannot be written".to_owned(), to);
+    let what = output.map_or("cannot write to stdout".to_owned(), to);
     let written = match output {
         Some(path) => {
             // Private: the questions of end users may be personal data.
@@ -84,7 +85,7 @@ async fn write_report(
         None => ignore_broken_pipe(write(queue, filter, args.format, out.stream()).await?),
     };
     written.map_err(CommandError::io(what))?;
-    if args.only == Some(ReportFilter::Failed) {
+    if args.state == Some(ReportFilter::Failed) {
         report_omitted_jobs(settings, args, queue, out).await?;
     }
     Ok(())
@@ -101,8 +102,11 @@ async fn report_omitted_jobs(
     let omitted = queue.failed_superseded(args.batch).await?;
     if omitted > 0 {
         out.info(&format!(
-            "{omitted} failed jobs are left out, since a later import covers their questions: deskbatch report{} --only \
-             failed-superseded lists them",
+            "{} not in the report, because a later import covers the same {}. To list {}: deskbatch report{} --state \
+             failed-superseded",
+            counted_as(omitted, "failed job is", "failed jobs are"),
+            choose(omitted, "question", "questions"),
+            choose(omitted, "it", "them"),
             settings.flags()
         ));
     }

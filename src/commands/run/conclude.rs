@@ -37,11 +37,11 @@ pub(super) async fn conclude(
             queue.failed_of_approval(*approval).await?
         }
     };
-    let refused = failed_in_run(report, queue).await?;
+    let failed_shown = failed_in_run(report, queue).await?;
     // A job that failed in this run may be superseded since, and still counts.
-    let failed = failed.max(refused.len() as u64);
+    let failed = failed.max(failed_shown.len() as u64);
     let in_doubt = queue.count_in_doubt(app).await?;
-    payload.record_run(report, counts, [failed, unapproved, in_doubt], &refused);
+    payload.record_run(report, counts, [failed, unapproved, in_doubt], &failed_shown);
     let unfinished = named.unfinished_reason(queue).await?;
     let summary = RunSummaryText {
         report,
@@ -52,7 +52,7 @@ pub(super) async fn conclude(
         retried: scope.retried_since(queue).await?,
         in_doubt,
         withdrawn: scope.withdrawn_since(app, queue).await?,
-        refused: &refused,
+        failed_shown: &failed_shown,
         database: &settings.database,
         flags: settings.flags(),
         live_flags: settings.is_sandbox_run.then(|| settings.live_flags()),
@@ -61,12 +61,11 @@ pub(super) async fn conclude(
         RunEnding::Drained if summary.has_unsent_jobs() => Exit::Stopped,
         RunEnding::Drained if failed == 0 && unfinished.is_none() => Exit::Done,
         RunEnding::Drained => Exit::SomeFailed,
-        RunEnding::Signal
-        | RunEnding::TimeOver
-        | RunEnding::Outage
-        | RunEnding::TooManyFailures => Exit::Stopped,
-        RunEnding::Refused | RunEnding::Suspicious => Exit::Refused,
-        RunEnding::Broken => Exit::Broken,
+        RunEnding::Signal | RunEnding::TimeLimit | RunEnding::Outage | RunEnding::FailureLimit => {
+            Exit::Stopped
+        }
+        RunEnding::Rejected | RunEnding::Suspicious => Exit::Refused,
+        RunEnding::Error => Exit::Broken,
     };
     let mut text = summary.text();
     if let Some(unfinished) = &unfinished {

@@ -17,6 +17,7 @@ use crate::domain::plan_digest::{Plan, deletes};
 use crate::manifest::can_be_read_again;
 use crate::output::plan_text;
 use crate::queue::{ApprovalId, BatchId, Covers};
+use crate::util::count::counted;
 use crate::util::escape::path_text;
 
 /// The result of asking whether a run may begin.
@@ -83,8 +84,7 @@ pub(super) async fn confirm_pending(
     if plan.digest() != shown.digest() {
         again.rollback().await?;
         return Err(CommandError::Usage(
-            "the manifest or the queue changed while you were asked: nothing was imported, nothing was sent; \
-             run again"
+            "the manifest or the queue has changed since the plan was shown. Nothing was imported or sent. Run again."
                 .to_owned(),
         ));
     }
@@ -132,7 +132,7 @@ async fn ask(
     let estimate = inputs.estimate(plan.open.counts);
     let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
     ctx.out.warn(&plan_text(plan, &estimate, &all_line(&words)));
-    import.ask(format!("Delete {} questions?", plan.open.deletes())).await
+    import.ask(format!("Delete {}?", counted(plan.open.deletes(), "question"))).await
 }
 
 /// Approves the deletes of `plan` and commits the import, in one transaction.
@@ -162,18 +162,17 @@ async fn approve_and_commit(
 /// A confirmation reads the file twice, before and after the question.
 fn cannot_ask_about(file: &Path, plan: &Plan) -> CommandError {
     CommandError::Usage(format!(
-        "this run would delete {} questions, and {} can be read only once, so that nobody can be asked in between: \
-         nothing was imported, nothing was sent; save it as a file, or add --yes to delete without a question",
-        plan.open.deletes(),
+        "refusing to delete {} without confirmation: {} can be read only once, and a confirmation reads the manifest \
+         twice. Nothing was imported or sent. Save the manifest as a file, or add --yes to delete without confirmation.",
+        counted(plan.open.deletes(), "question"),
         if file == Path::new("-") { "stdin".to_owned() } else { path_text(file) }
     ))
 }
 
 fn needs_yes(plan: &Plan) -> CommandError {
     CommandError::Usage(format!(
-        "this run would delete {} questions, and nobody is there to be asked: nothing was imported, nothing was \
-         sent; look at it with deskbatch plan and run the line that it ends with, or add --yes to delete without a \
-         question",
-        plan.open.deletes()
+        "refusing to delete {} without confirmation: there is no terminal to ask on. Nothing was imported or sent. \
+         Review with `deskbatch plan` and run its last line, or add --yes to delete without confirmation.",
+        counted(plan.open.deletes(), "question")
     ))
 }

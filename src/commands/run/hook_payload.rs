@@ -14,19 +14,23 @@ use crate::runner::{RunReport, Totals};
 use crate::util::escape::path_text;
 
 /// The results of a run, collected while it goes through its steps; a step that was not reached
-/// leaves its fields empty. The field names are the JSON keys of `--on-finish`.
+/// leaves its fields empty.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct HookPayload {
+    /// The run; null if it ended before it sent anything.
     run: Option<RunJson>,
+    /// Jobs of the app by state after the run; null if the run sent nothing.
     jobs: Option<QueueCounts>,
-    /// Failed jobs in the run's scope, those of earlier runs included.
+    /// Failed jobs of the run's batches or plan, those of earlier runs included.
     failed: u64,
-    /// Jobs that stay pending because the run's approval does not cover them.
+    /// Jobs that stay pending because they are not confirmed or not part of the approved plan.
     unapproved: u64,
     /// Jobs of the app that are in doubt.
     in_doubt: u64,
-    refused: Vec<FailedJobJson>,
-    /// The summary as the user sees it.
+    /// The first 20 jobs that failed in this run.
+    failed_jobs: Vec<FailedJobJson>,
+    /// The summary as printed.
     text: String,
     /// The batch of the named manifest; for the log.
     #[serde(skip)]
@@ -34,57 +38,78 @@ pub(super) struct HookPayload {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct RunJson {
+    /// Number of the run.
     id: i64,
+    /// Why the run ended: drained, signal, `time_limit`, outage, rejected, suspicious, `failure_limit` or error.
     ending: &'static str,
-    took_ms: u64,
+    /// Time of the run, in milliseconds.
+    duration_ms: u64,
+    /// Jobs that were in flight when an earlier run died.
     orphans: u64,
+    /// Of `orphans`, those cancelled or superseded since.
     orphans_withdrawn: u64,
     #[serde(flatten)]
     totals: Totals,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct FailedJobJson {
+    /// The question id.
     question_id: String,
+    /// The target status: 4 (enable), 5 (disable) or 6 (delete).
     status: i64,
+    /// The error code; null if there was none.
     code: Option<i64>,
+    /// The meaning of the code.
     meaning: Option<&'static str>,
+    /// The message of the service.
     info: Option<String>,
 }
 
-/// The JSON object on the hook's stdin. `schema` changes when a key is removed or changes its
-/// meaning; new keys may be added without that.
+/// The JSON object on the stdin of the `--on-finish` command.
 #[derive(Serialize)]
-struct PayloadJson<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::commands) struct PayloadJson<'a> {
+    /// Version of this format. It changes when a field is removed or changes its meaning.
     schema: u32,
+    /// Exit code of the run.
     exit: u8,
+    /// Meaning of the exit code.
     meaning: &'static str,
+    /// Error text of a run that failed; null otherwise.
     error: Option<String>,
+    /// Path of the queue file.
     database: String,
-    #[serde(rename = "rehearsal")]
+    /// Whether the run sent to a local sandbox.
+    #[serde(rename = "sandbox")]
     is_sandbox_run: bool,
+    /// SDKAppID of the app; null if it is not set.
     sdkappid: Option<u64>,
+    /// Library of the app: chitchat or faq.
     library: &'static str,
+    /// Time of the end, in UTC milliseconds since 1970.
     finished_ms: i64,
     #[serde(flatten)]
     payload: &'a HookPayload,
 }
 
 impl HookPayload {
-    /// Records the results of a run that sent something; `refused` are the first jobs that failed in
-    /// it.
+    /// Records the results of a run that sent something; `failed_jobs` are the first jobs that failed
+    /// in it.
     pub(super) fn record_run(
         &mut self,
         report: &RunReport,
         jobs: QueueCounts,
         [failed, unapproved, in_doubt]: [u64; 3],
-        refused: &[Record],
+        failed_jobs: &[Record],
     ) {
         self.run = Some(RunJson {
             id: report.run,
             ending: report.ending.name(),
-            took_ms: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
             orphans: report.recovery.orphans,
             orphans_withdrawn: report.recovery.orphans_withdrawn,
             totals: report.totals,
@@ -93,7 +118,7 @@ impl HookPayload {
         self.failed = failed;
         self.unapproved = unapproved;
         self.in_doubt = in_doubt;
-        self.refused = refused.iter().map(FailedJobJson::of).collect();
+        self.failed_jobs = failed_jobs.iter().map(FailedJobJson::of).collect();
     }
 
     /// Records and prints that there was nothing to send, and returns the exit code. `failed` jobs
@@ -182,7 +207,7 @@ pub(super) fn log_run_ended(
     tracing::info!(
         exit = exit as u8,
         meaning = exit.meaning(),
-        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         manifest = manifest.map(path_text),
         batch = payload.batch,
         run = run.map(|run| run.id),

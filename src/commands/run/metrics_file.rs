@@ -174,9 +174,9 @@ impl Target {
         state.outcome = change(state.outcome);
         let text = format!("{queue}{}", metrics::run_outcome(&self.database, state.outcome));
         let written = match why_kept(&self.path, OutputKind::Metrics) {
-            Ok(Some(why)) => {
-                Err(format!("is kept: it {why}: the run goes on without it; name another file"))
-            }
+            Ok(Some(why)) => Err(format!(
+                "is not replaced: it {why}. The run continues without it. Name another file."
+            )),
             Ok(None) => write_atomic(&self.path, text.as_bytes(), MODE, IfExists::Replace)
                 .map_err(write_error),
             Err(e) => Err(write_error(e)),
@@ -184,7 +184,7 @@ impl Target {
         let Err(why) = written else { return };
         if !state.warned {
             state.warned = true;
-            self.out.warn(&format!("the metrics file {} {why}", path_text(&self.path)));
+            self.out.warn(&format!("warning: the metrics file {} {why}", path_text(&self.path)));
         }
     }
 }
@@ -192,7 +192,7 @@ impl Target {
 #[allow(clippy::needless_pass_by_value, reason = "it is mapped over an error")]
 fn write_error(e: io::Error) -> String {
     format!(
-        "cannot be written: {e}: the run goes on without it; its folder has to be there and writable"
+        "cannot be written: {e}. The run continues without it. Its folder must exist and be writable."
     )
 }
 

@@ -18,6 +18,8 @@ use confirm::{Confirmation, Confirmed, confirm_pending};
 use context::{LockedQueue, RunContext};
 use drain::drain;
 use failure_scope::FailureScope;
+#[cfg(test)]
+pub(super) use hook_payload::PayloadJson;
 use hook_payload::{HookPayload, log_run_ended};
 use metrics_file::MetricsFile;
 use on_finish_hook::run_hook;
@@ -89,8 +91,7 @@ async fn import_and_drain(
     let scope = FailureScope::new(account.app, approval, batch, queue).await?;
     if scope.has_nothing_to_send(account.app, queue).await? {
         let failed = queue.count_failed(batch.as_slice(), BatchId::MAX).await?;
-        let (text, is_done) =
-            nothing_to_do::explain(&named, account.app, scope.is_plan(), failed, &locked).await?;
+        let (text, is_done) = nothing_to_do::explain(ctx, &named, &scope, failed, &locked).await?;
         locked.queue.close().await;
         return Ok(payload.record_nothing_to_do(&text, failed, is_done, out));
     }
@@ -109,7 +110,7 @@ async fn import_and_drain(
     service.conclude(&report, queue).await?;
     let exit = conclude(ctx, queue, &report, &scope, &named, payload).await?;
     if let Some(dashboard) = dashboard {
-        dashboard.stop("over: this is how it ended").await;
+        dashboard.stop("finished: this is its final state").await;
     }
     locked.queue.close().await;
     Ok(exit)
@@ -137,7 +138,7 @@ async fn confirm(
             Err(payload.record_nothing_to_do(&text, failed, is_done, out))
         }
         Confirmation::Declined => {
-            let text = "nothing was imported and nothing was sent";
+            let text = "not confirmed: nothing was imported or sent";
             payload.set_text(text);
             out.warn(text);
             Err(Exit::Usage)
@@ -171,11 +172,12 @@ async fn start_sandbox(
     account: &mut Account,
     out: &Output,
 ) -> Result<Sandbox, CommandError> {
-    let sandbox = Sandbox::start(settings)
-        .await
-        .map_err(CommandError::io("the sandbox cannot be started"))?;
+    let sandbox =
+        Sandbox::start(settings).await.map_err(CommandError::io("cannot start the sandbox"))?;
     let endpoint = sandbox.endpoint();
-    out.info(&format!("rehearsal: the sandbox at {endpoint} takes the service's place"));
+    out.info(&format!(
+        "sandbox run: sending to the local sandbox at {endpoint}, not to Tencent Cloud"
+    ));
     account.endpoint = Some(endpoint.parse().map_err(CommandError::Usage)?);
     Ok(sandbox)
 }

@@ -1,68 +1,54 @@
 //! The message of a run that has nothing to send.
 
-use super::context::LockedQueue;
+use super::context::{LockedQueue, RunContext};
+use super::failure_scope::FailureScope;
 use crate::commands::error::CommandError;
 use crate::commands::import::NamedManifest;
-use crate::domain::job::App;
 use crate::output::recovery_text;
-use crate::queue::Queue;
+use crate::util::count::{choose, counted};
 use crate::util::escape::path_text;
 
 /// The message, and whether everything asked for is done apart from `failed` jobs.
 pub(super) async fn explain(
+    ctx: &RunContext<'_>,
     named: &NamedManifest<'_>,
-    app: App,
-    is_plan: bool,
+    scope: &FailureScope,
     failed: u64,
     locked: &LockedQueue,
 ) -> Result<(String, bool), CommandError> {
-    let queue = &locked.queue;
-    let (text, is_done) = without_recovery(named, app, is_plan, failed, queue).await?;
-    let text = match recovery_text(locked.lease.recovery()) {
-        Some(recovered) => format!("{recovered}\n{text}"),
-        None => text,
-    };
-    Ok((text, is_done))
-}
-
-async fn without_recovery(
-    named: &NamedManifest<'_>,
-    app: App,
-    is_plan: bool,
-    failed: u64,
-    queue: &Queue,
-) -> Result<(String, bool), CommandError> {
-    let doubts = match queue.count_in_doubt(app).await? {
-        0 => String::new(),
-        jobs => format!("; {jobs} are in doubt: deskbatch report --only in-doubt lists them"),
-    };
-    match named.unfinished_reason(queue).await? {
-        Some(reason) if failed > 0 => {
-            let how =
-                "deskbatch report --only failed lists what failed, deskbatch retry takes it back";
-            Ok((format!("{reason}; {how}{doubts}"), false))
+    let (queue, app, flags) = (&locked.queue, ctx.settings.app()?, ctx.settings.flags());
+    let reason = named.unfinished_reason(queue).await?;
+    let mut parts = Vec::new();
+    let is_done = reason.is_none();
+    match reason {
+        Some(reason) => parts.push(reason),
+        None if failed > 0 => {
+            parts.push(format!("nothing to send: {} failed before", counted(failed, "job")));
         }
-        Some(reason) => Ok((format!("{reason}{doubts}"), false)),
-        None => Ok((finished_text(app, is_plan, failed, queue) + &doubts, true)),
+        None if scope.is_plan() => parts.push(
+            "nothing to do: every remaining job of this plan is superseded by a later import"
+                .to_owned(),
+        ),
+        // Names the app, since jobs of another app or library may be pending in the same queue.
+        None => parts.push(format!(
+            "nothing to do: {} has no pending job of app {}, library {}",
+            path_text(queue.path()),
+            app.sdkappid,
+            app.library
+        )),
     }
-}
-
-/// Names the app, since jobs of another app or library may be pending in the same queue.
-fn finished_text(app: App, is_plan: bool, failed: u64, queue: &Queue) -> String {
     if failed > 0 {
-        return format!(
-            "nothing is left to send, {failed} jobs of it have failed: deskbatch report --only failed lists them, \
-             deskbatch retry takes them back"
-        );
+        parts.push(format!("list the failed jobs: deskbatch report{flags} --state failed"));
+        parts.push(format!("retry them: deskbatch retry{flags} && deskbatch run{flags}"));
     }
-    if is_plan {
-        return "nothing to do: newer imports speak for everything that was left of this plan"
-            .to_owned();
+    let in_doubt = queue.count_in_doubt(app).await?;
+    if in_doubt > 0 {
+        parts.push(format!(
+            "{} {} in doubt: deskbatch report{flags} --state in-doubt",
+            counted(in_doubt, "job"),
+            choose(in_doubt, "is", "are")
+        ));
     }
-    format!(
-        "nothing to do: no job of application {}, library {}, is waiting in {}",
-        app.sdkappid,
-        app.library,
-        path_text(queue.path())
-    )
+    parts.splice(0..0, recovery_text(locked.lease.recovery()));
+    Ok((parts.join("\n"), is_done))
 }

@@ -26,14 +26,14 @@ pub(super) async fn run_hook<C: Clock>(
         Err(error) => (error.exit(), Some(error.text())),
     };
     let json = payload.to_json(settings, exit, error, clock.wall_ms());
-    let trouble = match run_in_shell(command, exit as u8, &json, clock, shutdown).await {
+    let problem = match run_in_shell(command, exit as u8, &json, clock, shutdown).await {
         Ok(HookResult::Exited(status)) if status.success() => return,
         Ok(HookResult::Exited(status)) => format!("failed: {status}"),
-        Ok(HookResult::Terminated) => "was ended by a signal, before it was done".to_owned(),
+        Ok(HookResult::Terminated) => "was terminated by a signal".to_owned(),
         Ok(HookResult::TimedOut) => {
-            format!("was ended: it was not done within {} min", TIMEOUT.as_secs() / 60)
+            format!("was terminated after {} min", TIMEOUT.as_secs() / 60)
         }
-        Err(error) => format!("failed: {error}"),
+        Err(error) => format!("cannot be run: {error}"),
     };
-    out.warn(&format!("deskbatch: the command of --on-finish {trouble}"));
+    out.warn(&format!("warning: the --on-finish command {problem}"));
 }

@@ -1,5 +1,5 @@
 //! Takes the locks of a run: the queue's, and the rate limit's of its app on this host. A lock that
-//! another process holds is waited for as long as `--wait` says.
+//! another process holds is waited for as long as `--lock-timeout` says.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) async fn wait_for_lock(
     deadline: Option<Moment>,
 ) -> Result<LockedQueue, CommandError> {
     let RunContext { settings, clock, out, .. } = *ctx;
-    let give_up_at = clock.now() + settings.wait();
+    let give_up_at = clock.now() + settings.lock_timeout();
     let give_up_at = deadline.map_or(give_up_at, |deadline| give_up_at.min(deadline));
     let mut waiting = LockWait { clock, give_up_at, deadline, shutdown: ctx.signals.run(), out };
     let lease = waiting.take(async || queue.acquire(account.app, clock.wall_ms()).await).await?;
@@ -100,10 +100,10 @@ impl<C: Clock> LockWait<'_, C> {
 fn waiting_text(held: &QueueError) -> String {
     match held {
         QueueError::AppLocked { queue, holder } => format!(
-            "another run sends for this application, from the queue {queue} ({holder}): waiting for it to end"
+            "waiting for another run of this app to end: it uses the queue {queue} ({holder})"
         ),
         QueueError::Locked(holder) => {
-            format!("another run has the queue ({holder}): waiting for it to end")
+            format!("waiting for another run to end: it holds the lock of this queue ({holder})")
         }
         other => other.to_string(),
     }

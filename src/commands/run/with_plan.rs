@@ -13,6 +13,7 @@ use crate::commands::import::{ImportContext, NamedManifest, Staged, commit};
 use crate::commands::plan::{PlanOptions, Proposal, propose};
 use crate::domain::plan_digest::{DIGEST_CHARS, Plan};
 use crate::queue::{Approval, Covers};
+use crate::util::count::counted;
 
 /// Imports what `digest` approves, or finds its remaining jobs.
 pub(super) async fn confirm_by_digest(
@@ -32,21 +33,17 @@ pub(super) async fn confirm_by_digest(
     match decide(prior, &plan, &digest) {
         Decision::Resume(approval) => {
             staged.rollback().await?;
-            out.info(&format!(
-                "this plan was begun before: {} of its jobs are still to be done",
-                approval.open
-            ));
+            out.info(&format!("resuming this plan: {} unfinished", counted(approval.open, "job")));
             let approval = Some((approval.id, Covers::Plan));
             Ok(Confirmation::Granted(Confirmed { approval, batch: None }))
         }
         Decision::Begin => begin(ctx, locked, staged, &plan, &digest).await,
         Decision::Complete(approval) => {
             staged.rollback().await?;
-            let mut text =
-                "this plan was begun before, and nothing of it is left to be done".to_owned();
+            let mut text = "nothing to do: this plan was executed before".to_owned();
             let [cancelled, _] = locked.queue.withdrawn_of_approval(approval.id).await?;
             if cancelled > 0 {
-                let _ = write!(text, "; {cancelled} of its jobs were cancelled");
+                let _ = write!(text, "; {} of it cancelled", counted(cancelled, "job"));
             }
             Ok(complete(&text, approval.failed, cancelled == 0))
         }
@@ -90,7 +87,7 @@ async fn begin(
     let named = NamedManifest { file, batch, last_batch_before };
     match named.unfinished_reason(queue).await? {
         Some(reason) => Ok(complete(&reason, 0, false)),
-        None => Ok(complete("nothing to do, as the plan has it", 0, true)),
+        None => Ok(complete("nothing to do: the plan has no jobs", 0, true)),
     }
 }
 
@@ -107,9 +104,9 @@ enum Decision {
 }
 
 /// Why a plan without remaining jobs is nevertheless not complete.
-const RETRIED: &str = "jobs of it were retried or approved again since";
+const RETRIED: &str = "jobs of it were retried or approved again since then";
 
-/// An unfinished plan is resumed. A finished one begins again only with `--again`, which is part of
+/// An unfinished plan is resumed. A finished one begins again only with `--reimport`, which is part of
 /// the digest.
 fn decide(prior: Option<Approval>, plan: &Plan, digest: &str) -> Decision {
     match prior {
@@ -118,7 +115,7 @@ fn decide(prior: Option<Approval>, plan: &Plan, digest: &str) -> Decision {
             changed => Decision::Refuse(changed),
         },
         _ if plan.digest() == digest => Decision::Begin,
-        Some(prior) if !plan.again && plan.diff_conditions(&prior.terms).is_empty() => {
+        Some(prior) if !plan.reimport && plan.diff_conditions(&prior.terms).is_empty() => {
             let has_uncovered_jobs = prior.uncovered > 0 && plan.open.total() > 0;
             if has_uncovered_jobs {
                 Decision::Refuse(vec![RETRIED])
@@ -133,25 +130,24 @@ fn decide(prior: Option<Approval>, plan: &Plan, digest: &str) -> Decision {
 fn complete(text: &str, failed: u64, is_done: bool) -> Confirmation {
     let mut text = text.to_owned();
     if failed > 0 {
-        let _ = write!(text, "; {failed} of its jobs failed");
+        let _ = write!(text, "; {} of it failed", counted(failed, "job"));
     }
     Confirmation::Complete { text, failed, is_done }
 }
 
 fn refused(plan: &Plan, changed: &[&str]) -> CommandError {
     let what = if changed.is_empty() {
-        "what the import of the file would do has changed".to_owned()
+        "changed: the effect of importing the file".to_owned()
     } else {
         format!("changed: {}", changed.join("; "))
     };
     let [enable, disable, delete] = plan.open.counts;
     CommandError::Usage(format!(
-        "this is not the plan that was approved: nothing was imported, nothing was sent\n\
+        "the plan has changed since its digest was made. Nothing was imported or sent.\n\
          {what}\n\
-         it would send {enable} enable, {disable} disable, {delete} delete now, of which {} jobs wait in the queue \
-         already\n\
-         look at it with deskbatch plan, and approve that one",
-        plan.waiting.total()
+         it now has {enable} enable, {disable} disable, {delete} delete, {} from earlier imports included\n\
+         Review it with `deskbatch plan`, and approve the new digest.",
+        counted(plan.pending.total(), "pending job")
     ))
 }
 
@@ -161,7 +157,7 @@ fn read_digest(text: &str) -> Result<String, CommandError> {
         return Ok(digest);
     }
     Err(CommandError::Usage(format!(
-        "--plan: {text:?} is not a digest: it has {DIGEST_CHARS} hex digits, as deskbatch plan prints them; nothing \
-         was sent"
+        "--plan: {text:?} is not a digest. Nothing was sent. Copy the {DIGEST_CHARS} hex digits that `deskbatch plan` \
+         prints."
     )))
 }

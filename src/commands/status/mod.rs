@@ -6,6 +6,8 @@ mod text;
 mod watch;
 
 use data::StatusData;
+#[cfg(test)]
+pub(super) use json::StatusJson;
 
 use super::error::{CommandError, Exit};
 use crate::cli::StatusArgs;
@@ -29,7 +31,7 @@ pub(super) async fn status(
         } else {
             out.data(&text::text(settings, &data))
         };
-        written.map_err(CommandError::io("stdout cannot be written"))?;
+        written.map_err(CommandError::io("cannot write to stdout"))?;
         Exit::Done
     };
     queue.close().await;

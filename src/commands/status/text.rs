@@ -6,8 +6,9 @@ use super::data::StatusData;
 use crate::config::Settings;
 use crate::domain::clock::utc_text;
 use crate::domain::job::App;
-use crate::output::{counts_text, range_text};
+use crate::output::{confirmed_text, counts_text, in_doubt_text, range_text, requests_text};
 use crate::queue::{AppChunkSize, AppRate, Holder, QueueStatus, RunSummary};
+use crate::util::count::counted;
 use crate::util::escape::{path_text, visible};
 
 /// The lines of `status`.
@@ -15,54 +16,41 @@ pub(super) fn text(settings: &Settings, data: &StatusData) -> String {
     let StatusData { status, batches, .. } = data;
     let counts = &status.counts;
     let mut text = format!(
-        "queue     {}\nfile      {}\njobs      {}\nrequests  {}: {} refused as too fast, {} whose response was lost\n",
+        "queue      {}\nfile       {}\njobs       {}\nrequests   {} ({} throttled, {})\n",
         path_text(&settings.database),
         file_text(status),
         counts_text(counts),
         status.requests,
         status.throttled,
-        status.responses_lost,
+        counted(status.responses_lost, "lost response"),
     );
     if counts.open() > 0 {
         let eta = data.eta(settings, counts.open());
-        let _ = writeln!(
-            text,
-            "left      {} to {} requests, {}",
-            eta.requests.start(),
-            eta.requests.end(),
-            range_text(&eta.time)
-        );
+        let requests = requests_text(&eta.requests);
+        let _ = writeln!(text, "ETA        {requests}, {}", range_text(&eta.time));
     }
     if status.in_doubt > 0 {
-        let _ = writeln!(
-            text,
-            "in doubt  {} jobs: a request may have changed their question, and nothing since says whether it did",
-            status.in_doubt
-        );
+        let _ = writeln!(text, "in doubt   {}", in_doubt_text(status.in_doubt));
     }
     if status.succeeded_in_doubt > 0 {
-        let _ = writeln!(
-            text,
-            "confirmed {} deletions were found done when repeated after a response was lost",
-            status.succeeded_in_doubt
-        );
+        let _ = writeln!(text, "confirmed  {}", confirmed_text(status.succeeded_in_doubt));
     }
     write_learned(&mut text, data);
     if let Some(run) = &status.last_run {
-        let _ = writeln!(text, "last run  {}", run_text(run, data.running.as_ref()));
+        let _ = writeln!(text, "last run   {}", run_text(run, data.running.as_ref()));
     }
     if !batches.is_empty() {
         text.push_str(
-            "batches   number  jobs  open  failed  cancelled  imported                  name\n",
+            "batches    number  jobs  unfinished  failed  cancelled  imported                  name\n",
         );
     }
     for batch in batches {
         let _ = writeln!(
             text,
-            "          {:>6}  {:>4}  {:>4}  {:>6}  {:>9}  {}  {}",
+            "           {:>6}  {:>4}  {:>10}  {:>6}  {:>9}  {}  {}",
             batch.id,
             batch.jobs,
-            batch.open,
+            batch.unfinished,
             batch.failed,
             batch.cancelled,
             utc_text(batch.created_ms),
@@ -76,7 +64,7 @@ pub(super) fn text(settings: &Settings, data: &StatusData) -> String {
 fn file_text(status: &QueueStatus) -> String {
     let size = format!("{:.1} MB", status.file_bytes as f64 / 1e6);
     match status.pruned_ms {
-        Some(at) => format!("{size}, pruned last {}", utc_text(at)),
+        Some(at) => format!("{size}, last pruned {}", utc_text(at)),
         None => format!("{size}, never pruned"),
     }
 }
@@ -88,18 +76,18 @@ fn write_learned(text: &mut String, data: &StatusData) {
         if !has_several_apps {
             return String::new();
         }
-        format!("application {}, library {}: ", app.sdkappid, app.library)
+        format!("app {}, library {}: ", app.sdkappid, app.library)
     };
     for AppRate { app, learned, learned_ms } in &data.learned_rates {
-        let refused = match learned.refused_rate {
+        let throttled = match learned.throttled_rate {
             // Measured around a push-back, so it may be below the rate that is sent now.
-            Some(rate) if rate < learned.rate => format!("refused at about {rate:.1}"),
-            Some(rate) => format!("refused above {rate:.1}"),
-            None => "none was refused".to_owned(),
+            Some(rate) if rate < learned.rate => format!("throttled at about {rate:.1}"),
+            Some(rate) => format!("throttled above {rate:.1}"),
+            None => "never throttled".to_owned(),
         };
         let _ = writeln!(
             text,
-            "pace      {}{:.2} a second; {refused}; learned {}",
+            "rate       {}{:.2} requests per second; {throttled}; measured {}",
             of(*app),
             learned.rate,
             utc_text(*learned_ms)
@@ -108,9 +96,9 @@ fn write_learned(text: &mut String, data: &StatusData) {
     for AppChunkSize { app, limit, learned_ms } in &data.learned_sizes {
         let _ = writeln!(
             text,
-            "size      {}at most {} questions a request; {} were too many; learned {}",
+            "chunk      {}at most {} per request; {} were rejected; measured {}",
             of(*app),
-            limit.accepted,
+            counted(limit.accepted as u64, "question"),
             limit.rejected,
             utc_text(*learned_ms)
         );
@@ -120,14 +108,16 @@ fn write_learned(text: &mut String, data: &StatusData) {
 fn run_text(run: &RunSummary, running: Option<&Holder>) -> String {
     let ended = match (run.finished_ms, &run.ending, running) {
         (Some(at), Some(ending), _) => format!("{ending} at {}", utc_text(at)),
-        (.., Some(holder)) => format!("going on, process {} on {}", holder.pid, holder.host),
-        (.., None) => format!("died, process {} on {}: run again", run.pid, run.host),
+        (.., Some(holder)) => format!("running, process {} on {}", holder.pid, holder.host),
+        (.., None) => {
+            format!("died, process {} on {}: deskbatch run resumes it", run.pid, run.host)
+        }
     };
     format!(
-        "{}: began {}, {ended}, {} requests, {} too fast",
+        "{}: started {}, {ended}, {}, {} throttled",
         run.id,
         utc_text(run.started_ms),
-        run.totals.requests,
+        counted(u64::try_from(run.totals.requests).unwrap_or_default(), "request"),
         run.totals.throttled
     )
 }

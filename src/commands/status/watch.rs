@@ -23,7 +23,7 @@ pub(super) async fn watch(
     queue: &Queue,
     out: &Output,
 ) -> Result<Exit, CommandError> {
-    let failed = || CommandError::io("stdout cannot be written");
+    let failed = || CommandError::io("cannot write to stdout");
     let clock = SystemClock::new();
     let mut display = ProgressDisplay::new(out, clock.now()).at_once(clock.now());
     let mut watcher = Watcher::default();
@@ -40,7 +40,7 @@ pub(super) async fn watch(
         if data.running.is_none() {
             display.clear();
             if watcher.reads == 0 {
-                out.info("no run is going on");
+                out.info("no run is active");
             }
             if !args.json {
                 out.data(&text(settings, &data)).map_err(failed())?;
@@ -118,7 +118,7 @@ impl Watcher {
 fn waiting(wait: Wait, now_ms: i64) -> RunActivity {
     let remaining_ms = u64::try_from(wait.until_ms.saturating_sub(now_ms)).unwrap_or_default();
     let remaining = Duration::from_millis(remaining_ms);
-    match wait.waits_for {
+    match wait.reason {
         WaitReason::Responses => RunActivity::Stopping,
         why => RunActivity::Waiting { why, since_ms: wait.since_ms, wait: remaining },
     }

@@ -289,9 +289,9 @@ async fn cut_body_is_no_response_but_cut_json_is_garbled() {
     .await;
     let reply = server.reply().await;
     assert_eq!((reply.kind, reply.http_status), (ResponseKind::NoResponse, Some(200)));
-    assert!(reply.info.starts_with("the answer stopped halfway: "), "{}", reply.info);
+    assert!(reply.info.starts_with("the response is incomplete: "), "{}", reply.info);
     assert_shows_nothing(&reply.info, &server.url);
-    let why = "the answer's JSON is cut off at line 1, column 20 (20 bytes)";
+    let why = "the JSON of the response is incomplete at line 1, column 20 (20 bytes)";
     assert_eq!(server.reply().await, garbled(why));
 }
 
@@ -304,7 +304,7 @@ async fn response_body_is_limited_to_64_kib() {
     ])
     .await;
     assert_eq!(server.reply().await.kind, ResponseKind::Code(0));
-    assert_eq!(server.reply().await, garbled("the answer is over 65536 bytes"));
+    assert_eq!(server.reply().await, garbled("the response has more than 65536 bytes"));
 }
 
 #[tokio::test]
@@ -312,7 +312,7 @@ async fn endless_response_is_closed_at_the_size_limit() {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let piece = format!("400\r\n{}\r\n", "x".repeat(1024));
     let mut server = Server::start([Act::SayForever(head, piece)]).await;
-    assert_eq!(server.reply().await, garbled("the answer is over 65536 bytes"));
+    assert_eq!(server.reply().await, garbled("the response has more than 65536 bytes"));
     server.request().await;
     assert_eq!(server.seen.recv().await, Some(Seen::Left));
 }
@@ -326,7 +326,7 @@ async fn timed_out_response_counts_as_no_response() {
     let transport = HttpTransport::new(&settings).expect("builds");
     for (http_status, info) in [
         (None, "operation timed out"),
-        (Some(200), "the answer stopped halfway: operation timed out"),
+        (Some(200), "the response is incomplete: operation timed out"),
     ] {
         let expected = Response {
             kind: ResponseKind::NoResponse,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NOT_A_STATUS: &str = "not a status: use 4, 5, 6 or enable, disable, delete";
+const NOT_A_STATUS: &str = "not a status: use enable, disable or delete, or 4, 5 or 6";
 
 #[test]
 fn duplicate_row_is_counted_and_skipped() {
@@ -15,27 +15,27 @@ fn duplicate_row_is_counted_and_skipped() {
 #[test]
 fn conflicting_row_error_names_both_lines() {
     let (rows, totals) = read("id,status\na,4\n\n\nb,5\na,6\na,4\na,5\n", &plain());
-    let advice = "keep one of them, or decide for all with --on-conflict first or last";
+    let advice = "keep one of them, or decide for all rows with --on-conflict first or last";
     assert_eq!(
         rows,
         [
             "a enable @2".to_owned(),
             "b disable @5".to_owned(),
             format!(
-                "not a: record 3, line 6, column status: \"6\": line 2 says enable, line 6 says delete: \
+                "not a: record 3, line 6, column status: \"6\": line 2 has enable, line 6 has delete: \
              {advice}"
             ),
             format!(
-                "record 4, line 7, column status: \"4\": line 6 says delete, line 7 says enable: \
+                "record 4, line 7, column status: \"4\": line 6 has delete, line 7 has enable: \
              {advice}"
             ),
             format!(
-                "record 5, line 8, column status: \"5\": line 2 says enable, line 8 says disable: \
+                "record 5, line 8, column status: \"5\": line 2 has enable, line 8 has disable: \
              {advice}"
             ),
         ]
     );
-    // The first row is bad as well, although it was already returned.
+    // The first row is invalid as well, although it was already returned.
     assert_eq!((totals.good, totals.duplicates, totals.bad), (1, 0, 4));
     assert_eq!(totals.by_status, [0, 1, 0]);
 }
@@ -56,18 +56,18 @@ fn set_aside(text: &[u8]) -> (Vec<String>, Totals) {
 #[test]
 fn every_row_of_a_conflict_is_set_aside() {
     let text = "id,status,note\na,6,one\na,6,two\nb,5,\na,4,three\nc,9,\na,6,four\nb,5,\n";
-    let advice = "keep one of them, or decide for all with --on-conflict first or last";
+    let advice = "keep one of them, or decide for all rows with --on-conflict first or last";
     let bad = |record, status, lines: &str| {
         let line = record + 1;
         format!("record {record}, line {line}, column status: \"{status}\": {lines}: {advice}")
     };
     let expected = [
-        bad(1, 6, "line 2 says delete, line 5 says enable"),
-        bad(2, 6, "line 3 says delete, line 5 says enable"),
+        bad(1, 6, "line 2 has delete, line 5 has enable"),
+        bad(2, 6, "line 3 has delete, line 5 has enable"),
         "b disable @4".to_owned(),
-        bad(4, 4, "line 2 says delete, line 5 says enable"),
+        bad(4, 4, "line 2 has delete, line 5 has enable"),
         format!("record 5, line 6, column status: \"9\": {NOT_A_STATUS}"),
-        bad(6, 6, "line 5 says enable, line 7 says delete"),
+        bad(6, 6, "line 5 has enable, line 7 has delete"),
     ];
     for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes())] {
         let (rows, totals) = set_aside(&bytes);

@@ -36,9 +36,9 @@ fn of_several_id_columns_the_most_specific_wins() {
 fn duplicate_column_name_is_an_error_only_if_used() {
     assert_eq!(
         failure("id,ID,status\n", &plain()),
-        "jobs.csv: the column id stands twice in the header: rename or remove one"
+        "jobs.csv: the header has the column id more than once: rename or remove one"
     );
-    assert!(failure("id,status,Status\n", &plain()).contains("column status stands twice"));
+    assert!(failure("id,status,Status\n", &plain()).contains("column status more than once"));
     check("id,status,Status\na,b,c\n", &with_status(TargetStatus::Delete), &["a delete @2"]);
     check("id,status,x,x\na,4,,\n", &plain(), &["a enable @2"]);
 }
@@ -47,14 +47,13 @@ fn duplicate_column_name_is_an_error_only_if_used() {
 fn missing_column_error_lists_the_existing_columns() {
     assert_eq!(
         failure("nr, name\x1b[2J ,status\n", &plain()),
-        "jobs.csv: no column holds the question ids: name it question_id (StandardQuestionId, \
-         standard_question_id and id are known too); \
-         the header has: nr, name\\u{1b}[2J, status"
+        "jobs.csv: no column contains the question ids. Name the column question_id (also accepted: \
+         StandardQuestionId, standard_question_id, id). The header has: nr, name\\u{1b}[2J, status"
     );
     assert_eq!(
         failure("id;Etat\n", &plain()),
-        "jobs.csv: no column is named status: add one, or give one status for all rows with \
-         --status; the header has: id, Etat"
+        "jobs.csv: no column is named status. Add one, or set one status for all rows with --status. \
+         The header has: id, Etat"
     );
     let many: Vec<String> = (0..25).map(|n| format!("c{n}")).collect();
     assert!(failure(many.join(","), &plain()).ends_with("c19, and 5 more"));
@@ -99,9 +98,12 @@ fn delimiter_option_overrides_detection() {
     let options = |byte| ManifestOptions { delimiter: Some(byte), ..plain() };
     check("id|status\na,b|4\n", &options(b'|'), &["a,b enable @2"]);
     check("x;y;z,id,status\n1,a,4\n", &options(b','), &["a enable @2"]);
-    assert!(failure("id,status\na,4\n", &options(b';')).contains("the header has: id,status"));
+    assert!(failure("id,status\na,4\n", &options(b';')).contains("The header has: id,status"));
     for byte in [b'"', b'\n', b'\r', 0, 0xe4] {
-        assert!(failure("id,status\n", &options(byte)).contains("cannot be used"), "{byte}");
+        assert!(
+            failure("id,status\n", &options(byte)).contains(" is invalid: use one ASCII character"),
+            "{byte}"
+        );
     }
 }
 
@@ -122,7 +124,7 @@ fn sep_line_sets_the_delimiter() {
     );
     assert!(failure("sep=;\n", &plain()).contains("is empty"));
     let reported = failure("sep=ab\nid,status\n", &plain());
-    assert!(reported.contains("no column holds the question ids"), "{reported}");
+    assert!(reported.contains("no column contains the question ids"), "{reported}");
 }
 
 #[test]
@@ -145,13 +147,13 @@ fn unclosed_quote_in_the_header_is_an_error() {
     let text = "id,status,\"note\na,4,x\nb,5,y\n";
     assert_eq!(
         failure(text, &plain()),
-        "jobs.csv: the header, at line 1: a quote is opened here and never closed: it takes in \
-         the rest of the file"
+        "jobs.csv: the header at line 1 is invalid: a quote is opened here and never closed: its field \
+         contains all following lines"
     );
     let text = "\nid,\"note\na,x\nb,\"y\"\nc,z\n";
     assert!(
         failure(text, &with_status(TargetStatus::Delete))
-            .contains("the header, at line 2: a quoted")
+            .contains("the header at line 2 is invalid: a quoted")
     );
 }
 

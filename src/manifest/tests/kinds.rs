@@ -17,8 +17,8 @@ fn other_kinds_of_files_are_named() {
         (b"BZh91AY&SY\x01".to_vec(), "a bzip2 archive", "`bzip2 -d`"),
         (b"PK\x03\x04\x14".to_vec(), "an Excel workbook (.xlsx) or another zip", "CSV UTF-8"),
         (b"\xd0\xcf\x11\xe0\xa1".to_vec(), "an old Excel workbook (.xls)", "CSV UTF-8"),
-        (b"%PDF-1.7\n".to_vec(), "a PDF", "export"),
-        (b"SQLite format 3\0x".to_vec(), "a SQLite database", "export"),
+        (b"%PDF-1.7\n".to_vec(), "a PDF", "Export"),
+        (b"SQLite format 3\0x".to_vec(), "a SQLite database", "Export"),
         (utf32("\u{feff}", u32::to_le_bytes), "text in UTF-32", "iconv -f UTF-32"),
         (utf32("\u{feff}", u32::to_be_bytes), "text in UTF-32", "iconv -f UTF-32"),
         (utf32("", u32::to_le_bytes), "text in UTF-32", "iconv -f UTF-32"),
@@ -26,7 +26,7 @@ fn other_kinds_of_files_are_named() {
     ] {
         for bytes in [gzip(&bytes), bytes] {
             let reported = failure(bytes, &plain());
-            assert!(reported.starts_with(&format!("jobs.csv: is {what}")), "{reported}");
+            assert!(reported.starts_with(&format!("jobs.csv is {what}")), "{reported}");
             assert!(reported.contains(advice), "{reported}");
         }
     }
@@ -57,7 +57,7 @@ fn trailing_ctrl_z_is_recognised_in_split_reads() {
 }
 
 #[test]
-fn zero_bytes_after_gzip_are_passed_over() {
+fn zero_bytes_after_gzip_are_ignored() {
     let text = "id,status\na,4\nb,5\n";
     let whole = [gzip(&text.as_bytes()[..12]), gzip(&text.as_bytes()[12..])].concat();
     for zeros in [1, 511, 100_000] {
@@ -121,7 +121,7 @@ fn file_that_changes_while_it_is_read_is_an_error() {
         change();
         let reported = read_all(manifest).expect_err(what).to_string();
         assert!(
-            reported.contains("was changed while it was read: nothing was imported"),
+            reported.contains("was changed while it was read. Nothing was imported."),
             "{reported}"
         );
     }

@@ -43,7 +43,7 @@ fn oversized_record_is_an_error_at_its_line() {
             endless(start, fill),
             format!(
                 "jobs.csv: a record of more than 8 MiB or 1000000 delimiters starts at line \
-                 {line}: is this a CSV file? If it is, a quote in that line is opened and never closed"
+                 {line}. Is this a CSV file? If it is, a quote in that line is opened and never closed."
             )
         );
     }
@@ -109,7 +109,7 @@ fn header_is_limited_to_1000_columns() {
     check(text(COLUMNS_MAX), &plain(), &["a enable @3"]);
     assert_eq!(
         failure(text(COLUMNS_MAX + 1), &plain()),
-        "jobs.csv: the header, at line 2, has 1001 columns, at most 1000 are read: is this the \
-         right file, and is its delimiter known? Two columns are enough"
+        "jobs.csv: the header at line 2 has 1001 columns; at most 1000 are allowed, and two are enough. \
+         Check that this is the right file, and set its delimiter with --delimiter."
     );
 }

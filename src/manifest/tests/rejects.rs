@@ -1,8 +1,8 @@
-//! Bad rows written to a file, corrected and read again.
+//! Invalid rows written to a file, corrected and read again.
 
 use super::*;
 
-/// The file that `Rejects` writes for the bad rows in `bytes`.
+/// The file that `Rejects` writes for the invalid rows in `bytes`.
 fn rejected(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let (header, bad) = bad_rows(bytes, &plain());
     let mut rejects = Rejects::new(Vec::new(), &header).expect("begun");
@@ -20,7 +20,7 @@ fn check_rejected(bytes: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
     assert_eq!(shown(&rejected(bytes)), shown(expected.as_ref()));
 }
 
-const NOT_A_STATUS: &str = "\"not a status: use 4, 5, 6 or enable, disable, delete\"";
+const NOT_A_STATUS: &str = "\"not a status: use enable, disable or delete, or 4, 5 or 6\"";
 
 #[test]
 fn rejects_keep_column_bytes_and_add_a_reason() {
@@ -29,7 +29,7 @@ fn rejects_keep_column_bytes_and_add_a_reason() {
     let rows = [
         &b"\xb1\xea,id,Status,reason\n\" \xc4\xe3,\"\"x\"\"\xff\",b, 9,"[..],
         reason,
-        b"\n\"l\n2\",c d,4,has a blank inside\n",
+        b"\n\"l\n2\",c d,4,contains a blank\n",
     ];
     check_rejected(text, rows.concat());
 }
@@ -66,7 +66,7 @@ fn shifted_value_in_the_reason_column_is_kept() {
         "id,reason,status\n\
          a | 4,\"has 2 fields, the header has 3\",\n\
          b | 6 | c,\"has 4 fields, the header has 3\",5\n\
-         d | 6,a quote is opened here and never closed: it takes in the rest of the file,\"\n\
+         d | 6,a quote is opened here and never closed: its field contains all following lines,\"\n\
          e,x,4\n\"\n",
     );
     let text = "id,status,reason\na,4,\"x\nb,5,\n";
@@ -99,7 +99,7 @@ fn rejects_of_rejects_come_out_the_same() {
 fn single_empty_column_is_still_a_row() {
     let (header, bad) = bad_rows("id\n\"a b\"\n", &with_status(TargetStatus::Enable));
     assert_eq!((header.len(), bad.len()), (1, 1));
-    check_rejected("id,status\n,4\n", "id,status,reason\n,4,empty\n");
+    check_rejected("id,status\n,4\n", "id,status,reason\n,4,is empty\n");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn rejects_have_a_limit_that_is_an_error() {
     let refused = (0..300).find_map(|_| rejects.write(&row).err()).expect("a limit");
     let why = refused.get_ref().and_then(|why| why.downcast_ref::<TooManyRejects>());
     assert!(why.is_some(), "{refused}");
-    assert_eq!(refused.to_string(), "more than 256 MiB of bad rows");
+    assert_eq!(refused.to_string(), "more than 256 MiB of invalid rows");
 }
 
 #[test]

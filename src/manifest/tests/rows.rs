@@ -27,12 +27,10 @@ fn bad_row_names_position_value_and_reason() {
         &plain(),
         &[
             "ok enable @2",
-            "record 2, line 4, column Question_ID: \"a b\": has a blank inside",
-            "record 3, line 5, column STATUS: \"9\": not a status: use 4, 5, 6 or enable, disable, \
-         delete",
-            "record 4, line 6, column Question_ID: \"\": empty",
-            "record 5, line 7, column STATUS: \"\": not a status: use 4, 5, 6 or enable, disable, \
-         delete",
+            "record 2, line 4, column Question_ID: \"a b\": contains a blank",
+            "record 3, line 5, column STATUS: \"9\": not a status: use enable, disable or delete, or 4, 5 or 6",
+            "record 4, line 6, column Question_ID: \"\": is empty",
+            "record 5, line 7, column STATUS: \"\": not a status: use enable, disable or delete, or 4, 5 or 6",
         ],
     );
 }
@@ -95,8 +93,7 @@ fn lines_are_counted_alike_with_every_line_end() {
             &[
                 "a enable @3",
                 "b disable @6",
-                "record 3, line 7, column status: \"9\": not a status: use 4, 5, 6 or enable, \
-             disable, delete",
+                "record 3, line 7, column status: \"9\": not a status: use enable, disable or delete, or 4, 5 or 6",
             ],
         );
     }
@@ -110,7 +107,7 @@ fn quoted_field_holds_delimiter_quote_and_line_break() {
 
 #[test]
 fn unclosed_quote_is_a_bad_row_at_its_line() {
-    let reason = "a quote is opened here and never closed: it takes in the rest of the file";
+    let reason = "a quote is opened here and never closed: its field contains all following lines";
     for (rest, value) in [
         ("b,5,\"x\nc,6,\n", "b,5,x\\nc,6,\\n"),
         ("b,5,\"x\nc,6,", "b,5,x\\nc,6,"),

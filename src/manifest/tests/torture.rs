@@ -1,8 +1,8 @@
 //! Cases that other CSV readers failed: those of the npm package csv-spectrum, rewritten with each record
 //! between an id and a status.
 //!
-//! Each case has the hard record first as a good row and then as a bad one. The test compares the fields of
-//! the bad row with the expected ones.
+//! Each case has the hard record first as a valid row and then as an invalid one. The test compares the fields of
+//! the invalid row with the expected ones.
 
 use super::*;
 

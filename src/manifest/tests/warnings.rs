@@ -1,4 +1,4 @@
-//! Unusual properties of good rows.
+//! Unusual properties of valid rows.
 
 use super::*;
 
@@ -13,25 +13,25 @@ fn rewritten_ids_are_warned_of_with_their_line() {
                 'x,4\n1\u{2013}b,6\n1\u{2011}c,6\n2-d,4\n";
     let reload = "export the ids again, and open them with their column as text";
     let expected = [
-        "1 ids do not begin with the SDKAppID 1, for example 2-d (record 11, line 12): is this the right \
-         application?"
+        "1 id does not begin with the SDKAppID 1, for example 2-d (record 11, line 12): check that this is the right \
+         app"
             .to_owned(),
         format!(
-            "2 ids are numbers with an exponent, which a spreadsheet makes of long numbers, for example 1.4E+09 \
+            "2 ids are numbers with an exponent, which spreadsheets make of long numbers, for example 1.4E+09 \
              (record 2, line 3): {reload}"
         ),
         format!(
             "2 ids are error values of a spreadsheet, for example #NAME? (record 5, line 6): {reload}"
         ),
         format!(
-            "1 ids begin with = as a formula of a spreadsheet does, for example =\\\"x\\\" (record 7, line 8): \
+            "1 id begins with = like a formula of a spreadsheet, for example =\\\"x\\\" (record 7, line 8): \
              {reload}"
         ),
-        "1 ids begin with the apostrophe by which a spreadsheet marks text, for example 'x (record 8, line 9): \
+        "1 id begins with the apostrophe with which spreadsheets mark text, for example 'x (record 8, line 9): \
          remove it"
             .to_owned(),
         format!(
-            "2 ids have a typographic dash or hyphen where ids have -, for example 1\u{2013}b (record 9, line 10): \
+            "2 ids have a typographic dash or hyphen instead of -, for example 1\u{2013}b (record 9, line 10): \
              {reload}"
         ),
     ];

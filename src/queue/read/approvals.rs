@@ -56,7 +56,7 @@ impl SqliteQueue {
         .bind(approval)
         .fetch_one(&self.readers)
         .await
-        .context("count the open jobs")
+        .context("count the pending jobs")
     }
 
     pub(in crate::queue) async fn uncovered_by_approval(

@@ -6,15 +6,15 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqlite::connection::json;
 use crate::queue::{BatchId, BatchSummary, Context as _, QueueError};
 
-from_row!(BatchSummary { id, name, source, created_ms, jobs, open, failed, cancelled });
+from_row!(BatchSummary { id, name, source, created_ms, jobs, unfinished, failed, cancelled });
 
 impl SqliteQueue {
     pub(in crate::queue) async fn batches(&self) -> Result<Vec<BatchSummary>, QueueError> {
         sqlx::query_as(
-            "SELECT id, name, source, created_ms, jobs, coalesce(open, 0) AS open, coalesce(failed, 0) AS failed,
+            "SELECT id, name, source, created_ms, jobs, coalesce(unfinished, 0) AS unfinished, coalesce(failed, 0) AS failed,
                     coalesce(cancelled, 0) AS cancelled
              FROM batches
-             LEFT JOIN (SELECT batch_id, CAST(sum(pending + in_flight) AS BIGINT) AS open,
+             LEFT JOIN (SELECT batch_id, CAST(sum(pending + in_flight) AS BIGINT) AS unfinished,
                                CAST(sum(failed) AS BIGINT) AS failed, CAST(sum(cancelled) AS BIGINT) AS cancelled
                         FROM job_counts GROUP BY batch_id) AS counts ON counts.batch_id = batches.id
              WHERE pruned_ms IS NULL ORDER BY id",
@@ -70,7 +70,7 @@ impl SqliteQueue {
         sqlx::query_as(
             "SELECT id, name, source, created_ms, jobs,
                     (SELECT CAST(coalesce(sum(pending + in_flight), 0) AS BIGINT) FROM job_counts
-                     WHERE batch_id = batches.id) AS open,
+                     WHERE batch_id = batches.id) AS unfinished,
                     (SELECT CAST(coalesce(sum(failed), 0) AS BIGINT) FROM job_counts WHERE batch_id = batches.id) AS failed,
                     (SELECT CAST(coalesce(sum(cancelled), 0) AS BIGINT) FROM job_counts
                      WHERE batch_id = batches.id) AS cancelled

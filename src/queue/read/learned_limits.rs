@@ -16,7 +16,7 @@ from_row!(AppRate { app = flatten, learned = flatten, learned_ms });
 
 from_row!(LearnedRate {
     rate,
-    refused_rate,
+    throttled_rate,
     arrival_jitter_ms,
     arrival_jitter_log_sd,
     min_spacing_probability,
@@ -29,7 +29,7 @@ from_row!(LearnedChunkSize { accepted = integer, rejected = integer });
 impl SqliteQueue {
     pub(in crate::queue) async fn learned_rates(&self) -> Result<Vec<AppRate>, QueueError> {
         sqlx::query_as(
-            "SELECT sdkappid, library, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd,
+            "SELECT sdkappid, library, rate, throttled_rate, arrival_jitter_ms, arrival_jitter_log_sd,
                     min_spacing_probability, learned_ms
              FROM learned_rates JOIN apps ON apps.id = app_id ORDER BY app_id",
         )

@@ -227,8 +227,9 @@ impl Found {
         Ok(Record {
             id: self.id,
             question_id: self.question_id,
-            status: status
-                .ok_or_else(|| impossible(format!("target status {}", self.target_status)))?,
+            status: status.ok_or_else(|| {
+                impossible(format!("unknown target status {}", self.target_status))
+            })?,
             state: self.state.parse().map_err(impossible)?,
             error_code: self.error_code,
             error_info: self.error_info,

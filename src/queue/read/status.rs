@@ -14,6 +14,7 @@ use crate::queue::{ApprovalId, Context as _, QueueError, RunId, Wait};
 
 /// Jobs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QueueCounts {
     /// Jobs that wait to be sent.
     pub pending: u64,
@@ -68,7 +69,9 @@ impl QueueCounts {
 
 /// A run, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunSummary {
+    /// The number of the run.
     pub id: RunId,
     /// The host name.
     pub host: String,
@@ -111,13 +114,13 @@ from_row!(RunSummary {
 
 /// The counters of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunTotals {
     /// Its requests.
     pub requests: i64,
     /// Its throttled requests.
     pub throttled: i64,
     /// Its requests whose questions the service evaluated: applied or rejected.
-    #[serde(rename = "reached")]
     pub evaluated_requests: i64,
     /// Jobs that succeeded in it.
     pub succeeded: i64,

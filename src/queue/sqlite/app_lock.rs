@@ -72,7 +72,7 @@ impl AppLock {
                 Ok(Some(file)) => taken.files.push((path, file)),
                 Ok(None) => {}
                 Err(error @ QueueError::AppLocked { .. }) => return Err(error),
-                Err(error) => tracing::debug!(%error, "no lock of the app here"),
+                Err(error) => tracing::debug!(%error, "cannot take the lock of the app here"),
             }
         }
         Ok(taken)
@@ -101,7 +101,7 @@ fn take_one(path: &Path, line: &Line, database: &Path) -> Result<Option<LockFile
         };
         if !is_trusted(file.owner, database) {
             tracing::warn!(
-                "{} belongs to user {}: a run of the same application by that user is not waited for",
+                "{} belongs to user {}: this run does not wait for a run of the same app by that user",
                 path_text(path),
                 file.owner
             );
@@ -125,7 +125,7 @@ fn take_one(path: &Path, line: &Line, database: &Path) -> Result<Option<LockFile
     }
     Err(QueueError::Unusable {
         path: path.to_owned(),
-        source: io::Error::other("it is removed again and again"),
+        source: io::Error::other("other processes remove it repeatedly"),
     })
 }
 

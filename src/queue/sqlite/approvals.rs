@@ -51,11 +51,11 @@ impl SqliteImport {
         &mut self,
         deletes_max: usize,
     ) -> Result<Survey, QueueError> {
-        const CONTEXT: &str = "survey the open jobs";
+        const CONTEXT: &str = "read the pending jobs";
         let mut rows = sqlx::query(AssertSqlSafe(approved_jobs::survey()))
             .bind(self.app_id)
             .fetch(&mut self.connection);
-        let (mut open, mut waiting) = (JobSetHasher::default(), JobSetHasher::default());
+        let (mut open, mut pending) = (JobSetHasher::default(), JobSetHasher::default());
         let (mut in_doubt, mut deletes) = (0, Vec::new());
         while let Some(row) = rows.try_next().await.context(CONTEXT)? {
             let status: TargetStatus = row.try_get("target_status").context(CONTEXT)?;
@@ -64,13 +64,13 @@ impl SqliteImport {
             open.add(status, question);
             in_doubt += u64::from(row.try_get::<bool, _>("is_in_doubt").context(CONTEXT)?);
             if batch != self.effect.batch {
-                waiting.add(status, question);
+                pending.add(status, question);
             }
             if status == TargetStatus::Delete && deletes.len() < deletes_max {
                 deletes.push(question.to_owned());
             }
         }
-        Ok(Survey { open: open.finish(), waiting: waiting.finish(), in_doubt, deletes })
+        Ok(Survey { open: open.finish(), pending: pending.finish(), in_doubt, deletes })
     }
 
     pub(in crate::queue) async fn open_jobs_of_known(&mut self) -> Result<u64, QueueError> {
@@ -81,7 +81,7 @@ impl SqliteImport {
         .fetch_one(&mut self.connection)
         .await
         .and_then(|row| integer(&row, "open"))
-        .context("count the open jobs")
+        .context("count the pending jobs")
     }
 
     pub(in crate::queue) async fn open_by_status(&mut self) -> Result<[u64; 3], QueueError> {
@@ -116,7 +116,7 @@ impl SqliteImport {
         sqlx::query("ROLLBACK TO before_rows")
             .execute(&mut self.connection)
             .await
-            .context("roll an import back")?;
+            .context("roll back an import")?;
         (self.effect.superseded, self.effect.batch) = (0, 0);
         Ok(())
     }

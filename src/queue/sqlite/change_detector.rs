@@ -70,7 +70,7 @@ impl SqliteQueue {
             Ok(APPLICATION_ID) => Ok(()),
             Ok(id) => Err(QueueError::Foreign {
                 path: self.path.clone(),
-                reason: format!("it is a database of another program, id {id}"),
+                reason: format!("it is a database of another program (its id is {id})"),
             }),
             Err(e) => Err(not_opened(&self.path, e)),
         }

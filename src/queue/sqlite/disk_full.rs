@@ -55,7 +55,7 @@ pub(in crate::queue) fn why_refused(database: &Path) -> Option<io::Error> {
 /// What to do where the disk has room and a limit of this user or process is reached.
 fn limit_remedy(database: &Path, refused: Option<io::ErrorKind>) -> Option<&'static str> {
     if refused == Some(io::ErrorKind::QuotaExceeded) {
-        return Some("the quota of this user is used up: free some space");
+        return Some("the disk quota of this user is used up. Free some space");
     }
     let limit = getrlimit(Resource::Fsize).current?;
     let is_near = |end: &str| {
@@ -64,7 +64,7 @@ fn limit_remedy(database: &Path, refused: Option<io::ErrorKind>) -> Option<&'sta
     ["", "-wal", "-shm"]
         .into_iter()
         .any(is_near)
-        .then_some("the limit on the size of a file is reached: raise it (ulimit -f)")
+        .then_some("the file size limit is reached. Raise it (ulimit -f)")
 }
 
 impl QueueError {

@@ -77,7 +77,7 @@ async fn forget_settled(connection: &mut SqliteConnection, now_ms: i64) -> Resul
     over.execute(connection).await.map(drop).context(CONTEXT)
 }
 
-/// The longest time that a run waits for a response, in milliseconds: the maximum of `--timeout-ms`.
+/// The longest time that a run waits for a response, in milliseconds: the maximum of `--timeout`.
 const TIMEOUT_MAX_MS: i64 = 600_000;
 
 /// Puts every question in flight in doubt: the responses are lost, and were given up at `now_ms` at the

@@ -36,7 +36,9 @@ pub(in crate::queue) enum Kind {
 /// is the same for every name. Checks the name first, so that no unusable file is created.
 pub(in crate::queue) fn make_private(path: &Path) -> Result<PathBuf, QueueError> {
     let unusable = |source: io::Error| match source.kind() {
-        io::ErrorKind::StorageFull => QueueError::Full { path: path.to_owned(), doing: "be made" },
+        io::ErrorKind::StorageFull => {
+            QueueError::Full { path: path.to_owned(), doing: "create the queue file" }
+        }
         _ => QueueError::Unusable { path: path.to_owned(), source },
     };
     if fs::metadata(path).is_err() {
@@ -74,7 +76,10 @@ fn is_text(path: &Path) -> Result<(), io::Error> {
         Some(_) => Ok(()),
         None => Err(io::Error::new(
             io::ErrorKind::InvalidFilename,
-            format!("the name {} is not UTF-8, which the queue's engine needs", path_text(path)),
+            format!(
+                "the name {} is not UTF-8, but SQLite accepts only UTF-8 names",
+                path_text(path)
+            ),
         )),
     }
 }
@@ -109,13 +114,15 @@ pub(in crate::queue) async fn recognise(
             Ok((0, 0)) if !is_last => {}
             Ok((0 | APPLICATION_ID, 0)) => {
                 return Err(foreign(
-                    "it is a database without any table: if it is a copy, its -wal file is missing; an empty file \
-                     becomes a new queue"
+                    "it is a database without tables (if it is a copy, its -wal file is missing; only an empty file becomes a \
+                     new queue)"
                         .to_owned(),
                 ));
             }
             Ok((id, _)) => {
-                return Err(foreign(format!("it is a database of another program, id {id}")));
+                return Err(foreign(format!(
+                    "it is a database of another program (its id is {id})"
+                )));
             }
             Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some(SQLITE_NOTADB) => {
                 return Err(foreign("it is not a SQLite database".to_owned()));

@@ -26,10 +26,11 @@ impl SecondName {
         let path = path_text(path);
         match self {
             Self::HardLink => format!(
-                "has a second name, by a hard link (find / -xdev -samefile {path} shows both): remove one, or make it a copy"
+                "has a second name, a hard link. Remove one of the names (`find / -xdev -samefile {path}` lists both), or \
+                 replace one by a copy."
             ),
             Self::Mount => {
-                format!("is mounted as a single file: mount its folder in place of {path}")
+                format!("is mounted as a single file. Mount its directory instead of {path}.")
             }
         }
     }

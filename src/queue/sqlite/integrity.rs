@@ -12,7 +12,7 @@ use crate::queue::sqlite::open::engine_code;
 use crate::queue::{Context as _, QueueError};
 
 /// The operation, for errors.
-const CONTEXT: &str = "check its integrity";
+const CONTEXT: &str = "check the integrity of the queue";
 /// `SQLITE_CORRUPT`: the database disk image is malformed.
 const SQLITE_CORRUPT: i32 = 11;
 
@@ -60,7 +60,7 @@ impl SqliteQueue {
             // A table without rowids has no row number.
             let which =
                 row.map_or_else(|| format!("a row of {table}"), |row| format!("{table} row {row}"));
-            wrong.push(format!("{which} refers to a row of {parent} that is not there"));
+            wrong.push(format!("{which} refers to a row of {parent} that does not exist"));
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ impl SqliteQueue {
     /// that request.
     async fn check_requests_in_flight(&self, wrong: &mut Vec<String>) -> Result<(), sqlx::Error> {
         let lost = sqlx::query_scalar(
-            "SELECT 'jobs row ' || id || ' is in flight, and no open request has it' FROM jobs
+            "SELECT 'jobs row ' || id || ' is in flight, but no open request has it' FROM jobs
              WHERE state = 'in_flight' AND request_id NOT IN (SELECT id FROM requests WHERE verdict IS NULL)",
         );
         wrong.extend(lost.fetch_all(&self.readers).await?);

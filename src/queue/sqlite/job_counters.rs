@@ -136,7 +136,7 @@ impl CounterDeltas {
 
 /// The counter of a batch has no row although its jobs exist.
 fn no_counter(batch: BatchId) -> QueueError {
-    let reason = "it is not there although its jobs are: deskbatch doctor says what to do";
+    let reason = "the jobs of this batch have no counter";
     QueueError::Impossible { table: "job_counters", row: batch, reason: reason.to_owned() }
 }
 
@@ -169,18 +169,18 @@ pub(in crate::queue) async fn find_drift(
 ) -> Result<Vec<String>, sqlx::Error> {
     let differs = format!(
         "WITH counted AS MATERIALIZED ({COUNTED})
-         SELECT 'figures: batch ' || batch_id || ' has other jobs than they say'
+         SELECT 'counters: batch ' || batch_id || ' has wrong job counters'
            FROM counted FULL JOIN job_counters AS kept USING (batch_id, target_status, approval_id, job_state)
           WHERE coalesce(counted.jobs, 0) <> coalesce(kept.jobs, 0) GROUP BY batch_id
          UNION ALL
-         SELECT 'figures: batch ' || batches.id || ' has jobs outside its bounds'
+         SELECT 'counters: batch ' || batches.id || ' has jobs outside its range'
            FROM batches JOIN ({COUNTED_BATCHES}) ON batch_id = batches.id
           WHERE first_job IS NULL OR first < first_job OR last > last_job
          UNION ALL
-         SELECT 'figures: batch ' || batches.id || ' has jobs that finished later than it'
+         SELECT 'counters: batch ' || batches.id || ' has jobs that finished after it'
            FROM batches JOIN ({COUNTED_BATCHES}) ON batch_id = batches.id WHERE finished > finished_ms
          UNION ALL
-         SELECT 'figures: run ' || runs.id || ' has other requests than they say'
+         SELECT 'counters: run ' || runs.id || ' has wrong request counters'
            FROM runs LEFT JOIN ({COUNTED_REQUESTS}) AS counted ON run_id = runs.id
           WHERE (runs.requests, runs.throttled, runs.evaluated_requests, runs.orphaned, runs.responses_lost)
                 IS NOT (coalesce(counted.sent, 0), coalesce(counted.throttled, 0), coalesce(counted.evaluated, 0),

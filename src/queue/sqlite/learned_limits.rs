@@ -19,16 +19,16 @@ impl SqliteQueue {
         let mut tx = self.write("save the learned rate").await?;
         let app_id = app_id(&mut tx, app).await?;
         sqlx::query(
-            "INSERT INTO learned_rates (app_id, learned_ms, rate, refused_rate, arrival_jitter_ms, arrival_jitter_log_sd, min_spacing_probability)
+            "INSERT INTO learned_rates (app_id, learned_ms, rate, throttled_rate, arrival_jitter_ms, arrival_jitter_log_sd, min_spacing_probability)
              VALUES (?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (app_id) DO UPDATE SET
-               learned_ms = excluded.learned_ms, rate = excluded.rate, refused_rate = excluded.refused_rate,
+               learned_ms = excluded.learned_ms, rate = excluded.rate, throttled_rate = excluded.throttled_rate,
                arrival_jitter_ms = excluded.arrival_jitter_ms, arrival_jitter_log_sd = excluded.arrival_jitter_log_sd, min_spacing_probability = excluded.min_spacing_probability",
         )
         .bind(app_id)
         .bind(now_ms.max(0))
         .bind(learned.rate)
-        .bind(learned.refused_rate)
+        .bind(learned.throttled_rate)
         .bind(learned.arrival_jitter_ms)
         .bind(learned.arrival_jitter_log_sd)
         .bind(learned.min_spacing_probability)

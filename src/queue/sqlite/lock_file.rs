@@ -56,7 +56,7 @@ impl LockFile {
                 Err(source) => return Err(refused(path, source)),
             }
         }
-        Err(unusable(path, "it appears and goes again and again: let other commands end"))
+        Err(unusable(path, "other commands create and remove it repeatedly. Wait until they end."))
     }
 
     /// Opens the file at `path`; [`QueueError::Missing`] if it does not exist.
@@ -133,13 +133,13 @@ fn options(to_write: bool) -> OpenOptions {
 /// Why a file cannot be used as a lock.
 fn wrong(found: &Metadata) -> Option<&'static str> {
     if !found.is_file() {
-        return Some("it is no regular file: remove it");
+        return Some("it is not a regular file. Remove it.");
     }
     if found.nlink() > 1 {
-        return Some("it is a hard link to another file: remove it");
+        return Some("it is a hard link to another file. Remove it.");
     }
     (found.len() > TEXT_BYTES_MAX)
-        .then_some("it is larger than a lock and so none of deskbatch: move it away or remove it")
+        .then_some("it is too large for a lock file of deskbatch. Move it away or remove it.")
 }
 
 /// Gives a file that root has just created to the owner of `beside`. An existing file may belong to
@@ -159,18 +159,21 @@ fn unusable(path: &Path, reason: impl Into<String>) -> QueueError {
 /// The error for a file that the system does not open.
 fn refused(path: &Path, source: io::Error) -> QueueError {
     if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-        return unusable(path, "it is a symbolic link, which is not followed: remove it");
+        return unusable(
+            path,
+            "it is a symbolic link, which deskbatch does not follow. Remove it.",
+        );
     }
     match source.kind() {
         io::ErrorKind::StorageFull => {
-            QueueError::Full { path: path.with_extension(""), doing: "be locked" }
+            QueueError::Full { path: path.with_extension(""), doing: "lock the queue" }
         }
         io::ErrorKind::PermissionDenied => match path.symlink_metadata() {
             Ok(found) => unusable(
                 path,
                 format!(
-                    "it belongs to user {owner}, and this is user {this}: as root, chown --reference={queue} {path}, or \
-                     remove it while no run has the queue",
+                    "it belongs to user {owner}, and this is user {this}. Run `chown --reference={queue} {path}` as root, or \
+                     remove it while no run is in progress.",
                     queue = path_text(&path.with_extension("")),
                     owner = found.uid(),
                     this = rustix::process::geteuid().as_raw(),

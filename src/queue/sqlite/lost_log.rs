@@ -13,6 +13,7 @@ use sqlx::SqliteConnection;
 use crate::queue::sqlite::run_lock::{Before, LastSent, LockFileText, RunLock, before_of, beside};
 use crate::queue::sqlite::{SqliteQueue, doubts};
 use crate::queue::{Context as _, QueueError, RequestId, RunId};
+use crate::util::count::counted_as;
 use crate::util::escape::path_text;
 
 /// The operation, for errors.
@@ -51,10 +52,13 @@ impl SqliteQueue {
         };
         let doubted = doubts::note_pending(connection, run, now_ms).await?;
         tracing::warn!(
-            "{} of an earlier run was lost, and what that run recorded last with it: {} pending jobs may have been \
-             sent and are in doubt",
+            "{} of an earlier run was lost, with the last records of that run. {} in doubt.",
             path_text(&beside(&self.path, "-wal")),
-            doubted
+            counted_as(
+                doubted,
+                "pending job may have been sent and is",
+                "pending jobs may have been sent and are"
+            )
         );
         Ok(true)
     }

@@ -159,7 +159,7 @@ fn pool_of(connections_max: u32) -> SqlitePoolOptions {
 
 /// Distinguishes a full disk and a file that cannot be opened from a damaged file.
 pub(in crate::queue) fn not_opened(path: &Path, source: sqlx::Error) -> QueueError {
-    const CONTEXT: &str = "be opened";
+    const CONTEXT: &str = "open the queue file";
     if disk_full::is_full(&source) {
         return QueueError::Full { path: path.to_owned(), doing: CONTEXT };
     }
@@ -177,7 +177,7 @@ pub(in crate::queue) fn not_opened(path: &Path, source: sqlx::Error) -> QueueErr
     if engine_code(&source) == Some(SQLITE_CORRUPT) {
         return QueueError::Damaged { path: path.to_owned(), source };
     }
-    QueueError::Sql { doing: "open its file", source }
+    QueueError::Sql { doing: CONTEXT, source }
 }
 
 /// Whether another process had the lock for the whole busy timeout.

@@ -52,7 +52,7 @@ impl SqliteQueue {
         // for every request.
         let options = self.writer.options().foreign_keys(false);
         let mut connection =
-            SqliteConnection::connect_with(&options).await.context("open its file")?;
+            SqliteConnection::connect_with(&options).await.context("open the queue file")?;
         begin(&mut connection).await?;
         let old = old_batches(&mut connection, before_ms).await?;
         mark(&mut connection, &old, now_ms).await?;
@@ -62,7 +62,7 @@ impl SqliteQueue {
         }
         let requests = drop_unused(&mut connection, before_ms).await?;
         let room_kept = !self.give_back(&mut connection, now_ms).await?;
-        connection.close().await.context("close its file")?;
+        connection.close().await.context("close the queue file")?;
         Ok(Pruned { requests, room_kept, ..sum(&old) })
     }
 
@@ -73,7 +73,7 @@ impl SqliteQueue {
         connection: &mut SqliteConnection,
         now_ms: i64,
     ) -> Result<bool, QueueError> {
-        const CONTEXT: &str = "shrink the file after a prune";
+        const CONTEXT: &str = "shrink the queue file after pruning";
         let free = figure(connection, "PRAGMA freelist_count").await?;
         let pages = figure(connection, "PRAGMA page_count").await?;
         if free <= pages / KEPT_FREE {
@@ -106,7 +106,10 @@ async fn figure(
     connection: &mut SqliteConnection,
     pragma: &'static str,
 ) -> Result<i64, QueueError> {
-    sqlx::query_scalar(pragma).fetch_one(connection).await.context("read the size of the file")
+    sqlx::query_scalar(pragma)
+        .fetch_one(connection)
+        .await
+        .context("read the size of the queue file")
 }
 
 fn sum(old: &[Old]) -> Pruned {

@@ -19,6 +19,7 @@ use crate::queue::{QueueError, RequestId, RunId};
 
 /// The holder of a run lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Holder {
     /// The host name.
     pub host: String,
@@ -84,7 +85,7 @@ impl LockFileText {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         line.last_sent = Some(sent);
         if let Err(error) = self.file.write(&*line) {
-            tracing::debug!(%error, "the lock does not name the last request");
+            tracing::debug!(%error, "cannot record the last request in the lock file");
         }
     }
 }

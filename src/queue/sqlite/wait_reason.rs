@@ -19,7 +19,7 @@ impl SqliteQueue {
         let noted = sqlx::query(
             "UPDATE runs SET wait_reason = ?, wait_since_ms = ?, wait_until_ms = ? WHERE id = ? AND ending IS NULL",
         )
-        .bind(wait.map(|wait| wait.waits_for.name()))
+        .bind(wait.map(|wait| wait.reason.name()))
         .bind(wait.map(|wait| wait.since_ms.max(0)))
         .bind(wait.map(|wait| wait.until_ms.max(0)))
         .bind(run)
@@ -34,8 +34,8 @@ impl SqliteQueue {
 /// Reads the columns `wait_reason`, `wait_since_ms` and `wait_until_ms`; `None` for a run that sends or has
 /// ended.
 pub(in crate::queue) fn read_wait(row: &SqliteRow, _: &str) -> Result<Option<Wait>, sqlx::Error> {
-    let Some(waits_for) = row.try_get("wait_reason")? else { return Ok(None) };
+    let Some(reason) = row.try_get("wait_reason")? else { return Ok(None) };
     let since_ms: i64 = row.try_get::<Option<_>, _>("wait_since_ms")?.unwrap_or_default();
     let until_ms: Option<i64> = row.try_get("wait_until_ms")?;
-    Ok(Some(Wait { waits_for, since_ms, until_ms: until_ms.unwrap_or(since_ms) }))
+    Ok(Some(Wait { reason, since_ms, until_ms: until_ms.unwrap_or(since_ms) }))
 }

@@ -81,10 +81,10 @@ pub(super) fn requests(traffic: &RequestTimeline, limit: f64) -> Markup {
             (draw(NARROW, "chart narrow"))
             figcaption {
                 ul.legend {
-                    li.going { "answered" }
-                    li.slow { "refused as too fast" }
-                    li.bad { "no usable answer" }
-                    li.limit { "limit, " (rate(limit)) " a second" }
+                    li.going { "applied or rejected" }
+                    li.slow { "throttled" }
+                    li.bad { "no valid response" }
+                    li.limit { "limit, " (rate(limit)) " per second" }
                 }
             }
         }
@@ -96,8 +96,7 @@ fn requests_text(traffic: &RequestTimeline, first: &Bucket, span_ms: i64, limit:
     let most = traffic.buckets.iter().map(|bucket| bucket.requests.total).max().unwrap_or_default();
     let slow: u64 = traffic.buckets.iter().map(|bucket| bucket.requests.throttled).sum();
     format!(
-        "Requests a second over {} from {} UTC: {} in all, at most {} a second in any {}, against a limit of {}; {} \
-         refused as too fast.",
+        "Requests per second over {} from {} UTC: {} in total, at most {} per second in any {}, limit {}; {} throttled.",
         length(span_ms),
         moment(first.at_ms),
         number(sent),
@@ -186,10 +185,10 @@ pub(super) fn strip(counts: &QueueCounts) -> Markup {
     }
     let parts = [
         (counts.succeeded, colour::GOOD, "succeeded"),
-        (counts.failed, colour::BAD, "refused"),
+        (counts.failed, colour::BAD, "failed"),
         (counts.in_flight, colour::GOING, "in flight"),
         (counts.cancelled + counts.superseded, colour::INK, "cancelled or superseded"),
-        (counts.pending, colour::IDLE, "waiting"),
+        (counts.pending, colour::IDLE, "pending"),
     ];
     let named: Vec<String> = parts
         .iter()

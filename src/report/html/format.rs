@@ -27,6 +27,11 @@ pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(n), if n == 1 { one } else { many })
 }
 
+/// [`counted`] for a column that is never negative.
+pub(super) fn figures(n: i64, one: &str, many: &str) -> String {
+    counted(u64::try_from(n).unwrap_or_default(), one, many)
+}
+
 /// `2025-01-01 00:00:00`, in UTC.
 pub(super) fn moment(ms: i64) -> String {
     let text = utc_text(ms);
@@ -74,15 +79,15 @@ pub(super) fn per_second(count: u64, span_ms: i64) -> f64 {
 /// The text of a run's ending.
 pub(super) fn ending(word: &str) -> &str {
     match word {
-        "drained" => "nothing was left to send",
-        "signal" => "stopped as asked",
-        "time" => "stopped: its time was over",
-        "outage" => "stopped: nothing got through for too long",
-        "refused" => "stopped: the service refused this app or account",
+        "drained" => "finished",
+        "signal" => "stopped by a signal",
+        "time_limit" => "stopped: --max-duration was reached",
+        "outage" => "stopped: no request succeeded within --outage-timeout",
+        "rejected" => "stopped: the service rejected this app or account",
         "suspicious" => "stopped: every request was rejected",
-        "failures" => "stopped: too many questions were refused",
-        "broken" => "stopped by a fault",
-        "died" => "died in the middle",
+        "failure_limit" => "stopped: --max-failures was reached",
+        "error" => "stopped by an internal error",
+        "died" => "died before its end",
         other => other,
     }
 }

@@ -5,8 +5,7 @@
     live.dataset.state = state;
   };
 
-  // What a reader has done to the page is kept: where the focus is, and how far a table
-  // was moved.
+  // An update keeps the reader's focus and the scroll position of each table.
   function replace(id, html) {
     const old = document.getElementById(id);
     const template = document.createElement("template");
@@ -25,19 +24,19 @@
   }
 
   const source = new EventSource("events?since=" + document.body.dataset.generation);
-  const heard = (name, act) => source.addEventListener(name, (event) => act(event.data));
-  heard("live", (text) => say("live", text));
-  heard("trouble", (text) => say("trouble", text));
-  heard("section", (data) => {
+  const on = (name, act) => source.addEventListener(name, (event) => act(event.data));
+  on("live", (text) => say("live", text));
+  on("read-error", (text) => say("error", text));
+  on("section", (data) => {
     const { id, html } = JSON.parse(data);
     replace(id, html);
   });
-  heard("over", (text) => {
+  on("over", (text) => {
     source.close();
     say("over", text);
   });
   source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) say("lost", "not connected: reload the page");
-    else say("lost", "connection lost, trying again");
+    if (source.readyState === EventSource.CLOSED) say("lost", "disconnected: reload the page");
+    else say("lost", "connection lost, reconnecting");
   });
 })();

@@ -26,6 +26,9 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
                     width='16' height='16' rx='3' fill='%230b5cad'/%3E%3Cpath d='M3 5h10M3 8h10M3 11h6' \
                     stroke='white' stroke-width='1.5'/%3E%3C/svg%3E";
 
+/// The beginning of the title of every page.
+pub const TITLE_START: &str = "deskbatch - ";
+
 /// Where the page is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageTarget {
@@ -38,7 +41,7 @@ pub enum PageTarget {
     },
 }
 
-/// A part of the page, replaced as a whole.
+/// A part of the page that is replaced at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     /// The id of its element.
@@ -76,7 +79,7 @@ pub fn sections(data: &PageData, info: &PageInfo) -> Vec<Section> {
         section("sending", overview::sending(data, info)),
         section("statuses", overview::statuses(data)),
         section("codes", overview::codes(data, info)),
-        section("refused", tables::refused(data, info)),
+        section("failed", tables::failed(data, info)),
         section("batches", tables::batches(data)),
         section("runs", tables::runs(data)),
         section("learned", tables::learned(data)),
@@ -109,7 +112,7 @@ pub fn render(sections: &[Section], info: &PageInfo, target: PageTarget) -> Stri
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="referrer" content="no-referrer";
-                title { "deskbatch: " (tables::scope(info)) }
+                title { (TITLE_START) (tables::scope(info)) }
                 link rel="icon" href=(ICON);
                 style { (PreEscaped(STYLE)) }
             }
@@ -117,17 +120,17 @@ pub fn render(sections: &[Section], info: &PageInfo, target: PageTarget) -> Stri
                 header {
                     p.brand { "deskbatch" }
                     p.scope { (tables::scope(info)) }
-                    p #live role="status" { @if generation.is_some() { "as of when it was loaded" } }
+                    p #live role="status" { @if generation.is_some() { "state at page load" } }
                 }
                 main {
                     (part("outcome"))
                     (part("sending"))
                     (part("statuses"))
                     (part("codes"))
-                    section aria-labelledby="refused-title" {
-                        h2 #refused-title { "Refused questions" }
+                    section aria-labelledby="failed-title" {
+                        h2 #failed-title { "Failed questions" }
                         (tables::search())
-                        (part("refused"))
+                        (part("failed"))
                     }
                     (part("batches"))
                     (part("runs"))

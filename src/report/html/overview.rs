@@ -1,16 +1,18 @@
 //! The upper half of the page: the outcome, the requests, and outcomes by status and by code.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 use super::chart;
 use super::format::{counted, ending, length, number, per_second, rate, time};
-use crate::domain::job::TargetStatus;
+use crate::domain::job::{App, TargetStatus};
 use crate::domain::verdict::explain;
 use crate::queue::{ErrorCodeStats, PauseReason, PauseStats, QueueCounts, RunStats};
 use crate::report::page_data::{PageData, PageInfo};
 use crate::util::escape::visible;
 
-/// The text for a run without a recorded end whose process has exited.
+/// The ending of a run without a recorded end whose process has exited.
 const DIED: &str = "died";
 
 /// The latest run, if it is running.
@@ -18,53 +20,51 @@ fn running_run(data: &PageData) -> Option<&RunStats> {
     data.overview.runs.rows.first().filter(|run| data.is_running(run))
 }
 
-/// The outcome in one sentence.
-fn headline(data: &PageData, counts: &QueueCounts) -> String {
+/// Numbers and state: `307 of 312 questions updated, 5 failed`.
+fn headline(data: &PageData, info: &PageInfo, counts: &QueueCounts) -> String {
     let total = counts.total();
-    let of_all = |n: u64| format!("{} of {}", number(n), counted(total, "question", "questions"));
-    let were = |n: u64| if n == 1 { "was" } else { "were" };
-    let refused = match counts.failed {
-        0 => String::new(),
-        n => format!(", {} {} refused", number(n), were(n)),
-    };
     if total == 0 {
-        "Nothing has been asked for yet.".to_owned()
-    } else if counts.open() > 0 && running_run(data).is_some() {
-        format!("Under way: {} settled{refused}.", of_all(counts.done()))
-    } else if counts.open() > 0 && counts.done() == 0 {
-        let wait = if total == 1 { "waits" } else { "wait" };
-        format!("{} {wait} to be sent.", counted(total, "question", "questions"))
-    } else if counts.open() > 0 {
-        format!("Stopped with work left: {} settled{refused}.", of_all(counts.done()))
-    } else if counts.failed == 0 && counts.succeeded == total {
-        match total {
-            1 => "Done: the one question is as asked.".to_owned(),
-            n => format!("Done: all {} questions are as asked.", number(n)),
-        }
-    } else if counts.failed == 0 {
-        format!("Done: {} as asked, the rest was called off.", of_all(counts.succeeded))
-    } else {
-        format!(
-            "Done, but for {}: {} as asked{refused}.",
-            number(counts.failed),
-            of_all(counts.succeeded)
-        )
+        return "No jobs".to_owned();
     }
+    let is_running = counts.open() > 0 && running_run(data).is_some();
+    let unless_running = |n: u64| if is_running { 0 } else { n };
+    let questions = counted(total, "question", "questions");
+    let mut text = format!("{} of {questions} updated", number(counts.succeeded));
+    for (n, state) in [
+        (counts.failed, "failed"),
+        (counts.cancelled, "cancelled"),
+        (counts.superseded, "superseded"),
+        (unless_running(counts.pending), "pending"),
+        (unless_running(counts.in_flight), "in flight"),
+    ] {
+        if n > 0 {
+            let _ = write!(text, ", {} {state}", number(n));
+        }
+    }
+    if is_running {
+        text.push_str(", running");
+        if let Some(eta) = (info.estimate)(data) {
+            // Without the number of requests, which is in parentheses.
+            let time = eta.split(" (").next().unwrap_or_default();
+            let _ = write!(text, ", ETA {time}");
+        }
+    }
+    text
 }
 
 /// The first section.
 pub(super) fn outcome(data: &PageData, info: &PageInfo) -> Markup {
     let counts = data.overview.counts();
-    let title = headline(data, &counts);
+    let title = headline(data, info, &counts);
     html! {
         section #outcome aria-labelledby="headline" {
             h1 #headline { (title) }
-            p.lede { (asked(data, &counts)) }
+            p.lede { (jobs_text(data, &counts)) " " (source(data, info)) }
             (chart::strip(&counts))
             dl.figures {
-                (tile("good", "as asked", counts.succeeded))
-                (tile("bad", "refused", counts.failed))
-                @if counts.open() > 0 { (tile("idle", "waiting", counts.pending)) }
+                (tile("good", "succeeded", counts.succeeded))
+                (tile("bad", "failed", counts.failed))
+                @if counts.open() > 0 { (tile("idle", "pending", counts.pending)) }
                 @if counts.in_flight > 0 { (tile("going", "in flight", counts.in_flight)) }
                 @if counts.cancelled > 0 { (tile("off", "cancelled", counts.cancelled)) }
                 @if counts.superseded > 0 { (tile("off", "superseded", counts.superseded)) }
@@ -72,14 +72,14 @@ pub(super) fn outcome(data: &PageData, info: &PageInfo) -> Markup {
             }
             @if data.overview.in_doubt > 0 {
                 p.note {
-                    "In doubt: a request may have changed the question, and nothing since says whether it did. "
-                    code { "deskbatch report --only in-doubt" (visible(&info.flags)) }
+                    "In doubt: sent, and it is unknown whether it was applied. List these jobs: "
+                    code { "deskbatch report --state in-doubt" (visible(&info.flags)) }
                 }
             }
             @if data.overview.succeeded_in_doubt > 0 {
                 p.note {
-                    (counted(data.overview.succeeded_in_doubt, "deletion was", "deletions were"))
-                    " found done when repeated after a response was lost; they count as done."
+                    (counted(data.overview.succeeded_in_doubt, "deletion", "deletions"))
+                    " had already been applied when sent again after a lost response. Recorded as succeeded."
                 }
             }
             (next_steps(data, info, &counts))
@@ -93,11 +93,11 @@ fn tile(kind: &str, name: &str, n: u64) -> Markup {
     }
 }
 
-/// The target statuses of the jobs and their batches.
-fn asked(data: &PageData, counts: &QueueCounts) -> Markup {
+/// The jobs by target status, and their batches.
+fn jobs_text(data: &PageData, counts: &QueueCounts) -> Markup {
     let overview = &data.overview;
     if counts.total() == 0 {
-        return html! { "Import a manifest, and it is shown here." };
+        return html! { "Import a manifest to see its jobs here." };
     }
     let parts: Vec<String> = TargetStatus::ALL
         .iter()
@@ -106,7 +106,7 @@ fn asked(data: &PageData, counts: &QueueCounts) -> Markup {
         .map(|(status, counts)| format!("{} {status}", number(counts.total())))
         .collect();
     html! {
-        "Asked for: " (parts.join(", "))
+        "Jobs: " (parts.join(", "))
         @if let [batch] = overview.batches.rows.as_slice() {
             ", from " span.name { (visible(&batch.name)) } ", imported " (time(batch.created_ms)) " UTC."
         } @else if overview.batches.total > 0 {
@@ -117,12 +117,32 @@ fn asked(data: &PageData, counts: &QueueCounts) -> Markup {
     }
 }
 
+/// The apps, the host of the newest run, and the queue.
+fn source(data: &PageData, info: &PageInfo) -> Markup {
+    let (batches, runs) = (&data.overview.batches.rows, &data.overview.runs.rows);
+    let mut apps: Vec<App> = Vec::new();
+    for app in batches.iter().map(|batch| batch.app).chain(runs.iter().map(|run| run.app)) {
+        if !apps.contains(&app) {
+            apps.push(app);
+        }
+    }
+    let named: Vec<String> =
+        apps.iter().map(|app| format!("{} ({})", app.sdkappid, app.library)).collect();
+    html! {
+        @if let [app] = named.as_slice() { "App: " (app) ". " }
+        @if named.len() > 1 { "Apps: " (named.join(", ")) ". " }
+        @if let Some(run) = runs.first() { "Last run on host " (visible(&run.host)) ". " }
+        "Queue: " (visible(&info.database)) "."
+    }
+}
+
 /// The next steps for the reader.
 fn next_steps(data: &PageData, info: &PageInfo, counts: &QueueCounts) -> Markup {
-    let command = |words: &str| html! { code { "deskbatch " (words) (visible(&info.flags)) } };
+    let flags = visible(&info.flags);
+    let command = |words: &str| html! { code { "deskbatch " (words) (flags) } };
     if counts.open() > 0 && running_run(data).is_some() {
         return html! {
-            @if let Some(left) = (info.estimate)(data) { p.note { "Left: " (left) "." } }
+            @if let Some(eta) = (info.estimate)(data) { p.note { "ETA: " (eta) "." } }
         };
     }
     let stopped = data.overview.runs.rows.first().filter(|_| counts.open() > 0);
@@ -133,11 +153,14 @@ fn next_steps(data: &PageData, info: &PageInfo, counts: &QueueCounts) -> Markup 
         @if counts.open() > 0 || counts.failed > 0 {
             ul.next {
                 @if counts.open() > 0 {
-                    li { span { "Send what is left" } (command("run")) }
+                    li { span { "Send the remaining jobs" } (command("run")) }
                 }
                 @if counts.failed > 0 {
-                    li { span { "List what was refused, to mend it" } (command("report --only failed -o failed.csv")) }
-                    li { span { "Or take it back as it is" } (command("retry")) }
+                    li { span { "Export the failed jobs to correct them" } (command("report --state failed -o failed.csv")) }
+                    li {
+                        span { "Or retry them unchanged" }
+                        code { "deskbatch retry" (flags) " && deskbatch run" (flags) }
+                    }
                 }
             }
         }
@@ -157,16 +180,16 @@ pub(super) fn sending(data: &PageData, info: &PageInfo) -> Markup {
             p { (rate_text(data, info)) }
             (chart::requests(traffic, info.rate))
             dl.facts {
-                (fact("applied", "Taken", sent.applied))
-                (fact("rejected", "Refused for what they carried", sent.rejected))
-                (fact("throttled", "Refused as too fast", sent.throttled))
-                (fact("transient", "Without a usable answer", sent.transient))
-                @if sent.refused > 0 { (fact("stop", "Refused for the account", sent.refused)) }
-                @if sent.orphaned > 0 { (fact("orphaned", "Response lost with its run", sent.orphaned)) }
-                @if sent.in_flight > 0 { (fact("out", "Out now", sent.in_flight)) }
+                (fact("applied", "Applied", sent.applied))
+                (fact("rejected", "Rejected (questions)", sent.rejected))
+                (fact("throttled", "Throttled", sent.throttled))
+                (fact("transient", "No valid response", sent.transient))
+                @if sent.refused > 0 { (fact("stop", "Rejected (app or account)", sent.refused)) }
+                @if sent.orphaned > 0 { (fact("orphaned", "Response lost, run died", sent.orphaned)) }
+                @if sent.in_flight > 0 { (fact("out", "In flight", sent.in_flight)) }
                 @if let Some(mean_ms) = sent.latency_ms.checked_div(sent.responded) {
-                    div { dt { "An answer takes" } dd { (number(mean_ms)) " ms" } }
-                    div { dt { "The slowest took" } dd { (number(sent.latency_ms_max)) " ms" } }
+                    div { dt { "Mean response time" } dd { (number(mean_ms)) " ms" } }
+                    div { dt { "Longest response time" } dd { (number(sent.latency_ms_max)) " ms" } }
                 }
             }
             p.note { (pauses_text(&traffic.pauses)) }
@@ -197,9 +220,9 @@ fn rate_text(data: &PageData, info: &PageInfo) -> String {
         return format!("{which}: {requests}.");
     }
     // The number of gaps is one less than the number of requests.
-    let pace = rate(per_second(sent - 1, span_ms));
+    let achieved = rate(per_second(sent - 1, span_ms));
     format!(
-        "{which}: {requests} in {}, {pace} a second of {} allowed.",
+        "{which}: {requests} in {}, {achieved} per second. The limit is {} per second.",
         length(span_ms),
         rate(info.rate)
     )
@@ -208,15 +231,15 @@ fn rate_text(data: &PageData, info: &PageInfo) -> String {
 /// The pauses, by reason.
 fn pauses_text(all: &[PauseStats]) -> Markup {
     let why = |reason| match reason {
-        PauseReason::Throttled => "because the service asked to slow down",
-        PauseReason::Transient => "because nothing got through",
-        PauseReason::Other => "for slow answers or due times",
+        PauseReason::Throttled => "because the service throttled requests",
+        PauseReason::Transient => "because no request succeeded",
+        PauseReason::Other => "because responses were slow or no job was due",
     };
     html! {
-        @if all.is_empty() { "Nothing held it up." }
+        @if all.is_empty() { "No pauses." }
         @for pauses in all {
-            "Waited " (counted(pauses.count, "time", "times")) " " (why(pauses.reason)) ": "
-            (length(pauses.total_ms)) " in all, " (length(pauses.longest_ms)) " the longest. "
+            (counted(pauses.count, "pause", "pauses")) " " (why(pauses.reason)) ": "
+            (length(pauses.total_ms)) " in total, the longest " (length(pauses.longest_ms)) ". "
         }
     }
 }
@@ -230,23 +253,23 @@ pub(super) fn statuses(data: &PageData) -> Markup {
     let off = counts.cancelled + counts.superseded > 0;
     let cells = |counts: &QueueCounts| {
         html! {
-            td.n { (number(counts.total())) }
-            td.n { (number(counts.succeeded)) }
-            td.n { (number(counts.failed)) }
-            td.n { (number(counts.open())) }
-            @if off { td.n { (number(counts.cancelled + counts.superseded)) } }
+            td.n data-label="Jobs" { (number(counts.total())) }
+            td.n data-label="Succeeded" { (number(counts.succeeded)) }
+            td.n data-label="Failed" { (number(counts.failed)) }
+            td.n data-label="Pending, in flight" { (number(counts.open())) }
+            @if off { td.n data-label="Cancelled, superseded" { (number(counts.cancelled + counts.superseded)) } }
         }
     };
     html! {
         section #statuses aria-labelledby="statuses-title" {
-            h2 #statuses-title { "By status" }
+            h2 #statuses-title { "Jobs by target status" }
             div.scroll #statuses-scroll tabindex="0" role="group" aria-labelledby="statuses-title" {
                 table {
                     thead { tr {
-                        th scope="col" { "Status" } th.n scope="col" { "Asked" }
-                        th.n scope="col" { "As asked" } th.n scope="col" { "Refused" }
-                        th.n scope="col" { "Open" }
-                        @if off { th.n scope="col" { "Called off" } }
+                        th scope="col" { "Target status" } th.n scope="col" { "Jobs" }
+                        th.n scope="col" { "Succeeded" } th.n scope="col" { "Failed" }
+                        th.n scope="col" { "Pending, in flight" }
+                        @if off { th.n scope="col" { "Cancelled, superseded" } }
                     } }
                     tbody {
                         @for (status, counts) in TargetStatus::ALL.iter().zip(&data.overview.by_target_status) {
@@ -260,7 +283,7 @@ pub(super) fn statuses(data: &PageData) -> Markup {
     }
 }
 
-/// The rejected questions by code, with the meaning and the remedy of each code.
+/// The failed jobs by error code, with the meaning and the remedy of each code.
 pub(super) fn codes(data: &PageData, info: &PageInfo) -> Markup {
     let codes = &data.overview.codes;
     if codes.rows.is_empty() {
@@ -269,18 +292,18 @@ pub(super) fn codes(data: &PageData, info: &PageInfo) -> Markup {
     let more = codes.total.saturating_sub(codes.rows.len() as u64);
     html! {
         section #codes aria-labelledby="codes-title" {
-            h2 #codes-title { "By code" }
+            h2 #codes-title { "Failed jobs by error code" }
             div.scroll #codes-scroll tabindex="0" role="group" aria-labelledby="codes-title" {
                 table {
                     thead { tr {
-                        th.n scope="col" { "Code" } th.n scope="col" { "Refused" }
-                        th scope="col" { "Meaning, and what to do" }
+                        th.n scope="col" { "Code" } th.n scope="col" { "Failed" }
+                        th scope="col" { "Meaning and remedy" }
                     } }
                     tbody { @for stats in &codes.rows { (code(stats)) } }
                 }
             }
             @if more > 0 {
-                p.note { (counted(more, "more code", "more codes")) " in " code { "deskbatch report --only failed" (visible(&info.flags)) } }
+                p.note { (counted(more, "more code", "more codes")) ": " code { "deskbatch report --state failed" (visible(&info.flags)) } }
             }
         }
     }
@@ -291,17 +314,20 @@ fn code(stats: &ErrorCodeStats) -> Markup {
     html! {
         tr {
             th.n scope="row" { @match stats.code { Some(code) => { (code) }, None => { "none" } } }
-            td.n { (number(stats.failed_total())) }
+            td.n data-label="Failed" { (number(stats.failed_total())) }
             td {
                 @match row {
-                    Some(row) => { p { (capital(row.meaning)) "." } p.quiet { "To do: " (row.advice) "." } }
-                    None => { p { "Refused without a code." } }
+                    Some(row) => { p { (capital(row.meaning)) "." } p.quiet { "What to do: " (row.advice) "." } }
+                    None => { p { "Failed without an error code." } }
                 }
                 @if let Some(info) = stats.info.as_deref().filter(|info| !info.is_empty()) {
-                    p.quiet { "The service said: " q { (visible(info)) } }
+                    p.quiet { "Message of the service: " q { (visible(info)) } }
                 }
                 @if stats.succeeded > 0 {
-                    p.quiet { (counted(stats.succeeded, "deletion", "deletions")) " counted as done although repeated in vain" }
+                    p.quiet {
+                        "Also with this code: " (counted(stats.succeeded, "deletion", "deletions"))
+                        " that had already been applied when sent again after a lost response. Recorded as succeeded."
+                    }
                 }
             }
         }
@@ -317,7 +343,11 @@ fn capital(text: &str) -> String {
 pub(super) fn run_state(run: &RunStats, data: &PageData) -> String {
     match run.ending.as_deref() {
         Some(word) => ending(word).to_owned(),
-        None if data.is_running(run) => format!("going on, process {}", run.pid),
-        None => format!("{}, process {}", ending(DIED), run.pid),
+        None if data.is_running(run) => format!("running ({})", process_text(run)),
+        None => format!("{} ({})", ending(DIED), process_text(run)),
     }
+}
+
+fn process_text(run: &RunStats) -> String {
+    format!("PID {} on {}", run.pid, visible(&run.host))
 }

@@ -1,13 +1,13 @@
 "use strict";
 (() => {
   const input = document.getElementById("filter");
-  const told = document.getElementById("filtered");
+  const matches = document.getElementById("filtered");
   const search = document.getElementById("search");
 
-  // Shows the rows that have every word, in whatever order.
+  // Shows the rows that contain every word, in any order.
   function filter() {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const rows = document.querySelectorAll("#refused tbody tr");
+    const rows = document.querySelectorAll("#failed tbody tr");
     let shown = 0;
     for (const row of rows) {
       const text = row.textContent.toLowerCase();
@@ -16,7 +16,7 @@
       if (found) shown += 1;
     }
     search.hidden = rows.length === 0;
-    told.textContent = words.length ? shown.toLocaleString("en") + " of " + rows.length.toLocaleString("en") : "";
+    matches.textContent = words.length ? shown.toLocaleString("en") + " of " + rows.length.toLocaleString("en") : "";
   }
 
   input.addEventListener("input", filter);

@@ -1,16 +1,19 @@
 //! The lower half of the page: failed questions, batches, runs, learned limits, settings and footer.
 
+use std::path::Path;
+
 use maud::{Markup, html};
 
-use super::format::{counted, figure, length, number, per_second, rate, time};
+use super::format::{counted, figure, figures, length, number, per_second, rate, time};
 use super::overview::run_state;
 use crate::queue::{AppChunkSize, AppRate, BatchStats, Record, RunStats, Truncated};
 use crate::report::page_data::{PageData, PageInfo};
 use crate::util::escape::visible;
 
-/// The queue or the batch of the page.
+/// The queue file without its folder, or the batch of the page.
 pub(super) fn scope(info: &PageInfo) -> String {
-    let queue = visible(&info.database);
+    let name = Path::new(&info.database).file_name().and_then(|name| name.to_str());
+    let queue = visible(name.unwrap_or(&info.database));
     info.batch.map_or_else(|| queue.to_string(), |batch| format!("batch {batch} of {queue}"))
 }
 
@@ -21,37 +24,37 @@ pub(super) fn search() -> Markup {
         div #search hidden {
             label for="filter" { "Find" }
             input #filter type="search" autocomplete="off" spellcheck="false"
-                placeholder="an id, a status, a code";
+                placeholder="id, status or error code";
             output #filtered for="filter" aria-live="polite" {}
         }
     }
 }
 
 /// The failed questions.
-pub(super) fn refused(data: &PageData, info: &PageInfo) -> Markup {
+pub(super) fn failed(data: &PageData, info: &PageInfo) -> Markup {
     let total = data.overview.counts().failed;
     let listed = data.failed.len() as u64;
     html! {
-        div #refused {
+        div #failed {
             @if total == 0 { p { "None." } } @else {
                 p {
                     @if listed < total {
-                        "The first " (number(listed)) " of " (number(total)) "; the CSV has all: "
+                        "The first " (number(listed)) " of " (number(total)) ". Export all as CSV: "
                     } @else {
-                        (counted(total, "question", "questions")) "; as a manifest that can be mended and imported: "
+                        (counted(total, "question", "questions")) ". Export as a manifest to correct and import: "
                     }
                     code {
-                        "deskbatch report --only failed"
+                        "deskbatch report --state failed"
                         @if let Some(batch) = info.batch { " --batch " (batch) }
                         " -o failed.csv" (visible(&info.flags))
                     }
                 }
-                div.scroll #refused-scroll tabindex="0" role="group" aria-labelledby="refused-title" {
-                    table.refused {
+                div.scroll #failed-scroll tabindex="0" role="group" aria-labelledby="failed-title" {
+                    table.failed {
                         thead { tr {
-                            th scope="col" { "Question" } th scope="col" { "Status" }
-                            th.n scope="col" { "Code" } th scope="col" { "The service said" }
-                            th.n scope="col" { "Tries" } th scope="col" { "Batch" } th.n scope="col" { "Row" }
+                            th scope="col" { "Question id" } th scope="col" { "Target status" }
+                            th.n scope="col" { "Error code" } th scope="col" { "Message of the service" }
+                            th.n scope="col" { "Attempts" } th scope="col" { "Batch" } th.n scope="col" { "Row" }
                         } }
                         tbody { @for record in &data.failed { (question(record)) } }
                     }
@@ -65,20 +68,20 @@ fn question(record: &Record) -> Markup {
     html! {
         tr {
             th.id scope="row" { (visible(&record.question_id)) }
-            td { (record.status) }
-            td.n { @if let Some(code) = record.error_code { (code) } }
-            td.said { @if let Some(info) = &record.error_info { (visible(info)) } }
-            td.n { (figure(record.attempts)) @if record.in_doubt { span.quiet { " in doubt" } } }
-            td { (visible(&record.batch)) }
-            td.n { (figure(record.line)) }
+            td data-label="Target status" { (record.status) }
+            td.n data-label="Error code" { @if let Some(code) = record.error_code { (code) } }
+            td.said data-label="Message" { @if let Some(info) = &record.error_info { (visible(info)) } }
+            td.n data-label="Attempts" { (figure(record.attempts)) @if record.in_doubt { span.quiet { " in doubt" } } }
+            td data-label="Batch" { (visible(&record.batch)) }
+            td.n data-label="Row" { (figure(record.line)) }
         }
     }
 }
 
 /// The number of rows that a truncated list omits.
-fn older<T>(list: &Truncated<T>, what: &str) -> Markup {
+fn older<T>(list: &Truncated<T>, one: &str, many: &str) -> Markup {
     let more = list.total.saturating_sub(list.rows.len() as u64);
-    html! { @if more > 0 { p.note { (number(more)) " older " (what) " not shown." } } }
+    html! { @if more > 0 { p.note { (counted(more, one, many)) " not shown." } } }
 }
 
 /// The table of batches.
@@ -95,14 +98,14 @@ pub(super) fn batches(data: &PageData) -> Markup {
                 table {
                     thead { tr {
                         th.n scope="col" { "No." } th scope="col" { "Manifest" } th scope="col" { "Imported, UTC" }
-                        @if several_apps { th scope="col" { "Application" } }
-                        th.n scope="col" { "Jobs" } th.n scope="col" { "As asked" }
-                        th.n scope="col" { "Refused" } th.n scope="col" { "Open" }
+                        @if several_apps { th scope="col" { "App" } }
+                        th.n scope="col" { "Jobs" } th.n scope="col" { "Succeeded" }
+                        th.n scope="col" { "Failed" } th.n scope="col" { "Pending, in flight" }
                     } }
                     tbody { @for row in &batches.rows { (batch(row, several_apps)) } }
                 }
             }
-            (older(batches, "batches"))
+            (older(batches, "older batch", "older batches"))
         }
     }
 }
@@ -111,19 +114,19 @@ fn batch(batch: &BatchStats, several_apps: bool) -> Markup {
     html! {
         tr {
             th.n scope="row" { (batch.id) }
-            td {
+            td data-label="Manifest" {
                 (visible(&batch.name))
                 @if batch.source != batch.name { span.quiet { " from " (visible(&batch.source)) } }
-                @if batch.duplicates > 0 { span.quiet { ", " (figure(batch.duplicates)) " rows said twice" } }
-                @if batch.rejected > 0 { span.quiet { ", " (figure(batch.rejected)) " rows left out" } }
+                @if batch.duplicates > 0 { span.quiet { ", " (figures(batch.duplicates, "duplicate row", "duplicate rows")) } }
+                @if batch.rejected > 0 { span.quiet { ", " (figures(batch.rejected, "invalid row", "invalid rows")) " skipped" } }
                 @if batch.cancelled_ms.is_some() { span.quiet { ", cancelled" } }
             }
-            td { (time(batch.created_ms)) }
-            @if several_apps { td { (batch.app.sdkappid) ", " (batch.app.library) } }
-            td.n { (number(batch.counts.total())) }
-            td.n { (number(batch.counts.succeeded)) }
-            td.n { (number(batch.counts.failed)) }
-            td.n { (number(batch.counts.open())) }
+            td data-label="Imported, UTC" { (time(batch.created_ms)) }
+            @if several_apps { td data-label="App" { (batch.app.sdkappid) " (" (batch.app.library) ")" } }
+            td.n data-label="Jobs" { (number(batch.counts.total())) }
+            td.n data-label="Succeeded" { (number(batch.counts.succeeded)) }
+            td.n data-label="Failed" { (number(batch.counts.failed)) }
+            td.n data-label="Pending, in flight" { (number(batch.counts.open())) }
         }
     }
 }
@@ -140,14 +143,15 @@ pub(super) fn runs(data: &PageData) -> Markup {
             div.scroll #runs-scroll tabindex="0" role="group" aria-labelledby="runs-title" {
                 table {
                     thead { tr {
-                        th.n scope="col" { "No." } th scope="col" { "Began, UTC" } th.n scope="col" { "Lasted" }
-                        th.n scope="col" { "Requests" } th.n scope="col" { "A second" }
-                        th.n scope="col" { "Too fast" } th.n scope="col" { "No answer" } th scope="col" { "How it ended" }
+                        th.n scope="col" { "No." } th scope="col" { "Started, UTC" } th.n scope="col" { "Duration" }
+                        th.n scope="col" { "Requests" } th.n scope="col" { "Per second" }
+                        th.n scope="col" { "Throttled" } th.n scope="col" { "No valid response" }
+                        th scope="col" { "State" }
                     } }
                     tbody { @for row in &runs.rows { (run(row, data)) } }
                 }
             }
-            (older(runs, "runs"))
+            (older(runs, "older run", "older runs"))
         }
     }
 }
@@ -158,18 +162,18 @@ fn run(run: &RunStats, data: &PageData) -> Markup {
     html! {
         tr {
             th.n scope="row" { (run.id) }
-            td { (time(run.started_ms)) }
-            td.n { (length(run.finished_ms.or(run.last_ms).unwrap_or(run.started_ms) - run.started_ms)) }
-            td.n { (number(sent.total)) }
-            td.n {
+            td data-label="Started, UTC" { (time(run.started_ms)) }
+            td.n data-label="Duration" { (length(run.finished_ms.or(run.last_ms).unwrap_or(run.started_ms) - run.started_ms)) }
+            td.n data-label="Requests" { (number(sent.total)) }
+            td.n data-label="Per second" {
                 @match spread_ms {
                     Some(ms) if ms > 0 => { (rate(per_second(sent.total - 1, ms))) }
                     _ => { "–" }
                 }
             }
-            td.n { (number(sent.throttled)) }
-            td.n { (number(sent.transient + sent.orphaned)) }
-            td { (run_state(run, data)) }
+            td.n data-label="Throttled" { (number(sent.throttled)) }
+            td.n data-label="No valid response" { (number(sent.transient + sent.orphaned)) }
+            td data-label="State" { (run_state(run, data)) }
         }
     }
 }
@@ -181,7 +185,7 @@ pub(super) fn learned(data: &PageData) -> Markup {
     }
     html! {
         section #learned aria-labelledby="learned-title" {
-            h2 #learned-title { "What was learned of the service" }
+            h2 #learned-title { "Measured limits of the service" }
             ul {
                 @for kept in &data.learned_rates { li { (learned_rate(kept)) } }
                 @for kept in &data.learned_sizes { li { (learned_chunk_size(kept)) } }
@@ -193,22 +197,22 @@ pub(super) fn learned(data: &PageData) -> Markup {
 fn learned_rate(kept: &AppRate) -> Markup {
     let AppRate { app, learned, learned_ms } = kept;
     html! {
-        "Application " (app.sdkappid) ", " (app.library) ": it bears "
-        strong { (format!("{:.2}", learned.rate)) " requests a second" }
-        @match learned.refused_rate {
-            Some(refused) => { ", and refused some at about " (format!("{refused:.1}")) }
-            None => { ", and refused none" }
+        "App " (app.sdkappid) " (" (app.library) "): "
+        strong { (format!("{:.2}", learned.rate)) " requests per second" }
+        @match learned.throttled_rate {
+            Some(throttled) => { " sustained, throttled at about " (format!("{throttled:.1}")) }
+            None => { " sustained, never throttled" }
         }
-        ". Learned " (time(*learned_ms)) " UTC."
+        ". Measured " (time(*learned_ms)) " UTC."
     }
 }
 
 fn learned_chunk_size(kept: &AppChunkSize) -> Markup {
     let AppChunkSize { app, limit, learned_ms } = kept;
     html! {
-        "Application " (app.sdkappid) ", " (app.library) ": it takes "
-        strong { (number(limit.accepted as u64)) " questions a request" }
-        "; " (number(limit.rejected as u64)) " were too many. Learned " (time(*learned_ms)) " UTC."
+        "App " (app.sdkappid) " (" (app.library) "): "
+        strong { (counted(limit.accepted as u64, "question", "questions")) " per request" }
+        " accepted, " (number(limit.rejected as u64)) " rejected as too many. Measured " (time(*learned_ms)) " UTC."
     }
 }
 
@@ -217,7 +221,7 @@ pub(super) fn settings(info: &PageInfo) -> Markup {
     html! {
         section #settings aria-labelledby="settings-title" {
             h2 #settings-title { "Settings" }
-            p.note { "As they are where this page was made; keys and tokens are never shown." }
+            p.note { "The settings of the command that created this page. Keys and tokens are never shown." }
             dl.settings {
                 @for (name, value) in &info.settings {
                     div { dt { (name) } dd { (visible(value)) } }
@@ -231,7 +235,7 @@ pub(super) fn settings(info: &PageInfo) -> Markup {
 pub(super) fn made(data: &PageData, info: &PageInfo) -> Markup {
     html! {
         p #made {
-            "Made " (time(data.now_ms)) " UTC from " (visible(&info.database)) " by deskbatch " (info.version)
+            "Created " (time(data.now_ms)) " UTC from " (visible(&info.database)) " by deskbatch " (info.version)
             ". All times are UTC."
         }
     }

@@ -25,7 +25,7 @@ fn info() -> PageInfo {
         batch: None,
         failed_max: 2,
         settings: vec![("chunk".to_owned(), "100 questions".to_owned())],
-        estimate: Arc::new(|_| Some("3 to 4 min".to_owned())),
+        estimate: Arc::new(|_| Some("3 to 4 min (12 requests)".to_owned())),
     }
 }
 
@@ -157,8 +157,8 @@ fn policy_allows_only_inline_style_and_script() {
 #[test]
 fn truncated_list_names_the_csv() {
     let page = page(&hostile(), &PageInfo { batch: Some(1), ..info() }, PageTarget::File);
-    assert!(page.contains("The first 2 of 3; the CSV has all: "), "{page}");
-    assert!(page.contains("deskbatch report --only failed --batch 1 -o failed.csv"));
+    assert!(page.contains("The first 2 of 3. Export all as CSV: "), "{page}");
+    assert!(page.contains("deskbatch report --state failed --batch 1 -o failed.csv"));
     assert!(page.contains("2 older batches not shown."));
     assert!(page.contains("No question has this id") || page.contains("no question has this id"));
 }
@@ -173,18 +173,32 @@ fn headline_summarises_the_outcome() {
         page.split("<h1 id=\"headline\">").nth(1).unwrap().split('<').next().unwrap().to_owned()
     };
     let ended = || Some(run(Some("signal")));
-    assert_eq!(text(counts(0, 0, 0), None), "Nothing has been asked for yet.");
-    assert_eq!(text(counts(0, 0, 1), None), "1 question waits to be sent.");
-    assert_eq!(text(counts(1_312, 0, 0), ended()), "Done: all 1,312 questions are as asked.");
+    assert_eq!(text(counts(0, 0, 0), None), "No jobs");
+    assert_eq!(text(counts(0, 0, 1), None), "0 of 1 question updated, 1 pending");
+    assert_eq!(text(counts(1_312, 0, 0), ended()), "1,312 of 1,312 questions updated");
+    assert_eq!(text(counts(307, 5, 0), ended()), "307 of 312 questions updated, 5 failed");
+    let withdrawn = QueueCounts { cancelled: 2, superseded: 1, in_flight: 1, ..counts(7, 0, 0) };
     assert_eq!(
-        text(counts(307, 5, 0), ended()),
-        "Done, but for 5: 307 of 312 questions as asked, 5 were refused."
+        text(withdrawn, ended()),
+        "7 of 11 questions updated, 2 cancelled, 1 superseded, 1 in flight"
     );
+    assert_eq!(text(counts(7, 1, 2), ended()), "7 of 10 questions updated, 1 failed, 2 pending");
     assert_eq!(
-        text(counts(7, 1, 2), ended()),
-        "Stopped with work left: 8 of 10 questions settled, 1 was refused."
+        text(counts(7, 0, 3), Some(run(None))),
+        "7 of 10 questions updated, running, ETA 3 to 4 min"
     );
-    assert_eq!(text(counts(7, 0, 3), Some(run(None))), "Under way: 7 of 10 questions settled.");
+}
+
+#[test]
+fn page_names_app_host_and_queue() {
+    let mut data = hostile();
+    data.overview.runs.rows[0].host = "desk1".to_owned();
+    let info = PageInfo { database: "/srv/desk/deskbatch.db".to_owned(), ..info() };
+    let page = page(&data, &info, PageTarget::File);
+    assert!(page.contains(
+        "App: 1400000000 (chitchat). Last run on host desk1. Queue: /srv/desk/deskbatch.db."
+    ));
+    assert!(page.contains("<title>deskbatch - deskbatch.db</title>"));
 }
 
 #[test]
@@ -197,14 +211,16 @@ fn run_is_running_while_it_holds_the_lock() {
         page(&data, &info(), PageTarget::File)
     };
     let running = text(Some(32_660));
-    assert!(running.contains("Under way: 7 of 10 questions settled."));
-    assert!(running.contains("going on, process 32660"));
+    assert!(running.contains("7 of 10 questions updated, running, ETA 3 to 4 min<"));
+    assert!(running.contains("ETA: 3 to 4 min (12 requests)."));
+    assert!(running.contains("running (PID 32660 on "));
     // No holder of the lock, or another run that has sent nothing yet.
     for pid in [None, Some(7)] {
         let died = text(pid);
-        assert!(died.contains("Stopped with work left: 7 of 10 questions settled."));
-        assert!(died.contains("The last run died in the middle."));
-        assert!(died.contains("died in the middle, process 32660") && !died.contains("Under way"));
+        assert!(died.contains("7 of 10 questions updated, 3 pending<"));
+        assert!(died.contains("The last run died before its end."));
+        assert!(died.contains("died before its end (PID 32660 on "));
+        assert!(!died.contains("updated, running") && !died.contains("running (PID"));
     }
 }
 
@@ -240,9 +256,9 @@ fn drawings_have_text_and_style_sheet_colours() {
             );
         }
     }
-    assert!(page.contains(
-        "33 in all, at most 11 a second in any 1.0 s, against a limit of 5; 3 refused as too fast."
-    ));
+    assert!(
+        page.contains("33 in total, at most 11 per second in any 1.0 s, limit 5; 3 throttled.")
+    );
 }
 
 #[test]

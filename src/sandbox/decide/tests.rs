@@ -245,7 +245,7 @@ fn request_body_must_be_json_with_valid_values() {
 #[test]
 fn too_many_ids_are_rejected_if_a_limit_is_set() {
     for too_many_code in [70_206, -7, -50_003] {
-        let settings = SandboxSettings { ids_max: 2, too_many_code, ..SandboxSettings::default() };
+        let settings = SandboxSettings { max_ids: 2, too_many_code, ..SandboxSettings::default() };
         let three = with_body(body(4, &["1-a", "1-b", "1-c"]));
         assert_eq!(three.code_with(&settings), too_many_code);
         assert_eq!(with_body(body(4, &["1-a", "1-b"])).code_with(&settings), 0);
@@ -296,8 +296,8 @@ fn each_fault_decides_if_applied_and_if_counted() {
         (Fault::Malformed, Some(-7), false, 1),
         (Fault::Unknown, Some(-59_991), false, 1),
         (Fault::UnknownOther, Some(-59_992), false, 1),
-        (Fault::Refused, Some(-50_003), false, 1),
-        (Fault::RefusedApplied, Some(-50_003), true, 1),
+        (Fault::Rejected, Some(-50_003), false, 1),
+        (Fault::RejectedApplied, Some(-50_003), true, 1),
     ];
     assert_eq!(rows.map(|row| row.0), Fault::VARIANTS);
     for (fault, code, applied, counted) in rows {
@@ -380,8 +380,8 @@ fn poison_ids_and_falling_maxima_are_configurable() {
     let falls = vec!["2@1".parse().expect("a fall")];
     let settings = SandboxSettings {
         poison: Fault::CutBefore,
-        ids_max: 3,
-        ids_max_falls: falls,
+        max_ids: 3,
+        max_ids_after: falls,
         too_many_code: -50_003,
         ..SandboxSettings::default()
     };

@@ -199,9 +199,9 @@ async fn late_response_follows_the_change_after_12_s() {
 #[tokio::test]
 async fn request_is_counted_after_delay_and_response_later() {
     let settings = SandboxSettings {
-        way_there: Duration::from_millis(300),
+        request_delay: Duration::from_millis(300),
         latency: Duration::from_millis(50),
-        jitter: Duration::from_millis(20),
+        latency_jitter: Duration::from_millis(20),
         ..SandboxSettings::default()
     };
     let (sandbox, clock) = sandbox(settings).await;
@@ -220,9 +220,9 @@ async fn request_is_counted_after_delay_and_response_later() {
 
 #[tokio::test]
 async fn sent_request_is_applied_after_client_disconnects() {
-    let way_there = Duration::from_millis(300);
+    let request_delay = Duration::from_millis(300);
     let (sandbox, clock) =
-        sandbox(SandboxSettings { way_there, ..SandboxSettings::default() }).await;
+        sandbox(SandboxSettings { request_delay, ..SandboxSettings::default() }).await;
     let client = Client::to(&sandbox).await;
     client.post(&body(4, &["1-a"])).await;
     // The result is the same whether the server notices the disconnect first or the clock advances first.

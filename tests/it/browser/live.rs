@@ -38,7 +38,7 @@ const READ_ON: &str = "
     field.dispatchEvent(new Event('input'));
     field.focus();
     field.setSelectionRange(2, 5);
-    const box = document.getElementById('refused-scroll');
+    const box = document.getElementById('failed-scroll');
     box.scrollLeft = 40;
     field.scrollIntoView({ block: 'start' });
     return [box.scrollLeft, Math.round(field.getBoundingClientRect().top)];";
@@ -49,21 +49,22 @@ async fn a_run_is_followed_to_its_end(browser: &Browser) {
     let args = ["run", "jobs.csv", "--chunk", "1", "--dashboard", "127.0.0.1:0", "--rate", "12"];
     let mut run = Going::start(place.deskbatch_toward(&sandbox, &args));
     let url = address(&mut run);
-    browser.size(360, 700).await;
+    // Narrow enough for a table that scrolls, too wide for cards.
+    browser.size(500, 700).await;
     browser.open(&url).await;
     browser.until("document.getElementById('live').dataset.state === 'live'").await;
-    browser.until("document.querySelectorAll('#refused tbody tr').length >= 2").await;
+    browser.until("document.querySelectorAll('#failed tbody tr').length >= 2").await;
     let moved = browser.ask(READ_ON).await;
     assert_eq!(moved[0], json!(40));
     browser.until("document.getElementById('live').dataset.state === 'over'").await;
     let headline = browser.ask("return document.getElementById('headline').innerText").await;
-    assert_eq!(headline, json!("Done, but for 6: 54 of 60 questions as asked, 6 were refused."));
+    assert_eq!(headline, json!("54 of 60 questions updated, 6 failed"));
     let kept = browser
         .ask(
             "const field = document.getElementById('filter');
-             const box = document.getElementById('refused-scroll');
+             const box = document.getElementById('failed-scroll');
              return [document.activeElement === field, field.value, field.selectionStart, box.scrollLeft, Math.round(field.getBoundingClientRect().top),
-                     document.querySelectorAll('#refused tbody tr:not([hidden])').length]",
+                     document.querySelectorAll('#failed tbody tr:not([hidden])').length]",
         )
         .await;
     assert_eq!(kept, json!([true, "missing3 ", 2, moved[0], moved[1], 2]));
@@ -94,7 +95,7 @@ async fn another_process_shows_what_is_written(browser: &Browser) {
     browser.size(1100, 900).await;
     browser.open(&format!("{url}?token={TOKEN}")).await;
     browser
-        .until("document.getElementById('headline').innerText === '20 questions wait to be sent.'")
+        .until("document.getElementById('headline').innerText === '0 of 20 questions updated, 20 pending'")
         .await;
     browser.until("document.getElementById('live').dataset.state === 'live'").await;
     assert_eq!(browser.ask("return location.href").await, json!(url));
@@ -106,7 +107,7 @@ async fn another_process_shows_what_is_written(browser: &Browser) {
     browser.is_accessible().await;
     ends(place.fast(&sandbox, &["run"]), 1);
     browser
-        .until("document.getElementById('headline').innerText.startsWith('Done, but for 2')")
+        .until("document.getElementById('headline').innerText.startsWith('18 of 20 questions updated, 2 failed')")
         .await;
     dashboard.signal(Signal::TERM);
     browser.until("document.getElementById('live').dataset.state === 'over'").await;

@@ -3,3 +3,4 @@
 pub mod live;
 pub mod page;
 pub mod screenshots;
+mod widths;

@@ -43,7 +43,7 @@ fn hostile_page(place: &Place) -> String {
         .env("DESKBATCH_SECRET_KEY", "k")
         .env("DESKBATCH_RATE", "200")
         // The recorder rejects reads too, so the run must not stop at its rejection limit.
-        .env("DESKBATCH_REJECTIONS_MAX", "0");
+        .env("DESKBATCH_MAX_REJECTIONS", "0");
     ends(command, 1);
     file_of(place)
 }
@@ -55,7 +55,7 @@ fn file_of(place: &Place) -> String {
 
 /// The rejected questions that the page shows now.
 async fn rows(browser: &Browser) -> Value {
-    let script = "return Array.from(document.querySelectorAll('#refused tbody tr:not([hidden]) th'), (cell) => cell.innerText)";
+    let script = "return Array.from(document.querySelectorAll('#failed tbody tr:not([hidden]) th'), (cell) => cell.innerText)";
     browser.ask(script).await
 }
 
@@ -73,7 +73,7 @@ async fn hostile_text_stays_text(browser: &Browser, place: &Place) {
     browser.open(&url).await;
     assert_eq!(browser.ask("return window.hacked ?? null").await, Value::Null);
     assert_eq!(rows(browser).await, json!(IDS));
-    let said = browser.ask("return document.querySelector('#refused .said').innerText").await;
+    let said = browser.ask("return document.querySelector('#failed .said').innerText").await;
     assert_eq!(said, json!(INFO.replace('\u{202e}', " ")));
     let strangers = "return document.querySelectorAll('main b, main img, main script, main svg[onload]').length";
     assert_eq!(browser.ask(strangers).await, json!(0));
@@ -97,7 +97,7 @@ async fn a_usual_page_reads_well(browser: &Browser, place: &Place) {
     ends(place.fast(&sandbox, &["run", "jobs.csv", "--yes"]), 1);
     let url = file_of(place);
     browser.open(&url).await;
-    browser.until("document.getElementById('headline').innerText.startsWith('Done, but for 4: 396 of 400')").await;
+    browser.until("document.getElementById('headline').innerText.startsWith('396 of 400 questions updated, 4 failed')").await;
     let text = browser.ask("return document.body.innerText").await;
     let text = text.as_str().unwrap();
     has(
@@ -105,8 +105,8 @@ async fn a_usual_page_reads_well(browser: &Browser, place: &Place) {
         &[
             "-50003",
             "A Desk resource is invalid",
-            "To do: check the id",
-            "nothing was left to send",
+            "What to do: check the id",
+            "finished",
             "All times are UTC",
         ],
     );
@@ -122,7 +122,7 @@ async fn a_usual_page_reads_well(browser: &Browser, place: &Place) {
     browser.has_no_complaint().await;
     assert_eq!(browser.requested().await, [url.as_str()]);
     dark_is_dark(browser).await;
-    without_its_script_the_page_is_whole(browser, &url).await;
+    page_is_complete_without_its_script(browser, &url).await;
 }
 
 /// Checks the charts too, because the file embeds their colours for the light page.
@@ -138,11 +138,11 @@ async fn dark_is_dark(browser: &Browser) {
     browser.prefer("light").await;
 }
 
-async fn without_its_script_the_page_is_whole(browser: &Browser, url: &str) {
+async fn page_is_complete_without_its_script(browser: &Browser, url: &str) {
     browser.tool("Emulation.setScriptExecutionDisabled", json!({ "value": true })).await;
     browser.open(url).await;
     browser.tool("Emulation.setScriptExecutionDisabled", json!({ "value": false })).await;
-    let shown = "return [document.querySelectorAll('#refused tbody tr').length, document.getElementById('search').hidden]";
+    let shown = "return [document.querySelectorAll('#failed tbody tr').length, document.getElementById('search').hidden]";
     assert_eq!(browser.ask(shown).await, json!([4, true]));
 }
 

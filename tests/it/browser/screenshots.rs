@@ -46,7 +46,7 @@ async fn pictures() {
     let sandbox = crate::support::binary::sandbox_with(|s| {
         s.rate_limit = 5;
         s.latency = Duration::from_millis(110);
-        s.jitter = Duration::from_millis(60);
+        s.latency_jitter = Duration::from_millis(60);
         s.script = Some(script);
     })
     .await;
@@ -55,7 +55,7 @@ async fn pictures() {
     let url = address(&mut run);
     browser.size(1100, 1000).await;
     browser.open(&url).await;
-    browser.until("document.querySelectorAll('#refused tbody tr').length >= 5").await;
+    browser.until("document.querySelectorAll('#failed tbody tr').length >= 5").await;
     browser.picture(1_000, &folder.join("dashboard.png")).await;
     browser.until("document.getElementById('live').dataset.state === 'over'").await;
     run.ends(1);

@@ -81,7 +81,10 @@ fn fish_completes_commands_and_values() {
         let script = format!("source ./deskbatch.fish; complete --do-complete '{line}'");
         data(&through(&place, "fish", &["--no-config", "-c", &script]))
     };
-    has(&complete("deskbatch sta"), &["status\tShow the queue in figures"]);
+    has(
+        &complete("deskbatch sta"),
+        &["status\tShow the counts of the queue, the rate and the ETA"],
+    );
     has(&complete("deskbatch run --region ja"), &["jakarta"]);
 }
 
@@ -138,9 +141,12 @@ fn man_pages_format_without_warnings() {
         assert!(names.contains(&name.to_owned()), "{names:?}");
     }
     let run = place.read("man1/deskbatch-run.1");
-    has(&run, &[".SH SETTINGS", ".SS Pace", ".SS Account", ".SH EXAMPLES", "DESKBATCH_RATE"]);
-    has(&run, &["The character between two fields"]);
-    has(&place.read("man1/deskbatch.1"), &[".SH \"EXIT STATUS\"", "another run has the queue"]);
+    has(
+        &run,
+        &[".SH SETTINGS", ".SS Requests", ".SS Account", ".SH EXAMPLES", "deskbatch\\-settings(1)"],
+    );
+    has(&run, &["The separator of the columns"]);
+    has(&place.read("man1/deskbatch.1"), &[".SH \"EXIT STATUS\"", "another run holds the lock"]);
     assert_eq!(data(&ends(place.deskbatch(&["man", "run"]), 0)), run);
     if !is_there("groff") {
         return;
@@ -160,9 +166,9 @@ fn man_pages_format_without_warnings() {
 fn unknown_man_page_suggests_nearest_command() {
     let place = Place::new();
     let output = ends(place.deskbatch(&["man", "docter"]), 2);
-    has(&said(&output), &["no command is called docter", "did you mean doctor?"]);
+    has(&said(&output), &["docter is not a command", "did you mean doctor?"]);
     let output = ends(place.deskbatch(&["man", "--dir", "absent"]), 2);
-    has(&said(&output), &["absent/", "cannot be written", "in a folder that is there"]);
+    has(&said(&output), &["cannot write absent/", "in an existing directory"]);
 }
 
 #[test]

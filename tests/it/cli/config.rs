@@ -1,4 +1,4 @@
-//! `config show` and `init`: the effective settings with their sources, and a first settings file.
+//! `config show` and `init`: the effective settings with their sources, and a first configuration file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -42,7 +42,7 @@ fn config_show_lists_origins_and_hides_secrets() {
              endpoint = \"https://gate.example:8443/s3cret\"\n[sandbox]\nfault = [\"late=0.1\", \"internal=0.2\"]\n"
         ),
     );
-    let mut command = place.deskbatch(&["config", "show", "--rate", "4", "--latency-ms", "7"]);
+    let mut command = place.deskbatch(&["config", "show", "--rate", "4", "--latency", "7ms"]);
     command.env("DESKBATCH_CHUNK", "30").env("DESKBATCH_SANDBOX_SEED", "9");
     let text = data(&ends(command, 0));
     for (key, shown) in [
@@ -50,23 +50,23 @@ fn config_show_lists_origins_and_hides_secrets() {
         ("sdkappid", "sdkappid 1400111222 file deskbatch.toml"),
         ("chunk", "chunk 30 environment DESKBATCH_CHUNK"),
         ("rate", "rate 4 flag --rate"),
-        ("attempts", "attempts 4 default"),
+        ("max_attempts", "max_attempts 4 default"),
         ("region", "region - not set"),
         ("endpoint", "endpoint https://gate.example:8443 file deskbatch.toml"),
         ("secret_key", "secret_key set file deskbatch.toml"),
         ("usersig", "usersig - not set"),
         ("sandbox.fault", "sandbox.fault late=0.1,internal=0.2 file deskbatch.toml"),
         ("sandbox.seed", "sandbox.seed 9 environment DESKBATCH_SANDBOX_SEED"),
-        ("sandbox.latency_ms", "sandbox.latency_ms 7 flag --latency-ms"),
+        ("sandbox.latency", "sandbox.latency 7ms flag --latency"),
     ] {
         assert_eq!(line(&text, key), shown);
     }
     assert!(!text.contains("s3cret") && !text.contains(&KEY[..8]), "{text}");
     // Settings that a sandbox run changes are listed apart.
-    let rehearsed = text.split("with --sandbox:\n").nth(1).unwrap();
-    assert_eq!(line(rehearsed, "database"), "database deskbatch.sandbox.db the rehearsal's own");
-    assert_eq!(line(rehearsed, "endpoint"), "endpoint the sandbox the rehearsal's own");
-    assert!(!rehearsed.contains("chunk"), "{rehearsed}");
+    let in_sandbox_run = text.split("with --sandbox:\n").nth(1).unwrap();
+    assert_eq!(line(in_sandbox_run, "database"), "database deskbatch.sandbox.db sandbox run");
+    assert_eq!(line(in_sandbox_run, "endpoint"), "endpoint the sandbox sandbox run");
+    assert!(!in_sandbox_run.contains("chunk"), "{in_sandbox_run}");
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn config_show_names_overridden_settings() {
     command.env("DESKBATCH_USERSIG", "eJw9");
     let text = data(&ends(command, 0));
     assert_eq!(line(&text, "region"), "region tokyo flag --region");
-    assert_eq!(line(&text, "endpoint"), "endpoint - passed over: region was given nearer");
+    assert_eq!(line(&text, "endpoint"), "endpoint - overridden by region");
     assert_eq!(line(&text, "usersig"), "usersig set environment DESKBATCH_USERSIG");
-    assert_eq!(line(&text, "secret_key"), "secret_key - passed over: usersig was given nearer");
+    assert_eq!(line(&text, "secret_key"), "secret_key - overridden by usersig");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn config_show_prints_settings_as_json() {
     command.env("DESKBATCH_SECRET_KEY", KEY);
     let output = ends(command, 0);
     let all: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&all["schema"], &all["rehearsal"]), (&1.into(), &true.into()));
+    assert_eq!((&all["schema"], &all["sandbox"]), (&1.into(), &true.into()));
     let of = |key: &str| {
         all["settings"].as_array().unwrap().iter().find(|s| s["key"] == key).unwrap().clone()
     };
@@ -123,7 +123,7 @@ fn init_writes_flags_and_names_missing_settings() {
         0,
     );
     let talk = said(&output);
-    has(&talk, &["deskbatch.toml is written", "still missing: region", "DESKBATCH_SECRET_KEY"]);
+    has(&talk, &["created deskbatch.toml", "still missing: region", "DESKBATCH_SECRET_KEY"]);
     assert!(!talk.contains("missing: sdkappid"), "{talk}");
     let mode = fs::metadata(place.path("deskbatch.toml")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -138,7 +138,7 @@ fn init_writes_flags_and_names_missing_settings() {
     assert_eq!(line(&shown, "chunk"), "chunk 20 file deskbatch.toml");
     // `init` never overwrites an existing file.
     let output = ends(place.deskbatch(&["init", "--sdkappid", "1"]), 2);
-    has(&said(&output), &["deskbatch.toml is there already", "nothing was written", "init FILE"]);
+    has(&said(&output), &["deskbatch.toml already exists", "Nothing was written", "init FILE"]);
     assert_eq!(place.read("deskbatch.toml"), text);
 }
 
@@ -158,10 +158,10 @@ fn init_refuses_invalid_settings_and_writes_nothing() {
         has(&said(&ends(command, 2)), &[part]);
     }
     std::os::unix::fs::symlink("nowhere", place.path("link.toml")).unwrap();
-    has(&said(&ends(place.deskbatch(&["init", "link.toml"]), 2)), &["is there already"]);
+    has(&said(&ends(place.deskbatch(&["init", "link.toml"]), 2)), &["already exists"]);
     has(
         &said(&ends(place.deskbatch(&["init", "absent/a.toml"]), 2)),
-        &["absent/a.toml cannot be written"],
+        &["cannot write absent/a.toml"],
     );
     assert_eq!(place.files(), ["link.toml"]);
 }
@@ -185,10 +185,10 @@ fn closes(mut terminal: PtySession, code: i32) -> String {
 fn init_validates_terminal_input_and_hides_key() {
     let place = Place::new();
     let mut terminal = on_terminal(place.deskbatch(&["init"]));
-    let mut shown = terminal.exp_string("number of your application: ").unwrap();
+    let mut shown = terminal.exp_string("SDKAppID of your app: ").unwrap();
     terminal.send_line("many").unwrap();
     shown += &terminal.exp_string("many is not a number").unwrap();
-    terminal.exp_string("number of your application: ").unwrap();
+    terminal.exp_string("SDKAppID of your app: ").unwrap();
     terminal.send_line("1400111222").unwrap();
     terminal.exp_string("[administrator]: ").unwrap();
     terminal.send_line("").unwrap();
@@ -213,7 +213,7 @@ fn init_validates_terminal_input_and_hides_key() {
     );
     has(&text, &[&format!("secret_key = \"{KEY}\"\n")]);
     let text = data(&ends(place.deskbatch(&["doctor", "--offline"]), 0));
-    has(&text, &["ok   key", "ok   usersig", "ok   config"]);
+    has(&text, &["ok      key", "ok      usersig", "ok      config"]);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn unknown_variable_is_reported_and_ignored() {
     command.env("DESKBATCH_CHUNCK", "s3cret").env("DESKBATCH_OF_SOMEBODY_ELSE", "x");
     let said = said(&ends(command, 0));
     // `--quiet` still prints warnings about likely mistakes.
-    has(&said, &["DESKBATCH_CHUNCK is no setting", "did you mean DESKBATCH_CHUNK?"]);
+    has(&said, &["DESKBATCH_CHUNCK is not a setting", "did you mean DESKBATCH_CHUNK?"]);
     assert!(!said.contains("SOMEBODY") && !said.contains("s3cret"), "{said}");
 }
 
@@ -245,14 +245,17 @@ fn misplaced_config_line_is_reported_with_its_table() {
     for (text, parts) in [
         (
             "[sandbox]\nrate = 3\n",
-            ["line 2: `rate` is no setting of the sandbox", "above [sandbox]"],
+            ["line 2: `rate` is not a setting of the sandbox", "above [sandbox]"],
         ),
         (
-            "latency_ms = 3\n",
-            ["line 1: `latency_ms` is a setting of the sandbox", "below a line [sandbox]"],
+            "latency = \"3ms\"\n",
+            ["line 1: `latency` is a setting of the sandbox", "below a line [sandbox]"],
         ),
-        ("in-flight = 3\n", ["line 1: unknown key `in-flight`", "did you mean `in_flight`?"]),
-        ("password = 3\n", ["line 1: unknown key `password`", "run --help"]),
+        (
+            "max-in-flight = 3\n",
+            ["line 1: unknown key `max-in-flight`", "did you mean `max_in_flight`?"],
+        ),
+        ("password = 3\n", ["line 1: unknown key `password`", "deskbatch help settings"]),
         ("chunk = \"3\"\n", ["line 1: ", "a whole number"]),
         ("quiet = 1\n", ["line 1: ", "true or false"]),
     ] {
@@ -265,9 +268,9 @@ fn misplaced_config_line_is_reported_with_its_table() {
 fn mistyped_column_gets_suggestion() {
     let place = Place::new();
     for (header, part) in [
-        ("qestion_id,status", "did you mean question_id by qestion_id?"),
-        ("question_id,staus", "did you mean status by staus?"),
-        ("question_id,state of things", "no column is named status: add one"),
+        ("qestion_id,status", "did you mean question_id instead of qestion_id?"),
+        ("question_id,staus", "did you mean status instead of staus?"),
+        ("question_id,state of things", "no column is named status. Add one"),
     ] {
         place.write("jobs.csv", format!("{header}\nq,4\n"));
         has(&said(&ends(place.deskbatch(&["import", "jobs.csv", "--sdkappid", "1"]), 2)), &[part]);

@@ -25,7 +25,7 @@ async fn slow() -> Sandbox {
 
 /// A run with one question per request and one request in flight.
 fn slow_run(place: &Place, sandbox: &Sandbox, args: &[&str]) -> Command {
-    let one_by_one = ["--chunk", "1", "--in-flight", "1"];
+    let one_by_one = ["--chunk", "1", "--max-in-flight", "1"];
     place.fast(sandbox, &[&["run"], args, &one_by_one].concat())
 }
 
@@ -48,7 +48,7 @@ fn deleted(sandbox: &Sandbox, name: &str, count: usize) -> usize {
     (0..count).filter(is_deleted).count()
 }
 
-const LEFT: &str = "deletes were imported or retried after the run began; they were not approved";
+const LEFT: &str = "deletions were imported or retried during the run: not confirmed, and not sent";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn import_beside_run_leaves_its_deletes_pending() {
@@ -72,8 +72,8 @@ async fn import_beside_run_leaves_its_deletes_pending() {
             late().await;
             going.ends(3)
         };
-        has(&text, &["Stopped: what is left are deletes that were not approved."]);
-        has(&text, &[&format!("5 {LEFT}"), "succeeded  31", "pending    5", "deskbatch plan"]);
+        has(&text, &["Stopped: 5 deletions are pending and not confirmed."]);
+        has(&text, &[&format!("5 {LEFT}"), "succeeded   31", "pending     5", "deskbatch plan"]);
         assert_eq!(place.counts(), [5, 0, 31, 0, 0, 0]);
         assert_eq!((deleted(&sandbox, "a", 30), deleted(&sandbox, "late", 5)), (30, 0));
         // The next run asks only about these deletes.
@@ -99,7 +99,7 @@ async fn retry_beside_run_leaves_its_deletes_pending() {
     terminal.send_line("y").unwrap();
     sandbox.seen(before + 15).await;
     ends(place.fast(&sandbox, &["retry"]), 0);
-    has(&closes(terminal, 3), &[&format!("5 {LEFT}"), "succeeded  43"]);
+    has(&closes(terminal, 3), &[&format!("5 {LEFT}"), "succeeded   43"]);
     assert_eq!(place.counts(), [5, 0, 43, 0, 0, 0]);
 }
 
@@ -109,7 +109,7 @@ async fn superseding_delete_beside_run_needs_approval() {
     place.write("a.csv", deletes("a", 30));
     let going = Going::start(slow_run(&place, &sandbox, &["a.csv", "--yes"]));
     sandbox.seen(3).await;
-    ends(place.fast(&sandbox, &["import", "a.csv", "--again"]), 0);
+    ends(place.fast(&sandbox, &["import", "a.csv", "--reimport"]), 0);
     has(&going.ends(3), &[&format!("30 {LEFT}")]);
     let [pending, in_flight, succeeded, failed, _, superseded] = place.counts();
     assert_eq!((pending, in_flight, succeeded + superseded, failed), (30, 0, 30, 0));
@@ -121,12 +121,12 @@ async fn sandbox_run_sends_only_deletes_queued_at_its_start() {
     let place = Place::new();
     place.write("a.csv", deletes("a", 20));
     place.write("late.csv", deletes("late", 3));
-    let args = ["run", "a.csv", "--sandbox", "--rate-limit", "0", "--latency-ms", "150"];
-    let one_by_one = ["--chunk", "1", "--in-flight", "1", "--rate", "200"];
+    let args = ["run", "a.csv", "--sandbox", "--rate-limit", "0", "--latency", "150ms"];
+    let one_by_one = ["--chunk", "1", "--max-in-flight", "1", "--rate", "200"];
     let mut going = Going::start(place.deskbatch(&[&args[..], &one_by_one].concat()));
-    going.says("takes the service's place");
+    going.says("sandbox run: sending to the local sandbox at http://");
     ends(place.deskbatch(&["import", "late.csv", "--sandbox"]), 0);
-    has(&going.ends(3), &[&format!("3 {LEFT}"), "succeeded  20", "deskbatch run --sandbox"]);
+    has(&going.ends(3), &[&format!("3 {LEFT}"), "succeeded   20", "deskbatch run --sandbox"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +149,13 @@ async fn queue_change_during_confirmation_aborts_run() {
         asked(&mut terminal, shown + run.len() - 1);
         ends(place.fast(&sandbox, change), 0);
         terminal.send_line("y").unwrap();
-        has(&closes(terminal, 2), &["changed while you were asked", "nothing was sent"]);
+        has(
+            &closes(terminal, 2),
+            &[
+                "the manifest or the queue has changed since the plan was shown",
+                "Nothing was imported or sent. Run again.",
+            ],
+        );
         assert_eq!(place.counts()[0], left, "{change:?}");
     }
     assert_eq!(sandbox.ledger().total, sent);
@@ -159,13 +165,13 @@ async fn queue_change_during_confirmation_aborts_run() {
 async fn orphaned_deletes_are_confirmed_as_already_sent() {
     let sandbox = sandbox_with(|s| {
         s.script = Some("ok,late*2".parse().unwrap());
-        s.late = Duration::from_hours(1);
+        s.late_delay = Duration::from_hours(1);
         s.repeated_delete_ok = true;
     })
     .await;
     let place = Place::new();
     place.write("a.csv", deletes("a", 12));
-    let args = ["run", "a.csv", "--yes", "--chunk", "2", "--in-flight", "2"];
+    let args = ["run", "a.csv", "--yes", "--chunk", "2", "--max-in-flight", "2"];
     let mut going = Going::start(place.fast(&sandbox, &args));
     sandbox.seen(3).await;
     going.signal(Signal::KILL);
@@ -178,7 +184,10 @@ async fn orphaned_deletes_are_confirmed_as_already_sent() {
     let mut terminal = on_terminal(place.fast(&sandbox, &["run"]));
     has(
         &asked(&mut terminal, 9),
-        &["delete           9 questions", "4 of these jobs may have been applied already"],
+        &[
+            "delete           9 questions",
+            "4 of these jobs are in flight or in doubt: a request may have applied them already",
+        ],
     );
     terminal.send_line("y").unwrap();
     closes(terminal, 0);
@@ -190,7 +199,7 @@ async fn orphaned_deletes_are_confirmed_as_already_sent() {
 async fn cancelled_deletes_in_flight_are_not_asked_about() {
     let sandbox = sandbox_with(|s| {
         s.script = Some("late".parse().unwrap());
-        s.late = Duration::from_hours(1);
+        s.late_delay = Duration::from_hours(1);
     })
     .await;
     let place = Place::new();

@@ -27,8 +27,11 @@ async fn elapsed_max_duration_exits_3_with_rest_pending() {
     // The second request would leave in an hour.
     let args = ["run", "jobs.csv", "--chunk", "2", "--rate", "0.0003", "--max-duration", "1s"];
     let output = ends(place.deskbatch_toward(&sandbox, &args), 3);
-    has(&said(&output), &["the time that --max-duration gives was over", "deskbatch run"]);
-    assert_eq!(place.status()["last_run"]["ending"], "time");
+    has(
+        &said(&output),
+        &["Stopped: the time of --max-duration is over.", "stay pending", "deskbatch run"],
+    );
+    assert_eq!(place.status()["last_run"]["ending"], "time_limit");
     assert_eq!(place.counts(), [1, 0, 2, 0, 0, 0]);
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(place.counts(), [0, 0, 3, 0, 0, 0]);
@@ -43,7 +46,7 @@ async fn max_duration_in_import_exits_3_and_rolls_back() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(enabling(1).as_bytes()).unwrap();
     command.stdin(reader);
-    has(&Going::start(command).ends(3), &["nothing was imported"]);
+    has(&Going::start(command).ends(3), &["stopped before anything was imported or sent"]);
     assert_eq!(summary(&place, "told.json")["exit"], 3);
     assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
 }
@@ -53,13 +56,16 @@ async fn run_waits_for_lock() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(3));
     let lease = acquire(&place.path("deskbatch.db")).await;
-    let args = ["run", "jobs.csv", "--wait", "10m"];
+    let args = ["run", "jobs.csv", "--lock-timeout", "10m"];
     let mut going = Going::start(place.fast(&sandbox, &args));
-    let holder = format!("another run has the queue ({}): waiting", lease.holder());
+    let holder = format!(
+        "waiting for another run to end: it holds the lock of this queue ({})",
+        lease.holder()
+    );
     going.says(&holder);
     assert_eq!(sandbox.ledger().total, 0);
     drop(lease);
-    going.says("Finished: everything asked for is done.");
+    going.says("Finished: 3 succeeded.");
     going.ends(0);
 }
 
@@ -68,10 +74,14 @@ async fn wait_for_lock_times_out_with_exit_5() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(3));
     let _lease = acquire(&place.path("deskbatch.db")).await;
-    for more in [&["--wait", "500ms"][..], &["--wait", "1h", "--max-duration", "500ms"], &[]] {
+    for more in [
+        &["--lock-timeout", "500ms"][..],
+        &["--lock-timeout", "1h", "--max-duration", "500ms"],
+        &[],
+    ] {
         let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
         command.args(more);
-        has(&said(&ends(command, 5)), &["another run has this queue"]);
+        has(&said(&ends(command, 5)), &["another run holds the lock of this queue"]);
     }
     assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
 }
@@ -100,9 +110,12 @@ async fn on_finish_gets_json_summary_and_exit_code() {
         (&reported["sdkappid"], &reported["library"]),
         (&1_400_000_000.into(), &"chitchat".into())
     );
-    let refused = &reported["refused"][0];
-    assert_eq!((&refused["question_id"], &refused["code"]), (&bad.into(), &(-50_003).into()));
-    has(reported["text"].as_str().unwrap(), &["1 jobs failed", "deskbatch retry"]);
+    let failed = &reported["failed_jobs"][0];
+    assert_eq!((&failed["question_id"], &failed["code"]), (&bad.into(), &(-50_003).into()));
+    has(
+        reported["text"].as_str().unwrap(),
+        &["Finished: 3 succeeded, 1 failed.", "deskbatch retry"],
+    );
     assert_eq!(place.read("exit"), "1\n");
     let environment = place.read("environment");
     has(&environment, &["DESKBATCH_SDKAPPID="]);
@@ -132,14 +145,14 @@ async fn on_finish_runs_for_every_exit_code() {
     assert_eq!(end(&["run", "jobs.csv"], 0)["run"]["succeeded"], 2);
     has(end(&["run"], 0)["text"].as_str().unwrap(), &["nothing to do"]);
     let lease = acquire(&place.path("deskbatch.db")).await;
-    has(end(&["run"], 5)["error"].as_str().unwrap(), &["another run has this queue"]);
+    has(end(&["run"], 5)["error"].as_str().unwrap(), &["another run holds the lock of this queue"]);
     drop(lease);
     // The run releases its lock before `--on-finish` starts, so that command can begin the next run.
     let bin = env!("CARGO_BIN_EXE_deskbatch");
     let next = format!("cat > /dev/null; {bin} run more.csv --on-finish true --sandbox >/dev/null");
     place.write("more.csv", enabling(4));
     ends(
-        place.fast(&sandbox, &["run", "jobs.csv", "--again", "--sandbox", "--on-finish", &next]),
+        place.fast(&sandbox, &["run", "jobs.csv", "--reimport", "--sandbox", "--on-finish", &next]),
         0,
     );
     let status = place.deskbatch(&["status", "--sandbox", "--json"]).output().unwrap();
@@ -160,27 +173,30 @@ async fn on_finish_reports_completed_plan() {
     }
     let reported = summary(&place, "told.json");
     assert_eq!((&reported["failed"], &reported["run"]), (&1.into(), &serde_json::Value::Null));
-    has(reported["text"].as_str().unwrap(), &["nothing of it is left", "1 of its jobs failed"]);
+    assert_eq!(
+        reported["text"],
+        "nothing to do: this plan was executed before; 1 job of it failed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_cancelled_during_run_are_not_reported_as_done() {
     let sandbox = sandbox_with(|s| {
         s.script = Some("ok,late".parse().unwrap());
-        s.late = Duration::from_secs(1);
+        s.late_delay = Duration::from_secs(1);
     })
     .await;
     let place = Place::new();
     place.write("jobs.csv", enabling(9));
     let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]);
-    command.args(["--in-flight", "1", "--timeout-ms", "600000"]);
+    command.args(["--max-in-flight", "1", "--timeout", "10m"]);
     let going = Going::start(command);
     sandbox.seen(2).await;
     ends(place.fast(&sandbox, &["cancel", "--batch", "1"]), 0);
     let talk = going.ends(1);
-    has(&talk, &["Finished: nothing is left to send; ", " were cancelled meanwhile."]);
-    has(&talk, &["jobs.csv, batch 1, is not finished: ", " cancelled; --again makes a new batch"]);
-    assert!(!talk.contains("everything asked for is done"), "{talk}");
+    has(&talk, &["jobs.csv (batch 1) is not finished: ", " cancelled. Use --reimport"]);
+    let headline = talk.lines().find(|line| line.starts_with("Finished: ")).unwrap();
+    assert!(headline.ends_with(" cancelled during the run."), "{talk}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,32 +204,31 @@ async fn on_finish_failure_does_not_affect_run() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(2));
     let end = |on_finish: &str| {
-        let args = ["run", "jobs.csv", "--again", "--quiet", "--on-finish", on_finish];
+        let args = ["run", "jobs.csv", "--reimport", "--quiet", "--on-finish", on_finish];
         said(&ends(place.fast(&sandbox, &args), 0))
     };
-    has(&end("exit 7"), &["the command of --on-finish failed: exit status: 7"]);
-    has(&end("no-such-program"), &["the command of --on-finish failed: exit status: 127"]);
+    has(&end("exit 7"), &["warning: the --on-finish command failed: exit status: 7"]);
+    has(&end("no-such-program"), &["warning: the --on-finish command failed: exit status: 127"]);
     assert_eq!(end("true"), "");
     assert_eq!(end("exec <&-; true"), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn run_reads_manifest_from_stdin_and_settings_file() {
+async fn run_reads_manifest_from_stdin_and_config_file() {
     let (place, sandbox) = (Place::new(), sandbox().await);
-    let file =
-        "max_duration = \"1h\"\nwait = \"1s\"\non_finish = \"cat > told.json\"\nquiet = true\n";
+    let file = "max_duration = \"1h\"\nlock_timeout = \"1s\"\non_finish = \"cat > told.json\"\nquiet = true\n";
     place.write("deskbatch.toml", file);
     let output = ends_with_input(place.fast(&sandbox, &["run", "-"]), enabling(3).as_bytes(), 0);
     assert_eq!(said(&output), "");
     assert_eq!(summary(&place, "told.json")["run"]["succeeded"], 3);
     for (wrong, words) in [
-        ("max_duration = \"0s\"", "a run without any time cannot begin"),
+        ("max_duration = \"0s\"", "0s is too short for a run"),
         (
             "max_duration = \"soon\"",
-            "line 1: \"soon\" is not a length of time: write 7d, 12h, 90m or 30s",
+            "line 1: \"soon\" is not a duration: write it with units, e.g. 30s, 90m, 12h or 7d",
         ),
-        ("wait = 5", "a value of the wrong kind, expected text in quotes"),
-        ("on_finish = \" \"", "there is no command in it"),
+        ("lock_timeout = 5", "the value has the wrong type: expected text in quotes"),
+        ("on_finish = \" \"", "the command is empty"),
     ] {
         place.write("deskbatch.toml", wrong);
         has(&said(&ends(place.fast(&sandbox, &["run", "-"]), 2)), &[words]);

@@ -51,7 +51,7 @@ async fn concurrent_commands_never_see_locked_database() {
                 scope.spawn(move || {
                     let file = format!("m{n}.csv");
                     for _ in 0..3 {
-                        ends(place.fast(sandbox, &["import", &file, "--again"]), 0);
+                        ends(place.fast(sandbox, &["import", &file, "--reimport"]), 0);
                     }
                 })
             })

@@ -112,7 +112,7 @@ fn dashboard_is_read_only() {
     let (dashboard, addr) = served(&place, None);
     let page = ask(addr, "GET /");
     assert_eq!(page.status, 200);
-    has(&page.body, &["3 questions wait to be sent.", "deskbatch run"]);
+    has(&page.body, &["0 of 3 questions updated, 3 pending", "deskbatch run"]);
     let head = ask(addr, "HEAD /");
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
@@ -127,7 +127,7 @@ fn dashboard_is_read_only() {
     }
     assert_eq!(place.counts(), [3, 0, 0, 0, 0, 0]);
     dashboard.signal(Signal::TERM);
-    has(&dashboard.ends(0), &["Ctrl-C ends it"]);
+    has(&dashboard.ends(0), &["press Ctrl-C to stop it"]);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn request_without_valid_token_gets_401() {
     let cookie = raw.split("set-cookie: ").nth(1).unwrap().split(';').next().unwrap();
     let page = ask(addr, &format!("GET /\nCookie: other=1; {cookie}"));
     assert_eq!(page.status, 200);
-    has(&page.body, &["3 questions wait to be sent.", "dashboard_token", "set, not shown"]);
+    has(&page.body, &["0 of 3 questions updated, 3 pending", "dashboard_token", "set, not shown"]);
     assert!(!page.body.contains(TOKEN) && !cookie.contains(TOKEN));
     dashboard.signal(Signal::TERM);
     assert!(!dashboard.ends(0).contains(TOKEN));
@@ -212,7 +212,7 @@ async fn event_stream_sends_each_change_once_and_the_end() {
     let mut listener = Listener::since(addr, generation(&page));
     assert_eq!(listener.next().unwrap(), ("live".to_owned(), "live".to_owned()));
     ends(place.fast(&sandbox, &["run"]), 1);
-    let data = listener.until("section", "Done, but for 1");
+    let data = listener.until("section", "2 of 3 questions updated, 1 failed");
     let section: Value = serde_json::from_str(&data).unwrap();
     assert_eq!(section["id"], "outcome");
     // Unchanged settings are not sent again.
@@ -257,7 +257,7 @@ fn healthz_says_whether_the_queue_can_be_read() {
     let (queue, aside) = (place.path("deskbatch.db"), place.path("aside.db"));
     fs::rename(&queue, &aside).unwrap();
     has(&health(503), &["failing", "no queue file at"]);
-    listener.until("trouble", "no queue file at");
+    listener.until("read-error", "no queue file at");
     fs::copy(&aside, &queue).unwrap();
     has(&health(503), &["was removed or replaced"]);
     fs::rename(&aside, &queue).unwrap();
@@ -281,7 +281,7 @@ async fn port_in_use_ends_run_before_any_request() {
         let output = ends(place.fast(&sandbox, &args), 2);
         has(
             &said(&output),
-            &["cannot listen at", "in use", &format!("another port with {flag}"), "port 0"],
+            &["cannot listen on", "in use", &format!("another port with {flag}"), "port 0"],
         );
     }
     assert_eq!((sandbox.ledger().total, place.counts()), (0, [0; 6]));
@@ -306,7 +306,7 @@ fn non_loopback_listener_requires_token() {
     assert!(refused.contains("at least 16") && !refused.contains("too-short"), "{refused}");
     place.write("mine.toml", format!("dashboard_token = \"{TOKEN}\"\n"));
     let refused = said(&ends(place.deskbatch(&["status", "--config", "mine.toml"]), 2));
-    has(&refused, &["holds a secret and others can read it"]);
+    has(&refused, &["contains a secret, and other users can read it"]);
 }
 
 /// A client that sends a request and has almost no receive buffer for the response.
@@ -349,7 +349,7 @@ async fn stalled_clients_do_not_delay_run() {
         listeners.push(deaf(addr, events).await);
     }
     let talk = run.ends(1);
-    has(&talk, &[&format!("Finished: nothing is left to send, {jobs} jobs failed.")]);
+    has(&talk, &[&format!("Finished: 0 succeeded, {jobs} failed.")]);
     let mut refused = 0;
     for mut stream in listeners {
         let mut first = [0; 12];

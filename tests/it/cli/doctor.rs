@@ -54,10 +54,15 @@ async fn doctor_accepts_reachable_host_and_sends_no_secret() {
     let text = data(&ends(doctor(&place, &recorder.endpoint(), &[]), 0));
     has(
         &text,
-        &["ok   account   application 1400000000", "ok   key ", "ok   usersig", "ok   host"],
+        &[
+            "ok      account   SDKAppID 1400000000",
+            "ok      key ",
+            "ok      usersig",
+            "ok      host",
+        ],
     );
-    has(&text, &["ok   clock", "ok   disk", "ok   lock      free", "is not there yet"]);
-    assert!(!text.contains("warn") && !text.contains("bad "), "{text}");
+    has(&text, &["ok      clock", "ok      disk", "ok      lock      free", "does not exist yet"]);
+    assert!(!text.contains("warning") && !text.contains("error"), "{text}");
     let sent = recorder.sent();
     assert!(sent.starts_with("HEAD / HTTP/1.1\r\n"), "{sent}");
     assert!(
@@ -75,16 +80,16 @@ async fn doctor_accepts_reachable_host_and_sends_no_secret() {
 fn doctor_rejects_clock_skew_and_warns_without_date() {
     let place = Place::new();
     for (off_s, code, parts) in [
-        (-600, 4, ["bad  clock", " s ahead of the host"]),
-        (600, 4, ["bad  clock", " s behind the host"]),
-        (0, 0, ["ok   clock", "do no harm"]),
+        (-600, 4, ["error   clock", " s ahead of the service"]),
+        (600, 4, ["error   clock", " s behind the service"]),
+        (0, 0, ["ok      clock", "is harmless"]),
     ] {
         let host = Recorder::responding(move |_| response(&date_in(off_s)));
         has(&data(&ends(doctor(&place, &host.endpoint(), &[]), code)), &parts);
     }
     let host = Recorder::responding(|_| response(""));
     let text = data(&ends(doctor(&place, &host.endpoint(), &[]), 0));
-    has(&text, &["warn clock", "does not say what time it is", "date -u"]);
+    has(&text, &["warning clock", "has no date", "date -u"]);
 }
 
 #[test]
@@ -95,12 +100,12 @@ fn doctor_names_each_network_fault_with_remedy() {
     let endpoint = format!("http://127.0.0.1:{port}");
     has(
         &data(&ends(doctor(&place, &endpoint, &[]), 3)),
-        &["bad  host", "refuses the connection", "port"],
+        &["error   host", "connection refused", "port"],
     );
 
     let endpoint = "https://gateway.invalid";
     let text = data(&ends(doctor(&place, endpoint, &[]), 3));
-    has(&text, &["bad  name", "gateway.invalid cannot be looked up", "DNS"]);
+    has(&text, &["error   name", "cannot resolve gateway.invalid", "DNS"]);
     assert!(!text.contains("host "), "{text}");
 
     // Accepts connections and never responds.
@@ -108,14 +113,14 @@ fn doctor_names_each_network_fault_with_remedy() {
         let mut client = client;
         let _ = std::io::Read::read_to_end(&mut client, &mut Vec::new());
     });
-    let args = ["--timeout-ms", "300"];
+    let args = ["--timeout", "300ms"];
     let text = data(&ends(doctor(&place, &silent.endpoint(), &args), 3));
-    has(&text, &["bad  host", "did not answer in time", "--timeout-ms"]);
+    has(&text, &["error   host", "no response from", "--timeout 300ms"]);
 
     let no_http = Recorder::responding(|_| "SSH-2.0-x\r\n".to_owned());
     has(
         &data(&ends(doctor(&place, &no_http.endpoint(), &[]), 3)),
-        &["bad  host", "cannot be reached"],
+        &["error   host", "cannot reach 127.0.0.1:"],
     );
 }
 
@@ -144,8 +149,8 @@ fn doctor_reports_untrusted_certificate_with_remedy() {
     let other = CertificateParams::new(["other".to_owned()]).unwrap().self_signed(&other).unwrap();
     let endpoint = format!("https://localhost:{}", service.port());
     for (trusted, code, parts) in [
-        (other.pem(), 3, ["bad  host", "certificate that is not trusted", "SSL_CERT_FILE"]),
-        (certificate.pem(), 0, ["ok   host", "the certificate is good", "ok   clock"]),
+        (other.pem(), 3, ["error   host", "the certificate of localhost:", "SSL_CERT_FILE"]),
+        (certificate.pem(), 0, ["ok      host", "the certificate is valid", "ok      clock"]),
     ] {
         let trusted = place.write("believed.pem", trusted);
         let mut command = doctor(&place, &endpoint, &[]);
@@ -158,13 +163,13 @@ fn doctor_reports_untrusted_certificate_with_remedy() {
 fn doctor_lists_all_missing_settings_at_once() {
     let place = Place::new();
     let text = data(&ends(place.deskbatch(&["doctor"]), 2));
-    let bad: Vec<&str> = text.lines().filter(|line| line.starts_with("bad  account")).collect();
+    let bad: Vec<&str> = text.lines().filter(|line| line.starts_with("error   account")).collect();
     assert_eq!(bad.len(), 4, "{text}");
     has(
         &text,
         &["DESKBATCH_SDKAPPID", "DESKBATCH_IDENTIFIER", "DESKBATCH_SECRET_KEY", "DESKBATCH_REGION"],
     );
-    has(&text, &["no deskbatch.toml here", "deskbatch init"]);
+    has(&text, &["no deskbatch.toml in this directory", "deskbatch init"]);
 }
 
 #[test]
@@ -175,9 +180,9 @@ fn doctor_reports_broken_config_and_mistyped_variable() {
     command.env("DESKBATCH_RAT", "4");
     let all: Value = serde_json::from_slice(&ends(command, 2).stdout).unwrap();
     assert_eq!((&all["schema"], &all["exit"]), (&1.into(), &2.into()));
-    assert_eq!(all["checks"][0]["level"], "bad");
+    assert_eq!(all["checks"][0]["level"], "error");
     has(all["checks"][0]["text"].as_str().unwrap(), &["line 1", "did you mean `chunk`?"]);
-    assert_eq!(all["checks"][1]["level"], "warn");
+    assert_eq!(all["checks"][1]["level"], "warning");
     has(all["checks"][1]["text"].as_str().unwrap(), &["did you mean DESKBATCH_RATE?"]);
 }
 
@@ -192,17 +197,21 @@ fn doctor_reports_open_file_modes_with_chmod_command() {
     let look = |code| data(&ends(doctor(&place, "http://127.0.0.1:9", &["--offline"]), code));
     has(
         &look(0),
-        &["ok   files", "is yours alone", "ok   queue     deskbatch.db is whole, of version"],
+        &[
+            "ok      files",
+            "readable only by its owner",
+            "ok      queue     deskbatch.db is intact, schema version",
+        ],
     );
     open("deskbatch.db", 0o644);
-    has(&look(0), &["warn files", "chmod 600 deskbatch.db"]);
+    has(&look(0), &["warning files", "chmod 600 deskbatch.db"]);
     place.write("deskbatch.toml", "chunk = 5\n");
     open("deskbatch.toml", 0o666);
-    has(&look(2), &["bad  config", "can be changed by others", "chmod go-w deskbatch.toml"]);
+    has(&look(2), &["error   config", "other users can change it", "chmod go-w deskbatch.toml"]);
     open("deskbatch.toml", 0o644);
     let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
     command.args(["--database", "absent/q.db"]);
-    has(&data(&ends(command, 70)), &["bad  files", "the folder absent is not there"]);
+    has(&data(&ends(command, 70)), &["error   files", "the directory absent does not exist"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,10 +222,10 @@ async fn doctor_names_live_run_without_disturbing_it() {
     let run = Going::start(place.fast(&sandbox, &["run", "jobs.csv"]));
     sandbox.seen(1).await;
     let text = data(&ends(place.fast(&sandbox, &["doctor"]), 0));
-    has(&text, &[&format!("ok   lock      a run has the queue: process {} on", run.pid())]);
+    has(&text, &[&format!("ok      lock      a run holds the lock: process {} on", run.pid())]);
     run.signal(Signal::KILL);
     drop(run);
-    has(&data(&ends(place.fast(&sandbox, &["doctor"]), 0)), &["ok   lock      free"]);
+    has(&data(&ends(place.fast(&sandbox, &["doctor"]), 0)), &["ok      lock      free"]);
 }
 
 #[test]
@@ -226,12 +235,12 @@ fn doctor_checks_usersig_and_key_without_showing_them() {
     let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
     command.env_remove("DESKBATCH_SECRET_KEY").env("DESKBATCH_USERSIG", given.expose_secret());
     let text = data(&ends(command, 4));
-    has(&text, &["bad  usersig", "has ended, at 2025-01-02T00:00:00"]);
+    has(&text, &["error   usersig", "expired at 2025-01-02T00:00:00"]);
     assert!(!text.contains(&given.expose_secret()[..16]), "{text}");
     let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
     command.env("DESKBATCH_SECRET_KEY", "paste the key here");
     let text = data(&ends(command, 0));
-    has(&text, &["warn key", "a blank"]);
+    has(&text, &["warning key", "a blank"]);
     assert!(!text.contains("paste the key"), "{text}");
 }
 
@@ -239,10 +248,10 @@ fn doctor_checks_usersig_and_key_without_showing_them() {
 fn doctor_checks_sandbox_run_by_starting_sandbox() {
     let place = Place::new();
     let text = data(&ends(place.deskbatch(&["doctor", "--sandbox"]), 0));
-    has(&text, &["ok   sandbox", "answers", "deskbatch.sandbox.db is not there yet"]);
+    has(&text, &["ok      sandbox", "responds", "deskbatch.sandbox.db does not exist yet"]);
     place.write("deskbatch.toml", "[sandbox]\nwindow = \"slidng\"\n");
     let text = data(&ends(place.deskbatch(&["doctor", "--sandbox"]), 2));
-    has(&text, &["bad  config", "line 2: ", "did you mean sliding?"]);
+    has(&text, &["error   config", "line 2: ", "did you mean sliding?"]);
 }
 
 #[test]
@@ -255,7 +264,7 @@ fn doctor_reports_too_little_free_disk_space() {
     let mut command = doctor(&place, "http://127.0.0.1:9", &["--offline"]);
     command.args(["--database", "tiny/q.db"]);
     let text = data(&ends(command, 70));
-    has(&text, &["bad  disk      8.0 MiB free", "free some space"]);
+    has(&text, &["error   disk      8.0 MiB free", "Free some space"]);
     // A prune needs free space itself, so it must not be suggested.
     assert!(!text.contains("prune"), "{text}");
 }

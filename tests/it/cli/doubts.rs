@@ -11,7 +11,7 @@ use crate::support::place::{Place, data, manifest, question, said};
 async fn cancelled_in_flight_is_said_to_be_in_doubt() {
     let sandbox = sandbox_with(|s| {
         s.script = Some("cut-after,late".parse().unwrap());
-        s.late = Duration::from_hours(1);
+        s.late_delay = Duration::from_hours(1);
     })
     .await;
     let place = Place::new();
@@ -21,23 +21,23 @@ async fn cancelled_in_flight_is_said_to_be_in_doubt() {
     run.signal(Signal::KILL);
     drop(run);
     let cancelled = said(&ends(place.deskbatch(&["cancel", "--batch", "1"]), 0));
-    has(&cancelled, &["0 pending jobs", "1 more are in a request"]);
+    has(&cancelled, &["0 pending jobs of batch 1 cancelled", "1 job in flight not cancelled"]);
     let next = said(&ends(place.fast(&sandbox, &["run", "--yes"]), 0));
-    has(&next, &["1 jobs were in flight", "they were cancelled or superseded meanwhile"]);
-    has(&next, &["nothing to do", "1 are in doubt"]);
-    assert!(!next.contains("sent again"), "{next}");
+    has(&next, &["1 job in flight when an earlier run died was cancelled or superseded since"]);
+    has(&next, &["superseded since and marked in doubt", "nothing to do", "1 job is in doubt"]);
+    assert!(!next.contains("set back to pending"), "{next}");
     let status = place.status();
     let figures = ["cancelled", "in_doubt", "responses_lost"].map(|key| status[key].as_u64());
     assert_eq!(figures, [Some(1), Some(1), Some(2)]);
     let text = data(&ends(place.deskbatch(&["status"]), 0));
-    has(&text, &["1 cancelled", "2 whose response was lost", "in doubt  1 jobs"]);
+    has(&text, &["1: 1 cancelled", "2 lost responses", "in doubt   1 job is in doubt"]);
     for only in ["in-doubt", "response-lost", "cancelled"] {
-        let rows = place.report(&["--only", only]);
+        let rows = place.report(&["--state", only]);
         assert_eq!(rows.len(), 1, "{only}");
         assert_eq!((rows[0]["state"].as_str(), rows[0]["in_doubt"].as_str()), ("cancelled", "1"));
     }
     let nothing = said(&ends(place.fast(&sandbox, &["run"]), 0));
-    has(&nothing, &["nothing to do", "1 are in doubt"]);
+    has(&nothing, &["nothing to do", "1 job is in doubt"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,24 +46,24 @@ async fn cancel_says_how_many_are_in_doubt() {
     let place = Place::new();
     let ids = ["a", "b"].map(question);
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
-    ends(place.fast(&sandbox, &["run", "jobs.csv", "--outage-s", "1"]), 3);
+    ends(place.fast(&sandbox, &["run", "jobs.csv", "--outage-timeout", "1s"]), 3);
     let cancelled = said(&ends(place.deskbatch(&["cancel", "--batch", "1"]), 0));
-    has(&cancelled, &["2 pending jobs of batch 1 are cancelled", "2 of them are in doubt"]);
-    has(&cancelled, &["report --only in-doubt"]);
-    assert_eq!(place.report(&["--only", "in-doubt"]).len(), 2);
+    has(&cancelled, &["2 pending jobs of batch 1 cancelled", "2 of them are in doubt"]);
+    has(&cancelled, &["report --state in-doubt"]);
+    assert_eq!(place.report(&["--state", "in-doubt"]).len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deletes_of_killed_run_succeed_when_repeated() {
     let sandbox = sandbox_with(|s| {
         s.script = Some("late".parse().unwrap());
-        s.late = Duration::from_hours(1);
+        s.late_delay = Duration::from_hours(1);
     })
     .await;
     let place = Place::new();
     let ids = ["a", "b", "c", "d"].map(question);
     place.write("cleanup.csv", manifest(ids.iter().map(|id| (id.as_str(), "delete"))));
-    let nightly = ["run", "cleanup.csv", "--again", "--yes"];
+    let nightly = ["run", "cleanup.csv", "--reimport", "--yes"];
     let run = Going::start(place.fast(&sandbox, &nightly));
     sandbox.seen(1).await;
     run.signal(Signal::KILL);
@@ -71,7 +71,8 @@ async fn deletes_of_killed_run_succeed_when_repeated() {
     assert_eq!(place.counts(), [0, 4, 0, 0, 0, 0]);
     // The service has deleted the questions, and responds -50003 to every request for them.
     let text = said(&ends(place.fast(&sandbox, &nightly), 0));
-    has(&text, &["4 jobs were in flight", "Finished: everything asked for is done."]);
+    has(&text, &["4 jobs in flight when an earlier run died were marked in doubt"]);
+    has(&text, &["set back to pending", "Finished: 4 succeeded."]);
     assert_eq!(place.counts(), [0, 0, 4, 0, 0, 4]);
     let status = place.status();
     let figures = ["succeeded_in_doubt", "in_doubt"].map(|key| status[key].as_u64());
@@ -86,11 +87,11 @@ async fn confirmed_job_is_not_in_doubt() {
     let place = Place::new();
     place.write("jobs.csv", manifest([(question("a").as_str(), "4")]));
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
-    assert_eq!(place.report(&["--only", "in-doubt"]).len(), 0);
-    let rows = place.report(&["--only", "response-lost"]);
+    assert_eq!(place.report(&["--state", "in-doubt"]).len(), 0);
+    let rows = place.report(&["--state", "response-lost"]);
     assert_eq!((rows.len(), rows[0]["in_doubt"].as_str()), (1, "0"));
     let text = data(&ends(place.deskbatch(&["status"]), 0));
-    assert!(text.contains("1 whose response was lost") && !text.contains("in doubt"), "{text}");
+    assert!(text.contains("1 lost response)") && !text.contains("in doubt"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,10 +99,10 @@ async fn summary_has_one_figure_of_failures() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     let ids = ["missing1", "missing2", "missing3"].map(question);
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
-    let one = ["run", "jobs.csv", "--chunk", "1", "--in-flight", "1", "--max-failures", "1"];
+    let one = ["run", "jobs.csv", "--chunk", "1", "--max-in-flight", "1", "--max-failures", "1"];
     ends(place.fast(&sandbox, &one), 3);
     let text = said(&ends(place.fast(&sandbox, &["run"]), 1));
-    has(&text, &["2 jobs failed, and 1 more in an earlier run", "failed     2"]);
+    has(&text, &["Finished: 0 succeeded, 2 failed, 1 failed in an earlier run.", "failed      2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,9 +113,9 @@ async fn report_names_its_omitted_rows() {
     ends(place.fast(&sandbox, &["run", "1.csv"]), 1);
     place.write("2.csv", manifest([(ids[0].as_str(), "5")]));
     ends(place.fast(&sandbox, &["import", "2.csv"]), 0);
-    let output = ends(place.deskbatch(&["report", "--only", "failed"]), 0);
-    has(&said(&output), &["1 failed jobs are left out", "--only failed-superseded"]);
-    let rows = place.report(&["--only", "failed-superseded"]);
+    let output = ends(place.deskbatch(&["report", "--state", "failed"]), 0);
+    has(&said(&output), &["1 failed job is not in the report", "--state failed-superseded"]);
+    let rows = place.report(&["--state", "failed-superseded"]);
     assert_eq!((rows.len(), rows[0]["question_id"].as_str()), (1, ids[0].as_str()));
 }
 
@@ -127,16 +128,16 @@ async fn cancelled_manifest_is_not_finished() {
     ends(place.deskbatch(&["cancel", "--batch", "1"]), 0);
     for command in ["run", "import"] {
         let text = said(&ends(place.fast(&sandbox, &[command, "jobs.csv"]), 1));
-        has(&text, &["as batch 1, and is not finished: 2 cancelled", "--again"]);
+        has(&text, &["as batch 1, which is not finished: 2 cancelled", "--reimport"]);
     }
     let plan = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
-    has(&plan, &["is not finished: 2 cancelled"]);
+    has(&plan, &["known as batch 1, which is not finished (2 cancelled)"]);
     let text = data(&ends(place.deskbatch(&["status"]), 0));
     has(&text, &["cancelled  imported"]);
     assert_eq!(place.status()["batches"][0]["cancelled"], 2);
     let retried = said(&ends(place.deskbatch(&["retry"]), 0));
-    has(&retried, &["2 cancelled jobs stay cancelled", "import FILE --again"]);
-    ends(place.fast(&sandbox, &["run", "jobs.csv", "--again"]), 0);
+    has(&retried, &["2 cancelled jobs skipped: ", "deskbatch import FILE --reimport"]);
+    ends(place.fast(&sandbox, &["run", "jobs.csv", "--reimport"]), 0);
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
 }
 
@@ -155,7 +156,7 @@ async fn superseded_manifest_is_not_finished() {
     // Also when the run has other jobs to send.
     ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
     let text = said(&ends(place.fast(&sandbox, &["run", "a.csv"]), 1));
-    has(&text, &["succeeded  1", "is not finished: 1 superseded by a later import"]);
+    has(&text, &["succeeded   1", "is not finished: 1 superseded by a later import"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,9 +167,9 @@ async fn queue_of_another_service_is_refused() {
     let text = said(&ends(place.fast(&second, &["run", "jobs.csv"]), 2));
     has(&text, &["were sent to 127.0.0.1:", "--database", "--same-service"]);
     let text = said(&ends(place.fast(&second, &["plan", "jobs.csv"]), 0));
-    has(&text, &["a run of this plan would end with 2: ", "were sent to 127.0.0.1:"]);
+    has(&text, &["a run of this plan would end with exit code 2: ", "were sent to 127.0.0.1:"]);
     assert_eq!(second.ledger().total, 0);
-    let again = ["run", "jobs.csv", "--again", "--same-service"];
+    let again = ["run", "jobs.csv", "--reimport", "--same-service"];
     ends(place.fast(&second, &again), 0);
     assert_eq!(second.ledger().total, 1);
     // The queue belongs to the second service now.

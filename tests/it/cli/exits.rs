@@ -21,7 +21,7 @@ fn enabling(count: usize) -> String {
 async fn drained_run_and_empty_run_exit_0() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", enabling(3));
-    has(&said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0)), &["everything asked for"]);
+    has(&said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0)), &["Finished: 3 succeeded."]);
     assert_eq!(place.counts(), [0, 0, 3, 0, 0, 0]);
     for args in [&["run", "jobs.csv"][..], &["run"]] {
         has(&said(&ends(place.fast(&sandbox, args), 0)), &["nothing to do"]);
@@ -33,7 +33,8 @@ async fn drained_run_and_empty_run_exit_0() {
 async fn header_only_manifest_exits_0_without_batch() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", "question_id,status\n");
-    has(&said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0)), &["has no rows"]);
+    let text = said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0));
+    has(&text, &["jobs.csv has no valid rows: there is nothing to import"]);
     assert_eq!(place.status()["batches"], serde_json::json!([]));
     assert_eq!(sandbox.ledger().total, 0);
 }
@@ -45,7 +46,7 @@ async fn quiet_prints_only_failures() {
     assert_eq!(said(&ends(place.fast(&sandbox, &["run", "good.csv", "--quiet"]), 0)), "");
     place.write("bad.csv", manifest([(question("missing1").as_str(), "5")]));
     let output = ends(place.fast(&sandbox, &["run", "bad.csv", "--quiet"]), 1);
-    has(&said(&output), &["1 jobs failed", "-50003"]);
+    has(&said(&output), &["Finished: 0 succeeded, 1 failed.", "-50003"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +55,7 @@ async fn rejected_jobs_exit_1_and_are_listed_with_reason() {
     let (good, bad) = (question("good"), question("missing1"));
     place.write("jobs.csv", manifest([(good.as_str(), "4"), (bad.as_str(), "4")]));
     let output = ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1);
-    has(&said(&output), &[&bad, "-50003", "no question has this id", "report --only failed"]);
+    has(&said(&output), &[&bad, "-50003", "no question has this id", "report --state failed"]);
     assert_eq!(place.counts(), [0, 0, 1, 1, 0, 0]);
 }
 
@@ -66,7 +67,7 @@ async fn signal_exits_3_and_next_run_finishes() {
     let run = Going::start(place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]));
     sandbox.seen(3).await;
     run.signal(Signal::TERM);
-    has(&run.ends(3), &["Stopped as asked", "deskbatch run"]);
+    has(&run.ends(3), &["Stopped by a signal.", "stay pending", "deskbatch run"]);
     let [pending, in_flight, succeeded, ..] = place.counts();
     assert_eq!((in_flight, succeeded), (0, sandbox.ledger().total));
     assert_eq!(pending, 200 - succeeded);
@@ -112,7 +113,7 @@ async fn expired_given_usersig_exits_4_with_remedy() {
     let old = make_usersig(SANDBOX_IDENTIFIER, SANDBOX_SDKAPPID, &key, 1_700_000_000, 600);
     let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
     command.env_remove("DESKBATCH_SECRET_KEY").env("DESKBATCH_USERSIG", old.expose_secret());
-    has(&said(&ends(command, 4)), &["70001", "give a fresh DESKBATCH_USERSIG"]);
+    has(&said(&ends(command, 4)), &["70001", "set DESKBATCH_USERSIG to a new one"]);
     assert_eq!(sandbox.ledger().total, 1);
     assert_eq!(place.counts(), [3, 0, 0, 0, 0, 0]);
 }
@@ -123,12 +124,13 @@ fn outage_exits_3_and_leaves_all_pending() {
     place.write("jobs.csv", enabling(3));
     // No program listens on this port any more.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = place.deskbatch(&["run", "jobs.csv", "--outage-s", "0"]);
+    let mut command = place.deskbatch(&["run", "jobs.csv", "--outage-timeout", "0s"]);
     command
         .args(["--sdkappid", "1400000000", "--identifier", "administrator"])
         .env("DESKBATCH_ENDPOINT", format!("http://{free}"))
         .env("DESKBATCH_SECRET_KEY", SANDBOX_KEY);
-    has(&said(&ends(command, 3)), &["nothing got through for too long", "pending    3"]);
+    let text = said(&ends(command, 3));
+    has(&text, &["Stopped: no request succeeded within --outage-timeout.", "pending     3"]);
     assert_eq!(place.counts(), [3, 0, 0, 0, 0, 0]);
 }
 
@@ -143,7 +145,10 @@ async fn second_run_exits_5_and_names_the_first() {
     let host = gethostname::gethostname().into_string().unwrap();
     let holder = format!("process {} on {host}, since 2", first.pid());
     for args in [&["run"][..], &["run", "more.csv", "--yes"], &["run", "more.csv"]] {
-        has(&said(&ends(place.fast(&sandbox, args), 5)), &["another run has this queue", &holder]);
+        has(
+            &said(&ends(place.fast(&sandbox, args), 5)),
+            &["another run holds the lock of this queue", &holder],
+        );
     }
     assert_eq!(place.status()["total"], 3);
     assert_eq!(sandbox.ledger().total, 1);
@@ -162,7 +167,7 @@ async fn queue_creation_failure_exits_2_and_names_path() {
         command.args(["--database", "jobs.csv/queue.db"]);
         has(
             &said(&ends(command, 2)),
-            &["jobs.csv/queue.db", "cannot be opened", "Not a directory", "--database"],
+            &["cannot open the queue file jobs.csv/queue.db", "Not a directory", "--database"],
         );
     }
     assert_eq!(sandbox.ledger().total, 0);
@@ -179,14 +184,14 @@ async fn unwritable_report_names_file_and_exits_2_or_70() {
         ("/dev/full", 70, "No space"),
     ] {
         let output = ends(place.deskbatch(&["report", "-o", path]), code);
-        has(&said(&output), &[&format!("{path} cannot be written: "), reason]);
+        has(&said(&output), &[&format!("cannot write {path}: "), reason]);
     }
     for args in [&["report"][..], &["report", "--format", "json"], &["status"]] {
         let mut command = place.deskbatch(args);
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         command.stdout(full).stderr(Stdio::piped());
         let output = command.spawn().unwrap().wait_with_output().unwrap();
-        has(&said(&output), &["stdout cannot be written: No space"]);
+        has(&said(&output), &["cannot write to stdout: No space"]);
         assert_eq!(output.status.code(), Some(70));
     }
 }
@@ -196,18 +201,24 @@ async fn max_failures_exits_3_and_stops_sending() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     let ids: Vec<String> = (0..50).map(|n| question(&format!("missing{n}"))).collect();
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
-    let args = ["run", "jobs.csv", "--chunk", "1", "--in-flight", "1", "--max-failures", "6%"];
+    let args = ["run", "jobs.csv", "--chunk", "1", "--max-in-flight", "1", "--max-failures", "6%"];
     let output = ends(place.fast(&sandbox, &args), 3);
-    has(&said(&output), &["3 jobs failed in this run, and it was to stop at 3", "--max-failures"]);
+    has(
+        &said(&output),
+        &[
+            "Stopped: 3 jobs failed in this run, and the limit of --max-failures is 3.",
+            "omit --max-failures",
+        ],
+    );
     // One read shows that the app is alive.
     let sent = || sandbox.ledger().total;
     assert_eq!((sent(), sandbox.ledger().reads), (3, 1));
     assert_eq!(place.counts(), [47, 0, 0, 3, 0, 0]);
-    assert_eq!(place.status()["last_run"]["ending"], "failures");
+    assert_eq!(place.status()["last_run"]["ending"], "failure_limit");
     // The last job reaches the limit, so there is nothing left to stop.
     let output = ends(place.fast(&sandbox, &["run", "--chunk", "1", "--max-failures", "47"]), 1);
-    has(&said(&output), &["nothing is left to send, 47 jobs failed, and 3 more in an earlier run"]);
-    for (limit, part) in [("0", "give 1"), ("0.0%", "give 1"), ("some", "as 2.5%")] {
+    has(&said(&output), &["Finished: 0 succeeded, 47 failed, 3 failed in an earlier run."]);
+    for (limit, part) in [("0", "write 1"), ("0.0%", "write 1"), ("some", "e.g. 2.5%")] {
         let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
         command.env("DESKBATCH_MAX_FAILURES", limit);
         has(&said(&ends(command, 2)), &[part]);
@@ -224,7 +235,7 @@ async fn rerun_of_manifest_with_failures_exits_1() {
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1);
     for _ in 0..2 {
         let said = said(&ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 1));
-        has(&said, &["as batch 1, and is not finished: 1 failed", "report --only failed"]);
+        has(&said, &["as batch 1, which is not finished: 1 failed", "report --state failed"]);
     }
     // Other pending jobs are sent and do not hide the failure.
     ends(place.fast(&sandbox, &["import", "other.csv"]), 0);

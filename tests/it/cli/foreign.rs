@@ -13,8 +13,8 @@ fn deletes(foreign: usize, own: usize) -> String {
 }
 
 const WARNING: &str = "warning: 50 ids do not begin with the SDKAppID 1400000000, for example \
-                       1600000000-@RBT#DeskDefaultRobot-f0 (record 1, line 2): is this the right \
-                       application?";
+                       1600000000-@RBT#DeskDefaultRobot-f0 (record 1, line 2): check that this is \
+                       the right app";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn manifest_warnings_precede_confirmation_prompt() {
@@ -26,7 +26,7 @@ async fn manifest_warnings_precede_confirmation_prompt() {
     assert_eq!(last, Some(WARNING), "{shown}");
     terminal.send_line("n").unwrap();
     let after = closes(terminal, 2);
-    assert!(!after.contains("right application"), "{after}");
+    assert!(!after.contains("right app"), "{after}");
     // The warning also appears without a terminal.
     has(&said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 2)), &[WARNING]);
     has(&said(&ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0)), &[WARNING]);
@@ -54,8 +54,8 @@ async fn manifest_of_another_app_is_refused() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", deletes(50, 0));
     let parts = [
-        "jobs.csv: all 50 ids begin with another SDKAppID than 1400000000, for example 1600000000-@RBT",
-        "nothing was imported, nothing was sent",
+        "jobs.csv: all 50 of its ids begin with an SDKAppID other than 1400000000, for example 1600000000-@RBT",
+        "Nothing was imported or sent",
         "--sdkappid",
         "--allow-foreign-ids",
     ];
@@ -65,8 +65,8 @@ async fn manifest_of_another_app_is_refused() {
     }
     assert_eq!((place.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 0));
     let meant = place.fast(&sandbox, &["run", "jobs.csv", "--yes", "--allow-foreign-ids"]);
-    has(&said(&ends(meant, 0)), &[WARNING, "succeeded  50"]);
+    has(&said(&ends(meant, 0)), &[WARNING, "succeeded   50"]);
     // A sandbox run without an SDKAppID has no app to compare with.
     let sandbox_run = ["run", "jobs.csv", "--sandbox", "--rate-limit", "0", "--rate", "200"];
-    has(&said(&ends(place.deskbatch(&sandbox_run), 0)), &[WARNING, "succeeded  50"]);
+    has(&said(&ends(place.deskbatch(&sandbox_run), 0)), &[WARNING, "succeeded   50"]);
 }

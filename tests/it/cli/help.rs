@@ -50,32 +50,73 @@ fn short_help_fits_a_screen_and_no_line_is_too_wide() {
             // A wrapped line cannot be copied as one command.
             let wide = text.lines().find(|line| line.chars().count() > COLUMNS);
             assert_eq!(wide, None, "{args:?}");
-            let most = if flag == "-h" { 46 } else { usize::MAX };
+            let is_page = words == ["settings"] || flag == "--help";
+            let most = if is_page { usize::MAX } else { 46 };
             assert!(text.lines().count() <= most, "{args:?}: {}\n{text}", text.lines().count());
         }
     }
 }
 
 #[test]
-fn long_help_lists_every_setting_without_values() {
+fn settings_page_lists_every_setting_without_values() {
     let place = Place::new();
-    let mut command = place.deskbatch(&["run", "--help"]);
+    let mut command = place.deskbatch(&["help", "settings"]);
     command.env("DESKBATCH_ENDPOINT", "https://gateway.example/s3cret-path");
     let text = data(&ends(command, 0));
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sandbox = help(&["sandbox", "--help"]);
+    let sandbox = sandbox.split_whitespace().collect::<Vec<_>>().join(" ");
     let settings = settings();
     assert!(settings.len() > 40);
+    let is_sandbox = |key: &str| key.starts_with("sandbox.");
     for setting in settings.iter().filter(|setting| !setting.is_secret()) {
-        has(&words, &[setting.flag.as_ref().unwrap(), &format!("Variable {}", setting.variable)]);
+        let names = [setting.flag.clone().unwrap(), format!("Variable {}", setting.variable)];
+        if is_sandbox(&setting.key) {
+            has(&sandbox, &[&names[0], &names[1]]);
+        } else {
+            has(&words, &[&names[0], &names[1]]);
+        }
+    }
+    for secret in settings.iter().filter(|setting| setting.is_secret()) {
+        has(&words, &[&secret.variable]);
     }
     assert!(!text.contains("s3cret"), "{text}");
+    assert_eq!(help(&["settings"]), help(&["settings", "--help"]));
+}
+
+#[test]
+fn help_shows_only_settings_that_a_command_uses() {
+    for (command, used, unused) in [
+        ("run", &["--max-failures", "--lock-timeout", "--quiet"][..], &["--fault", "--addr"][..]),
+        ("plan", &["--chunk", "--region"], &["--max-failures", "--on-finish", "--fault"]),
+        ("import", &["--sdkappid", "--database"], &["--rate", "--region"]),
+        ("status", &["--rate", "--config"], &["--sdkappid", "--timeout"]),
+        ("report", &["--database", "--sandbox"], &["--rate", "--identifier"]),
+        ("usersig", &["--usersig-lifetime"], &["--rate", "--chunk"]),
+        ("sandbox", &["--fault", "--request-delay"], &["--chunk", "--max-failures"]),
+        ("explain", &["--help"], &["--database", "--quiet", "--sandbox"]),
+    ] {
+        for flag in ["-h", "--help"] {
+            let text = help(&[command, flag]);
+            let text = text.split("Examples:").next().unwrap();
+            let shows = |name: &str| text.split([' ', '\n', '[', ',']).any(|word| word == name);
+            let is_long = flag == "--help";
+            for name in used.iter().filter(|_| is_long) {
+                assert!(shows(name), "{command} {flag} lacks {name}:\n{text}");
+            }
+            for name in unused {
+                assert!(!shows(name), "{command} {flag} shows {name}:\n{text}");
+            }
+            assert!(!text.contains("Variable ") || command == "sandbox", "{command} {flag}");
+        }
+    }
 }
 
 #[test]
 fn every_help_ends_with_valid_examples() {
     let mut all = vec![Vec::new()];
     all.extend(commands());
-    for words in all {
+    for words in all.into_iter().filter(|words| *words != ["settings"]) {
         let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
         args.push("--help");
         let text = help(&args);
@@ -115,7 +156,9 @@ fn every_setting_grouped_by_help_exists() {
     command.build();
     let run = command.find_subcommand("run").unwrap();
     let headings: Vec<&str> = run.get_arguments().filter_map(clap::Arg::get_help_heading).collect();
-    for heading in ["Files", "Account", "Pace", "Limits", "Output", "Log", "Sandbox"] {
+    for heading in
+        ["Files", "Account", "Requests", "When to stop", "Scheduled runs", "Output", "Sandbox"]
+    {
         assert!(headings.contains(&heading), "{heading}: {headings:?}");
     }
     assert!(Cli::command().get_arguments().count() > 20);

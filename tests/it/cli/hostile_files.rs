@@ -110,10 +110,10 @@ const TOO_LONG: &str = "a record of more than 8 MiB or 1000000 delimiters starts
 fn endless_line_stops_reading_after_16_mib() {
     let taken = refused_from_pipe(
         pour(b"", vec![b'x'; MIB], GIB, b""),
-        &["stdin: ", TOO_LONG, "line 1: is this a CSV file?"],
+        &["stdin: ", TOO_LONG, "line 1. Is this a CSV file?"],
     );
     assert!(taken < 16 * MIB as u64, "{taken} bytes were read");
-    let taken = refused_from_pipe(pour(HEAD, vec![b'x'; MIB], GIB, b""), &[TOO_LONG, "line 3:"]);
+    let taken = refused_from_pipe(pour(HEAD, vec![b'x'; MIB], GIB, b""), &[TOO_LONG, "line 3."]);
     assert!(taken < 16 * MIB as u64, "{taken} bytes were read");
 }
 
@@ -121,7 +121,7 @@ fn endless_line_stops_reading_after_16_mib() {
 fn gigabyte_of_nul_bytes_is_refused_at_line_1() {
     let place = Place::new();
     File::create(place.path("jobs.csv")).unwrap().set_len(GIB).unwrap();
-    refused(&place, import(&place, "jobs.csv"), &["jobs.csv: ", TOO_LONG, "line 1:"]);
+    refused(&place, import(&place, "jobs.csv"), &["jobs.csv: ", TOO_LONG, "line 1."]);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn gzip_bomb_is_not_unpacked() {
     let bomb = [packed(HEAD), packed(&vec![b'x'; MIB]).repeat(1_024)].concat();
     assert!(bomb.len() < 2 * MIB, "{}", bomb.len());
     place.write("jobs.csv.gz", bomb);
-    refused(&place, import(&place, "jobs.csv.gz"), &["jobs.csv.gz: ", TOO_LONG, "line 3:"]);
+    refused(&place, import(&place, "jobs.csv.gz"), &["jobs.csv.gz: ", TOO_LONG, "line 3."]);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn gzip_with_gigabytes_of_rows_is_refused_early() {
         if rejects {
             command.args(["--rejects", "bad.csv"]);
         }
-        refused(&place, command, &["jobs.csv.gz: unpacks to more than 64 MiB, over 100 times"]);
+        refused(&place, command, &["jobs.csv.gz unpacks to more than 64 MiB, over 100 times"]);
         assert!(!place.path("bad.csv").exists());
     }
 }
@@ -158,7 +158,11 @@ fn rejects_of_more_than_their_limit_are_refused() {
     let mut command = import(&place, "-");
     command.args(["--rejects", "bad.csv"]).stdin(from);
     let writer = thread::spawn(move || pour(HEAD, row, GIB, b"")(&mut { to }));
-    refused(&place, command, &["--rejects: more than 256 MiB of bad rows: nothing was imported"]);
+    refused(
+        &place,
+        command,
+        &["--rejects: more than 256 MiB of invalid rows. Nothing was imported."],
+    );
     assert!(writer.join().unwrap().is_err(), "all of it was taken");
     assert!(!place.path("bad.csv").exists());
 }
@@ -168,7 +172,7 @@ fn field_of_100_mib_is_refused_at_its_line() {
     let tail = b"\"\nb,5,\n";
     let taken = refused_from_pipe(
         pour(b"question_id,status,note\na,4,\nc,6,\"", vec![b'x'; MIB], 100 << 20, tail),
-        &[TOO_LONG, "line 3:", "a quote in that line is opened and never closed"],
+        &[TOO_LONG, "line 3.", "a quote in that line is opened and never closed"],
     );
     assert!(taken < 16 * MIB as u64, "{taken} bytes were read");
 }
@@ -179,9 +183,9 @@ fn unclosed_quote_is_reported_at_its_line() {
     let open = b"question_id,status,note\na,4,\nc,6,\"oops\n";
     refused_from_pipe(
         pour(open, rows.clone(), rows.len() as u64, b""),
-        &["1 of 2 rows are bad", "record 2, line 3, column -:", "never closed"],
+        &["1 of 2 rows is invalid", "record 2, line 3, column -:", "never closed"],
     );
-    refused_from_pipe(pour(open, rows, 100 << 20, b""), &[TOO_LONG, "line 3:", "never closed"]);
+    refused_from_pipe(pour(open, rows, 100 << 20, b""), &[TOO_LONG, "line 3.", "never closed"]);
 }
 
 #[test]
@@ -189,7 +193,7 @@ fn thousands_of_columns_are_counted_and_refused() {
     for columns in [10_000, 1_000_000] {
         let names = ",name".repeat(columns - 2);
         let header = format!("question_id,status{names}\na,4\n");
-        let counted = format!("the header, at line 1, has {columns} columns, at most 1000");
+        let counted = format!("the header at line 1 has {columns} columns; at most 1000");
         refused_from_pipe(move |to| to.write_all(header.as_bytes()), &[&counted]);
     }
 }
@@ -201,7 +205,7 @@ fn excess_fields_are_counted_at_their_line() {
         move |to| write!(to, "question_id,status,note\na,4,\nb,5{fields}\n"),
         &["record 2, line 3, column -: \"b,5,,,,", "has 999999 fields, the header has 3"],
     );
-    refused_from_pipe(pour(HEAD, vec![b','; MIB], GIB, b""), &[TOO_LONG, "line 3:"]);
+    refused_from_pipe(pour(HEAD, vec![b','; MIB], GIB, b""), &[TOO_LONG, "line 3."]);
 }
 
 #[test]
@@ -213,8 +217,8 @@ fn nul_bytes_are_named_and_never_taken_for_an_end() {
     refused_from_pipe(
         |to| to.write_all(b"question_id,status\na,4\nb\0,4\nc,\x005\n\0\0\0\n"),
         &[
-            "3 of 4 rows are bad",
-            "record 2, line 3, column question_id: \"b\\0\": has the unprintable character U+0000",
+            "3 of 4 rows are invalid",
+            "record 2, line 3, column question_id: \"b\\0\": contains the unprintable character U+0000",
             "record 3, line 4, column status: \"\\05\": not a status",
             "record 4, line 5, column -: \"\\0\\0\\0\": has 1 field",
         ],

@@ -26,7 +26,11 @@ fn lapsed_app_exits_4_with_10000_jobs_pending() {
     let place = with_jobs(10_000, "4");
     let args = ["run", "jobs.csv", "--sandbox", "--lapsed-after", "0"];
     let output = ends(place.deskbatch(&args), 4);
-    let parts = ["the service refuses this app or account", "everything left is pending", "-50003"];
+    let parts = [
+        "Stopped: the service rejects this app or account.",
+        "The remaining jobs stay pending.",
+        "-50003",
+    ];
     has(&said(&output), &parts);
     all_are_pending(&place, 10_000);
     // After the renewal the same command line resumes.
@@ -40,7 +44,7 @@ fn same_codes_for_everything_exit_4_all_pending() {
         let place = with_jobs(3_000, "5");
         let args = ["run", "jobs.csv", "--sandbox", "--script", script];
         let text = said(&ends(place.deskbatch(&args), 4));
-        has(&text, &["every request was rejected", "everything left is pending", code]);
+        has(&text, &["every request was rejected", "The remaining jobs stay pending.", code]);
         all_are_pending(&place, 3_000);
     }
 }

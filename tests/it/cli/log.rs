@@ -46,7 +46,7 @@ async fn json_log_leaves_nothing_else_on_stderr() {
     let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--quiet", "--log", "info"]);
     command.args(JSON).env("DESKBATCH_CHUNCK", "5");
     let events = events(&said(&ends(command, 1)));
-    let summary = with_message(&events, "1 jobs failed");
+    let summary = with_message(&events, "Finished: 1 succeeded, 1 failed.");
     assert_eq!(
         (&summary["level"], &summary["target"]),
         (&"WARN".into(), &"deskbatch::talk".into())
@@ -64,7 +64,7 @@ async fn json_log_leaves_nothing_else_on_stderr() {
     ] {
         assert_eq!(end[key], value, "{key}: {end}");
     }
-    assert!(end["took_ms"].is_u64() && end["requests"].is_u64(), "{end}");
+    assert!(end["duration_ms"].is_u64() && end["requests"].is_u64(), "{end}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,14 +76,14 @@ async fn errors_are_events_in_a_json_log() {
         events(&said(&ends(command, code)))
     };
     let events = json(&["run", "gone.csv", "--log", "info"], 2);
-    assert_eq!(with_message(&events, "gone.csv: cannot be opened")["level"], "ERROR");
+    assert_eq!(with_message(&events, "cannot open gone.csv")["level"], "ERROR");
     assert_eq!(with_message(&events, "run ended")["fields"]["exit"], 2);
     // Invalid settings, and a command without problems.
     with_message(&json(&["status", "--chunk", "0"], 2), "chunk: 0 is not between");
     with_message(&json(&["import", "jobs.csv"], 0), "imported jobs.csv as batch 1");
-    assert_eq!(json(&["import", "jobs.csv", "--again", "--quiet"], 0), Vec::<Value>::new());
+    assert_eq!(json(&["import", "jobs.csv", "--reimport", "--quiet"], 0), Vec::<Value>::new());
     let _lease = acquire(&place.path("deskbatch.db")).await;
-    with_message(&json(&["run", "jobs.csv"], 5), "another run has this queue");
+    with_message(&json(&["run", "jobs.csv"], 5), "another run holds the lock of this queue");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,10 +92,10 @@ async fn log_file_keeps_stderr_for_messages() {
     let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--quiet", "--log", "info"]);
     command.args(JSON).args(["--log-file", "nightly.log"]);
     let talk = said(&ends(command, 1));
-    has(&talk, &["1 jobs failed", "deskbatch report --only failed"]);
+    has(&talk, &["Finished: 1 succeeded, 1 failed.", "deskbatch report --state failed"]);
     assert!(!talk.contains('{'), "{talk}");
     let first = place.read("nightly.log");
-    with_message(&events(&first), "1 jobs failed");
+    with_message(&events(&first), "Finished: 1 succeeded, 1 failed.");
     with_message(&events(&first), "run ended");
     let mode = place.path("nightly.log").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -105,7 +105,7 @@ async fn log_file_keeps_stderr_for_messages() {
     assert_eq!(said(&ends(place.fast(&sandbox, &quiet), 0)), "");
     let both = place.read("nightly.log");
     assert!(both.starts_with(&first), "{both}");
-    has(&both, &["\nFinished: everything asked for is done.\n"]);
+    has(&both, &["\nFinished: 1 succeeded.\n"]);
 }
 
 #[test]
@@ -123,12 +123,12 @@ fn log_file_is_no_file_that_deskbatch_reads() {
     for command in ["plan", "import", "run"] {
         let talk =
             said(&ends(place.deskbatch(&[command, "jobs.csv", "--log-file", "./jobs.csv"]), 2));
-        has(&talk, &["log_file: ./jobs.csv is the manifest itself", "name another file"]);
+        has(&talk, &["log_file: ./jobs.csv is the manifest: ", "name another file"]);
     }
     assert_eq!(place.read("jobs.csv"), rows);
     assert!(std::fs::read(place.path("deskbatch.db")).unwrap() == queue);
     let nowhere = ["status", "--log-file", "no/such/folder.log"];
-    has(&said(&ends(place.deskbatch(&nowhere), 2)), &["no/such/folder.log cannot be written"]);
+    has(&said(&ends(place.deskbatch(&nowhere), 2)), &["cannot write no/such/folder.log"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn locked_queue_is_silent_when_quiet() {
     let _lease = acquire(&place.path("deskbatch.db")).await;
     assert_eq!(said(&ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 5)), "");
     let talk = said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 5));
-    has(&talk, &["another run has this queue"]);
+    has(&talk, &["another run holds the lock of this queue"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +156,7 @@ async fn app_locked_by_other_queue_is_silent_when_quiet() {
         (Some(5), String::new(), String::new())
     );
     let talk = said(&ends(second.fast(&sandbox, &["run", "jobs.csv"]), 5));
-    has(&talk, &["another run sends for this application"]);
+    has(&talk, &["another run sends for the same app"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +172,8 @@ async fn unwritable_log_does_not_end_a_run() {
         // The reader has closed the pipe.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--again", "--log", "trace"]);
+        let mut command =
+            place.fast(&sandbox, &["run", "jobs.csv", "--reimport", "--log", "trace"]);
         command.args(more).stderr(writer);
         assert_eq!(command.status().unwrap().code(), Some(1));
         assert_eq!(place.status()["last_run"]["ending"], "drained");
@@ -188,7 +189,8 @@ async fn full_log_file_is_reported_once_at_the_end() {
         let mut command = place.fast(&sandbox, &run);
         command.args(more);
         let talk = said(&ends(command, 0));
-        has(&talk, &["lines could not be written to /dev/full: No space left on device"]);
+        let lost = "warning: cannot write to /dev/full: No space left on device";
+        has(&talk, &[lost, " lines lost\n"]);
         assert_eq!(talk.lines().count(), 1, "{talk}");
     }
 }

@@ -28,7 +28,7 @@ fn check_rejects(text: &str) {
     let torn = question("torn");
     for (row, start) in rows[1..].iter().zip(["delete,one,", "enable,three,", "delete,four,"]) {
         assert!(row.starts_with(&format!("{torn},{start}\"line ")), "{text}");
-        has(row, &["says delete", "says enable", "keep one of them"]);
+        has(row, &["has delete", "has enable", "keep one of them"]);
     }
 }
 
@@ -46,15 +46,15 @@ async fn conflicts_go_to_the_rejects_with_every_row() {
         place.write("jobs.csv", bytes);
         has(
             &said(&ends(place.fast(&sandbox, &["import", "jobs.csv"]), 2)),
-            &["rows are bad: nothing"],
+            &["rows are invalid. Nothing"],
         );
         let import = ["import", "jobs.csv", "--rejects", "bad.csv"];
         let talk = said(&ends(place.fast(&sandbox, &import), 0));
         has(
             &talk,
             &[
-                "3 bad rows were left out; they are in bad.csv",
-                "1 jobs (0 enable, 1 disable, 0 delete)",
+                "3 invalid rows were skipped and written to bad.csv",
+                "1 job (0 enable, 1 disable, 0 delete)",
             ],
         );
         check_rejects(&place.read("bad.csv"));
@@ -90,7 +90,7 @@ async fn plan_and_run_handle_conflicts_alike() {
     let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
     let counts = ["rows", "duplicates", "rejected"].map(|key| plan["file"][key].as_u64().unwrap());
     assert_eq!(counts, [4, 0, 3], "{plan}");
-    assert_eq!(plan["send"]["total"], 1);
+    assert_eq!(plan["jobs"]["total"], 1);
     assert!(!place.path("bad.csv").exists());
     let digest = plan["digest"].as_str().unwrap();
     let run = ["run", "jobs.csv", "--rejects", "bad.csv", "--plan", digest];
@@ -109,7 +109,7 @@ async fn delete_over_another_status_needs_its_flag() {
         let talk = said(&ends(place.fast(&sandbox, &args), 2));
         has(
             &talk,
-            &[odd, "--status delete overrides it: nothing was imported", "--override-status"],
+            &[odd, "--status delete overrides it. Nothing was imported", "--override-status"],
         );
     }
     let args = ["run", "jobs.csv", "--status", "delete", "--yes"];
@@ -131,12 +131,12 @@ async fn rewritten_ids_are_warned_of_by_an_import() {
         manifest([("1.4E+09", "4"), ("#REF!", "4"), ("#NAME?", "5"), ("'x", "4")]),
     );
     let talk = said(&ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0));
-    has(&talk, &["warning: 1 ids are numbers with an exponent", "1.4E+09 (record 1, line 2)"]);
+    has(&talk, &["warning: 1 id is a number with an exponent", "1.4E+09 (record 1, line 2)"]);
     has(
         &talk,
         &["warning: 2 ids are error values of a spreadsheet, for example #REF! (record 2, line 3)"],
     );
-    has(&talk, &["warning: 1 ids begin with the apostrophe"]);
+    has(&talk, &["warning: 1 id begins with the apostrophe"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,8 +187,9 @@ async fn deletes_from_a_pipe_need_yes() {
     has(
         &shown,
         &[
-            "would delete 1 questions, and pipe can be read only once",
-            "nothing was imported",
+            "refusing to delete 1 question without confirmation: ",
+            "pipe can be read only once",
+            "Nothing was imported or sent.",
             "--yes",
         ],
     );
@@ -219,7 +220,14 @@ async fn deletes_from_stdin_need_yes_or_a_plan() {
     let piped =
         |args: &[&str], code| ends_with_input(place.fast(&sandbox, args), rows.as_bytes(), code);
     let refused = said(&piped(&["run", "-"], 2));
-    has(&refused, &["would delete 1 questions, and stdin can be read only once", "--yes"]);
+    has(
+        &refused,
+        &[
+            "refusing to delete 1 question without confirmation: ",
+            "stdin can be read only once",
+            "--yes",
+        ],
+    );
     let plan: serde_json::Value =
         serde_json::from_slice(&piped(&["plan", "-", "--json"], 0).stdout).unwrap();
     assert_eq!(plan["deletes"], serde_json::json!([question("a")]), "{plan}");
@@ -227,7 +235,10 @@ async fn deletes_from_stdin_need_yes_or_a_plan() {
     let approved = ["run", "-", "--plan", plan["digest"].as_str().unwrap()];
     let other = manifest([(question("c").as_str(), "delete")]);
     let refused = ends_with_input(place.fast(&sandbox, &approved), other.as_bytes(), 2);
-    has(&said(&refused), &["not the plan that was approved", "changed: the file"]);
+    has(
+        &said(&refused),
+        &["the plan has changed since its digest was made", "changed: the file\n"],
+    );
     piped(&approved, 0);
     assert_eq!(place.counts(), [0, 0, 2, 0, 0, 0]);
 }
@@ -248,9 +259,9 @@ async fn spreadsheet_export_quirks_are_accepted() {
     assert_eq!(place.report(&[])[3]["row"], "6");
     place.write("jobs.xz", b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46");
     let talk = said(&ends(place.fast(&sandbox, &["run", "jobs.xz"]), 2));
-    has(&talk, &["jobs.xz: is an xz archive, not CSV: unpack it with `xz -d`"]);
+    has(&talk, &["jobs.xz is an xz archive, not CSV. Unpack it with `xz -d`"]);
     assert_eq!(
-        data(&ends(place.deskbatch(&["report", "--only", "pending"]), 0)).lines().count(),
+        data(&ends(place.deskbatch(&["report", "--state", "pending"]), 0)).lines().count(),
         1
     );
 }

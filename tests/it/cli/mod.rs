@@ -19,6 +19,7 @@ pub mod names;
 pub mod outcomes;
 pub mod outputs;
 pub mod page_file;
+pub mod pasted;
 pub mod plan;
 pub mod private;
 pub mod queue;

@@ -32,7 +32,7 @@ async fn names_forge_no_line_on_any_surface() {
     let plan = ends(place.fast(&sandbox, &["plan", &file]), 0);
     // The command line is quoted for a shell, and the name in it stays on one line.
     is_safe("plan", &data(&plan));
-    has(&data(&plan), &[&format!("{SHOWN}.csv: 1 rows")]);
+    has(&data(&plan), &[&format!("\n{SHOWN}.csv: 1 row, 1 job\n")]);
     let metrics = ["--metrics-file", "deskbatch.prom", "--log", "trace"];
     let mut command = place.fast(&sandbox, &["run", &file, "--name", NAME]);
     command.args(metrics);

@@ -47,7 +47,7 @@ async fn report_has_one_row_per_job_in_manifest_order() {
     for (only, count) in
         [("succeeded", 2), ("failed", 2), ("pending", 0), ("in-flight", 0), ("in-doubt", 0)]
     {
-        assert_eq!(place.report(&["--only", only]).len(), count, "{only}");
+        assert_eq!(place.report(&["--state", only]).len(), count, "{only}");
     }
 }
 
@@ -55,7 +55,7 @@ async fn report_has_one_row_per_job_in_manifest_order() {
 async fn failed_report_can_be_imported_unedited() {
     let place = Place::new();
     let sandbox = finished(&place).await;
-    ends(place.deskbatch(&["report", "--only", "failed", "-o", "failed.csv"]), 0);
+    ends(place.deskbatch(&["report", "--state", "failed", "-o", "failed.csv"]), 0);
     let output = ends(place.fast(&sandbox, &["import", "failed.csv"]), 0);
     has(&said(&output), &["as batch 2: 2 jobs (1 enable, 1 disable, 0 delete)"]);
     let again = place.report(&["--batch", "2"]);
@@ -68,7 +68,7 @@ async fn failed_report_can_be_imported_unedited() {
 async fn json_report_has_same_rows_as_csv() {
     let place = Place::new();
     finished(&place).await;
-    let output = ends(place.deskbatch(&["report", "--format", "json", "--only", "failed"]), 0);
+    let output = ends(place.deskbatch(&["report", "--format", "json", "--state", "failed"]), 0);
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 2);
     let keys: Vec<&str> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
@@ -105,9 +105,12 @@ fn closed_report_pipe_exits_0() {
 fn explain_matches_handling_of_code_in_run() {
     let place = Place::new();
     let explain = |args: &[&str]| data(&ends(place.deskbatch(&[&["explain"], args].concat()), 0));
-    has(&explain(&["-50003"]), &["-50003: a Desk resource", "searches the chunk", "check the id"]);
+    has(
+        &explain(&["-50003"]),
+        &["-50003: a Desk resource", "isolates the rejected questions", "check the id"],
+    );
     has(&explain(&["60018"]), &["60018: requests are too frequent", "no attempt counts"]);
-    has(&explain(&["-50040"]), &["stops with everything pending", "activate Desk"]);
+    has(&explain(&["-50040"]), &["stops; the remaining jobs stay pending", "activate Desk"]);
     has(&explain(&["987654"]), &["987654: ", "the run: ", "what to do: "]);
     let table = explain(&[]);
     has(&table, &["-50003", "60018..60019", "70001", "any other code"]);
@@ -136,7 +139,7 @@ async fn usersig_has_documented_format_and_is_accepted() {
     let mut command = place.fast(&sandbox, &["usersig"]);
     command.env_remove("DESKBATCH_SECRET_KEY").env("DESKBATCH_USERSIG", usersig);
     let output = ends(command, 2);
-    has(&said(&output), &["no secret key: set DESKBATCH_SECRET_KEY"]);
+    has(&said(&output), &["the secret key is not set: set DESKBATCH_SECRET_KEY"]);
     assert_eq!(data(&output), "");
 }
 
@@ -148,8 +151,8 @@ async fn failed_report_omits_superseded_jobs() {
         place.write(file, manifest([(bad.as_str(), status)]));
         ends(place.fast(&sandbox, &["run", file]), 1);
     }
-    let rows = place.report(&["--only", "failed"]);
-    assert_eq!(rows.len(), 1, "the older one is overtaken");
+    let rows = place.report(&["--state", "failed"]);
+    assert_eq!(rows.len(), 1, "the older one is superseded");
     assert_eq!(rows[0]["status"], "disable");
     assert_eq!(place.report(&[]).len(), 2);
 }

@@ -21,10 +21,10 @@ fn with_queue() -> Place {
     place
 }
 
-/// An import of one good and one bad row with `--rejects` and `args`.
+/// An import of one valid and one invalid row with `--rejects` and `args`.
 fn importing(place: &Place, args: &[&str]) -> Command {
     place.write("bad.csv", "question_id,status,note\n1-c,4,x\nc d,4,y\n");
-    place.deskbatch(&[&["import", "bad.csv", "--again", "--rejects"], args, SDKAPPID].concat())
+    place.deskbatch(&[&["import", "bad.csv", "--reimport", "--rejects"], args, SDKAPPID].concat())
 }
 
 #[test]
@@ -39,17 +39,17 @@ fn report_replaces_nothing_but_an_unchanged_report() {
     let edited = report.replace("1-b,disable", "1-b,delete");
     assert_ne!(edited, report);
     for (text, why) in [
-        (edited.as_str(), "out.csv was changed after deskbatch wrote it"),
-        ("question_id,status\n1-x,4\n", "out.csv holds something else than a report"),
-        ("my notes\n", "holds something else"),
-        ("[1]\n", "holds something else"),
+        (edited.as_str(), "out.csv exists and was changed after deskbatch wrote it"),
+        ("question_id,status\n1-x,4\n", "out.csv exists and is not a report"),
+        ("my notes\n", "is not a report"),
+        ("[1]\n", "is not a report"),
     ] {
         place.write("out.csv", text);
         let talk = said(&ends(place.deskbatch(REPORT), 2));
-        has(&talk, &["-o: ", why, "nothing was written", "--overwrite"]);
+        has(&talk, &["-o: ", why, "Nothing was written", "--overwrite"]);
         assert_eq!(place.read("out.csv"), text);
         let talk = said(&ends(place.deskbatch(&["report", "--html", "out.csv"]), 2));
-        has(&talk, &["--html: ", "holds something else than a report's page"]);
+        has(&talk, &["--html: ", "is not an HTML report"]);
         assert_eq!(place.read("out.csv"), text);
     }
     ends(place.deskbatch(&[REPORT, &["--overwrite"]].concat()), 0);
@@ -68,8 +68,8 @@ fn sources_are_never_replaced() {
     fs::hard_link(place.path("deskbatch.toml"), place.path("hard.csv")).unwrap();
     symlink("deskbatch.db", place.path("soft.csv")).unwrap();
     for (name, what) in [
-        ("deskbatch.toml", "settings' file"),
-        ("hard.csv", "settings' file"),
+        ("deskbatch.toml", "configuration file"),
+        ("hard.csv", "configuration file"),
         ("deskbatch.db", "queue file"),
         ("soft.csv", "queue file"),
         ("deskbatch.db-wal", "queue file"),
@@ -77,13 +77,13 @@ fn sources_are_never_replaced() {
     ] {
         for flag in ["-o", "--html"] {
             let talk = said(&ends(place.deskbatch(&["report", flag, name, "--overwrite"]), 2));
-            has(&talk, &[flag, &format!("{name} is the {what} itself")]);
+            has(&talk, &[flag, &format!("{name} is the {what}: ")]);
         }
         let talk = said(&ends(importing(&place, &[name, "--overwrite"]), 2));
-        has(&talk, &["--rejects: ", &format!("{name} is the {what} itself")]);
+        has(&talk, &["--rejects: ", &format!("{name} is the {what}: ")]);
     }
     let talk = said(&ends(importing(&place, &["bad.csv", "--overwrite"]), 2));
-    has(&talk, &["bad.csv is the manifest itself"]);
+    has(&talk, &["bad.csv is the manifest: "]);
     assert_eq!(place.read("deskbatch.toml"), settings);
     assert_eq!(place.status()["total"], 2);
 }
@@ -98,16 +98,16 @@ fn rejects_replace_nothing_but_unchanged_rejects() {
     let edited = place.read("rejects.csv").replace("c d", "1-d");
     for (text, why) in [
         (edited.as_str(), "was changed after deskbatch wrote it"),
-        ("question_id,status\n1-x,4\n", "holds something else than rejects"),
+        ("question_id,status\n1-x,4\n", "is not a rejects file"),
     ] {
         place.write("rejects.csv", text);
         let talk = said(&ends(importing(&place, &rejects), 2));
-        has(&talk, &["--rejects: rejects.csv ", why, "nothing was imported", "--overwrite"]);
+        has(&talk, &["--rejects: rejects.csv ", why, "Nothing was imported", "--overwrite"]);
         assert_eq!(place.read("rejects.csv"), text);
     }
     assert_eq!(place.status()["batches"].as_array().unwrap().len(), 3);
     ends(importing(&place, &["rejects.csv", "--overwrite"]), 0);
-    has(&place.read("rejects.csv"), &["c d,4,y,has a blank inside\n"]);
+    has(&place.read("rejects.csv"), &["c d,4,y,contains a blank\n"]);
 }
 
 #[test]
@@ -118,17 +118,17 @@ fn refused_import_writes_no_rejects() {
         ["run", "bad.csv", "--rejects", "rejects.csv", "--sdkappid", "1", "--identifier", "i"];
     let mut command = place.deskbatch(&[&run[..], &["--region", "singapore"]].concat());
     command.env("DESKBATCH_SECRET_KEY", "k");
-    has(&said(&ends(command, 2)), &["would delete 1 questions"]);
+    has(&said(&ends(command, 2)), &["refusing to delete 1 question without confirmation"]);
     let status = ["import", "bad.csv", "--rejects", "rejects.csv", "--status", "delete"];
     ends(place.deskbatch(&[&status[..], SDKAPPID].concat()), 2);
     assert!(!place.path("rejects.csv").exists());
     // A known batch already has its rejects file, which the user may have edited.
     let import = ["import", "bad.csv", "--rejects", "rejects.csv"];
     ends(place.deskbatch(&[&import[..], SDKAPPID].concat()), 0);
-    place.write("rejects.csv", "being mended");
+    place.write("rejects.csv", "being corrected");
     let talk = said(&ends(place.deskbatch(&[&import[..], SDKAPPID].concat()), 0));
-    has(&talk, &["1 bad rows are left out as they were before"]);
-    assert_eq!(place.read("rejects.csv"), "being mended");
+    has(&talk, &["1 invalid row is skipped, as in the earlier import"]);
+    assert_eq!(place.read("rejects.csv"), "being corrected");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn streams_and_pipes_are_written_as_they_are() {
     assert_eq!(reader.join().unwrap(), whole);
     let mut command = importing(&place, &["/dev/stderr"]);
     command.stdin(Stdio::null());
-    has(&said(&ends(command, 0)), &["c d,4,y,has a blank inside\n", "they are in /dev/stderr"]);
+    has(&said(&ends(command, 0)), &["c d,4,y,contains a blank\n", "written to /dev/stderr"]);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn full_disk_keeps_old_report_intact() {
     assert!(report.len() > 400_000, "{}", report.len());
     let limit = ["prlimit", "--fsize=300000", "--"];
     let talk = said(&ends(by_way_of(&limit, &place.deskbatch(REPORT)), 70));
-    has(&talk, &["out.csv cannot be written", "File too large"]);
+    has(&talk, &["cannot write out.csv", "File too large"]);
     assert_eq!(place.read("out.csv"), report);
     let new = ["report", "-o", "new.csv"];
     ends(by_way_of(&limit, &place.deskbatch(&new)), 70);

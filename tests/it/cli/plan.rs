@@ -11,6 +11,13 @@ use serde_json::{Value, json};
 use crate::support::binary::{Going, ends, has, sandbox, sandbox_with};
 use crate::support::place::{Place, data, manifest, question, said};
 
+/// The error of a run whose plan has changed.
+const CHANGED: &str =
+    "the plan has changed since its digest was made. Nothing was imported or sent.\n";
+
+/// The message of a run whose plan has no job left to send.
+const EXECUTED: &str = "nothing to do: this plan was executed before";
+
 /// Questions whose ids end with `names`, all with one target status.
 fn rows(status: &str, names: &[&str]) -> String {
     let ids: Vec<String> = names.iter().map(|name| question(name)).collect();
@@ -57,19 +64,19 @@ async fn plan_sends_nothing_and_creates_no_queue() {
     has(
         &text,
         &[
-            &format!("This run sends to {host}, for application 1400000000, library chitchat:"),
-            "delete          12 questions   there is no way back",
+            &format!("This run sends to {host} for app 1400000000, library chitchat:"),
+            "delete          12 questions (cannot be undone)",
             "1 to 20 requests, about 1 s",
-            "jobs.csv: 12 rows, 12 jobs\n  it becomes a new batch",
-            &format!("deleted, 12 questions:\n  {first}\n"),
-            "and 2 more: deskbatch plan jobs.csv --all names them",
+            "jobs.csv: 12 rows, 12 jobs\n  becomes a new batch",
+            &format!("to be deleted (12):\n  {first}\n"),
+            "and 2 more; list them with: deskbatch plan jobs.csv --all\n",
         ],
     );
     assert!(text.trim_end().lines().last().unwrap().starts_with("deskbatch run jobs.csv --plan "));
     let all = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv", "--all"]), 0));
     has(&all, &[&question("q9")]);
     assert_eq!(all.lines().last(), text.lines().last());
-    has(&data(&ends(place.fast(&sandbox, &["plan"]), 0)), &["nothing\n"]);
+    has(&data(&ends(place.fast(&sandbox, &["plan"]), 0)), &["\n  nothing to do\n"]);
     assert_eq!(place.files(), ["jobs.csv"]);
     assert_eq!(sandbox.ledger().total, 0);
 }
@@ -84,14 +91,14 @@ async fn json_plan_is_complete_and_queue_unchanged() {
     text.push_str("a b,4\n");
     place.write("new.csv", text);
     let bad = ends(place.fast(&sandbox, &["plan", "new.csv"]), 2);
-    has(&said(&bad), &["1 of 4 rows are bad: nothing was imported"]);
+    has(&said(&bad), &["1 of 4 rows is invalid. Nothing was imported."]);
     let args = ["new.csv", "--rejects", "bad.csv", "--chunk", "1"];
     let plan = plan(&place, &sandbox, &args);
     let file = &plan["file"];
     for (value, expected) in [
         (&plan["schema"], json!(1)),
-        (&plan["send"], json!({"total": 3, "enable": 2, "disable": 0, "delete": 1})),
-        (&plan["waiting"], json!({"total": 1, "enable": 0, "disable": 0, "delete": 1})),
+        (&plan["jobs"], json!({"total": 3, "enable": 2, "disable": 0, "delete": 1})),
+        (&plan["pending"], json!({"total": 1, "enable": 0, "disable": 0, "delete": 1})),
         (&plan["requests"]["from"], json!(3)),
         (&plan["deletes"], json!([question("waits")])),
         (&plan["chunk"], json!(1)),
@@ -108,7 +115,12 @@ async fn json_plan_is_complete_and_queue_unchanged() {
     let text = data(&ends(place.fast(&sandbox, &[&["plan"], &args[..]].concat()), 0));
     has(
         &text,
-        &["1 bad rows are left out", "left out: ", "supersedes 1 jobs", "1 jobs (1 delete)"],
+        &[
+            "new.csv: 4 rows, 2 jobs, 1 duplicate row, 1 invalid row skipped\n",
+            "\n  skipped: ",
+            "\n  supersedes 1 pending job\n",
+            "also sent by this run: 1 pending job from earlier imports (1 delete)\n",
+        ],
     );
     assert_eq!(place.status(), before);
     assert!(!place.files().contains(&"bad.csv".to_owned()));
@@ -118,7 +130,7 @@ async fn json_plan_is_complete_and_queue_unchanged() {
         ["deskbatch", "run", "new.csv", "--rejects", "bad.csv", "--chunk", "1"]
     );
     // The suggested command line does what the plan showed, deletes included, without a question.
-    has(&said(&ends(place.fast(&sandbox, &command[1..]), 0)), &["everything asked for is done"]);
+    has(&said(&ends(place.fast(&sandbox, &command[1..]), 0)), &["Finished: 3 succeeded.\n"]);
     assert_eq!(sandbox.ledger().total, 3);
     assert!(deleted(&sandbox, "waits") && !deleted(&sandbox, "both"));
 }
@@ -133,24 +145,31 @@ async fn changed_plan_is_refused_without_import_or_request() {
     assert_eq!(plan(&place, &sandbox, &["jobs.csv"])["digest"], digest.as_str());
     let refused = |command: Command, parts: &[&str]| {
         let text = said(&ends(command, 2));
-        has(&text, &["not the plan that was approved: nothing was imported, nothing was sent"]);
+        has(&text, &[CHANGED]);
         has(&text, parts);
     };
     let with = |args: &[&str]| run(&place, &sandbox, &[&["jobs.csv"], args].concat(), &digest);
-    refused(with(&["--chunk", "2"]), &["changed: the questions a request, or --again"]);
-    refused(with(&["--again"]), &["changed: the questions a request, or --again"]);
-    refused(with(&["--library", "faq"]), &["changed: where it is sent"]);
+    refused(with(&["--chunk", "2"]), &["changed: the chunk size or --reimport\n"]);
+    refused(with(&["--reimport"]), &["changed: the chunk size or --reimport\n"]);
+    let destination = ["changed: the destination (app, library or endpoint)\n"];
+    refused(with(&["--library", "faq"]), &destination);
     let elsewhere = ["--sdkappid", "1400000001", "--allow-foreign-ids"];
-    refused(with(&elsewhere), &["changed: where it is sent"]);
+    refused(with(&elsewhere), &destination);
     refused(with(&["--status", "5"]), &["changed: the file", "0 enable, 3 disable, 0 delete"]);
-    refused(run(&place, &other, &["jobs.csv"], &digest), &["changed: where it is sent"]);
+    refused(run(&place, &other, &["jobs.csv"], &digest), &destination);
     refused(run(&place, &sandbox, &["more.csv"], &digest), &["changed: the file\n"]);
     refused(run(&place, &sandbox, &[], &digest), &["changed: the file\n"]);
     assert_eq!(place.status()["total"], 0);
     ends(place.fast(&sandbox, &["import", "more.csv"]), 0);
-    refused(with(&[]), &["changed: the jobs that wait", "1 jobs wait in the queue already"]);
+    refused(
+        with(&[]),
+        &[
+            "changed: the pending jobs of the queue\n",
+            "1 pending job from earlier imports included\n",
+        ],
+    );
     place.write("jobs.csv", deleting(4));
-    refused(with(&[]), &["changed: the file; the jobs that wait"]);
+    refused(with(&[]), &["changed: the file; the pending jobs of the queue\n"]);
     for wrong in ["", "abc", &"g".repeat(64), &digest[1..]] {
         let output = ends(run(&place, &sandbox, &["jobs.csv"], wrong), 2);
         has(&said(&output), &["is not a digest", "64 hex digits"]);
@@ -167,23 +186,29 @@ async fn cron_runs_only_approved_jobs() {
     place.write("failed.csv", rows("4", &["missingold"]));
     ends(place.fast(&sandbox, &["run", "failed.csv"]), 1);
     place.write("jobs.csv", deleting(40));
-    let args = ["jobs.csv", "--chunk", "1", "--in-flight", "1", "--quiet"];
+    let args = ["jobs.csv", "--chunk", "1", "--max-in-flight", "1", "--quiet"];
     let digest = digest(&place, &sandbox, &args);
     let going = Going::start(run(&place, &sandbox, &args, &digest));
     sandbox.seen(4).await;
     place.write("late.csv", rows("delete", &["late"]));
     ends(place.fast(&sandbox, &["import", "late.csv"]), 0);
     ends(place.deskbatch(&["retry"]), 0);
-    // A plan made during a run warns that it may become outdated.
+    // A plan made during a run has the jobs of that run too.
     let meanwhile = data(&ends(place.fast(&sandbox, &["plan"]), 0));
-    has(&meanwhile, &["in the queue already, sent by this run too"]);
+    has(&meanwhile, &["also sent by this run: ", " pending jobs from earlier imports (1 enable, "]);
     // All approved jobs are done. The output still mentions the pending ones.
     let text = going.ends(0);
-    has(&text, &["2 other jobs wait in the queue", "were not sent", "deskbatch plan"]);
+    has(
+        &text,
+        &[
+            "2 other jobs are pending: not part of the approved plan, and not sent\n",
+            "show the other pending jobs:             deskbatch plan\n",
+        ],
+    );
     assert_eq!(place.counts(), [2, 0, 40, 0, 0, 0]);
     assert!(deleted(&sandbox, "q39") && !deleted(&sandbox, "late"));
     let sent = sandbox.ledger().total;
-    has(&said(&ends(run(&place, &sandbox, &args[..5], &digest), 0)), &["nothing of it is left"]);
+    has(&said(&ends(run(&place, &sandbox, &args[..5], &digest), 0)), &[EXECUTED]);
     assert_eq!((sandbox.ledger().total, place.counts()[0]), (sent, 2));
 }
 
@@ -193,27 +218,36 @@ async fn interrupted_plan_resumes_with_same_command_line() {
     let place = Place::new();
     place.write("jobs.csv", deleting(150));
     place.write("other.csv", rows("delete", &["other"]));
-    let args = ["jobs.csv", "--chunk", "1", "--again"];
+    let args = ["jobs.csv", "--chunk", "1", "--reimport"];
     let digest = digest(&place, &sandbox, &args);
     for (seen, signal) in [(5, Signal::KILL), (10, Signal::TERM)] {
         let mut going = Going::start(run(&place, &sandbox, &args, &digest));
         sandbox.seen(sandbox.ledger().total + seen).await;
         going.signal(signal);
         if signal == Signal::TERM {
-            has(&going.ends(3), &["this plan was begun before", "the same command again"]);
+            has(
+                &going.ends(3),
+                &[
+                    "resuming this plan: ",
+                    "Stopped by a signal. ",
+                    "to resume the plan, run the same command again\n",
+                ],
+            );
         } else {
             going.waits();
             ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
         }
     }
     // A resumed run compares the fixed settings too.
-    let elsewhere = ["jobs.csv", "--chunk", "2", "--again"];
-    has(&said(&ends(run(&place, &sandbox, &elsewhere, &digest), 2)), &["changed: the questions"]);
+    let elsewhere = ["jobs.csv", "--chunk", "2", "--reimport"];
+    has(&said(&ends(run(&place, &sandbox, &elsewhere, &digest), 2)), &["changed: the chunk size"]);
     place.write("jobs.csv", deleting(151));
     has(&said(&ends(run(&place, &sandbox, &args, &digest), 2)), &["changed: the file"]);
     place.write("jobs.csv", deleting(150));
+    let succeeded = place.counts()[2];
     let text = said(&ends(run(&place, &sandbox, &args, &digest), 0));
-    has(&text, &["everything asked for is done", "1 other jobs wait"]);
+    has(&text, &[&format!("Finished: {} succeeded.\n", 150 - succeeded)]);
+    has(&text, &["1 other job is pending: not part of the approved plan, and not sent\n"]);
     assert_eq!(place.counts(), [1, 0, 150, 0, 0, 0]);
     assert_eq!(place.status()["batches"].as_array().unwrap().len(), 2);
     assert!(!deleted(&sandbox, "other"));
@@ -223,20 +257,22 @@ async fn interrupted_plan_resumes_with_same_command_line() {
 async fn approval_is_reusable_for_same_rows() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("cleanup.csv", rows("disable", &["a", "missing1"]));
-    let args = ["cleanup.csv", "--again"];
+    let args = ["cleanup.csv", "--reimport"];
     let digest = digest(&place, &sandbox, &args);
     for night in 1..=3 {
-        has(&said(&ends(run(&place, &sandbox, &args, &digest), 1)), &["1 jobs failed"]);
+        let text = said(&ends(run(&place, &sandbox, &args, &digest), 1));
+        has(&text, &["Finished: 1 succeeded, 1 failed.\n"]);
         assert_eq!(place.counts(), [0, 0, night, night, 0, 0]);
     }
-    // Without `--again` the file is done after one run.
+    // Without `--reimport` the file is done after one run.
     let once = self::digest(&place, &sandbox, &args[..1]);
     let text = said(&ends(run(&place, &sandbox, &args[..1], &once), 1));
-    has(&text, &["is not finished: 1 failed", "nothing of it is imported"]);
+    has(&text, &["which is not finished: 1 failed. Nothing was imported."]);
     place.write("waits.csv", rows("delete", &["waits"]));
     ends(place.fast(&sandbox, &["import", "waits.csv"]), 0);
     let sent = sandbox.ledger().total;
-    has(&said(&ends(run(&place, &sandbox, &args, &digest), 2)), &["changed: the jobs that wait"]);
+    let text = said(&ends(run(&place, &sandbox, &args, &digest), 2));
+    has(&text, &[CHANGED, "changed: the pending jobs of the queue\n"]);
     assert_eq!((sandbox.ledger().total, place.counts()), (sent, [1, 0, 3, 3, 0, 0]));
 }
 
@@ -246,35 +282,42 @@ async fn pending_jobs_can_be_approved_without_file() {
     place.write("jobs.csv", rows("delete", &["a", "b", "missing1"]));
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
     let text = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
-    has(&text, &["in the queue already, as batch 1: 3 of its jobs are still to be done"]);
+    has(&text, &["known as batch 1, which has 3 unfinished jobs: the run resumes it\n"]);
     assert_eq!(plan(&place, &sandbox, &["jobs.csv"])["file"]["effect"], "continues");
     let text = data(&ends(place.fast(&sandbox, &["plan"]), 0));
     let line: Vec<&str> = text.trim_end().lines().last().unwrap().split(' ').collect();
     assert_eq!(line[..3], ["deskbatch", "run", "--plan"]);
-    has(&said(&ends(place.fast(&sandbox, &line[1..]), 1)), &["1 jobs failed"]);
+    let text = said(&ends(place.fast(&sandbox, &line[1..]), 1));
+    has(&text, &["Finished: 2 succeeded, 1 failed.\n"]);
     assert_eq!(place.counts(), [0, 0, 2, 1, 0, 0]);
     // Its failures remain until they are corrected.
-    has(&said(&ends(place.fast(&sandbox, &line[1..]), 1)), &["nothing of it is left", "1 of its"]);
+    let text = said(&ends(place.fast(&sandbox, &line[1..]), 1));
+    has(&text, &[&format!("{EXECUTED}; 1 job of it failed\n")]);
     let finished = plan(&place, &sandbox, &["jobs.csv"]);
     assert_eq!(
-        (&finished["file"]["effect"], &finished["send"]["total"]),
+        (&finished["file"]["effect"], &finished["jobs"]["total"]),
         (&json!("finished"), &json!(0))
     );
     let text = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
     has(
         &text,
-        &["as batch 1, and is not finished: 1 failed; nothing of it is done unless --again"],
+        &[
+            "known as batch 1, which is not finished (1 failed): ",
+            "it is not imported again without --reimport\n",
+        ],
     );
     // Jobs that `retry` makes pending need a new approval.
     ends(place.deskbatch(&["retry"]), 0);
     let sent = sandbox.ledger().total;
     let refused = said(&ends(place.fast(&sandbox, &line[1..]), 2));
-    has(&refused, &["changed: jobs of it were retried or approved again since", "1 delete now"]);
+    has(&refused, &["changed: jobs of it were retried or approved again since then\n"]);
+    has(&refused, &["it now has 0 enable, 0 disable, 1 delete, "]);
     assert_eq!((place.counts(), sandbox.ledger().total), ([1, 0, 2, 0, 0, 0], sent));
     let digest = digest(&place, &sandbox, &[]);
-    has(&said(&ends(run(&place, &sandbox, &[], &digest), 1)), &["1 jobs failed"]);
+    let text = said(&ends(run(&place, &sandbox, &[], &digest), 1));
+    has(&text, &["Finished: 0 succeeded, 1 failed.\n"]);
     // With no pending job at all, the first plan is done.
-    has(&said(&ends(place.fast(&sandbox, &line[1..]), 0)), &["nothing of it is left"]);
+    has(&said(&ends(place.fast(&sandbox, &line[1..]), 0)), &[&format!("{EXECUTED}\n")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,13 +327,20 @@ async fn retry_beside_planned_run_stays_pending() {
     let mut text = rows("disable", &["a", "b", "missing1"]);
     text.push_str(deleting(40).split_once('\n').unwrap().1);
     place.write("jobs.csv", text);
-    let args = ["jobs.csv", "--chunk", "1", "--in-flight", "1"];
+    let args = ["jobs.csv", "--chunk", "1", "--max-in-flight", "1"];
     let digest = digest(&place, &sandbox, &args);
     let going = Going::start(run(&place, &sandbox, &args, &digest));
     sandbox.seen(15).await;
     ends(place.deskbatch(&["retry"]), 0);
     let text = going.ends(3);
-    has(&text, &["1 failed jobs of the plan were retried while it ran", "1 other jobs wait"]);
+    has(
+        &text,
+        &[
+            "Stopped: 1 failed job of the plan was retried during the run. \
+             It is pending and no longer part of the plan.\n",
+            "1 other job is pending: not part of the approved plan, and not sent\n",
+        ],
+    );
     assert_eq!(place.counts(), [1, 0, 42, 0, 0, 0]);
 }
 
@@ -302,7 +352,7 @@ async fn confirmation_prompt_is_no_plan_approval() {
     // The digest is the same, but no `--plan` run has approved it.
     ends(place.fast(&sandbox, &["run", "jobs.csv", "--yes"]), 1);
     let text = said(&ends(run(&place, &sandbox, &["jobs.csv"], &digest), 2));
-    has(&text, &["not the plan that was approved"]);
+    has(&text, &[CHANGED]);
 }
 
 /// The jobs in flight of the run that died are pending for the run of the plan, and were not for the plan.
@@ -310,7 +360,7 @@ async fn confirmation_prompt_is_no_plan_approval() {
 async fn plan_made_after_a_kill_is_run() {
     let sandbox = sandbox_with(|s| {
         s.script = Some("late".parse().unwrap());
-        s.late = Duration::from_hours(1);
+        s.late_delay = Duration::from_hours(1);
     })
     .await;
     let place = Place::new();

@@ -74,7 +74,7 @@ async fn created_files_are_private_for_any_umask() {
 fn existing_output_files_become_owner_only() {
     let place = Place::new();
     place.write("jobs.csv", "question_id,status\nq,4\na b,4\n");
-    let import = ["import", "jobs.csv", "--sdkappid", "1", "--again", "--rejects", "bad.csv"];
+    let import = ["import", "jobs.csv", "--sdkappid", "1", "--reimport", "--rejects", "bad.csv"];
     ends(place.deskbatch(&import), 0);
     ends(place.deskbatch(&["report", "-o", "report.csv"]), 0);
     // Also when the output replaces a file that others could read.
@@ -113,5 +113,5 @@ fn secret_permissions_are_checked_on_open_file() {
     fs::set_permissions(place.path("c"), fs::Permissions::from_mode(0o600)).unwrap();
     std::io::Write::write_all(&mut pipe, b"secret_key = 'k'\n").unwrap();
     drop(pipe);
-    has(&run.ends(2), &["c holds a secret", "`chmod 600 c`"]);
+    has(&run.ends(2), &["c contains a secret", "`chmod 600 c`"]);
 }

@@ -31,36 +31,34 @@ async fn status_follows_the_queue_from_import_to_outcome() {
     };
     assert_eq!(figures(&place.status()), [4, 0, 0, 0, 0, 0, 4, 0, 0, 1]);
     let left = |status: &serde_json::Value| {
-        let keys = ["left_requests_min", "left_requests_max", "left_s_min", "left_s_max"];
-        keys.map(|key| status[key].as_u64().unwrap())
+        ["requests_min", "requests_max", "s_min", "s_max"]
+            .map(|key| status[format!("remaining_{key}")].as_u64().unwrap())
     };
-    // The ETA range covers the case that all four are bad.
+    // The ETA range covers the case that all four are rejected.
     let [fewest, most, ..] = left(&place.status());
     assert!(fewest == 1 && (4..15).contains(&most), "{fewest} to {most}");
     let text = crate::support::place::data(&ends(place.deskbatch(&["status"]), 0));
-    has(&text, &[&format!("left      1 to {most} requests, 1 to ")]);
+    has(&text, &[&format!("\nETA        1 to {most} requests, 1 to ")]);
     ends(place.fast(&sandbox, &["run", "--yes"]), 1);
     // One chunk per target status, and the two halves of the rejected one.
     let status = place.status();
     assert_eq!(figures(&status), [0, 0, 3, 1, 0, 0, 4, 5, 0, 1]);
     assert_eq!(left(&status), [0; 4]);
-    let of_run = ["reached", "succeeded", "failed"].map(|key| &status["last_run"][key]);
+    let of_run = ["evaluated_requests", "succeeded", "failed"].map(|key| &status["last_run"][key]);
     assert_eq!(of_run, [5, 3, 1]);
     assert_eq!(state_of(&sandbox, "a"), Some(QuestionStatus::Enabled));
     assert_eq!(state_of(&sandbox, "b"), Some(QuestionStatus::Disabled));
     assert_eq!(state_of(&sandbox, "c"), Some(QuestionStatus::Deleted));
     let text = ends(place.deskbatch(&["status"]), 0);
     has(&crate::support::place::data(&text), &["4: 3 succeeded, 1 failed", "drained at", "jobs\n"]);
-    // At most 200 per second. No request was rejected, and the learned values are dated.
+    // At most 200 per second. No request was throttled, and the learned values are dated.
     has(
         &crate::support::place::data(&text),
-        &["\npace      ", " a second; none was refused; learned 20"],
+        &["\nrate       ", " requests per second; never throttled; measured 20"],
     );
-    assert_eq!(status["paces"][0]["library"], "chitchat");
-    assert!(
-        status["paces"][0]["rate"].as_f64().is_some_and(|rate| (1.0..200.0).contains(&rate)),
-        "{status}"
-    );
+    let learned = &status["learned_rates"][0];
+    assert_eq!(learned["library"], "chitchat");
+    assert!(learned["rate"].as_f64().is_some_and(|rate| (1.0..200.0).contains(&rate)), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +67,7 @@ async fn corrected_rejects_can_be_imported() {
     let (good, bad) = (question("good"), question("bad"));
     place.write("jobs.csv", format!("note;id;status\nfirst;{good};4\nsecond;{bad};off\n"));
     let output = ends(place.fast(&sandbox, &["import", "jobs.csv", "--rejects", "bad.csv"]), 0);
-    has(&said(&output), &["1 bad rows were left out; they are in bad.csv", "1 jobs"]);
+    has(&said(&output), &["1 invalid row was skipped and written to bad.csv", "1 job ("]);
     let rejects = place.read("bad.csv");
     has(&rejects, &["note,id,status,reason\n", &format!("second,{bad},off,")]);
     // The uncorrected file is rejected and the corrected one is imported.
@@ -87,14 +85,14 @@ async fn outputs_never_overwrite_manifest_or_queue() {
     fs::hard_link(path, place.path("other.csv")).unwrap();
     for rejects in ["jobs.csv", "./jobs.csv", "other.csv"] {
         let output = ends(place.fast(&sandbox, &["import", "jobs.csv", "--rejects", rejects]), 2);
-        has(&said(&output), &["--rejects", "is the manifest itself"]);
+        has(&said(&output), &["--rejects", "is the manifest: "]);
     }
     assert_eq!(place.read("jobs.csv"), manifest([("a b", "4")]));
     let queue = ["import", "jobs.csv", "--rejects", "deskbatch.db"];
     let output = ends(place.fast(&sandbox, &queue), 2);
-    has(&said(&output), &["--rejects", "is the queue file itself"]);
+    has(&said(&output), &["--rejects", "is the queue file: "]);
     let output = ends(place.deskbatch(&["report", "-o", "deskbatch.db"]), 2);
-    has(&said(&output), &["-o: deskbatch.db is the queue file itself"]);
+    has(&said(&output), &["-o: deskbatch.db is the queue file: "]);
     assert_eq!(place.status()["total"], 0);
 }
 
@@ -106,10 +104,16 @@ async fn known_manifest_resumes_unless_again_is_given() {
     let import =
         |args: &[&str]| said(&ends(place.fast(&sandbox, &[&["import"], args].concat()), 0));
     has(&import(&["jobs.csv"]), &["as batch 1: 2 jobs"]);
-    has(&import(&["copy.csv"]), &["already, as batch 1: 2 of its jobs are still to be done"]);
+    has(
+        &import(&["copy.csv"]),
+        &["already in the queue as batch 1: 2 of its jobs are not finished"],
+    );
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
-    has(&import(&["copy.csv"]), &["as batch 1, and is finished: nothing is imported", "--again"]);
-    has(&import(&["copy.csv", "--again"]), &["as batch 2: 2 jobs"]);
+    has(
+        &import(&["copy.csv"]),
+        &["as batch 1, which is finished. Nothing was imported.", "--reimport"],
+    );
+    has(&import(&["copy.csv", "--reimport"]), &["as batch 2: 2 jobs"]);
     // The same bytes with another target status are another manifest.
     has(&import(&["jobs.csv", "--status", "5"]), &["as batch 3: 2 jobs (0 enable, 2 disable"]);
     assert_eq!(place.counts(), [2, 0, 2, 0, 0, 2]);
@@ -123,14 +127,20 @@ async fn latest_import_wins_and_retry_keeps_superseded() {
     ends(place.fast(&sandbox, &["import", "1.csv"]), 0);
     place.write("2.csv", manifest([(both.as_str(), "5")]));
     let output = ends(place.fast(&sandbox, &["run", "2.csv"]), 1);
-    has(&said(&output), &["1 older jobs superseded"]);
+    has(&said(&output), &["1 older job superseded"]);
     assert_eq!(state_of(&sandbox, "both"), Some(QuestionStatus::Disabled));
-    assert_eq!(place.report(&["--only", "superseded"])[0]["batch"], "1");
+    assert_eq!(place.report(&["--state", "superseded"])[0]["batch"], "1");
 
     place.write("3.csv", manifest([(missing.as_str(), "5")]));
     ends(place.fast(&sandbox, &["import", "3.csv"]), 0);
     let output = ends(place.deskbatch(&["retry"]), 0);
-    has(&said(&output), &["0 failed jobs are pending again", "1 were left alone"]);
+    has(
+        &said(&output),
+        &[
+            "0 failed jobs set back to pending\n",
+            "1 failed job skipped: superseded by a later import of the same questions\n",
+        ],
+    );
     assert_eq!(place.counts(), [1, 0, 1, 1, 0, 1]);
 }
 
@@ -145,14 +155,14 @@ async fn retry_selects_by_code_and_batch() {
     ends(place.fast(&sandbox, &["run", "2.csv", "--yes"]), 1);
     let pending = |args: &[&str]| {
         ends(place.deskbatch(&[&["retry"], args].concat()), 0);
-        let rows = place.report(&["--only", "pending"]);
+        let rows = place.report(&["--state", "pending"]);
         rows.into_iter().map(|row| row["question_id"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(pending(&["--code", "12345"]), Vec::<String>::new());
     assert_eq!(pending(&["--code", "-50011", "--code", "-14"]), [preset.as_str()]);
     assert_eq!(pending(&["--code", "-50003", "--batch", "2"]), [preset, other]);
     assert_eq!(place.counts(), [2, 0, 0, 1, 0, 0]);
-    let row = &place.report(&["--only", "pending"])[0];
+    let row = &place.report(&["--state", "pending"])[0];
     assert_eq!((row["error_code"].as_str(), row["finished_at"].as_str()), ("", ""));
 }
 
@@ -163,7 +173,7 @@ async fn cancelled_batch_is_not_sent() {
     place.write("2.csv", manifest([(question("c").as_str(), "4")]));
     ends(place.fast(&sandbox, &["import", "1.csv"]), 0);
     let output = ends(place.deskbatch(&["cancel", "--batch", "1"]), 0);
-    has(&said(&output), &["2 pending jobs of batch 1 are cancelled"]);
+    has(&said(&output), &["2 pending jobs of batch 1 cancelled\n"]);
     // No delete is pending, so no question is asked.
     ends(place.fast(&sandbox, &["run", "2.csv"]), 0);
     assert_eq!(place.counts(), [0, 0, 1, 0, 2, 0]);
@@ -204,7 +214,7 @@ async fn on_conflict_selects_first_or_last_row() {
         let rows = [(id.as_str(), "4"), (&other, "4"), (&id, "5"), (&other, "4")];
         place.write("jobs.csv", manifest(rows));
         let output = ends(place.fast(&sandbox, &["run", "jobs.csv", "--on-conflict", which]), 0);
-        has(&said(&output), &["2 jobs", "2 rows said the same again"]);
+        has(&said(&output), &["2 jobs", "2 duplicate rows"]);
         assert_eq!(state_of(&sandbox, "a"), Some(ended));
         assert_eq!(place.status()["total"], 2);
     }
@@ -220,7 +230,7 @@ async fn each_library_has_its_own_endpoint_and_jobs() {
     assert_eq!(called(0), Some(Called::BatchSetFaq));
     assert_eq!(place.counts(), [1, 0, 1, 0, 0, 0]);
     let output = ends(place.fast(&sandbox, &["run", "--library", "faq"]), 0);
-    has(&said(&output), &["no job of application 1400000000, library faq, is waiting"]);
+    has(&said(&output), &["deskbatch.db has no pending job of app 1400000000, library faq\n"]);
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(called(1), Some(Called::BatchSetChitchat));
     assert_eq!(place.counts(), [0, 0, 2, 0, 0, 0]);
@@ -246,19 +256,19 @@ async fn prune_removes_finished_and_keeps_open_batches() {
     ends(place.fast(&sandbox, &["import", "open.csv"]), 0);
 
     let kept = ends(place.deskbatch(&["prune", "--older-than", "1d"]), 0);
-    has(&said(&kept), &["0 jobs of 0 finished batches"]);
+    has(&said(&kept), &["deleted 0 jobs of 0 finished batches and 0 requests\n"]);
     let shown = ends(place.deskbatch(&["prune", "--older-than", "0s", "--dry-run"]), 0);
-    has(&said(&shown), &["3 jobs of 1 finished batches would be dropped"]);
+    has(&said(&shown), &["would delete 3 jobs of 1 finished batch\n"]);
     assert_eq!(place.counts(), [1, 0, 2, 1, 0, 0]);
     let done = ends(place.deskbatch(&["prune", "--older-than", "0s"]), 0);
-    has(&said(&done), &["3 jobs of 1 finished batches and"]);
+    has(&said(&done), &["deleted 3 jobs of 1 finished batch and "]);
     assert_eq!(place.counts(), [1, 0, 0, 0, 0, 0]);
     // The manifest is still known, so the nightly command line does not import it again. It only sends
-    // the open jobs.
+    // the pending jobs.
     let again = ends(place.fast(&sandbox, &["run", "old.csv"]), 1);
-    has(&said(&again), &["batch 1, and is not finished: its jobs were pruned", "--again"]);
+    has(&said(&again), &["batch 1, which is not finished: its jobs were pruned", "--reimport"]);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
-    ends(place.fast(&sandbox, &["run", "old.csv", "--again"]), 1);
+    ends(place.fast(&sandbox, &["run", "old.csv", "--reimport"]), 1);
     assert_eq!(place.counts(), [0, 0, 3, 1, 0, 0]);
     ends(place.deskbatch(&["cancel", "--batch", "1"]), 2);
     ends(place.deskbatch(&["prune", "--older-than", "soon"]), 2);

@@ -68,7 +68,7 @@ fn refused(place: &Place) {
         .env("DESKBATCH_SECRET_KEY", "k")
         .env("DESKBATCH_RATE", "200")
         // The server rejects reads too, so the run must not stop at its rejection limit.
-        .env("DESKBATCH_REJECTIONS_MAX", "0");
+        .env("DESKBATCH_MAX_REJECTIONS", "0");
     ends(command, 1);
 }
 
@@ -141,7 +141,7 @@ fn service_text_starts_no_formula_in_report() {
 fn formula_like_id_survives_report_and_import() {
     let place = Place::new();
     refused(&place);
-    ends(place.deskbatch(&["report", "--only", "failed", "-o", "failed.csv"]), 0);
+    ends(place.deskbatch(&["report", "--state", "failed", "-o", "failed.csv"]), 0);
     let ids = |rows: Vec<Vec<String>>| -> Vec<String> {
         rows.into_iter().skip(1).map(|mut row| row.swap_remove(0)).collect()
     };

@@ -107,6 +107,7 @@ const COMMANDS: &[(&[&str], i32)] = &[
     (&["doctor", "--json", "--offline"], 0),
     (&["completions", "bash"], 0),
     (&["man", "run"], 0),
+    (&["settings"], 0),
     (&["explain"], 0),
     (&["explain", "70001"], 0),
     (&["usersig"], 0),
@@ -148,7 +149,7 @@ fn every_command(place: &Place, recorder: &Recorder, format: &str) -> Vec<(Strin
     let args = ["sandbox", "--addr", "127.0.0.1:0"];
     let command = traced(place, &recorder.endpoint(), format, &args);
     let (mut sandbox, stdout) = Going::start_heard(command);
-    sandbox.says("the sandbox listens");
+    sandbox.says("the sandbox is listening");
     sandbox.signal(Signal::TERM);
     let stderr = sandbox.ends(0).into_bytes();
     let stdout = std::io::read_to_string(stdout).unwrap().into_bytes();
@@ -299,7 +300,7 @@ fn echoed_request_leaks_no_usersig() {
             .env("DESKBATCH_ENDPOINT", service.endpoint())
             .args(["--sdkappid", "1400000000", "--identifier", "administrator"])
             // The server rejects reads too, so the run must not stop at its rejection limit.
-            .env("DESKBATCH_REJECTIONS_MAX", "0")
+            .env("DESKBATCH_MAX_REJECTIONS", "0")
             .env("DESKBATCH_SECRET_KEY", KEY);
         let output = ends(command, code);
         let secrets = secrets(&service.usersigs());
@@ -315,7 +316,7 @@ async fn loopback_requests_bypass_environment_proxy() {
     let place = Place::new();
     place.write("jobs.csv", manifest([(question("a").as_str(), "4")]));
     for proxy in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
-        let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--again"]);
+        let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--reimport"]);
         command.env(proxy, recorder.endpoint()).env("DESKBATCH_SECRET_KEY", KEY);
         ends(command, 0);
     }
@@ -352,7 +353,7 @@ fn sandbox_does_not_print_configured_key() {
     let mut command = place.deskbatch(&["sandbox", "--addr", "127.0.0.1:0", "--log", "trace"]);
     command.env("DESKBATCH_SECRET_KEY", KEY);
     let (mut sandbox, stdout) = Going::start_heard(command);
-    sandbox.says("the sandbox listens");
+    sandbox.says("the sandbox is listening");
     sandbox.signal(Signal::TERM);
     let talk = sandbox.ends(0);
     let data = std::io::read_to_string(stdout).unwrap();

@@ -45,7 +45,7 @@ async fn environment_alone_configures_run() {
         .env("DESKBATCH_DATABASE", "sqlite:queue.db")
         .env("DESKBATCH_RATE", "150")
         .env("DESKBATCH_CHUNK", "3")
-        .env("DESKBATCH_IN_FLIGHT", "1");
+        .env("DESKBATCH_MAX_IN_FLIGHT", "1");
     ends(command, 0);
     assert_eq!(place.files(), ["jobs.csv", "queue.db", "queue.db.lock"]);
     assert_eq!(sizes(&sandbox), [3, 3, 3, 3, 3, 3, 2]);
@@ -77,18 +77,18 @@ fn every_setting_has_its_variable() {
         ("METRICS_FILE", "deskbatch.txt", "metrics_file: deskbatch.txt does not end in .prom"),
         ("RATE", "0", "rate: 0"),
         ("CHUNK", "10001", "chunk: 10001"),
-        ("IN_FLIGHT", "65", "in_flight: 65"),
-        ("ATTEMPTS", "0", "attempts: 0"),
-        ("REJECTIONS_MAX", "x", "--rejections-max"),
-        ("OUTAGE_S", "x", "--outage-s"),
-        ("GRACE_S", "3601", "grace_s: 3601"),
-        ("CONNECT_TIMEOUT_MS", "0", "connect_timeout_ms: 0"),
-        ("TIMEOUT_MS", "0", "timeout_ms: 0"),
-        ("USERSIG_LIFETIME_S", "599", "usersig_lifetime_s: 599"),
+        ("MAX_IN_FLIGHT", "65", "max_in_flight: 65"),
+        ("MAX_ATTEMPTS", "0", "max_attempts: 0"),
+        ("MAX_REJECTIONS", "x", "--max-rejections"),
+        ("OUTAGE_TIMEOUT", "721h", "outage_timeout: 721h is not between 0s and 720h: "),
+        ("GRACE_PERIOD", "3601s", "grace_period: 1h 1s is not between 0s and 1h: "),
+        ("CONNECT_TIMEOUT", "0s", "connect_timeout: 0s is not between 1ms and 10m: "),
+        ("TIMEOUT", "0", "timeout: 0s is not between 1ms and 10m: "),
+        ("USERSIG_LIFETIME", "599s", "usersig_lifetime: 9m 59s is not between 10m and 87600h: "),
         ("QUIET", "perhaps", "--quiet"),
         ("LOG", "deskbatch=loud", "log: deskbatch=loud"),
         ("LOG_FORMAT", "xml", "--log-format"),
-        ("CONFIG", "absent.toml", "absent.toml cannot be read"),
+        ("CONFIG", "absent.toml", "cannot read absent.toml"),
     ] {
         let mut command = place.deskbatch(&["status"]);
         command.env(format!("DESKBATCH_{name}"), value);
@@ -124,7 +124,7 @@ async fn region_flag_overrides_endpoint_in_file() {
     config(&place, &sandbox, "");
     // The file's rate of 200 is too high for a region, so the error shows that the region is used.
     let output = ends(place.deskbatch(&["run", "jobs.csv", "--region", "tokyo"]), 2);
-    has(&said(&output), &["allows 5 requests a second"]);
+    has(&said(&output), &["allows 5 requests per second"]);
     assert_eq!(sandbox.ledger().total, 0);
 }
 
@@ -149,7 +149,7 @@ async fn sandbox_run_uses_own_queue_and_no_other_host() {
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
     let real = fs::read(place.path("deskbatch.db")).unwrap();
     let output = ends(place.fast(&sandbox, &["run", "jobs.csv", "--sandbox"]), 1);
-    has(&said(&output), &["rehearsal", "deskbatch.sandbox.db", "deskbatch retry --sandbox"]);
+    has(&said(&output), &["sandbox run", "deskbatch.sandbox.db", "deskbatch retry --sandbox"]);
     assert_eq!(sandbox.ledger().total, 0);
     assert_eq!(fs::read(place.path("deskbatch.db")).unwrap(), real);
     assert_eq!(place.counts(), [2, 0, 0, 0, 0, 0]);
@@ -163,12 +163,12 @@ fn sandbox_run_needs_no_account_and_reads_faults() {
     jobs(&place, 6);
     place.write(
         "deskbatch.toml",
-        "rate = 200\nchunk = 2\n[sandbox]\nrate_limit = 0\nids_max = 1\nunknown_ids = \"ok\"\n",
+        "rate = 200\nchunk = 2\n[sandbox]\nrate_limit = 0\nmax_ids = 1\nunknown_ids = \"ok\"\n",
     );
     let output = ends(place.deskbatch(&["run", "jobs.csv", "--sandbox"]), 0);
-    has(&said(&output), &["succeeded  6"]);
+    has(&said(&output), &["succeeded   6\n"]);
     // The first chunk of two was too large, so no other one was sent.
-    has(&said(&output), &["requests   7"]);
+    has(&said(&output), &["requests    7 "]);
     assert_eq!(place.files().iter().filter(|name| name.starts_with("deskbatch.db")).count(), 0);
 }
 

@@ -1,4 +1,4 @@
-//! Values of settings parse alike from every source. A settings file is used only if no other user can
+//! Values of settings parse alike from every source. A configuration file is used only if no other user can
 //! have written it.
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use deskbatch::sandbox::SANDBOX_KEY;
 
 use crate::support::binary::{ends, has, sandbox};
-use crate::support::place::{Place, manifest, question, said, skipped};
+use crate::support::place::{Place, data, manifest, question, said, skipped};
 
 /// A user and a group id that belong neither to root nor to the user of the tests.
 const OTHER: u32 = 65_534;
@@ -128,10 +128,11 @@ fn file_that_others_can_write_is_not_obeyed() {
             &["status", "--config", "deskbatch.toml"],
         ] {
             let talk = said(&ends(place.deskbatch(args), 2));
-            has(&talk, &["deskbatch.toml can be changed by others", "chmod go-w"]);
+            has(&talk, &["deskbatch.toml: other users can change it", "chmod go-w"]);
         }
         let doctor = ends(place.deskbatch(&["doctor", "--offline"]), 2);
-        has(&crate::support::place::data(&doctor), &["bad  config", "can be changed by others"]);
+        let finding = "error   config    refusing to use deskbatch.toml: other users can change it";
+        has(&data(&doctor), &[finding]);
     }
     assert_eq!(place.files(), ["deskbatch.toml", "jobs.csv"]);
 }
@@ -147,12 +148,12 @@ fn file_of_another_user_is_not_obeyed() {
     chown(&path, Some(OTHER), None).unwrap();
     for args in [&["status"][..], &["status", "--config", "deskbatch.toml"], &["config", "show"]] {
         let talk = said(&ends(place.deskbatch(args), 2));
-        has(&talk, &["belongs to another user (uid 65534; you are 0)", "not obeyed"]);
+        has(&talk, &["belongs to another user (uid 65534; you are 0)", "refusing to use"]);
     }
     // The group may have other members.
     chown(&path, Some(0), Some(OTHER)).unwrap();
     with_mode(&place, 0o664);
-    has(&said(&ends(place.deskbatch(&["status"]), 2)), &["can be changed by others"]);
+    has(&said(&ends(place.deskbatch(&["status"]), 2)), &["other users can change it"]);
     with_mode(&place, 0o644);
     ends(place.deskbatch(&["config", "show"]), 0);
 }
@@ -181,14 +182,14 @@ async fn secret_file_with_mode_0440_is_accepted() {
         command
     };
     with_mode(&place, 0o444);
-    has(&said(&ends(run(), 2)), &["holds a secret and others can read it"]);
+    has(&said(&ends(run(), 2)), &["contains a secret, and other users can read it"]);
     with_mode(&place, 0o640);
-    has(&said(&ends(run(), 2)), &["holds a secret and others can read it"]);
+    has(&said(&ends(run(), 2)), &["contains a secret, and other users can read it"]);
     with_mode(&place, 0o440);
     ends(run(), 0);
     if is_root() {
         chown(place.path("deskbatch.toml"), None, Some(OTHER)).unwrap();
-        has(&said(&ends(run(), 2)), &["holds a secret and others can read it"]);
+        has(&said(&ends(run(), 2)), &["contains a secret, and other users can read it"]);
     }
 }
 

@@ -32,16 +32,16 @@ async fn run_with_deletes_shows_plan_and_asks() {
     assert_eq!(
         plan[..5],
         [
-            &format!("This run sends to {host}, for application 1400000000, library chitchat:"),
+            &format!("This run sends to {host} for app 1400000000, library chitchat:"),
             "enable           2 questions",
-            "disable          1 questions",
-            "delete           3 questions   there is no way back",
+            "disable          1 question",
+            "delete           3 questions (cannot be undone)",
             "4 to 8 requests, about 1 s",
         ]
     );
     assert_eq!(sandbox.ledger().total, 0);
     terminal.send_line("y").unwrap();
-    has(&closes(terminal, 0), &["imported jobs.csv as batch 1: 6 jobs", "everything asked for"]);
+    has(&closes(terminal, 0), &["imported jobs.csv as batch 1: 6 jobs", "Finished: 6 succeeded."]);
     assert_eq!(place.counts(), [0, 0, 6, 0, 0, 0]);
 }
 
@@ -54,7 +54,7 @@ async fn confirmation_other_than_yes_aborts_run() {
         terminal.exp_string("[y/N] ").unwrap();
         terminal.send(response).unwrap();
         terminal.flush().unwrap();
-        has(&closes(terminal, 2), &["nothing was imported and nothing was sent"]);
+        has(&closes(terminal, 2), &["not confirmed: nothing was imported or sent"]);
     }
     assert_eq!(place.status()["total"], 0);
     assert_eq!(sandbox.ledger().total, 0);
@@ -120,13 +120,13 @@ async fn busy(place: &Place, late: Duration) -> (Sandbox, Going) {
 async fn busy_by(place: &Place, late: Duration, by: &[&str]) -> (Sandbox, Going) {
     let sandbox = sandbox_with(|s| {
         s.script = Some("ok,late*8".parse().unwrap());
-        s.late = late;
+        s.late_delay = late;
     })
     .await;
     let ids: Vec<String> = (0..60).map(|n| question(&format!("q{n}"))).collect();
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "disable"))));
     let mut command = place.fast(&sandbox, &["run", "jobs.csv", "--chunk", "1"]);
-    command.args(["--in-flight", "8", "--timeout-ms", "600000", "--grace-s", "3600"]);
+    command.args(["--max-in-flight", "8", "--timeout", "10m", "--grace-period", "1h"]);
     let run = Going::start(by_way_of(by, &command));
     sandbox.seen(9).await;
     (sandbox, run)
@@ -138,8 +138,8 @@ async fn first_signal_waits_for_requests_in_flight() {
         let place = Place::new();
         let (sandbox, mut run) = busy(&place, Duration::from_millis(500)).await;
         run.signal(signal);
-        run.says("stopping: waiting for the requests that are out");
-        has(&run.ends(3), &["Stopped as asked", "succeeded  9", "pending    51"]);
+        run.says("stopping: waiting for in-flight requests (signal again to stop now)");
+        has(&run.ends(3), &["Stopped by a signal.", "succeeded   9", "pending     51"]);
         assert_eq!(sandbox.ledger().total, 9);
         assert_eq!(place.counts(), [51, 0, 9, 0, 0, 0]);
         ends(place.fast(&sandbox, &["run"]), 0);
@@ -154,12 +154,15 @@ async fn second_signal_exits_at_once_and_next_run_finishes() {
     // The latency is an hour: the test hangs if the second signal waits for responses.
     let (sandbox, mut run) = busy(&place, Duration::from_hours(1)).await;
     run.signal(Signal::INT);
-    run.says("once more stops at once");
+    run.says("signal again to stop now");
     run.signal(Signal::TERM);
-    has(&run.ends(3), &["in flight  8"]);
+    has(&run.ends(3), &["in flight   8"]);
     assert_eq!(sandbox.ledger().total, 9);
     let output = ends(place.fast(&sandbox, &["run"]), 0);
-    has(&said(&output), &["8 jobs were in flight when an earlier run died"]);
+    has(
+        &said(&output),
+        &["8 jobs in flight when an earlier run died were marked in doubt and set back to pending"],
+    );
     assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);
     let status = place.status();
     assert_eq!(
@@ -175,7 +178,7 @@ async fn next_run_finishes_after_kill() {
     run.signal(Signal::KILL);
     drop(run);
     let output = ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
-    has(&said(&output), &["in the queue already, as batch 1", "8 jobs were in flight"]);
+    has(&said(&output), &["already in the queue as batch 1", "8 jobs in flight when"]);
     assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);
 }
 
@@ -183,12 +186,12 @@ async fn next_run_finishes_after_kill() {
 async fn zero_grace_leaves_requests_to_next_run() {
     let sandbox = sandbox_with(|s| {
         s.script = Some("late".parse().unwrap());
-        s.late = Duration::from_hours(1);
+        s.late_delay = Duration::from_hours(1);
     })
     .await;
     let place = Place::new();
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
-    let run = Going::start(place.fast(&sandbox, &["run", "jobs.csv", "--grace-s", "0"]));
+    let run = Going::start(place.fast(&sandbox, &["run", "jobs.csv", "--grace-period", "0s"]));
     sandbox.seen(1).await;
     run.signal(Signal::TERM);
     run.ends(3);
@@ -204,8 +207,8 @@ async fn nohup_run_ignores_sighup() {
     run.signal(Signal::HUP);
     // If the program had handled the first signal, this one would be the second and stop it at once.
     run.signal(Signal::TERM);
-    run.says("stopping: waiting for the requests that are out");
-    has(&run.ends(3), &["Stopped as asked", "succeeded  9"]);
+    run.says("stopping: waiting for in-flight requests (signal again to stop now)");
+    has(&run.ends(3), &["Stopped by a signal.", "succeeded   9"]);
     assert_eq!(place.counts(), [51, 0, 9, 0, 0, 0]);
 }
 
@@ -214,14 +217,14 @@ async fn signal_during_lock_wait_exits_3_and_runs_on_finish() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", deleting());
     let lease = acquire(&place.path("deskbatch.db")).await;
-    let reported = ["--on-finish", "cat >told.json", "--yes", "--wait", "10m"];
+    let reported = ["--on-finish", "cat >told.json", "--yes", "--lock-timeout", "10m"];
     let mut command = place.fast(&sandbox, &["run", "jobs.csv"]);
     command.args(reported);
     let mut run = Going::start(command);
-    run.says("waiting for it to end");
+    run.says("waiting for another run to end: it holds the lock of this queue");
     run.signal(Signal::TERM);
-    run.says("stopping: no longer waiting for the queue; nothing was sent");
-    has(&run.ends(3), &["stopped as asked: nothing was imported"]);
+    run.says("stopping: no longer waiting for the lock; nothing was sent");
+    has(&run.ends(3), &["stopped before anything was imported or sent"]);
     let reported: serde_json::Value = serde_json::from_str(&place.read("told.json")).unwrap();
     assert_eq!((&reported["exit"], &reported["run"]), (&3.into(), &serde_json::Value::Null));
     drop(lease);
@@ -238,13 +241,13 @@ async fn signal_kills_on_finish_and_its_children() {
         let mut run = Going::start(place.fast(&sandbox, &["run", "--on-finish", command]));
         run.says("up\n");
         run.signal(Signal::TERM);
-        run.says("stopping: ending the command of --on-finish; once more kills it");
+        run.says("stopping: terminating the --on-finish command (signal again to kill it)");
         if presses == 2 {
             run.signal(Signal::INT);
         }
         let talk = run.ends(0);
-        has(&talk, &["the command of --on-finish was ended by a signal, before it was done"]);
-        assert!(!talk.contains("requests that are out"), "{talk}");
+        has(&talk, &["warning: the --on-finish command was terminated by a signal"]);
+        assert!(!talk.contains("in-flight requests"), "{talk}");
     }
 }
 
@@ -281,7 +284,7 @@ async fn first_signal_ends_wait_before_a_run() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     let (other, run) = waiting(&place, &sandbox).await;
     run.signal(Signal::INT);
-    has(&run.ends(3), &["stopped as asked"]);
+    has(&run.ends(3), &["stopped before anything was imported or sent"]);
     other.close().await.unwrap();
     ends(place.fast(&sandbox, &["run"]), 0);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
@@ -293,7 +296,10 @@ async fn time_limit_ends_wait_before_a_run() {
     let (other, run) = waiting(&place, &sandbox).await;
     run.signal(Signal::KILL);
     let limited = ["run", "--max-duration", "1s"];
-    has(&said(&ends(place.fast(&sandbox, &limited), 3)), &["stopped as asked"]);
+    has(
+        &said(&ends(place.fast(&sandbox, &limited), 3)),
+        &["stopped before anything was imported or sent"],
+    );
     other.close().await.unwrap();
 }
 
@@ -308,7 +314,7 @@ async fn second_signal_ends_wait_for_queue_writer() {
     let other = write_lock(&place).await;
     run.says("another process is writing to the queue: still waiting");
     run.signal(Signal::INT);
-    run.says("once more stops at once");
+    run.says("signal again to stop now");
     run.signal(Signal::INT);
     has(&run.ends(3), &["stopped while the run waited for its queue"]);
     other.close().await.unwrap();
@@ -320,7 +326,7 @@ async fn second_signal_ends_wait_for_queue_writer() {
 fn sandbox_exits_0_on_signal() {
     let place = Place::new();
     let mut sandbox = Going::start(place.deskbatch(&["sandbox", "--addr", "127.0.0.1:0"]));
-    sandbox.says("the sandbox listens; http://127.0.0.1:");
+    sandbox.says("the sandbox is listening. http://127.0.0.1:");
     sandbox.signal(Signal::INT);
     sandbox.ends(0);
 }

@@ -18,7 +18,7 @@ fn help_to_full_disk_exits_70() {
     for args in [&["--help"][..], &["-h"], &["--version"], &["run", "--help"], &["help"]] {
         let mut command = place.deskbatch(args);
         command.stdout(OpenOptions::new().write(true).open("/dev/full").unwrap());
-        has(&said(&ends(command, 70)), &["stdout cannot be written", "No space left"]);
+        has(&said(&ends(command, 70)), &["cannot write to stdout", "No space left"]);
         // A closed reader has read enough, so this is no error.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

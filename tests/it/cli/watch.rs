@@ -19,7 +19,7 @@ fn enabling(place: &Place) {
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
 }
 
-/// A run that makes no progress: the service responds "too fast" to every request.
+/// A run that makes no progress: the service throttles every request.
 async fn slowed(place: &Place) -> (deskbatch::sandbox::Sandbox, Command) {
     let sandbox = sandbox_with(|s| s.script = Some("throttle*100000".parse().unwrap())).await;
     enabling(place);
@@ -76,9 +76,9 @@ async fn paused_terminal_does_not_block_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_watch_shows_wait_reason_and_ending() {
-    for waits_for in ["throttled", "outage"] {
+    for reason in ["throttled", "outage"] {
         let place = Place::new();
-        let (_sandbox, command) = match waits_for {
+        let (_sandbox, command) = match reason {
             "outage" => (None, cut_off(&place)),
             _ => {
                 let (sandbox, command) = slowed(&place).await;
@@ -91,7 +91,7 @@ async fn status_watch_shows_wait_reason_and_ending() {
         let mut lines = BufReader::new(data)
             .lines()
             .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        let seen = until(&mut lines, |line| line["last_run"]["wait"]["waits_for"] == waits_for);
+        let seen = until(&mut lines, |line| line["last_run"]["wait"]["reason"] == reason);
         let wait = &seen["last_run"]["wait"];
         assert!(wait["until_ms"].as_i64() > wait["since_ms"].as_i64(), "{seen}");
         assert_eq!(seen["running"]["pid"], run.pid(), "{seen}");
@@ -110,13 +110,13 @@ async fn run_and_watch_render_alike_in_40_ascii_columns() {
     let place = Place::new();
     let (_sandbox, command) = slowed(&place).await;
     let mut run = on_terminal_of(40, &command);
-    let own = run.exp_string("slow down").unwrap();
+    let own = run.exp_string(", waiting ").unwrap();
     let mut watcher = on_terminal_of(40, &place.deskbatch(&["status", "--watch"]));
-    let other = watcher.exp_string("slow down").unwrap();
+    let other = watcher.exp_string(", waiting ").unwrap();
     for shown in [own, other] {
         has(
             &shown,
-            &["[          ]", "0/3", "0 failed, ", " requests/s", "the service asked us to"],
+            &["[          ]", "0/3", "0 failed, ", " requests/s", "throttled by the service"],
         );
         // Only the last redraw counts; it fills its line with blanks.
         let drawn = without_codes(&shown[shown.rfind("[   ").unwrap()..]);
@@ -124,11 +124,10 @@ async fn run_and_watch_render_alike_in_40_ascii_columns() {
             drawn.as_bytes().chunks(40).map(|row| str::from_utf8(row).unwrap()).collect();
         assert!(drawn.is_ascii() && rows.len() >= 4, "{rows:?}");
         assert!(rows.iter().any(|row| row.starts_with("0 failed, ")), "{rows:?}");
-        let waits = rows.iter().find(|row| row.contains("the service")).unwrap();
-        assert!(waits.starts_with("waiting ") || waits.starts_with("trying again: "), "{rows:?}");
+        assert_eq!(rows.last(), Some(&"throttled by the service"), "{rows:?}");
     }
     run.send_control('c').unwrap();
-    has(&closes(run, 3), &["Stopped as asked"]);
+    has(&closes(run, 3), &["Stopped by a signal."]);
     has(&closes(watcher, 0), &["signal at", "3 pending"]);
 }
 
@@ -152,11 +151,11 @@ async fn status_distinguishes_dead_run_from_live_run() {
     let mut run = Going::start(command);
     sandbox.seen(1).await;
     let status = || data(&ends(place.deskbatch(&["status"]), 0));
-    has(&status(), &["going on, process"]);
+    has(&status(), &["running, process"]);
     run.signal(Signal::KILL);
     run.waits();
-    has(&status(), &["died, process", "run again"]);
+    has(&status(), &["died, process", "deskbatch run resumes it"]);
     let watched = ends(place.deskbatch(&["status", "--watch"]), 0);
     has(&data(&watched), &["died, process"]);
-    has(&crate::support::place::said(&watched), &["no run is going on"]);
+    has(&crate::support::place::said(&watched), &["no run is active"]);
 }

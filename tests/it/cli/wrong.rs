@@ -47,7 +47,7 @@ fn manifest_flag_without_file_is_refused() {
     for flag in ["--status=5", "--delimiter=;", "--on-conflict=last", "--rejects=r", "--name=n"] {
         wrong(&place, &["run", flag], &["required", "FILE"]);
     }
-    wrong(&place, &["run", "--again"], &["required", "FILE"]);
+    wrong(&place, &["run", "--reimport"], &["required", "FILE"]);
 }
 
 #[test]
@@ -55,10 +55,10 @@ fn sandbox_flag_without_sandbox_is_refused() {
     let place = Place::new();
     one_job(&place);
     wrong(&place, &["run", "jobs.csv", "--fault", "throttle=0.1"], &["--fault", "--sandbox"]);
-    wrong(&place, &["run", "--latency-ms", "5", "jobs.csv"], &["--latency-ms", "--sandbox"]);
+    wrong(&place, &["run", "--latency", "5ms", "jobs.csv"], &["--latency", "--sandbox"]);
     assert!(!place.path("deskbatch.db").exists());
-    let mut command = place.deskbatch(&["run", "jobs.csv", "--sandbox", "--latency-ms", "5"]);
-    command.env("DESKBATCH_SANDBOX_JITTER_MS", "1");
+    let mut command = place.deskbatch(&["run", "jobs.csv", "--sandbox", "--latency", "5ms"]);
+    command.env("DESKBATCH_SANDBOX_LATENCY_JITTER", "1ms");
     ends(command, 0);
 }
 
@@ -98,7 +98,7 @@ fn rate_above_service_limit_is_refused_for_remote() {
     for host in [["--region", "china"], ["--endpoint", "https://127.0.0.1.example"]] {
         let mut command = place.deskbatch(&["run", "--rate", "5.1"]);
         command.args(host);
-        has(&said(&ends(command, 2)), &["allows 5 requests a second", "5.1", "on this machine"]);
+        has(&said(&ends(command, 2)), &["allows 5 requests per second", "5.1", "on this host"]);
     }
 }
 
@@ -116,7 +116,7 @@ fn invalid_sandbox_settings_are_refused_before_import() {
     for (flags, reason) in [
         (["--fault", "throttle=0.6,internal=0.6"], "add up to 1.2"),
         (["--fault", "storm=0.5"], "not a fault: use throttle"),
-        (["--known-ids", "absent.txt"], "absent.txt cannot be read"),
+        (["--known-ids", "absent.txt"], "cannot read absent.txt"),
     ] {
         let [name, value] = flags;
         wrong(&place, &["run", "jobs.csv", "--sandbox", name, value], &["sandbox", reason]);
@@ -136,7 +136,7 @@ fn bad_rows_are_located_and_abort_import() {
         &place,
         &["import", "jobs.csv", "--sdkappid", "1400000000"],
         &[
-            "2 of 3 rows are bad: nothing was imported",
+            "2 of 3 rows are invalid. Nothing was imported.",
             "record 2, line 3, column question_id: \"a b\": ",
             "record 3, line 4, column status: \"7\": ",
             "--rejects",
@@ -164,7 +164,7 @@ fn one_question_with_two_statuses_names_both_lines() {
     let place = Place::new();
     let id = question("q");
     place.write("jobs.csv", manifest([(id.as_str(), "4"), (id.as_str(), "6")]));
-    let parts = ["line 2 says enable, line 3 says delete", "--on-conflict"];
+    let parts = ["line 2 has enable, line 3 has delete", "--on-conflict"];
     wrong(&place, &["import", "jobs.csv", "--sdkappid", "1400000000"], &parts);
 }
 
@@ -176,11 +176,11 @@ fn invalid_manifest_names_file_and_reason() {
     place.write("empty.csv", "");
     fs::create_dir(place.path("folder")).unwrap();
     let import = |file, parts: &[&str]| wrong(&place, &["import", file, "--sdkappid", "1"], parts);
-    import("absent.csv", &["absent.csv: cannot be opened", "No such file"]);
-    import("columns.csv", &["columns.csv: no column holds the question ids", "question_id"]);
+    import("absent.csv", &["cannot open absent.csv: ", "No such file"]);
+    import("columns.csv", &["columns.csv: no column contains the question ids", "question_id"]);
     import("status.csv", &["status.csv: no column is named status", "--status"]);
-    import("empty.csv", &["empty.csv: is empty", "question_id,status"]);
-    import("folder", &["folder: cannot be opened", "directory"]);
+    import("empty.csv", &["empty.csv is empty", "question_id,status"]);
+    import("folder", &["cannot open folder: ", "directory"]);
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn file_that_is_no_queue_stays_unchanged() {
     for args in [&["status"][..], &["report"], &["import", "jobs.csv", "--sdkappid", "1"]] {
         let mut command = place.deskbatch(args);
         command.args(["--database", "jobs.csv"]);
-        has(&said(&ends(command, 2)), &["jobs.csv is not a queue file", "nothing was changed"]);
+        has(&said(&ends(command, 2)), &["jobs.csv is not a queue file", "Nothing was changed"]);
     }
     assert_eq!(place.read("jobs.csv"), before);
 }
@@ -217,7 +217,7 @@ async fn deletes_need_yes_without_terminal() {
     let (kept, gone) = (question("kept"), question("gone"));
     place.write("jobs.csv", manifest([(kept.as_str(), "4"), (gone.as_str(), "delete")]));
     let output = ends(place.fast(&sandbox, &["run", "jobs.csv"]), 2);
-    has(&said(&output), &["delete 1 questions", "nothing was sent", "--yes"]);
+    has(&said(&output), &["delete 1 question without", "Nothing was imported or sent.", "--yes"]);
     assert_eq!(place.status()["total"], 0);
     // The same for jobs that are already in the queue.
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
@@ -233,10 +233,10 @@ fn unreadable_config_file_exits_2_and_is_named() {
     let place = Place::new();
     fs::create_dir(place.path("folder.toml")).unwrap();
     for name in ["absent.toml", "folder.toml"] {
-        wrong(&place, &["status", "--config", name], &[name, "cannot be read"]);
+        wrong(&place, &["status", "--config", name], &["cannot read ", name]);
     }
     place.write("deskbatch.toml", b"rate = 1\n# \xff\n");
-    wrong(&place, &["status"], &["deskbatch.toml cannot be read", "UTF-8"]);
+    wrong(&place, &["status"], &["cannot read deskbatch.toml: ", "UTF-8"]);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn readable_secret_is_refused_with_chmod_command() {
     for secret in [format!("secret_key = \"{KEY}\"\n"), "usersig = \"eJw9\"\n".to_owned()] {
         let place = Place::new();
         config(&place, &secret);
-        let parts = ["deskbatch.toml holds a secret", "`chmod 600 deskbatch.toml`"];
+        let parts = ["deskbatch.toml contains a secret", "`chmod 600 deskbatch.toml`"];
         for mode in [0o640, 0o604] {
             let mode = fs::Permissions::from_mode(mode);
             fs::set_permissions(place.path("deskbatch.toml"), mode).unwrap();
@@ -261,8 +261,8 @@ fn mistyped_key_is_named_with_its_line() {
     let place = Place::new();
     config(&place, "# the account\nsdkappid = 1400000000\nchunck = 50\n");
     wrong(&place, &["status"], &["deskbatch.toml, line 3: ", "`chunck`", "`chunk`"]);
-    config(&place, "rate = 5\n\n[sandbox]\nlatency = 3\n");
-    wrong(&place, &["status"], &["deskbatch.toml, line 4: ", "`latency`", "`latency_ms`"]);
+    config(&place, "rate = 5\n\n[sandbox]\nlatencyy = \"3ms\"\n");
+    wrong(&place, &["status"], &["deskbatch.toml, line 4: ", "`latencyy`", "`latency`"]);
 }
 
 #[test]
@@ -298,7 +298,7 @@ async fn unknown_batch_number_is_named() {
     one_job(&place);
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
     for command in ["cancel", "retry", "report"] {
-        let parts = ["no batch has the number 7", "deskbatch status"];
+        let parts = ["batch 7 does not exist", "deskbatch status"];
         wrong(&place, &[command, "--batch", "7"], &parts);
     }
 }
@@ -309,16 +309,16 @@ async fn doctor_detects_damaged_queue_and_names_remedy() {
     let well = |place: &Place| data(&ends(place.fast(&sandbox, &["doctor"]), 0));
     has(
         &well(&place),
-        &["ok   account   application", "ok   queue     deskbatch.db is not there yet"],
+        &["ok      account   SDKAppID", "ok      queue     deskbatch.db does not exist yet"],
     );
     place.write("deskbatch.db", "");
     has(&data(&ends(place.fast(&sandbox, &["doctor"]), 2)), &["deskbatch.db is empty"]);
     let rows: Vec<(String, &str)> = (0..500).map(|n| (question(&format!("q{n}")), "4")).collect();
     place.write("jobs.csv", manifest(rows.iter().map(|(id, status)| (id.as_str(), *status))));
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
-    has(&well(&place), &["ok   queue     deskbatch.db is whole"]);
+    has(&well(&place), &["ok      queue     deskbatch.db is intact"]);
     // A run cannot begin without an account.
-    has(&data(&ends(place.deskbatch(&["doctor"]), 2)), &["bad  account", "ok   queue"]);
+    has(&data(&ends(place.deskbatch(&["doctor"]), 2)), &["error   account", "ok      queue"]);
 
     let path = place.path("deskbatch.db");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -326,7 +326,7 @@ async fn doctor_detects_damaged_queue_and_names_remedy() {
     bytes[middle..middle + 4_096].fill(0xAA);
     std::fs::write(&path, bytes).unwrap();
     let output = ends(place.fast(&sandbox, &["doctor"]), 70);
-    has(&data(&output), &["bad  queue     deskbatch.db is damaged", "restore it from a backup"]);
+    has(&data(&output), &["error   queue     deskbatch.db is damaged", "restore it from a backup"]);
 }
 
 #[test]

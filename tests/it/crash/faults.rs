@@ -75,7 +75,7 @@ async fn broken_late_or_lost_responses_fail_no_job() {
         |fault| async move {
             // The fault hits the very first requests and some later ones.
             let settings = by_script(&format!("{fault}*3,ok,{fault}*2"));
-            let args = ["--rate", "50", "--chunk", "3", "--timeout-ms", "1000"];
+            let args = ["--rate", "50", "--chunk", "3", "--timeout", "1s"];
             check(fault, settings, rows(36, ALL), &args).await
         },
     );
@@ -97,8 +97,8 @@ async fn deletes_with_lost_responses_succeed_in_doubt() {
     assert_eq!((figures.found_done.len(), figures.lost.len()), (20, 20));
     assert_eq!(figures.found_done, deleted_unseen(&figures.ledger));
     let status = data(&migration.place.deskbatch(&["status"]).output().unwrap());
-    assert!(status.contains("confirmed 20 deletions"), "{status}");
-    let only = migration.place.deskbatch(&["report", "--only", "response-lost"]).output().unwrap();
+    assert!(status.contains("confirmed  20 deletions had been applied already"), "{status}");
+    let only = migration.place.deskbatch(&["report", "--state", "response-lost"]).output().unwrap();
     assert_eq!(data(&only).matches("delete,succeeded,-50003,").count(), 20);
 
     let forgiving = SandboxSettings { repeated_delete_ok: true, ..by_script("ok,cut-after,ok") };
@@ -110,9 +110,9 @@ async fn deletes_with_lost_responses_succeed_in_doubt() {
 /// Sends ten times as fast as the service allows, so that each limit rejects requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rate_window_model_lets_all_jobs_succeed() {
-    let of = |window, count_refused, rate_code| SandboxSettings {
+    let of = |window, count_rejected, rate_code| SandboxSettings {
         window,
-        count_refused,
+        count_rejected,
         rate_code,
         ..SandboxSettings::default()
     };
@@ -137,7 +137,7 @@ async fn every_unknown_id_policy_applies_all_good_ids() {
     let of = |unknown_ids| SandboxSettings { unknown_ids, ..unlimited() };
     let bad = End::Refused(NO_SUCH_QUESTION);
     for (what, unknown_ids, end) in [
-        ("refuse", UnknownIds::Refuse, bad),
+        ("refuse", UnknownIds::Reject, bad),
         ("partial", UnknownIds::Partial, bad),
         ("ok", UnknownIds::Ok, End::PassedOver),
     ] {
@@ -181,7 +181,7 @@ async fn response_format_variants_change_no_outcome() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn oversized_chunks_are_split() {
     for too_many_code in [70_206, -7] {
-        let settings = SandboxSettings { ids_max: 30, too_many_code, ..unlimited() };
+        let settings = SandboxSettings { max_ids: 30, too_many_code, ..unlimited() };
         let args = ["--rate", "200", "--chunk", "100"];
         let what = format!("at most 30, else {too_many_code}");
         let figures = check(&what, settings, rows(600, ALL), &args).await;
@@ -196,10 +196,10 @@ async fn oversized_chunks_are_split() {
 async fn next_run_resumes_after_outage() {
     // One request at a time: three failures in a row are an outage, and three faults remain for the
     // next run.
-    let args = ["--rate", "50", "--chunk", "3", "--in-flight", "1"];
+    let args = ["--rate", "50", "--chunk", "3", "--max-in-flight", "1"];
     let migration = Migration::new(by_script("bad-gateway*6"), rows(36, ALL), &args).await;
     let mut short = migration.command();
-    short.args(["--outage-s", "1"]);
+    short.args(["--outage-timeout", "1s"]);
     let stopped = ended(short).await;
     assert_eq!(stopped.code, Some(3), "{}", stopped.stderr);
     let status = migration.place.status();

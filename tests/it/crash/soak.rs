@@ -26,7 +26,7 @@ fn side_by_side() -> u64 {
 /// once.
 async fn migration() -> Migration {
     let latency = Duration::from_millis(80);
-    let settings = SandboxSettings { latency, jitter: latency, ..unlimited() };
+    let settings = SandboxSettings { latency, latency_jitter: latency, ..unlimited() };
     let sandbox = Sandbox::start(settings).await.unwrap();
     Migration::at(Place::in_memory(), sandbox, rows(ROWS, ALL), &["--rate", "50", "--chunk", "4"])
 }

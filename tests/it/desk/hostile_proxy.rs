@@ -68,8 +68,8 @@ fn unusable_proxy_is_refused_by_its_variable() {
             let mut doctor = toward_a_host(&place, &["doctor"]);
             doctor.env(variable, value);
             let doctor = data(&ends(doctor, 2));
-            has(&run, &[&format!("deskbatch: {variable}: "), why]);
-            has(&doctor, &[&format!("bad  proxy     {variable}: "), why]);
+            has(&run, &[&format!("error: {variable}: "), why]);
+            has(&doctor, &[&format!("error   proxy     {variable}: "), why]);
             assert!(!run.contains("hidden") && !doctor.contains("hidden"), "{run}{doctor}");
         }
     }
@@ -94,15 +94,15 @@ fn no_proxy_is_honoured_and_shown() {
         let mut doctor = toward_a_host(&place, &["doctor"]);
         doctor.env("HTTPS_PROXY", proxy.endpoint()).env("NO_PROXY", no_proxy);
         let doctor = data(&ends(doctor, 3));
-        let mut run = toward_a_host(&place, &["run", "jobs.csv", "--outage-s", "0"]);
+        let mut run = toward_a_host(&place, &["run", "jobs.csv", "--outage-timeout", "0s"]);
         run.env("HTTPS_PROXY", proxy.endpoint()).env("NO_PROXY", no_proxy);
         ends(run, 3);
         assert_eq!(proxy.sent().len() > before, uses_proxy, "{no_proxy}");
         let port = proxy.port();
         if uses_proxy {
-            has(&doctor, &[&format!("ok   proxy     calls go through 127.0.0.1:{port}")]);
+            has(&doctor, &[&format!("ok      proxy     requests go through 127.0.0.1:{port}")]);
         } else {
-            has(&doctor, &["ok   proxy     HTTPS_PROXY is not used: NO_PROXY", "bad  name"]);
+            has(&doctor, &["ok      proxy     HTTPS_PROXY is not used: NO_PROXY", "error   name"]);
         }
     }
 }
@@ -122,7 +122,7 @@ fn proxy_407_ends_the_run_at_once() {
     assert_eq!(proxy.sent().matches("CONNECT").count(), 1);
     let mut doctor = toward_a_host(&place, &["doctor"]);
     doctor.env("https_proxy", &address);
-    has(&data(&ends(doctor, 3)), &["bad  host", "407", "user name and password"]);
+    has(&data(&ends(doctor, 3)), &["error   host", "407", "user name and password"]);
 }
 
 #[test]
@@ -133,10 +133,10 @@ fn unreachable_proxy_ends_the_run_at_once() {
     for proxy in [format!("http://127.0.0.1:{port}"), "proxy.invalid:3128".to_owned()] {
         let mut run = toward_a_host(&place, &["run", "jobs.csv"]);
         run.env("ALL_PROXY", &proxy);
-        has(&said(&ends(run, 3)), &["the proxy that ALL_PROXY names", "NO_PROXY"]);
+        has(&said(&ends(run, 3)), &["(set by ALL_PROXY)", "NO_PROXY"]);
         assert_eq!(place.counts(), [1, 0, 0, 0, 0, 0]);
         let mut doctor = toward_a_host(&place, &["doctor"]);
         doctor.env("ALL_PROXY", &proxy);
-        has(&data(&ends(doctor, 3)), &["bad  host", "the proxy that ALL_PROXY names"]);
+        has(&data(&ends(doctor, 3)), &["error   host", "(set by ALL_PROXY)"]);
     }
 }

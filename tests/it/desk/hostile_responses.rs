@@ -161,7 +161,7 @@ async fn large_response_body_is_not_read_completely() {
     let announced = b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n".to_vec();
     for (what, bytes) in [("10 MB", known), ("10 MB to the end", unknown)] {
         let reply = reply_to_bytes(what, bytes).await;
-        assert_eq!(reply.info, "the answer is over 65536 bytes", "{what}");
+        assert_eq!(reply.info, "the response has more than 65536 bytes", "{what}");
         assert_eq!(reply.kind, ResponseKind::Unreadable, "{what}");
     }
     let reply = reply_to_bytes("2^64 bytes announced", announced).await;
@@ -184,7 +184,7 @@ async fn compressed_response_is_not_decompressed() {
         for body in [bomb.clone(), packed(OK.as_bytes())] {
             let headers = format!("Content-Encoding: {encoding}\r\n");
             let reply = reply_to_bytes(encoding, ok_with(&headers, &body)).await;
-            let why = format!("the answer is not a JSON object ({} bytes)", body.len());
+            let why = format!("the response is not a JSON object ({} bytes)", body.len());
             assert_eq!((reply.kind, reply.info), (ResponseKind::Unreadable, why), "{encoding}");
         }
     }
@@ -366,7 +366,7 @@ fn response_floods_do_not_grow_memory_or_block_stop() {
     place.write("jobs.csv", manifest(ids.iter().map(|id| (id.as_str(), "4"))));
     let mut command = place.deskbatch(&["run", "jobs.csv", "--chunk", "1", "--rate", "200"]);
     command
-        .args(["--timeout-ms", "500", "--sdkappid", "1400000000", "--attempts", "100"])
+        .args(["--timeout", "500ms", "--sdkappid", "1400000000", "--max-attempts", "100"])
         .args(["--identifier", "administrator", "--endpoint", &service.endpoint()])
         .env("DESKBATCH_SECRET_KEY", KEY);
     let run = Going::start(command);

@@ -70,7 +70,7 @@ fn ok() -> String {
 /// failed connection.
 fn run(place: &Place, authority: &Authority, endpoint: &str) -> Command {
     let mut command = patient_run(place, authority, endpoint);
-    command.args(["--outage-s", "0"]);
+    command.args(["--outage-timeout", "0s"]);
     command
 }
 
@@ -159,7 +159,7 @@ fn invalid_certificate_receives_no_request() {
         let place = Place::new();
         let endpoint = format!("https://localhost:{}", service.port());
         let output = gave_up(&place, run(&place, &trusted, &endpoint), what);
-        has(&said(&output), &["The trouble: a certificate that is not trusted: ", why]);
+        has(&said(&output), &["Cause: untrusted certificate: ", why]);
         assert_eq!(service.sent(), "", "{what}");
     }
 }
@@ -171,7 +171,7 @@ fn untrusted_certificate_ends_the_run_at_once() {
     let place = Place::new();
     let endpoint = format!("https://localhost:{}", service.port());
     let output = gave_up(&place, patient_run(&place, &trusted, &endpoint), "unknown issuer");
-    has(&said(&output), &["certificate", "SSL_CERT_FILE", "the clock of this machine"]);
+    has(&said(&output), &["certificate", "SSL_CERT_FILE", "the clock of this host"]);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn no_address_spelling_allows_plain_http_to_remote() {
     let place = Place::new();
     place.write("jobs.csv", manifest([(question("q").as_str(), "4")]));
     let command = || {
-        let mut command = place.deskbatch(&["run", "jobs.csv", "--outage-s", "0"]);
+        let mut command = place.deskbatch(&["run", "jobs.csv", "--outage-timeout", "0s"]);
         command.args(["--sdkappid", "1400000000", "--identifier", "administrator"]);
         command.env("DESKBATCH_SECRET_KEY", KEY);
         command
@@ -285,8 +285,8 @@ fn no_address_spelling_allows_plain_http_to_remote() {
         by_file.arg("--config").arg(&file);
         for command in [by_flag, by_variable, by_file] {
             let said = said(&ends(command, 2));
-            let is_refused = said.starts_with("deskbatch: endpoint: ")
-                || said.contains("has the control character");
+            let is_refused = said.starts_with("error: endpoint: ")
+                || said.contains("contains the control character");
             assert!(is_refused, "{address}: {said}");
         }
     }

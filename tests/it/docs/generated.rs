@@ -11,19 +11,16 @@ use deskbatch::domain::verdict::{CODES, Class, CodeRow, UNKNOWN, Verdict};
 use crate::support::docs::{hold_part, read};
 
 /// The units of numbers whose value name does not include one.
-const UNITS: [(&str, &str); 12] = [
-    ("SECONDS", "s"),
-    ("MS", "ms"),
-    ("DURATION", "as 90s, 45m, 2h"),
-    ("rate", "requests a second"),
+const UNITS: [(&str, &str); 9] = [
+    ("DURATION", "duration"),
+    ("rate", "requests per second"),
     ("chunk", "questions"),
-    ("in_flight", "requests"),
-    ("attempts", "requests"),
-    ("rejections_max", "rejections"),
+    ("max_in_flight", "requests"),
+    ("max_attempts", "requests"),
+    ("max_rejections", "rejections"),
     ("max_failures", "jobs, or %"),
-    ("rate_limit", "calls a second"),
-    ("ids_max", "questions"),
-    ("fault", "KIND=0.05"),
+    ("rate_limit", "requests per second"),
+    ("max_ids", "questions"),
 ];
 
 /// The prefix of the variables for the sandbox.
@@ -149,9 +146,7 @@ fn docs_list_every_code_of_the_verdict_table() {
         followed.dedup();
         for follows in followed {
             let _ = write!(text, "\nThe run {follows}.\n");
-            text.push_str(
-                "\n| code | what the service means | what to do |\n| --- | --- | --- |\n",
-            );
+            text.push_str("\n| code | meaning | what to do |\n| --- | --- | --- |\n");
             for row in of_verdict.iter().filter(|row| said(row.class) == follows) {
                 let _ = writeln!(text, "| {} | {} | {} |", row.codes(), row.meaning, row.advice);
                 rows += 1;
@@ -161,7 +156,7 @@ fn docs_list_every_code_of_the_verdict_table() {
     assert_eq!(rows, CODES.len(), "a verdict has no section");
     let _ = write!(
         text,
-        "\n## Any other code\n\nThe run {}.\n\nWhat it means: {}. What to do: {}.\n\n",
+        "\n## Any other code\n\nThe run {}.\n\nMeaning: {}. What to do: {}.\n\n",
         said(UNKNOWN.class),
         UNKNOWN.meaning,
         UNKNOWN.advice
@@ -170,8 +165,5 @@ fn docs_list_every_code_of_the_verdict_table() {
 }
 
 fn said(class: Class) -> String {
-    match class {
-        Class::Success => format!("takes it that {}", class.consequence()),
-        _ => class.consequence().to_owned(),
-    }
+    class.consequence().to_owned()
 }

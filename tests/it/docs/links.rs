@@ -98,12 +98,12 @@ fn failure_page_lists_every_ending_and_exit_code() {
     let endings = [
         RunEnding::Drained,
         RunEnding::Signal,
-        RunEnding::TimeOver,
+        RunEnding::TimeLimit,
         RunEnding::Outage,
-        RunEnding::Refused,
+        RunEnding::Rejected,
         RunEnding::Suspicious,
-        RunEnding::TooManyFailures,
-        RunEnding::Broken,
+        RunEnding::FailureLimit,
+        RunEnding::Error,
     ];
     for ending in endings {
         assert!(page.contains(&format!("| `{}` |", ending.name())), "{ending:?}");

@@ -5,3 +5,4 @@ pub mod console;
 pub mod generated;
 pub mod links;
 pub mod recipes;
+mod words;

@@ -168,7 +168,7 @@ async fn crontab_mails_once_and_only_on_failure() {
     desk.place.write("cleanup.csv", manifest(ids.iter().map(|id| (id.as_str(), "disable"))));
     let came = desk.shell(&jobs[0], path);
     assert_eq!(came.code, 3, "{came:?}");
-    has(&came.printed, &["it was to stop at 2", "-50003"]);
+    has(&came.printed, &["the limit of --max-failures is 2", "-50003"]);
 }
 
 #[test]
@@ -197,14 +197,14 @@ async fn exit_code_script_mails_reason_once() {
     let came = desk.recipe("exit-codes");
     assert_eq!((came.code, came.printed.as_str()), (1, ""));
     let mail = desk.mails();
-    has(&mail, &["mail -s deskbatch: some questions were refused (1) desk-team@example.com"]);
-    has(&mail, &["1 jobs failed", "missing1,disable,failed,-50003"]);
+    has(&mail, &["mail -s deskbatch: some jobs failed (1) desk-team@example.com"]);
+    has(&mail, &["Finished: 1 succeeded, 1 failed.", "missing1,disable,failed,-50003"]);
     let lease = acquire(&desk.place.path("deskbatch.db")).await;
     silent(&desk.recipe("exit-codes"));
     drop(lease);
     fs::remove_file(desk.place.path("cleanup.csv")).unwrap();
     assert_eq!(desk.recipe("exit-codes").code, 2);
-    has(&desk.mails(), &["mail -s deskbatch: it could not do its work (2)"]);
+    has(&desk.mails(), &["mail -s deskbatch: the run failed (2)"]);
     assert_eq!(desk.mails().matches("mail -s").count(), 2, "{}", desk.mails());
 }
 
@@ -217,20 +217,20 @@ async fn on_finish_mails_summary_only_on_failure() {
     desk.asks("cleanup.csv", "q2", true);
     let came = desk.recipe("on-finish");
     assert_eq!(came.code, 1);
-    has(&came.printed, &["1 jobs failed"]);
+    has(&came.printed, &["Finished: 1 succeeded, 1 failed."]);
     let mail = desk.mails();
     let (head, body) = mail.split_once('\n').unwrap();
     assert_eq!(head, "mail -s deskbatch ended with 1 desk-team@example.com");
     let reported: serde_json::Value = serde_json::from_str(body).unwrap();
     let page = read(PAGE);
-    for key in ["exit", "meaning", "error", "database", "jobs", "run", "refused", "text"] {
+    for key in ["exit", "meaning", "error", "database", "jobs", "run", "failed_jobs", "text"] {
         assert!(
             reported.get(key).is_some() && page.contains(&format!("`{key}`")),
             "{key}: {reported}"
         );
     }
     assert!(
-        reported["run"]["ending"] == "drained" && reported["run"]["took_ms"].is_u64(),
+        reported["run"]["ending"] == "drained" && reported["run"]["duration_ms"].is_u64(),
         "{reported}"
     );
 }
@@ -272,7 +272,7 @@ async fn approved_recipe_runs_only_approved_plan() {
     let digest = plan.printed.lines().rev().nth(2).unwrap();
     // The last line of a plan is the command to run, with the words in the plan's order.
     let last = plan.printed.lines().last().unwrap();
-    has(last, &["deskbatch run cleanup.csv --again --plan", digest]);
+    has(last, &["deskbatch run cleanup.csv --reimport --plan", digest]);
     let run = run.replace("DIGEST", digest);
     silent(&desk.shell(&run, None));
     assert!(desk.done("q1"));
@@ -318,7 +318,7 @@ async fn logs_recipe_writes_one_json_object_per_line() {
     has(&log, &["\"run ended\"", "\"target\":\"deskbatch::talk\""]);
     desk.asks("cleanup.csv", "q2", false);
     silent(&desk.recipe("log"));
-    has(&desk.place.read("nightly.log"), &["Finished: everything asked for is done."]);
+    has(&desk.place.read("nightly.log"), &["Finished: 1 succeeded."]);
     assert!(!desk.place.read("nightly.log").contains(SANDBOX_KEY));
 }
 
@@ -329,7 +329,7 @@ async fn recipes_with_a_log_still_mail_failures() {
         desk.asks("cleanup.csv", name, true);
         let came = desk.recipe(name);
         assert_eq!(came.code, 1, "{name}");
-        has(&came.printed, &["1 jobs failed", "-50003"]);
+        has(&came.printed, &["Finished: 1 succeeded, 1 failed.", "-50003"]);
         let script = format!("export DESKBATCH_CHUNK=0\n{}", desk.prepare(name));
         let came = desk.shell(&script, None);
         assert_eq!(came.code, 2, "{name}");
@@ -357,7 +357,7 @@ async fn systemd_service_uses_its_environment_file() {
     let run = line.replace("/usr/bin/", "");
     let came = desk.shell(&format!("{script}{run}"), None);
     assert_eq!(came.code, 2, "a delete that nobody agreed to: {came:?}");
-    let agreed = script.replace("OPTIONS='--again'", "OPTIONS='--again --yes'");
+    let agreed = script.replace("OPTIONS='--reimport'", "OPTIONS='--reimport --yes'");
     silent(&desk.shell(&format!("{agreed}{run}"), None));
     assert!(desk.done("q1"));
 }

@@ -78,7 +78,7 @@ fn read_manifest(
 ) -> Result<Totals, String> {
     read_rows(Box::new(from), options).map_err(|error| {
         let text = error.to_string();
-        assert!(text.starts_with("jobs.csv: "), "{text}");
+        assert!(text.starts_with("jobs.csv"), "{text}");
         assert_printable(&text);
         text
     })

@@ -35,7 +35,7 @@ const PRIVATE_WORDS: [&str; 23] = [
     "whoever",
 ];
 
-const DOCUMENTS: [&str; 3] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/api.md"];
+const DOCUMENTS: [&str; 3] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/internals/api.md"];
 
 fn private_words() -> Regex {
     let words = PRIVATE_WORDS.join("|");

@@ -1,5 +1,5 @@
 //! The learned rate over hours of virtual time, for every known way to count requests. The assertions
-//! have the required figures, docs/performance.md has the measured ones.
+//! have the required figures, docs/internals/performance.md has the measured ones.
 
 use std::ops::Range;
 
@@ -225,7 +225,7 @@ fn pacer_starts_from_learned_rate() {
         let (new, next) = (first(None), first(Some(&learned)));
         assert!(next < new, "{jitter_ms} ms: {next} s and {new} s for the first hundred calls");
         assert!(
-            learned.refused_rate.is_some_and(|refused| refused > 0.9 * learned.rate),
+            learned.throttled_rate.is_some_and(|refused| refused > 0.9 * learned.rate),
             "{learned:?}"
         );
     }

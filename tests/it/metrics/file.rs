@@ -91,9 +91,9 @@ async fn metrics_file_records_every_ending_and_last_success() {
     let mut refused = run(&place, &good, &["more.csv"]);
     refused.env("DESKBATCH_SECRET_KEY", "another key");
     let metrics = ended(refused, 4);
-    assert_eq!(metrics.values("deskbatch_last_run_ending", "ending"), ["refused"]);
+    assert_eq!(metrics.values("deskbatch_last_run_ending", "ending"), ["rejected"]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut outage = run(&place, &good, &["--outage-s", "0", "--same-service"]);
+    let mut outage = run(&place, &good, &["--outage-timeout", "0s", "--same-service"]);
     outage.env("DESKBATCH_ENDPOINT", format!("http://{free}"));
     let metrics = ended(outage, 3);
     assert_eq!(metrics.values("deskbatch_last_run_ending", "ending"), ["outage"]);
@@ -121,7 +121,7 @@ async fn run_without_lock_keeps_metrics_of_live_run() {
     let going = Going::start(run(
         &place,
         &sandbox,
-        &["jobs.csv", "--grace-s", "0", "--timeout-ms", "600000"],
+        &["jobs.csv", "--grace-period", "0s", "--timeout", "10m"],
     ));
     sandbox.seen(1).await;
     assert_eq!(metrics(&place).all(CODE, &[]), [0.0; 0], "it has not ended");
@@ -129,8 +129,8 @@ async fn run_without_lock_keeps_metrics_of_live_run() {
     // The same for a run that fails before it opens the queue, or is stopped while it waits for it.
     ends(run(&place, &sandbox, &["no-such.csv"]), 2);
     ends(with_umask("022", &run(&place, &sandbox, &["--sdkappid", "0"])), 2);
-    let mut waits = Going::start(run(&place, &sandbox, &["--wait", "10m"]));
-    waits.says("waiting for it to end");
+    let mut waits = Going::start(run(&place, &sandbox, &["--lock-timeout", "10m"]));
+    waits.says("waiting for another run to end");
     waits.signal(Signal::TERM);
     waits.ends(3);
     // The active run may have written the file meanwhile, but without an exit code.
@@ -148,7 +148,7 @@ async fn unwritable_metrics_file_is_reported_once() {
     one_job(&place, "jobs.csv", "a");
     let args = ["jobs.csv", "--quiet", "--metrics-file", "no/such/folder/m.prom"];
     let talk = said(&ends(run(&place, &sandbox, &args), 0));
-    has(&talk, &["no/such/folder/m.prom cannot be written: No such file", "the run goes on"]);
+    has(&talk, &["no/such/folder/m.prom cannot be written: No such file", "The run continues"]);
     assert_eq!(talk.matches("cannot be written").count(), 1, "{talk}");
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
 }
@@ -159,7 +159,13 @@ async fn metrics_replace_metrics_alone_and_follow_links() {
     one_job(&place, "jobs.csv", "a");
     place.write("m.prom", "node_boot_time_seconds 1\n");
     let talk = said(&ends(run(&place, &sandbox, &["jobs.csv"]), 0));
-    has(&talk, &["the metrics file m.prom is kept: it holds something else", "the run goes on"]);
+    has(
+        &talk,
+        &[
+            "the metrics file m.prom is not replaced: it is not a metrics file of deskbatch",
+            "The run continues",
+        ],
+    );
     assert_eq!(place.read("m.prom"), "node_boot_time_seconds 1\n");
     fs::remove_file(place.path("m.prom")).unwrap();
     std::os::unix::fs::symlink("there.prom", place.path("m.prom")).unwrap();
@@ -177,7 +183,7 @@ async fn metrics_file_without_prom_suffix_exits_2() {
     let mut command = run(&place, &sandbox, &["jobs.csv"]);
     command.env("DESKBATCH_METRICS_FILE", "metrics.txt");
     let talk = said(&ends(command, 2));
-    has(&talk, &["metrics_file: metrics.txt does not end in .prom", "call it deskbatch.prom"]);
+    has(&talk, &["metrics_file: metrics.txt does not end in .prom", "name it e.g. deskbatch.prom"]);
     assert_eq!(place.files(), ["jobs.csv"]);
 }
 

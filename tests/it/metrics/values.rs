@@ -76,12 +76,12 @@ async fn metrics_agree_with_status_and_report() {
     assert_eq!(metrics.one("deskbatch_last_run_end_timestamp_seconds", &[]), ms("finished_ms"));
     assert_eq!(metrics.values("deskbatch_last_run_ending", "ending"), ["drained"]);
     assert_eq!(metrics.one("deskbatch_run_active", &[]), 0.0);
-    let responded = metrics.one("deskbatch_last_answer_timestamp_seconds", &[]);
+    let responded = metrics.one("deskbatch_last_response_timestamp_seconds", &[]);
     assert!((ms("started_ms")..=ms("finished_ms")).contains(&responded));
     assert_eq!(metrics.one("deskbatch_unfinished_batches", &[]), 1.0);
     let imported = status["batches"][1]["created_ms"].as_f64().unwrap() / 1_000.0;
-    assert_eq!(metrics.one("deskbatch_oldest_open_job_timestamp_seconds", &[]), imported);
-    let learned = status["paces"][0]["rate"].as_f64().unwrap();
+    assert_eq!(metrics.one("deskbatch_oldest_unfinished_job_timestamp_seconds", &[]), imported);
+    let learned = status["learned_rates"][0]["rate"].as_f64().unwrap();
     let reported = metrics.one("deskbatch_learned_rate_requests_per_second", &[]);
     // The JSON parser can be off by one bit.
     assert!((reported - learned).abs() < 1e-9, "{reported} {learned}");
@@ -99,7 +99,7 @@ async fn metrics_show_live_run_and_count_orphaned_request() {
     let sandbox = sandbox_with(|s| s.latency = Duration::from_hours(1)).await;
     let place = Place::new();
     place.write("jobs.csv", asking(30, "a", "enable"));
-    let args = ["run", "jobs.csv", "--chunk", "10", "--in-flight", "1", "--timeout-ms", "600000"];
+    let args = ["run", "jobs.csv", "--chunk", "10", "--max-in-flight", "1", "--timeout", "10m"];
     let mut going = Going::start(place.fast(&sandbox, &args));
     sandbox.seen(1).await;
     let metrics = Metrics::of(&place.path("deskbatch.db")).await;
@@ -177,7 +177,7 @@ async fn unknown_codes_share_one_metric_series() {
     // The other library of the same app has series of its own, with its own oldest job.
     let other = [("library", "faq"), ("status", "delete"), ("state", "pending")];
     assert_eq!(metrics.one("deskbatch_jobs", &other), 1.0);
-    let oldest = "deskbatch_oldest_open_job_timestamp_seconds";
+    let oldest = "deskbatch_oldest_unfinished_job_timestamp_seconds";
     assert_eq!(metrics.one(oldest, &[("library", "faq")]), 0.001);
     // Reserved jobs and jobs that wait for their due time are pending too.
     let pending = [("library", "chitchat"), ("status", "enable"), ("state", "pending")];

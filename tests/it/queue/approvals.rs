@@ -111,7 +111,7 @@ async fn approval_commits_atomically_with_its_import(engine: Engine) {
     let (mut import, totals) = queue.begin_manifest(7, "b delete").await;
     import.preview(&totals.digest, deskbatch::queue::SameManifest::Continues).await.unwrap();
     let survey = import.survey(9).await.unwrap();
-    assert_eq!((survey.open.counts, survey.waiting.counts), ([1, 0, 1], [1, 0, 0]));
+    assert_eq!((survey.open.counts, survey.pending.counts), ([1, 0, 1], [1, 0, 0]));
     assert_eq!(survey.deletes, ["b"]);
     import.approve(&queue.lease(), Covers::Plan, DIGEST, "terms").await.unwrap();
     drop(import);
@@ -140,7 +140,7 @@ async fn review_of_queue_changes_nothing(engine: Engine) {
     review.end_without_batch().await.unwrap();
     let mut review = queue.begin_review(APP, NOW_MS).await.unwrap();
     assert_eq!(review.survey(9).await.unwrap(), first);
-    assert_eq!(first.open, first.waiting);
+    assert_eq!(first.open, first.pending);
     review.end_without_batch().await.unwrap();
     assert_eq!(queue.states().await, before);
     assert_eq!(queue.figure("SELECT count(*) FROM batches").await, 3);

@@ -125,7 +125,7 @@ async fn failures_are_counted_in_named_and_later_batches(engine: Engine) {
     assert_eq!(queue.count_failed(&[], 4).await.unwrap(), 0);
     assert_eq!(queue.last_batch().await.unwrap(), 4);
     let batches = queue.batches().await.unwrap();
-    let figures: Vec<_> = batches.iter().map(|b| (b.id, b.jobs, b.open, b.failed)).collect();
+    let figures: Vec<_> = batches.iter().map(|b| (b.id, b.jobs, b.unfinished, b.failed)).collect();
     assert_eq!(figures, [(1, 5, 3, 1), (2, 3, 3, 0), (3, 3, 0, 3), (4, 2, 1, 1)]);
 }
 

@@ -162,7 +162,7 @@ async fn claim_of_invalid_row_fails_and_names_row(engine: Engine) {
     assert_eq!(
         refused.to_string(),
         format!(
-            "jobs row {id} is impossible: question_id: has a blank inside: deskbatch doctor looks whether the file is damaged"
+            "jobs row {id} is invalid: question_id: contains a blank. Check the queue file with `deskbatch doctor`."
         )
     );
     assert_eq!(queue.state_counts().await, "pending 2");

@@ -53,7 +53,7 @@ async fn use_queue(what: String, files: Vec<(&'static str, Vec<u8>)>) -> [i32; 3
         let said = &run.stderr;
         assert!([0, 1, 2, 70].contains(code), "{what}: {args:?} {code}: {said}");
         assert!(!said.contains("panicked") && !said.contains("locked"), "{what}: {said}");
-        assert!(*code < 2 || said.contains("deskbatch: "), "{what}: {args:?}: {said}");
+        assert!(*code < 2 || said.contains("error: "), "{what}: {args:?}: {said}");
         if *code == 2 {
             for (name, bytes) in &files {
                 assert_eq!(
@@ -127,7 +127,7 @@ async fn foreign_or_empty_wal_is_clear_error_or_harmless() {
         let options = SqliteConnectOptions::new().filename(place.path("deskbatch.db"));
         let mut reader = options.connect().await.unwrap();
         sqlx::raw_sql("BEGIN; SELECT count(*) FROM jobs").execute(&mut reader).await.unwrap();
-        ends(place.fast(&sandbox, &["import", "jobs.csv", "--again"]), 0);
+        ends(place.fast(&sandbox, &["import", "jobs.csv", "--reimport"]), 0);
         let wal = fs::read(place.path("deskbatch.db-wal")).unwrap();
         reader.close().await.unwrap();
         wal
@@ -186,7 +186,10 @@ async fn read_only_queue_is_clear_error_and_unchanged() {
             command.args(["--database", &format!("disk/{name}")]);
             let output = command.output().unwrap();
             assert_eq!(output.status.code(), Some(70), "{}{}", data(&output), said(&output));
-            has(&said(&output), &[name, "cannot be opened", "writable", "--database"]);
+            has(
+                &said(&output),
+                &[name, "cannot open the queue file", "must be able to write", "--database"],
+            );
         }
     }
     assert_eq!(fs::read(folder.join("queue.db")).unwrap(), whole);

@@ -28,7 +28,7 @@ const REASONS: [&str; 7] = [
     "Input/output error",
     "File too large",
     "unable to open database file",
-    "limit on the size of a file is reached",
+    "file size limit is reached",
 ];
 
 /// Whether the program ended without a disk error. If not, it must have reported the reason.
@@ -38,7 +38,7 @@ fn is_done(ended: &Ended, done: i32) -> bool {
         return true;
     }
     assert_eq!(ended.code, Some(70), "{}", ended.stderr);
-    let why = ended.stderr.lines().find(|line| line.starts_with("deskbatch: "));
+    let why = ended.stderr.lines().find(|line| line.starts_with("error: "));
     let why = why.unwrap_or_else(|| panic!("{}", ended.stderr));
     assert!(REASONS.iter().any(|reason| why.contains(reason)), "{why}");
     false
@@ -141,8 +141,8 @@ fn file_size_limit_is_named_with_its_remedy() {
     for bytes in [5_000, 40_000] {
         let run = limited(&place.deskbatch(&["run", "--sandbox"]), bytes);
         let text = said(&ends(run, 70));
-        has(&text, &["the queue ", "deskbatch.sandbox.db could not ", "raise it (ulimit -f)"]);
-        has(&text, &["and run again", "nothing recorded was lost"]);
+        has(&text, &["error: cannot ", "deskbatch.sandbox.db): ", "Raise it (ulimit -f)"]);
+        has(&text, &["and run again", "Nothing recorded was lost"]);
         assert!(!text.contains("(code:"), "{text}");
     }
     ends(place.deskbatch(&["run", "--sandbox"]), 1);
@@ -175,8 +175,8 @@ async fn full_disk_that_is_enlarged_lets_run_complete() {
 #[track_caller]
 fn is_named(ended: &Ended) -> bool {
     if ended.code == Some(70) {
-        has(&ended.stderr, &["deskbatch: ", "deskbatch.db", "disk is full"]);
-        has(&ended.stderr, &["free some space and run again", "nothing recorded was lost"]);
+        has(&ended.stderr, &["error: ", "deskbatch.db", "disk is full"]);
+        has(&ended.stderr, &["Free some space and run again", "Nothing recorded was lost"]);
         assert!(!ended.stderr.contains("(code:"), "{}", ended.stderr);
     }
     ended.code == Some(70)

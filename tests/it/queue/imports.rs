@@ -226,7 +226,7 @@ async fn rows_that_make_no_job_are_counted_with_their_batch(engine: Engine) {
     let row = &queue.ask("SELECT rows || ' ' || jobs || ' ' || duplicates || ' ' || rejected FROM batches WHERE id = 3").await[0];
     assert_eq!(sqlx::Row::get::<String, _>(row, 0), "10 2 5 3");
     let summary = queue.batch(3).await.unwrap().unwrap();
-    assert_eq!((summary.jobs, summary.open, summary.failed), (2, 2, 0));
+    assert_eq!((summary.jobs, summary.unfinished, summary.failed), (2, 2, 0));
 }
 
 async fn import_with_inconsistent_totals_is_refused(engine: Engine) {

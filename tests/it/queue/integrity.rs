@@ -22,10 +22,10 @@ async fn check_names_row_with_dangling_reference() {
     let queue = TestQueue::begun().await;
     queue.sql("PRAGMA foreign_keys = OFF; DELETE FROM batches WHERE id = 2").await;
     let wrong = queue.check().await.unwrap();
-    let figures = "a row of job_counters refers to a row of batches that is not there";
+    let figures = "a row of job_counters refers to a row of batches that does not exist";
     let (counters, jobs): (Vec<_>, Vec<_>) = wrong.iter().partition(|line| *line == figures);
     assert_eq!((counters.len(), jobs.len()), (3, 3), "{wrong:?}");
-    let first = "jobs row 5 refers to a row of batches that is not there";
+    let first = "jobs row 5 refers to a row of batches that does not exist";
     assert!(wrong.contains(&first.to_owned()), "{wrong:?}");
 }
 
@@ -67,7 +67,7 @@ async fn check_names_job_in_flight_without_request() {
     queue.sql(&format!("UPDATE jobs SET request_id = 1 WHERE id = {}", ids[4])).await;
     assert_eq!(
         (odd + 1, queue.check().await.unwrap()),
-        (even, vec![format!("jobs row {} is in flight, and no open request has it", ids[4])])
+        (even, vec![format!("jobs row {} is in flight, but no open request has it", ids[4])])
     );
 }
 
@@ -109,7 +109,7 @@ async fn check_reports_counter_drift_and_recount_repairs_it() {
         queue.try_sql(wrong).await.unwrap();
         let reported = queue.check().await.unwrap();
         assert!(
-            reported.len() == 1 && reported[0].starts_with("figures: batch 3 has "),
+            reported.len() == 1 && reported[0].starts_with("counters: batch 3 has "),
             "{wrong}: {reported:?}"
         );
         assert_eq!(queue.recount().await.unwrap(), reported, "{wrong}");
@@ -122,7 +122,7 @@ async fn check_reports_counter_drift_and_recount_repairs_it() {
             .await
             .unwrap();
         let reported = queue.check().await.unwrap();
-        assert_eq!(reported, ["figures: run 1 has other requests than they say"], "{column}");
+        assert_eq!(reported, ["counters: run 1 has wrong request counters"], "{column}");
         queue.recount().await.unwrap();
         queue.check_invariants().await;
     }

@@ -47,7 +47,7 @@ async fn empty_database_is_refused_as_queue() {
         for args in [&["run", "jobs.csv"][..], &["import", "jobs.csv"], &["status"]] {
             let mut command = place.fast(&sandbox, args);
             command.args(["--database", name]);
-            has(&said(&ends(command, 2)), &[name, "nothing was changed", "--database"]);
+            has(&said(&ends(command, 2)), &[name, "Nothing was changed", "--database"]);
         }
         assert_eq!(fs::read(place.path(name)).unwrap(), before, "{name}");
     }
@@ -65,7 +65,7 @@ async fn run_whose_log_is_removed_sends_nothing_more() {
         fs::remove_file(place.path(&format!("deskbatch.db{end}"))).unwrap();
         let said = going.ends(70);
         let name = format!("deskbatch.db{end}");
-        has(&said, &[&name, "removed or replaced while this run had it", "nothing more was sent"]);
+        has(&said, &[&name, "removed or replaced during this run", "nothing more was sent"]);
         assert_eq!(sandbox.ledger().total, 1, "{end}");
     }
 }
@@ -75,7 +75,7 @@ async fn run_whose_log_is_removed_sends_nothing_more() {
 async fn killed_run(place: &Place) -> deskbatch::sandbox::Sandbox {
     let sandbox = sandbox_with(|s| s.latency = Duration::from_millis(300)).await;
     write_jobs(place, &["a", "b", "c"], "delete");
-    let args = ["run", "jobs.csv", "--yes", "--chunk", "1", "--in-flight", "1"];
+    let args = ["run", "jobs.csv", "--yes", "--chunk", "1", "--max-in-flight", "1"];
     let mut going = Going::start(place.fast(&sandbox, &args));
     patiently(sandbox.seen(2)).await;
     going.signal(Signal::KILL);
@@ -113,7 +113,7 @@ async fn lost_log_is_found_only_once() {
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
     let again = said(&ends(place.fast(&sandbox, &["run"]), 2));
     assert!(!again.contains("-wal"), "{again}");
-    let in_doubt = place.report(&["--only", "in-doubt"]);
+    let in_doubt = place.report(&["--state", "in-doubt"]);
     assert_eq!(in_doubt.len(), 3, "{in_doubt:?}");
 }
 

@@ -34,7 +34,7 @@ async fn second_hard_link_is_refused_by_every_command() {
         for args in [&["run"][..], &["run", "jobs.csv"], &["import", "jobs.csv"], &["status"]] {
             let mut command = place.fast(&sandbox, args);
             command.args(["--database", name]);
-            has(&said(&ends(command, 2)), &[name, "hard link", "-samefile", "nothing was changed"]);
+            has(&said(&ends(command, 2)), &[name, "hard link", "-samefile", "Nothing was changed"]);
         }
     }
     assert_eq!((place.files(), sandbox.ledger().total), (before, 0));
@@ -58,7 +58,7 @@ async fn queue_file_that_is_a_mount_is_refused() {
         let mut command = place.fast(&sandbox, args);
         command.args(["--database", "mounted by itself.db"]);
         let refused = command.output().unwrap();
-        has(&said(&refused), &["mounted by itself.db", "mount its folder"]);
+        has(&said(&refused), &["mounted by itself.db", "Mount its directory"]);
         assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
     }
     let after = place.files();
@@ -79,7 +79,7 @@ async fn lock_that_is_a_link_is_refused_and_untouched() {
         make(&target, &lock).unwrap();
         for args in [&["run", "jobs.csv"][..], &["run"]] {
             let refused = said(&ends(place.fast(&sandbox, args), 70));
-            has(&refused, &["deskbatch.db.lock", "link", "remove it"]);
+            has(&refused, &["deskbatch.db.lock", "link", "Remove it."]);
         }
         assert_eq!(place.read("target"), "worth keeping");
         fs::remove_file(&lock).unwrap();
@@ -152,7 +152,7 @@ async fn second_queue_of_an_app_is_refused_by_name() {
     sandbox.seen(1).await;
     let refused = said(&ends(second.fast(&sandbox, &["run", "jobs.csv"]), 5));
     let queue = first.path("deskbatch.db").canonicalize().unwrap();
-    has(&refused, &[queue.to_str().unwrap(), &going.pid().to_string(), "--wait"]);
+    has(&refused, &[queue.to_str().unwrap(), &going.pid().to_string(), "--lock-timeout"]);
     assert_eq!((second.status()["total"].as_u64(), sandbox.ledger().total), (Some(0), 1));
     // Another app and a sandbox run have rate limits of their own.
     let other = crate::support::binary::sandbox().await;
@@ -168,7 +168,7 @@ async fn second_queue_of_an_app_waits_for_the_first() {
     some_jobs(&second);
     let mut going = Going::start(first.fast(&slow, &["run", "jobs.csv"]));
     slow.seen(1).await;
-    let args = ["run", "jobs.csv", "--wait", "10m", "--max-duration", "10m"];
+    let args = ["run", "jobs.csv", "--lock-timeout", "10m", "--max-duration", "10m"];
     let mut waits = Going::start(second.fast(&slow, &args));
     waits.says("waiting");
     going.signal(rustix::process::Signal::KILL);

@@ -2,6 +2,7 @@
 
 use deskbatch::domain::job::TargetStatus;
 use deskbatch::queue::{DUE_WITHIN, QueueError, Recovery, RunEnding};
+use strum::VariantArray as _;
 
 use crate::support::auto_commit::AutoCommit as _;
 use crate::support::engine::{Engine, on_each_engine};
@@ -140,9 +141,8 @@ async fn ended_run_keeps_reservations_of_other_runs(engine: Engine) {
 }
 
 async fn every_run_ending_can_be_stored(engine: Engine) {
-    use RunEnding::{Broken, Drained, Outage, Refused, Signal, Suspicious};
     let queue = TestQueue::idle_on(engine).await;
-    for ending in [Drained, Signal, Outage, Refused, Suspicious, Broken] {
+    for ending in RunEnding::VARIANTS.iter().copied() {
         let run = queue.start_run().await;
         queue.end_run(run, ending, NOW_MS).await.unwrap();
         assert_eq!(run_row(&queue, run).await, format!("{} 0", ending.name()));

@@ -179,8 +179,8 @@ async fn fenced_run_reports_error_and_records_nothing() {
     assert!(matches!(fenced, QueueError::Fenced { request: 3 }), "{fenced}");
     assert_eq!(bench.queue.state_counts().await, "pending 30, succeeded 10");
     let ending = bench.queue.status().await.unwrap().last_run.unwrap().ending;
-    assert_eq!(ending.as_deref(), Some("broken"));
-    assert_eq!(bench.happened(|event| *event == Event::Ended { ending: RunEnding::Broken }), 1);
+    assert_eq!(ending.as_deref(), Some("error"));
+    assert_eq!(bench.happened(|event| *event == Event::Ended { ending: RunEnding::Error }), 1);
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn queue_failure_ends_run_and_next_run_resumes() {
     let error = undermined(&bench, broken).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the queue could not settle a request: error returned from database: (code: 1811) disk is full"
+        "cannot settle a request: error returned from database: (code: 1811) disk is full"
     );
     assert_eq!(bench.queue.state_counts().await, "in_flight 30, succeeded 10");
     bench.queue.sql("DROP TRIGGER full").await;

@@ -50,7 +50,7 @@ async fn lapsed_app_ends_run_with_all_pending() {
     bench.settings.in_flight_max = 4;
     bench.service.reads_by(|_| code(-50_003));
     let report = bench.run().await;
-    stopped(&bench, &report, RunEnding::Refused, 5).await;
+    stopped(&bench, &report, RunEnding::Rejected, 5).await;
     assert!(report.took < Duration::from_secs(3), "{:?}", report.took);
     assert_eq!(
         report.last_error.map(|(response, _)| response),
@@ -99,7 +99,7 @@ async fn lapse(from: Moment, lasts: Duration) -> (Bench, RunReport) {
 async fn lapse_in_the_middle_fails_no_job() {
     let from = Moment(Duration::from_secs(8));
     let (bench, report) = lapse(from, Duration::from_hours(24)).await;
-    assert_eq!((report.ending, report.totals.failed), (RunEnding::Refused, 0));
+    assert_eq!((report.ending, report.totals.failed), (RunEnding::Rejected, 0));
     let after = bench.service.seen().iter().filter(|seen| seen.at >= from).count();
     let reads = report.reads;
     assert!(after <= 8 && reads <= 3, "{after} requests and {reads} reads after the lapse");
@@ -133,7 +133,7 @@ async fn delete_in_doubt_of_lapsed_app_stays_pending() {
         }
         bench.service.reads_by(|_| code(-50_003));
         let report = bench.run().await;
-        stopped(&bench, &report, RunEnding::Refused, 7).await;
+        stopped(&bench, &report, RunEnding::Rejected, 7).await;
     }
 }
 

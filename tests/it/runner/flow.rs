@@ -103,7 +103,7 @@ async fn job_with_repeated_http_500_fails_alone() {
     assert_eq!((report.totals.succeeded, report.totals.failed), (2_000, 1));
     let record = bench.queue.record("poison").await;
     assert_eq!((record.state, record.error_code), (JobState::Failed, None));
-    assert!(record.error_info.unwrap().contains("while other requests got through"));
+    assert!(record.error_info.unwrap().contains("while other requests succeeded"));
     assert_eq!(bench.queue.count(JobState::Failed).await, 1);
 }
 
@@ -152,7 +152,7 @@ async fn stop_code_ends_run_after_one_request() {
         // No other request leaves before the first response, however late that is.
         bench.service.responds_with([Step::After(Duration::from_secs(2), code(stop))]);
         let report = bench.run().await;
-        assert_eq!(report.ending, RunEnding::Refused);
+        assert_eq!(report.ending, RunEnding::Rejected);
         assert_eq!(report.last_error.unwrap().0, ResponseKind::Code(stop));
         assert_eq!(bench.service.seen().len(), 1);
         assert_eq!(bench.queue.state_counts().await, "pending 50");
@@ -166,7 +166,7 @@ async fn rejected_usersig_is_renewed_once_then_ends_run() {
     let expired = || code(70_001);
     let mut bench = Bench::with_four_in_flight("a enable").await;
     bench.service.responds_with([expired(), expired()]);
-    assert_eq!(bench.run().await.ending, RunEnding::Refused);
+    assert_eq!(bench.run().await.ending, RunEnding::Rejected);
     assert_eq!(bench.queue.state_counts().await, "pending 1");
     bench.service.responds_with([expired(), ok()]);
     assert_eq!(bench.run().await.ending, RunEnding::Drained);
@@ -174,7 +174,7 @@ async fn rejected_usersig_is_renewed_once_then_ends_run() {
     bench.queue.import("b enable").await;
     bench.ready_made = true;
     bench.service.responds_with([expired()]);
-    assert_eq!(bench.run().await.ending, RunEnding::Refused, "a ready-made one cannot be renewed");
+    assert_eq!(bench.run().await.ending, RunEnding::Rejected, "a ready-made one cannot be renewed");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn next_run_starts_at_learned_rate() {
     bench.run().await;
     let kept = bench.queue.learned_rate(APP).await.unwrap().unwrap();
     assert_eq!((kept.app, kept.learned_ms), (APP, bench.clock.wall_ms()));
-    assert!(kept.learned.rate > 4.9 && kept.learned.refused_rate.is_none(), "{kept:?}");
+    assert!(kept.learned.rate > 4.9 && kept.learned.throttled_rate.is_none(), "{kept:?}");
     assert_eq!(bench.queue.learned_rate(OTHER_APP).await.unwrap(), None);
     let first_run = bench.service.seen();
     bench.queue.import(&more('r', 40)).await;
@@ -68,7 +68,7 @@ async fn impossible_learned_rate_is_ignored() {
     let mut bench = Bench::new(&many(20, TargetStatus::Enable)).await;
     let learned = LearnedRate {
         rate: 5.0,
-        refused_rate: None,
+        throttled_rate: None,
         arrival_jitter_ms: 1e9,
         arrival_jitter_log_sd: 0.1,
         min_spacing_probability: 0.5,
@@ -136,7 +136,7 @@ async fn learned_limits_are_stored_per_app_and_library() {
     let queue = TestQueue::idle().await;
     let learned = LearnedRate {
         rate: 4.86,
-        refused_rate: Some(4.9),
+        throttled_rate: Some(4.9),
         arrival_jitter_ms: 7.0,
         arrival_jitter_log_sd: 0.3,
         min_spacing_probability: 0.1,
@@ -144,7 +144,7 @@ async fn learned_limits_are_stored_per_app_and_library() {
     let limit = LearnedChunkSize { accepted: 50, rejected: 63 };
     queue.save_learned_rate(APP, &learned, NOW_MS).await.unwrap();
     queue.save_learned_chunk_size(APP, limit, NOW_MS).await.unwrap();
-    let newer = LearnedRate { refused_rate: None, rate: 4.7, ..learned };
+    let newer = LearnedRate { throttled_rate: None, rate: 4.7, ..learned };
     queue.save_learned_rate(APP, &newer, NOW_MS + 1).await.unwrap();
     queue
         .save_learned_chunk_size(APP, LearnedChunkSize { accepted: 60, rejected: 61 }, NOW_MS + 1)

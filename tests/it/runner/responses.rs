@@ -13,7 +13,7 @@ use crate::support::manifest::many;
 use crate::support::service::{Bench, code, http, ok, unreachable};
 
 fn names_questions() -> Response {
-    let info = "the answer is OK, but its field FailedIds may name refused questions".to_owned();
+    let info = "the response is OK, but its field FailedIds may name rejected questions".to_owned();
     Response { kind: ResponseKind::NamesQuestions, info, ..ok() }
 }
 

@@ -33,7 +33,7 @@ async fn rejected_renewed_usersig_leaves_all_pending() {
     let bench = Bench::new(&many(300, TargetStatus::Delete)).await;
     bench.service.responds_with([expired(), expired()]);
     let report = bench.run().await;
-    assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 2));
+    assert_eq!((report.ending, report.totals.requests), (RunEnding::Rejected, 2));
     assert_eq!(report.last_error, Some((ResponseKind::Code(70_001), "text of 70001".to_owned())));
     assert_eq!(bench.queue.state_counts().await, "pending 300");
     assert_eq!(bench.queue.job("q0001").await, "pending request=3");
@@ -71,7 +71,7 @@ async fn response_to_old_usersig_does_not_confirm_renewal() {
             service.let_go(9);
         })
         .await;
-    assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 5));
+    assert_eq!((report.ending, report.totals.requests), (RunEnding::Rejected, 5));
     assert_eq!(report.totals.succeeded, 20);
     assert_eq!(bench.queue.state_counts().await, "pending 40, succeeded 20");
 }
@@ -83,7 +83,7 @@ async fn rejected_given_usersig_ends_run_at_once() {
     bench.settings.in_flight_max = 4;
     bench.service.responds_with([code(70_001)]);
     let report = bench.run().await;
-    assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 1));
+    assert_eq!((report.ending, report.totals.requests), (RunEnding::Rejected, 1));
     assert_eq!(bench.service.seen()[0].usersig, "a-usersig");
     assert_eq!(bench.queue.state_counts().await, "pending 300");
 }
@@ -95,7 +95,7 @@ async fn caller_rejection_ends_run_after_one_request() {
         bench.settings.in_flight_max = 4;
         bench.service.responds_with([code(refusal)]);
         let report = bench.run().await;
-        assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 1), "{refusal}");
+        assert_eq!((report.ending, report.totals.requests), (RunEnding::Rejected, 1), "{refusal}");
         assert_eq!(report.last_error.unwrap().0, ResponseKind::Code(refusal));
         assert_eq!(bench.queue.state_counts().await, "pending 300");
         assert_eq!(
@@ -123,7 +123,7 @@ async fn stop_code_settles_other_requests_in_flight() {
             service.let_go(3);
         })
         .await;
-    assert_eq!((report.ending, report.totals.requests), (RunEnding::Refused, 4));
+    assert_eq!((report.ending, report.totals.requests), (RunEnding::Rejected, 4));
     assert_eq!(bench.queue.state_counts().await, "pending 80, succeeded 20");
     assert_eq!(
         bench.queue.figure("SELECT count(*) FROM jobs WHERE reserved_by_run_id IS NOT NULL").await,

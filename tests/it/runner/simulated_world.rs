@@ -120,9 +120,9 @@ impl Weather {
 fn service(random: &mut Rng) -> Service {
     Service::new(SandboxSettings {
         window: random.choice([Window::Sliding, Window::Fixed]).unwrap_or(Window::Sliding),
-        count_refused: random.bool(),
+        count_rejected: random.bool(),
         repeated_delete_ok: random.bool(),
-        ids_max: *random.choice(&[0, 0, 0, 1, 7, 30]).unwrap_or(&0),
+        max_ids: *random.choice(&[0, 0, 0, 1, 7, 30]).unwrap_or(&0),
         too_many_code: *random.choice(&[70_206, -7]).unwrap_or(&-7),
         extra_fields: random.bool(),
         ..SandboxSettings::default()
@@ -339,7 +339,7 @@ impl Inner {
         let may_be_wronged = ids.len() > 1 && ids.iter().all(|id| !wronged.contains(*id));
         if fault.is_none() && may_be_wronged && random.u64(0..1_000) < weather.wrong_rejections {
             wronged.extend(ids.iter().map(|id| (*id).to_owned()));
-            let kinds = [Fault::Refused, Fault::RefusedApplied];
+            let kinds = [Fault::Rejected, Fault::RejectedApplied];
             return random.choice(&kinds).copied();
         }
         fault

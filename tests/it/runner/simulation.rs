@@ -265,7 +265,7 @@ impl Simulation {
             RunEnding::Drained,
             RunEnding::Signal,
             RunEnding::Outage,
-            RunEnding::Refused,
+            RunEnding::Rejected,
             RunEnding::Suspicious,
         ];
         assert!(fine.contains(&report.ending), "run {}: {report:?}", self.runs);

@@ -208,7 +208,7 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
                 bench.service.let_go(1_000);
             })
             .await;
-        assert_eq!(report.ending, RunEnding::TooManyFailures);
+        assert_eq!(report.ending, RunEnding::FailureLimit);
         assert_eq!(report.failures_max, Some(stops));
         let (sent, stops) = (bench.service.seen().len(), usize::try_from(stops).unwrap());
         // Requests in flight are recorded, and nothing leaves after the limit is reached.
@@ -216,7 +216,7 @@ async fn max_failures_ends_run_and_leaves_rest_pending() {
         let state_counts = format!("failed {sent}, pending {}", 100 - sent);
         assert_eq!(bench.queue.state_counts().await, state_counts);
         let status = bench.queue.status().await.unwrap();
-        assert_eq!(status.last_run.unwrap().ending.unwrap(), "failures");
+        assert_eq!(status.last_run.unwrap().ending.unwrap(), "failure_limit");
     }
 }
 
@@ -240,7 +240,7 @@ async fn max_failures_during_isolation_releases_jobs() {
     bench.settings.chunk_jobs_max = 10;
     bench.settings.failures_max = Some(FailureLimit::Jobs(1));
     bench.service.responds_by(refuse_bad);
-    assert_eq!(bench.run().await.ending, RunEnding::TooManyFailures);
+    assert_eq!(bench.run().await.ending, RunEnding::FailureLimit);
     assert_eq!(bench.queue.state_counts().await, "failed 1, pending 3");
     bench.settings.failures_max = None;
     let report = bench.run().await;
@@ -256,7 +256,7 @@ async fn first_stop_reason_decides_run_ending() {
     let (signalled, heard) = shutdown();
     signalled.signal();
     for (stopper, listening, ending) in
-        [(stopper, listening, RunEnding::TimeOver), (signalled, heard, RunEnding::Signal)]
+        [(stopper, listening, RunEnding::TimeLimit), (signalled, heard, RunEnding::Signal)]
     {
         stopper.signal();
         stopper.deadline_reached();

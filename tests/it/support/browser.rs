@@ -194,21 +194,26 @@ impl Browser {
     /// Fails on violations of accessibility rules, in light and dark, wide and narrow. A narrow page
     /// must not be wider than its window.
     pub async fn is_accessible(&self) {
-        self.ask(include_str!("../../data/axe/axe.min.js")).await;
         for (scheme, width) in [("light", 1100), ("dark", 1100), ("light", 360), ("dark", 360)] {
             self.prefer(scheme).await;
             self.size(width, 800).await;
-            let script = "const done = arguments[0];
-                axe.run(document, { preload: false, resultTypes: ['violations'] }).then(
-                  (found) => done(found.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html).join(' '))),
-                  (error) => done([String(error)]));";
-            let found = self.client.execute_async(script, Vec::new()).await.unwrap();
-            assert_eq!(found, json!([]), "{scheme}, {width} px");
+            self.has_no_violation(&format!("{scheme}, {width} px")).await;
             let wide = self.ask("return document.documentElement.scrollWidth").await;
             assert!(wide.as_u64().unwrap() <= u64::from(width), "{wide} px at {width}");
         }
         self.prefer("light").await;
         self.size(1100, 900).await;
+    }
+
+    /// Fails on violations of accessibility rules in the present colours and size, which `at` names.
+    pub async fn has_no_violation(&self, at: &str) {
+        self.ask(include_str!("../../data/axe/axe.min.js")).await;
+        let script = "const done = arguments[0];
+            axe.run(document, { preload: false, resultTypes: ['violations'] }).then(
+              (found) => done(found.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html).join(' '))),
+              (error) => done([String(error)]));";
+        let found = self.client.execute_async(script, Vec::new()).await.unwrap();
+        assert_eq!(found, json!([]), "{at}");
     }
 
     /// Saves a picture of the page's upper `height` CSS pixels to `to`.

@@ -17,13 +17,15 @@ pub fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// README.md, SECURITY.md and every page in docs/, relative to the root.
+/// The pages in the root for users, and every page in docs/ and its folders, relative to the root.
 pub fn pages() -> Vec<String> {
-    let mut names = vec!["README.md".to_owned(), "SECURITY.md".to_owned()];
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if Path::new(&name).extension().is_some_and(|ending| ending == "md") {
-            names.push(format!("docs/{name}"));
+    let mut names = ["README.md", "README.zh-CN.md", "SECURITY.md"].map(str::to_owned).to_vec();
+    for folder in ["docs", "docs/internals", "docs/zh-CN"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if Path::new(&name).extension().is_some_and(|ending| ending == "md") {
+                names.push(format!("{folder}/{name}"));
+            }
         }
     }
     names.sort();

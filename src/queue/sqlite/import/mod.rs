@@ -255,7 +255,7 @@ impl SqliteImport {
                 truncate_wal(&mut self.connection).await;
             }
         }
-        self.connection.close().await.context("close its file")
+        self.connection.close().await.context("close the queue file")
     }
 
     /// The newest batch made from the same manifest for the same app.
