@@ -10,15 +10,15 @@ command -v cargo-deb >/dev/null || {
 }
 # `contrib/build-deb.sh --quick` packages the build of `cargo build --release`: larger, but built faster.
 case ${1:-} in
-  '') profile=dist folder=dist ;;
-  --quick) profile=release folder=release ;;
+  '') profile=dist directory=dist ;;
+  --quick) profile=release directory=release ;;
   *)
     echo "usage: contrib/build-deb.sh [--quick]" >&2
     exit 2
     ;;
 esac
 cargo build --locked --profile "$profile" --bin deskbatch
-binary=target/$folder/deskbatch
+binary=target/$directory/deskbatch
 "$binary" --version
 # The package also contains the man pages and the completions (assets in Cargo.toml).
 rm -rf target/man target/completions

@@ -45,7 +45,7 @@ lacks() {
   echo "missing: $1: $2" >&2
   missing=1
 }
-# The folder of the target's standard library.
+# The directory of the target's standard library.
 std=$(rustc --print target-libdir --target "$target")
 [ -n "$(find "$std" -name 'libstd-*.rlib' 2>/dev/null)" ] ||
   lacks "Rust's standard library for $target" "rustup target add $target"

@@ -7,7 +7,7 @@
 //! 2. [`queue`] keeps them as jobs in a durable queue, with one latest job for each question.
 //! 3. [`limiter`] decides when the next request may leave: pacer, breaker and rate limit.
 //! 4. [`runner`] waits for a slot, claims a chunk, sends it, and settles its response.
-//! 5. [`desk`] is the client of the service; [`sandbox`] serves the same API on this machine.
+//! 5. [`desk`] is the client of the service; [`sandbox`] serves the same API on this host.
 //! 6. [`domain::verdict`] maps a response to a verdict, from one table of codes.
 //! 7. [`isolate`] finds the bad questions in a chunk that was rejected as a whole; [`evidence`] decides
 //!    what a rejection proves; [`limiter::retry`] sets the back-off after a transient failure.

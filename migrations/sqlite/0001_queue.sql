@@ -223,7 +223,7 @@ CREATE TABLE learned_rates (
     learned_ms              INTEGER NOT NULL CONSTRAINT learned_is_a_time CHECK (learned_ms >= 0),
     -- Requests a second while no breaker is open, and the rate at which the service last pushed back.
     rate                    REAL    NOT NULL CONSTRAINT rate_is_positive CHECK (rate > 0),
-    throttled_rate            REAL    CONSTRAINT refused_rate_is_positive CHECK (throttled_rate > 0),
+    throttled_rate            REAL    CONSTRAINT throttled_rate_is_positive CHECK (throttled_rate > 0),
     -- Standard deviation of the time from sending to being counted, and that of its logarithm.
     arrival_jitter_ms       REAL    NOT NULL CONSTRAINT jitter_is_positive CHECK (arrival_jitter_ms > 0),
     arrival_jitter_log_sd   REAL    NOT NULL CONSTRAINT log_sd_is_not_negative CHECK (arrival_jitter_log_sd >= 0),

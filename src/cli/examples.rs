@@ -8,8 +8,9 @@ Exit codes:
   2   invalid command line, configuration or manifest, or a plan that has
       changed: nothing was sent; correct it
   3   stopped early, jobs are pending: run again
-  4   the service rejects this app or account: correct the account, run again
-  5   another run holds the lock: wait for it
+  4   the service rejects the app, the account or every request: read the
+      message, run again
+  5   another run is active, nothing was imported or sent: run again later
   70  internal error or system failure, e.g. a full disk: read the message";
 
 /// Where settings come from.
@@ -161,7 +162,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "deskbatch completions",
         &[
             ("bash", "echo 'source <(deskbatch completions bash)' >> ~/.bashrc"),
-            ("zsh, into a folder of $fpath", "deskbatch completions zsh > ~/.zfunc/_deskbatch"),
+            ("zsh, into a directory of $fpath", "deskbatch completions zsh > ~/.zfunc/_deskbatch"),
             ("fish", "deskbatch completions fish > ~/.config/fish/completions/deskbatch.fish"),
             ("PowerShell", "deskbatch completions powershell >> $PROFILE"),
         ],

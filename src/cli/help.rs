@@ -30,7 +30,7 @@ const GENERAL: [&str; 7] =
     ["config", "database", "sandbox", "quiet", "log", "log_format", "log_file"];
 
 /// By command: the other settings that it uses. A command that is not here uses none.
-const USED: [(&str, &[&str]); 15] = [
+const USED: [(&str, &[&str]); 16] = [
     ("deskbatch", &[]),
     ("deskbatch run", &[EVERY]),
     (
@@ -38,12 +38,13 @@ const USED: [(&str, &[&str]); 15] = [
         &["sdkappid", "region", "endpoint", "library", "rate", "chunk", "max_in_flight"],
     ),
     ("deskbatch import", &["sdkappid", "library"]),
-    ("deskbatch status", &["rate"]),
-    ("deskbatch report", &[]),
-    ("deskbatch dashboard", &["dashboard"]),
+    ("deskbatch status", &["sdkappid", "library", "rate", "chunk"]),
+    ("deskbatch report", &["rate", "chunk"]),
+    ("deskbatch dashboard", &["dashboard", "rate", "chunk"]),
     ("deskbatch retry", &[]),
     ("deskbatch cancel", &[]),
     ("deskbatch prune", &[]),
+    ("deskbatch init", &["sdkappid", "identifier", "region", "endpoint", "library"]),
     ("deskbatch config show", &[]),
     (
         "deskbatch doctor",

@@ -24,7 +24,7 @@ pub use defaults::{
 };
 pub use help::{command, settings_page};
 pub use pages::{ManPage, completions, man_pages};
-pub use plan::{PlanArgs, all_line, run_line};
+pub use plan::{PlanArgs, all_line, plan_line, run_line};
 pub use queue::{CancelArgs, PruneArgs, RetryArgs};
 pub use report::{DashboardArgs, ReportArgs, ReportFilter, ReportFormat};
 pub use sandbox::SandboxArgs;
@@ -44,8 +44,8 @@ use value_parsers::words;
 pub struct Cli {
     /// The configuration file
     ///
-    /// The default file is optional; a named one must exist. If it holds a secret, only you may be able to
-    /// read it (chmod 600).
+    /// The default file is optional; a named one must exist. If it holds a secret, no other user may
+    /// have read access (chmod 600).
     #[arg(help_heading = "Files")]
     #[arg(long, global = true, env = "DESKBATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -172,7 +172,7 @@ pub enum Command {
     ///
     /// A flag has precedence over the environment variable, and the variable over the configuration file.
     /// The secrets have no flag: they are the variables `DESKBATCH_SECRET_KEY`, `DESKBATCH_USERSIG` and
-    /// `DESKBATCH_DASHBOARD_TOKEN`, or `secret_key`, usersig and `dashboard_token` in a configuration file that
+    /// `DESKBATCH_DASHBOARD_TOKEN`, or `secret_key`, `usersig` and `dashboard_token` in a configuration file that
     /// only its owner can read.
     #[command(hide = true, override_usage = "deskbatch COMMAND [OPTIONS]")]
     Settings(SettingsTopicArgs),
@@ -198,8 +198,8 @@ impl Command {
 pub struct ManifestArgs {
     /// Target status of all rows: enable, disable, delete, or 4, 5, 6
     ///
-    /// It replaces the column `status`, which is optional then. Rows with another status are counted; with
-    /// `delete` they need --override-status.
+    /// It replaces the column `status`, which is optional then. A warning tells how many rows have
+    /// another status; with `delete` they need --override-status.
     #[arg(long, value_name = "STATUS", requires = "file")]
     #[arg(value_parser = words::<TargetStatus>(), ignore_case = true, hide_possible_values = true)]
     pub status: Option<TargetStatus>,
@@ -219,9 +219,9 @@ pub struct ManifestArgs {
     #[arg(long, requires = "rejects", hide_short_help = true)]
     pub overwrite: bool,
 
-    /// Import FILE again although the queue knows it
+    /// Import FILE again, even if it was imported before
     ///
-    /// Without this flag a known manifest is not imported again: its remaining jobs are resumed.
+    /// Without this flag the run resumes the pending jobs of the earlier import.
     #[arg(long, requires = "file")]
     pub reimport: bool,
 
@@ -238,7 +238,7 @@ pub struct ManifestArgs {
 
     /// Import a manifest whose ids all begin with another SDKAppID
     ///
-    /// Without this flag such a manifest is refused, since it probably belongs to another app.
+    /// Without this flag such a manifest is not imported, since it probably belongs to another app.
     #[arg(long, requires = "file", hide_short_help = true)]
     pub allow_foreign_ids: bool,
 

@@ -9,7 +9,7 @@ use super::{examples, help};
 
 /// The first paragraph of a page's SETTINGS section.
 const ABOUT_SETTINGS: &str = "A flag has precedence over the environment variable, and the variable \
-    over the configuration file, which is deskbatch.toml in the current folder. deskbatch-settings(1) \
+    over the configuration file, which is deskbatch.toml in the current directory. deskbatch-settings(1) \
     describes every setting.";
 
 #[derive(Debug)]

@@ -42,31 +42,31 @@ pub struct SandboxArgs {
 
     /// Delay of every response, e.g. 300ms
     #[arg(long, env = "DESKBATCH_SANDBOX_LATENCY", value_name = "DURATION")]
-    #[arg(value_parser = read_duration)]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub latency: Option<Duration>,
 
     /// Maximum random addition to --latency
     #[arg(long, env = "DESKBATCH_SANDBOX_LATENCY_JITTER", value_name = "DURATION")]
-    #[arg(value_parser = read_duration)]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub latency_jitter: Option<Duration>,
 
     /// Delay before a request reaches the rate limit
     #[arg(long, env = "DESKBATCH_SANDBOX_REQUEST_DELAY", value_name = "DURATION")]
-    #[arg(value_parser = read_duration)]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub request_delay: Option<Duration>,
 
     /// Maximum random addition to --request-delay
     #[arg(long, env = "DESKBATCH_SANDBOX_REQUEST_DELAY_JITTER", value_name = "DURATION")]
-    #[arg(value_parser = read_duration)]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub request_delay_jitter: Option<Duration>,
 
     /// Delay of a response with the fault `late`
     #[arg(long, env = "DESKBATCH_SANDBOX_LATE_DELAY", value_name = "DURATION")]
-    #[arg(value_parser = read_duration)]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub late_delay: Option<Duration>,
 
@@ -81,10 +81,10 @@ pub struct SandboxArgs {
     pub window: Option<Window>,
 
     /// Count throttled requests towards the rate limit too
-    #[arg(long, env = "DESKBATCH_SANDBOX_COUNT_REJECTED", value_name = "BOOL",
+    #[arg(long, env = "DESKBATCH_SANDBOX_COUNT_THROTTLED", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, value_parser = BoolishValueParser::new())]
-    pub count_rejected: Option<bool>,
+    pub count_throttled: Option<bool>,
 
     /// Error code of throttled requests: -14 or 60007
     #[arg(
@@ -155,14 +155,14 @@ pub struct SandboxArgs {
     pub too_many_code: Option<i64>,
 
     /// Let the Desk resource of the app expire after N requests: every response is -50003
-    #[arg(long, env = "DESKBATCH_SANDBOX_LAPSED_AFTER", value_name = "N")]
-    pub lapsed_after: Option<u64>,
+    #[arg(long, env = "DESKBATCH_SANDBOX_EXPIRED_AFTER", value_name = "N")]
+    pub expired_after: Option<u64>,
 
     /// How long the Desk resource stays expired
-    #[arg(long, env = "DESKBATCH_SANDBOX_LAPSED_FOR", value_name = "DURATION")]
-    #[arg(value_parser = read_duration)]
+    #[arg(long, env = "DESKBATCH_SANDBOX_EXPIRED_FOR", value_name = "DURATION")]
+    #[arg(allow_hyphen_values = true, value_parser = read_duration)]
     #[serde(default, deserialize_with = "duration")]
-    pub lapsed_for: Option<Duration>,
+    pub expired_for: Option<Duration>,
 
     /// Fault of every request with an id whose last part begins with `poison`
     #[arg(long, env = "DESKBATCH_SANDBOX_POISON", value_name = "FAULT")]

@@ -57,7 +57,7 @@ pub struct SettingsArgs {
 
     /// A base URL to use instead of a region
     ///
-    /// For a gateway of your own, or a sandbox. It must be https, unless its host is this one. If both a
+    /// For a gateway of your own, or a sandbox. It must be https, except for this host (127.0.0.1, ::1 or localhost). If both a
     /// region and an endpoint are set, the source of higher precedence wins: flag, environment, file.
     #[arg(help_heading = "Account")]
     #[arg(long, global = true, env = "DESKBATCH_ENDPOINT", value_name = "URL")]
@@ -81,7 +81,7 @@ pub struct SettingsArgs {
     #[serde(default, deserialize_with = "duration")]
     pub usersig_lifetime: Option<Duration>,
 
-    /// Maximum requests per second; more than 5 only to this host
+    /// Maximum requests per second, at most 5; more only for a sandbox on this host
     ///
     /// The service allows 5 per second for each app and library. Choose fewer to leave room for other
     /// programs that use the same app. Fractions are allowed, e.g. 0.5.
@@ -126,7 +126,7 @@ pub struct SettingsArgs {
     #[serde(default, deserialize_with = "duration")]
     pub connect_timeout: Option<Duration>,
 
-    /// Timeout of a whole request, up to 10m
+    /// Timeout of a request, up to 10m
     ///
     /// The service itself stops working on a request after 3 seconds.
     #[arg(help_heading = "Requests")]
@@ -152,8 +152,8 @@ pub struct SettingsArgs {
     /// Check that the app is alive after N consecutive rejections; 0: never
     ///
     /// Counts rejections with a code that may concern the app or the request instead of the questions. If the
-    /// check fails too, the run ends and its jobs stay pending. With 0, every such code fails the questions
-    /// of the request.
+    /// check fails too, the run ends and its jobs stay pending. With 0, the questions of the request
+    /// fail with such a code.
     #[arg(help_heading = "When to stop")]
     #[arg(long, global = true, env = "DESKBATCH_MAX_REJECTIONS", value_name = "N")]
     pub max_rejections: Option<u32>,
@@ -179,7 +179,7 @@ pub struct SettingsArgs {
 
     /// How long to wait for requests in flight after a signal, up to 1h
     ///
-    /// The next run sends a request again whose response came later.
+    /// If a response comes later, the next run sends its request again.
     #[arg(help_heading = "When to stop")]
     #[arg(long, global = true, env = "DESKBATCH_GRACE_PERIOD", value_name = "DURATION")]
     #[arg(allow_hyphen_values = true, value_parser = read_duration)]
@@ -216,7 +216,7 @@ pub struct SettingsArgs {
     #[arg(long, global = true, env = "DESKBATCH_DASHBOARD", value_name = "ADDRESS")]
     pub dashboard: Option<String>,
 
-    /// Print nothing on success
+    /// Print no messages on success, or if another run holds the lock
     #[arg(help_heading = "Output")]
     #[arg(long, short, global = true, env = "DESKBATCH_QUIET", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",

@@ -42,7 +42,7 @@ fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 fn signed(text: &str) -> Result<i64, String> {
-    text.parse().map_err(|_| "not a whole number: write digits, e.g. 6 or -50003".to_owned())
+    text.parse().map_err(|_| "not a whole number: write digits, e.g. 3 or -50003".to_owned())
 }
 
 fn with_parts(text: &str) -> Result<f64, String> {

@@ -22,7 +22,7 @@ pub enum Exit {
     /// Stopped early; the remaining jobs stay pending.
     Stopped = 3,
     /// The service rejects this app or account.
-    Refused = 4,
+    Rejected = 4,
     /// Another run holds the lock.
     Busy = 5,
     /// An internal error or a system failure.
@@ -39,8 +39,10 @@ impl Exit {
                 "the command line, the configuration or the manifest is invalid; nothing was sent"
             }
             Self::Stopped => "stopped early; the remaining jobs stay pending",
-            Self::Refused => "the service rejects this app or account",
-            Self::Busy => "another run holds the lock of the queue, or sends for the same app",
+            Self::Rejected => "the service rejects the app, the account or every request",
+            Self::Busy => {
+                "another run is active for this queue or app; nothing was imported or sent"
+            }
             Self::Broken => "an internal error or a system failure",
         }
     }

@@ -40,7 +40,7 @@ fn table() -> String {
         );
     }
     text.push_str(
-        "any other code: rejected content; 5 identical ones in a row without a success stop the run (--max-rejections)\n",
+        "any other code: rejected; the run isolates the questions, and ends if every request is rejected (see --max-rejections)\n",
     );
     text
 }

@@ -31,6 +31,8 @@ mod usersig;
 
 pub use error::{CommandError, Exit};
 
+use std::ffi::OsString;
+
 use crate::cli::{self, Cli, Command, PlanArgs, RunArgs, SettingSources};
 use crate::config::{ConfigError, Settings};
 use crate::domain::clock::SystemClock;
@@ -67,12 +69,12 @@ pub fn check_log_file(command: &Command, settings: &Settings) -> Result<(), Comm
 async fn command(cli: Cli, settings: &Settings, out: &Output) -> Result<Exit, CommandError> {
     match cli.command {
         Command::Run(args) if args.dry_run => {
-            let RunArgs { file, manifest, .. } = args;
+            let RunArgs { file, manifest, same_service, .. } = args;
             let args = PlanArgs { file, all: false, json: false, manifest };
-            plan::plan(settings, &args, out).await
+            plan::plan(settings, &args, same_service, out).await
         }
         Command::Run(args) => run::run(settings, &args, out).await,
-        Command::Plan(args) => plan::plan(settings, &args, out).await,
+        Command::Plan(args) => plan::plan(settings, &args, false, out).await,
         Command::Import(args) => import::import(settings, &args, out).await,
         Command::Status(args) => status::status(settings, &args, out).await,
         Command::Report(args) => report::report(settings, &args, out).await,
@@ -120,6 +122,11 @@ pub fn with_invalid_settings(
         Command::Doctor(args) => doctor::with_invalid_settings(args, &error, out),
         _ => Err(error.into()),
     }
+}
+
+/// The words of this command line after the program's name.
+fn arguments() -> Vec<OsString> {
+    std::env::args_os().skip(1).collect()
 }
 
 /// Prints the page of `deskbatch help settings`.

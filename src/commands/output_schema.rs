@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::{env, fs};
 
+use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use strum::VariantArray as _;
@@ -105,7 +106,7 @@ fn hold(name: &str, text: &str) {
 
 #[test]
 fn docs_describe_every_json_output() {
-    let mut generator = SchemaGenerator::default();
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let outputs = outputs(&mut generator);
     let defs = generator.take_definitions(true);
 

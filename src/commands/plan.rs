@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::arguments;
 use super::error::{CommandError, Exit};
 use super::import::{ImportContext, Staged, stage, unfinished_text};
 use super::service::Service;
@@ -119,6 +120,7 @@ async fn file_plan(staged: &mut Staged, file: &Path) -> Result<FilePlan, Command
 pub(super) async fn plan(
     settings: &Settings,
     args: &PlanArgs,
+    same_service: bool,
     out: &Output,
 ) -> Result<Exit, CommandError> {
     let queue = Queue::open_or_in_memory(&settings.database).await?;
@@ -130,7 +132,7 @@ pub(super) async fn plan(
     let Proposal { staged, plan } =
         propose(settings, &queue, file, &args.manifest, options, &ctx).await?;
     staged.rollback().await?;
-    match Service::of(settings, false, &queue).await {
+    match Service::of(settings, same_service, &queue).await {
         Err(CommandError::Usage(reason)) => {
             out.warn(&format!("warning: a run of this plan would end with exit code 2: {reason}"));
         }
@@ -140,14 +142,14 @@ pub(super) async fn plan(
     let estimate = inputs.estimate(plan.open.counts);
     queue.close().await;
     let digest = plan.digest();
-    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    let words = arguments();
     let command = run_line(&words, &digest);
     let text = if args.json {
         json(&plan, &estimate, &digest, &command)
     } else {
         format!(
             "{}\n\ndigest of this plan:\n{digest}\nto execute exactly this plan:\n{command}\n",
-            plan_text(&plan, &estimate, &all_line(&words))
+            plan_text(&plan, &estimate, all_line(&words).as_deref())
         )
     };
     let written = if args.json { out.json(&text) } else { out.data(&text) };

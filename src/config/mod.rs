@@ -14,6 +14,7 @@ mod sandbox;
 mod trust;
 mod value;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -175,8 +176,8 @@ impl Settings {
         }
     }
 
-    /// The flags that select the same configuration file and queue, quoted for a shell and with a
-    /// leading space; empty for the defaults.
+    /// The flags that select the same configuration file, queue and account, quoted for a shell and with
+    /// a leading space; empty for the defaults.
     pub fn flags(&self) -> String {
         let sandbox = if self.is_sandbox_run { " --sandbox" } else { "" };
         format!("{}{sandbox}", self.live_flags())
@@ -192,6 +193,15 @@ impl Settings {
         if self.live_database != Path::new(defaults::DATABASE) {
             flags.push_str(" --database ");
             flags.push_str(&shell_word(&self.live_database.to_string_lossy()));
+        }
+        for key in ["sdkappid", "identifier", "region", "endpoint", "library"] {
+            // The path of an endpoint may hold a secret.
+            let has_path = |url: &str| url.trim_end_matches('/').matches('/').count() > 2;
+            if let Some((SettingSource::Flag, value)) = self.sources.get(key)
+                && !has_path(value)
+            {
+                let _ = write!(flags, " --{key} {}", shell_word(value));
+            }
         }
         flags
     }

@@ -42,7 +42,7 @@ pub fn sandbox_settings(
     set(&mut to.request_delay_jitter, args.request_delay_jitter);
     set(&mut to.late_delay, args.late_delay);
     set(&mut to.rate_limit, args.rate_limit);
-    set(&mut to.count_rejected, args.count_rejected);
+    set(&mut to.count_throttled, args.count_throttled);
     set(&mut to.repeated_delete_ok, args.repeated_delete_ok);
     set(&mut to.max_ids, args.max_ids);
     set(&mut to.extra_fields, args.extra_fields);
@@ -53,8 +53,8 @@ pub fn sandbox_settings(
     set(&mut to.unknown_ids, args.unknown_ids);
     set(&mut to.poison, args.poison);
     set(&mut to.too_many_code, args.too_many_code);
-    to.lapsed_after = args.lapsed_after;
-    to.lapsed_for = args.lapsed_for;
+    to.expired_after = args.expired_after;
+    to.expired_for = args.expired_for;
     let falls = args.max_ids_after.iter().map(|text| parse("max_ids_after", text));
     to.max_ids_after = falls.collect::<Result<_, _>>()?;
     to.desk_off.extend(args.desk_off);
@@ -85,7 +85,7 @@ pub(super) fn default_text(key: &str) -> Option<String> {
         "late_delay" => duration_text(default.late_delay),
         "rate_limit" => default.rate_limit.to_string(),
         "window" => default.window.to_string(),
-        "count_rejected" => default.count_rejected.to_string(),
+        "count_throttled" => default.count_throttled.to_string(),
         "rate_code" => default.rate_code.to_string(),
         "admin_code" => default.admin_code.to_string(),
         "json_code" => default.json_code.to_string(),
@@ -95,8 +95,8 @@ pub(super) fn default_text(key: &str) -> Option<String> {
         "too_many_code" => default.too_many_code.to_string(),
         "poison" => default.poison.to_string(),
         "extra_fields" => default.extra_fields.to_string(),
-        "lapsed_after" => "never".to_owned(),
-        "lapsed_for" => "forever".to_owned(),
+        "expired_after" => "never".to_owned(),
+        "expired_for" => "forever".to_owned(),
         "desk_off" => "none".to_owned(),
         "known_ids" => "all except those whose last part begins with `missing`".to_owned(),
         _ => return None,

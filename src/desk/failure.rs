@@ -53,11 +53,17 @@ pub(super) fn describe(error: &reqwest::Error, route: &Route) -> String {
     }
 }
 
+/// Causes that say only where in the client an error came up.
+const LAYERS: [&str; 3] = ["client error (", "tcp connect error", "connection error"];
+
 /// The causes of `error`, each text once.
 pub(super) fn causes_of(error: &reqwest::Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     for cause in causes(error).filter(|cause| !cause.is::<reqwest::Error>()) {
         let text = cause.to_string();
+        if cause.source().is_some() && LAYERS.iter().any(|layer| text.starts_with(layer)) {
+            continue;
+        }
         // Some causes already quote the next cause.
         if !texts.iter().any(|earlier| earlier.contains(&text)) {
             texts.push(text);

@@ -240,7 +240,7 @@ pub fn read_duration(text: &str) -> Result<Duration, String> {
     }
     read(text).ok_or_else(|| {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return format!("{text:?} has no unit: write {text}s, {text}m or {text}h");
+            return format!("{text:?} has no unit: write {text}s, {text}m, {text}h or {text}d");
         }
         // If the text is valid with small numbers, its only error is its length.
         let units = text.split(|c: char| c.is_ascii_digit()).filter(|unit| !unit.is_empty());
@@ -311,7 +311,7 @@ mod tests {
             );
         }
         let refused = read_duration(" 7 ").expect_err("refused");
-        assert_eq!(refused, "\"7\" has no unit: write 7s, 7m or 7h");
+        assert_eq!(refused, "\"7\" has no unit: write 7s, 7m, 7h or 7d");
         for long in ["99999999999d", "999999999999999999999999h", "99999999999d 1h"] {
             let refused = read_duration(long).expect_err("refused");
             assert!(refused.contains("is too long: write a shorter duration"), "{refused}");

@@ -19,7 +19,7 @@ const fn range(
     CodeRow { first, last, class, meaning, advice }
 }
 
-const WAITS: &str = "nothing: the run slows down by itself, and no attempt counts; if the code persists, another program uses the same app";
+const WAITS: &str = "nothing: the run slows down by itself; if the code persists, another program uses the same app";
 const RETRIES: &str = "nothing: the run sends the same chunk again after a wait";
 const RENEWS: &str = "with a given UserSig, set DESKBATCH_USERSIG to a new one; with a secret key, the run generates a new UserSig by itself, once";
 const KEY: &str =
@@ -43,7 +43,7 @@ pub const CODES: &[CodeRow] = &[
         -50003,
         Class::QuestionOrApp,
         "a Desk resource is invalid: no question has this id, or the Desk resource of the app has expired",
-        "check the id in the console; if the run stopped, renew the Desk resource of the app in the console",
+        "check the id in the console; if every question gets this code, renew the Desk resource of the app there",
     ),
     row(
         -50011,

@@ -104,9 +104,9 @@ impl JobSetHasher {
 pub enum Effect {
     /// A new batch.
     New,
-    /// The file was imported before, and its batch has open jobs.
+    /// The file was imported before, and its batch has unfinished jobs.
     Continues,
-    /// The file was imported before, and its batch has no open jobs.
+    /// The file was imported before, and its batch has no unfinished job.
     Finished,
     /// The file has no rows.
     #[strum(to_string = "none")]

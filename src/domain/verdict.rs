@@ -141,8 +141,8 @@ pub const UNKNOWN: CodeRow = CodeRow {
     last: 0,
     class: Class::Unknown,
     meaning: "not in any of the vendor's lists",
-    advice: "read the message of the service; the run treats the code as a rejection of the questions, \
-             and stops when no request is applied any more",
+    advice: "read the message of the service; if it is about the questions, correct their ids; otherwise ask the \
+             vendor about the code",
 };
 
 /// The row of `code`; [`UNKNOWN`] if it is in no list.

@@ -103,7 +103,7 @@ fn meant(header: &ByteRecord, names: &[&str]) -> String {
         Some((field, nearest(field, names.iter().copied())?))
     });
     slip.map_or_else(String::new, |(field, name)| {
-        format!(" (did you mean {name} instead of {}?)", shown(field.as_bytes()))
+        format!(" (rename {} to {name}?)", shown(field.as_bytes()))
     })
 }
 

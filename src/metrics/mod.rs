@@ -2,7 +2,7 @@
 //!
 //! All values come from one read of the queue, so any process produces the same text, during a run or
 //! after it. The exit code of a run is not in the queue; [`run_outcome`] adds it to the file for the
-//! node exporter. Times are timestamps, never ages, since a file may be read long after it was written.
+//! node_exporter. Times are timestamps, never ages, since a file may be read long after it was written.
 //! Metrics never contain question ids, messages of the service or secrets.
 
 mod exposition;

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::queue::{QueueCounts, Recovery};
-use crate::util::count::{choose, counted, counted_as};
+use crate::util::count::{choose, counted};
 
 /// Jobs by state, without empty states: `312: 308 succeeded, 4 failed`.
 pub fn counts_text(counts: &QueueCounts) -> String {
@@ -78,22 +78,14 @@ pub fn recovery_text(recovery: Recovery) -> Option<String> {
     let Recovery { orphans, orphans_withdrawn: withdrawn, .. } = recovery;
     let now = match withdrawn {
         _ if orphans == 0 => return None,
-        0 => format!("{} marked in doubt and set back to pending", choose(orphans, "was", "were")),
-        _ if withdrawn == orphans => {
-            format!(
-                "{} cancelled or superseded since and marked in doubt",
-                choose(orphans, "was", "were")
-            )
-        }
+        0 => "in doubt, and set back to pending".to_owned(),
+        _ if withdrawn == orphans => "in doubt, and cancelled or superseded since".to_owned(),
         _ => format!(
-            "{} marked in doubt: {withdrawn} {} cancelled or superseded since, {} set back to pending",
-            choose(orphans, "was", "were"),
-            choose(withdrawn, "was", "were"),
-            counted_as(orphans.saturating_sub(withdrawn), "was", "were")
+            "in doubt, {withdrawn} of them cancelled or superseded since, the others set back to pending"
         ),
     };
     let jobs = counted(orphans, "job");
-    Some(format!("{jobs} in flight when an earlier run died {now}"))
+    Some(format!("{jobs} had no response when an earlier run ended: {now}"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::util::escape::visible;
 
 /// Destination, jobs by status, ETA, effect of the file, deletes and warnings of a plan. `all_line` is the
 /// command line that lists every delete.
-pub fn plan_text(plan: &Plan, estimate: &Eta, all_line: &str) -> String {
+pub fn plan_text(plan: &Plan, estimate: &Eta, all_line: Option<&str>) -> String {
     let mut text = format!(
         "This run sends to {} for app {}, library {}:",
         plan.endpoint, plan.app.sdkappid, plan.app.library
@@ -61,17 +61,17 @@ fn write_file(text: &mut String, file: &FilePlan) {
         (Effect::New, _) => write!(text, "\n  becomes a new batch"),
         (Effect::Continues, Some((_, open))) => write!(
             text,
-            "\n  known as batch {batch}, which has {}: the run resumes it",
+            "\n  was imported before as batch {batch}, which has {}: the run resumes it",
             counted(open, "unfinished job")
         ),
         (Effect::Finished, _) if !file.missing.is_empty() => write!(
             text,
-            "\n  known as batch {batch}, which is not finished ({}): it is not imported again without --reimport",
+            "\n  was imported before as batch {batch}, which is not complete ({}): it is not imported again without --reimport",
             file.missing
         ),
         (Effect::Continues | Effect::Finished, _) => write!(
             text,
-            "\n  known as batch {batch}, which is finished: it is not imported again without --reimport"
+            "\n  was imported before as batch {batch}, which is finished: it is not imported again without --reimport"
         ),
         (Effect::Empty, _) => write!(text, "\n  has no rows: nothing to import"),
     };
@@ -96,7 +96,7 @@ fn write_pending(text: &mut String, plan: &Plan) {
         by_status(*counts).map(|(status, count)| format!("{count} {status}")).collect();
     let _ = write!(
         text,
-        "\n\nalso sent by this run: {} from earlier imports ({})",
+        "\n\nincluded above: {} from earlier imports ({})",
         counted(plan.pending.total(), "pending job"),
         counts.join(", ")
     );
@@ -114,7 +114,7 @@ fn write_in_doubt(text: &mut String, plan: &Plan) {
     }
 }
 
-fn write_deletes(text: &mut String, plan: &Plan, all_line: &str) {
+fn write_deletes(text: &mut String, plan: &Plan, all_line: Option<&str>) {
     if plan.deletes.is_empty() {
         return;
     }
@@ -124,7 +124,10 @@ fn write_deletes(text: &mut String, plan: &Plan, all_line: &str) {
     }
     let more = plan.open.deletes().saturating_sub(plan.deletes.len() as u64);
     if more > 0 {
-        let _ = write!(text, "\n  and {more} more; list them with: {all_line}");
+        let _ = write!(text, "\n  and {more} more");
+        if let Some(line) = all_line {
+            let _ = write!(text, "; list them with: {line}");
+        }
     }
 }
 

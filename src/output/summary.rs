@@ -50,14 +50,12 @@ impl RunSummaryText<'_> {
         let totals = &self.report.totals;
         let _ =
             write!(text, "\n\n  succeeded   {}\n  failed      {}", totals.succeeded, totals.failed);
-        for (name, count) in [
-            ("pending     ", self.counts.pending),
-            ("in flight   ", self.counts.in_flight),
-            ("superseded  ", totals.superseded),
-        ] {
-            if count > 0 {
-                let _ = write!(text, "\n  {name}{count}");
-            }
+        if self.counts.pending > 0 {
+            let _ = write!(text, "\n  pending     {}", self.counts.pending);
+        }
+        if self.counts.in_flight > 0 {
+            let note = "no response; the next run sends them again";
+            let _ = write!(text, "\n  in flight   {} ({note})", self.counts.in_flight);
         }
         let seconds = self.report.took.as_secs_f64();
         let _ = write!(
@@ -174,7 +172,8 @@ impl RunSummaryText<'_> {
             format!("\nMessage of the service: {info}")
         };
         if response.is_local_fault() {
-            return format!("Cause: {response}: {info}\nWhat to do: {}.", response.advice());
+            let cause = described(response, info);
+            return format!("Cause: {cause}\nWhat to do: {}.", response.advice());
         }
         match response {
             ResponseKind::Code(code) => {
@@ -194,8 +193,7 @@ impl RunSummaryText<'_> {
     fn last_error_text(&self) -> String {
         match &self.report.last_error {
             None => String::new(),
-            Some((response, info)) if info.is_empty() => format!("\nLast error: {response}."),
-            Some((response, info)) => format!("\nLast error: {response}: {info}"),
+            Some((response, info)) => format!("\nLast error: {}", described(response, info)),
         }
     }
 
@@ -278,6 +276,12 @@ impl RunSummaryText<'_> {
         } else if self.counts.open() > self.unapproved {
             steps.push(step("send the remaining jobs:", &format!("run{flags}")));
         }
+        if self.report.ending == RunEnding::Outage {
+            steps.push(step("find the cause:", &format!("doctor{flags}")));
+        }
+        if self.report.ending == RunEnding::Outage {
+            steps.push(step("find the cause:", &format!("doctor{flags}")));
+        }
         if self.failed > 0 {
             let report = format!("report{flags} --state failed -o failed.csv");
             steps.push(step("export the failed jobs to correct them:", &report));
@@ -295,5 +299,17 @@ impl RunSummaryText<'_> {
                 .push(step("send to the service, with your account:", &format!("run FILE{flags}")));
         }
         steps
+    }
+}
+
+/// What came back, and the details, which may begin with the same words.
+fn described(response: &ResponseKind, info: &str) -> String {
+    let kind = response.to_string();
+    if info.is_empty() {
+        format!("{kind}.")
+    } else if info.starts_with(&kind) {
+        info.to_owned()
+    } else {
+        format!("{kind}: {info}")
     }
 }

@@ -45,9 +45,10 @@ pub enum QueueError {
     },
     /// The engine finds that the file contradicts itself.
     #[error(
-        "the queue file {} is damaged: {source}. Keep a copy of it and check it with `deskbatch doctor`. Then restore \
+        "the queue file {} is damaged: {}. Keep a copy of it and check it with `deskbatch doctor`. Then restore \
              your last valid copy, or name another file with --database.",
-        path_text(path)
+        path_text(path),
+        engine_text(source)
     )]
     Damaged {
         /// The file.
@@ -98,14 +99,14 @@ pub enum QueueError {
     },
     /// Another run holds the lock of this queue.
     #[error(
-        "another run holds the lock of this queue ({0}). Wait until it ends, or set --lock-timeout. `deskbatch status` \
-         shows its progress."
+        "another run holds the lock of this queue ({0}). Nothing was imported or sent. Run again after it ends, or set a \
+         longer --lock-timeout."
     )]
     Locked(Holder),
     /// A run on another queue holds the lock of the same app.
     #[error(
-        "another run sends for the same app, from the queue {queue} ({holder}), and both share one rate limit. Wait until \
-         it ends, or set --lock-timeout."
+        "another run sends for the same app, from the queue {queue} ({holder}), and both share one rate limit. Nothing \
+         was imported or sent. Run again after it ends, or set a longer --lock-timeout."
     )]
     AppLocked {
         /// The other queue.
@@ -158,7 +159,7 @@ pub enum QueueError {
     #[error("stopped before anything was imported or sent")]
     Stopped,
     /// The engine failed to run a statement.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}: {}", engine_text(source))]
     Sql {
         /// The operation that failed.
         doing: &'static str,
@@ -183,6 +184,17 @@ impl QueueError {
             ),
             _ => None,
         }
+    }
+}
+
+/// The engine's own words, with its name.
+fn engine_text(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("SQLite: {} (code {code})", error.message()),
+            None => format!("SQLite: {}", error.message()),
+        },
+        other => other.to_string(),
     }
 }
 

@@ -290,7 +290,7 @@ impl RunEnding {
 pub enum WaitReason {
     /// The service pushed back.
     Throttled,
-    /// No request gets through.
+    /// No request succeeds.
     Outage,
     /// No job is due yet: earlier requests for these questions got no valid response, so they are sent
     /// again after a back-off, or once the earlier request can no longer be applied.

@@ -148,7 +148,7 @@ pub(crate) struct JsonRecord<'a> {
     state: &'a str,
     /// The error code of the last response; null if there is none.
     error_code: Option<i64>,
-    /// The message of the service with that code.
+    /// The message of the service; without a code, the reason of the failure.
     error_info: Option<&'a str>,
     /// Requests that counted as attempts. Throttled requests do not count.
     attempts: i64,

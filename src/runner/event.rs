@@ -73,24 +73,24 @@ pub enum Event {
 pub struct Totals {
     /// Requests that were sent.
     pub requests: u64,
-    /// Of these, throttled by the service.
+    /// Requests that the service throttled.
     pub throttled: u64,
-    /// Of these, without a valid response.
+    /// Requests without a valid response.
     pub transient: u64,
     /// Jobs that succeeded.
     pub succeeded: u64,
-    /// Of these, deletes in doubt that a later response showed to be done.
+    /// Deletions that had been applied already when sent again after a lost response.
     pub succeeded_in_doubt: u64,
     /// Jobs that failed.
     pub failed: u64,
     /// Jobs that were cancelled or superseded while they were in flight.
-    pub superseded: u64,
+    pub withdrawn: u64,
 }
 
 impl Totals {
     /// Jobs that have their outcome.
     pub fn done(&self) -> u64 {
-        self.succeeded + self.failed + self.superseded
+        self.succeeded + self.failed + self.withdrawn
     }
 }
 

@@ -100,10 +100,11 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         let is_attempt = in_doubt && failures.record(self.status.evaluated_requests);
         let is_last = in_doubt && self.is_last_chunk().await?;
         if self.gives_up_on(&group, &failures) {
-            let settlement = &mut received.settlement;
+            let (settlement, count) = (&mut received.settlement, failures.attempts.count);
             settlement.info = format!(
-                "given up after {} attempts while other requests succeeded: {}",
-                failures.attempts.count, settlement.info
+                "given up after {count} attempt{} while the app responded to other requests: {}",
+                if count == 1 { "" } else { "s" },
+                settlement.info
             );
             return self.settle_failed_alone(group, &received, in_doubt).await;
         }
@@ -275,7 +276,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
             .transaction
             .requeue(&received.settlement, how, &Conclusions::default())
             .await?;
-        self.status.totals.superseded += withdrawn;
+        self.status.totals.withdrawn += withdrawn;
         Ok(())
     }
 
@@ -296,7 +297,7 @@ impl<C: Clock, T: Transport> ActiveRun<C, T> {
         };
         let settlement = &received.settlement;
         let withdrawn = self.queue.transaction.requeue(settlement, how, conclusions).await?;
-        self.status.totals.superseded += withdrawn;
+        self.status.totals.withdrawn += withdrawn;
         Ok(())
     }
 }

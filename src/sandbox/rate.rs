@@ -24,7 +24,7 @@ pub(super) type Counted = (u64, Command);
 pub(super) struct Frequency {
     limit: usize,
     window: Window,
-    count_rejected: bool,
+    count_throttled: bool,
     calls: HashMap<Counted, Calls>,
     /// The most calls that arrived in any sliding second, for one app and command.
     pub(super) largest_second: usize,
@@ -46,7 +46,7 @@ impl Frequency {
         Self {
             limit: settings.rate_limit,
             window: settings.window,
-            count_rejected: settings.count_rejected,
+            count_throttled: settings.count_throttled,
             ..Self::default()
         }
     }
@@ -74,7 +74,7 @@ impl Frequency {
             }
         }
         let within = self.limit == 0 || calls.limited.len() < self.limit;
-        if within || self.count_rejected {
+        if within || self.count_throttled {
             calls.limited.push_back(now);
         }
         if within {
@@ -110,8 +110,8 @@ mod tests {
         at_ms.iter().map(&mut verdict).collect()
     }
 
-    fn settings(window: Window, count_rejected: bool) -> SandboxSettings {
-        SandboxSettings { window, count_rejected, ..SandboxSettings::default() }
+    fn settings(window: Window, count_throttled: bool) -> SandboxSettings {
+        SandboxSettings { window, count_throttled, ..SandboxSettings::default() }
     }
 
     #[test]

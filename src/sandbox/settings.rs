@@ -203,7 +203,7 @@ pub struct SandboxSettings {
     /// How a second is defined. Default sliding.
     pub window: Window,
     /// Whether a rejected call also counts towards the limit. Default no.
-    pub count_rejected: bool,
+    pub count_throttled: bool,
     /// The code above the limit and for [`super::Fault::Throttle`]. Default -14.
     pub rate_code: RateCode,
     /// The code for a body that is not JSON. Default -7.
@@ -226,9 +226,9 @@ pub struct SandboxSettings {
     pub too_many_code: i64,
     /// The number of batch calls after which the app's resource lapses: -50003 to every call, reads included.
     /// Default never.
-    pub lapsed_after: Option<u64>,
+    pub expired_after: Option<u64>,
     /// How long it stays lapsed. By default forever.
-    pub lapsed_for: Option<Duration>,
+    pub expired_for: Option<Duration>,
     /// The fault of every request with a question whose last dash-separated part starts with `poison`.
     /// Default bad-gateway.
     pub poison: Fault,
@@ -266,7 +266,7 @@ impl Default for SandboxSettings {
             admin_code: AdminCode::default(),
             rate_limit: 5,
             window: Window::default(),
-            count_rejected: false,
+            count_throttled: false,
             rate_code: RateCode::default(),
             json_code: JsonCode::default(),
             known_ids: KnownIds::default(),
@@ -276,8 +276,8 @@ impl Default for SandboxSettings {
             max_ids: 0,
             max_ids_after: Vec::new(),
             too_many_code: 70_206,
-            lapsed_after: None,
-            lapsed_for: None,
+            expired_after: None,
+            expired_for: None,
             poison: Fault::BadGateway,
             chances: Vec::new(),
             script: None,

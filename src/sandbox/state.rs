@@ -88,11 +88,11 @@ impl ServiceState {
 
     /// Whether the app's resource has lapsed: after a number of batch calls, for a limited time.
     pub(super) fn is_lapsed(&mut self, now: Moment) -> bool {
-        if self.settings.lapsed_after.is_none_or(|after| self.calls < after) {
+        if self.settings.expired_after.is_none_or(|after| self.calls < after) {
             return false;
         }
         let since = *self.lapsed_at.get_or_insert(now);
-        now.since(since) < self.settings.lapsed_for.unwrap_or(Duration::MAX)
+        now.since(since) < self.settings.expired_for.unwrap_or(Duration::MAX)
     }
 
     /// The most ids in the last counted batch call; 0 means no limit.

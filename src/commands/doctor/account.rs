@@ -60,12 +60,13 @@ fn check_key(key: &SecretString) -> Finding {
         return Finding::warning("key", format!("the secret key {what}. {advice}"));
     }
     if length != KEY_CHARS || !key.chars().all(|c| c.is_ascii_hexdigit()) {
+        let has = match length {
+            KEY_CHARS => "not only hex digits (0-9, a-f)".to_owned(),
+            _ => counted(length as u64, "character"),
+        };
         return Finding::warning(
             "key",
-            format!(
-                "the secret key has {}; keys usually have {KEY_CHARS} hex digits. {advice}",
-                counted(length as u64, "character")
-            ),
+            format!("the secret key has {has}; keys usually have {KEY_CHARS} hex digits. {advice}"),
         );
     }
     Finding::ok("key", format!("{KEY_CHARS} hex digits, the usual form of a key"))
@@ -94,7 +95,7 @@ fn check_given_usersig(
     sdkappid: u64,
     now_s: i64,
 ) -> Finding {
-    let bad = |text: String| Finding::error("usersig", Exit::Refused, text);
+    let bad = |text: String| Finding::error("usersig", Exit::Rejected, text);
     let Some(written) = read_usersig(given) else {
         return bad("cannot decode the UserSig: it was cut off, or is not a UserSig (70003). Make a new one, or set \
                     DESKBATCH_SECRET_KEY instead"
@@ -161,7 +162,7 @@ mod tests {
             let finding = check_given_usersig(given, identifier, sdkappid, now_s);
             (finding.level, finding.text)
         };
-        let refused = Level::Error(Exit::Refused);
+        let refused = Level::Error(Exit::Rejected);
         let week = of(7 * 86_400);
         assert_eq!(level(&week, "ops", 1_400, NOW_S).0, Level::Ok);
         let cases = [

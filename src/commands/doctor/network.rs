@@ -167,7 +167,7 @@ fn check_clock(met: &ProbeResult, here_ms: i64) -> Finding {
     if off_s.abs() > OFF_BAD_S {
         return Finding::error(
             "clock",
-            Exit::Refused,
+            Exit::Rejected,
             format!(
                 "{text}, so the service may reject the UserSig. Correct the clock (`timedatectl set-ntp true`)"
             ),
@@ -232,8 +232,8 @@ mod tests {
             (9, Level::Ok, "8 s ahead of"),
             (-9, Level::Ok, "9 s behind"),
             (30, Level::Warning, "ahead of"),
-            (-61, Level::Error(Exit::Refused), "61 s behind"),
-            (600, Level::Error(Exit::Refused), "599 s ahead of"),
+            (-61, Level::Error(Exit::Rejected), "61 s behind"),
+            (600, Level::Error(Exit::Rejected), "599 s ahead of"),
         ] {
             let finding = check_clock(&date, DATE_MS + off_s * 1_000);
             assert_eq!(finding.level, level, "{off_s}: {}", finding.text);

@@ -41,11 +41,11 @@ impl NamedManifest<'_> {
         let why = unfinished_text(&unfinished);
         Ok(Some(if self.is_new() {
             format!(
-                "{file} (batch {batch}) is not finished: {why}. Use --reimport to import it again as a new batch."
+                "{file} (batch {batch}) is not complete: {why}. Use --reimport to import it again as a new batch."
             )
         } else {
             format!(
-                "{file} was imported before as batch {batch}, which is not finished: {why}. Nothing was imported. Use \
+                "{file} was imported before as batch {batch}, which is not complete: {why}. Nothing was imported. Use \
                  --reimport to import it again as a new batch."
             )
         }))

@@ -25,7 +25,7 @@ use crate::output::Output;
 use crate::queue::{
     BatchId, Import, ImportTotals, Imported, Preview, Queue, QueueError, SameManifest,
 };
-use crate::util::count::{choose, counted, counted_as};
+use crate::util::count::{counted, counted_as};
 use crate::util::escape::{path_text, visible};
 
 /// A manifest that was read into an open import, not yet committed.
@@ -248,10 +248,7 @@ pub(super) async fn commit(
         }
     }
     if read.good == 0 {
-        out.info(&format!(
-            "{} has no valid rows: there is nothing to import",
-            visible(&totals.source)
-        ));
+        out.info(&format!("{} has no rows to import", visible(&totals.source)));
         import.end_without_batch().await?;
         return Ok(None);
     }
@@ -264,9 +261,9 @@ pub(super) async fn commit(
             let open = queue.batch(batch).await?.map_or(0, |batch| batch.unfinished.unsigned_abs());
             if open > 0 {
                 out.info(&format!(
-                    "{} is already in the queue as batch {batch}: {open} of its jobs {} not finished",
+                    "{} was imported before as batch {batch}: resuming its {}",
                     visible(&totals.source),
-                    choose(open, "is", "are")
+                    counted(open, "unfinished job")
                 ));
             } else if queue.unfinished_jobs(batch).await?.is_finished() {
                 out.info(&format!(

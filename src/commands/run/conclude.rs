@@ -64,11 +64,12 @@ pub(super) async fn conclude(
         RunEnding::Signal | RunEnding::TimeLimit | RunEnding::Outage | RunEnding::FailureLimit => {
             Exit::Stopped
         }
-        RunEnding::Rejected | RunEnding::Suspicious => Exit::Refused,
+        RunEnding::Rejected | RunEnding::Suspicious => Exit::Rejected,
         RunEnding::Error => Exit::Broken,
     };
     let mut text = summary.text();
-    if let Some(unfinished) = &unfinished {
+    // A batch that this run resumed: its failures are in the summary.
+    if let Some(unfinished) = unfinished.as_ref().filter(|_| named.is_new() || failed == 0) {
         let _ = write!(text, "\n{unfinished}");
     }
     payload.set_text(&text);

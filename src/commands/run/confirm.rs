@@ -8,7 +8,8 @@
 use std::path::Path;
 
 use super::context::{LockedQueue, RunContext};
-use crate::cli::all_line;
+use crate::cli::{all_line, plan_line};
+use crate::commands::arguments;
 use crate::commands::error::CommandError;
 use crate::commands::eta;
 use crate::commands::import::{ImportContext, Staged, commit, stage, warn};
@@ -130,8 +131,7 @@ async fn ask(
 ) -> Result<bool, CommandError> {
     let inputs = eta::inputs_of(ctx.settings, &locked.queue, plan.app).await?;
     let estimate = inputs.estimate(plan.open.counts);
-    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    ctx.out.warn(&plan_text(plan, &estimate, &all_line(&words)));
+    ctx.out.warn(&plan_text(plan, &estimate, all_line(&arguments()).as_deref()));
     import.ask(format!("Delete {}?", counted(plan.open.deletes(), "question"))).await
 }
 
@@ -172,7 +172,8 @@ fn cannot_ask_about(file: &Path, plan: &Plan) -> CommandError {
 fn needs_yes(plan: &Plan) -> CommandError {
     CommandError::Usage(format!(
         "refusing to delete {} without confirmation: there is no terminal to ask on. Nothing was imported or sent. \
-         Review with `deskbatch plan` and run its last line, or add --yes to delete without confirmation.",
-        counted(plan.open.deletes(), "question")
+         Review with `{}` and run its last line, or add --yes to delete without confirmation.",
+        counted(plan.open.deletes(), "question"),
+        plan_line(&arguments())
     ))
 }

@@ -59,13 +59,13 @@ struct RunJson {
 struct FailedJobJson {
     /// The question id.
     question_id: String,
-    /// The target status: 4 (enable), 5 (disable) or 6 (delete).
-    status: i64,
+    /// The target status: enable, disable or delete.
+    status: &'static str,
     /// The error code; null if there was none.
     code: Option<i64>,
     /// The meaning of the code.
     meaning: Option<&'static str>,
-    /// The message of the service.
+    /// The message of the service; without a code, the reason of the failure.
     info: Option<String>,
 }
 
@@ -185,7 +185,7 @@ impl FailedJobJson {
     fn of(record: &Record) -> Self {
         Self {
             question_id: record.question_id.clone(),
-            status: record.status.code(),
+            status: record.status.name(),
             code: record.error_code,
             meaning: record.error_code.map(|code| explain(code).meaning),
             info: record.error_info.clone(),

@@ -1,4 +1,4 @@
-//! `--metrics-file`: the queue's metrics for the node exporter's textfile collector, written during
+//! `--metrics-file`: the queue's metrics for the node_exporter's textfile collector, written during
 //! a run and after it.
 //!
 //! Only the holder of the run lock writes the file: a run that ends without the lock does not touch
@@ -192,7 +192,7 @@ impl Target {
 #[allow(clippy::needless_pass_by_value, reason = "it is mapped over an error")]
 fn write_error(e: io::Error) -> String {
     format!(
-        "cannot be written: {e}. The run continues without it. Its folder must exist and be writable."
+        "cannot be written: {e}. The run continues without it. Its directory must exist and be writable."
     )
 }
 
@@ -288,7 +288,7 @@ mod tests {
         drop(kept);
         // Removed during the run, which remembers the outcome.
         fs::remove_file(folder.path().join("deskbatch.prom")).unwrap();
-        first.conclude(&Ok(Exit::Refused), &clock).await;
+        first.conclude(&Ok(Exit::Rejected), &clock).await;
         assert_eq!(said(), done.then(4, NOW_MS + 15_000));
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn explain(
         // Names the app, since jobs of another app or library may be pending in the same queue.
         None => parts.push(format!(
             "nothing to do: {} has no pending job of app {}, library {}",
-            path_text(queue.path()),
+            path_text(&ctx.settings.database),
             app.sdkappid,
             app.library
         )),

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 
 use super::confirm::{Confirmation, Confirmed};
 use super::context::{LockedQueue, RunContext};
+use crate::cli::plan_line;
+use crate::commands::arguments;
 use crate::commands::error::CommandError;
 use crate::commands::import::{ImportContext, NamedManifest, Staged, commit};
 use crate::commands::plan::{PlanOptions, Proposal, propose};
@@ -145,9 +147,11 @@ fn refused(plan: &Plan, changed: &[&str]) -> CommandError {
     CommandError::Usage(format!(
         "the plan has changed since its digest was made. Nothing was imported or sent.\n\
          {what}\n\
-         it now has {enable} enable, {disable} disable, {delete} delete, {} from earlier imports included\n\
-         Review it with `deskbatch plan`, and approve the new digest.",
-        counted(plan.pending.total(), "pending job")
+         it now has {} ({enable} enable, {disable} disable, {delete} delete), {} of them from earlier imports\n\
+         Review it with `{}`, and approve the new digest.",
+        counted(plan.open.total(), "job"),
+        plan.pending.total(),
+        plan_line(&arguments())
     ))
 }
 

@@ -37,7 +37,7 @@ pub(in crate::commands) struct StatusJson<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct JsonJobs {
-    /// Jobs that were not sent yet, or have to be sent again.
+    /// Jobs that were not sent yet, or that the run sends again.
     pending: u64,
     /// Jobs in a request without a recorded response.
     in_flight: u64,

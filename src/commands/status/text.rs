@@ -37,7 +37,11 @@ pub(super) fn text(settings: &Settings, data: &StatusData) -> String {
     }
     write_learned(&mut text, data);
     if let Some(run) = &status.last_run {
-        let _ = writeln!(text, "last run   {}", run_text(run, data.running.as_ref()));
+        let _ = writeln!(
+            text,
+            "last run   {}",
+            run_text(run, data.running.as_ref(), &settings.flags())
+        );
     }
     if !batches.is_empty() {
         text.push_str(
@@ -105,12 +109,12 @@ fn write_learned(text: &mut String, data: &StatusData) {
     }
 }
 
-fn run_text(run: &RunSummary, running: Option<&Holder>) -> String {
+fn run_text(run: &RunSummary, running: Option<&Holder>, flags: &str) -> String {
     let ended = match (run.finished_ms, &run.ending, running) {
-        (Some(at), Some(ending), _) => format!("{ending} at {}", utc_text(at)),
+        (Some(at), Some(ending), _) => format!("ended {} ({ending})", utc_text(at)),
         (.., Some(holder)) => format!("running, process {} on {}", holder.pid, holder.host),
         (.., None) => {
-            format!("died, process {} on {}: deskbatch run resumes it", run.pid, run.host)
+            format!("died, process {} on {}: resume with deskbatch run{flags}", run.pid, run.host)
         }
     };
     format!(

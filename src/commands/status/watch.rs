@@ -1,4 +1,4 @@
-//! `deskbatch status --watch`: shows a run of another process on this machine like its own terminal
+//! `deskbatch status --watch`: shows a run of another process on this host like its own terminal
 //! does. Reads the queue once per second and ends with the output of `status`.
 
 use std::time::Duration;

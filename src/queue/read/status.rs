@@ -79,7 +79,7 @@ pub struct RunSummary {
     pub pid: i64,
     /// The beginning, in UTC milliseconds.
     pub started_ms: i64,
-    /// The end, in UTC milliseconds; `None` while the run continues, or if it died and no later run has
+    /// The end, in UTC milliseconds; null while the run is active, or if it died and no later run has
     /// closed it.
     pub finished_ms: Option<i64>,
     /// How it ended.
@@ -94,7 +94,7 @@ pub struct RunSummary {
     /// The approval of its deletes, or of all jobs that it sends.
     #[serde(skip)]
     pub approval: Option<ApprovalId>,
-    /// Why it sends nothing now; `None` while it sends.
+    /// Why it sends nothing now; null while it sends.
     pub wait: Option<Wait>,
 }
 

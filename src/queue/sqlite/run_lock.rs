@@ -38,6 +38,10 @@ impl Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A process that is taking the lock has not written its line yet.
+        if self.pid == 0 {
+            return f.write_str("an unknown process");
+        }
         write!(f, "process {} on {}, since {}", self.pid, self.host, utc_text(self.since_ms))
     }
 }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::domain::clock::utc_text;
+use crate::util::count::choose;
 
 /// `12,345`.
 pub(super) fn number(n: u64) -> String {
@@ -24,7 +25,7 @@ pub(super) fn figure(n: i64) -> String {
 
 /// `1 question`, `12,345 questions`.
 pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{} {}", number(n), if n == 1 { one } else { many })
+    format!("{} {}", number(n), choose(n, one, many))
 }
 
 /// [`counted`] for a column that is never negative.

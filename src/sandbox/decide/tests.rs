@@ -361,8 +361,8 @@ fn reads_show_what_was_set_page_by_page() {
 #[test]
 fn lapsed_app_rejects_requests_and_reads() {
     let settings = SandboxSettings {
-        lapsed_after: Some(1),
-        lapsed_for: Some(Duration::from_secs(30)),
+        expired_after: Some(1),
+        expired_for: Some(Duration::from_secs(30)),
         ..SandboxSettings::default()
     };
     let mut world = ServiceState::new(settings);

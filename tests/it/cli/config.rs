@@ -268,8 +268,8 @@ fn misplaced_config_line_is_reported_with_its_table() {
 fn mistyped_column_gets_suggestion() {
     let place = Place::new();
     for (header, part) in [
-        ("qestion_id,status", "did you mean question_id instead of qestion_id?"),
-        ("question_id,staus", "did you mean status instead of staus?"),
+        ("qestion_id,status", "rename qestion_id to question_id?"),
+        ("question_id,staus", "rename staus to status?"),
         ("question_id,state of things", "no column is named status. Add one"),
     ] {
         place.write("jobs.csv", format!("{header}\nq,4\n"));

@@ -194,7 +194,7 @@ async fn jobs_cancelled_during_run_are_not_reported_as_done() {
     sandbox.seen(2).await;
     ends(place.fast(&sandbox, &["cancel", "--batch", "1"]), 0);
     let talk = going.ends(1);
-    has(&talk, &["jobs.csv (batch 1) is not finished: ", " cancelled. Use --reimport"]);
+    has(&talk, &["jobs.csv (batch 1) is not complete: ", " cancelled. Use --reimport"]);
     let headline = talk.lines().find(|line| line.starts_with("Finished: ")).unwrap();
     assert!(headline.ends_with(" cancelled during the run."), "{talk}");
 }

@@ -23,8 +23,16 @@ async fn cancelled_in_flight_is_said_to_be_in_doubt() {
     let cancelled = said(&ends(place.deskbatch(&["cancel", "--batch", "1"]), 0));
     has(&cancelled, &["0 pending jobs of batch 1 cancelled", "1 job in flight not cancelled"]);
     let next = said(&ends(place.fast(&sandbox, &["run", "--yes"]), 0));
-    has(&next, &["1 job in flight when an earlier run died was cancelled or superseded since"]);
-    has(&next, &["superseded since and marked in doubt", "nothing to do", "1 job is in doubt"]);
+    has(
+        &next,
+        &[
+            "1 job had no response when an earlier run ended: in doubt, and cancelled or superseded since",
+        ],
+    );
+    has(
+        &next,
+        &["in doubt, and cancelled or superseded since", "nothing to do", "1 job is in doubt"],
+    );
     assert!(!next.contains("set back to pending"), "{next}");
     let status = place.status();
     let figures = ["cancelled", "in_doubt", "responses_lost"].map(|key| status[key].as_u64());
@@ -71,7 +79,7 @@ async fn deletes_of_killed_run_succeed_when_repeated() {
     assert_eq!(place.counts(), [0, 4, 0, 0, 0, 0]);
     // The service has deleted the questions, and responds -50003 to every request for them.
     let text = said(&ends(place.fast(&sandbox, &nightly), 0));
-    has(&text, &["4 jobs in flight when an earlier run died were marked in doubt"]);
+    has(&text, &["4 jobs had no response when an earlier run ended: in doubt"]);
     has(&text, &["set back to pending", "Finished: 4 succeeded."]);
     assert_eq!(place.counts(), [0, 0, 4, 0, 0, 4]);
     let status = place.status();
@@ -128,10 +136,10 @@ async fn cancelled_manifest_is_not_finished() {
     ends(place.deskbatch(&["cancel", "--batch", "1"]), 0);
     for command in ["run", "import"] {
         let text = said(&ends(place.fast(&sandbox, &[command, "jobs.csv"]), 1));
-        has(&text, &["as batch 1, which is not finished: 2 cancelled", "--reimport"]);
+        has(&text, &["as batch 1, which is not complete: 2 cancelled", "--reimport"]);
     }
     let plan = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
-    has(&plan, &["known as batch 1, which is not finished (2 cancelled)"]);
+    has(&plan, &["was imported before as batch 1, which is not complete (2 cancelled)"]);
     let text = data(&ends(place.deskbatch(&["status"]), 0));
     has(&text, &["cancelled  imported"]);
     assert_eq!(place.status()["batches"][0]["cancelled"], 2);
@@ -152,11 +160,11 @@ async fn superseded_manifest_is_not_finished() {
         ends(place.fast(&sandbox, &["run", file]), 0);
     }
     let text = said(&ends(place.fast(&sandbox, &["run", "a.csv"]), 1));
-    has(&text, &["is not finished: 1 superseded by a later import"]);
+    has(&text, &["is not complete: 1 superseded by a later import"]);
     // Also when the run has other jobs to send.
     ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
     let text = said(&ends(place.fast(&sandbox, &["run", "a.csv"]), 1));
-    has(&text, &["succeeded   1", "is not finished: 1 superseded by a later import"]);
+    has(&text, &["succeeded   1", "is not complete: 1 superseded by a later import"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

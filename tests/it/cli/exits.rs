@@ -34,7 +34,7 @@ async fn header_only_manifest_exits_0_without_batch() {
     let (place, sandbox) = (Place::new(), sandbox().await);
     place.write("jobs.csv", "question_id,status\n");
     let text = said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0));
-    has(&text, &["jobs.csv has no valid rows: there is nothing to import"]);
+    has(&text, &["jobs.csv has no rows to import"]);
     assert_eq!(place.status()["batches"], serde_json::json!([]));
     assert_eq!(sandbox.ledger().total, 0);
 }
@@ -235,7 +235,7 @@ async fn rerun_of_manifest_with_failures_exits_1() {
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1);
     for _ in 0..2 {
         let said = said(&ends(place.fast(&sandbox, &["run", "jobs.csv", "--quiet"]), 1));
-        has(&said, &["as batch 1, which is not finished: 1 failed", "report --state failed"]);
+        has(&said, &["as batch 1, which is not complete: 1 failed", "report --state failed"]);
     }
     // Other pending jobs are sent and do not hide the failure.
     ends(place.fast(&sandbox, &["import", "other.csv"]), 0);
@@ -248,5 +248,5 @@ async fn rerun_of_manifest_with_failures_exits_1() {
     ends(place.fast(&sandbox, &["cancel", "--batch", "3"]), 0);
     // A later import asks for another status for both questions.
     let said = said(&ends(place.fast(&sandbox, &["run", "jobs.csv"]), 1));
-    has(&said, &["is not finished: 2 superseded by a later import"]);
+    has(&said, &["is not complete: 2 superseded by a later import"]);
 }

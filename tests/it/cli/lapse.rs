@@ -24,7 +24,7 @@ fn all_are_pending(place: &Place, count: u64) {
 #[test]
 fn lapsed_app_exits_4_with_10000_jobs_pending() {
     let place = with_jobs(10_000, "4");
-    let args = ["run", "jobs.csv", "--sandbox", "--lapsed-after", "0"];
+    let args = ["run", "jobs.csv", "--sandbox", "--expired-after", "0"];
     let output = ends(place.deskbatch(&args), 4);
     let parts = [
         "Stopped: the service rejects this app or account.",

@@ -46,7 +46,7 @@ fn suggested_lines_run_when_pasted() {
         ("run jobs.csv", 1),
         ("retry", 0),
         ("plan", 0),
-        ("run --lapsed-after 0", 4),
+        ("run --expired-after 0", 4),
         ("cancel --batch 1", 0),
         ("status", 0),
         ("prune --older-than 0s", 0),

@@ -119,7 +119,7 @@ async fn json_plan_is_complete_and_queue_unchanged() {
             "new.csv: 4 rows, 2 jobs, 1 duplicate row, 1 invalid row skipped\n",
             "\n  skipped: ",
             "\n  supersedes 1 pending job\n",
-            "also sent by this run: 1 pending job from earlier imports (1 delete)\n",
+            "included above: 1 pending job from earlier imports (1 delete)\n",
         ],
     );
     assert_eq!(place.status(), before);
@@ -163,10 +163,7 @@ async fn changed_plan_is_refused_without_import_or_request() {
     ends(place.fast(&sandbox, &["import", "more.csv"]), 0);
     refused(
         with(&[]),
-        &[
-            "changed: the pending jobs of the queue\n",
-            "1 pending job from earlier imports included\n",
-        ],
+        &["changed: the pending jobs of the queue\n", "), 1 of them from earlier imports\n"],
     );
     place.write("jobs.csv", deleting(4));
     refused(with(&[]), &["changed: the file; the pending jobs of the queue\n"]);
@@ -195,7 +192,7 @@ async fn cron_runs_only_approved_jobs() {
     ends(place.deskbatch(&["retry"]), 0);
     // A plan made during a run has the jobs of that run too.
     let meanwhile = data(&ends(place.fast(&sandbox, &["plan"]), 0));
-    has(&meanwhile, &["also sent by this run: ", " pending jobs from earlier imports (1 enable, "]);
+    has(&meanwhile, &["included above: ", " pending jobs from earlier imports (1 enable, "]);
     // All approved jobs are done. The output still mentions the pending ones.
     let text = going.ends(0);
     has(
@@ -267,7 +264,7 @@ async fn approval_is_reusable_for_same_rows() {
     // Without `--reimport` the file is done after one run.
     let once = self::digest(&place, &sandbox, &args[..1]);
     let text = said(&ends(run(&place, &sandbox, &args[..1], &once), 1));
-    has(&text, &["which is not finished: 1 failed. Nothing was imported."]);
+    has(&text, &["which is not complete: 1 failed. Nothing was imported."]);
     place.write("waits.csv", rows("delete", &["waits"]));
     ends(place.fast(&sandbox, &["import", "waits.csv"]), 0);
     let sent = sandbox.ledger().total;
@@ -282,7 +279,10 @@ async fn pending_jobs_can_be_approved_without_file() {
     place.write("jobs.csv", rows("delete", &["a", "b", "missing1"]));
     ends(place.fast(&sandbox, &["import", "jobs.csv"]), 0);
     let text = data(&ends(place.fast(&sandbox, &["plan", "jobs.csv"]), 0));
-    has(&text, &["known as batch 1, which has 3 unfinished jobs: the run resumes it\n"]);
+    has(
+        &text,
+        &["was imported before as batch 1, which has 3 unfinished jobs: the run resumes it\n"],
+    );
     assert_eq!(plan(&place, &sandbox, &["jobs.csv"])["file"]["effect"], "continues");
     let text = data(&ends(place.fast(&sandbox, &["plan"]), 0));
     let line: Vec<&str> = text.trim_end().lines().last().unwrap().split(' ').collect();
@@ -302,7 +302,7 @@ async fn pending_jobs_can_be_approved_without_file() {
     has(
         &text,
         &[
-            "known as batch 1, which is not finished (1 failed): ",
+            "was imported before as batch 1, which is not complete (1 failed): ",
             "it is not imported again without --reimport\n",
         ],
     );
@@ -311,7 +311,7 @@ async fn pending_jobs_can_be_approved_without_file() {
     let sent = sandbox.ledger().total;
     let refused = said(&ends(place.fast(&sandbox, &line[1..]), 2));
     has(&refused, &["changed: jobs of it were retried or approved again since then\n"]);
-    has(&refused, &["it now has 0 enable, 0 disable, 1 delete, "]);
+    has(&refused, &["it now has 1 job (0 enable, 0 disable, 1 delete)"]);
     assert_eq!((place.counts(), sandbox.ledger().total), ([1, 0, 2, 0, 0, 0], sent));
     let digest = digest(&place, &sandbox, &[]);
     let text = said(&ends(run(&place, &sandbox, &[], &digest), 1));

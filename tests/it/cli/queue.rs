@@ -50,7 +50,7 @@ async fn status_follows_the_queue_from_import_to_outcome() {
     assert_eq!(state_of(&sandbox, "b"), Some(QuestionStatus::Disabled));
     assert_eq!(state_of(&sandbox, "c"), Some(QuestionStatus::Deleted));
     let text = ends(place.deskbatch(&["status"]), 0);
-    has(&crate::support::place::data(&text), &["4: 3 succeeded, 1 failed", "drained at", "jobs\n"]);
+    has(&crate::support::place::data(&text), &["4: 3 succeeded, 1 failed", " (drained)", "jobs\n"]);
     // At most 200 per second. No request was throttled, and the learned values are dated.
     has(
         &crate::support::place::data(&text),
@@ -106,7 +106,7 @@ async fn known_manifest_resumes_unless_again_is_given() {
     has(&import(&["jobs.csv"]), &["as batch 1: 2 jobs"]);
     has(
         &import(&["copy.csv"]),
-        &["already in the queue as batch 1: 2 of its jobs are not finished"],
+        &["was imported before as batch 1: resuming its 2 unfinished jobs"],
     );
     ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
     has(
@@ -266,7 +266,7 @@ async fn prune_removes_finished_and_keeps_open_batches() {
     // The manifest is still known, so the nightly command line does not import it again. It only sends
     // the pending jobs.
     let again = ends(place.fast(&sandbox, &["run", "old.csv"]), 1);
-    has(&said(&again), &["batch 1, which is not finished: its jobs were pruned", "--reimport"]);
+    has(&said(&again), &["batch 1, which is not complete: its jobs were pruned", "--reimport"]);
     assert_eq!(place.counts(), [0, 0, 1, 0, 0, 0]);
     ends(place.fast(&sandbox, &["run", "old.csv", "--reimport"]), 1);
     assert_eq!(place.counts(), [0, 0, 3, 1, 0, 0]);

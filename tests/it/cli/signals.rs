@@ -161,7 +161,7 @@ async fn second_signal_exits_at_once_and_next_run_finishes() {
     let output = ends(place.fast(&sandbox, &["run"]), 0);
     has(
         &said(&output),
-        &["8 jobs in flight when an earlier run died were marked in doubt and set back to pending"],
+        &["8 jobs had no response when an earlier run ended: in doubt, and set back to pending"],
     );
     assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);
     let status = place.status();
@@ -178,7 +178,10 @@ async fn next_run_finishes_after_kill() {
     run.signal(Signal::KILL);
     drop(run);
     let output = ends(place.fast(&sandbox, &["run", "jobs.csv"]), 0);
-    has(&said(&output), &["already in the queue as batch 1", "8 jobs in flight when"]);
+    has(
+        &said(&output),
+        &["was imported before as batch 1: resuming its ", "8 jobs had no response"],
+    );
     assert_eq!(place.counts(), [0, 0, 60, 0, 0, 0]);
 }
 

@@ -128,7 +128,7 @@ async fn run_and_watch_render_alike_in_40_ascii_columns() {
     }
     run.send_control('c').unwrap();
     has(&closes(run, 3), &["Stopped by a signal."]);
-    has(&closes(watcher, 0), &["signal at", "3 pending"]);
+    has(&closes(watcher, 0), &[" (signal)", "3 pending"]);
 }
 
 /// Removes cursor control codes.
@@ -154,7 +154,7 @@ async fn status_distinguishes_dead_run_from_live_run() {
     has(&status(), &["running, process"]);
     run.signal(Signal::KILL);
     run.waits();
-    has(&status(), &["died, process", "deskbatch run resumes it"]);
+    has(&status(), &["died, process", "resume with deskbatch run"]);
     let watched = ends(place.deskbatch(&["status", "--watch"]), 0);
     has(&data(&watched), &["died, process"]);
     has(&crate::support::place::said(&watched), &["no run is active"]);

@@ -110,9 +110,9 @@ async fn deletes_with_lost_responses_succeed_in_doubt() {
 /// Sends ten times as fast as the service allows, so that each limit rejects requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rate_window_model_lets_all_jobs_succeed() {
-    let of = |window, count_rejected, rate_code| SandboxSettings {
+    let of = |window, count_throttled, rate_code| SandboxSettings {
         window,
-        count_rejected,
+        count_throttled,
         rate_code,
         ..SandboxSettings::default()
     };

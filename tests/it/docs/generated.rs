@@ -16,7 +16,7 @@ const UNITS: [(&str, &str); 9] = [
     ("rate", "requests per second"),
     ("chunk", "questions"),
     ("max_in_flight", "requests"),
-    ("max_attempts", "requests"),
+    ("max_attempts", "attempts"),
     ("max_rejections", "rejections"),
     ("max_failures", "jobs, or %"),
     ("rate_limit", "requests per second"),

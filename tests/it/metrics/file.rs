@@ -1,4 +1,4 @@
-//! `--metrics-file` through the binary: what a run writes for the node exporter, however the run ends.
+//! `--metrics-file` through the binary: what a run writes for the node_exporter, however the run ends.
 
 #![allow(clippy::float_cmp, reason = "a value is told exactly or it is wrong")]
 

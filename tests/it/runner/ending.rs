@@ -188,10 +188,7 @@ async fn queue_failure_ends_run_and_next_run_resumes() {
     let bench = bench(vec![Step::Hold(ok()), Step::Hold(ok()), Step::Hold(ok())]).await;
     let broken = "CREATE TRIGGER full BEFORE UPDATE OF verdict ON requests BEGIN SELECT RAISE(FAIL, 'disk is full'); END";
     let error = undermined(&bench, broken).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cannot settle a request: error returned from database: (code: 1811) disk is full"
-    );
+    assert_eq!(error.to_string(), "cannot settle a request: SQLite: disk is full (code 1811)");
     assert_eq!(bench.queue.state_counts().await, "in_flight 30, succeeded 10");
     bench.queue.sql("DROP TRIGGER full").await;
     bench.service.responds_by(|_| ok());

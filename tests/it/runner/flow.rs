@@ -103,7 +103,7 @@ async fn job_with_repeated_http_500_fails_alone() {
     assert_eq!((report.totals.succeeded, report.totals.failed), (2_000, 1));
     let record = bench.queue.record("poison").await;
     assert_eq!((record.state, record.error_code), (JobState::Failed, None));
-    assert!(record.error_info.unwrap().contains("while other requests succeeded"));
+    assert!(record.error_info.unwrap().contains("while the app responded to other requests"));
     assert_eq!(bench.queue.count(JobState::Failed).await, 1);
 }
 

@@ -152,7 +152,7 @@ async fn cancel_during_isolation_cancels_every_job() {
     })
     .await;
     assert_eq!(state_counts, "cancelled 10");
-    assert_eq!((totals.requests, totals.superseded), (2, 5));
+    assert_eq!((totals.requests, totals.withdrawn), (2, 5));
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ async fn superseding_job_is_sent_after_request_in_flight() {
         let states = bench.queue.states().await;
         assert!(states.ends_with(" a:succeeded"), "{states}");
         assert_eq!(states.starts_with("a:superseded"), !settled, "{states}");
-        assert_eq!(report.totals.superseded, u64::from(!settled));
+        assert_eq!(report.totals.withdrawn, u64::from(!settled));
     }
 }
 

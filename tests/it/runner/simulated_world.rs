@@ -120,7 +120,7 @@ impl Weather {
 fn service(random: &mut Rng) -> Service {
     Service::new(SandboxSettings {
         window: random.choice([Window::Sliding, Window::Fixed]).unwrap_or(Window::Sliding),
-        count_rejected: random.bool(),
+        count_throttled: random.bool(),
         repeated_delete_ok: random.bool(),
         max_ids: *random.choice(&[0, 0, 0, 1, 7, 30]).unwrap_or(&0),
         too_many_code: *random.choice(&[70_206, -7]).unwrap_or(&-7),

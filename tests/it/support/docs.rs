@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// The command that updates an outdated page.
-const UPDATE: &str = "DESKBATCH_UPDATE_DOCS=1 cargo test --test it docs";
+const UPDATE: &str = "DESKBATCH_UPDATE_DOCS=1 cargo test docs";
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
