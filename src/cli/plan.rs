@@ -106,8 +106,9 @@ impl Subject {
 /// The flags of the command `from` that `to` does not have, and whether each takes a value. A line to paste
 /// is never a dry run.
 fn flags_to_drop(command: &clap::Command, from: &str, to: &str) -> Vec<(Vec<String>, bool)> {
-    let args =
-        |name: &str| command.find_subcommand(name).into_iter().flat_map(|c| c.get_arguments());
+    let args = |name: &str| {
+        command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments)
+    };
     let is_known = |id: &clap::Id| *id != "dry_run" && args(to).any(|arg| arg.get_id() == id);
     let dropped = args(from).filter(|arg| !is_known(arg.get_id()));
     let names = dropped.map(|arg| {

@@ -57,7 +57,7 @@ pub struct SettingsArgs {
 
     /// A base URL to use instead of a region
     ///
-    /// For a gateway of your own, or a sandbox. It must be https, except for this host (127.0.0.1, ::1 or localhost). If both a
+    /// For a gateway of your own, or a sandbox. It must be https, except for this host (127.0.0.1 or localhost). If both a
     /// region and an endpoint are set, the source of higher precedence wins: flag, environment, file.
     #[arg(help_heading = "Account")]
     #[arg(long, global = true, env = "DESKBATCH_ENDPOINT", value_name = "URL")]
