@@ -57,7 +57,7 @@ fn time_text(time: Duration) -> (String, &'static str) {
 
 /// How many jobs are in doubt, and what that means.
 pub fn in_doubt_text(jobs: u64) -> String {
-    let its = if jobs == 1 { "its question" } else { "their questions" };
+    let its = choose(jobs, "its question", "their questions");
     format!(
         "{} {} in doubt: a request may have changed {its}, and no later response says whether it did",
         counted(jobs, "job"),

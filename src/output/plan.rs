@@ -18,7 +18,7 @@ pub fn plan_text(plan: &Plan, estimate: &Eta, all_line: Option<&str>) -> String 
     );
     for (status, count) in by_status(plan.open.counts) {
         let note = if status == TargetStatus::Delete { " (cannot be undone)" } else { "" };
-        let noun = if count == 1 { "question" } else { "questions" };
+        let noun = choose(count, "question", "questions");
         let _ = write!(text, "\n  {status:8} {count:>9} {noun}{note}");
     }
     if plan.open.total() == 0 {

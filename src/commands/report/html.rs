@@ -7,12 +7,11 @@ use crate::commands::error::CommandError;
 use crate::commands::eta::{EtaInputs, RunResults};
 use crate::config::{Origin, Settings};
 use crate::domain::clock::{Clock as _, SystemClock};
-use crate::output::{Output, range_text};
+use crate::output::{Output, range_text, requests_text};
 use crate::queue::{BatchId, Queue};
 use crate::report::html::{self, PageTarget};
 use crate::report::{Estimate, PageData, PageInfo};
 use crate::util::atomic_file::{IfExists, PRIVATE, write_atomic};
-use crate::util::count::counted;
 use crate::util::escape::path_text;
 
 /// The most failed questions that a file lists.
@@ -83,10 +82,7 @@ fn estimate(settings: &Settings) -> Estimate {
         });
         let inputs = EtaInputs::with_limits(rate, chunk, rates, sizes);
         let eta = inputs.estimate_after(counts.open(), run);
-        let (low, high) = eta.requests.into_inner();
-        let requests = counted(high, "request");
-        let requests = if low == high { requests } else { format!("{low} to {requests}") };
-        Some(format!("{} ({requests})", range_text(&eta.time)))
+        Some(format!("{} ({})", range_text(&eta.time), requests_text(&eta.requests)))
     })
 }
 

@@ -5,4 +5,5 @@ pub mod console;
 pub mod generated;
 pub mod links;
 pub mod recipes;
+mod schema;
 mod words;
