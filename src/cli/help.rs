@@ -29,6 +29,10 @@ const TOPIC: &str = "settings";
 const GENERAL: [&str; 7] =
     ["config", "database", "sandbox", "quiet", "log", "log_format", "log_file"];
 
+/// Of these, the settings that select the queue, and the commands that use none.
+const QUEUE: [&str; 2] = ["database", "sandbox"];
+const WITHOUT_QUEUE: [&str; 3] = ["deskbatch init", "deskbatch usersig", "deskbatch sandbox"];
+
 /// By command: the other settings that it uses. A command that is not here uses none.
 const USED: [(&str, &[&str]); 16] = [
     ("deskbatch", &[]),
@@ -71,6 +75,10 @@ const EVERY: &str = "*";
 
 /// The end of the help of a command with settings.
 const FOOTER: &str = "`deskbatch help settings` describes every setting.";
+
+/// The end of the page of the settings.
+const FOOTER_OF_SETTINGS: &str =
+    "`deskbatch sandbox --help` describes the settings of the sandbox, in the table [sandbox].";
 
 /// The end of the help of `run`.
 const FOOTER_OF_RUN: &str = "\
@@ -180,7 +188,7 @@ fn with_used_settings(command: Command, path: &str) -> Command {
     let is_topic = command.get_name() == TOPIC;
     let footer = match used {
         None => "",
-        _ if is_topic => "",
+        _ if is_topic => FOOTER_OF_SETTINGS,
         _ if path == "deskbatch run" => FOOTER_OF_RUN,
         _ => FOOTER,
     };
@@ -197,9 +205,11 @@ fn with_used_settings(command: Command, path: &str) -> Command {
         if arg.get_env().is_none() && id != SANDBOX_TABLE {
             return arg;
         }
+        let is_hidden = WITHOUT_QUEUE.contains(&path.as_str()) && QUEUE.contains(&id);
         let is_used = used.is_some_and(|used| {
-            GENERAL.contains(&id) || used.contains(&EVERY) || used.contains(&id)
+            (GENERAL.contains(&id) && !is_hidden) || used.contains(&EVERY) || used.contains(&id)
         });
+
         match arg.get_help().cloned() {
             _ if !is_used => arg.hide(true),
             _ if is_topic => arg.hide_short_help(false),

@@ -27,7 +27,7 @@ pub struct CancelArgs {
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// Only batches that finished longer ago than this, e.g. 90d or 12h
-    #[arg(long, value_name = "DURATION", value_parser = read_duration)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = read_duration)]
     pub older_than: Duration,
 
     /// Show what would be deleted, and delete nothing

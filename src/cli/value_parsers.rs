@@ -20,13 +20,13 @@ pub(super) fn with_value_parser(arg: Arg) -> Arg {
 fn number(arg: Arg) -> Arg {
     let is_of = |parser: ValueParser| arg.get_value_parser().type_id() == parser.type_id();
     if is_of(value_parser!(u64).into()) {
-        return arg.value_parser(whole::<u64>);
+        return arg.allow_negative_numbers(true).value_parser(whole::<u64>);
     }
     if is_of(value_parser!(u32).into()) {
-        return arg.value_parser(whole::<u32>);
+        return arg.allow_negative_numbers(true).value_parser(whole::<u32>);
     }
     if is_of(value_parser!(usize).into()) {
-        return arg.value_parser(whole::<usize>);
+        return arg.allow_negative_numbers(true).value_parser(whole::<usize>);
     }
     if is_of(value_parser!(i64).into()) {
         return arg.value_parser(signed);
@@ -38,15 +38,21 @@ fn number(arg: Arg) -> Arg {
 }
 
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "not a whole number: write digits only, e.g. 20".to_owned())
+    text.trim_matches(' ')
+        .parse()
+        .map_err(|_| "not a whole number: write digits only, e.g. 20".to_owned())
 }
 
 fn signed(text: &str) -> Result<i64, String> {
-    text.parse().map_err(|_| "not a whole number: write digits, e.g. 3 or -50003".to_owned())
+    text.trim_matches(' ')
+        .parse()
+        .map_err(|_| "not a whole number: write digits, e.g. 3 or -50003".to_owned())
 }
 
 fn with_parts(text: &str) -> Result<f64, String> {
-    text.parse().map_err(|_| "not a number: write digits, e.g. 5 or 0.5".to_owned())
+    text.trim_matches(' ')
+        .parse()
+        .map_err(|_| "not a number: write digits, e.g. 5 or 0.5".to_owned())
 }
 
 fn read_address(text: &str) -> Result<SocketAddr, String> {

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::trust::{self, Credentials, FileStatus};
 use super::{ConfigError, ConfigFile, defaults, has_account_secret, has_secret, value};
 use crate::cli::{SANDBOX_TABLE, SandboxArgs, SettingsArgs, settings};
-use crate::util::escape::path_text;
+use crate::util::escape::{path_text, shell_word};
 use crate::util::suggest::nearest;
 
 /// The longest word that an error shows; a longer one is masked.
@@ -27,9 +27,18 @@ pub(super) fn read(path: Option<&Path>) -> Result<(SettingsArgs, Option<ConfigFi
             return Ok((SettingsArgs::default(), None));
         }
         Err(e) => {
-            let path = path_text(path);
+            let create = match e.kind() {
+                io::ErrorKind::NotFound => {
+                    format!(
+                        ", or create one: deskbatch init -- {}",
+                        shell_word(&path.to_string_lossy())
+                    )
+                }
+                _ => String::new(),
+            };
             return Err(ConfigError(format!(
-                "cannot read {path}: {e}. Name another file with --config, or create one: deskbatch init {path}"
+                "cannot read {}: {e}. Name another file with --config{create}",
+                path_text(path)
             )));
         }
     };

@@ -187,12 +187,10 @@ impl Settings {
     pub fn live_flags(&self) -> String {
         let mut flags = String::new();
         if let Some((_, file)) = self.sources.get("config") {
-            flags.push_str(" --config ");
-            flags.push_str(&shell_word(file));
+            push_flag(&mut flags, "config", file);
         }
         if self.live_database != Path::new(defaults::DATABASE) {
-            flags.push_str(" --database ");
-            flags.push_str(&shell_word(&self.live_database.to_string_lossy()));
+            push_flag(&mut flags, "database", &self.live_database.to_string_lossy());
         }
         for key in ["sdkappid", "identifier", "region", "endpoint", "library"] {
             // The path of an endpoint may hold a secret.
@@ -200,7 +198,7 @@ impl Settings {
             if let Some((SettingSource::Flag, value)) = self.sources.get(key)
                 && !has_path(value)
             {
-                let _ = write!(flags, " --{key} {}", shell_word(value));
+                push_flag(&mut flags, key, value);
             }
         }
         flags
@@ -301,6 +299,13 @@ impl Settings {
         within("timeout", raw.timeout, least, most)?;
         within("usersig_lifetime", raw.usersig_lifetime, Duration::from_mins(10), 3_650 * DAY)
     }
+}
+
+/// Appends a flag with its value, quoted for a shell.
+fn push_flag(flags: &mut String, name: &str, value: &str) {
+    // A value that begins with a dash would be taken for a flag.
+    let joint = if value.starts_with('-') { '=' } else { ' ' };
+    let _ = write!(flags, " --{name}{joint}{}", shell_word(value));
 }
 
 /// The vendor's minimum for the lifetime of a UserSig.

@@ -234,7 +234,7 @@ pub fn read_duration(text: &str) -> Result<Duration, String> {
         let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
         Duration::try_from(length).ok()
     };
-    let text = text.trim();
+    let text = text.trim_matches(' ');
     if text == "0" {
         return Ok(Duration::ZERO);
     }

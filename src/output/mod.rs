@@ -11,6 +11,7 @@ mod progress_display;
 mod rate_window;
 mod run_progress;
 mod run_view;
+mod secret_line;
 mod stdio;
 mod summary;
 
@@ -75,7 +76,9 @@ impl Output {
 
     /// Whether stderr is a terminal that shows text, not a JSON log.
     fn has_terminal(&self) -> bool {
-        io::stderr().is_terminal() && !self.log.as_ref().is_some_and(Log::has_stderr_alone)
+        io::stderr().is_terminal()
+            && !is_dumb_terminal()
+            && !self.log.as_ref().is_some_and(Log::has_stderr_alone)
     }
 
     /// Writes JSON to stdout. Unsafe characters are escaped by JSON's rules.
@@ -185,10 +188,10 @@ impl Output {
         matches!(read, Ok(1..)).then(|| line.trim().to_owned())
     }
 
-    /// Asks for a line without echo.
+    /// Asks for a line without echo; `None` at the end of the input and on a signal.
     pub fn ask_secret(&self, prompt: &str) -> Option<SecretString> {
         let _ = write!(io::stderr().lock(), "{prompt} ");
-        rpassword::read_password().ok().map(|line| SecretString::from(line.trim()))
+        secret_line::read().map(|line| SecretString::from(line.trim()))
     }
 
     /// A buffered stdout for long data. Its writes may block, so use it on a separate thread.
@@ -199,7 +202,12 @@ impl Output {
 
 /// Whether `NO_COLOR` is unset or empty.
 fn wants_colours() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+    !is_dumb_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+}
+
+/// Whether the terminal understands no control sequences.
+fn is_dumb_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| name == "dumb")
 }
 
 /// Maps a broken pipe to success: the reader has closed the pipe because it needs no more data.

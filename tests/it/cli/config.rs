@@ -279,3 +279,17 @@ fn mistyped_column_gets_suggestion() {
     let output = ends(place.deskbatch(&["import", "jobs.csv", "--sdkappid", "1"]), 2);
     has(&said(&output), &["\"enabel\"", "did you mean enable?"]);
 }
+
+#[test]
+fn interrupted_secret_prompt_restores_echo() {
+    let place = Place::new();
+    let init = "trap : INT; stty echo; \"$0\" init --sdkappid 1400000000 --identifier a --region china; stty -a";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", init, env!("CARGO_BIN_EXE_deskbatch")]).current_dir(place.path(""));
+    let mut terminal = on_terminal(shell);
+    terminal.exp_string("not shown").unwrap();
+    terminal.send_control('c').unwrap();
+    let shown = terminal.exp_eof().unwrap();
+    has(&shown, &["aborted: nothing was written", " echo "]);
+    assert!(!shown.contains("-echo "), "{shown}");
+}
