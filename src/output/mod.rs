@@ -190,8 +190,7 @@ impl Output {
 
     /// Asks for a line without echo; `None` at the end of the input and on a signal.
     pub fn ask_secret(&self, prompt: &str) -> Option<SecretString> {
-        let _ = write!(io::stderr().lock(), "{prompt} ");
-        secret_line::read().map(|line| SecretString::from(line.trim()))
+        secret_line::read(prompt).map(|line| SecretString::from(line.trim()))
     }
 
     /// A buffered stdout for long data. Its writes may block, so use it on a separate thread.

@@ -3,13 +3,14 @@
 //! SIGINT and SIGTERM are handled before the echo is switched off: by default they would end the process and
 //! leave the terminal without echo.
 
-use std::io;
+use std::io::{self, Write as _};
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Reads a line from stdin, which is a terminal; `None` at the end of the input, on an error and on a signal.
-pub(super) fn read() -> Option<String> {
+/// Shows `prompt` and reads a line from stdin, which is a terminal; `None` at the end of the input, on an error
+/// and on a signal.
+pub(super) fn read(prompt: &str) -> Option<String> {
     let stdin = io::stdin();
     let before = tcgetattr(&stdin).ok()?;
     let mut hidden = before.clone();
@@ -20,7 +21,8 @@ pub(super) fn read() -> Option<String> {
     let line = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).ok()?;
         let mut terminate = signal(SignalKind::terminate()).ok()?;
-        tcsetattr(&stdin, OptionalActions::Flush, &hidden).ok()?;
+        tcsetattr(&stdin, OptionalActions::Now, &hidden).ok()?;
+        let _ = write!(io::stderr(), "{prompt} ");
         tokio::select! {
             line = tokio::task::spawn_blocking(read_line) => line.ok()?,
             _ = interrupt.recv() => None,
