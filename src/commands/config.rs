@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::error::{CommandError, Exit};
 use crate::cli::{ConfigArgs, ConfigCommand};
 use crate::config::{EffectiveSetting, Settings, sandbox_settings};
-use crate::output::Output;
+use crate::output::{Output, json_line};
 use crate::util::escape::visible;
 
 /// The widest value that widens its column; a longer one shifts its own line.
@@ -126,7 +126,5 @@ fn as_json(settings: &Settings) -> String {
         settings: effective.iter().map(SettingJson::of).collect(),
         with_sandbox: changed.iter().map(SettingJson::of).collect(),
     };
-    let mut text = serde_json::to_string(&json).unwrap_or_default();
-    text.push('\n');
-    text
+    json_line(&json)
 }

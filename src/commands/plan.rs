@@ -17,7 +17,7 @@ use crate::desk::Endpoint;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::plan_digest::{Effect, FilePlan, Plan};
 use crate::eta::Eta;
-use crate::output::{Output, plan_text};
+use crate::output::{Output, json_line, plan_text};
 use crate::queue::Queue;
 
 /// How many deletes a plan names by default.
@@ -301,7 +301,5 @@ fn json(plan: &Plan, estimate: &Eta, digest: &str, command: &str) -> String {
         seconds: JsonRange::new(&estimate.time, std::time::Duration::as_secs_f64),
         deletes: &plan.deletes,
     };
-    let mut text = serde_json::to_string(&json).unwrap_or_default();
-    text.push('\n');
-    text
+    json_line(&json)
 }

@@ -314,12 +314,7 @@ const DAY: Duration = Duration::from_hours(24);
 const HOUR: Duration = Duration::from_hours(1);
 
 fn between(name: &str, value: Option<u64>, least: u64, most: u64) -> Result<(), ConfigError> {
-    match value {
-        Some(value) if !(least..=most).contains(&value) => Err(ConfigError(format!(
-            "{name}: {value} is not between {least} and {most}: set a number in this range, or omit it"
-        ))),
-        _ => Ok(()),
-    }
+    check_range(name, "number", value, (least, most), |number| number.to_string())
 }
 
 fn within(
@@ -328,15 +323,24 @@ fn within(
     least: Duration,
     most: Duration,
 ) -> Result<(), ConfigError> {
-    match value {
-        Some(value) if !(least..=most).contains(&value) => Err(ConfigError(format!(
-            "{name}: {} is not between {} and {}: set a duration in this range, or omit it",
-            duration_text(value),
-            duration_text(least),
-            duration_text(most),
-        ))),
-        _ => Ok(()),
-    }
+    check_range(name, "duration", value, (least, most), duration_text)
+}
+
+/// Fails if `value` is outside of the range; `kind` says in the error what it is.
+fn check_range<T: PartialOrd + Copy>(
+    name: &str,
+    kind: &str,
+    value: Option<T>,
+    (least, most): (T, T),
+    shown: impl Fn(T) -> String,
+) -> Result<(), ConfigError> {
+    let Some(value) = value.filter(|value| !(least..=most).contains(value)) else { return Ok(()) };
+    Err(ConfigError(format!(
+        "{name}: {} is not between {} and {}: set a {kind} in this range, or omit it",
+        shown(value),
+        shown(least),
+        shown(most),
+    )))
 }
 
 /// Whether `args` holds a secret.

@@ -199,6 +199,13 @@ impl Output {
     }
 }
 
+/// `value` as JSON on one line, with its line end.
+pub fn json_line(value: &impl serde::Serialize) -> String {
+    let mut line = serde_json::to_string(value).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
 /// Whether `NO_COLOR` is unset or empty.
 fn wants_colours() -> bool {
     !is_dumb_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())

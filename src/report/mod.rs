@@ -14,7 +14,7 @@ use crate::domain::clock::utc_text;
 use crate::queue::Record;
 use crate::util::escape::{visible, visible_json};
 
-pub use page_data::{Estimate, PageData, PageInfo};
+pub use page_data::{Estimate, PageData, PageEta, PageInfo};
 
 /// The columns of the CSV, in order.
 pub const COLUMNS: [&str; 11] = [

@@ -17,8 +17,17 @@ const WAIT_SLOTS: f64 = 4.0;
 /// The shortest pause that counts as a wait at any rate, in milliseconds.
 const WAIT_MS_MIN: f64 = 1_000.0;
 
-/// Computes the ETA as text; `None` when no job is open.
-pub type Estimate = Arc<dyn Fn(&PageData) -> Option<String> + Send + Sync>;
+/// The ETA in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageEta {
+    /// The remaining time.
+    pub time: String,
+    /// The remaining requests.
+    pub requests: String,
+}
+
+/// Computes the ETA; `None` when no job is pending or in flight.
+pub type Estimate = Arc<dyn Fn(&PageData) -> Option<PageEta> + Send + Sync>;
 
 /// The inputs of a page that do not come from the queue.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::error::{CommandError, Exit};
 use crate::cli::DoctorArgs;
 use crate::config::{ConfigError, Settings, unknown_variables};
-use crate::output::Output;
+use crate::output::{Output, json_line};
 use crate::util::escape::path_text;
 
 /// The result of one check.
@@ -158,7 +158,5 @@ fn as_json(findings: &[Finding]) -> String {
         .map(|f| CheckJson { check: f.check, level: f.level.to_string(), text: &f.text })
         .collect();
     let json = DoctorJson { schema: 1, exit: exit(findings) as u8, checks };
-    let mut text = serde_json::to_string(&json).unwrap_or_default();
-    text.push('\n');
-    text
+    json_line(&json)
 }

@@ -10,7 +10,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::output::{Output, range_text, requests_text};
 use crate::queue::{BatchId, Queue};
 use crate::report::html::{self, PageTarget};
-use crate::report::{Estimate, PageData, PageInfo};
+use crate::report::{Estimate, PageData, PageEta, PageInfo};
 use crate::util::atomic_file::{IfExists, PRIVATE, write_atomic};
 use crate::util::escape::path_text;
 
@@ -82,7 +82,7 @@ fn estimate(settings: &Settings) -> Estimate {
         });
         let inputs = EtaInputs::with_limits(rate, chunk, rates, sizes);
         let eta = inputs.estimate_after(counts.open(), run);
-        Some(format!("{} ({})", range_text(&eta.time), requests_text(&eta.requests)))
+        Some(PageEta { time: range_text(&eta.time), requests: requests_text(&eta.requests) })
     })
 }
 

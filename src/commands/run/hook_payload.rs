@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::commands::error::{CommandError, Exit};
 use crate::config::Settings;
 use crate::domain::verdict::explain;
-use crate::output::Output;
+use crate::output::{Output, json_line};
 use crate::queue::{BatchId, QueueCounts, Record};
 use crate::runner::{RunReport, Totals};
 use crate::util::escape::path_text;
@@ -175,9 +175,7 @@ impl HookPayload {
             finished_ms,
             payload: self,
         };
-        let mut text = serde_json::to_string(&json).unwrap_or_default();
-        text.push('\n');
-        text
+        json_line(&json)
     }
 }
 

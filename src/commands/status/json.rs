@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::data::StatusData;
 use crate::config::Settings;
+use crate::output::json_line;
 use crate::queue::{AppChunkSize, AppRate, BatchSummary, Holder, RunSummary};
 
 /// The output of `deskbatch status --json`.
@@ -167,9 +168,7 @@ pub(super) fn json(settings: &Settings, data: &StatusData) -> String {
         learned_rates: learned_rates.iter().map(json_rate).collect(),
         learned_chunk_sizes: learned_sizes.iter().map(json_size).collect(),
     };
-    let mut text = serde_json::to_string(&json).unwrap_or_default();
-    text.push('\n');
-    text
+    json_line(&json)
 }
 
 fn json_rate(kept: &AppRate) -> JsonRate<'_> {

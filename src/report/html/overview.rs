@@ -9,7 +9,7 @@ use super::format::{counted, ending, length, number, per_second, rate, time};
 use crate::domain::job::{App, TargetStatus};
 use crate::domain::verdict::explain;
 use crate::queue::{ErrorCodeStats, PauseReason, PauseStats, QueueCounts, RunStats};
-use crate::report::page_data::{PageData, PageInfo};
+use crate::report::page_data::{PageData, PageEta, PageInfo};
 use crate::util::escape::visible;
 
 /// The ending of a run without a recorded end whose process has exited.
@@ -21,7 +21,7 @@ fn running_run(data: &PageData) -> Option<&RunStats> {
 }
 
 /// Numbers and state: `307 of 312 questions updated, 5 failed`.
-fn headline(data: &PageData, info: &PageInfo, counts: &QueueCounts) -> String {
+fn headline(data: &PageData, counts: &QueueCounts, eta: Option<&PageEta>) -> String {
     let total = counts.total();
     if total == 0 {
         return "No jobs".to_owned();
@@ -43,10 +43,8 @@ fn headline(data: &PageData, info: &PageInfo, counts: &QueueCounts) -> String {
     }
     if is_running {
         text.push_str(", running");
-        if let Some(eta) = (info.estimate)(data) {
-            // Without the number of requests, which is in parentheses.
-            let time = eta.split(" (").next().unwrap_or_default();
-            let _ = write!(text, ", ETA {time}");
+        if let Some(eta) = eta {
+            let _ = write!(text, ", ETA {}", eta.time);
         }
     }
     text
@@ -55,7 +53,8 @@ fn headline(data: &PageData, info: &PageInfo, counts: &QueueCounts) -> String {
 /// The first section.
 pub(super) fn outcome(data: &PageData, info: &PageInfo) -> Markup {
     let counts = data.overview.counts();
-    let title = headline(data, info, &counts);
+    let eta = running_run(data).and_then(|_| (info.estimate)(data));
+    let title = headline(data, &counts, eta.as_ref());
     html! {
         section #outcome aria-labelledby="headline" {
             h1 #headline { (title) }
@@ -82,7 +81,7 @@ pub(super) fn outcome(data: &PageData, info: &PageInfo) -> Markup {
                     " had already been applied when sent again after a lost response. Recorded as succeeded."
                 }
             }
-            (next_steps(data, info, &counts))
+            (next_steps(data, info, &counts, eta.as_ref()))
         }
     }
 }
@@ -137,12 +136,17 @@ fn source(data: &PageData, info: &PageInfo) -> Markup {
 }
 
 /// The next steps for the reader.
-fn next_steps(data: &PageData, info: &PageInfo, counts: &QueueCounts) -> Markup {
+fn next_steps(
+    data: &PageData,
+    info: &PageInfo,
+    counts: &QueueCounts,
+    eta: Option<&PageEta>,
+) -> Markup {
     let flags = visible(&info.flags);
     let command = |words: &str| html! { code { "deskbatch " (words) (flags) } };
     if counts.open() > 0 && running_run(data).is_some() {
         return html! {
-            @if let Some(eta) = (info.estimate)(data) { p.note { "ETA: " (eta) "." } }
+            @if let Some(eta) = eta { p.note { "ETA: " (eta.time) " (" (eta.requests) ")." } }
         };
     }
     let stopped = data.overview.runs.rows.first().filter(|_| counts.open() > 0);

@@ -8,6 +8,7 @@ use crate::queue::{
     BatchStats, Bucket, ErrorCodeStats, Holder, QueueCounts, QueueReport, Record, RequestCounts,
     RequestTimeline, RunStats, Truncated,
 };
+use crate::report::PageEta;
 
 const NOW_MS: i64 = 1_735_689_600_000;
 const APP: App = App { sdkappid: 1_400_000_000, library: Library::Chitchat };
@@ -25,7 +26,10 @@ fn info() -> PageInfo {
         batch: None,
         failed_max: 2,
         settings: vec![("chunk".to_owned(), "100 questions".to_owned())],
-        estimate: Arc::new(|_| Some("3 to 4 min (12 requests)".to_owned())),
+        estimate: Arc::new(|_| {
+            let (time, requests) = ("3 to 4 min".to_owned(), "12 requests".to_owned());
+            Some(PageEta { time, requests })
+        }),
     }
 }
 
